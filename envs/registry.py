@@ -12,6 +12,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,14 +194,18 @@ def copied(spec: Any, reason: str) -> Any:
     """
     if not isinstance(spec, VectorEnv):
         return spec
+    copies: dict[int, Any] = {}
+    why = ""
     try:
-        made = copy.deepcopy(spec)
+        made = copy.deepcopy(spec, copies)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
-        line = " ".join(str(error).split())
-        fix = "give it a __deepcopy__, or run one simulation at a time"
-        raise ScenarioError(
-            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; {fix}"
-        ) from None
+        why = " ".join(str(error).split())
+    for pipe in (one for one in copies.values() if isinstance(one, Connection)):
+        vars(pipe).clear()  # a copy has the descriptor of the original, and would close it when it is deleted
+        why = "it has pipes to other processes"
+    if why:
+        fix = "name a registered environment (id), give it a __deepcopy__, or run one simulation at a time"
+        raise ScenarioError(f"env: {type(spec).__name__} cannot be copied ({why}), and {reason}; {fix}")
     for key in [key for key, reference in _copies.items() if reference() is None]:
         del _copies[key]
     _copies[id(made)] = weakref.ref(made)

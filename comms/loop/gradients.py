@@ -82,7 +82,7 @@ _hooks: list[Any] = []
 def add_gradients(
     parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], steps: Sequence[ChannelStep]
 ) -> None:
-    """Add gradients to `grad` of parameters, or replace those that a step has used; None: nothing is added.
+    """Add gradients to `grad` of parameters, or replace those that a step has used, and call the hooks that follow; None: nothing is added.
 
     Args:
         parameters: The parameters.
@@ -106,6 +106,12 @@ def add_gradients(
             parameter.grad = gradient.clone()
         assert parameter.grad is not None
         _Written(parameter.grad, parameter._version, steps)
+        if hooks := getattr(parameter, "_post_accumulate_grad_hooks", None):
+            with torch.no_grad():
+                for hook in list(hooks.values()):
+                    hook(parameter)
+            if parameter.grad is not None and _Written.of(parameter.grad) is None:
+                _Written(parameter.grad, parameter._version, steps)
 
 
 def _is_over(parameter: Tensor, gradient: Tensor) -> bool:

@@ -204,6 +204,8 @@ class VectorAdaptor(Adaptor):
                 obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
             self._shown = self._observe(obs)
             return last
+        wrong = f"'{self._name}' returns a {type(info).__name__} as info, not Gymnasium's dict; leave out DictInfoToList"
+        require(isinstance(info, Mapping), "env", wrong, RunError)
         given: Any = info.get("final_obs")
         final = {name: value.clone() for name, value in self._shown.items()}
         rows = ended.nonzero().flatten().tolist()

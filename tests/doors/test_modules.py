@@ -35,9 +35,9 @@ def env() -> Any:
     return antiphon.envs.from_tensors(x=x, label=torch.randint(3, (60,), generator=random))
 
 
-def _doubled(parameter: Tensor) -> None:
+def _shifted(parameter: Tensor) -> None:
     assert parameter.grad is not None
-    parameter.grad.mul_(2)
+    parameter.grad.add_(0.01)  # Adam is blind to a factor
 
 
 class Odd(nn.Module):
@@ -62,7 +62,7 @@ class Odd(nn.Module):
         if "hook" in traits:
             self.layer.bias.register_hook(lambda g: (calls.append(1), g.clamp(-0.01, 0.01))[1])
         if "accumulated" in traits:
-            self.layer.bias.register_post_accumulate_grad_hook(_doubled)
+            self.layer.bias.register_post_accumulate_grad_hook(_shifted)
         if "module_hooks" in traits:
             self.tanh = nn.Tanh()
             self.tanh.register_forward_hook(lambda m, inputs, y: calls.append(2))
@@ -212,6 +212,37 @@ def _same(env: Any, traits: frozenset[str], door: str) -> None:
 @pytest.mark.parametrize("door", ["split", "own", "comms"])
 def test_what_torch_allows_means_the_same(env: Any, door: str) -> None:
     _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"}, door)
+
+
+@pytest.mark.parametrize("door", ["split", "own", "comms"])
+def test_hooks_of_accumulated_gradients_change_them(env: Any, door: str) -> None:
+    _same(env, frozenset({"accumulated"}), door)
+
+
+def test_an_optimiser_that_steps_in_the_hooks_of_a_loop_steps_as_in_backward() -> None:
+    def trained(*, by_hand: bool) -> list[nn.Parameter]:
+        torch.manual_seed(0)
+        eye, voice, line = nn.Linear(6, 4), nn.Linear(4, 3), antiphon.comms.Channel(4, coupling="locked")
+        parameters = [*eye.parameters(), *voice.parameters()]
+        optimisers = {p: torch.optim.Adam([p], lr=0.01) for p in parameters}
+
+        def step(p: Tensor) -> None:
+            optimisers[p].step()  # type: ignore[index]
+            p.grad = None
+
+        for p in parameters:
+            p.register_post_accumulate_grad_hook(step)
+        for x, label in zip(torch.randn(3, 8, 6), torch.randint(3, (3, 8)), strict=True):
+            if by_hand:
+                cross_entropy(voice(eye(x)), label).backward()
+            else:
+                line.send(eye(x))
+                loss = cross_entropy(voice(line.receive()), label)
+                antiphon.comms.learn(loss, parameters, sent=[line], received=[line])
+        return parameters
+
+    for p, wanted in zip(trained(by_hand=False), trained(by_hand=True), strict=True):
+        torch.testing.assert_close(p, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.long

@@ -6,6 +6,27 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "envs-a-refused-copy-closes-the-pipes-of-the-original",
+        "envs/registry.py",
+        "        vars(pipe).clear()",
+        "        pass",
+        "tests/running/test_seeds.py::test_a_refused_copy_leaves_the_pipes_of_an_environment_open",
+    ),
+    Fault(
+        "envs-infos-in-a-list-end-in-a-traceback",
+        "envs/adaptors/gymnasium_vector.py",
+        """        require(isinstance(info, Mapping), "env", wrong, RunError)\n""",
+        "",
+        "tests/envs/adaptors/test_final_observations.py::test_infos_in_a_list_are_refused_where_final_observations_are_read_from_them",
+    ),
+    Fault(
+        "comms-hooks-of-accumulated-gradients-are-not-called",
+        "comms/loop/gradients.py",
+        """        if hooks := getattr(parameter, "_post_accumulate_grad_hooks", None):""",
+        "        if hooks := None:",
+        "tests/doors/test_modules.py::test_an_optimiser_that_steps_in_the_hooks_of_a_loop_steps_as_in_backward",
+    ),
+    Fault(
         "nets-buffers-are-stale-in-the-backward-pass",
         "nets/modules.py",
         "        if updated and torch.is_grad_enabled():",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 
 import pytest
@@ -52,6 +53,23 @@ class Uncopied(Walk):
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.lock = threading.Lock()
+
+
+class Piped(Walk):
+    """One that computes in another process."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.here, self.there = multiprocessing.Pipe()
+
+
+def test_a_refused_copy_leaves_the_pipes_of_an_environment_open() -> None:
+    world = Piped(4)
+    (one,) = Population(walking(world), [3]).simulations
+    with one_line(r"^env: Piped cannot be copied \(it has pipes to other processes\), and a fork"):
+        one.fork()
+    world.here.send("still open")
+    assert world.there.recv() == "still open"
 
 
 @pytest.mark.long

@@ -53,7 +53,7 @@ class Rows(VectorEnv[Any, Any, Any]):
             "hole": {"final_obs": np.full(3, None), "_final_obs": ended},
             "other mask": {"final_obs": each, "_final_obs": np.zeros(3, bool)},
         }
-        info = forms[self.form] if ended.any() else {}
+        info: Any = forms.get(self.form, [{}] * 3) if ended.any() else {}
         return self._shown(self.at.copy()), last[:, 0], np.zeros(3, bool), ended, info
 
 
@@ -81,4 +81,12 @@ def test_an_episode_without_a_final_observation_is_named_in_one_line(form: str) 
     env.step(np.zeros(3, np.int64))
     line = r"^env: 'Rows' resets an ended episode in the same step, and info has no final_obs of it; return final_obs .*NEXT_STEP\)$"
     with pytest.raises(RunError, match=line):
+        env.step(np.zeros(3, np.int64))
+
+
+def test_infos_in_a_list_are_refused_where_final_observations_are_read_from_them() -> None:
+    env = envs.make(Rows("listed"), batch=3)
+    env.reset(seed=0)
+    env.step(np.zeros(3, np.int64))
+    with pytest.raises(RunError, match=r"^env: 'Rows' returns a list as info, .*; leave out DictInfoToList$"):
         env.step(np.zeros(3, np.int64))
