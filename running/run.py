@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.memory import refusals_named
 from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
@@ -181,8 +180,7 @@ class Run:
         step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
         keep = bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
-        with refusals_named():
-            ended = running.advance(self, watch=watch, keep=keep)
+        ended = running.advance(self, watch=watch, keep=keep)
         info = {"step": step, "ended": ended.plain, "losses": LossesByAgent(running.learned)}
         self.record(step, due=due)
         return info

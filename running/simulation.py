@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from antiphon.base.counts import check_flags, check_names
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
 from antiphon.base.files import given_path
+from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
@@ -323,8 +324,10 @@ class Simulation:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
             RunError: The simulation has been closed.
             ScenarioError: The simulation is one of several seeds that are trained together.
+            ResourceError: There is not enough memory.
         """
-        return self._run.step()
+        with refusals_named():
+            return self._run.step()
 
     def stop(self, reason: str = "stopped by the program") -> None:
         """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.files import given_path
+from antiphon.base.memory import refusals_named
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.signals import deliver
@@ -135,10 +136,13 @@ class Population:
                 running.restack()
 
     @in_own_context
+    @refusals_named()
     def step(self) -> list[StepInfo]:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
 
-        DivergenceError where there is none.
+        Raises:
+            DivergenceError: There is none.
+            ResourceError: There is not enough memory.
         """
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:

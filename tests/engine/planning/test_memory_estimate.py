@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import Scenario, Simulation, load
+from antiphon import Population, Scenario, Simulation, load
 from antiphon.errors import ResourceError
 from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, Document, document
@@ -189,6 +189,10 @@ def test_torchs_refusal_is_one_line_and_other_errors_stay_what_they_are(
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch") as caught:
         simulation.step()
     assert isinstance(caught.value.__cause__, RuntimeError)
+    population = Population(ring(3), seeds=[0, 1])
+    monkeypatch.setattr("antiphon.jobs.stacked_program.take_step", refuse)
+    with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch"):
+        population.step()
     monkeypatch.setattr(seams.BUILD, refuse)
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch"):
         Simulation(ring(3))
