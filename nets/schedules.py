@@ -63,7 +63,7 @@ class StepsSchedule(Schedule):
 
         Attributes:
             at: Increasing fractions of `training.steps`, between 0 and 1, at which the rate changes.
-            scale: Factor at each of them.
+            scale: Factor of the rate at each of them.
         """
 
         at: Annotated[tuple[Real, ...], IsSequence]

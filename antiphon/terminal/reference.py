@@ -45,14 +45,19 @@ def kind_table(section: str, heading: str = "kind") -> ReferenceTable:
 
 
 def kind_option_table(section: str) -> ReferenceTable:
-    """Return the options of all kinds of a section; where defaults differ between kinds, each of them."""
-    declared: dict[str, list[tuple[Any, str]]] = {}
+    """Return the options of all kinds of a section: a row for each meaning, with its kinds if there are several meanings."""
+    declared: dict[str, dict[str, list[tuple[str, Any]]]] = {}
     for kind in kinds_of(section):
-        for option, entry in own_keys_of(section, kind).items():
-            declared.setdefault(option, []).append(entry)
+        for option, (default, meaning) in own_keys_of(section, kind).items():
+            declared.setdefault(option, {}).setdefault(meaning, []).append((kind, default))
     rows = (
-        (option, entries[0][1], " or ".join(dict.fromkeys(_default(value) for value, _ in entries)))
-        for option, entries in declared.items()
+        (
+            option,
+            meaning if len(meanings) == 1 else f"{', '.join(f'`{kind}`' for kind, _ in users)}: {meaning}",
+            " or ".join(dict.fromkeys(_default(value) for _, value in users)),
+        )
+        for option, meanings in declared.items()
+        for meaning, users in meanings.items()
     )
     return ReferenceTable(("option", "meaning", "default"), tuple(rows))
 
