@@ -6,6 +6,7 @@ A region of a page begins with `<!-- generated: NAME ARGUMENT -->` and ends with
     environment Digits-v0       the options of an environment of the library
     commands                    the commands with their arguments and options
     library                     the library's scenarios
+    metrics agent               the metrics of agents, channels or episodes
     folders                     the folders of the code, with the first lines of their docstrings
     features                    the settings with their features, and the points of a step at which these are called
     api antiphon.Simulation …   the public names of classes and modules, with the first lines of their docstrings
@@ -39,6 +40,9 @@ from antiphon.engine.heart.feature import (
     points_of,
 )
 from antiphon.engine.installed import TABLE
+from antiphon.telemetry.figures import EVALUATED
+from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
+from antiphon.telemetry.verdicts import bounds
 from antiphon.terminal.reference import (
     ReferenceTable,
     command_table,
@@ -79,6 +83,25 @@ def library(_: str, __: Path) -> Iterator[str]:
     """Yield the scenarios of the library, and its populations."""
     for table in library_tables():
         yield markdown(table, code=(0, 2))
+
+
+def metrics(family: str, _: Path) -> Iterator[str]:
+    """Yield the metrics of a family as the Channels tab explains them, the ends of an interval beside its measure."""
+    explained = {**EXPLANATIONS, "episodes": OF_EPISODES}[family]
+    splits = tuple(f"{split}_" for split in EVALUATED)
+    ends = {measure: bounds(measure) for measure in explained}
+    inside = {end for pair in ends.values() for end in pair}
+    rows = (
+        (
+            ", ".join(
+                f"`{name}`" for name in (metric, *ends[metric]) if name in explained
+            ),
+            one.says,
+        )
+        for metric, one in explained.items()
+        if metric not in inside and not metric.startswith(splits)
+    )
+    yield markdown(ReferenceTable(("metric", "meaning"), tuple(rows)))
 
 
 def folders(_: str, __: Path) -> Iterator[str]:
@@ -211,7 +234,17 @@ def file(path: str, page: Path) -> Iterator[str]:
 
 GENERATORS: dict[str, Callable[[str, Path], Iterator[str]]] = {
     one.__name__: one
-    for one in (kinds, environment, commands, library, folders, features, api, file)
+    for one in (
+        kinds,
+        environment,
+        commands,
+        library,
+        metrics,
+        folders,
+        features,
+        api,
+        file,
+    )
 }
 
 

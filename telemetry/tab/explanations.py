@@ -85,8 +85,8 @@ _CHANNEL: dict[str, Explanation] = {
     **_ends("value", "value", 1.0),
     **_ablated("ablation_zero", "zeros"),
     **_ablated("ablation_mean", "their mean"),
-    **_ablated("ablation_resample", "those made for other examples, or in other environments"),
-    **_ablated("ablation_step", "those of other steps of the same episode"),
+    **_ablated("ablation_resample", "messages for other examples, or in other environments"),
+    **_ablated("ablation_step", "messages of other steps of the same episode"),
     "sg_loss": Explanation(
         "SG loss",
         "The loss of the synthetic gradient's model before its newest update.",
@@ -172,7 +172,9 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "age": Explanation("age", "Steps since the newest usable message was sent; a large age is stale."),
     "traffic": Explanation(
-        "traffic", "Bits sent per step and environment, including the context that the other end needs."
+        "traffic",
+        "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)), and the state of the other end "
+        "where it is context.",
     ),
     "lost": Explanation(
         "lost", "Share of environments in which the link lost the message due at this step.", "share"
@@ -185,7 +187,7 @@ _CHANNEL: dict[str, Explanation] = {
         "Root mean square of the change that the link's noise and quantisation make to a component.",
     ),
     "si_loss": Explanation("SI loss", "The loss of the synthetic input's model before its newest update."),
-    "outliers": Explanation("outliers", "Number of returned gradients clipped so far."),
+    "outliers": Explanation("outliers", "Number of a state's returned gradients that were clipped so far."),
     "sg_learning_rate": Explanation(
         "SG learning rate", "Learning rate of the synthetic gradient's optimiser."
     ),
@@ -232,10 +234,11 @@ _AGENT: dict[str, Explanation] = {
     ),
     "policy_loss": Explanation(
         "policy loss",
-        "Mean loss of its policy since the previous log entry: advantages weighted by log-probabilities.",
+        "Mean loss of its policy in the first passes since the previous log entry: log-probabilities weighted by advantages.",
     ),
     "value_loss": Explanation(
-        "value loss", "Mean squared error of its values against the returns since the previous log entry."
+        "value loss",
+        "Mean squared error of its values against the returns, unweighted, in the first passes since the previous log entry.",
     ),
     "explained_variance": Explanation(
         "explained variance",
