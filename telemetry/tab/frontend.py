@@ -1,11 +1,12 @@
 """Bundle of the front end's modules in one script, for a page without a server.
 
 No external bundler is needed because the modules keep to a rule, which a test checks: imports are single lines of names from a
-neighbour, exports stand before a declaration, and no two modules declare the same name at their top level.
+relative path, exports stand before a declaration, and no two modules declare the same name at their top level.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -14,26 +15,36 @@ STATIC = Path(__file__).with_name("static")
 """Folder of the front end."""
 _ENTRY = "index.js"
 """Entry module for TensorBoard alone, which has a server."""
-_IMPORT = re.compile(r'^import \{[^}\n]*\} from "\./([\w-]+\.js)";$', re.MULTILINE)
+_VENDOR = "vendor"
+"""Folder of other projects' scripts."""
+_IMPORT = re.compile(r'^import \{[^}\n]*\} from "(\.\.?/[\w/-]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |function|class|const|let)", re.MULTILINE)
 
 
 def bundled(folder: Path = STATIC) -> str:
-    """Return all modules of a folder except `index.js` as one script, each after the modules that it imports."""
-    texts = {path.name: _read(path) for path in sorted(folder.glob("*.js")) if path.name != _ENTRY}
-    order = TopologicalSorter({name: _IMPORT.findall(text) for name, text in texts.items()}).static_order()
+    """Return all modules of a folder and its folders except `index.js` as one script, each after the modules that it imports."""
+    own = [path for path in sorted(folder.rglob("*.js")) if path.parent.name != _VENDOR]
+    texts = {path.relative_to(folder).as_posix(): _read(path) for path in own if path != folder / _ENTRY}
+    needs = {
+        name: [
+            posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+            for path in _IMPORT.findall(text)
+        ]
+        for name, text in texts.items()
+    }
+    order = TopologicalSorter(needs).static_order()
     return "\n".join(f"// --- {name}\n{_EXPORT.sub('', _IMPORT.sub('', texts[name]))}" for name in order)
 
 
 def vendored(name: str, folder: Path = STATIC) -> str:
     """Return a script of another project, unmodified."""
-    return _read(folder / "vendor" / name)
+    return _read(folder / _VENDOR / name)
 
 
 def sheet(folder: Path = STATIC) -> str:
     """Return all style sheets, other projects' first."""
     return "\n".join(
-        _read(path) for path in [*sorted((folder / "vendor").glob("*.css")), *sorted(folder.glob("*.css"))]
+        _read(path) for path in [*sorted((folder / _VENDOR).glob("*.css")), *sorted(folder.glob("*.css"))]
     )
 
 

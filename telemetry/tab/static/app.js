@@ -1,16 +1,16 @@
 // The whole page: what is chosen, what is fetched, what is shown.
 
-import { applyTheme, themeColours } from "./colours.js";
-import { Run } from "./run.js";
-import { Model } from "./model.js";
-import { Loading } from "./loading.js";
-import { Layout } from "./layout.js";
+import { applyTheme, themeColours } from "./drawing/colours.js";
+import { Run } from "./data/run.js";
+import { Model } from "./data/model.js";
+import { Loading } from "./data/loading.js";
+import { Layout } from "./page/layout.js";
 import { remote } from "./remote.js";
-import { SidePanel } from "./details.js";
-import { followTheme, surroundingTheme } from "./theme.js";
-import { listenToKeys } from "./keys.js";
-import { partsNote } from "./parts.js";
-import { headlineAt } from "./shown.js";
+import { SidePanel } from "./panel/details.js";
+import { followTheme, surroundingTheme } from "./drawing/theme.js";
+import { listenToKeys } from "./page/keys.js";
+import { partsNote } from "./panel/parts.js";
+import { headlineAt } from "./data/shown.js";
 
 const NO_RUNS = [
   "No run has channels yet.",

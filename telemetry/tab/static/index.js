@@ -1,8 +1,8 @@
 // What TensorBoard calls to fill the Channels tab.
 
 import { mount } from "./app.js";
-import { el } from "./dom.js";
-import { HttpSource } from "./source.js";
+import { el } from "./drawing/dom.js";
+import { HttpSource } from "./data/source.js";
 
 /** Fill the page. */
 export async function render() {

@@ -1,6 +1,6 @@
 // The page for tests and scripts, as `root.antiphon`.
 
-import { colourOf } from "./colours.js";
+import { colourOf } from "./drawing/colours.js";
 
 /**
  * Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside.

@@ -1,8 +1,8 @@
 // The line charts of a report, above the page of its runs.
 
-import { applyTheme, categoryColour } from "./colours.js";
-import { lineChart } from "./chart.js";
-import { clear } from "./dom.js";
+import { applyTheme, categoryColour } from "./drawing/colours.js";
+import { lineChart } from "./drawing/chart.js";
+import { clear } from "./drawing/dom.js";
 
 /**
  * Draw charts side by side, in the theme of the page below them.

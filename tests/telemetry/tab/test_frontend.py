@@ -9,17 +9,19 @@ from pathlib import Path
 from antiphon.telemetry.tab.frontend import bundled, sheet, vendored
 
 TWO = "export const TWO = 2;\nfunction hidden() {\n  return TWO;\n}\n"
-FOUR = 'import { TWO } from "./two.js";\nexport function four() {\n  return TWO + TWO;\n}\n'
+FOUR = 'import { TWO } from "./numbers/two.js";\nexport function four() {\n  return TWO + TWO;\n}\n'
 
 
 def write(folder: Path, **modules: str) -> Path:
     for name, text in modules.items():
-        (folder / f"{name}.js").write_text(text, encoding="utf-8")
+        path = folder / f"{name.replace('_', '/')}.js"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return folder
 
 
 def test_modules_come_after_those_they_need_without_imports_and_exports(tmp_path: Path) -> None:
-    script = bundled(write(tmp_path, four=FOUR, two=TWO, index='import "./four.js";\n'))
+    script = bundled(write(tmp_path, four=FOUR, numbers_two=TWO, index='import "./four.js";\n'))
     assert script.index("const TWO = 2;") < script.index("function four()")
     assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
     assert "index.js" not in script

@@ -1,8 +1,8 @@
 // The channels with the highest and the lowest numbers at the step shown.
 
-import { clear, el } from "./dom.js";
-import { formatNumber } from "./format.js";
-import { colourOf } from "./colours.js";
+import { clear, el } from "../drawing/dom.js";
+import { formatNumber } from "../drawing/format.js";
+import { colourOf } from "../drawing/colours.js";
 
 const SHOWN = 3;
 

@@ -1,12 +1,12 @@
 // The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen metric.
 
-import { el, fitCanvas, placeTip } from "./dom.js";
-import { formatCount, formatNumber } from "./format.js";
-import { levelOf, paletteOf } from "./colours.js";
-import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
-import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
-import { panelChannel, panelPair } from "./panelparts.js";
-import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames } from "./matrixpaint.js";
+import { el, fitCanvas, placeTip } from "../drawing/dom.js";
+import { formatCount, formatNumber } from "../drawing/format.js";
+import { levelOf, paletteOf } from "../drawing/colours.js";
+import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
+import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
+import { panelChannel, panelPair } from "../panel/facts.js";
+import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames } from "./paint.js";
 
 const MATRIX_TOP_UNIT = 44;
 const MATRIX_REACH = 4;

@@ -1,6 +1,6 @@
 // The elements of the page and where they stand.
 
-import { el, clear, iconButton } from "./dom.js";
+import { el, clear, iconButton } from "../drawing/dom.js";
 import { Finder } from "./find.js";
 import { Headline } from "./headline.js";
 import { helpDialog } from "./help.js";

@@ -1,6 +1,6 @@
 // What is drawn around and over the matrix's cells: names, groups, the pointed row and column.
 
-import { fillName, textMeasure } from "./textfit.js";
+import { fillName, textMeasure } from "../drawing/textfit.js";
 
 const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */

@@ -1,7 +1,7 @@
 // Parts of the side panel: sentences, facts, which metrics belong together, and what all channels together do.
 
-import { el } from "./dom.js";
-import { formatNumber, formatStep } from "./format.js";
+import { el } from "../drawing/dom.js";
+import { formatNumber, formatStep } from "../drawing/format.js";
 
 /** Metrics that are read together; what is not named here comes last. Measures of worth have their intervals around them. */
 const PANEL_GROUPS = {

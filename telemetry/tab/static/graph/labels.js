@@ -1,6 +1,6 @@
 // Which names are written into the graph: those that have room, never one over another.
 
-import { shortName } from "./textfit.js";
+import { shortName } from "../drawing/textfit.js";
 
 const SIZE = 11;
 const MOST = 400;

@@ -1,7 +1,7 @@
 // The headline: what the run is, and how well it does at the step shown, with its curve.
 
-import { clear, el, svgPicture } from "./dom.js";
-import { formatResult } from "./format.js";
+import { clear, el, svgPicture } from "../drawing/dom.js";
+import { formatResult } from "../drawing/format.js";
 
 const WIDE = 120;
 const HIGH = 20;

@@ -1,9 +1,9 @@
 // The timeline: who ticks and learns, and what is read, in the first steps of a run. Rows are agents and channels, columns are steps.
 
-import { el, fitCanvas, placeTip, svgPicture } from "./dom.js";
-import { formatCount } from "./format.js";
-import { textMeasure } from "./textfit.js";
-import { TIMELINE_HEAD, TIMELINE_ROW, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
+import { el, fitCanvas, placeTip, svgPicture } from "../drawing/dom.js";
+import { formatCount } from "../drawing/format.js";
+import { textMeasure } from "../drawing/textfit.js";
+import { TIMELINE_HEAD, TIMELINE_ROW, timelineColours, timelinePaint, timelineStep } from "./paint.js";
 
 const TIMELINE_UNIT = [16, 128];
 /** How many names of a row's members the tooltip lists. */

@@ -1,8 +1,8 @@
 // Painting the graph: channels in batches of one style, discs, rings, names.
 
-import { LEVELS, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
-import { paintCuts, paintPlates } from "./graphparts.js";
-import { circles, trace } from "./graphshape.js";
+import { LEVELS, isDiverging, levelOf, paletteOf, themeColours } from "../drawing/colours.js";
+import { paintCuts, paintPlates } from "./parts.js";
+import { circles, trace } from "./shape.js";
 
 /** Widths of lines, in px, from none to the most energy of the runs shown. */
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];

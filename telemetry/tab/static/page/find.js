@@ -1,7 +1,7 @@
 // The field that finds agents and channels, by name or by what they are.
 
-import { el } from "./dom.js";
-import { formatCount } from "./format.js";
+import { el } from "../drawing/dom.js";
+import { formatCount } from "../drawing/format.js";
 
 /** The field, what is wrong with it, and how many it leaves. */
 export class Finder {

@@ -2,7 +2,7 @@
 
 import { clear, el } from "./dom.js";
 import { formatNumber, formatStep } from "./format.js";
-import { rowAt } from "./source.js";
+import { rowAt } from "../data/source.js";
 import { themeColours } from "./colours.js";
 
 const CHART_HEIGHT = 132;

@@ -1,11 +1,11 @@
 // The rail on the left: how to read the picture. Metrics are chosen here, and explained in plain words.
 
-import { el, clear, svgPicture } from "./dom.js";
-import { formatEnds, formatNumber, formatStep } from "./format.js";
-import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "./colours.js";
-import { DASHES, WIDTHS, dashOf } from "./graphpaint.js";
-import { Extremes } from "./extremes.js";
-import { metricsOf } from "./shown.js";
+import { el, clear, svgPicture } from "../drawing/dom.js";
+import { formatEnds, formatNumber, formatStep } from "../drawing/format.js";
+import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
+import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
+import { Extremes } from "../panel/extremes.js";
+import { metricsOf } from "../data/shown.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 

@@ -2,7 +2,7 @@
 
 import { el, fitCanvas } from "./dom.js";
 import { formatNumber, formatStep } from "./format.js";
-import { rowAt } from "./source.js";
+import { rowAt } from "../data/source.js";
 import { categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
 
 const SCATTER_HEIGHT = 240;

@@ -1,8 +1,8 @@
 // The step slider with play: moves over the logged steps.
 
-import { el, clear, svgIcon } from "./dom.js";
-import { formatStep } from "./format.js";
-import { rowAt } from "./source.js";
+import { el, clear, svgIcon } from "../drawing/dom.js";
+import { formatStep } from "../drawing/format.js";
+import { rowAt } from "../data/source.js";
 
 /** Rows a second while playing, at least; many rows take some 20 s in all. */
 const SLOWEST = 4;

@@ -1,12 +1,12 @@
 // The graph of a run on a canvas: drawn, zoomed, pointed at.
 
-import { el, clear, fitCanvas, iconButton, placeTip } from "./dom.js";
-import { formatNumber } from "./format.js";
-import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
-import { GraphStyles, paintGraph, paintMark } from "./graphpaint.js";
-import { detailsOf, labelsFor, networkOf } from "./graphlabels.js";
-import { shortName } from "./textfit.js";
-import { partName } from "./parts.js";
+import { el, clear, fitCanvas, iconButton, placeTip } from "../drawing/dom.js";
+import { formatNumber } from "../drawing/format.js";
+import { agentAt, channelAt, pointOn, shapeOf } from "./shape.js";
+import { GraphStyles, paintGraph, paintMark } from "./paint.js";
+import { detailsOf, labelsFor, networkOf } from "./labels.js";
+import { shortName } from "../drawing/textfit.js";
+import { partName } from "../panel/parts.js";
 
 const FARTHEST = 0.5;
 const NEAREST = 40;

@@ -1,6 +1,6 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
-import { rangeFor, scaleFor, warped } from "./colours.js";
+import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
 import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {

@@ -1,11 +1,11 @@
 // A stage: one run, shown by one of the views. There are one or two, side by side.
 
-import { el, clear } from "./dom.js";
-import { GraphView } from "./graph.js";
+import { el, clear } from "../drawing/dom.js";
+import { GraphView } from "../graph/graph.js";
 import { LineageView } from "./lineage.js";
-import { MatrixView } from "./matrix.js";
-import { PartsView } from "./parts.js";
-import { TimelineView } from "./timeline.js";
+import { MatrixView } from "../matrix/matrix.js";
+import { PartsView } from "../panel/parts.js";
+import { TimelineView } from "../timeline/timeline.js";
 
 const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView, parts: PartsView, lineage: LineageView };
 

@@ -1,12 +1,12 @@
 // The side panel: everything about one channel or one agent, for one run or two.
 
-import { clear, el, iconButton } from "./dom.js";
-import { formatNumber, formatStep } from "./format.js";
-import { columnOf, itemAt, rowAt } from "./source.js";
-import { lineChart } from "./chart.js";
+import { clear, el, iconButton } from "../drawing/dom.js";
+import { formatNumber, formatStep } from "../drawing/format.js";
+import { columnOf, itemAt, rowAt } from "../data/source.js";
+import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
-import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair } from "./panelparts.js";
-import { scatterPlot } from "./scatter.js";
+import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair } from "./facts.js";
+import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
 

@@ -1,7 +1,7 @@
 // The help: keys, and what may be asked for.
 
-import { el, iconButton } from "./dom.js";
-import { FILTER_HELP } from "./filter.js";
+import { el, iconButton } from "../drawing/dom.js";
+import { FILTER_HELP } from "../data/filter.js";
 
 const KEYS = [
   ["← →", "previous or next logged step; with Shift ten steps"],

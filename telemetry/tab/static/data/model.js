@@ -1,8 +1,8 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { formatResult, formatStep } from "./format.js";
-import { MATRIX_FROM } from "./matrixorder.js";
+import { formatResult, formatStep } from "../drawing/format.js";
+import { MATRIX_FROM } from "../matrix/order.js";
 import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 

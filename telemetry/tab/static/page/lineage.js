@@ -1,6 +1,6 @@
 // A population: the scores and values of its members over steps, as a picture.
 
-import { el } from "./dom.js";
+import { el } from "../drawing/dom.js";
 
 /** A view (see the contract of views) of a population. */
 export class LineageView {

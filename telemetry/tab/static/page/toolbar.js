@@ -1,6 +1,6 @@
 // The bar on top: views, runs, the field that finds, and buttons.
 
-import { el, clear, iconButton } from "./dom.js";
+import { el, clear, iconButton } from "../drawing/dom.js";
 
 const VIEW_NAMES = [
   ["graph", "Graph", "G"],

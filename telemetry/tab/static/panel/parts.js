@@ -1,8 +1,8 @@
 // The parts of a run: where each runs, how far it is, whom it waits for, and whether it is gone.
 
-import { el, clear } from "./dom.js";
-import { categoryColour } from "./colours.js";
-import { formatBytes, formatCount, formatNumber, formatStep } from "./format.js";
+import { el, clear } from "../drawing/dom.js";
+import { categoryColour } from "../drawing/colours.js";
+import { formatBytes, formatCount, formatNumber, formatStep } from "../drawing/format.js";
 
 /** Names of gone parts that a sentence has room for. */
 const PARTS_NAMED = 4;

@@ -1,7 +1,7 @@
 // The parts of a run in the graph: a plate of its part's colour under each agent, two bars across each cut channel.
 
-import { CATEGORY_COUNT, categoryColour, themeColours } from "./colours.js";
-import { circles, pointOn } from "./graphshape.js";
+import { CATEGORY_COUNT, categoryColour, themeColours } from "../drawing/colours.js";
+import { circles, pointOn } from "./shape.js";
 
 /** Radius of a plate, in radii of a disc. */
 const PLATE = 1.42;

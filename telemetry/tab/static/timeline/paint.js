@@ -1,8 +1,8 @@
 // How the timeline is drawn, row by row.
 
-import { formatStep } from "./format.js";
-import { categoryColour } from "./colours.js";
-import { fillName } from "./textfit.js";
+import { formatStep } from "../drawing/format.js";
+import { categoryColour } from "../drawing/colours.js";
+import { fillName } from "../drawing/textfit.js";
 
 const TIMELINE_FONT = "system-ui, sans-serif";
 /** Heights in px, of the numbers of the steps and of a row. */

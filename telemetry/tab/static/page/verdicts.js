@@ -1,6 +1,6 @@
 // The strip of verdicts: how many channels matter, harm, are stale or silent. Each is a filter; what is not measured says how.
 
-import { clear, el } from "./dom.js";
+import { clear, el } from "../drawing/dom.js";
 
 /** The strip above the stage. */
 export class VerdictStrip {
