@@ -23,7 +23,7 @@ from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Template
-from antiphon.scenarios.population_spec import PopulationSpec, named_place
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import printed
 
@@ -115,10 +115,9 @@ def population(
         spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
     new = new_directory(None, None, spec.population) if logdir is None else logdir
     directory = given_path(new, "logdir")
-    with named_place(scenario):
-        run = PopulationRun(
-            spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
-        )
+    run = PopulationRun(
+        spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
+    )
     for line in advice(spec, run.until):
         warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)

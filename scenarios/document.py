@@ -564,19 +564,22 @@ class Template:
                 raise DocumentError((), f"{self.name} has no variant {variant!r}{fix}")
             resolved |= self.variants[variant]
         for name, value in values.items():
-            name = spelled(name, self.parameters)
-            if name not in self.parameters:
-                fix = (
-                    suggest(name, self.parameters)
-                    or "; it has none: change it in the file, or declare it under `parameters`"
-                )
-                raise DocumentError((), f"{self.name} has no parameter {name!r}{fix}")
-            value = in_python(value)
-            problem = self.parameters[name].problem(value)
-            if problem is not None:
-                raise DocumentError((), f"parameter {name!r}: {problem}{self._fix_of_choice(name, value)}")
+            name, value = spelled(name, self.parameters), in_python(value)
+            if (problem := self.problem_of_value(name, value)) is not None:
+                known = f"parameter {name!r}: " if name in self.parameters else ""
+                raise DocumentError((), f"{known}{problem}")
             resolved[name] = frozen_data(value, (name,))
         return resolved
+
+    def problem_of_value(self, name: str, value: object) -> str | None:
+        """Return why a parameter cannot have a value, with the fix, such as that there is none; None where it can."""
+        name = spelled(name, self.parameters)
+        if name not in self.parameters:
+            fix = suggest(name, self.parameters)
+            fix = fix or "; it has none: change it in the file, or declare it under `parameters`"
+            return f"{self.name} has no parameter {name!r}{fix}"
+        problem = self.parameters[name].problem(value)
+        return None if problem is None else f"{problem}{self._fix_of_choice(name, value)}"
 
     def _fix_of_choice(self, name: str, value: object) -> str:
         """Return "; write …" where a word that a parameter cannot be is a choice of another one, as `local` is a gradient."""

@@ -5,9 +5,7 @@ A document begins with `population: NAME`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -18,22 +16,7 @@ from antiphon.base.problems import DocumentError, kind_of
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import Metric
-from antiphon.scenarios.yaml_text import DocumentSpec, read, read_file
-
-
-@contextmanager
-def named_place(name_or_file: object) -> Iterator[None]:
-    """Raise problems of `vary` and `set`, which only the scenario shows, with the line of a population's file that has them."""
-    try:
-        yield
-    except DocumentError as error:
-        if error.path[:1] not in (("vary",), ("set",)):
-            raise
-        path = Path(os.path.expanduser(str(name_or_file)))
-        lines = read(read_file(path), str(path), "population").lines if path.is_file() else {}
-        if error.path in lines:
-            raise error.located(str(path), lines) from None
-        raise ScenarioError(f"population: {error}") from None
+from antiphon.scenarios.yaml_text import DocumentSpec
 
 
 class RangeSpec(Spec):
@@ -139,7 +122,7 @@ class PopulationSpec(DocumentSpec):
 
     def with_keys(self, **keys: Any) -> Self:
         """Return it with other values of some keys; ScenarioError where one is not accepted."""
-        return self.of(**{**plain(self), **keys})
+        return self.of(**{**plain(self), **keys}).with_lines_of(self)
 
     @model_validator(mode="after")
     def _varies_what_is_not_set(self) -> Self:

@@ -5,14 +5,14 @@ A document begins with `study: NAME`. A scenario alone is a study too: all its v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, kind_of, show_value
+from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
 from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -83,7 +83,7 @@ class BudgetSpec(Spec):
     """Budget: steps, seeds and grid.
 
     Attributes:
-        steps: Training steps of every run; None: the scenario's.
+        steps: Training steps of every run, in place of an axis `steps` of the grid and of a tuned one; None: the scenario's.
         seeds: Every line runs with seeds 0 … seeds - 1.
         set: Values of parameters; these parameters are not tuned.
         grid: Axes that replace the study's axes of the same name.
@@ -116,7 +116,7 @@ class StudySpec(DocumentSpec):
         budgets: Budgets by name; the first is the default.
     """
 
-    library: ClassVar[Path] = Path(__file__).with_name("studies")
+    library: ClassVar[FilePath] = FilePath(__file__).with_name("studies")
 
     study: Name
     description: str = ""
@@ -131,50 +131,60 @@ class StudySpec(DocumentSpec):
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _axes_exist(self) -> Self:
+    def _fits_together(self) -> Self:
+        Problems(DocumentError(path, line) for path, line in self._problems()).raise_any()
+        return self
+
+    def given_values(self) -> Iterator[tuple[Path, str, tuple[Any, ...]]]:
+        """Yield each place that gives a parameter values, with the parameter and these values."""
+        places: dict[Path, Mapping[str, Any]] = {("set",): self.set}
+        for line, variant in (self.variants or {}).items():
+            places["variants", line, "set"] = variant.set
+        places |= {("budgets", name, "set"): budget.set for name, budget in self.budgets.items()}
+        lists: dict[Path, Axes] = {("grid",): self.grid, ("tune",): self.tune}
+        lists |= {("budgets", name, "grid"): budget.grid for name, budget in self.budgets.items()}
+        for path, values in places.items():
+            yield from (((*path, name), name, (value,)) for name, value in values.items())
+        for path, axes in lists.items():
+            yield from (((*path, name), name, values) for name, values in axes.items())
+
+    def _problems(self) -> Iterator[tuple[Path, str]]:
         for name, budget in self.budgets.items():
             for axis in budget.grid:
                 if axis not in self.grid:
                     line = f"is not an axis of the grid{suggest(axis, self.grid)}"
-                    raise DocumentError(("budgets", name, "grid", axis), line)
-        self._steps_are_of_one_place()
+                    yield ("budgets", name, "grid", axis), line
+            for axis in budget.set:
+                if axis in self.grid:
+                    line = f"is ignored, as `grid` has it; write budgets.{name}.grid, or leave it out"
+                    yield ("budgets", name, "set", axis), line
+        yield from self._steps_of_several_places()
         for axis in self.grid:
             if axis in self.tune:
-                raise DocumentError(("tune", axis), "is both on the grid and tuned; leave out one of the two")
+                yield ("tune", axis), "is both on the grid and tuned; leave out one of the two"
         for key, axes in (("grid", self.grid), ("tune", self.tune)):
             for name in axes:
                 if name in self.set:
-                    raise DocumentError(
-                        ("set", name), f"is ignored, as `{key}` has it; leave it out of one of the two"
-                    )
+                    yield ("set", name), f"is ignored, as `{key}` has it; leave it out of one of the two"
         lines: dict[str, str] = {}
         for name, variant in (self.variants or {}).items():
             line = repr(plain(variant.model_copy(update={"variant": variant.variant or name})))
             if line in lines:
-                raise DocumentError(
-                    ("variants", name), f"is the same as {lines[line]!r}; change or remove one"
-                )
-            lines[line] = name
+                yield ("variants", name), f"is the same as {lines[line]!r}; change or remove one"
+            lines.setdefault(line, name)
         if self.tune and self.metric and not on_validation(self.metric[0]):
-            line = f"needs a metric of the validation split, and {self.metric[0]} is not one; leave it out"
-            raise DocumentError(("tune",), line)
-        return self
+            names = "accuracy, error, bits or loss, or leave out tune"
+            yield (
+                ("metric",),
+                f"`tune` compares on the validation split, which has no {self.metric[0]!r}; write {names}",
+            )
 
-    def _steps_are_of_one_place(self) -> None:
-        """Raise where a parameter called `steps` has values that the steps of budgets override in every run."""
+    def _steps_of_several_places(self) -> Iterator[tuple[Path, str]]:
+        """Yield the places that give a parameter called `steps` values that no run has, as the budgets of all runs have steps."""
         with_steps = [name for name, budget in self.budgets.items() if budget.steps is not None]
-        places: list[tuple[tuple[str, ...], Mapping[str, Any]]] = []
-        for name in with_steps:
-            budget = self.budgets[name]
-            places += [(("budgets", name, "set"), budget.set), (("budgets", name, "grid"), budget.grid)]
-        if with_steps:
-            places += [(("grid",), self.grid), (("tune",), self.tune)]
-        if len(with_steps) == len(self.budgets):
-            places.append((("set",), self.set))
-            places += [(("variants", name, "set"), line.set) for name, line in (self.variants or {}).items()]
-        for path, values in places:
-            if "steps" in values:
-                line = (
-                    f"is ignored, as the budget {with_steps[0]!r} has steps; leave it out of one of the two"
-                )
-                raise DocumentError((*path, "steps"), line)
+        for path, name, _ in self.given_values() if with_steps else ():
+            of_budget = path[1] if path[0] == "budgets" else None
+            ignored = len(with_steps) == len(self.budgets) if of_budget is None else of_budget in with_steps
+            if name == "steps" and ignored:
+                by = with_steps[0] if of_budget is None else of_budget
+                yield path, f"is ignored, as the budget {by!r} has steps; leave it out of one of the two"

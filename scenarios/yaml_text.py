@@ -12,17 +12,19 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
+from pydantic import PrivateAttr
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.memory import uncollected
-from antiphon.base.problems import DocumentError, Path, show_value
-from antiphon.base.spec import Spec
+from antiphon.base.problems import DocumentError, Path, Problems, show_value
+from antiphon.base.spec import Spec, plain
 from antiphon.base.spellings import OTHER_SPELLINGS, standard
 
 _SUFFIXES = (".yaml", ".yml")
@@ -146,6 +148,8 @@ class DocumentSpec(Spec):
     library: ClassVar[FilePath]
     """The folder of antiphon's own documents of the kind."""
 
+    _document_read: Document = PrivateAttr(default_factory=lambda: Document({}, {}, ""))
+
     @classmethod
     def library_names(cls) -> tuple[str, ...]:
         """Return the names of antiphon's own documents of the kind, sorted."""
@@ -168,22 +172,95 @@ class DocumentSpec(Spec):
         Raises:
             ScenarioError: Something that is not accepted; the line begins `source:line: `.
         """
+        problems = Problems()
+        found = cls.accepted_of(text, source, problems)
+        problems.raise_any()
+        assert found is not None
+        return found
+
+    @classmethod
+    def accepted_of(cls, text: str, source: str, problems: Problems) -> Self | None:
+        """Read a document without what is refused of it, which is appended to `problems`; None where nothing is left.
+
+        Raises:
+            ScenarioError: It is not YAML.
+        """
         document = read(text, source, next(iter(cls.model_fields)))
-        try:
-            return cls.model_validate(dict(document.data))
-        except DocumentError as error:
-            raise error.located(source, document.lines) from None
+        found = cls._accepted(document.data, document, problems)
+        if found is not None:
+            found._document_read = document
+        return found
+
+    @classmethod
+    def _accepted(cls, given: Mapping[str, Any], document: Document, problems: Problems) -> Self | None:
+        data, refused = deepcopy(dict(given)), set[Path]()
+        while True:
+            try:
+                return cls.model_validate(data)
+            except DocumentError as error:
+                new = [one for one in error.separate() if one.path not in refused]
+            refused.update(one.path for one in new)
+            problems.extend(one.located(document.source, document.lines) for one in new)
+            left_out = [_leave_out(data, one.path) for one in new]
+            if not left_out or not all(left_out):
+                return None
+
+    def without(self, refused: Iterable[Path]) -> Self | None:
+        """Return it without some keys; None where it needs them."""
+        data = deepcopy(dict(self._document_read.data))
+        for path in refused:
+            _leave_out(data, path)
+        found = self._accepted(data, self._document_read, Problems())
+        if found is None:
+            return None
+        found = found.model_copy(update={"scenario": vars(self)["scenario"]})
+        found._document_read = self._document_read
+        return found
+
+    def with_lines_of(self, other: Self) -> Self:
+        """Return it with the lines of another one's file, but for keys whose values differ."""
+        own, others, document = plain(self), plain(other), other._document_read
+        differ = {(key,) for key in own.keys() | others.keys() if own.get(key) != others.get(key)}
+        found, kept = (
+            self.model_copy(),
+            {p: line for p, line in document.lines.items() if p[:1] not in differ},
+        )
+        found._document_read = replace(document, lines=kept)
+        return found
+
+    def located(self, problem: DocumentError) -> DocumentError:
+        """Return a problem of one of its keys with the line of its file; of keys that are from elsewhere, with its kind."""
+        document = self._document_read
+        if problem.path[:1] in document.lines:
+            return problem.located(document.source, document.lines)
+        return problem.located(next(iter(type(self).model_fields)), {})
 
 
 Found = TypeVar("Found", bound=DocumentSpec)
 
 
-def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | None:
+def _leave_out(data: dict[str, Any], path: Path) -> bool:
+    """Leave out the deepest key of a path that is there; return whether one is."""
+    inside: Any = data
+    key: tuple[dict[str, Any], str] | None = None
+    for part in path:
+        if not isinstance(inside, dict) or part not in inside:
+            break
+        key, inside = (inside, str(part)), inside[part]
+    if key is not None:
+        del key[0][key[1]]
+    return key is not None
+
+
+def find_document(
+    kind: type[Found], name_or_path: str | FilePath, problems: Problems | None = None
+) -> Found | None:
     """Return a study or population of the library, or read one from a file; None where it is neither.
 
     Args:
         kind: The document's; its first field is the key that the file begins with.
         name_or_path: A name of the library, or the path of a YAML file.
+        problems: Gathers what is refused, without which the file is read (None: nothing is left of it). None: it is raised.
 
     Raises:
         ScenarioError: The document is not valid.
@@ -193,7 +270,13 @@ def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | No
     path = FilePath(os.path.expanduser(name_or_path))
     if not path.is_file() or not _begins_with(next(iter(kind.model_fields)), path):
         return None
-    found = kind.from_yaml(read_file(path), str(path))
+    text = read_file(path)
+    read_of = (
+        kind.from_yaml(text, str(path)) if problems is None else kind.accepted_of(text, str(path), problems)
+    )
+    if read_of is None:
+        return None
+    found: Found = read_of
     scenario: str = vars(found)["scenario"]
     if not scenario.endswith(_SUFFIXES):
         return found
@@ -201,12 +284,13 @@ def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | No
 
 
 def _begins_with(key: str, path: FilePath) -> bool:
-    """Whether a file holds such a document; its reader raises other problems of the file."""
+    """Whether a file holds such a document, and no scenario, which has an env; its reader raises other problems of the file."""
     try:
         text = read_file(path)
     except ScenarioError:
         return False
-    return any(line.startswith(f"{key}:") for line in text.splitlines())
+    keys = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
+    return key in keys and "env" not in keys
 
 
 def _read(text: str, source: str, kind: str) -> Document:

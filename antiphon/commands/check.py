@@ -3,7 +3,7 @@ With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.base.errors import ScenarioError, in_one_line, write_error
-from antiphon.base.problems import placed
+from antiphon.base.problems import Problems, placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.envs import describe
-from antiphon.jobs.studies.plan import StudyOptions, plan
+from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
 from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.population_spec import PopulationSpec, named_place
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.scenarios.yaml_text import find_document
@@ -79,6 +79,10 @@ class Findings:
             for line in lines:
                 found.setdefault(line, []).append(label)
 
+    def refuse(self, problems: Iterable[DocumentError]) -> None:
+        """Add problems of no variant or run in particular."""
+        self.problems |= {str(problem): [] for problem in problems}
+
 
 def check(
     name_or_file: options.Scenario,
@@ -97,21 +101,22 @@ def check(
     values = values_of(settings or ())
     try:
         known = name_or_file in scenario_names()
-        study = None if known else find_document(StudySpec, name_or_file)
-        population = None if known else find_document(PopulationSpec, name_or_file)
+        problems = Problems()
+        study = None if known else find_document(StudySpec, name_or_file, problems)
+        population = None if known else find_document(PopulationSpec, name_or_file, problems)
+        if study is None and population is None:
+            problems.raise_any()
         if population is not None and (variant or parts):
             raise ScenarioError(f"check: {name_or_file} is a population; leave out --variant and --parts")
         if population is not None:
-            with named_place(name_or_file):
-                found = check_population(population, values)
+            found = check_population(population, values, problems)
         elif study is None:
             found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
         elif parts:
             raise ScenarioError(f"check: {name_or_file} is a study; --parts needs a scenario")
         else:
-            found = check_study(
-                study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
-            )
+            options_of_study = StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
+            found = check_study(study, options_of_study, problems)
     except DocumentError as error:
         found = Findings(name_or_file, name_or_file)
         found.add(variant or DEFAULT, error.separate(), [])
@@ -138,31 +143,49 @@ def check_scenario(
     return found
 
 
-def check_study(study: StudySpec, options: StudyOptions) -> Findings:
-    """Check every run of a study's first budget with one seed."""
-    found, planned = Findings(study.study, study.study), plan(study, options)
-    for run in planned.runs.values():
+def check_study(study: StudySpec, options: StudyOptions, refused: Problems) -> Findings:
+    """Check every run of a study's first budget with one seed; `refused`: problems of what was left out of it."""
+    found, template = Findings(study.study, study.study), template_of(study, options)
+    problems = problems_beside(study, template)
+    rest = study.without(one.path for one in (*refused, *problems)) if problems else study
+    try:
+        planned = None if rest is None else plan(rest, options, template)
+    except DocumentError as error:
+        planned, problems = None, Problems([*problems, *error.separate()])
+    except ScenarioError as error:  # also of a scenario that only some values give
+        if not (refused or problems):
+            raise
+        planned, problems = None, Problems([*problems, DocumentError((), str(error))])
+    for run in planned.runs.values() if planned is not None else ():
         request = run.request
         _examine(found, run.label, request.template, request.variant, request.values, request.steps)
-    if not found.problems:
-        try:
+    if planned is not None and not found.problems:
+        with problems.gathered():
             planned.check_metrics()
-        except ScenarioError as error:
-            found.problems[str(error)] = list(found.checked)
+    found.refuse([*refused, *problems])
     return found
 
 
-def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
-    """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
+def check_population(population: PopulationSpec, values: Mapping[str, Any], refused: Problems) -> Findings:
+    """Check the first member of a population, and that the others differ from it in hyperparameters alone.
+
+    `refused`: problems of what was left out of it.
+    """
     from antiphon.engine.state.hyperparameters import differences_of
-    from antiphon.jobs.populations.population_run import requests_of
+    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of
     from antiphon.jobs.populations.selection import advice as advice_on_members
-    from antiphon.jobs.populations.selection import check_metric
+    from antiphon.jobs.populations.selection import problem_of_score
     from antiphon.terminal.explain import built
 
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
-    first, *others = requests_of(population, template_named(population.scenario))
+    template = template_named(population.scenario)
+    problems = problems_of_parameters(population, template)
+    rest = population.without(one.path for one in (*refused, *problems)) if problems else population
+    found.refuse([*refused, *problems])
+    if rest is None:
+        return found
+    first, *others = requests_of(rest, template)
     scenario = _examine(
         found, "member 0", first.template, first.variant, first.values, first.steps, member=True
     )
@@ -170,15 +193,14 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
         try:
             for other in others:
                 differences_of(scenario, other.scenario)
-            advised = advice_on_members(population, first.until)
+            advised = advice_on_members(rest, first.until)
             found.warnings |= {line: list(found.checked) for line in advised}
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])
-        if population.select is not None and population.select.by is not None:
-            try:
-                check_metric(scenario, built(scenario), population.select.by)
-            except ScenarioError as error:
-                found.problems[str(error)] = list(found.checked)
+        if rest.select is not None and rest.select.by is not None:
+            line = problem_of_score(scenario, built(scenario), rest.select.by)
+            if line:
+                found.refuse([rest.located(DocumentError(("select", "by"), line))])
     return found
 
 
@@ -250,7 +272,7 @@ def _as_dict(found: Findings) -> dict[str, Any]:
 
 def _print(found: Findings) -> None:
     for line, where in found.problems.items():
-        only = "" if len(where) == len(found.checked) else f" (only {_listed(where)})"
+        only = "" if len(where) in (0, len(found.checked)) else f" (only {_listed(where)})"
         write_error(in_one_line(f"error: {line}{only}"))
     for line, where in found.warnings.items():
         only = "" if len(where) == len(found.checked) else f"{_listed(where)}: "

@@ -33,7 +33,7 @@ from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
-from antiphon.scenarios.population_spec import PopulationSpec, named_place
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result, show_seeds
@@ -117,8 +117,7 @@ def run(
         of_processes: dict[str, Any] = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
         of_processes["checkpoint_every"] = checkpoint_every
         directory = new_directory(logdir, name, population.population)
-        with named_place(name_or_file):
-            return run_population(population, directory, exist, json, **of_processes)
+        return run_population(population, directory, exist, json, **of_processes)
     if jobs is not None:
         raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
     seed = seed or 0

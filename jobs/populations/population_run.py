@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError
+from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import ELSEWHERE
@@ -30,9 +30,9 @@ from antiphon.jobs.populations.selection import (
     Score,
     Stage,
     ancestry,
-    check_metric,
     initial_values,
     metric_of,
+    problem_of_score,
     quality,
     score_of,
     scored_values,
@@ -273,7 +273,8 @@ class PopulationRun(Observer):
         if self.metric is None:
             running = population.runs[0].running
             self.metric = select.by or metric_of(running)
-            check_metric(running.scenario, running.system, self.metric)
+            if line := problem_of_score(running.scenario, running.system, self.metric):
+                raise self.spec.located(DocumentError(("select", "by"), line))
         if step and step % select.every == 0:
             self._select(population, step)
 
@@ -480,13 +481,24 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
     """Return the request of each member of a population, with its initial values.
 
     Raises:
-        DocumentError: A parameter that varies cannot have a value of its range or list.
+        DocumentError: There is no such parameter, or one that varies cannot have a value of its range or list.
     """
+    problems_of_parameters(spec, template).raise_any()
+    each = enumerate(initial_values(spec))
+    return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
+
+
+def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemplate) -> Problems:
+    """Return what the scenario's parameters refuse of `vary` and `set`, with their lines in the file."""
+    return Problems(map(spec.located, _refused(spec, template)))
+
+
+def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:
     for key, names in (("vary", spec.vary), ("set", spec.set)):
         for name in names if isinstance(template, Template) else ():
             if spelled(name, template.parameters) not in template.parameters:
                 line = f"{template.name} has no parameter {name!r}{suggest(name, template.parameters)}"
-                raise DocumentError((key, name), line)
+                yield DocumentError((key, name), line)
     for name, within in spec.vary.items():
         known = template.parameters.get(name)
         if not isinstance(known, ParameterSpec):
@@ -496,9 +508,7 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
         if known.type == "int":
             problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
         if problem is not None:
-            raise DocumentError(("vary", name), problem)
-    each = enumerate(initial_values(spec))
-    return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
+            yield DocumentError(("vary", name), problem)
 
 
 def _request(

@@ -190,18 +190,13 @@ def meaning(metric: str | None) -> str:
     return f"{words} on the validation split, or without one on training data"
 
 
-def check_metric(scenario: Scenario, system: System, metric: str) -> None:
-    """Check before a run begins that its members will have a metric, but for those of an environment that show when it runs.
-
-    Raises:
-        ScenarioError: They will not have it.
-    """
+def problem_of_score(scenario: Scenario, system: System, metric: str) -> str:
+    """Return why members will not have a metric to be selected by, as far as it is known before a run begins; empty: they will."""
     of_episodes = metric == RETURN and not system.description.is_stream
     of_env = metrics_of_environment(scenario, system) if is_of_env(metric) else frozenset[str]()
     if of_episodes or of_env is None or metric in of_env:
-        return
-    if problem := problem_of_metric(scenario, system, metric, of_env):
-        raise ScenarioError(f"select.by: {problem}")
+        return ""
+    return problem_of_metric(scenario, system, metric, of_env)
 
 
 def score_of(running: LiveSystem, metric: str) -> Score:

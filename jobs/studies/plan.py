@@ -7,14 +7,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import show_value
+from antiphon.base.problems import DocumentError, Problems, show_value
 from antiphon.base.spec import plain
-from antiphon.jobs.studies.scoring import Scoring, check_metrics
+from antiphon.jobs.studies.scoring import Scoring, unknown_metrics
 from antiphon.running.library import template_named
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request, check_alone
@@ -122,7 +123,7 @@ class Plan:
         Raises:
             ScenarioError: A run will not have one.
         """
-        checked = set[str]()
+        problems, checked = Problems(), set[str]()
         for runs in self.runs.values() if self.spec.metric else ():
             scenario = runs.request.scenario
             goals = {name: agent.goals for name, agent in scenario.agents.items()}
@@ -130,10 +131,34 @@ class Plan:
             if key in checked:
                 continue
             checked.add(key)
-            try:
-                check_metrics(scenario, self.spec.metric)
-            except ScenarioError as error:
-                raise ScenarioError(f"{self.spec.study}: {runs.label}: {error}") from None
+            for line in unknown_metrics(scenario, self.spec.metric):
+                problems.append(self.spec.located(DocumentError(("metric",), f"{runs.label}: {line}")))
+        problems.raise_any()
+
+
+def template_of(
+    spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None
+) -> Template | PythonTemplate:
+    """Return the template of a study's scenario, with variants of its channels' couplings where they are asked for."""
+    template = template or template_named(spec.scenario)
+    asked = any(name in COMPARED for name in spec.variants) if spec.variants else options.variants
+    return template.with_couplings() if asked and isinstance(template, Template) else template
+
+
+def problems_beside(spec: StudySpec, template: Template | PythonTemplate) -> Problems:
+    """Return what a template does not have of the variants and parameters of a study, or not with their values, with lines."""
+    problems = Problems()
+    for name, variant in (spec.variants or {}).items():
+        of_template = variant.variant or (name if template.variants else None)
+        if of_template is not None and of_template not in template.variants:
+            line = f"{template.name} has no variant {of_template!r}{suggest(of_template, template.variants)}"
+            problems.append(spec.located(DocumentError(("variants", name), line)))
+    if isinstance(template, Template):
+        for path, name, values in spec.given_values():
+            found = map(partial(template.problem_of_value, name), values)
+            if (problem := next(filter(None, found), None)) is not None:
+                problems.append(spec.located(DocumentError(path, problem)))
+    return problems
 
 
 def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:
@@ -142,19 +167,18 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
     """
-    template = template or template_named(spec.scenario)
-    asked = any(name in COMPARED for name in spec.variants) if spec.variants else options.variants
-    if asked and isinstance(template, Template):
-        template = template.with_couplings()
+    template = template_of(spec, options, template)
+    problems_beside(spec, template).raise_any()
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
         known = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
-    fixed = {*budget.set, *options.values}
+    by_budget = {"steps"} if budget.steps is not None else set[str]()
+    fixed = {*budget.set, *options.values, *by_budget}
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
-    grid = {axis: values for axis, values in grid.items() if axis not in options.values}
+    grid = {axis: values for axis, values in grid.items() if axis not in {*options.values, *by_budget}}
     tune = {parameter: values for parameter, values in spec.tune.items() if parameter not in fixed}
     seeds, steps = options.seeds or budget.seeds, options.steps or budget.steps
     count = seeds * prod(map(len, (variants, *grid.values(), *tune.values())))
@@ -189,8 +213,8 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
                     raise
                 raise ScenarioError(f"{spec.study}: {label}: {error}") from None
             if scoring.episodes is not None and not _has_policy(request.scenario):
-                line = "episodes: has no effect here: no agent has a policy; leave it out"
-                raise ScenarioError(f"{spec.study}: {label}: {line}")
+                line = f"{label}: has no effect: no agent has a policy; leave it out"
+                raise spec.located(DocumentError(("episodes",), line))
             if key not in names:  # lines of an equal scenario share its runs
                 stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")  # `depth-3-locked`
                 free = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
@@ -225,9 +249,6 @@ def _variants(
     resolved = {}
     for name in chosen or variants:
         of_template = variants[name].variant or (name if template.variants else None)
-        if of_template is not None and of_template not in template.variants:
-            line = f"{template.name} has no variant {of_template!r}{suggest(of_template, template.variants)}"
-            raise ScenarioError(f"{spec.study}: variant {name!r}: {line}")
         resolved[name] = variants[name].model_copy(update={"variant": of_template})
     return resolved
 

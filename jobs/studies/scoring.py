@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.base.nearest_names import suggest
@@ -110,12 +110,8 @@ def metrics_of(
     return {**env, **{name: value for name, value in found.items() if value is not None or name not in env}}
 
 
-def check_metrics(scenario: Scenario, metrics: Sequence[str]) -> None:
-    """Check before a run begins that it will have metrics, but for those of an environment that show when it runs.
-
-    Raises:
-        ScenarioError: It will not have one.
-    """
+def unknown_metrics(scenario: Scenario, metrics: Sequence[str]) -> list[str]:
+    """Return a line about each metric that a run will not have, as far as that is known before it begins."""
     from antiphon.engine.build.builder import build_to_look
     from antiphon.jobs.environment_metrics import metrics_of_environment
 
@@ -129,18 +125,20 @@ def check_metrics(scenario: Scenario, metrics: Sequence[str]) -> None:
         agents = {name: (*own, *(during + metric for metric in own)) for name, own in agents.items()}
     known = {*metrics_of(scenario.readouts, {name: dict.fromkeys(own) for name, own in agents.items()})}
     if known.issuperset(metrics):
-        return
+        return []
     of_env = metrics_of_environment(scenario, system)
-    for metric in metrics:
-        if metric not in known and (of_env is not None or not is_of_env(metric)):
-            known |= of_env or set()
-            if metric not in known:
-                raise ScenarioError(unknown_metric_line(metric, known))
+    known |= of_env or set()
+    unknown = (metric for metric in metrics if metric not in known)
+    return [
+        unknown_metric_line(metric, known)
+        for metric in unknown
+        if of_env is not None or not is_of_env(metric)
+    ]
 
 
 def unknown_metric_line(metric: str, known: Iterable[str]) -> str:
     """Return the line about a metric that a run does not have."""
-    return f"metric: no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
+    return f"no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

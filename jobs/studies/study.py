@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError
+from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, each
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
@@ -98,7 +99,7 @@ class Study:
                 for metric in self.spec.metric if run.result["exit"] == "done" else ():
                     if metric not in run.known:
                         line = unknown_metric_line(metric, run.known)
-                        raise ScenarioError(f"{self.spec.study}: {label}: {line}")
+                        raise self.spec.located(DocumentError(("metric",), f"{label}: {line}"))
                 metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
                 value = run.known.get(metric) if run.result["exit"] == "done" else None
                 outcome = run.result["exit"] if value is None else f"{metric} {value:.4g}"

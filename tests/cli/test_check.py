@@ -294,3 +294,41 @@ def test_a_study_is_checked_by_name(cli: Commands) -> None:
     assert "lossy-links: ok with variants " in cli("check lossy-links")
     line = cli.refused("check lossy-links --variant lockt")
     assert "has no variant 'lockt'; did you mean 'locked'?" in line
+
+
+def test_all_that_can_be_known_of_a_study_is_listed_with_its_line(here: Path, cli: Commands) -> None:
+    """Each stage goes on without what the stages before it refused."""
+    Path("s.yaml").write_text(
+        "study: s\nbogus: 1\nscenario: digits-mlp\nvariants: {locked: {}, odd: {variant: decupled}}\n"
+        "set: {widht: 3}\nmetric: [nope]\ngrid: {depth: [1, 2]}\nbudgets: {b: {steps: 5, stepz: 4}}\n"
+    )
+    assert cli.code("check s.yaml") == 2
+    assert [line.partition(";")[0] for line in cli.err.splitlines()] == [
+        "error: s.yaml:2: bogus: unknown key 'bogus'",
+        "error: s.yaml:8: budgets.b.stepz: unknown key 'stepz'",
+        "error: s.yaml:4: variants.odd: digits-mlp has no variant 'decupled'",
+        "error: s.yaml:5: set.widht: digits-mlp has no parameter 'widht'",
+        "error: s.yaml:7: grid.depth: must be at least 2, not 1",
+        "error: s.yaml:6: metric: locked: no agent and no environment has a metric 'nope'",
+    ]
+    assert "s.yaml:2: bogus: unknown key" in cli.refused("study s.yaml --logdir s")
+
+
+def test_all_that_can_be_known_of_a_population_is_listed_with_its_line(here: Path, cli: Commands) -> None:
+    Path("p.yaml").write_text(
+        "population: p\nscenario: digits-mlp\nmembers: 4\nbogus: 3\n"
+        "vary: {widt: [8, 16], lr: [0.1, 0.2]}\nselect: {every: 10, by: nope}\n"
+    )
+    assert cli.code("check p.yaml") == 2
+    assert [line.partition(";")[0] for line in cli.err.splitlines()] == [
+        "error: p.yaml:4: bogus: unknown key 'bogus'",
+        "error: p.yaml:5: vary.widt: digits-mlp has no parameter 'widt'",
+        "error: p.yaml:6: select.by: no metric 'nope' here",
+    ]
+
+
+def test_a_scenario_with_a_section_called_study_is_a_scenario(here: Path, cli: Commands) -> None:
+    text = load("digits-mlp").text
+    Path("s.yaml").write_text(f"{text}study: {{metric: accuracy}}\n")
+    line = f"s.yaml:{len(text.splitlines()) + 1}: study: unknown key 'study'; known: agent, "
+    assert cli.refused("check s.yaml").startswith(line)

@@ -204,7 +204,7 @@ def test_a_metric_that_there_is_not_is_refused(cli: Commands, file: Path) -> Non
             "check mine.yaml",
         ):  # a run says so before its first step
             assert cli.code(words) == 2
-            assert f"error: select.by: {line}\n" in cli.err
+            assert f"error: mine.yaml:8: select.by: {line}\n" in cli.err
     team = POPULATION.replace("digits-mlp", "cartpole-team").replace("depth: 2, ", "")
     for metric, known in {
         "accuracy": "return",
@@ -213,7 +213,7 @@ def test_a_metric_that_there_is_not_is_refused(cli: Commands, file: Path) -> Non
         file.write_text(team.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
         for words in (f"{WORDS} --name {metric[:2]}", "check mine.yaml"):
             assert cli.code(words) == 2
-            assert f"error: select.by: no metric '{metric}' here; known: {known}\n" in cli.err
+            assert f"select.by: no metric '{metric}' here; known: {known}\n" in cli.err
 
 
 def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:

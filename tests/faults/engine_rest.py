@@ -760,14 +760,14 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-metric-that-there-is-not-is-found-after-steps",
         "jobs/populations/selection.py",
-        "    if problem := problem_of_metric(scenario, system, metric, of_env):\n",
-        "    if False:\n",
+        "    return problem_of_metric(scenario, system, metric, of_env)\n",
+        "    return ''\n",
         "tests/cli/test_population.py::test_a_metric_that_there_is_not_is_refused",
     ),
     Fault(
         "study-steps-of-a-parameter-beside-those-of-a-budget-are-ignored",
         "scenarios/study_spec.py",
-        '            if "steps" in values:\n',
+        '            if name == "steps" and ignored:\n',
         "            if False:\n",
         "tests/scenarios/test_study_spec.py::test_what_cannot_be_is_one_line_with_its_place",
     ),
@@ -788,8 +788,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "study-a-metric-of-another-objective-is-found-after-a-run",
         "jobs/studies/scoring.py",
-        "(of_env is not None or not is_of_env(metric))",
-        "of_env is not None and is_of_env(metric)",
+        "if of_env is not None or not is_of_env(metric)",
+        "if of_env is not None and is_of_env(metric)",
         "tests/jobs/studies/test_study.py::test_a_metric_that_no_run_has_is_refused_before_one_begins",
     ),
     Fault(

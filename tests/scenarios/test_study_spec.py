@@ -61,7 +61,7 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
         (HEAD + "metric: so lved", "metric: unknown metric 'so lved'"),
         (
             HEAD + "metric: solved\ntune: {lr: [1]}",
-            "tune: needs a metric of the validation split, and solved is not",
+            "s.yaml:4: metric: `tune` compares on the validation split, which has no 'solved'; write accuracy",
         ),
         (HEAD + "variants: [a, a]", "s.yaml:4: variants: names 'a' twice"),
         (HEAD + "variants: {a: {st: {}}}", "s.yaml:4: variants.a.st: unknown key 'st'; did you mean 'set'?"),
@@ -80,6 +80,10 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
             "s.yaml:4: set.steps: is ignored, as the budget 'small' has steps; leave it out of one of the two",
         ),
         (TIMED + "grid: {steps: [3, 4]}", "s.yaml:4: grid.steps: is ignored"),
+        (
+            HEAD.replace("small: {}", "small: {set: {depth: 1}}") + "grid: {depth: [1, 2]}",
+            "s.yaml:3: budgets.small.set.depth: is ignored, as `grid` has it; write budgets.small.grid, or leave it out",
+        ),
         (TIMED + "variants: {a: {set: {steps: 3}}}", "s.yaml:4: variants.a.set.steps: is ignored"),
         (
             HEAD.replace("{}}", "{steps: 2, set: {steps: 3}}}"),

@@ -53,6 +53,13 @@ def test_tuning_makes_candidates_scored_on_validation_and_scorings_alone_share_r
     assert [line.scoring.plain for line in found.lines] == [True, False]
 
 
+def test_the_steps_of_a_budget_take_the_place_of_an_axis_of_steps() -> None:
+    axes = "variants: [locked]\ngrid: {steps: [6, 7]}"
+    assert [line.point for line in planned(axes).lines] == [{}]
+    found = planned(axes, budget="paper")
+    assert ([line.point for line in found.lines], found.steps) == ([{"steps": 6}, {"steps": 7}], [6, 7])
+
+
 @pytest.mark.parametrize("options", [{"budget": "paper"}, {"values": {"lr": 0.1}}])
 def test_what_a_budget_or_the_user_sets_is_not_tuned(options: dict[str, Any]) -> None:
     found = planned("variants: [locked]\ngrid: {depth: [2]}\ntune: {lr: [0.1, 0.2]}", **options)
@@ -72,9 +79,9 @@ def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
 
 MANY = f"grid: {{depth: {list(range(2, 99))}, width: {list(range(1, 99))}}}"
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("variants: [lokal]", {}, "toy: variant 'lokal': digits-mlp has no variant 'lokal'; did you mean"),
-    ("grid: {dpth: [1]}", {}, "toy: dpth=1 locked: digits-mlp has no parameter 'dpth'; did you mean"),
-    ("grid: {depth: [0]}", {}, "depth=0 locked: parameter 'depth': must be at least 2"),
+    ("variants: [lokal]", {}, "toy.yaml:4: variants.lokal: digits-mlp has no variant 'lokal'; did you mean"),
+    ("grid: {dpth: [1]}", {}, "toy.yaml:4: grid.dpth: digits-mlp has no parameter 'dpth'; did you mean"),
+    ("grid: {depth: [0]}", {}, "toy.yaml:4: grid.depth: must be at least 2, not 0"),
     (MANY, {}, "toy: 76,048 runs; a study has at most 20,000: take fewer values, variants or seeds"),
 ]
 

@@ -157,7 +157,7 @@ def test_a_metric_that_no_run_has_is_refused_before_one_begins(
 ) -> None:
     head = f"study: toy\nscenario: {scenario}\nvariants: [locked]\nbudgets: {{b: {{steps: 2, seeds: 1}}}}\n"
     Path("s.yaml").write_text(f"{head}metric: {metric}\n")
-    line = f"toy: locked: metric: no agent and no environment has a metric '{metric}'; {fix}"
+    line = f"s.yaml:5: metric: locked: no agent and no environment has a metric '{metric}'; {fix}"
     assert cli.code("check s.yaml") == 2
     assert line in cli.err
     assert cli.code("study s.yaml --logdir s") == 2
