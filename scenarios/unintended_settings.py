@@ -345,7 +345,7 @@ def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
             yield Finding("agent", name, _UNREACHED, control=True)
         elif agent.learn and agent.frozen:
             yield Finding("agent", name, _FROZEN)
-    if not learning(scenario):
+    if not any(agent.learn and agent.trainable for name, agent in scenario.agents.items() if name in reached):
         yield Finding("training", "agents", _NONE_LEARNS, control=True)
 
 

@@ -153,12 +153,10 @@ class EndpointStates(Feature):
         if tick.agent not in self._state_steps:
             return
         agent = self.system.agents[tick.agent]
-        kept, trail = (
-            agent.clock.latest(tick.step - self._state_steps[tick.agent]),
-            NewestStates.ensure(agent),
-        )
-        trail.states = [(step, state) for step, state in trail.states if kept is None or step >= kept]
-        trail.states.append((tick.step, constant(tick.ports[STATE])))
+        oldest = agent.clock.latest(tick.step - self._state_steps[tick.agent])
+        newest = NewestStates.ensure(agent)
+        newest.states = [(step, state) for step, state in newest.states if oldest is None or step >= oldest]
+        newest.states.append((tick.step, constant(tick.ports[STATE])))
 
     def entered(self, channel: Channel, message: Message) -> None:
         """Note what a predictor is shown of the endpoints."""
@@ -171,26 +169,26 @@ class EndpointStates(Feature):
         )
 
     def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:
-        found = {}
-        for end, name, delay, side in (
+        states = {}
+        for endpoint, name, delay, to_rows in (
             ("from.state", channel.sender, 0, channel.message_of),
             ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.rows_of_receiver),
         ):
             agent = self.system.agents.get(name)
-            trail = (
-                None
-                if agent is None or end not in channel.synthetic_gradient.context.endpoints
-                else NewestStates.of(agent)
+            if agent is None or endpoint not in channel.synthetic_gradient.context.endpoints:
+                continue
+            newest = NewestStates.of(agent)
+            crossed = (
+                [] if newest is None else [state for made, state in newest.states if made <= step - delay]
             )
-            crossed = [] if trail is None else [state for made, state in trail.states if made <= step - delay]
             if crossed:
-                found[end] = side(crossed[-1])
-        return found
+                states[endpoint] = to_rows(crossed[-1])
+        return states
 
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
         """Forget the states of episodes that have ended (semantics 20)."""
         for name in self._state_steps:
             agent = self.system.agents[name]
-            if (trail := NewestStates.of(agent)) is not None:
+            if (newest := NewestStates.of(agent)) is not None:
                 going_on = ~agent.episodes_over(ends)
-                trail.states = [(made, going_on.fill(state)) for made, state in trail.states]
+                newest.states = [(made, going_on.fill(state)) for made, state in newest.states]

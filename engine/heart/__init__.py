@@ -1,10 +1,13 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read step.py first: `take_step` is the step, and `Engine.learn` its longest part. Then message.py, whose first screen says which
-object is made where, and the other files as they are needed. Here an `Agent` is a stack of N >= 1 agents of the scenario, a
-`Channel` a stack of K >= 1 of its channels, and a ledger has the messages of such a stack, [K * B, size] each. The single agents
-and channels of the scenario are the `members` of stacks; each is a stack of one itself. Each file imports only files above it in
-this list:
+Five files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
+first screen says which object is made where), ledger.py (what happens to a message, call by call), forward.py (a tick) and learn.py
+(a window that is learned from). The others explain a type that these use, and are read when one is met.
+
+Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
+messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
+stack of one itself. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
+imports only files above it in this list:
 
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock               when agents tick and send, and which ticks are a window

@@ -170,16 +170,17 @@ class ForwardPass:
         x, state = _joined([self.inputs(tick, window, buffers) for tick in ticks]), None
         if states:
             state = _joined(states)
+        feature = points.transports
         ports, after = learner.evaluate(
             buffers,
             x,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-            transports=() if (weights := points.transports) is None else weights.transports(ticks, window),
+            transports=() if feature is None else feature.transports(ticks, window),
             state=state,
         )
-        for feature in points.evaluated:
+        for each in points.evaluated:
             statistics = self.statistics(first, window, buffers)
-            after |= feature.evaluated(ticks, ports, buffers, statistics, (x, state))
+            after |= each.evaluated(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}

@@ -4,7 +4,7 @@ A window's losses and what is injected into the messages it sent are differentia
 parameters wait for the update; those of received messages are booked with the messages (4).
 
     loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
-    prediction   the synthetic gradient of a sent message; as applied, behind its gate and mixed with what has come back (`trace`)
+    prediction   the synthetic gradient of a sent message; as applied, behind its gate and mixed with what has come back (`gradient.trace`)
     gradient     what its receivers return for it: the prediction's target
     credit       what the sender learns from about a message: its prediction as applied, shortened (`clip`), or its gradient
                  (`delayed`); the credit of a feature at the point `credit` replaces it, and is not shortened
@@ -135,46 +135,48 @@ class ObjectiveEvaluator:
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
-        agent, signals = self.system.agents[tick.agent], tick.step_signals
+        agent, step_signals = self.system.agents[tick.agent], tick.step_signals
         goal = agent.goal
         if goal is None or tick.participates is NONE or goal.rewards is not None:
             return None
         terms: list[TickLoss | None] = []
         for term in goal.terms:
-            if term.last_only and (signals.step + 1) % self.system.hold:
+            if term.last_only and (step_signals.step + 1) % self.system.hold:
                 terms.append(None)
             else:
-                terms.append(self.term_loss(agent, term, signals, tick.ports[OBJECTIVE], tick.participates))
+                terms.append(
+                    self.term_loss(agent, term, step_signals, tick.ports[OBJECTIVE], tick.participates)
+                )
         tick_loss = _combined(goal, terms)
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
-    def output_loss(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
+    def output_loss(self, agent: Agent, step_signals: StepSignals, output: Tensor) -> TickLoss | None:
         """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere.
 
         A rollout scores with it (engine/inference/rollout.py).
         """
         assert agent.goal is not None
         return _combined(
-            agent.goal, [self.term_loss(agent, term, signals, output) for term in agent.goal.terms]
+            agent.goal, [self.term_loss(agent, term, step_signals, output) for term in agent.goal.terms]
         )
 
     @staticmethod
     def term_loss(
-        agent: Agent, goal: Goal, signals: StepSignals, output: Tensor, participates: Mask = ALL
+        agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, participates: Mask = ALL
     ) -> TickLoss | None:
         """A single objective of an agent's output, without its weight; None if its target is absent everywhere.
 
         A network's own loss may have no target.
         """
-        if goal.target and goal.target not in signals.signals:
+        if goal.target and goal.target not in step_signals.signals:
             return None
-        present, sites, objective = signals.present(goal.target), None, goal.output_objective
+        present, sites, objective = step_signals.present(goal.target), None, goal.output_objective
         if present is NONE:
             return None
         output = output if goal.outputs is None else output[:, goal.outputs]
         target = constant(output)
         if goal.target:
-            target, sites = signals.signals[goal.target], signals.present_sites(goal.target)
+            target, sites = step_signals.signals[goal.target], step_signals.present_sites(goal.target)
             sites = None if sites is None else sites.reshape(target.shape)
             if objective.ignore_index is not None:
                 counted = target != objective.ignore_index

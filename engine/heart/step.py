@@ -202,7 +202,7 @@ class Engine:
         self.divergence.check_updates(updates, step)
 
     def accumulate(self, updates: Sequence[Update]) -> None:
-        """Replace gradients by what learners move by: the mean over tied agents, accumulated over updates (`Learner.accumulated`)."""
+        """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it."""
         for update in updates:
             for name, sharing in update.group.agents_per_owner.items():
                 gradients = update.gradients.get(name)

@@ -22,8 +22,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-example's-first-step-counts-in-place-of-its-last",
         "engine/heart/learn.py",
-        "if term.last_only and (signals.step + 1) % self.system.hold:",
-        "if term.last_only and signals.step % self.system.hold:",
+        "if term.last_only and (step_signals.step + 1) % self.system.hold:",
+        "if term.last_only and step_signals.step % self.system.hold:",
         "tests/contracts/test_contracts.py::test_documents[library corporation, {}-reference]",
     ),
     Fault(
@@ -155,8 +155,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-the-far-end's-state-does-not-cross-the-link",
         "engine/features/contexts.py",
-        "for made, state in trail.states if made <= step - delay]",
-        "for made, state in trail.states if made <= step]",
+        "for made, state in newest.states if made <= step - delay]",
+        "for made, state in newest.states if made <= step]",
         "tests/contracts/test_contracts.py::test_documents[context of states-reference]",
     ),
     Fault(
