@@ -31,7 +31,7 @@ The table of the results, on an idle machine:
     ANTIPHON_DATA=… python benchmarks/slow_line.py --line 1000:25 --line 1000:100 --line 100:25 --line 100:100 \
         --seconds 60 --seeds 5 --ways all --out slow_line.jsonl --json
 
-It takes about 6 hours (without `--ways all` 3), and can be cut: with the same `--out` it goes on. With `--tune` the same command
+It takes about 6 hours (without `--ways all` 2), and can be cut: with the same `--out` it goes on. With `--tune` the same command
 trains a seed that is not among those reported at each rate of `GRID`, in 3.5 hours.
 """
 
