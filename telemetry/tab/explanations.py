@@ -307,7 +307,8 @@ OF_EPISODES = {
         "episode return in training", "Mean sum of rewards of each environment's newest finished episode."
     ),
     "episode_length": Explanation(
-        "episode length in training", "Mean steps of each environment's newest finished episode."
+        "episode length in training",
+        "Mean steps of each environment's newest finished episode, without resets.",
     ),
     "episodes": Explanation("episodes in training", "Finished episodes, of all environments."),
 }
