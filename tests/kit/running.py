@@ -15,6 +15,7 @@ from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
@@ -81,6 +82,11 @@ def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> 
         return Evaluation(split, 1, readouts, {agent: {"loss": 1 - reached, "accuracy": reached}})
 
     return evaluate
+
+
+def newest_losses(simulation: Simulation) -> dict[str, Any]:
+    """The losses of the agents that learned at the newest step, which `step` returns, by name."""
+    return dict(LossesByAgent(simulation.running.learned))
 
 
 def bytes_sent(simulation: Simulation) -> int:

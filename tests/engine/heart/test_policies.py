@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.learner import Learner
 from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
-from antiphon.engine.policies.replays import AllTicks
 from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.documents import pairs
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
+from tests.kit import seams
 from tests.reference.backend import Chosen, reference
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
@@ -250,13 +250,13 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
 ) -> None:
     channel, ends = LOCKED[name]
     count = [0]
-    evaluate = Learner.evaluate
+    evaluate = resolve_name(seams.EVALUATE_AGENT)
 
-    def counted(self: Learner, *args: Any, **settings: Any) -> Any:
+    def counted(self: Any, *args: Any, **settings: Any) -> Any:
         count[0] += 1
         return evaluate(self, *args, **settings)
 
-    monkeypatch.setattr(Learner, "evaluate", counted)
+    monkeypatch.setattr(seams.EVALUATE_AGENT, counted)
 
     def run(epochs: int) -> tuple[dict[str, Any], int]:
         count[0] = 0
@@ -269,7 +269,7 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     once, first_pass = run(1)
     at_once, in_all = run(3)
     assert in_all - first_pass == 2 * 2 * 2  # further epochs, minibatches, stacks
-    monkeypatch.setattr(AllTicks, "obstacle", lambda window, agents: True)
+    monkeypatch.setattr(f"{seams.REPLAY_AT_ONCE}.obstacle", lambda window, agents: True)
     by_tick, much_more = run(3)
     assert much_more > in_all
     assert not list(differences(at_once, by_tick, tolerance=1e-12))
@@ -298,15 +298,16 @@ def test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack(
     found: list[dict[str, Any]] = []
     replays: list[int] = []
     replayed = [0]
-    ports = AllTicks.ports
+    at_once = resolve_name(seams.REPLAY_AT_ONCE)
+    ports = at_once.ports
 
-    def counted(self: AllTicks, rows: Any) -> Any:
+    def counted(self: Any, rows: Any) -> Any:
         replayed[0] += 1
         return ports(self, rows)
 
-    monkeypatch.setattr(AllTicks, "ports", counted)
-    for obstacle in (AllTicks.obstacle, lambda window, agents: True):
-        monkeypatch.setattr(AllTicks, "obstacle", obstacle)
+    monkeypatch.setattr(at_once, "ports", counted)
+    for obstacle in (at_once.obstacle, lambda window, agents: True):
+        monkeypatch.setattr(at_once, "obstacle", obstacle)
         with made(of_some_senders(together=together), "cohort") as simulation:
             simulation.run(16)
             found.append(facts(simulation))

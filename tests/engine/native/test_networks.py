@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.engine.native.networks import NativeMaps
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.planning.test_plan import ring as ring_of_digits
+from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.kit.native import needs_kernel
 from tests.kit.running import native_agents
@@ -117,9 +118,10 @@ def test_linear_synthetic_gradients_are_computed_by_the_kernel(monkeypatch: pyte
     """Not only by torch, to the same numbers: each of their three parts is the kernel's."""
     called: list[str] = []
     for name in ("outputs", "errors", "gradients"):
-        part: Any = getattr(NativeMaps, name)
+        part: Any = resolve_name(f"{seams.NATIVE_MAPS}.{name}")
         monkeypatch.setattr(
-            NativeMaps, name, lambda *given, part=part, name=name: called.append(name) or part(*given)
+            f"{seams.NATIVE_MAPS}.{name}",
+            lambda *given, part=part, name=name: called.append(name) or part(*given),
         )
     made(RING, "native").run(4)
     assert {*called} == {"outputs", "errors", "gradients"}
