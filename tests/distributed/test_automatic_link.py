@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from torch import nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.distributed.automatic_link import LinkChoice
-from antiphon.distributed.ray.worker import MeasuredLine
 from antiphon.scenarios import Scenario
 from tests.distributed.parts.stages import different, learned
 from tests.splitting.models import UNet
@@ -125,49 +122,6 @@ def test_a_checkpoint_is_loaded_with_the_delays_of_its_run(tmp_path: Path) -> No
 def test_a_delay_that_no_channel_takes_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"parts: delay is 3, and no channel has link: \{delay: auto\}"):
         Simulation(split(delay=1), parts={"count": 2, "delay": 3})
-
-
-def chosen(
-    line: float,
-    step: float,
-    *,
-    latency: float = 0.0,
-    loses: bool = False,
-    bits: Sequence[int] = (32, 16, 8, 4),
-) -> LinkChoice:
-    """What is chosen where exchanges of 320 bytes, 64 of them no components, take `line` seconds, and a step `step`."""
-    lines = [MeasuredLine(0, 1, latency, 320, line, loses), MeasuredLine(1, 0, latency, 64, line / 5)]
-    return LinkChoice.for_lines(lines, step, {one: [256 * (1 - one / 32), 0.0] for one in bits})
-
-
-def test_the_fewest_steps_are_chosen_that_hide_an_exchange() -> None:
-    """What leaves after step t is there when step t + delay begins, if the steps between take as long as the line."""
-    for latency, step in ((0.0, 0.1), (0.1, 0.1), (0.1, 0.058), (0.135, 0.058), (1e-5, 1e-3), (10.0, 1e-4)):
-        delay = chosen(0.0, step, latency=latency).delay
-        assert (delay - 1 + 0.05) * step >= latency or delay == 1024
-        assert delay == 1 or (delay - 2 + 0.05) * step < latency
-
-
-def test_where_packets_are_lost_the_delay_hides_that_they_are_sent_again() -> None:
-    assert chosen(0.01, 0.07, latency=0.025) == LinkChoice(delay=2, bits=32)
-    assert chosen(0.01, 0.07, latency=0.025, loses=True) == LinkChoice(delay=3, bits=32)
-
-
-def test_as_many_bits_are_chosen_as_the_line_carries_in_a_step() -> None:
-    """Of 320 bytes, 64 stay whatever the bits are: 192 are left with 16 bits, 128 with 8, 96 with 4."""
-    speeds = ((0.08, 32), (0.1, 16), (0.14, 16), (0.2, 8), (0.25, 4), (0.29, 4), (5.0, 4))
-    assert [(line, chosen(line, 0.1).bits) for line, _ in speeds] == list(speeds)
-    assert chosen(5.0, 0.1, bits=[32]).bits == 32
-    assert chosen(1e-3, 1e-4).bits == 32  # a millisecond, which the processors take
-
-
-def test_where_the_line_is_slower_than_a_step_the_delay_is_in_steps_of_the_line() -> None:
-    """An exchange of 4 bits takes 1.5 s, in which no more than one step is taken."""
-    assert chosen(5.0, 0.1, latency=0.2) == LinkChoice(delay=3, bits=4)
-
-
-def test_without_a_line_nothing_is_waited_for() -> None:
-    assert LinkChoice.for_lines([], 0.1, {32: []}) == LinkChoice(1, 32)
 
 
 def bits_of(scenario: Scenario) -> list[int | None]:

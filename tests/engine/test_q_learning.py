@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.agents.distributions import Categorical
 from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_objectives import Advantages, trajectory_of
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
-from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from tests.contracts.builders import Document
 from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread
 from tests.engine.test_masked_choices import PLAYERS, board
+from tests.kit.running import buffers_of
 
 VALUES: Document = {"kind": "q", "epsilon": 0.5, "explore": 20}
 
@@ -65,44 +64,24 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     assert {*figures} == {*goal.logged}
 
 
-def test_a_window_that_taught_an_agent_nothing_takes_no_place_in_its_buffer() -> None:
-    """A buffer without a window teaches nothing."""
-    window = {"unseen": torch.zeros(2, 3, dtype=torch.bool), "inputs": torch.ones(2, 3, 1)}
-    buffer = ReplayBuffer.like(window, 2)
-    assert buffer.drawn(torch.arange(2), torch.tensor([0.0, 0.9]))["unseen"].all()
-    for number, taught in enumerate(([True, True], [True, False], [True, True]), 1):
-        buffer.add({**window, "inputs": torch.full((2, 3, 1), float(number))}, torch.tensor(taught))
-    places = [
-        buffer.drawn(torch.arange(2), torch.full((2,), share))["inputs"][0, :, 0] for share in (0.0, 0.9)
-    ]
-    assert torch.stack(places).tolist() == [[3, 1], [2, 3]]
-
-
-def _kept(simulation: Simulation) -> list[Tensor]:
-    """What the buffers of a simulation's agents hold."""
-    system = simulation.running.backend.system
-    buffers = [buffer for agent in system.agents.values() if (buffer := ReplayBuffer.of(agent))]
-    return [tensor for buffer in buffers for tensor in (buffer.written, *buffer.windows.values())]
-
-
 def test_a_buffer_is_written_in_place_and_no_fork_or_checkpoint_has_a_part_in_it(tmp_path: Path) -> None:
     """Else each window would take a copy of the whole buffer."""
     scenario = Scenario.model_validate(unread(pairs({**Q, "epochs": 2, "replay": 3})))
     with Simulation(scenario) as simulation:
         simulation.run(steps=20, progress=False)
-        before = _kept(simulation)
+        before = buffers_of(simulation)
         path = simulation.save(tmp_path / "saved")
         with simulation.fork() as fork, Simulation.load(path, scenario=scenario) as loaded:
-            others = [(twin, [one.clone() for one in _kept(twin)]) for twin in (fork, loaded)]
+            others = [(twin, [one.clone() for one in buffers_of(twin)]) for twin in (fork, loaded)]
             simulation.run(steps=20, progress=False)
-            after = _kept(simulation)
+            after = buffers_of(simulation)
             assert [one.data_ptr() for one in after] == [one.data_ptr() for one in before]
             for twin, was in others:
                 assert was
-                assert all(map(torch.equal, _kept(twin), was))
-                assert not torch.equal(_kept(twin)[0], after[0])
+                assert all(map(torch.equal, buffers_of(twin), was))
+                assert not torch.equal(buffers_of(twin)[0], after[0])
                 twin.run(steps=20, progress=False)
-                assert all(map(torch.equal, _kept(twin), after))
+                assert all(map(torch.equal, buffers_of(twin), after))
 
 
 def _tied() -> Document:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
@@ -18,6 +20,7 @@ from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
+from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError
 from antiphon.nets.isolation import matmul_precision as isolation
@@ -87,6 +90,13 @@ def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> 
 def newest_losses(simulation: Simulation) -> dict[str, Any]:
     """The losses of the agents that learned at the newest step, which `step` returns, by name."""
     return dict(LossesByAgent(simulation.running.learned))
+
+
+def buffers_of(simulation: Simulation) -> list[Tensor]:
+    """What the replay buffers of the agents hold."""
+    agents = simulation.running.backend.system.agents.values()
+    buffers = [buffer for agent in agents if (buffer := ReplayBuffer.of(agent))]
+    return [tensor for buffer in buffers for tensor in (buffer.written, *buffer.windows.values())]
 
 
 def bytes_sent(simulation: Simulation) -> int:
