@@ -11,7 +11,7 @@ Ways, each with one thread a process and 16 windows a step:
     plain, plain2     one process, with one thread and with two; the line does not matter
     plain-heads       the same with the auxiliary heads and losses that antiphon's parts have, all but the last
     ddp, ddp16        DistributedDataParallel over gloo; its gradients as float16
-    1f1b              torch.distributed.pipelining, the blocks divided among all, 4 micro-batches or one for each part
+    1f1b              torch.distributed.pipelining, the blocks divided among all, 4 micro-batches
     averaging:H       parameters averaged every H steps; `averaging` is H = 16, 64 and 256, and in the result the best of them
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
     streaming:H       the same with a quarter of the parameters at a time, in four bits, 5 steps under way (Douillard et al. 2025)
@@ -93,7 +93,7 @@ None is tuned yet. `--tune` with the lines, seconds and ways that are to be repo
 """
 RATE = 1e-3
 """Where RATES has none: with 2e-3, plain, averaging and antiphon all learn less in 60 s (100:25, one seed)."""
-PARTS = (2, 4, 8)
+PARTS = (2, 4)
 """Numbers of machines, by which the model's blocks and the batch can be divided."""
 TUNED = 1000
 """The seed of `--tune`."""

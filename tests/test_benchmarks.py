@@ -210,6 +210,16 @@ def test_parts_know_whether_their_line_loses_packets(line: str) -> None:
         assert bool(resent) == line.endswith("0.02")
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_stages_of_a_pipeline_are_the_model(count: int) -> None:
+    model = import_module("task").new_model(0)
+    tokens = torch.arange(32).reshape(2, 16)
+    x = tokens
+    for index in range(count):
+        x = import_module("torch_way").Stage(model, index, count)(x)
+    torch.testing.assert_close(x, model(tokens), rtol=0, atol=0)
+
+
 def test_what_is_streamed_meets_after_the_exchange_under_way() -> None:
     assert slow_line.ways_of("streaming:6") == ("streaming:6",)
     assert slow_line.ways_of("diloco:1") == ("diloco:1",)

@@ -209,10 +209,9 @@ def pipelined(net: Stage, windows: Windows, rate: float) -> Step:
     """Return a step of a stage in a synchronous pipeline."""
     from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
-    stages = distributed.get_world_size()
     optimiser = torch.optim.Adam(net.parameters(), rate)
-    stage = PipelineStage(net, net.index, stages, torch.device("cpu"))
-    schedule = Schedule1F1B(stage, max(MICRO_BATCHES, stages), loss_fn=loss_of)
+    stage = PipelineStage(net, net.index, distributed.get_world_size(), torch.device("cpu"))
+    schedule = Schedule1F1B(stage, MICRO_BATCHES, loss_fn=loss_of)
 
     def step() -> None:
         tokens, following = windows()
