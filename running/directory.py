@@ -150,15 +150,21 @@ def run_folder(path: str | Path) -> Path:
     return path if best is None else path / Path(str(best)).name
 
 
+_MOST_NAMED = 5
+"""Runs of a folder in a line."""
+
+
 def _run_meant(path: Path) -> str:
-    """Return "; …" with a run that may be meant by a path without one: the newest in the folder, or one of a similar name."""
+    """Return "; …" with runs that may be meant by a path without one: those in the folder, the newest first, or a similar name."""
     folder = path if path.is_dir() else path.parent
     try:
         runs = sorted(folder.glob(f"*/{_RUN}"), key=lambda file: file.stat().st_mtime)
     except OSError:
         return ""
     if runs and folder == path:
-        return f"; name one, such as {display_path(runs[-1].parent)}"
+        newest = [display_path(file.parent) for file in reversed(runs[-_MOST_NAMED:])]
+        more = f", … ({len(runs)} runs)" if len(runs) > len(newest) else ""
+        return f"; name one, such as {', '.join(newest)}{more}"
     if folder == path:
         return ""
     names = [file.parent.name for file in runs]

@@ -57,6 +57,11 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     return load(name)
 
 
+def is_document(name: str) -> bool:
+    """Return whether a name is that of a population or study of the library."""
+    return name in (*PopulationSpec.library_names(), *StudySpec.library_names())
+
+
 def as_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:
     """Return the template of a scenario as Python has it: a template, a name or file, a scenario, or a function that returns one.
 

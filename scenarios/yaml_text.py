@@ -122,11 +122,13 @@ class Document:
         data: Its keys and values.
         lines: The line (from 1) of every path.
         source: Name in errors.
+        text: The text that was read.
     """
 
     data: Mapping[str, Any]
     lines: Mapping[Path, int]
     source: str
+    text: str = ""
 
 
 def read(text: str, source: str, kind: str = "scenario") -> Document:
@@ -149,6 +151,11 @@ class DocumentSpec(Spec):
     """The folder of antiphon's own documents of the kind."""
 
     _document_read: Document = PrivateAttr(default_factory=lambda: Document({}, {}, ""))
+
+    @property
+    def text(self) -> str:
+        """The text of its file."""
+        return self._document_read.text
 
     @classmethod
     def library_names(cls) -> tuple[str, ...]:
@@ -324,7 +331,7 @@ def _read(text: str, source: str, kind: str) -> Document:
     if not OTHER_SPELLINGS.isdisjoint(part for path in lines for part in path):
         lines = lines | {standard(path): line for path, line in lines.items()}
     data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
-    return Document(data, lines, source)
+    return Document(data, lines, source, text)
 
 
 def read_file(path: FilePath) -> str:

@@ -19,7 +19,7 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.profile import find_profile
 from antiphon.envs.registry import is_known
 from antiphon.running.directory import RunDirectory, numbered, run_folder
-from antiphon.running.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
+from antiphon.running.library import MADE_IN_PYTHON, as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.document import EnvSpec
@@ -53,6 +53,8 @@ def scenario_template(
         return template_named(name)
     folder = run_folder(name)
     if python is None and not (folder / "scenario.yaml").is_file():
+        if folder.is_dir() and not is_document(name):
+            RunDirectory.open(folder)  # raises, and names the runs that are in it
         return template_named(name)
     if python is not None or (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)

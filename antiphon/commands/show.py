@@ -1,4 +1,4 @@
-"""The command `show`: a scenario with its execution plan, a run, an environment, kinds, a timeline, or the library."""
+"""The command `show`: a scenario with its execution plan, a run, a study, a population, an environment, kinds, a timeline, or the library."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from rich.text import Text
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
-from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.envs import describe, ids
 from antiphon.running.library import templates
 from antiphon.scenarios import Scenario, Template, json_schema
-from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.schema import schema_text
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.timeline_text import raster_lines
-from antiphon.terminal.output import console, print_json, remark, show_table, write_line
+from antiphon.terminal.document_tables import show_population, show_study
+from antiphon.terminal.output import console, print_json, remark, show_table
 from antiphon.terminal.reference import (
     ReferenceTable,
     environment_named,
@@ -38,7 +39,7 @@ def show(
         str | None,
         typer.Argument(
             metavar="[NAME|FILE|MODULE:FUNCTION|RUN|ID|env|kinds]",
-            help="A scenario, a run or an environment; `env ID`; `kinds` of gradients, networks, …",
+            help="A scenario, study, population, run or environment; `env ID`; `kinds` of gradients, networks, …",
         ),
     ] = None,
     which: Annotated[
@@ -64,7 +65,7 @@ def show(
     steps: Annotated[int | None, options.count("N", "With --timeline: number of steps.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Explain a scenario, run or environment, print its scenario file or timeline, or list the library."""
+    """Explain a scenario, study, population, run or environment, print its file or timeline, or list the library."""
     if sum((yaml, resolved, schema, timeline)) > 1:
         raise ScenarioError(
             "show: --yaml, --resolved, --schema and --timeline are mutually exclusive; give one"
@@ -86,6 +87,19 @@ def show(
         if yaml or resolved or timeline or variant or values:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
+    elif python is None and (document := _document(what)) is not None:
+        if timeline or resolved or variant or values:
+            kind = next(iter(type(document).model_fields))
+            line = f"{what} is a {kind}; {document.scenario} is its scenario, of which show has these options"
+            raise ScenarioError(f"show: {line}, and for {what} alone --yaml and --json")
+        if yaml:
+            print(document.text, end="")
+        elif json:
+            print_json(plain(document))
+        elif isinstance(document, StudySpec):
+            show_study(what, document)
+        else:
+            show_population(what, document)
     elif timeline:
         _timeline(scenario_template(what, python).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
@@ -101,43 +115,15 @@ def show(
         print(template.text, end="")
     elif resolved:
         print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
-    elif python is None and (population := find_document(PopulationSpec, what)) is not None:
-        if variant or values:
-            raise ScenarioError(f"show: {what} is a population; leave out --variant and --set")
-        print_json(plain(population)) if json else _population(what, population)
     else:
         from antiphon.terminal.scenario_tables import show_scenario
 
         show_scenario(what, scenario_template(what, python), variant, values, json)
 
 
-def _population(what: str, spec: PopulationSpec) -> None:
-    """Print what varies in a population, how it is selected, and where its scenario is described."""
-    out, variant = console(), f", variant {spec.variant}" if spec.variant else ""
-    out.print(Text(spec.population, style="bold"))
-    if spec.description:
-        out.print(Text(spec.description))
-    out.print()
-    rows = []
-    for name, given in spec.vary.items():
-        ranged = f"{given.low:g} to {given.high:g}" if isinstance(given, RangeSpec) else ""
-        beginning = "uniform in the logarithm" if isinstance(given, RangeSpec) and given.log else "uniform"
-        rows.append([name, ranged or ", ".join(f"{value:g}" for value in given), beginning])
-    show_table(["varies", "values", "at the beginning"], rows, names=3)
-    fixed = ", ".join(f"{name}={show_value(value)}" for name, value in spec.set.items())
-    if fixed:
-        write_line(f"set: {fixed}")
-    steps = f"{spec.steps:,} steps" if spec.steps else "the scenario's steps"
-    write_line(f"{spec.members:,} members of {spec.scenario}{variant} · {steps} · seeds from {spec.seed}")
-    if (select := spec.select) is None:
-        write_line("without selection: a random search")
-    else:
-        factors = " or ".join(f"{factor:g}" for factor in select.factors)
-        write_line(
-            f"every {select.every:,} steps the worst {select.copy_share:.0%} become copies of the best by "
-            f"{select.by or 'the metric of the readouts'}, with values times {factors} (of a list: a neighbour)"
-        )
-    remark(f"antiphon show {spec.scenario} describes the scenario, antiphon run {what} trains the population")
+def _document(what: str) -> PopulationSpec | StudySpec | None:
+    """Return a population or study by its name or file; None where it is neither."""
+    return find_document(PopulationSpec, what) or find_document(StudySpec, what)
 
 
 def _kinds(section: str | None, json: bool) -> None:

@@ -340,8 +340,10 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     assert cli.json(f"evaluate {other}")["member"] == f"{other.name}, a member of population mine"
     assert "A league of capture the flag" in cli("show")
     assert list(cli.json("show")["populations"]) == ["flags", "pole", "toy"]
-    assert "pole: is a population, not a scenario" in cli.refused("show pole --resolved")
-    assert "leave out --variant and --set" in cli.refused("show pole --set lr=1")
+    line = "show: pole is a population; cartpole-team is its scenario, of which show has these options, and for pole alone"
+    for options in ("--resolved", "--timeline", "--set lr=1"):
+        assert cli.refused("show pole", options) == f"{line} --yaml and --json"
+    assert cli("show pole --yaml").startswith("population: pole\n")
     pole = cli("show pole")
     assert "lr 0.0001 to 0.1 uniform in the logarithm" in " ".join(pole.split())
     assert "16 members of cartpole-team · 5,000 steps" in pole
@@ -351,4 +353,4 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     )
     assert "0.001, 0.25, 0.5, 0.75, 1" in cli("show toy")
     assert cli.json("show pole")["select"]["every"] == 250
-    assert "feudal: is a study, not a scenario; antiphon study runs it" in cli.refused("show feudal")
+    assert "feudal: is a study, not a scenario; antiphon study runs it" in cli.refused("run feudal")

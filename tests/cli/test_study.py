@@ -132,3 +132,31 @@ def test_a_gate_that_never_opened_is_named_under_the_table(here: Path, cli: Comm
     assert (decoupled["shut"], detached["shut"]) == (["speaker->listener"], [])
     assert decoupled["values"] == detached["values"]
     assert "decoupled: speaker->listener: gate 0 at every log entry" in (here / "s/table.md").read_text()
+
+
+def test_a_study_is_shown_with_its_lines_axes_and_cells(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(
+        "study: s\nscenario: digits-mlp\nvariants: [locked, local]\ngrid: {depth: [2, 3]}\ntune: {lr: [0.1, 0.2]}\n"
+        "metric: error\nbudgets: {b: {steps: 5, seeds: 2}, one: {steps: 6, seeds: 1, set: {lr: 0.1}}}\n"
+    )
+    rows = [" ".join(line.split()) for line in cli("show s.yaml").splitlines()]
+    for row in ("variant locked, local", "grid depth 2, 3", "tune lr 0.1, 0.2", "metric error"):
+        assert row in rows
+    assert rows[rows.index("budget steps seeds lines tuned values of each runs") + 2 :][:2] == [
+        "b 5 2 4 2 16",
+        "one 6 1 4 1 4",
+    ]
+    assert cli("show s.yaml --yaml") == Path("s.yaml").read_text()
+    assert cli.json("show s.yaml")["grid"] == {"depth": [2, 3]}
+    line = "show: s.yaml is a study; digits-mlp is its scenario, of which show has these options, and for s.yaml alone"
+    assert cli.refused("show s.yaml --timeline") == f"{line} --yaml and --json"
+
+
+def test_show_names_the_runs_in_a_folder(here: Path, cli: Commands) -> None:
+    for number in range(7):
+        Path(f"all/run-{number}").mkdir(parents=True)
+        Path(f"all/run-{number}/run.json").touch()
+    line = cli.refused("show all")
+    assert line.startswith("all: no run there (a run directory holds run.json); name one, such as all/run-")
+    assert line.endswith(", … (7 runs)")
+    assert line.count("all/run-") == 5
