@@ -16,6 +16,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -373,7 +374,7 @@ class RunDirectory:
         self.check_in_place()
         if self.facts | facts != self.facts:
             write_checked(self.path / _RUN, self.facts | facts)
-            self.facts.update(facts)
+            self.facts.update(deepcopy(facts))  # a list that the caller goes on with is another one
 
     def note_running(self, **facts: Any) -> None:
         """Note that the run is running, and has no result."""
