@@ -189,7 +189,7 @@ class PolicyLosses:
     valid ones."""
     log_prob: Tensor
     """[T, rows], a constant: log-probability of the actions and sampled messages. Later passes of `ppo` use the first pass's."""
-    figures: dict[str, Tensor]
+    metrics: dict[str, Tensor]
     """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
     (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks."""
 
@@ -330,9 +330,9 @@ class MemberMeans:
         """[rows]: B by the number of the member's valid samples."""
         return self.to_rows(self.batch / self.count.to(dtype).clamp(min=1))
 
-    def to_rows(self, figures: Tensor) -> Tensor:
-        """Broadcast a figure per member, [N], to rows."""
-        return figures.repeat_interleave(self.batch)
+    def to_rows(self, by_member: Tensor) -> Tensor:
+        """Broadcast values per member, [N], to rows."""
+        return by_member.repeat_interleave(self.batch)
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,7 @@ class PolicyObjective(AnyObjective):
         """Return what chooses the actions at a step; None: after the training."""
         return self.distribution
 
-    def figures_at(self, step: int) -> dict[str, PerMember]:
+    def metrics_at(self, step: int) -> dict[str, PerMember]:
         """Return metrics of it at a step, by name: numbers that follow a schedule."""
         return {}
 
@@ -392,7 +392,7 @@ class PolicyObjective(AnyObjective):
     @property
     @abstractmethod
     def logged(self) -> tuple[str, ...]:
-        """Names of the metrics of its windows, `figures` of `PolicyLosses`."""
+        """Names of the metrics of its windows, `metrics` of `PolicyLosses`."""
 
     @property
     def windows_kept(self) -> int:
@@ -539,16 +539,16 @@ class PolicyGradient(PolicyObjective):
         log_prob = torch.stack([each for each, _ in parts]).sum(0)
         entropy = torch.stack([each for _, each in parts]).sum(0)
         means = MemberMeans(advantages.valid, member_count)
-        policy, figures = self._of_actions(log_prob, log_prob_then, advantages, means)
+        policy, metrics = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
-        figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
+        metrics |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
         if values is not None:
             error = (values - advantages.targets).square()
             total = total + scaled(error, self.value, 1)
-            figures["value_loss"] = means.of(constant(error))
-            figures["explained_variance"] = _explained(constant(values), advantages.targets, means)
+            metrics["value_loss"] = means.of(constant(error))
+            metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
         losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
-        return PolicyLosses(losses, constant(log_prob), figures)
+        return PolicyLosses(losses, constant(log_prob), metrics)
 
     def _of_actions(
         self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans

@@ -150,7 +150,7 @@ class QLearning(PolicyObjective):
             return self.epsilon
         return self.epsilon + (1 - self.epsilon) * (1 - step / self.explore)
 
-    def figures_at(self, step: int) -> dict[str, PerMember]:
+    def metrics_at(self, step: int) -> dict[str, PerMember]:
         return {"epsilon": self._epsilon(step)}
 
     @property
@@ -235,6 +235,6 @@ class QLearning(PolicyObjective):
         assert trajectory.actions is not None
         taken = outputs.gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)
         error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
-        figures = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
+        metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
-        return PolicyLosses(losses, torch.zeros_like(constant(error)), figures)
+        return PolicyLosses(losses, torch.zeros_like(constant(error)), metrics)

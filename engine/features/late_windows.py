@@ -29,7 +29,9 @@ class LateWindows(Feature):
         self.not_awaited: Callable[[Channel, Message], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
-    def ended(self, group: LearningGroup, window: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
+    def window_ended(
+        self, group: LearningGroup, window: Window, step: int
+    ) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
 
         Args:

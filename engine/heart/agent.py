@@ -94,9 +94,9 @@ class Observed:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_member", self.by_member or tuple((name,) for name in self.names))
 
-    def of_members(self, each: Sequence[Observed]) -> Observed:
+    def of_members(self, members: Sequence[Observed]) -> Observed:
         """Return what the networks of several members observe; `self` is the first member's."""
-        return replace(self, by_member=tuple(zip(*(observed.names for observed in each), strict=True)))
+        return replace(self, by_member=tuple(zip(*(observed.names for observed in members), strict=True)))
 
 
 @dataclass(eq=False)

@@ -110,7 +110,9 @@ class Feature:
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
-    def ended(self, group: LearningGroup, window: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
+    def window_ended(
+        self, group: LearningGroup, window: Window, step: int
+    ) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows to learn from and those dropped, of a group that waits for delayed gradients and whose `window` has ended.
 
         Of other groups it is not called; for ends of episodes see `episodes_end`.
@@ -207,7 +209,7 @@ class TickPoints:
 class LearningPoints:
     """The installed features by the point of learning at which they are called."""
 
-    ended: One = None
+    window_ended: One = None
     rewarded: One = None
     credit: One = None
     conditioned: One = None

@@ -126,7 +126,8 @@ class ForwardPass:
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
             # a read for each arrival; before the first message, one read of zeros
-            reads = [self.as_read(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
+            reads = [self.as_read(channel, arrival, tick, window) for arrival in arrivals]
+            reads = reads or [Constant(channel.name)]
             if channel.state:
                 (tick.state_read,) = reads
             else:
@@ -205,11 +206,11 @@ class ForwardPass:
                 value = read.differentiable_value_in(window, channel, tick.participates)
                 value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
-            message, there = combine_reads(
+            message, present = combine_reads(
                 channel.ledger.timetable.read_mode, side_by_side, channel.ledger.timetable.slots
             )
             messages.append(message)
-            available.append(there)
+            available.append(present)
         observations: list[Tensor] = []
         if agent.inputs.observed.by_member:
             observations = self.observations(tick, self.statistics(agent, window, buffers))

@@ -75,17 +75,17 @@ class PolicyWindow:
     """The advantages of its ticks."""
     first: PolicyLosses
     """The losses of the first pass."""
-    further: list[dict[str, Tensor]] = field(default_factory=list)
+    further_metrics: list[dict[str, Tensor]] = field(default_factory=list)
     """The metrics of the further passes, by name, [N] each."""
 
     @property
-    def figures(self) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """The metrics of the first pass, [N], by name; those of how far the policy moved are the mean over further passes."""
-        if not self.further:
-            return self.first.figures
+        if not self.further_metrics:
+            return self.first.metrics
         moved = {
-            name: torch.stack([metrics[name] for metrics in self.further]).mean(0)
+            name: torch.stack([metrics[name] for metrics in self.further_metrics]).mean(0)
             for name in MOVED
-            if name in self.first.figures
+            if name in self.first.metrics
         }
-        return self.first.figures | moved
+        return self.first.metrics | moved

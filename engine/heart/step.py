@@ -178,7 +178,7 @@ class Engine:
         """
         ended: EndedWindows = []
         dropped: EndedWindows = []
-        late_windows = self.learning_points.ended
+        late_windows = self.learning_points.window_ended
         for group in self.system.groups:
             number = group.windows.ending(step)
             if number is None:
@@ -187,7 +187,7 @@ class Engine:
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
             elif group.horizons and late_windows is not None:
-                ready, unlearned = late_windows.ended(group, window, step)
+                ready, unlearned = late_windows.window_ended(group, window, step)
                 ended += ready
                 dropped += unlearned
             else:

@@ -82,7 +82,7 @@ class AgentReport:
         for update in self._whole.updates:
             policies = update.window_loss.policies
             for name, losses in update.window_loss.reported.items():
-                metrics = policies[name].figures if name in policies else {}
+                metrics = policies[name].metrics if name in policies else {}
                 if metrics and isinstance(losses.count, Tensor):
                     absent = losses.count == 0
                     metrics = {key: value.masked_fill(absent, math.nan) for key, value in metrics.items()}

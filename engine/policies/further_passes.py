@@ -169,7 +169,7 @@ class FurtherPasses(Feature):
             if isinstance(weight, Tensor):
                 losses, weight = scaled(losses, weight), 1.0
             roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
-            policy.further.append(found.figures)
+            policy.further_metrics.append(found.metrics)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         requests = [BackwardRequest(roots, [], parameters, [sender.read for sender in window.senders])]
         moved = [(sender, request) for sender in window.senders if (request := sender.request(step))]

@@ -78,8 +78,8 @@ class PolicyEvaluator(Feature):
         found = policy.losses(
             outputs, values, trajectory, advantages, member_count=members, messages=messages
         )
-        for name, number in policy.figures_at(ticks[-1].step).items():
-            found.figures[name] = torch.as_tensor(number, device=self.system.device).expand(members)
+        for name, number in policy.metrics_at(ticks[-1].step).items():
+            found.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, found)
 
     def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:

@@ -300,15 +300,15 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
         expected = expected + 0.7 * (values - advantages.returns).square()
     torch.testing.assert_close(found.losses.sum() / rows, expected[valid].mean())
     assert (found.losses[~valid] == 0).all()
-    assert {*found.figures} == {*objective.logged}
-    torch.testing.assert_close(found.figures["policy_loss"], policy[valid].mean().reshape(1))
+    assert {*found.metrics} == {*objective.logged}
+    torch.testing.assert_close(found.metrics["policy_loss"], policy[valid].mean().reshape(1))
     torch.testing.assert_close(
-        found.figures["entropy"], distribution.entropy(outputs)[valid].mean().reshape(1)
+        found.metrics["entropy"], distribution.entropy(outputs)[valid].mean().reshape(1)
     )
     if values is not None:
         returns = advantages.returns[valid]
         unexplained = (returns - values[valid]).var() / returns.var()
-        torch.testing.assert_close(found.figures["explained_variance"], (1 - unexplained).reshape(1))
+        torch.testing.assert_close(found.metrics["explained_variance"], (1 - unexplained).reshape(1))
 
 
 @pytest.mark.parametrize(
@@ -333,9 +333,9 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     found = objective.losses(None, None, window, known, torch.zeros(1, 1), messages=[message])
     (gradient,) = torch.autograd.grad(found.losses.sum(), log_prob)
     torch.testing.assert_close(gradient.item(), slope)
-    assert found.figures["clip_fraction"].item() == (abs(change) > 0.2)
+    assert found.metrics["clip_fraction"].item() == (abs(change) > 0.2)
     expected = change - torch.tensor(1 + change).log()
-    torch.testing.assert_close(found.figures["approx_kl"][0], expected)
+    torch.testing.assert_close(found.metrics["approx_kl"][0], expected)
 
 
 def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() -> None:

@@ -59,7 +59,7 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     actions = torch.tensor([[0, 1]])
     trajectory = trajectory_of(actions, torch.zeros(1, 2), never, never, ~never, known_length=True)
     advantages = Advantages(targets, targets, ~never, targets)
-    figures = goal.losses(outputs, None, trajectory, advantages).figures
+    figures = goal.losses(outputs, None, trajectory, advantages).metrics
     assert {name: value.tolist() for name, value in figures.items()} == {"td_error": [2.0], "q_value": [1.5]}
     assert {*figures} == {*goal.logged}
 

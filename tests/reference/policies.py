@@ -89,8 +89,8 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     if not advantages.valid.any():
         return None
     first = pass_losses(agent, ticks, (trajectory, advantages, None))
-    for name, number in policy.figures_at(ticks[-1].step).items():
-        first.figures[name] = torch.as_tensor(number).view(1)
+    for name, number in policy.metrics_at(ticks[-1].step).items():
+        first.metrics[name] = torch.as_tensor(number).view(1)
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
@@ -273,7 +273,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                     if not draws
                     else drawn(agent, step, epoch, rows)
                 )
-                known.further.append(found.figures)
+                known.further_metrics.append(found.metrics)
                 losses.append(agent.goal.weight * found.losses)
             loss = torch.stack(losses).sum() / len(rows)
             moves = [state.gradients(update, [loss], step)]
