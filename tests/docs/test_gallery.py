@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs/gallery"
 SCRIPTS = sorted(GALLERY.glob("*.py"))
 DAILY = ("01",)
-"""Scripts that `make test-all` runs; `make nightly` runs the others, which take 5 to 10 s each."""
+"""Scripts that `make test-all` runs; `make nightly` runs the others, which take 5 to 10 s each, and the study 90."""
 MARKS = dict.fromkeys(DAILY, pytest.mark.long)
 LONGEST = 40
 """Lines of a user's own code."""
