@@ -28,6 +28,7 @@ from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededD
 from antiphon.nets.user_modules import (
     buffers_of,
     cast,
+    check_followed,
     copied,
     hooked,
     is_meta,
@@ -464,6 +465,7 @@ class ModuleFunction:
         self.module, self.inputs, self.outputs = module, inputs, outputs
         self._mode: tuple[nn.Module, bool] | None = None
         self._places: dict[str, tuple[dict[str, Any], str]] = {}
+        self._followed = False
 
     @functools.cached_property
     def key(self) -> Hashable:
@@ -517,6 +519,9 @@ class ModuleFunction:
         if x.dim() == 3:
             return called_stacked(self.module, parameters, buffers, x)
         y, updated = called(self.module, parameters, buffers, x, keeps_input=keeps_input)
+        if not self._followed and torch.is_grad_enabled():
+            check_followed(type(self.module).__name__, y)
+            self._followed = True
         if updated and torch.is_grad_enabled():
             # What is computed in the backward pass (a checkpoint, a hook, a user's Function) reads and changes the module's own.
             for name, (tensors, key) in self._places.items():

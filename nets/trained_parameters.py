@@ -72,7 +72,7 @@ class TrainedParameters:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
         parameters: The parameters; change those in a stack in place only.
         trainable: The parameters that the optimiser changes.
-        hooked: Whether parameters have hooks for accumulated gradients (`accumulated`).
+        accumulates: Whether a window's gradients are not all: hooks follow them, or a user's module may leave some (`accumulated`).
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
         module_state: What the users' modules keep between calls beside parameters and buffers; None: there are none.
@@ -117,7 +117,9 @@ class TrainedParameters:
             name: _placed(b, device, of_type(name, b)) for name, b in buffers.items()
         }
         self._complex = any(p.is_complex() for p in self.parameters.values())
-        self.hooked = any(p._post_accumulate_grad_hooks for p in self.parameters.values())
+        self.accumulates = bool(modules) or any(
+            p._post_accumulate_grad_hooks for p in self.parameters.values()
+        )
         self.trainable = [] if frozen else list(self.parameters.values())
         prefixes = tuple(_dotted(prefix, "") for prefix in modules)
         self._stays = [name.startswith(prefixes) for name in self.parameters]
@@ -144,6 +146,7 @@ class TrainedParameters:
             members=tuple(members),
             parameters=parameters,
             trainable=trainable,
+            accumulates=False,
             optimiser=type(optimisers[0]).stacked(optimisers, trainable),
             updates=0,
             taken=torch.zeros(len(members), dtype=torch.int64),
@@ -231,18 +234,21 @@ class TrainedParameters:
         }
 
     def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        """Return gradients, in the order of `trainable`, as the parameters' hooks for accumulated gradients leave them.
+        """Return gradients, in the order of `trainable`, added to those that a user's module has left, as `backward` adds them.
+
+        A module leaves gradients where its forward goes back from a loss of its own. Hooks for accumulated gradients follow.
 
         Raises:
             CallError: A hook fails.
         """
-        if not self.hooked:
+        if not self.accumulates:
             return gradients
         with torch.no_grad():
             for p, gradient in zip(self.trainable, gradients, strict=True):
-                hooks = p._post_accumulate_grad_hooks
-                p.grad = gradient
-                for hook in list(hooks.values()) if hooks and gradient is not None else ():
+                if gradient is None:
+                    continue
+                p.grad = gradient if p.grad is None else p.grad + gradient
+                for hook in list((p._post_accumulate_grad_hooks or {}).values()):
                     self._named(hook, p)
         after = [p.grad for p in self.trainable]
         for p in self.trainable:

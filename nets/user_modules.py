@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
+from torch.utils.checkpoint import CheckpointFunction
 
 from antiphon.base.errors import ScenarioError, first_line, with_article
 from antiphon.base.extensions import call_factory, name_of
@@ -466,6 +467,24 @@ def check_trainable(module: nn.Module, name: str) -> None:
             f"float() or double() on {name}, or make one a buffer"
         )
     _check_memory(module)
+
+
+def check_followed(name: str, result: Tensor) -> None:
+    """Check that the graph of a result has all parameters: a checkpoint of torch's older kind hides those that it calls.
+
+    Raises:
+        ScenarioError: It has such a checkpoint; the line begins with `name`.
+    """
+    nodes, seen = [result.grad_fn], set[Any]()
+    for node in nodes:
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [earlier for earlier, _ in node.next_functions]
+            if getattr(node, "_forward_cls", None) is CheckpointFunction:
+                raise ScenarioError(
+                    f"{name} calls torch.utils.checkpoint with use_reentrant=True, and no gradient would reach the parameters in it; "
+                    "pass use_reentrant=False"
+                )
 
 
 def _refused(part: nn.Module) -> str:

@@ -60,6 +60,7 @@ from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
+from antiphon.nets.user_modules import check_followed
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 """Options that `Channel` gives to the predictor itself."""
@@ -630,7 +631,7 @@ def learn(
         channel: _losses(channel, objective, sent, messages) for channel, messages in uses.items() if messages
     }
     trainable = _trainable(parameters)
-    _warn_of_other_parameters(objective, trainable, sent, received)
+    _check_parameters(objective, trainable, sent, received)
     learned = [(channel, leaf) for channel in received for leaf in channel._learned()]
     leaves = [leaf for messages in uses.values() for _, leaf in messages]
     with own_context():
@@ -683,16 +684,22 @@ def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     return [p for p in dict.fromkeys(tensors) if p.requires_grad]
 
 
-def _warn_of_other_parameters(
+def _check_parameters(
     objective: Tensor | None,
     parameters: Sequence[Tensor],
     sent: Sequence[Channel],
     received: Sequence[Channel],
 ) -> None:
-    """Warn if the parameters are not of the network that sends or that computes the objective, when a channel learns first."""
+    """Warn if the parameters are not of the network that sends or that computes the objective, when a channel learns first.
+
+    Raises:
+        ScenarioError: A checkpoint hides parameters of one.
+    """
     given = {id(parameter) for parameter in parameters}
     for channel in sent:
         messages = [injection.message for injection, _ in channel._injections]
+        for message in [] if channel._sender_learned else messages:
+            check_followed("learn: the sender", message)
         if messages and not channel._sender_learned and not given & _sources(messages, parameters):
             channel._warn(
                 "learn: its messages depend on none of the parameters that were passed, and its sender learns nothing from it; "
@@ -703,6 +710,7 @@ def _warn_of_other_parameters(
         return
     if any(channel.predictor is not None and channel.predictor.needs_loss for channel in received):
         return  # a critic learns from a loss without a gradient too
+    check_followed("learn: a network", objective)
     leaves = [leaf for channel in dict.fromkeys([*sent, *received]) for _, leaf in channel._received()]
     sources = _sources([objective], [*parameters, *leaves])
     if not sources:

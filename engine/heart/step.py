@@ -90,8 +90,8 @@ class Engine:
         features: The installed features.
         learning_points: The features by their points of learning.
         divergence: Checks what has been computed, before anything moves.
-        accumulates: Whether learners move by something else than a window's gradients (`accumulate`): tied agents share one, or
-            parameters have hooks.
+        accumulates: Whether learners move by something else than a window's gradients (`accumulate`): tied agents share one, hooks
+            change them, or a user's module leaves some.
         frozen: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
@@ -107,7 +107,9 @@ class Engine:
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
         owners = [owner for group in system.groups for owner in group.agents_per_owner.items()]
-        self.accumulates = any(sharing > 1 or system.agents[name].learner.hooked for name, sharing in owners)
+        self.accumulates = any(
+            sharing > 1 or system.agents[name].learner.accumulates for name, sharing in owners
+        )
         groups = [of_seed.groups for of_seed in single_systems]
         self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
 

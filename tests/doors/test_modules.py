@@ -253,6 +253,59 @@ def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int
     _same(env, frozenset(t for t, one in zip(_TRAITS, chosen.tolist(), strict=True) if one), door)
 
 
+class Greedy(nn.Linear):
+    """A layer whose forward goes back from a loss of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.is_grad_enabled():
+            self.head(super().forward(x.detach())).square().mean().backward()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("door", ["split", "own"])
+def test_gradients_that_a_forward_leaves_are_added_as_in_a_loop(env: Any, door: str) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(Greedy(), nn.Tanh(), nn.Linear(8, 3)).double()
+    with _run(env, model, door) as run:
+        assert _distance(run, env, copy.deepcopy(model)) < 1e-12
+        have = _values(run)
+    assert not torch.equal(have[next(key for key in have if key.endswith("head.bias"))], model[0].head.bias)
+
+
+class Hidden(nn.Linear):
+    """A layer within a checkpoint of torch's older kind, over an input that needs no gradient, as with frozen embeddings."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(super().forward, x.detach().requires_grad_(), use_reentrant=True)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("door", ["own", "comms"])
+def test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix(env: Any, door: str) -> None:
+    model = nn.Sequential(Hidden(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    train: Any = partial(_apart, env, model, copy.deepcopy(model))
+    if door == "own":
+        train = _run(env, model, door).step
+    with pytest.raises(AntiphonError, match=r"use_reentrant=True, .*; pass use_reentrant=False$"):
+        train()
+
+
+def test_parameters_that_are_frozen_while_they_are_trained_are_refused_with_the_fix(env: Any) -> None:
+    class Freezing(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.requires_grad_(not torch.is_grad_enabled())
+            return super().forward(x)
+
+    with (
+        _run(env, nn.Sequential(Freezing(6, 8), nn.Linear(8, 3)).double(), "own") as run,
+        pytest.raises(RunError, match=r"network \(mind\) changes requires_grad of its parameters .*; freeze"),
+    ):
+        run.step()
+
+
 def test_a_train_of_ones_own_is_obeyed_where_the_model_is_cut(env: Any) -> None:
     class Frozen(nn.Sequential):
         def train(self, mode: bool = True) -> Frozen:

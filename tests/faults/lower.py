@@ -6,6 +6,20 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "nets-checkpoints-hide-parameters",
+        "nets/user_modules.py",
+        """if getattr(node, "_forward_cls", None) is CheckpointFunction:""",
+        "if False:",
+        "tests/doors/test_modules.py::test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix[own]",
+    ),
+    Fault(
+        "nets-gradients-that-a-forward-leaves-are-lost",
+        "nets/trained_parameters.py",
+        "p.grad = gradient if p.grad is None else p.grad + gradient",
+        "p.grad = gradient",
+        "tests/doors/test_modules.py::test_gradients_that_a_forward_leaves_are_added_as_in_a_loop[own]",
+    ),
+    Fault(
         "envs-a-refused-copy-closes-the-pipes-of-the-original",
         "envs/registry.py",
         "        vars(pipe).clear()",
