@@ -41,25 +41,25 @@ class _Written(weakref.ref[Tensor]):
         key: The gradient's identity.
         version: Of the parameter: changes in place so far.
         steps: The steps of the channels that the network sends on.
-        used: Whether an optimiser has stepped with it.
+        used: Its changes in place when an optimiser stepped with it; None: none has.
     """
 
     __slots__ = ("key", "steps", "used", "version")
     key: int
     version: int
     steps: Sequence[ChannelStep]
-    used: bool
+    used: int | None
 
     def __new__(cls, gradient: Tensor, version: int, steps: Sequence[ChannelStep]) -> Self:
         return super().__new__(cls, gradient, cls._forget)
 
     def __init__(self, gradient: Tensor, version: int, steps: Sequence[ChannelStep]) -> None:
-        self.key, self.version, self.steps, self.used = id(gradient), version, steps, False
+        self.key, self.version, self.steps, self.used = id(gradient), version, steps, None
         _written[self.key] = self  # for as long as the gradient is kept itself
 
-    def use(self) -> None:
+    def use(self, gradient: Tensor) -> None:
         """Note that an optimiser has stepped with it."""
-        self.used = True
+        self.used = gradient._version
 
     @staticmethod
     def _forget(written: Any) -> None:
@@ -119,7 +119,13 @@ def _is_over(parameter: Tensor, gradient: Tensor) -> bool:
     written = _Written.of(gradient)
     if written is None:
         return False
-    if written.used or written.version != parameter._version:
+    if written.used is not None and written.used != gradient._version and gradient.any():
+        warnings.warn(
+            "comms.learn: a gradient that a step has used has changed since, and is replaced; where your loop calls backward too, "
+            "call zero_grad(), which sets gradients to None, before",
+            stacklevel=4,
+        )
+    if written.used is not None or written.version != parameter._version:
         return True
     over = next((step for step in written.steps if step.over), None)
     if over is not None:
@@ -136,9 +142,8 @@ def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
     channel_steps: dict[int, ChannelStep] = {}
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            written = None if parameter.grad is None else _Written.of(parameter.grad)
-            if written is not None:
-                written.use()
+            if parameter.grad is not None and (written := _Written.of(parameter.grad)) is not None:
+                written.use(parameter.grad)
                 channel_steps |= {id(step): step for step in written.steps}
     for step in channel_steps.values():
         step.optimiser_steps[id(optimiser)] += 1

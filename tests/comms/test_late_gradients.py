@@ -262,6 +262,28 @@ def test_a_gradient_that_was_used_is_replaced_without_zero_grad(how: str) -> Non
     assert torch.equal(some(p.grad), 2 * ones()), "a gradient from elsewhere is kept"
 
 
+@pytest.mark.parametrize("zeroed", ["left out", "to zeros", "to None"])
+def test_a_backward_on_gradients_that_a_step_has_used_is_not_lost_in_silence(zeroed: str) -> None:
+    p = nn.Parameter(ones())
+    optimiser = torch.optim.SGD([p], lr=0.1)
+    comms.learn(p.sum(), [p])
+    optimiser.step()
+    if zeroed != "left out":
+        optimiser.zero_grad(set_to_none=zeroed == "to None")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        comms.learn(p.sum(), [p])
+        assert not caught
+        optimiser.step()
+        if zeroed != "left out":
+            optimiser.zero_grad(set_to_none=zeroed == "to None")
+        p.sum().backward()  # type: ignore[no-untyped-call]
+        comms.learn(p.sum(), [p])
+    if zeroed == "to None":
+        assert torch.equal(some(p.grad), 2 * ones())
+    assert [str(one.message)[-12:] for one in caught] == ["None, before"] * (zeroed != "to None")
+
+
 def test_a_gradient_that_no_step_has_used_is_not_replaced_in_silence() -> None:
     p, channel = nn.Parameter(ones()), made(gradient="mean")
     channel.send(p * 1)
