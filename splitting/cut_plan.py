@@ -235,7 +235,13 @@ class _Planner:
         other = at_path(self.trace.other[node], path)
         batch, fewer = self.trace.batches
         if not shape or shape[0] != batch or len(other) != fewer or other.shape[1:] != value.shape[1:]:
-            raise self._refused(node, number, f"{shape} has no batch as its first axis (of {batch})")
+            sizes = list(zip(value.shape, other.shape, strict=False))
+            place = (
+                f"but as axis {sizes.index(self.trace.batches)}"
+                if self.trace.batches in sizes
+                else f"of {batch}"
+            )
+            raise self._refused(node, number, f"{shape} has no batch as its first axis, {place}")
         name = "_".join(str(part) for part in (node.name, *path))
         return Message(node, path, tuple(shape[1:]), self.part[node], name)
 

@@ -288,7 +288,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-fused-optimiser's-step-is-not-seen",
         "comms/loop/gradients.py",
-        "                written.use()\n",
+        "                written.use(parameter.grad)\n",
         "                pass\n",
         "tests/comms/test_late_gradients.py::test_a_gradient_that_was_used_is_replaced_without_zero_grad",
     ),

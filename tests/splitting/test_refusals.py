@@ -296,7 +296,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: chain_split(Loose()),
         ".*forward has no argument 'x'; give the module inside that names its arguments",
     ),
-    "time first": (time_first, f".*{HERE}.*has no batch as its first axis"),
+    "time first": (time_first, f".*{HERE}.*has no batch as its first axis, but as axis 1; "),
     "untraceable": (
         untraceable,
         r".* at transformer.py:\d+, .*: for layer in self\.layers: x = layer\(x\); .*parts=",
