@@ -176,19 +176,6 @@ def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> 
         assert min(network.lines.bytes) > 0
 
 
-ECHOES = """
-import sys
-from antiphon.distributed.ray.sockets import Sockets
-index, *hosts = sys.argv[1:]
-end = Sockets(int(index), b"secret", hosts[int(index)], lambda *_: None, lambda *_: None)
-print(end.port, flush=True)
-other = 1 - int(index)
-end.connect(0, {other: (0, hosts[other], int(input()))}, free=False)
-if input() == "send":
-    print(len(end.echoes(other, 10**6, 3, 60.0)), end.resent(other), flush=True)
-"""
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("line", ["100:5", "100:5:0.02"])
 def test_parts_know_whether_their_line_loses_packets(line: str) -> None:
@@ -198,7 +185,7 @@ def test_parts_know_whether_their_line_loses_packets(line: str) -> None:
         network.lines.set(module.Setting.parsed(line))
         ends, hosts = [], [end.address for end in network.ends]
         for index, end in enumerate(network.ends):
-            command = [sys.executable, "-c", ECHOES, str(index), *hosts]
+            command = [sys.executable, "-m", "tests.kit.echoes", str(index), *hosts]
             ends.append(resources.enter_context(end.start(command, stdin=PIPE, stdout=PIPE, bufsize=1)))
             resources.callback(ends[-1].kill)
         ports = [end.stdout.readline() for end in ends]
