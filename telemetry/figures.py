@@ -17,7 +17,9 @@ WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics of a run that are different on another machine, and on every execution."""
 EVALUATED = ("train", "validation", "test")
 """Splits whose names begin the metrics of an evaluation during training: `validation_loss`."""
-METRICS = ("accuracy", "error", "bits", "return", "loss")
+SCORES = ("accuracy", "error", "bits", "return")
+"""Metrics of objectives beside the loss, in order of display."""
+METRICS = (*SCORES, "loss")
 """Metrics of objectives, in order of display."""
 CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
 """Metrics of agents that reports and plots draw."""

@@ -15,6 +15,7 @@ from typing import Any
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
     METRICS,
+    SCORES,
     Figure,
     HistogramRow,
     Kind,
@@ -30,7 +31,7 @@ from antiphon.telemetry.tab.recorder import ChannelsWriter, part_rows
 
 _log = logging.getLogger(__name__)
 
-RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+RESULTS = (*SCORES, "seconds")
 """Keys of a run's result that are logged."""
 _RESULT = "result/"
 """Prefix of the tags of a run's result."""

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from antiphon.base.files import display_path
 from antiphon.scenarios.training import selected_in_words
+from antiphon.telemetry.figures import METRICS, SCORES
 from antiphon.terminal.output import (
-    METRICS,
     console,
     counted,
     decimal,
@@ -43,8 +43,8 @@ def show_result(result: Mapping[str, Any]) -> None:
     readouts = [readout] if isinstance(readout, str) else readout
     goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
     names = sorted(goals, key=lambda name: name not in readouts)
-    if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
-        metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
+    if any(goal.get(metric) is not None for goal in goals.values() for metric in METRICS):
+        metrics = {metric for goal in goals.values() for metric in SCORES if metric in goal}
         rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
@@ -63,7 +63,7 @@ def show_result(result: Mapping[str, Any]) -> None:
             heads.append("at step")
         show_measured(heads, rows, most=_ROWS)
     style = "bold" if result["exit"] == "done" else ""
-    for metric in METRICS:
+    for metric in SCORES:
         if result.get(metric) is not None:
             by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
             where = f"test split, {result['examples']:,} examples"

@@ -32,10 +32,9 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.figures import METRICS, SCORES, Figure
 from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
 from antiphon.terminal.output import (
-    METRICS,
     console,
     decimal,
     episodes_in_words,
@@ -123,14 +122,14 @@ def result_of(
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
         **({"selected_on_test": list(found.selected)} if found.selected else {}),
-        **{metric: over(readouts, metric, found.agents) for metric in (*METRICS, "loss")},
+        **{metric: over(readouts, metric, found.agents) for metric in METRICS},
         "agents": found.agents,
     }
 
 
 def show_scores(result: dict[str, Any], found: Evaluation) -> None:
     """Print the scores of a run."""
-    metrics = {metric for figures in found.agents.values() for metric in METRICS if metric in figures}
+    metrics = {metric for figures in found.agents.values() for metric in SCORES if metric in figures}
     heading = metrics.pop() if len(metrics) == 1 else "metric"
     rows = [
         [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures.get("loss")))]
@@ -145,7 +144,7 @@ def show_scores(result: dict[str, Any], found: Evaluation) -> None:
     member = "" if result["member"] is None else f" · {result['member']}"
     title = f"{result['scenario']} after {result['steps']:,} steps{member} · {scored_on}"
     show_measured(["agent", heading, "loss"], rows, title=title + links)
-    for metric in METRICS:
+    for metric in SCORES:
         if finite(result[metric]) is not None:
             console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")
 

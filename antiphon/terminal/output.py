@@ -19,9 +19,8 @@ from rich.text import Text
 
 from antiphon.base.errors import is_terminal
 from antiphon.base.files import display_path
+from antiphon.telemetry.figures import METRICS, SCORES
 
-METRICS = ("accuracy", "error", "bits", "return")
-"""Metrics of objectives, in order of display."""
 _READABLE = 14
 """Characters to which a column of words is squeezed at most."""
 _SHORTEST = 8
@@ -222,7 +221,7 @@ def how_to_look(directory: str | Path) -> None:
 
 def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
     """Format the metric of an agent's objective: `96.39 %`, or with its name, `bits 0.412`."""
-    for metric in METRICS:
+    for metric in SCORES:
         if metric in figures:
             word = f"{metric} " if named and metric != "accuracy" else ""
             return word + written(metric, figures[metric])
@@ -233,7 +232,7 @@ def written(metric: str, value: float | None) -> str:
     """Format a metric by its name: an accuracy in percent, one of an environment as what may be a count."""
     if metric == "accuracy":
         return percent(value)
-    return decimal(value) if metric in (*METRICS, "loss") else counted(value)
+    return decimal(value) if metric in METRICS else counted(value)
 
 
 def some(names: Iterable[str]) -> str:
