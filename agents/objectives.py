@@ -408,9 +408,9 @@ class OwnObjective(Objective):
         return found
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
-        """Return a target of classes with -100, as in torch, at the sites that are not present."""
+        """Return a copy of a target, to which a user's loss may write; of classes with -100, as in torch, where they are not present."""
         if present is None:
-            return target
+            return target.clone()
         if target.is_floating_point():
             raise ScenarioError(
                 f"{self._name}: components of its target are masked, which only built-in objectives of floats leave out; "

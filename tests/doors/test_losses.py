@@ -693,3 +693,20 @@ def test_a_count_of_a_classs_objects_is_no_state_of_one() -> None:
         for _ in range(3):
             simulation.step()
             simulation.fork().step()
+
+
+def test_a_loss_that_changes_its_target_in_place_changes_no_other_agents() -> None:
+    def apart(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target.flatten(1) * 0.5).square().mean(1)
+
+    def in_place(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target.mul_(0.5).flatten(1)).square().mean(1)
+
+    def trained(loss: Any) -> list[torch.Tensor]:
+        eye = {"observes": ["image"], "objective": {"kind": loss, "target": "right_half"}}
+        other = {"observes": ["image"], "objective": {"kind": "regression", "target": "right_half"}}
+        with Simulation(scenario_of({"eye": eye, "other": other})) as simulation:
+            simulation.run(3, progress=False)
+            return [p.clone() for agent in simulation.agents.values() for p in agent.parameters.values()]
+
+    assert all(map(torch.equal, trained(apart), trained(in_place)))

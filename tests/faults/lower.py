@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "agents-losses-write-to-the-targets-of-others",
+        "agents/objectives.py",
+        "            return target.clone()",
+        "            return target",
+        "tests/doors/test_losses.py::test_a_loss_that_changes_its_target_in_place_changes_no_other_agents",
+    ),
+    Fault(
         "comms-a-loops-own-backward-is-lost-in-silence",
         "comms/loop/gradients.py",
         "if written.used is not None and written.used != gradient._version and gradient.any():",
