@@ -16,6 +16,7 @@ import torch
 
 import antiphon
 from antiphon import Simulation, envs
+from antiphon.envs.worlds.speaker import SpeakerListener
 from benchmarks import (
     agents_scaling,
     building,
@@ -24,6 +25,7 @@ from benchmarks import (
     reach,
     shuffled_credit,
     slow_line,
+    speaking,
     split,
     switch_riddle,
 )
@@ -292,3 +294,33 @@ def test_the_riddle_is_learned_and_its_oracle_knows_who_has_been_in_the_room(
     switch_riddle.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["decoupled, 1 updates"]
+
+
+def test_listeners_of_the_benchmark_move_as_those_of_the_library() -> None:
+    settings = {"device": "cpu", "dtype": torch.float64}
+    theirs = SpeakerListener(4, SpeakerListener.Options(message="channel"), **settings)
+    both = speaking.Reference(4, speaking.Reference.Options(), **settings)
+    one = speaking.Reference(4, speaking.Reference.Options(listeners=1, squared=True), **settings)
+    start, distances = both.start(torch.rand(4, both.randoms, dtype=torch.float64)), []
+    for name in "ab":
+        keys = ("position", "velocity", "goal")
+        state = {key: start[f"{key}.{name}"] for key in keys} | {"landmarks": start["landmarks"].flatten(1)}
+        alone = {"landmarks": start["landmarks"]} | {
+            f"{key}.b": state[key] for key in (*keys, "noise") if key in state
+        }
+        for action in torch.tensor([[1, 2, 3, 4], [2, 0, 4, 3]]):
+            state, reward, _ = theirs.transition(state, {"action": action})
+            alone, own, _ = one.transition(alone, {"b": action})
+            torch.testing.assert_close(own, reward)
+            torch.testing.assert_close(alone["position.b"], state["position"])
+        distances.append((-reward).sqrt())
+    for action in torch.tensor([[1, 2, 3, 4], [2, 0, 4, 3]]):
+        start, shared, _ = both.transition(start, {"a": action, "b": action})
+    torch.testing.assert_close(shared, -(distances[0] + distances[1]) / 2)
+
+
+@pytest.mark.parametrize("task", speaking.CASES)
+def test_cases_of_speakers_are_scenarios(task: str) -> None:
+    antiphon.environment("benchmark/Reference-v0")(speaking.Reference)
+    for case in speaking.CASES[task]:
+        Simulation(speaking.scenario_of(task, case, 1)).close()
