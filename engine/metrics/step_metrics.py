@@ -403,13 +403,24 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
-    traffic = content * (1 / ledger.timetable.send_clock.interval)
+    sending = content * (1 / ledger.timetable.send_clock.interval)
+    back = 0.0
     if "to.state" in channel.synthetic_gradient.context.endpoints:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
-        traffic += size * bits / ledger.timetable.receive_clock.period
-    yield Measured(names, "traffic", [traffic] * count)
+        back = size * bits / ledger.timetable.receive_clock.period
+    yield Measured(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
+
+
+def _sent_shares(channel: Channel) -> list[float]:
+    """Return the share of environments in which the newest message of each channel was sent: all, without a mask or lives."""
+    count, messages = len(channel.names), channel.ledger.messages
+    if not channel.endpoints.required_signals or not messages:
+        return [1.0] * count
+    void = channel.void_when_sent(messages[max(messages)].step_signals)
+    shares: list[float] = (~void).tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
+    return shares
 
 
 # --- arrays ------------------------------------------------------------------------------------------------

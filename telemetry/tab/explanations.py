@@ -173,8 +173,8 @@ _CHANNEL: dict[str, Explanation] = {
     "age": Explanation("age", "Steps since the newest usable message was sent; a large age is stale."),
     "traffic": Explanation(
         "traffic",
-        "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)), and the state of the other end "
-        "where it is context.",
+        "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)) where a mask lets the newest one be "
+        "sent, and the state of the other end where it is context.",
     ),
     "lost": Explanation(
         "lost", "Share of environments in which the link lost the message due at this step.", "share"

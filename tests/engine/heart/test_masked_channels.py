@@ -36,7 +36,8 @@ def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str,
     clock = {"clock": {"unroll": 2}}
     scene = pair(coupling=coupling)
     scene["agents"] = {name: {**agent, **clock} for name, agent in scene["agents"].items()}
-    with made(scene, backend, seed=SEED) as simulation:
+    with made({**scene, "telemetry": {"period": 1}}, backend, seed=SEED) as simulation:
+        history = simulation.history
         for step in range(10):
             simulation.step()
             message = simulation.channels["a->b"].messages[step]
@@ -50,6 +51,8 @@ def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str,
                 assert torch.equal(read.counted, ~seen[step - 1])
                 assert read.gradient is not None
                 assert torch.equal(read.gradient.any(1), ~seen[step - 1])
+        bits = [4 * torch.finfo(simulation.dtype).bits * (~far).double().mean().item() for far in seen]
+        assert [row["a->b.traffic"] for row in history.rows()] == bits
     assert {True, False} == set(torch.stack(seen).flatten().tolist())
 
 
