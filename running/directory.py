@@ -265,10 +265,11 @@ class RunDirectory:
         Raises:
             RunError: The folder holds something, or cannot be written.
         """
-        asked = given_path(path, "logdir")
+        asked, text = given_path(path, "logdir"), scenario_text(scenario)
         with ExitStack() as undo, writing(asked):
             path, lock = _claim(asked, exist)
-            directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}, lock)
+            begun = {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}
+            directory = cls(path, begun, lock, _document=text)
             undo.callback(directory.release)
             if exist == "overwrite":
                 remove_run(path)
@@ -276,8 +277,7 @@ class RunDirectory:
                 there = display_path(asked)
                 write_error(f"{there} already exists: this run is written to {display_path(path)}")
             undo.callback(remove_run, path)
-            directory._document = scenario_text(scenario)
-            write_text(path / _SCENARIO, directory._document)
+            write_text(path / _SCENARIO, text)
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
             sync_folder(path.parent)
             undo.pop_all()
