@@ -33,6 +33,10 @@ _SQUARE = 16
 """Side of a number's square in an image, in pixels."""
 
 
+_TRIED = 2
+"""Steps that are checked: the second one may write to what the first one returned."""
+
+
 class World(Pictured):
     """Many copies of an environment with actions and rewards, each with its own episodes.
 
@@ -75,6 +79,7 @@ class World(Pictured):
         self._step = 0  # steps since the last seed, resets among them
         self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
+        self._rewarded: list[tuple[str, Tensor]] = []  # what the first step returned
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
 
@@ -86,6 +91,7 @@ class World(Pictured):
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
         """Return the next states, the rewards `[batch]` and which episodes terminate, bool `[batch]`; change no tensor.
 
+        The first steps are refused if they change a tensor of the state, of the actions, or a reward that was returned before.
         Tensors of the state that are left out stay as they are.
         """
 
@@ -173,10 +179,17 @@ class World(Pictured):
 
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
+        tried = self._step <= _TRIED
+        read = [*self._state.items(), *choices.items(), *self._rewarded] if tried else []
+        versions = [value._version for _, value in read]
         changed, reward, terminated = self.transition(self._state, choices)
         reward, terminated = reward.to(self.dtype), terminated.bool()
-        if self._step == 1:
+        if tried:
             self._check_outcomes(reward, terminated)
+            for (name, value), version in zip(read, versions, strict=True):
+                line = f"transition changes '{name}' in place, which others read; return a new tensor"
+                require(value._version == version, f"env: {type(self).__name__}", line, ScenarioError)
+            self._rewarded = [("reward", reward)]
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)

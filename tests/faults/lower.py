@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "envs-transitions-write-to-what-others-read",
+        "envs/worlds/world.py",
+        "        tried = self._step <= _TRIED\n",
+        "        tried = self._step < 0\n",
+        "tests/envs/worlds/test_own_worlds.py::test_a_transition_that_writes_to_what_others_read_is_refused",
+    ),
+    Fault(
         "agents-losses-write-to-the-targets-of-others",
         "agents/objectives.py",
         "            return target.clone()",

@@ -115,3 +115,45 @@ def test_outcomes_of_another_shape_are_refused(name: str) -> None:
     shape = rf"^env: Places: transition returned {words} \[8, 1\]; return \[8\], one per copy$"
     with pytest.raises(ScenarioError, match=shape):
         parameters("linear", **{name: lambda value: PLAIN[name](value).unsqueeze(1)})
+
+
+class Writing(envs.World):
+    """One whose transition writes to what others read: `where`."""
+
+    where = ""
+    paid = torch.zeros(2)
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        return Description(signals={"place": Signal(shape=(1,))}, action_space=Discrete(2))
+
+    def start(self, uniforms: Tensor) -> dict[str, Tensor]:
+        return {"place": self.paid.new_zeros(2, 1)}
+
+    def transition(
+        self, state: dict[str, Tensor], actions: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        if self.where == "place":
+            state["place"].add_(1)
+        if self.where == "action":
+            actions["action"].mul_(0)
+        reward = self.paid.add_(1) if self.where == "reward" else self.paid + 1
+        return {"place": state["place"] + 1}, reward, torch.zeros(2, dtype=torch.bool)
+
+    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return state
+
+
+@pytest.mark.parametrize("where", ["place", "action", "reward"])
+def test_a_transition_that_writes_to_what_others_read_is_refused(where: str) -> None:
+    world = Writing(2, Writing.Options())
+    world.where = where
+    world.reset(seed=0)
+    line = rf"^env: Writing: transition changes '{where}' in place, which others read; return a new tensor$"
+
+    def steps() -> None:
+        for _ in range(2):
+            world.step(torch.ones(2, dtype=torch.int64))
+
+    with pytest.raises(ScenarioError, match=line):
+        steps()
