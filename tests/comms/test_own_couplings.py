@@ -204,6 +204,26 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
     divided.close()
 
 
+class Aged(Coupling):
+    """The prediction, by half for each tick of the sender since; it notes the ages."""
+
+    predicts = True
+    ages: ClassVar[set[float]] = set()
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        age = (step - message.stamp) / message.period
+        self.ages.add(age)
+        return None if message.predicted is None else message.predicted * 0.5**age
+
+
+@pytest.mark.parametrize("link", [{}, {"rate": 0.5}])
+def test_a_credit_may_be_weighed_by_the_age_of_its_message_in_ticks(link: Document) -> None:
+    Aged.ages.clear()
+    clock = {"period": 3, "unroll": 4}
+    simulated(Aged, steps=20, agent={"clock": clock}, channel={"link": link}).close()
+    assert Aged.ages == ({1, 3} if link else {0, 1, 2, 3})
+
+
 def test_a_window_that_has_waited_is_replayed_with_the_present_parameters() -> None:
     Replayed.moved.clear()
     simulated(Replayed, channel={"link": {"delay": 1}}).close()
