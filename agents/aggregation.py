@@ -111,6 +111,9 @@ class Aggregated(Network):
     def keeps_state(self) -> bool:
         return self.inner.keeps_state()
 
+    def changed_parameter(self) -> str | None:
+        return self.inner.changed_parameter()
+
     def mixed(self) -> str | None:
         return self.aggregator.mixed or self.inner.mixed()
 

@@ -54,6 +54,9 @@ class Masked(Network):
     def keeps_state(self) -> bool:
         return self.inner.keeps_state()
 
+    def changed_parameter(self) -> str | None:
+        return self.inner.changed_parameter()
+
     def mixed(self) -> str | None:
         return self.inner.mixed()
 

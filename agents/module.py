@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Unpack, final
 
@@ -28,6 +28,7 @@ from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (
     ModuleFunction,
+    changed_parameter,
     check_module,
     draws_of_module,
     ends_in_softmax,
@@ -192,6 +193,13 @@ class ModuleNetwork(Network):
             return kept_state(self.module, self.function.inputs) is not None
         except ScenarioError:  # it cannot be copied, and so is not tried
             return False
+
+    def changed_parameter(self) -> str | None:
+        return self._changed_parameter
+
+    @cached_property
+    def _changed_parameter(self) -> str | None:
+        return changed_parameter(self.module, self.function.inputs)
 
     def mixed(self) -> str | None:
         normed = next((head.name for head in self.heads.values() if head.norm == "batch"), None)

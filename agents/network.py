@@ -225,6 +225,10 @@ class Network(ABC):
         """Return whether results of a user's module within depend on the calls before, beside its buffers."""
         return False
 
+    def changed_parameter(self) -> str | None:
+        """Return a trained parameter that a user's module within changes when it is called; None if none does."""
+        return None
+
     def mixed(self) -> str | None:
         """Return why its rows cannot be evaluated apart, or with those of other ticks, in one line; None if they can."""
         return None

@@ -195,6 +195,23 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
     return None
 
 
+def changed_parameter(module: nn.Module, inputs: int) -> str | None:
+    """Return a trained parameter that calls of a module in training change, None if none does or it does not take such numbers.
+
+    The second call is for the same batch: what it leaves as it is, such as rows that the first has normalised, may be computed again.
+    """
+    batch = torch.rand(2, inputs, generator=torch.Generator().manual_seed(0)).to(own_type(module))
+    before: Tensors = {}
+    with suppress(Exception), seeded(0), torch.no_grad():  # anything that other checks report
+        probe = set_mode(probe_of(module), True)
+        parameters = {name: p.data for name, p in parameters_of(probe).items()}
+        for _ in range(2):
+            before = {name: p.clone() for name, p in parameters.items()}
+            called(probe, parameters, buffers_of(probe), batch)
+        return next((name for name, p in parameters.items() if not torch.equal(p, before[name])), None)
+    return None
+
+
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """What a module and those within hold beside parameters, buffers and modules, by dotted name."""
     return {

@@ -151,15 +151,24 @@ class Adam:
         """Keys of Adam.
 
         Attributes:
-            weight_decay: Factor times the parameter: added to the gradient (`adam`), or decoupled from it (`adamw`).
+            weight_decay: L2 penalty: this factor times the parameter is added to the gradient.
         """
 
         weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 @optimiser("adamw")
-class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); without `weight_decay` it is `adam`."""
+
+    class Options(kinds.Options):
+        """Keys of AdamW.
+
+        Attributes:
+            weight_decay: Share of the parameter that each step subtracts, times the learning rate; the gradient stays as it is.
+        """
+
+        weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 MISSED = "missed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from antiphon.agents.aggregation import Aggregated
@@ -96,6 +97,11 @@ def lost_state(system: System) -> str | None:
         if state is not None and (what := state.lost) is not None and agent.learner.network.keeps_state():
             fix = "keep plain data there, or return it from get_extra_state"
             return f"the network of {name} changes {what}, which no checkpoint has, and depends on it; {fix}"
+    windows = [window for group in system.groups for window in (group.window, *chain(*group.kept.values()))]
+    for owner in {system.owner_of[tick.agent]: None for window in windows for tick in window.ticks()}:
+        if (changed := system.agents[owner].learner.network.changed_parameter()) is not None:
+            fix = "save at the end of a window, set clock.unroll to 1, or change a buffer in its place"
+            return f"a call of the network of {owner} changes its trained parameter '{changed}', and its open window is computed again; {fix}"
     for place, kept in _modules(system):
         if kept.is_lost:
             return f"{place} keeps a state in attributes, which no checkpoint has; register a buffer for it"

@@ -599,6 +599,54 @@ def test_what_a_module_keeps_elsewhere_is_no_checkpoint(
             loaded.step()
 
 
+class Drifts(nn.Linear):
+    """Its bias is trained, and changed by each call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        with torch.no_grad():
+            self.bias.add_(0.01 * self.training)
+        return y
+
+
+class Bounded(nn.Linear):
+    """Each call bounds its weights: what a second call leaves as it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.weight.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+def _windows(env: Any, kind: type[nn.Linear]) -> antiphon.Scenario:
+    goal = {"kind": "classification", "target": "label"}
+    mind = {"observes": ["x"], "network": kind(6, 3).double(), "objective": goal, "clock": {"unroll": 3}}
+    return antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training={"batch": 8})
+
+
+def test_a_window_in_which_calls_change_parameters_is_no_checkpoint(env: Any, tmp_path: Path) -> None:
+    with antiphon.Simulation(_windows(env, Drifts), dtype=torch.float64) as run:
+        run.run(steps=4, progress=False)
+        line = "a call of the network of mind changes its trained parameter 'bias', and .* computed again; save at the end"
+        with pytest.raises(RunError, match=line):
+            run.fork()
+        run.save(tmp_path / "saved")
+        loaded = antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario)
+        with loaded, pytest.raises(RunError, match=line):
+            loaded.step()
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Drifts, 3), (Bounded, 4)])
+def test_elsewhere_it_is_one(env: Any, kind: type[nn.Linear], steps: int) -> None:
+    with antiphon.Simulation(_windows(env, kind), dtype=torch.float64) as run:
+        run.run(steps=steps, progress=False)
+        with run.fork() as twin:
+            for one in (run, twin):
+                one.run(steps=4, progress=False)
+            left, right = _values(run), _values(twin)
+            assert all(torch.equal(left[key], right[key]) for key in left)
+
+
 def test_what_no_later_call_reads_is_no_state(env: Any, tmp_path: Path) -> None:
     with _run(env, nn.Sequential(Shows(), nn.Linear(3, 3)).double(), "own") as run:
         run.run(steps=2, progress=False)
