@@ -678,6 +678,12 @@ class Template:
         split = ("channel", "split")
         if split in sections and spec.split is None:
             raise DocumentError(split, "has no effect without graph.split; give it")
+        unfilled = self.document.data["graph"]  # a parameter may be adjacent in another variant
+        written = unfilled.get("split") if isinstance(unfilled, Mapping) else None
+        if split in sections and isinstance(written, Mapping) and set(written.values()) <= {"all"}:
+            raise DocumentError(
+                split, "has no effect where graph.split is all; write adjacent, or leave it out"
+            )
         refuse_what_is_too_large(body, spec)
         try:
             made = generate(spec, sections)

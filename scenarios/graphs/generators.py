@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.base.problems import DocumentError, Path, kind_of
+from antiphon.base.problems import DocumentError, Path, Problems, kind_of
 from antiphon.base.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
 from antiphon.base.spellings import standard_keys, suggest_key
 from antiphon.comms.couplings import DEFAULT, Detached, predicts
@@ -107,11 +107,12 @@ class GraphSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needs = _NEEDS.get(self.kind, ())
+        needs, problems = _NEEDS.get(self.kind, ()), Problems()
         for field in ("neighbours", "rate"):
             if (getattr(self, field) is None) == (field in needs):
                 verb = "needs it" if field in needs else "has none; leave it out"
-                raise DocumentError((field,), f"a {self.kind} graph {verb}")
+                problems.append(DocumentError((field,), f"a {self.kind} graph {verb}"))
+        problems.raise_any()
         if self.readout > self.agents:
             raise DocumentError(("readout",), f"must be at most the {self.agents} agents, not {self.readout}")
         if self.kind != "tree" and self.neighbours is not None and self.neighbours >= self.agents:

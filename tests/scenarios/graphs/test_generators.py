@@ -172,6 +172,11 @@ CHAIN = {"kind": "chain", "agents": 3}
         ({"kind": "chain"}, {}, "3: graph.agents: is missing"),
         ({**CHAIN, "readout": 4}, {}, "3: graph.readout: must be at most the 3 agents, not 4"),
         ({**CHAIN, "neighbours": 2}, {}, "3: graph.neighbours: a chain graph has none; leave it out"),
+        (
+            {"kind": "ring", "agents": 3, "neighbours": 2, "rate": 0.1},
+            {},
+            "3: graph.neighbours: a ring graph has none; leave it out (and 1 more)",
+        ),
         ({"kind": "tree", "agents": 3}, {}, "3: graph.neighbours: a tree graph needs it"),
         (
             {"kind": "small_world", "agents": 8, "neighbours": 3, "rate": 0},
@@ -187,6 +192,11 @@ CHAIN = {"kind": "chain", "agents": 3}
             CHAIN,
             {"channel": {"split": {"coupling": "detached"}}},
             "5: channel.split: has no effect without graph.split; give it",
+        ),
+        (
+            {"kind": "ring", "agents": 3, "split": {"label": "all"}},
+            {"channel": {"split": {"coupling": "detached"}}},
+            "5: channel.split: has no effect where graph.split is all; write adjacent, or leave it out",
         ),
         (CHAIN, {"agent": {"frist": {}}}, "4: agent.frist: unknown key 'frist'; did you mean 'first'?"),
         (
