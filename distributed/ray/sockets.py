@@ -51,6 +51,8 @@ class Echo:
 Take = Callable[[int, Exchange | Broken], None]
 """Takes what has come in an epoch: an exchange; or, in lockstep, that a connection has broken."""
 
+BBR = "bbr"
+"""The congestion control of connections where the kernel has it: it does not take a lost packet for a full line."""
 DRIVER = 2**32 - 1
 """The sender that is no part."""
 _FRAME = struct.Struct("!BIQ")
@@ -74,6 +76,8 @@ _SILENT = 120
 """Seconds without an answer of the other machine after which a connection counts as broken."""
 _RESENT = 100
 """The place of `tcpi_total_retrans`, four bytes, in what Linux knows of a connection (`struct tcp_info`)."""
+_LONGEST_NAME = 16
+"""Bytes of the name of a congestion control, at most."""
 _WAITING = 16
 """Exchanges that wait for the line in free mode; of more the oldest are dropped."""
 
@@ -155,6 +159,10 @@ class Sockets:
     def resent(self, neighbour: int) -> int:
         """Return how many packets were sent to a neighbour again, on the present connection; 0 where the system does not count them."""
         return self._lines[neighbour].resent
+
+    def congestion_control(self, neighbour: int) -> str:
+        """Return the congestion control of the present connection to a neighbour; empty where the system has one for all."""
+        return self._lines[neighbour].congestion_control
 
     def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo] | None:
         """Send so many bytes to a neighbour several times at once, and return its short answers; None: they took too long."""
@@ -277,6 +285,15 @@ class _Line:
                 return 0
             facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
         return int.from_bytes(facts[_RESENT:], sys.byteorder)
+
+    @property
+    def congestion_control(self) -> str:
+        """The name of the present connection's; empty where the system has one for all."""
+        with self._changed:
+            if self._connection is None or not hasattr(socket, "TCP_CONGESTION"):
+                return ""
+            name = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LONGEST_NAME)
+        return name.rstrip(b"\0").decode()
 
     def put(self, item: Exchange | bytes) -> None:
         """Write an exchange, or a frame, after all before it."""
@@ -424,9 +441,8 @@ def _settle(connection: socket.socket) -> None:
         if hasattr(socket, name):  # not all systems have all
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_CONGESTION"):
-        # Where the kernel has it and allows it: it does not take a lost packet for a full line.
-        with suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+        with suppress(OSError):  # the kernel lacks it, or does not allow it
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR.encode())
 
 
 # --- frames ------------------------------------------------------------------------------------------------

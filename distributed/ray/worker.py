@@ -62,6 +62,7 @@ class MeasuredLine:
         nbytes: Of the largest exchange, as it was.
         seconds: That the line is taken up by such an exchange, one following another.
         loses: Whether packets had to be sent again since all began.
+        congestion_control: The connection's, by its name; empty where the system has one for all.
     """
 
     sender: int
@@ -70,6 +71,7 @@ class MeasuredLine:
     nbytes: int
     seconds: float
     loses: bool = False
+    congestion_control: str = ""
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ class PartWorker:
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].there - full[0].there) / (len(full) - 1)
             measured = latency, sockets.largest(one), seconds, sockets.resent(one) > 0
-            lines.append(MeasuredLine(part.index, one, *measured))
+            lines.append(MeasuredLine(part.index, one, *measured, sockets.congestion_control(one)))
         return self._figures, Measured(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------
