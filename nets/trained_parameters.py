@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from antiphon.base.copies import copy_with
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, Mask
 from antiphon.nets.native.mlp import fused_step
@@ -209,6 +210,8 @@ class TrainedParameters:
                 return function(*inputs, **settings)
             with self.module_state.seen():
                 return function(*inputs, **settings)
+        except ScenarioError as error:
+            raise ScenarioError(f"{self.owner}: {error}".removeprefix(": ")) from error
         except Exception as error:
             line = call_error(error, self.owner, self._called)
             if line is None:

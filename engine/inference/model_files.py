@@ -29,6 +29,8 @@ SUFFIXES = (".pt2", ".onnx", ".safetensors")
 """Suffixes of the files."""
 _DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default
 """What torch puts before a conversion of an input."""
+_FIXED_BATCH = "Constraints violated (batch)"
+"""Part of torch's error of a module in which the size of the batch has become a constant."""
 _ROWS = 2
 """Of the example that a module is traced with; files take any number."""
 
@@ -134,8 +136,12 @@ def _module(names: Sequence[str], native: Native, path: Path, module: fx.GraphMo
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        fixed = _FIXED_BATCH in str(cause)
+        fix = (
+            "in forward, read the size of the batch as x.shape[0], not as len(x) or int(…); " if fixed else ""
+        )
         raise RunError(
-            f"export: {path.name}: torch cannot trace the module ({first_line(cause)}); weights alone go into .safetensors"
+            f"export: {path.name}: torch cannot trace the module ({first_line(cause)}); {fix}weights alone go into .safetensors"
         ) from error
     _returns_plain_dicts(program)
     content = io.BytesIO()

@@ -178,6 +178,19 @@ def test_a_module_that_cannot_be_traced_is_one_line_and_leaves_the_file(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
+class Counting(Choosy):
+    """A module that reads the size of the batch as a Python integer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x).reshape(len(x), -1)  # type: ignore[no-any-return]
+
+
+def test_a_module_that_fixes_the_size_of_the_batch_gets_the_fix(tmp_path: Path) -> None:
+    line = r"read the size of the batch as x\.shape\[0\], not as len\(x\) or int\(…\); weights alone"
+    with pytest.raises(RunError, match=line):
+        chain(network=Counting).export(tmp_path / "model.pt2")
+
+
 @pytest.mark.parametrize("suffix", [".pt2", ".safetensors"])
 def test_a_file_that_cannot_be_written_leaves_the_one_before(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
