@@ -199,7 +199,7 @@ def copied(spec: Any, reason: str) -> Any:
     try:
         made = copy.deepcopy(spec, copies)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
-        why = " ".join(str(error).split())
+        why = " ".join(str(error).split()) or type(error).__name__
     for pipe in (one for one in copies.values() if isinstance(one, Connection)):
         vars(pipe).clear()  # a copy has the descriptor of the original, and would close it when it is deleted
         why = "it has pipes to other processes"

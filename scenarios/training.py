@@ -56,7 +56,11 @@ class _OptimiserKeys(KindSpec):
             if torchs and key in _CHOSEN_BY_TORCH and value is not None:
                 default = False
             needs = "" if value == default else _needed_type(default, value, torchs=torchs)
-            if key in whole and not (isinstance(value, int) and not isinstance(value, bool)):
+            if (
+                key in whole
+                and value != default
+                and not (isinstance(value, int) and not isinstance(value, bool))
+            ):
                 needs = "a whole number"
             if needs:
                 raise DocumentError((key,), f"must be {needs}, not {kind_of(value)}")

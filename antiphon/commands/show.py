@@ -15,7 +15,7 @@ from antiphon.base.spec import plain
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.envs import describe, ids
-from antiphon.running.library import templates
+from antiphon.running.library import scenario_names, templates
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.schema import schema_text
@@ -122,7 +122,9 @@ def show(
 
 
 def _document(what: str) -> PopulationSpec | StudySpec | None:
-    """Return a population or study by its name or file; None where it is neither."""
+    """Return a population or study by its name or file; None where it is neither, or has the name of a scenario."""
+    if what in scenario_names():
+        return None
     return find_document(PopulationSpec, what) or find_document(StudySpec, what)
 
 

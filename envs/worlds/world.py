@@ -181,6 +181,7 @@ class World(Pictured):
         self._step += 1
         tried = self._step <= _TRIED
         read = [*self._state.items(), *choices.items(), *self._rewarded] if tried else []
+        read = [(name, value) for name, value in read if not value.is_inference()]  # these have no versions
         versions = [value._version for _, value in read]
         changed, reward, terminated = self.transition(self._state, choices)
         reward, terminated = reward.to(self.dtype), terminated.bool()

@@ -109,7 +109,7 @@ def test_a_study_scores_policies_on_as_many_episodes_as_it_is_told(
         == 8
     )
     line = cli.refused("study digits-mlp --steps 2 --seeds 1 --episodes 2 --logdir", tmp_path / "other")
-    assert "episodes: has no effect here: no agent has a policy; leave it out" in line
+    assert "episodes: locked: has no effect: no agent has a policy; leave it out" in line
 
 
 GAME = """

@@ -152,6 +152,11 @@ def test_a_study_is_shown_with_its_lines_axes_and_cells(here: Path, cli: Command
     assert cli.refused("show s.yaml --timeline") == f"{line} --yaml and --json"
 
 
+def test_a_name_of_a_scenario_and_of_a_study_shows_the_scenario(here: Path, cli: Commands) -> None:
+    assert cli("show cartpole-prior --yaml").startswith("scenario: cartpole-prior")
+    assert cli("show cartpole-prior --resolved").startswith("scenario: cartpole-prior")
+
+
 def test_show_names_the_runs_in_a_folder(here: Path, cli: Commands) -> None:
     for number in range(7):
         Path(f"all/run-{number}").mkdir(parents=True)

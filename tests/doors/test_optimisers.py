@@ -547,6 +547,7 @@ def test_options_of_an_optimiser_of_the_types_of_their_defaults_are_taken(env: A
     scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": True, "betas": [1, 0.9], "foreach": None})
     scenario_of(env, {"kind": "Adafactor", "eps": [None, 1e-3]})
     scenario_of(env, {"kind": Unhurried, "foreach": None})
+    scenario_of(env, {"kind": Unlimited})
 
 
 class Unhurried(torch.optim.SGD):
@@ -554,6 +555,13 @@ class Unhurried(torch.optim.SGD):
 
     def __init__(self, params: Any, lr: float = 0.1, foreach: bool | None = True) -> None:
         super().__init__(params, lr=lr, foreach=foreach)
+
+
+class Unlimited(torch.optim.SGD):
+    """An optimiser whose whole number is None by default, against what its signature says."""
+
+    def __init__(self, params: Any, lr: float = 0.1, most: int = None) -> None:  # type: ignore[assignment]  # noqa: RUF013
+        super().__init__(params, lr=lr)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

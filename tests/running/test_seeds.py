@@ -54,6 +54,13 @@ class Uncopied(Walk):
         self.lock = threading.Lock()
 
 
+class Unwilling(Walk):
+    """One that refuses copies without a word."""
+
+    def __deepcopy__(self, memo: object) -> Unwilling:
+        raise NotImplementedError
+
+
 class Piped(Walk):
     """One that computes in another process."""
 
@@ -172,6 +179,8 @@ def test_what_cannot_be_seeds_is_one_line() -> None:
             Population(scenario(), seeds)
     with one_line(r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"):
         Population(walking(Uncopied(4)), [3, 4])
+    with one_line(r"^env: Unwilling cannot be copied \(NotImplementedError\), and every seed"):
+        Population(walking(Unwilling(4)), [3, 4])
     (one,) = Population(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
     with one_line("^env: Uncopied cannot be copied"):
         one.fork()

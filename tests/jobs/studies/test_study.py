@@ -135,7 +135,7 @@ def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch
     (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solvd]\n"))
     assert cli.code(f"study toy.yaml {words}") == 2
     assert (
-        "toy: locked: metric: no agent and no environment has a metric 'solvd'; did you mean 'solved'"
+        "toy.yaml:8: metric: locked: no agent and no environment has a metric 'solvd'; did you mean 'solved'"
         in cli.err
     )
 
