@@ -1,4 +1,4 @@
-"""What runs a scenario. docs/glossary.md lists its folders.
+"""What builds a scenario, runs it and saves it.
 
 heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; its docstring says in which order to read
 features/    what is not the step itself, one file each, called at its points
@@ -10,5 +10,5 @@ metrics/     what is logged
 planning/    advice on a scenario, and what it will cost
 native/      which stacks the C++ kernel computes (nets/native)
 capture/     periods of steps recorded as CUDA graphs
-running.py   a system in its environment, with its settings and its clock: what runs
+live_system  a system in its environment, with its settings and its clock: what runs
 """

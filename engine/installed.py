@@ -1,7 +1,8 @@
 """The features of a system: a table of which setting needs which, and their installation.
 
-A new feature is one file and one line of the table; what a scenario does not use is not even imported. A setting that is not
-in the table is an error, for the step would ignore it.
+A new feature is one file and one line of the table; a new setting is also named in `feature_settings` of the agent, channel or
+system that has it, in the same words. What a scenario does not use is not even imported. A setting that is not in the table is an
+error, for the step would ignore it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.stacked_program import Together
-from antiphon.running.executors import executor_of
+from antiphon.running.execution import executor_of
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Observer, Outcome, Trainer

@@ -294,10 +294,10 @@ class TrainedParameters:
         """
         step_all([(self, gradients, member_mask)], now)
 
-    def begin_step(
+    def begin_or_take_step(
         self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask
     ) -> list[tuple[Call, Numbers]]:
-        """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
+        """Count a step; return the optimiser's calls that it still needs, none where it is taken here. Arguments: see `step`."""
         self.updates += 1
         # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
         if any(self._stays):
@@ -359,7 +359,7 @@ def step_all(
     """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""
     calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
     for place, (owner, gradients, member_mask) in enumerate(steps):
-        for call, numbers in owner.begin_step(gradients, now, member_mask):
+        for call, numbers in owner.begin_or_take_step(gradients, now, member_mask):
             optimiser: Any = owner.optimiser
             key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))

@@ -15,9 +15,9 @@ from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
 from antiphon.running.directory_writer import check_interval, open_writer
-from antiphon.running.executors import divide, executor_of
+from antiphon.running.execution import divide, executor_of
 from antiphon.running.request import Request
-from antiphon.running.resume import given_scenario, resume
+from antiphon.running.resume import checked_scenario, resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -78,7 +78,7 @@ def begin(
         if folder is not None and exist == "resume" and not is_free(folder):
             directory = RunDirectory.open(folder)
             if differences is None:
-                given_scenario(directory, scenario)  # raises where it is another one
+                checked_scenario(directory, scenario)  # raises where it is another one
                 directory.check_same(directory.differences(**settings.facts))
             else:
                 directory.check_same(*differences(directory))

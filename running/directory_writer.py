@@ -179,7 +179,7 @@ class DirectoryWriter(Observer):
     scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
-        run: At the step it starts from; its `until` is the step that it is to reach.
+        run: At the step it starts from; its `goal` is the step that it is to reach.
         directory: Its run directory.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 
@@ -197,7 +197,7 @@ class DirectoryWriter(Observer):
         self.directory = directory
         self.result: dict[str, Any] = {}
         running = run.running
-        self._run, self._running, self._given_every = run, running, checkpoint_every
+        self._run, self._live, self._given_every = run, running, checkpoint_every
         self._ended_at = running.now
         self._trained = False
         self._latest = LatestFigures()
@@ -250,8 +250,8 @@ class DirectoryWriter(Observer):
         (past, then), now = self._timed_at, self._seconds()
         self._timed_at = step, now
         rows = [Figure("run", "", "seconds", now)]
-        if self._running.world.episodes is not None and now > then:
-            rate = (step - past) * self._running.scenario.training.batch / (now - then)
+        if self._live.world.episodes is not None and now > then:
+            rate = (step - past) * self._live.scenario.training.batch / (now - then)
             rows.append(Figure("run", "", "steps_per_second", rate))
         return rows
 
@@ -262,19 +262,19 @@ class DirectoryWriter(Observer):
         self._note_running()
 
     def _note_running(self) -> None:
-        facts: dict[str, Any] = {"steps": self._running.until, "step": self._running.now}
-        if self._running.changes or "changes" in self.directory.facts:
-            facts["changes"] = self._running.changes
+        facts: dict[str, Any] = {"steps": self._live.until, "step": self._live.now}
+        if self._live.changes or "changes" in self.directory.facts:
+            facts["changes"] = self._live.changes
         # those after the checkpoint that it goes on from are gone
         if taken := self.directory.facts.get("weights"):
-            facts["weights"] = [each for each in taken if each["step"] <= self._running.now]
+            facts["weights"] = [each for each in taken if each["step"] <= self._live.now]
         self.directory.note_running(**facts)
 
     def step(self, trainer: Trainer) -> None:
         """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
         if self._run in trainer.active:
             self._keep_best()
-            if self._running.now != self._running.until:
+            if self._live.now != self._live.until:
                 self._write_due_checkpoint()
 
     def reads_state_at(self, run: Run) -> float:
@@ -286,22 +286,22 @@ class DirectoryWriter(Observer):
         """Follow a step that was taken outside of the training loop, as `start` and `step` do; in one it does nothing."""
         if self._trained:
             return
-        if not self.running:
+        if not self.is_open:
             self._note_running()
         self._keep_best()
         self._write_due_checkpoint()
 
     @property
     def _checkpoint_every(self) -> int:
-        return self._given_every or max(_FEWEST_STEPS, -(-self._running.until // _CHECKPOINTS))
+        return self._given_every or max(_FEWEST_STEPS, -(-self._live.until // _CHECKPOINTS))
 
     def _write_due_checkpoint(self) -> None:
-        if self._running.now % self._checkpoint_every == 0:
-            self.directory.checkpoint(self._running, self._run.recorders)
+        if self._live.now % self._checkpoint_every == 0:
+            self.directory.checkpoint(self._live, self._run.recorders)
             self._run.notify("on_checkpoint")
 
     def _keep_best(self) -> None:
-        running = self._running
+        running = self._live
         best = None if running.validation is None else running.validation.new_best(running.now)
         if best is not None:
             self.directory.keep_best(running, best)
@@ -309,9 +309,9 @@ class DirectoryWriter(Observer):
 
     def end(self, run: Run, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
-        if run is not self._run or not self.running:
+        if run is not self._run or not self.is_open:
             return  # of an end that is written nothing changes
-        running = self._running
+        running = self._live
         self._trained, self._ended_at = False, running.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
@@ -338,7 +338,7 @@ class DirectoryWriter(Observer):
         run.notify("on_checkpoint")
 
     @property
-    def running(self) -> bool:
+    def is_open(self) -> bool:
         """Whether run.json has no end of the run yet."""
         return bool(self.directory.facts["exit"] == "running")
 
@@ -348,8 +348,8 @@ class DirectoryWriter(Observer):
         Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already. A
         process that was forked writes nothing.
         """
-        run, running = self._run, self._running
-        if not self.running or self.directory.inherited:
+        run, running = self._run, self._live
+        if not self.is_open or self.directory.inherited:
             return
         with suppress(DivergenceError):  # noted in what runs
             running.synchronize()
@@ -367,7 +367,7 @@ class DirectoryWriter(Observer):
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
-            step, seconds = self._running.now, self._seconds()
+            step, seconds = self._live.now, self._seconds()
             self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 

@@ -1,4 +1,4 @@
-"""Observers of the training loop that write nothing: progress, callbacks."""
+"""Subclasses of `trainer.Observer` that write nothing: progress, callbacks."""
 
 from __future__ import annotations
 

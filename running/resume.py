@@ -19,7 +19,7 @@ from antiphon.engine.state.compatibility import check_same_scenario, with_saved_
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import DirectoryWriter, check_interval
-from antiphon.running.executors import divide, executor_of
+from antiphon.running.execution import divide, executor_of
 from antiphon.running.run import Run
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
@@ -63,7 +63,7 @@ def resume(
     with ExitStack() as inside, ExitStack() as undo:
         undo.callback(directory.release)
         directory.lock()
-        facts, given = directory.facts, given_scenario(directory, scenario)
+        facts, given = directory.facts, checked_scenario(directory, scenario)
         with fitting(directory.path / "run.json"):
             settings, own = Settings.of_facts(facts), PartsSettings.of_facts(facts)
             inside.enter_context(settings.context())
@@ -166,7 +166,7 @@ def _restored(
     )  # it ended before its first checkpoint
 
 
-def given_scenario(
+def checked_scenario(
     directory: RunDirectory, scenario: Scenario | Template | str | Path | None
 ) -> Scenario | None:
     """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.

@@ -7,7 +7,7 @@ variants.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TypeVar
 
@@ -24,7 +24,6 @@ from antiphon.scenarios.relations import (
     components,
     cycle_among,
     levels,
-    speaking,
     undelayed,
 )
 from antiphon.scenarios.sender_passes import has_state, rule_42b_passes
@@ -38,6 +37,7 @@ _MOST_NAMED = 8
 """Agents of a group or a cycle in a message."""
 
 T = TypeVar("T")
+Rule = TypeVar("Rule")
 Problem = tuple[str, str]
 """Place in an agent or a channel, its keys joined by dots, and what is wrong there with the fix."""
 
@@ -640,3 +640,8 @@ def _problems(scene: Relations) -> Iterator[DocumentError]:
 
 def _keys(place: str) -> Path:
     return tuple(int(key) if key.isdecimal() else key for key in place.split(".") if key)
+
+
+def speaking(rules: Mapping[Rule, Sequence[str]], given: Collection[str]) -> list[Rule]:
+    """Return the rules that speak of a setting that is given, in order; a rule of no setting in particular is among them."""
+    return [rule for rule, settings in rules.items() if not settings or not {*settings}.isdisjoint(given)]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from antiphon.base.spec import given_keys
 from antiphon.scenarios.agent_specs import AgentSpec
@@ -25,9 +25,6 @@ Window = int | Literal["episode"]
 """Steps from one learning to the next."""
 LONGEST_WINDOW = 2**16
 """Ticks of an agent that learns alone, or steps of a locked group: what its window has at most."""
-
-
-Rule = TypeVar("Rule")
 
 
 class Graph(Protocol):
@@ -171,11 +168,6 @@ class Relations:
             else:
                 times[group[0]] = window, window - clock.period + clock.phase % clock.period
         return times
-
-
-def speaking(rules: Mapping[Rule, Sequence[str]], given: Collection[str]) -> list[Rule]:
-    """Return the rules that speak of a setting that is given, in order; a rule of no setting in particular is among them."""
-    return [rule for rule, settings in rules.items() if not settings or not {*settings}.isdisjoint(given)]
 
 
 def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

@@ -20,8 +20,8 @@ from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSp
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
 )
+from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.relations import speaking
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
@@ -110,7 +110,7 @@ def _is_late(scenario: Scenario) -> bool:
     )
 
 
-def rule_14_one_window(scenario: Scenario) -> Iterator[Finding]:
+def warn_14_one_window(scenario: Scenario) -> Iterator[Finding]:
     """Agents that locked channels join learn once in a common window, whatever `unroll` each has."""
     for group in scenario.learning_groups():
         window = scenario.window(group)
@@ -217,8 +217,8 @@ def _differs(finding: Finding, subjects: Collection[Subject | None]) -> bool:
 
 
 def _all(scenario: Scenario) -> Iterator[Finding]:
-    yield from rule_15_blocked(scenario)
-    yield from rule_2_signal(scenario)
+    yield from warn_15_blocked(scenario)
+    yield from warn_2_signal(scenario)
     reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.given)
     for channel in scenario.channels:
         found = (warn(scenario, channel, reach) for warn in rules)
@@ -234,7 +234,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
             lines = goal.unfinished(scenario.training.steps)
             yield from (Finding("agent", name, f"objective.{line}") for line in lines)
     yield from unused_beside_others(scenario)
-    yield from rule_14_one_window(scenario)
+    yield from warn_14_one_window(scenario)
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "
@@ -293,7 +293,7 @@ def _blocked(scenario: Scenario) -> set[str]:
     return blocked
 
 
-def rule_15_blocked(scenario: Scenario) -> Iterator[Finding]:
+def warn_15_blocked(scenario: Scenario) -> Iterator[Finding]:
     """A gradient passes over a locked channel within a window."""
     for name in sorted(_blocked(scenario)):
         message = "no gradient passes, as the delay is a whole window; use unroll: episode"
@@ -337,7 +337,7 @@ def learning_by_gates(scenario: Scenario) -> list[str]:
     return sorted(learning(scenario) - _reached(scenario, gates_open=False))
 
 
-def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
+def warn_2_signal(scenario: Scenario) -> Iterator[Finding]:
     """An agent that learns has a learning signal, and parameters; and some agent learns."""
     reached = _reached(scenario)
     for name, agent in scenario.agents.items():
@@ -349,7 +349,7 @@ def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
         yield Finding("training", "agents", _NONE_LEARNS, control=True)
 
 
-def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A message is read within the training."""
     sender, receiver = scenario.agents[channel.sender].clock, scenario.agents[channel.receiver].clock
     arrival = sender.phase % sender.period + channel.link.delay
@@ -358,19 +358,19 @@ def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach
         yield f"not read before step {read + 1}, and training.steps is {scenario.training.steps}"
 
 
-def rule_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A decoupled state is passed between windows."""
     if channel.state and channel.made_coupling.predicts and scenario.windows[channel.sender] == "episode":
         yield "the window is the episode, so no state is passed between windows; make it locked"
 
 
-def rule_2_leads_to_an_objective(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_2_leads_to_an_objective(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A message leads to an objective."""
     if not channel.state and channel.receiver not in reach.learning:
         yield "leads to no agent with an objective"
 
 
-def rule_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """Several messages are there to be read, and not all are lost."""
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
@@ -379,13 +379,13 @@ def rule_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
         yield "loses every message; give it a link.drop below 1"
 
 
-def rule_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """Layer norm of two components keeps little more than which of them is larger."""
     if channel.norm == "layer" and channel.port_components == 2:
         yield "norm layer of 2 components sends little more than which of them is larger; use norm none, or a larger size"
 
 
-def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """The errors of a classification add up to zero."""
     if channel.feedback is not None and channel.made_coupling.joins and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
@@ -394,7 +394,7 @@ def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
             yield f"{channel.feedback.kind} returns nothing: the errors of {of!r}, {with_article(name_of(objective.kind))}, add up to 0; use dfa"
 
 
-def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
     if not channel.made_coupling.predicts:
@@ -407,7 +407,7 @@ def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     yield from gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
 
 
-def rule_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
     sender = scenario.agents[channel.sender]
     tied = sender.share is not None or any(channel.sender in group for group in scenario.share)
@@ -416,7 +416,7 @@ def rule_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
         yield "its sender does not learn, so its synthetic gradient trains nothing; make it detached"
 
 
-def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
     known = {*scenario.agents[channel.sender].observes, "from.state"}
     if channel.state or not _is_direct(channel) or not known.isdisjoint(channel.gradient.context):
@@ -427,7 +427,7 @@ def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
         yield _BLIND
 
 
-def rule_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """What returns at once makes the sender wait."""
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
@@ -436,7 +436,7 @@ def rule_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
         yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
 
 
-def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
     coupling = channel.made_coupling
@@ -449,17 +449,17 @@ def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Re
 
 
 _OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[str]], Sequence[str]] = {
-    rule_13_read_in_time: ("channels.link.delay", "agents.clock.period", "agents.clock.phase"),
-    rule_16_state_of_an_episode: ("channels.key",),
-    rule_2_leads_to_an_objective: (),
-    rule_18_messages: ("channels.read", "channels.link.drop"),
-    rule_26_norm: ("channels.norm",),
-    rule_10_kickback: ("channels.feedback",),
-    rule_9_kind: (),
-    rule_3_followed: ("agents.learn",),
-    rule_23_context: (),
-    rule_11_update_locked: ("channels.gradient.trace", "channels.gradient.kind"),
-    rule_18_synthetic_input: ("channels.input",),
+    warn_13_read_in_time: ("channels.link.delay", "agents.clock.period", "agents.clock.phase"),
+    warn_16_state_of_an_episode: ("channels.key",),
+    warn_2_leads_to_an_objective: (),
+    warn_18_messages: ("channels.read", "channels.link.drop"),
+    warn_26_norm: ("channels.norm",),
+    warn_10_kickback: ("channels.feedback",),
+    warn_9_kind: (),
+    warn_3_followed: ("agents.learn",),
+    warn_23_context: (),
+    warn_11_update_locked: ("channels.gradient.trace", "channels.gradient.kind"),
+    warn_18_synthetic_input: ("channels.input",),
 }
 """Warnings about a channel: functions of the scenario, the channel and what messages lead to, each with the settings of which it
 speaks (`speaking`)."""

@@ -390,7 +390,7 @@ def test_what_is_private_is_used_by_its_own_file_alone(library: list[Source]) ->
         ("open_writer", ["running/begin.py"]),
         ("DirectoryWriter", ["running/directory_writer.py", "running/resume.py"]),
         ("read_simulation", ["engine/live_system.py", "running/resume.py"]),
-        ("Coordinator", ["running/executors.py"]),
+        ("Coordinator", ["running/execution.py"]),
         ("with_chosen_links", ["running/begin.py"]),
     ],
 )

@@ -107,7 +107,11 @@ Cluster = Annotated[
     ),
 ]
 CheckpointEvery = Annotated[
-    int | None, count("N", "Steps between checkpoints; the latest two are kept (default: ten per run).")
+    int | None,
+    count(
+        "N",
+        "Steps between checkpoints; the latest two are kept (default: ten per run, at least 100 steps apart).",
+    ),
 ]
 Checkpoint = Annotated[
     str | None,

@@ -48,7 +48,7 @@ Where a change goes:
                                                  and `HeldMessages.take_in`; all five must agree
     what a receiver reads in place of a message  a feature with the point `arrived`
     what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
-    a kind of synthetic gradient                 comms/synthetic_gradients.py
+    a kind of synthetic gradient                 comms/synthetic_gradients.py; label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`
     which window is differentiated first         order.py

@@ -12,14 +12,14 @@ from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
-from antiphon.engine.planning.given_up import rule_27_given_up
+from antiphon.engine.planning.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
 from antiphon.scenarios.channel_specs import CouplingSpec
+from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.relations import speaking
 from antiphon.scenarios.unintended_settings import is_unused_key, learning, listed
 
 _MOST_WALKED = 300_000
@@ -531,6 +531,6 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _wide: (),
     _one_class: (),
     _waiting_for_each_other: ("channels.coupling",),
-    rule_27_given_up: ("channels.coupling",),
+    warn_27_given_up: ("channels.coupling",),
 }
 """Warnings by the scenario and the description of its environment, each with the settings of which it speaks (`speaking`)."""

@@ -17,7 +17,7 @@ _MOST_WINDOWS, _MOST_SENT = 64, 1024
 """Windows of a sender, and messages of a window, that are followed until their gradient is back, at most."""
 
 
-def rule_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
+def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of delayed channels of whose gradients at least half are given up."""
     group_of = scenario.learning_group_of
     waiting = [

@@ -643,7 +643,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-speed-is-of-one-environment",
         "running/directory_writer.py",
-        "rate = (step - past) * self._running.scenario.training.batch / (now - then)",
+        "rate = (step - past) * self._live.scenario.training.batch / (now - then)",
         "rate = (step - past) / (now - then)",
         "tests/engine/metrics/test_timed.py::test_seconds_go_on_where_a_crashed_session_ended",
     ),
