@@ -25,6 +25,7 @@ from antiphon.scenarios.document import Scenario
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
+_LOST = "loses every message; give it a link.drop below 1"
 _FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
     "write learn: false"
@@ -223,7 +224,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     for channel in scenario.channels:
         found = (warn(scenario, channel, reach) for warn in rules)
         messages = chain(*found, unused_by_channel(channel))
-        controls = _COLLAPSE, channel.gradient.declared("control")
+        controls = _COLLAPSE, _LOST, channel.gradient.declared("control")
         yield from (Finding("channel", channel.name, line, line in controls) for line in messages)
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
@@ -376,7 +377,7 @@ def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
     if channel.read != "last" and periods[1] <= periods[0]:
         yield f"read {channel.read} is the same as read last: its receiver ticks at least as often as its sender"
     if channel.link.drop == 1:
-        yield "loses every message; give it a link.drop below 1"
+        yield _LOST
 
 
 def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

@@ -310,6 +310,13 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
                 f"{listed('agent', names)}: {count} updates in {steps:,} steps: {name_of(goals[0].kind)} learns from "
                 f"windows in which an episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"
             )
+        elif (
+            ends and count and not env.episode_steps
+        ):  # of unknown lengths, which `unroll: episode` is refused for
+            yield (
+                f"{listed('agent', names)}: {count} updates in {steps:,} steps: {name_of(goals[0].kind)} learns only from "
+                f"episodes that end within {window} steps; use an unroll of several episodes, or train for longer"
+            )
         elif count:
             length = "episode" if window == "episode" else f"{window} steps"
             passes = _updates_of_window(scenario, scenario.learning_group_of[names[0]])

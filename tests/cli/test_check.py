@@ -266,14 +266,25 @@ def test_problems_and_warnings_of_one_variant_name_it(here: Path, cli: Commands)
     text += "parameters: {seen: {default: image}}\nvariants: {right: {seen: right_half}, wrong: {seen: left_hal}}\n"
     (line,) = problems(cli, text)
     assert line == "8: agents.c.observes: no signal 'left_hal'; did you mean 'left_half'? (only wrong)"
-    text = SOUND.replace("link: {drop: 0}", "link: {drop: $lost}").replace("locked", "detached")
-    text += "parameters: {lost: {default: 0}}\nvariants: {soon: {}, all: {lost: 1}}\n"
+    text = SOUND.replace("link: {drop: 0}", "read: $read").replace("locked", "detached")
+    text += "parameters: {read: {default: last}}\nvariants: {soon: {}, all: {read: mean}}\n"
     Path("s.yaml").write_text(text)
-    assert "warning: all: channel a->b: loses every message" in cli("check s.yaml")
+    assert "warning: all: channel a->b: read mean is the same as read last" in cli("check s.yaml")
 
 
-CONTROLS = {"cut": "loses every message", "local-policy": "update-locked by gradient.kind"}
-"""Variants that are warned of because of what they are there for."""
+def test_a_loss_of_every_message_is_meant_where_another_variant_loses_fewer(
+    here: Path, cli: Commands
+) -> None:
+    text = SOUND.replace("link: {drop: 0}", "link: {drop: $lost}").replace("locked", "detached")
+    for default, warned in ((0, False), (1, True)):
+        Path("s.yaml").write_text(
+            f"{text}parameters: {{lost: {{default: {default}}}}}\nvariants: {{cut: {{lost: 1}}}}\n"
+        )
+        assert ("loses every message" in cli("check s.yaml")) is warned
+
+
+CONTROLS = {"local-policy": "update-locked by gradient.kind"}
+"""Variants that are warned of because of what they are there for. `cut`, whose others lose fewer messages, is not."""
 
 
 @pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))

@@ -249,6 +249,15 @@ def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) 
     assert (words in "".join(often)) is (kind == "reinforce" and window < 4)
 
 
+def test_reinforce_is_not_advised_a_shorter_window_where_lengths_of_episodes_are_unknown() -> None:
+    agent = {"observes": ["observation"], "acts": True, "objective": "reinforce", "clock": {"unroll": 4}}
+    (line,) = advice(scenario_of({"p": agent}, [], {"id": "antiphon/CartPole-v0"}).with_training(steps=100))
+    assert line == (
+        "agent p: 25 updates in 100 steps: reinforce learns only from episodes that end within 4 steps; "
+        "use an unroll of several episodes, or train for longer"
+    )
+
+
 @pytest.mark.parametrize(
     ("clock", "fix"),
     [
