@@ -185,6 +185,8 @@ def import_allowed() -> None:
 def allowed_by_name(name: str, place: str) -> Any:
     """Return the class or function `MODULE:NAME` of a package that scenario files may import, which defines it.
 
+    Of a module that is imported already, a class of environments (with `reset` and `step`) needs no permission.
+
     Args:
         name: What a document names.
         place: For errors: what names it.
@@ -194,13 +196,15 @@ def allowed_by_name(name: str, place: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     package = module.partition(".")[0]
-    if (
-        package not in allowed_imports()
-    ):  # nothing that happens to be imported may be called with what a document says
-        raise ScenarioError(
-            f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …"
-        )
-    found = getattr(imported_by_name(module, place), attribute, None)
+    if package in allowed_imports():
+        found = getattr(imported_by_name(module, place), attribute, None)
+    else:  # nothing else that happens to be imported may be called with what a document says
+        found = getattr(sys.modules.get(module), attribute, None)
+        if not (isinstance(found, type) and hasattr(found, "reset") and hasattr(found, "step")):
+            fix = f"import {module} in Python first, if {attribute} is a class with reset and step"
+            raise ScenarioError(
+                f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or {fix}"
+            )
     if not callable(found) or str(getattr(found, "__module__", "")).partition(".")[0] != package:
         raise ScenarioError(
             f"{place}: {module} defines no class or function '{attribute}'; write MODULE:CLASS"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,37 @@ def test_an_environment_of_ones_own_is_named_by_its_class_or_as_it_registers_its
     finally:
         sys.modules.pop(module, None)
         for known in (f"{module}:Hill", "own/Slope"):
+            registry._environments.pop(known, None)
+
+
+def test_a_class_of_environments_of_an_imported_module_needs_no_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Python there is no option; functions, such as those of the standard library, still need it."""
+    module = "hill_in_python"
+    (tmp_path / f"{module}.py").write_text(HILL.replace("own/Slope", "own/Imported"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
+    document = tmp_path / "hill.yaml"
+    document.write_text(
+        f"scenario: hill\nenv: {{id: '{module}:Hill', length: 3}}\ntraining: {{steps: 4, batch: 2}}\n"
+        "agents: {a: {observes: [place, goal], acts: true, objective: ppo}}\n"
+    )
+    with pytest.raises(ScenarioError, match=f"--allow-import {module} …, or import {module} in Python first"):
+        antiphon.Simulation(antiphon.load(document))
+    try:
+        import_module(module)
+        with antiphon.Simulation(antiphon.load(document)) as simulation:
+            simulation.run(4)
+            simulation.save(tmp_path / "saved")
+        with antiphon.Simulation.load(tmp_path / "saved") as again:
+            assert "step 4," in repr(again)
+        for name in ("shutil:rmtree", "subprocess:Popen", f"{module}:system"):
+            with pytest.raises(ScenarioError, match="a scenario file may not import"):
+                envs.make({"id": name}, batch=2)
+    finally:
+        sys.modules.pop(module, None)
+        for known in (f"{module}:Hill", "own/Imported"):
             registry._environments.pop(known, None)
 
 
