@@ -71,10 +71,7 @@ class CreditedMessage:
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
 
     Args:
-        sent: See the attribute.
-        stamp: See the attribute.
-        period: See the attribute.
-        returned: See the attribute.
+        sent, stamp, period, returned: See the attributes.
         live: The message as the window has it, [rows, …] with its graph.
         predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
 
@@ -126,7 +123,7 @@ class Followed(Enum):
     """How a receiver differentiates a message that it reads."""
 
     GRAPH = "graph"
-    """Through its sender, with the graph of the window: the message was sent in the same window, and both ends learn as one."""
+    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one."""
     LEAF = "leaf"
     """As a leaf of autograd, whose gradient is booked for the sender, if the coupling returns it or a predictor learns from it; else
     the read is only counted."""
@@ -148,7 +145,7 @@ class Coupling:
     predicts: ClassVar[bool] = False
     """Whether the channel has a synthetic gradient, and may have a synthetic input."""
     joins: ClassVar[bool] = False
-    """Whether both ends learn as one network, by backpropagation through the messages of a window."""
+    """Whether both endpoints learn as one network, by backpropagation through the messages of a window."""
     returns: ClassVar[bool] = False
     """Whether `credit` reads the gradients of receivers, so that they are returned even where no predictor learns from them."""
     waits: ClassVar[bool] = False
@@ -242,7 +239,7 @@ class Coupling:
 
 @extensions.coupling("locked")
 class Locked(Coupling):
-    """The true gradient within the common window: both ends learn as one network."""
+    """The true gradient within the common window: both endpoints learn as one network."""
 
     name = "locked"
     words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"

@@ -118,7 +118,7 @@ class Example:
     actions: tuple[ReturnedAction, ...] | None = None
     """Actions of the receiver at the ticks that read the message; None for predictors that do not need them."""
 
-    def take_returned(self, gradient: Tensor | None, loss: Tensor | None, counted: Mask) -> None:
+    def set_returned(self, gradient: Tensor | None, loss: Tensor | None, counted: Mask) -> None:
         """Take over what its receiver has returned, [B, M] and [B], which counts in some of the environments."""
         self.returned, self.loss = gradient, loss
         self.valid &= counted

@@ -58,5 +58,5 @@ def give_back(
         loss: [rows], of its receiver, for critics; None: it is not needed.
     """
     message = ledger.messages[stamp]
-    message.take_returned(Returned(gradient, loss, counted))
+    message.replace_returned(Returned(gradient, loss, counted))
     ledger.finish(message, finished)

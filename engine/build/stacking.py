@@ -176,7 +176,7 @@ def _goal_kind(goal: Goal) -> Hashable:
     rewards_kind = (
         None
         if rewards is None
-        else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life is None)
+        else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life_reward is None)
     )
     parts = tuple(_goal_kind(part) for part in goal.parts)
     return goal.objective.key, goal.target, goal.last_only, goal.mean_over_targets, rewards_kind, parts

@@ -42,7 +42,7 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
             continue
         if last.fate.withheld is ALL:  # nothing follows
             target = state_channel.content.zeros
-        elif (prediction := predictor_trainer.prediction(last)) is None:
+        elif (prediction := predictor_trainer.cached_prediction(last)) is None:
             continue
         else:
             target = (~last.fate.withheld).fill(prediction)

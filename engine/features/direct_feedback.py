@@ -40,7 +40,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         for name, message in window.sent
         if (channel := system.channels[name]).feedback.direct is not None
         and not message.without_uses
-        and update.learning_rows[channel.sender] is not NONE
+        and update.participates[channel.sender] is not NONE
     ]
     if not sent:
         return

@@ -94,7 +94,7 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window, self.backward_pass.learning_rows(group, window))
+            update = Update(group, window, self.backward_pass.participation(group, window))
             self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:
@@ -118,7 +118,7 @@ class LambdaReturns(Feature):
     def _beyond(self, window: Window, state_channel: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
         message = next((message for name, message in window.sent if name == state_channel.name), None)
-        said = None if message is None else self.backward_pass.predictor_trainer.prediction(message)
+        said = None if message is None else self.backward_pass.predictor_trainer.cached_prediction(message)
         if message is None or said is None or later is None:
             return None
         if not state_channel.has_lambda_returns or message.fate.withheld is ALL:

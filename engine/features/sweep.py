@@ -46,7 +46,7 @@ class SweepOrder(Feature):
         """Begin a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
         self.backward_pass.swept_updates.clear()
         self.predictor_trainer.swept_updates.clear()
-        self._complete = self.order.after_ticks(step)
+        self._complete = self.order.swept_calls(step)
 
     def sent(self, call: Call, step: int, *, keep: bool) -> None:
         """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steppable.tick`."""

@@ -1,8 +1,9 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Five files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
-first screen says which object is made where), ledger.py (what happens to a message, call by call), forward.py (a tick) and learn.py
-(a window that is learned from). The others explain a type that these use, and are read when one is met.
+Six files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
+first screen says which object is made where), ledger.py (what happens to a message, call by call), forward.py (a tick), learn.py
+(a window that is learned from) and predictors.py (what predictors learn from). The others explain a type that these use, and are
+read when one is met.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
@@ -39,20 +40,20 @@ where a scenario needs them.
 
 Where a change goes:
 
-    a coupling                                   a class beside those of comms/couplings.py, named in `COUPLINGS`; or a user's own
+    a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`; or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
     when an agent ticks or sends                 clock.py: `Clock`, `SendClock`
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   these two of `Timetable`, `combine_reads` (comms/links.py), `slots_of` (engine/build/shapes.py)
                                                  and `HeldMessages.take_in`; all five must agree
-    what a receiver reads in place of a message  a feature with the point `arrived`
+    what a receiver reads in place of a message  a feature with the point `arrived`, if it may be a synthetic input
     what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
-    a kind of synthetic gradient                 comms/synthetic_gradients.py; label_gradients.py beside it, by labels; agents/local_policy.py
+    a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`
     which window is differentiated first         order.py
-    what is done to gradients before they move   step.py: `accumulate`, or a feature with the point `clipped`
+    what is done to gradients before they move   a feature with the point `differentiated`
     what is refused before parameters move       divergence.py
     how rows are laid out in a stack             layout.py
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
@@ -70,7 +71,7 @@ a sends at step 6, the columns list the environments in which it is void, withhe
     7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     12    0 1   0 1       2 3      2 3       b's window ends: Returned.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
-    14    0 1   0 1       2 3      2 3       Ledger.take: the predictor of a->b learns from 2 and 3, and a does not learn again
+    14    0 1   0 1       2 3      2 3       Ledger.pop_returned: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message drops it
 
 The messages of steps 3, 4 and 5 have no uses: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at

@@ -106,7 +106,7 @@ class SyntheticInput:
     examples: list[Example] = field(default_factory=list)
     """The examples that it learns from at the end of the step, which empties them."""
 
-    def take_examples(self) -> list[Example]:
+    def pop_examples(self) -> list[Example]:
         """Return the examples, and empty them."""
         examples, self.examples = self.examples, []
         return examples
@@ -228,8 +228,8 @@ class Channel:
         """Return two masks of rows after a step: where messages are void, and, of a state channel, where no state follows the last one.
 
         A message is void where the environment's episode has ended, or the life of an endpoint. No state follows where the
-        agent's own life has ended for good, and not by a limit of time; where its life goes on, the episode decides. Of channels
-        between two agents the second mask is of the receivers' lives, and is not read.
+        agent's own life has ended for good, and not by a limit of time; where its life goes on, the episode decides. Only
+        a state channel's ledger reads the second mask: of channels between two agents it is of the receivers' lives.
         """
         layout = self.layout
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))

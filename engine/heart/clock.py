@@ -13,9 +13,9 @@ from typing import TypeAlias
 class Clock:
     """Ticks at steps t with (t - phase) % period == 0, t >= phase.
 
-    Its ticks are `period` steps apart: windows (`StepWindows`, `EpisodeWindows`) and the checks of scenarios
-    (scenarios/relations.py) compute with `period` and `phase`. So irregular ticks need windows of another kind too; a rule that
-    only says when messages are sent needs what `SendClock` has.
+    Its ticks are `period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`, order.py,
+    the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). So irregular ticks need another
+    kind of windows too; a rule that only says when messages are sent needs what `SendClock` has.
 
     Attributes:
         period: Steps between ticks.
@@ -83,7 +83,7 @@ class SendClock:
 
     @property
     def period(self) -> int:
-        """Steps between ticks of the sender."""
+        """Steps between ticks of the sender, not between messages: see `interval`."""
         return self.clock.period
 
     @property

@@ -24,7 +24,7 @@ from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.trained_parameters import TrainedParameters
 
 NOT_FINITE = "is not finite"
-GRADIENT, LOSS = (f"{kind} {{at}} {NOT_FINITE}" for kind in ("gradient", "loss"))
+GRADIENT, LOSS = "gradient {at} " + NOT_FINITE, "loss {at} " + NOT_FINITE
 """The reasons to report a group of agents; `at` stands for the step."""
 
 
@@ -332,7 +332,7 @@ class DivergenceCheck:
         self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0
     ) -> None:
         """Report the synthetic gradient or input of a channel: see `DivergencePolicy.report`."""
-        kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
+        kind, endpoint = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"
             if of_input
@@ -342,4 +342,4 @@ class DivergenceCheck:
             f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {reason}; "
             f"lower {fix}"
         )
-        self.policy.report(Report(step, text, (end,), channel.name, seed))
+        self.policy.report(Report(step, text, (endpoint,), channel.name, seed))

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 class Feature:
     """The points of a step; a feature has those at which it is called, and no others.
 
-    They are in the order in which they are called, but one nests: `credit` may call `ordinary`, in which `predicted` is called on the
-    prediction that `conditioned` went into.
+    They are in the order in which they are called first. But `credit` may call `ordinary`, in which `predicted` is called on the
+    prediction that `conditioned` went into; `conditioned` is called again where a message becomes an example, after `returned`; and
+    `observed`, `normalised`, `transports` and `evaluated` are called again where a window is replayed.
 
     `TickPoints` and `LearningPoints` say of each point whether all features that have it are called (`Many`), or one feature
     has it, whose answer is used (`One`).
@@ -53,11 +54,14 @@ class Feature:
         """Begin a step, before any agent ticks."""
 
     def arrived(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
-        """Return what the tick at `step` reads over a channel, in place of what has arrived there."""
+        """Return what the tick at `step` reads over a channel with a synthetic input, in place of the newest arrival.
+
+        It is called for such channels alone, of several arrivals (`read`) for the last, and never before the first message.
+        """
         raise NotImplementedError
 
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
-        """Take a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
+        """Handle a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
     def observed(self, tick: Tick) -> Tensor | None:
         """Return what a tick observes beside its inputs: how old the messages are that it reads, [rows, channels]; None: its agent does not."""
@@ -79,7 +83,7 @@ class Feature:
         ports: Tensors,
         buffers: Tensors,
         statistics: Tensors,
-        read: tuple[Tensor, Tensor | None],
+        network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add to the ports, [rows, …], of a call, and return the running statistics that change; the features' are merged.
 
@@ -88,25 +92,25 @@ class Feature:
             ports: The outputs of the agents' network.
             buffers: The running statistics before the ticks.
             statistics: The running statistics at the start of their window.
-            read: The network's input and state.
+            network_inputs: The network's input and state.
         """
         raise NotImplementedError
 
     def ticked(self, tick: Tick) -> None:
-        """Take a tick that has been evaluated, before it sends."""
+        """Handle a tick that has been evaluated, before it sends."""
 
     def entered(self, channel: Channel, message: Message) -> None:
-        """Take a message that has just been entered in its channel's ledger."""
+        """Handle a message that has just been entered in its channel's ledger."""
 
     def sent(self, call: Call, step: int, *, keep: bool) -> None:
-        """Take a call whose messages have been sent; for `keep` see `Steppable.tick`."""
+        """Handle a call whose messages have been sent; for `keep` see `Steppable.tick`."""
 
     def action(self) -> Action | None:
         """Return what is done in the environment after the newest step; None: no agent acted."""
         raise NotImplementedError
 
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
-        """Take the episodes that ended with a step, before anything is void for it."""
+        """Handle the episodes that ended with a step, before messages become void; it is called after every step, also where none ended."""
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
@@ -141,7 +145,7 @@ class Feature:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
     def differentiated(self, update: Update) -> None:
-        """Take the gradients of a window, before they are checked."""
+        """Handle the gradients of a window, which may be changed, before they are checked."""
 
     def booked(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
@@ -157,7 +161,7 @@ class Feature:
         """
 
     def before_move(self, updates: Sequence[Update]) -> None:
-        """Take all updates of a step, once they have been checked and before any parameter moves."""
+        """Handle all updates of a step, once they have been checked and before any parameter moves."""
 
     def clipped(
         self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
@@ -171,7 +175,7 @@ class Feature:
         raise NotImplementedError
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Take updates whose parameters have moved together."""
+        """Handle updates whose parameters have moved together."""
 
     # --- between steps ----------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class HeldMessages:
         value: [rows, size], the newest message taken in that had arrived; None: none has been taken in.
         stamp: [rows], the stamp of the held message; -1: none is held.
         signals: The signals that the held message was made from, where the receiver is aligned.
-        prior: [rows, size], the message held before the newest one was taken in.
+        prior: [rows, size], the message held before the newest one was taken in; contexts of synthetic inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
         read_up_to: The newest stamp that has been taken in.
     """

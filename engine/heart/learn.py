@@ -246,10 +246,14 @@ class BackwardPass:
         for group, window in ended:
             if window in updates:
                 continue
-            learning_rows = self.learning_rows(group, window)
-            leaves = dict.fromkeys(window.leaves.values())
+            participates = self.participation(group, window)
+            without_gradients = dict.fromkeys(window.leaves.values())  # until `Update.set_gradients`
             update = Update(
-                group, window, learning_rows, self.evaluator.window_loss(window), leaf_gradients=leaves
+                group,
+                window,
+                participates,
+                self.evaluator.window_loss(window),
+                leaf_gradients=without_gradients,
             )
             reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
             self.collect_injections(update, step)
@@ -259,7 +263,7 @@ class BackwardPass:
                 {
                     n: self.agents[n].learner.trainable
                     for n in group.agents_per_owner
-                    if learning_rows[n] is not NONE
+                    if participates[n] is not NONE
                 },
                 [read.value for read in reads],
                 update.auxiliary_loss,
@@ -268,11 +272,11 @@ class BackwardPass:
             requests.append(request)
         results = backward_all(requests, self.system.batch)
         for (update, reads), (gradients, leaf_gradients) in zip(pending, results, strict=True):
-            update.take_gradients(gradients, zip(reads, leaf_gradients, strict=True))
+            update.set_gradients(gradients, zip(reads, leaf_gradients, strict=True))
             updates[update.window] = update
         return [updates[window] for _, window in ended]
 
-    def learning_rows(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
+    def participation(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """Return the rows in which each agent of a group learns from a window."""
         return {name: self.agents[name].participates(window.number) for name in group.agents}
 
@@ -291,7 +295,7 @@ class BackwardPass:
         injections, feature = update.injections, self.learning_points.credit
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            participates = update.learning_rows[channel.sender]
+            participates = update.participates[channel.sender]
             live = update.window.with_graph.get((name, message.stamp))
             if message.without_uses or message.fate.withheld is ALL or participates is NONE:
                 continue

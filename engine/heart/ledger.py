@@ -8,7 +8,7 @@ losses and ends of episodes only decide in which environments it counts. The cal
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
     close_window    closes a window of the receiver; the last one completes the gradient
-    take            gives a complete message to the training of predictors, `return_delay` steps later
+    pop_returned    gives a complete message to the training of predictors, `return_delay` steps later
     send            of a later message drops it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
@@ -18,7 +18,7 @@ A message changes through the ledger of its channel, or through these:
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `returned`       may replace a complete gradient
     features/sweep.py            releases content that is read no more (`Message.release`)
-    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.take_returned`, `replace_content`)
+    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_returned`, `replace_content`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
 """
@@ -113,7 +113,7 @@ class Ledger:
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
-            self.newest_returned.take(self.returning.get(step, ()))
+            self.newest_returned.update(self.returning.get(step, ()))
         first, windows, deadline = self.timetable.uses(step)
         without_uses = first is None
         uses = Uses(first, windows, deadline, step if without_uses else None)
@@ -170,20 +170,20 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                all_back = (
+                nothing_returns = (  # any more, or ever
                     uses.finished + self.timetable.return_delay < step or message.returned.counted is NONE
                 )
-                if all_back and (self.held is None or not self.held.may_take_in(self, stamp)):
+                if nothing_returns and (self.held is None or not self.held.may_take_in(self, stamp)):
                     del self.messages[stamp]
 
-    def take(self, step: int) -> list[Message]:
+    def pop_returned(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.returning.pop(step, [])
-        if self.newest_returned is not None and not self._taken_by_send(step):
-            self.newest_returned.take(messages)
+        if self.newest_returned is not None and not self._seen_by_send(step):
+            self.newest_returned.update(messages)
         return messages
 
-    def _taken_by_send(self, step: int) -> bool:
+    def _seen_by_send(self, step: int) -> bool:
         """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`.
 
         Gradients that take time to return are there as the step begins, before the sender sends. They are not given again: an
@@ -253,7 +253,7 @@ class Ledger:
             self._last_state(step, terminated)
         for message in self.messages.values():
             first = message.uses.first_tick
-            # nothing is injected into a message without uses, so that it needs no mask of where it is not
+            # a message without uses needs no `withheld`: nothing is injected into it anywhere
             message.fate.end_episodes(ended, used=first is None or first <= step)
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended)

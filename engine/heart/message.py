@@ -7,10 +7,10 @@
     Message                    one message of a stack of channels              `Ledger.send`
     Uses                       when a message is read                          `Ledger.send`, by its timetable
     Fate                       where a message is lost or void                 `Ledger.send`
-    Returned                   what receivers have returned for a message      with the message, empty
+    Returned                   what receivers have returned for a message      with the message, empty; whole for a last state (ledger.py)
     Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `arrived`
-    Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`
-    Tick                       one evaluation of an agent's network            `ForwardPass.tick`
+    Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._read`
+    Tick                       one evaluation of an agent's network            `ForwardPass._read`
     Window                     consecutive ticks that are learned from at once `LearningGroup.next_window`, as the one before ends
     LearningGroup              agents that learn as one network                the builder, once
 
@@ -34,6 +34,7 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.notes import Notes, copied
@@ -179,11 +180,12 @@ def _simplified(mask: Mask) -> Mask:
 class Uses:
     """When a message is read: computed by `Timetable.uses` when it is sent, from clocks and delays alone.
 
-    Ticks of a state's own window read it with its graph, and are no uses: nothing comes back for them.
+    A message without uses is one of three. A newer message replaces it before a tick reads it. Or it is a state that only ticks of
+    its own window read, with its graph. Or it is imagined (`Ledger.temporarily_sent`), and read though nothing returns for it.
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that can read it; None: it has no uses (`Message.without_uses`)."""
+    """Step of the receiver's first tick that can read it; None: it has no uses."""
     open_windows: set[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows that may read it and have not closed."""
     deadline: int = field(metadata=PLAIN)
@@ -206,9 +208,10 @@ class Fate:
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or an endpoint was not alive or the mask 0 then: it is read as zeros from then on."""
+    """Where its episode has ended since it was sent, or an endpoint was not alive or the mask 0 as it was sent: it is read as zeros."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where it has been void since before `Uses.first_tick`, so that no tick has read it: nothing is injected there."""
+    """Where it has been void since before `Uses.first_tick`, so that no tick has read it. Nothing is injected there from then on;
+    a window of the sender that ended before the episode did has injected there."""
 
     def lose(self, rows: Mask) -> None:
         """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
@@ -278,7 +281,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=part(Fate))
     returned: Returned = field(default_factory=Returned, metadata=part(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window has it in `Window.sent` and has not closed, so that it is kept."""
+    """Whether the ledger keeps it for its sender's window, which may inject into it: True from its sending until that window closes;
+    never True of a state without uses."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
@@ -296,14 +300,14 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def take_returned(self, returned: Returned) -> None:
+    def replace_returned(self, returned: Returned) -> None:
         """Set all that another part has returned for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
         self.returned = returned
         self.uses.open_windows.clear()
 
     @property
     def without_uses(self) -> bool:
-        """Whether it has no uses (`Uses`), so that nothing comes back for it: it is replaced before a tick reads it, or is a state of its own window."""
+        """Whether it has no uses, so that nothing comes back for it: see `Uses`, which lists the cases."""
         return self.uses.first_tick is None
 
     @property
@@ -378,9 +382,9 @@ class Constant:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where there is a message; zeros elsewhere."""
 
-    def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size]; for policies, which evaluate it again."""
-        return channel.content.zeros if self.value is None else self.value
+    def constant_value_in(self, window: Window, channel: Carrier) -> Tensor:
+        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        return channel.content.zeros if self.value is None else constant(self.value)
 
     def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
@@ -397,9 +401,9 @@ class PassedOn:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where the message is valid; zeros elsewhere."""
 
-    def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size], with its graph; for policies, which evaluate it again."""
-        return channel.passed_on(self, window)
+    def constant_value_in(self, window: Window, channel: Carrier) -> Tensor:
+        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        return constant(channel.passed_on(self, window))
 
     def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
@@ -424,9 +428,9 @@ class Leaf:
     step: int = field(metadata=PLAIN)
     """The step of the one tick that reads the leaf; -1: all ticks of the window that read the message share it."""
 
-    def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size]; for policies, which evaluate it again."""
-        return self.value
+    def constant_value_in(self, window: Window, channel: Carrier) -> Tensor:
+        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        return constant(self.value)
 
     def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""

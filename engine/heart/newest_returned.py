@@ -13,7 +13,9 @@ from antiphon.engine.heart.message import Message
 
 @dataclass
 class NewestReturned:
-    """The newest gradient that has come back over the channels of a stack.
+    """The newest gradient that has come back over the channels of a stack, as it came: features at `returned` replace it afterwards.
+
+    It has no roles of a saved state: engine/state saves `value` alone, by the name of the ledger's attribute.
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.
@@ -21,7 +23,7 @@ class NewestReturned:
 
     value: Tensor | None = None
 
-    def take(self, messages: Iterable[Message]) -> None:
+    def update(self, messages: Iterable[Message]) -> None:
         """Take over the gradients of messages that reach the sender now."""
         for message in messages:
             assert message.returned.gradient is not None

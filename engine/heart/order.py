@@ -31,8 +31,10 @@ class LearningOrder:
         if system.schedule.sweep:
             self.swept = frozenset(group for group in system.groups if sweep_obstacle(system, group) is None)
 
-    def after_ticks(self, step: int) -> dict[Call, LearningGroup]:
-        """Return the groups that are differentiated during the ticks of `step`, each by its last call (features/sweep.py).
+    def swept_calls(self, step: int) -> dict[Call, LearningGroup]:
+        """Return the last calls of the swept groups whose window ends at `step`, each with its group (features/sweep.py).
+
+        The group is differentiated right after that call, before other agents tick.
 
         Their windows are in `turns` too, where what was differentiated is taken up.
         """

@@ -64,7 +64,7 @@ class PredictorTrainer:
         context or an action that it needs is absent.
         """
         if message in self.predicted_examples:
-            return self.prediction(message)
+            return self.cached_prediction(message)
         predictor, example = channel.synthetic_gradient.model, self._example_sent(channel, message)
         if predictor is None or example is None:
             return None
@@ -72,7 +72,7 @@ class PredictorTrainer:
         self.predicted_examples[message] = example
         return example.prediction
 
-    def prediction(self, message: Message) -> Tensor | None:
+    def cached_prediction(self, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message, [rows, size] per sample; None: it has not been evaluated at this step."""
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
@@ -108,7 +108,7 @@ class PredictorTrainer:
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
             counted = ALL if needs_actions else message.returned.counted
-            example.take_returned(message.returned.gradient, loss, counted)
+            example.set_returned(message.returned.gradient, loss, counted)
         return example
 
     def _example_sent(self, channel: Channel, message: Message) -> Example | None:
@@ -206,7 +206,7 @@ class PredictorTrainer:
         returned: dict[str, list[Message]] = {}
         trained = []
         for name, channel in channels.items():
-            messages = channel.ledger.take(step)
+            messages = channel.ledger.pop_returned(step)
             if not channel.ledger.wants_gradient:
                 continue
             if self._learns(channel):
@@ -252,7 +252,7 @@ class PredictorTrainer:
         """Return what each synthetic input learns from at this step, with the gradients of its parameters."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:
-            examples = channel.synthetic_input.take_examples()
+            examples = channel.synthetic_input.pop_examples()
             model = channel.synthetic_input.model
             if self.frozen or model is None or model.frozen or not examples:
                 continue

@@ -38,7 +38,7 @@ class Rewards:
     """What the reward `goal.cosine` is made of; None: it is not among the names."""
     ends: tuple[str, str] = ENDS
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
-    life: str | None = None
+    life_reward: str | None = None
     """The reward of the agent that it acts for, which is present as long as that lives; None: its rewards are present as long."""
     turn: str | None = None
     """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
@@ -53,7 +53,7 @@ class Rewards:
         """Names of the signals that a policy reads."""
         rewards = [name for name in self.names if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
-        life = () if self.life is None else (self.life,)
+        life = () if self.life_reward is None else (self.life_reward,)
         turn = () if self.turn is None else (self.turn,)
         # some are read for their masks alone
         return *rewards, *OUTCOMES, *self.ends, *life, *turn, *moves

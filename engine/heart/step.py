@@ -90,7 +90,7 @@ class Engine:
         features: The installed features.
         learning_points: The features by their points of learning.
         divergence: Checks what has been computed, before anything moves.
-        accumulates: Whether learners move by something else than a window's gradients (`accumulate`): tied agents share one, hooks
+        postprocesses_gradients: Whether learners move by something else than a window's gradients (`postprocess_gradients`): tied agents share one, hooks
             change them, or a user's module leaves some.
         frozen: Whether nothing moves but running statistics; probes measure on such an engine.
     """
@@ -107,7 +107,7 @@ class Engine:
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
         owners = [owner for group in system.groups for owner in group.agents_per_owner.items()]
-        self.accumulates = any(
+        self.postprocesses_gradients = any(
             sharing > 1 or system.agents[name].learner.accumulates for name, sharing in owners
         )
         groups = [of_seed.groups for of_seed in single_systems]
@@ -125,7 +125,7 @@ class Engine:
         """End episodes (semantics 20), and update every agent and predictor whose time has come.
 
         Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
-        their signals mix; each turn is checked, averaged and accumulated, and what it returns is booked before the next one;
+        their signals mix; each turn is checked and postprocessed, and what it returns is booked before the next one;
         windows are closed; predictors are differentiated on what is complete, and checked; then agents, synthetic gradients
         and synthetic inputs move, and policies take their further passes.
 
@@ -139,13 +139,13 @@ class Engine:
                 `Steppable.learn`.
         """
         self.forward_pass.end_episodes(step, ends)
-        ended, dropped = self._take_ended_windows(step)
+        ended, dropped = self._pop_ended_windows(step)
         turns: list[list[Update]] = []
         for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
             turn = self.backward_pass.differentiate(windows, step)
             self.check(turn, step)
-            if self.accumulates:
-                self.accumulate(turn)
+            if self.postprocesses_gradients:
+                self.postprocess_gradients(turn)
             for update in turn:
                 self.backward_pass.book(update)
             turns.append(turn)
@@ -171,8 +171,8 @@ class Engine:
         self.divergence.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
-    def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Take the windows that end at `step` from their groups: those to learn from, and those to drop without learning.
+    def _pop_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
+        """Remove and return the windows that end at `step` from their groups: those to learn from, and those to drop without learning.
 
         Each such group begins a window. Windows that wait for delayed gradients stay with their group, without their graph, which
         is made again when they are learned from. Whether a window still waits is decided only when another window of its group
@@ -203,7 +203,7 @@ class Engine:
                 feature.differentiated(update)
         self.divergence.check_updates(updates, step)
 
-    def accumulate(self, updates: Sequence[Update]) -> None:
+    def postprocess_gradients(self, updates: Sequence[Update]) -> None:
         """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it."""
         for update in updates:
             for name, sharing in update.group.agents_per_owner.items():

@@ -3,7 +3,7 @@
 Five masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
 
     Tick.participates            rows of an agent that learn from the tick's window
-    Update.learning_rows         the same rows, by agent, as the window is learned from
+    Update.participates         the same rows, by agent, as the window is learned from
     Update.stepping_members      members of agents that a learning signal has reached: these take a step
     PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
     DivergenceCheck.movable_members       members, of agents or channels, of the seeds that have not diverged: the others take no step
@@ -85,7 +85,7 @@ class Update:
 
     group: LearningGroup
     window: Window
-    learning_rows: dict[str, Mask] = field(default_factory=dict)
+    participates: dict[str, Mask] = field(default_factory=dict)
     """The rows in which agents learn from the window, by agent."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """The losses of its agents' objectives."""
@@ -109,12 +109,12 @@ class Update:
     auxiliary_loss: Tensor | None = None
     """A loss beside the objectives', which parameters follow and messages read do not; None once the window has been differentiated."""
 
-    def take_gradients(
+    def set_gradients(
         self,
         gradients: Mapping[str, Sequence[Tensor | None]],
         leaf_gradients: Iterable[tuple[Leaf, Tensor | None]],
     ) -> None:
-        """Take over the gradients of the window, and free the losses and injections, with what is left of the graph."""
+        """Set the gradients of the window, and free the losses and injections, with what is left of the graph."""
         self.gradients = {**gradients}
         self.window_loss.roots.clear()
         self.injections, self.auxiliary_loss = [], None

@@ -33,7 +33,7 @@ class Critics(Feature):
         ports: Tensors,
         buffers: Tensors,
         statistics: Tensors,
-        read: tuple[Tensor, Tensor | None],
+        network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
         if not self.agents[ticks[0].agent].inputs.critic_observed.names:

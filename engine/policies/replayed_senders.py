@@ -168,7 +168,7 @@ class ReplayedSender:
         return Update(
             first.group,
             first.window,
-            first.learning_rows,
+            first.participates,
             gradients={**gradients},
             injected_messages=injected,
         )
@@ -186,6 +186,6 @@ class ReplayedSender:
             return []
         returned = torch.zeros_like(constant(sent.live)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
-            example.take_returned(gradient, None, ALL)
+            example.set_returned(gradient, None, ALL)
             example.learn_in(self.channel.members_with_example(example.valid))
         return [example for example in sent.examples if example.valid.anywhere]

@@ -16,7 +16,6 @@ from torch import Tensor
 from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.agents.policy_objectives import PolicyLosses
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
@@ -107,7 +106,7 @@ class InTurn(Replay):
                 there = read.available.map(partial(torch.index_select, dim=0, index=own))
                 state = there.fill(states[read.stamp])
             else:
-                state = constant(read.value_in(self._window, state_channel))[own]
+                state = read.constant_value_in(self._window, state_channel)[own]
             ports = agent.learner.evaluate(start, self._inputs[t, own], state=state)[0]
             if self._observed is not None:
                 ports[VALUE] = _values(agent, start, self._observed[t, own])
@@ -293,7 +292,7 @@ class AllTicks(Replay):
             return _Message(channel, None, None, None, available, self._sent_again[channel.name])
         known = [read for read in reads if not isinstance(read, PassedOn)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, PassedOn)})
-        constants = [constant(read.value_in(self._window, channel)) for read in known]
+        constants = [read.constant_value_in(self._window, channel) for read in known]
         places = [
             len(known) + stamps.index(read.stamp) if isinstance(read, PassedOn) else known.index(read)
             for read in reads

@@ -32,12 +32,12 @@ class TargetNetworks(Feature):
         ports: Tensors,
         buffers: Tensors,
         statistics: Tensors,
-        read: tuple[Tensor, Tensor | None],
+        network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
         agent = self.agents[ticks[0].agent]
         if agent.inputs.has_target_network:
-            target = agent.learner.target_outputs(statistics, *read)
+            target = agent.learner.target_outputs(statistics, *network_inputs)
             ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
         return {}
 

@@ -181,7 +181,7 @@ class PolicyEvaluator(Feature):
         if ticks[0].participates is not ALL:
             return None
         each_own = [rewards_of(member) for member in agent.members]
-        masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life))}
+        masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life_reward))}
         if any(own.ends != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
@@ -220,7 +220,7 @@ class PolicyEvaluator(Feature):
                 reward = self._signal(agent, steps, own)
                 reward = reward if some[-1] is None else reward.where(some[-1], 0)
                 total = total + scaled(reward, weight, 1)
-        lives = [rewards.life for rewards in each if rewards.life is not None]
+        lives = [rewards.life_reward for rewards in each if rewards.life_reward is not None]
         masks = [self._mask(agent, steps, lives)] if lives else some
         there = reduce(torch.logical_or, known) if (known := _all_known(masks)) else None
         if step is not None:
@@ -268,7 +268,7 @@ class PolicyEvaluator(Feature):
         for stack in stacks:  # several, where the senders are not computed as one
             read = [read for read in tick.reads if read.channel == stack.name][-1]
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
-            values.append(constant(read.value_in(window, stack)))
+            values.append(read.constant_value_in(window, stack))
         found = values[0] if len(values) == 1 else torch.cat(values)
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)

@@ -163,7 +163,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
     signals = state["signals"]
     message_of: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
-        channel.synthetic_input.take_examples()
+        channel.synthetic_input.pop_examples()
         message_of[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))

@@ -169,7 +169,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(update.learning_rows[agent.name])",
+        "agent.layout.members_in(update.participates[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
@@ -190,7 +190,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
         "engine/heart/predictors.py",
-        "            examples = channel.synthetic_input.take_examples()\n",
+        "            examples = channel.synthetic_input.pop_examples()\n",
         "            examples = channel.synthetic_input.examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),

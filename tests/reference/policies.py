@@ -112,8 +112,8 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
             if name in signals.signals:
                 present.append(signals.signals.get(f"_{name}", ~state.nowhere))
                 now = now + mask_fill_zero(present[-1], weight * signals.signals[name].to(now.dtype))
-        if own.life is not None:
-            present = [signals.signals.get(f"_{own.life}", ~state.nowhere)]
+        if own.life_reward is not None:
+            present = [signals.signals.get(f"_{own.life_reward}", ~state.nowhere)]
         known = signals.signals.get("_reward", ~state.nowhere)
         reward = reward + mask_fill_zero(going & known, now)
         if signals is steps[0]:
