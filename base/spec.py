@@ -56,12 +56,6 @@ def channel_name(sender: str, receiver: str, key: int | str) -> str:
     return f"{sender}->{receiver}" if key == 0 else f"{sender}->{receiver}:{key}"
 
 
-def channel_name_problem(name: str) -> str | None:
-    """Return why `name` cannot name a channel: a word, or words as in `channel_name`; None where it can."""
-    problems = (name_problem(word) for end in name.split("->", 1) for word in end.split(":", 1))
-    return next(filter(None, problems), None)
-
-
 def channel_slug(sender: str, receiver: str, key: int | str) -> str:
     """Return the name of a channel for tags and file names: `a__to__b` or `a__to__b__key`."""
     return f"{sender}__to__{receiver}" if key == 0 else f"{sender}__to__{receiver}__{key}"

@@ -78,19 +78,21 @@ def resume(
         running = _restored(directory, given, settings, executor, step)
         undo.callback(running.close)
         running.check_continues()
+        changes: dict[str, Any] = {}  # of run.json
         if division is not None:
             divide(running, division)
-            facts |= {"parts": None, **running.executor.facts}
+            changes |= {"parts": None, **running.executor.facts}
         run = Run(running)
         if until is not None or facts["exit"] != "done":
             run.aim_at(until or facts["steps"])
         elif facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
             run.stay()
         if together and running.now < running.until:
-            directory.note(together=list(together))
+            changes["together"] = list(together)
         elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            facts["alone_from"] = running.now  # its last bits differ from here on
+            changes["alone_from"] = running.now  # its last bits differ from here on
         directory.rewind(running.now)
+        directory.note(**changes)
         run.write_by(DirectoryWriter(run, directory, checkpoint_every))
         undo.pop_all()
     return run

@@ -206,23 +206,20 @@ class DocumentSpec(Spec):
                 return cls.model_validate(data)
             except DocumentError as error:
                 new = [one for one in error.separate() if one.path not in refused]
+            around = {path[:n] for path in refused for n in range(len(path))}  # they lack what was left out
+            problems.extend(
+                one.located(document.source, document.lines) for one in new if one.path not in around
+            )
             refused.update(one.path for one in new)
-            problems.extend(one.located(document.source, document.lines) for one in new)
-            left_out = [_leave_out(data, one.path) for one in new]
-            if not left_out or not all(left_out):
+            if not new or not _leave_out(data, (one.path for one in new)):
                 return None
 
     def without(self, refused: Iterable[Path]) -> Self | None:
-        """Return it without some keys; None where it needs them."""
-        data = deepcopy(dict(self._document_read.data))
-        for path in refused:
-            _leave_out(data, path)
+        """Return it without some of its keys; None where it needs them."""
+        data = plain(self)
+        _leave_out(data, refused)
         found = self._accepted(data, self._document_read, Problems())
-        if found is None:
-            return None
-        found = found.model_copy(update={"scenario": vars(self)["scenario"]})
-        found._document_read = self._document_read
-        return found
+        return None if found is None else found.with_lines_of(self)
 
     def with_lines_of(self, other: Self) -> Self:
         """Return it with the lines of another one's file, but for keys whose values differ."""
@@ -246,17 +243,23 @@ class DocumentSpec(Spec):
 Found = TypeVar("Found", bound=DocumentSpec)
 
 
-def _leave_out(data: dict[str, Any], path: Path) -> bool:
-    """Leave out the deepest key of a path that is there; return whether one is."""
+def _leave_out(data: dict[str, Any], paths: Iterable[Path]) -> bool:
+    """Leave out the deepest key that is there of each path; return whether each has one."""
+    found = [_deepest(data, path) for path in paths]
+    for inside, key in filter(None, found):
+        inside.pop(key, None)  # two paths may have one
+    return None not in found
+
+
+def _deepest(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], str] | None:
+    """Return the deepest key of a path that is there, with its mapping; None: there is none."""
     inside: Any = data
     key: tuple[dict[str, Any], str] | None = None
     for part in path:
         if not isinstance(inside, dict) or part not in inside:
             break
         key, inside = (inside, str(part)), inside[part]
-    if key is not None:
-        del key[0][key[1]]
-    return key is not None
+    return key
 
 
 def find_document(

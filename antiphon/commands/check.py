@@ -147,7 +147,9 @@ def check_study(study: StudySpec, options: StudyOptions, refused: Problems) -> F
     """Check every run of a study's first budget with one seed; `refused`: problems of what was left out of it."""
     found, template = Findings(study.study, study.study), template_of(study, options)
     problems = problems_beside(study, template)
-    rest = study.without(one.path for one in (*refused, *problems)) if problems else study
+    rest = study.without(one.path for one in problems) if problems else study
+    if any(one.path == ("variants", name) for one in problems for name in options.variants):
+        rest = None  # nothing is left of what was asked for
     try:
         planned = None if rest is None else plan(rest, options, template)
     except DocumentError as error:
@@ -181,7 +183,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
     population = population.with_keys(set={**population.set, **values})
     template = template_named(population.scenario)
     problems = problems_of_parameters(population, template)
-    rest = population.without(one.path for one in (*refused, *problems)) if problems else population
+    rest = population.without(one.path for one in problems) if problems else population
     found.refuse([*refused, *problems])
     if rest is None:
         return found

@@ -91,8 +91,9 @@ def add_gradients(
     """
     if not _hooks:  # fused optimisers change parameters without torch's count of changes
         _hooks.append(register_optimizer_step_post_hook(_mark_used))
+    changed: list[Tensor] = []
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        if parameter.grad is not None and _is_over(parameter, parameter.grad):
+        if parameter.grad is not None and _is_over(parameter, parameter.grad, changed):
             parameter.grad = None
         if gradient is None:
             continue
@@ -112,19 +113,27 @@ def add_gradients(
                     hook(parameter)
             if parameter.grad is not None and _Written.of(parameter.grad) is None:
                 _Written(parameter.grad, parameter._version, steps)
-
-
-def _is_over(parameter: Tensor, gradient: Tensor) -> bool:
-    """Whether a step has used the gradient of a parameter since it was written."""
-    written = _Written.of(gradient)
-    if written is None:
-        return False
-    if written.used is not None and written.used != gradient._version and gradient.any():
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for nonzero in changed:
+        by_device.setdefault(nonzero.device, []).append(nonzero)
+    if any(torch.stack(of_device).any() for of_device in by_device.values()):
         warnings.warn(
             "comms.learn: a gradient that a step has used has changed since, and is replaced; where your loop calls backward too, "
             "call zero_grad(), which sets gradients to None, before",
-            stacklevel=4,
+            stacklevel=3,
         )
+
+
+def _is_over(parameter: Tensor, gradient: Tensor, changed: list[Tensor]) -> bool:
+    """Whether a step has used the gradient of a parameter since it was written.
+
+    `changed`: gets whether a used one that has changed since is other than zero, as a tensor: on a GPU, to read it is to wait.
+    """
+    written = _Written.of(gradient)
+    if written is None:
+        return False
+    if written.used is not None and written.used != gradient._version:
+        changed.append(gradient.any())
     if written.used is not None or written.version != parameter._version:
         return True
     over = next((step for step in written.steps if step.over), None)

@@ -28,7 +28,6 @@ from antiphon.base.errors import (
 )
 from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
-from antiphon.base.spec import channel_name_problem
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import (
     Gradients,
@@ -124,10 +123,8 @@ class Channel:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise ScenarioError(f"Channel: name={name!r}; must be a word")
-        if problem := channel_name_problem(name):
-            raise ScenarioError(f"Channel: name: {problem}")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():  # lines begin with it
+            raise ScenarioError(f"Channel: name={name!r}; must be a word, such as 'layer.1' or 'a->b:key'")
         self.name = name
         with self._named("size"):
             self.shape = message_shape(size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -145,8 +145,13 @@ def template_of(
     return template.with_couplings() if asked and isinstance(template, Template) else template
 
 
-def problems_beside(spec: StudySpec, template: Template | PythonTemplate) -> Problems:
-    """Return what a template does not have of the variants and parameters of a study, or not with their values, with lines."""
+def problems_beside(
+    spec: StudySpec, template: Template | PythonTemplate, replaced: Container[str] = ()
+) -> Problems:
+    """Return what a template does not have of the variants and parameters of a study, or not with their values, with lines.
+
+    `replaced`: parameters whose values in the file are not used.
+    """
     problems = Problems()
     for name, variant in (spec.variants or {}).items():
         of_template = variant.variant or (name if template.variants else None)
@@ -155,6 +160,8 @@ def problems_beside(spec: StudySpec, template: Template | PythonTemplate) -> Pro
             problems.append(spec.located(DocumentError(("variants", name), line)))
     if isinstance(template, Template):
         for path, name, values in spec.given_values():
+            if name in replaced:
+                continue
             found = map(partial(template.problem_of_value, name), values)
             if (problem := next(filter(None, found), None)) is not None:
                 problems.append(spec.located(DocumentError(path, problem)))
@@ -168,13 +175,13 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
     """
     template = template_of(spec, options, template)
-    problems_beside(spec, template).raise_any()
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
         known = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
+    problems_beside(_with_only(spec, name, variants), template, options.values).raise_any()
     by_budget = {"steps"} if budget.steps is not None else set[str]()
     fixed = {*budget.set, *options.values, *by_budget}
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
@@ -251,6 +258,19 @@ def _variants(
         of_template = variants[name].variant or (name if template.variants else None)
         resolved[name] = variants[name].model_copy(update={"variant": of_template})
     return resolved
+
+
+def _with_only(spec: StudySpec, budget_name: str, variants: Container[str]) -> StudySpec:
+    """Return a study with one of its budgets, without the values that this budget replaces, and with some of its variants."""
+    budget = spec.budgets[budget_name]
+    replaced = {*budget.set, *budget.grid}
+    used: dict[str, Any] = {
+        key: {name: values for name, values in getattr(spec, key).items() if name not in replaced}
+        for key in ("set", "grid", "tune")
+    }
+    if spec.variants:
+        used["variants"] = {name: variant for name, variant in spec.variants.items() if name in variants}
+    return spec.model_copy(update={**used, "budgets": {budget_name: budget}})
 
 
 def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

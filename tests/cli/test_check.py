@@ -323,6 +323,10 @@ def test_all_that_can_be_known_of_a_study_is_listed_with_its_line(here: Path, cl
         "error: s.yaml:6: metric: locked: no agent and no environment has a metric 'nope'",
     ]
     assert "s.yaml:2: bogus: unknown key" in cli.refused("study s.yaml --logdir s")
+    assert cli.code("check s.yaml --variant odd") == 2  # nor is it named again that there is no such variant
+    assert [line.split(": ")[2] for line in cli.err.splitlines()] == [
+        *("bogus", "budgets.b.stepz", "variants.odd", "set.widht", "grid.depth"),
+    ]
 
 
 def test_all_that_can_be_known_of_a_population_is_listed_with_its_line(here: Path, cli: Commands) -> None:
@@ -335,6 +339,20 @@ def test_all_that_can_be_known_of_a_population_is_listed_with_its_line(here: Pat
         "error: p.yaml:4: bogus: unknown key 'bogus'",
         "error: p.yaml:5: vary.widt: digits-mlp has no parameter 'widt'",
         "error: p.yaml:6: select.by: no metric 'nope' here",
+    ]
+    assert cli.code("check p.yaml --set gradient=nonsense --set dept=3") == 2
+    told = [line.partition(": ")[2].partition(";")[0] for line in cli.err.splitlines()]
+    assert "parameter 'gradient': must be one of" in told[-1]
+    assert told[-2] == "population: set.dept: digits-mlp has no parameter 'dept'"
+
+
+def test_a_key_that_is_refused_away_is_not_missed(here: Path, cli: Commands) -> None:
+    Path("p.yaml").write_text(
+        "population: p\nscenario: digits-mlp\nvary: {lr: {low: 0.1, high: 1, log: true}}\n"
+    )
+    assert cli.code("check p.yaml") == 2
+    assert [line.split(": ")[2] for line in cli.err.splitlines()] == [
+        *("vary.lr.low", "vary.lr.high", "vary.lr.from", "vary.lr.to"),
     ]
 
 

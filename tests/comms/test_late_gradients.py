@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import comms
 from antiphon.errors import ScenarioError
@@ -260,6 +261,30 @@ def test_a_gradient_that_was_used_is_replaced_without_zero_grad(how: str) -> Non
     p.sum().backward()  # type: ignore[no-untyped-call]
     comms.learn(p.sum(), [p])
     assert torch.equal(some(p.grad), 2 * ones()), "a gradient from elsewhere is kept"
+
+
+class _Reads(TorchDispatchMode):
+    """Count the numbers that are read from tensors, for each of which a GPU is waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_gradients_set_to_zeros_are_read_at_once_however_many() -> None:
+    counts = []
+    for number in (1, 9):
+        parameters = [nn.Parameter(ones()) for _ in range(number)]
+        optimiser = torch.optim.SGD(parameters, lr=0.1)
+        for _ in range(2):
+            with _Reads() as reads:
+                comms.learn(sum((p.sum() for p in parameters), torch.zeros(())), parameters)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=False)
+        counts.append(reads.count)
+    assert counts == [counts[0]] * 2
 
 
 @pytest.mark.parametrize("zeroed", ["left out", "to zeros", "to None"])

@@ -94,6 +94,23 @@ def test_what_cannot_be_is_one_line() -> None:
         planned("", HEAD.replace("digits", "digts"))
 
 
+def test_only_what_is_run_is_refused() -> None:
+    head = HEAD.replace("set: {lr: 0.1}", "set: {lr: nonsense}")
+    text = "variants: {locked: {}, lokal: {}, odd: {variant: locked, set: {widht: 3}}}\ngrid: {depth: [1]}"
+    asked: dict[str, Any] = {"variants": ["locked"], "values": {"depth": 2}}
+    assert [line.variant for line in planned(text, head, **asked).lines] == ["locked"]
+    deeper = head.replace("seeds: 2}", "seeds: 2, grid: {depth: [3]}}")
+    assert planned(text, deeper, variants=["locked"]).lines[0].point == {"depth": 3}
+    for line, options in {
+        "toy.yaml:4: variants.lokal: digits-mlp has no variant 'lokal'": {**asked, "variants": ["lokal"]},
+        "toy.yaml:4: variants.odd.set.widht: digits-mlp has no parameter": {**asked, "variants": ["odd"]},
+        "toy.yaml:5: grid.depth: must be at least 2, not 1": {"variants": ["locked"]},
+        "toy.yaml:3: budgets.paper.set.lr: must be": {**asked, "budget": "paper"},
+    }.items():
+        with one_line(line):
+            planned(text, head, **options)
+
+
 @pytest.mark.parametrize("name", StudySpec.library_names())
 def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
     spec = some(find_document(StudySpec, name))
