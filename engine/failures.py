@@ -22,7 +22,7 @@ _BACKWARD = {
     "detach(), or set clock.unroll to 1",
     "backward through the graph a second time": "keeps a tensor with its graph from one window to the next; keep its detach(), "
     "or return it as the state (state_size)",
-    "does not require grad": "changes requires_grad of its parameters while it is trained; freeze them before the run, or use "
+    "One of the differentiated Tensors does not require grad": "changes requires_grad of its parameters while it is trained; freeze them before the run, or use "
     "their detach() in forward",
 }
 """What a network did, by a part of torch's error of a backward pass."""

@@ -347,7 +347,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
-    sent = ~channel.void_when_sent(tick.step_signals)
+    sent = ~channel.ledger.messages[tick.step].fate.unsent
     rows = slice(None) if sent is ALL else sent.tensor(len(tick.sampled[name]), system.device).nonzero()[:, 0]
     one_hot = tick.sampled[name].view(shape)[rows]
     sample.symbols.append(one_hot.argmax(-1))

@@ -30,6 +30,7 @@ from antiphon.nets.user_modules import (
     cast,
     check_followed,
     copied,
+    followed_checkpoints,
     hooked,
     is_meta,
     kept_types,
@@ -535,9 +536,13 @@ class ModuleFunction:
             self._mode, self._places = (self.module, training), _places(self.module, buffers)
         if x.dim() == 3:
             return called_stacked(self.module, parameters, buffers, x)
-        y, updated = called(self.module, parameters, buffers, x, keeps_input=keeps_input)
-        if not self._followed and torch.is_grad_enabled():
-            check_followed(type(self.module).__name__, y)
+        if self._followed or not torch.is_grad_enabled():
+            y, updated = called(self.module, parameters, buffers, x, keeps_input=keeps_input)
+        else:
+            name = type(self.module).__name__
+            with followed_checkpoints(name):
+                y, updated = called(self.module, parameters, buffers, x, keeps_input=keeps_input)
+            check_followed(name, y)
             self._followed = True
         if updated and torch.is_grad_enabled():
             # What is computed in the backward pass (a checkpoint, a hook, a user's Function) reads and changes the module's own.

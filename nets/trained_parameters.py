@@ -239,12 +239,15 @@ class TrainedParameters:
     def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Return gradients, in the order of `trainable`, added to those that a user's module has left, as `backward` adds them.
 
-        A module leaves gradients where its forward goes back from a loss of its own. Hooks for accumulated gradients follow.
+        A module leaves gradients where its forward goes back from a loss of its own. Hooks for accumulated gradients follow. Where
+        there are none of either, the sequence itself is returned.
 
         Raises:
             CallError: A hook fails.
         """
-        if not self.accumulates:
+        if not self.accumulates or all(
+            p.grad is None and not p._post_accumulate_grad_hooks for p in self.trainable
+        ):
             return gradients
         with torch.no_grad():
             for p, gradient in zip(self.trainable, gradients, strict=True):

@@ -18,7 +18,9 @@ from __future__ import annotations
 import copy
 import functools
 import types
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -42,6 +44,8 @@ _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _FLOATS = ("FloatFunctional", "FXFloatFunctional")
 """Classes among the quantised modules that compute with floats."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_NO_GRADIENT = "None of the inputs have requires_grad=True"
+"""The beginning of torch's warning where a checkpoint of its older kind has no input that needs a gradient."""
 _HOOK_SETTINGS = (
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -481,10 +485,31 @@ def check_followed(name: str, result: Tensor) -> None:
             seen.add(node)
             nodes += [earlier for earlier, _ in node.next_functions]
             if getattr(node, "_forward_cls", None) is CheckpointFunction:
-                raise ScenarioError(
-                    f"{name} calls torch.utils.checkpoint with use_reentrant=True, and no gradient would reach the parameters in it; "
-                    "pass use_reentrant=False"
-                )
+                raise _hidden_parameters(name)
+
+
+@contextmanager
+def followed_checkpoints(name: str) -> Iterator[None]:
+    """Refuse, in the context, a checkpoint of torch's older kind over inputs that need no gradient: no graph has it (`check_followed`).
+
+    Raises:
+        ScenarioError: Such a checkpoint is called; the line begins with `name`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", _NO_GRADIENT, UserWarning)
+        try:
+            yield
+        except UserWarning as warning:
+            if not str(warning).startswith(_NO_GRADIENT):  # an error of the caller's own filters
+                raise
+            raise _hidden_parameters(name) from None
+
+
+def _hidden_parameters(name: str) -> ScenarioError:
+    return ScenarioError(
+        f"{name} calls torch.utils.checkpoint with use_reentrant=True, and no gradient would reach the parameters in it; "
+        "pass use_reentrant=False"
+    )
 
 
 def _refused(part: nn.Module) -> str:

@@ -28,7 +28,7 @@ class Cut:
     Args:
         system: The part's, of stacks.
         points: The points of its ticks.
-        remote_parts: By channel that is cut: the part that its other end is in.
+        remote_parts: By channel that is cut: the part that its other endpoint is in.
         index: The part.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
         remembered: The steps whose signals it remembers (`halves.steps_remembered`); every part has seen the same.
@@ -38,7 +38,7 @@ class Cut:
         points: As given.
         index: As given.
         signals: As given.
-        part_of: By cut channel: the part that its other end is in.
+        part_of: By cut channel: the part that its other endpoint is in.
         neighbours: These parts, in order.
         sending: The halves whose sender is here, by the first channel of their stack.
         receiving: The halves whose receiver is here.

@@ -283,7 +283,10 @@ class _Line:
         with self._changed:
             if self._connection is None or not sys.platform.startswith("linux"):
                 return 0
-            facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
+            try:
+                facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
+            except OSError:  # it has just been closed
+                return 0
         return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
     @property
@@ -292,7 +295,10 @@ class _Line:
         with self._changed:
             if self._connection is None or not hasattr(socket, "TCP_CONGESTION"):
                 return ""
-            name = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LONGEST_NAME)
+            try:
+                name = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LONGEST_NAME)
+            except OSError:  # it has just been closed
+                return ""
         return name.rstrip(b"\0").decode()
 
     def put(self, item: Exchange | bytes) -> None:

@@ -61,7 +61,7 @@ class MeasuredLine:
         latency: Seconds that the first byte takes.
         nbytes: Of the largest exchange, as it was.
         seconds: That the line is taken up by such an exchange, one following another.
-        loses: Whether packets had to be sent again since all began.
+        loses: Whether packets had to be sent again on the present connection.
         congestion_control: The connection's, by its name; empty where the system has one for all.
     """
 

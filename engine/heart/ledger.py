@@ -138,7 +138,7 @@ class Ledger:
         link, sent = self.link, value_of(live)
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
-        fate = Fate(lost=lost, void=void, withheld=void)
+        fate = Fate(lost=lost, void=void, withheld=void, unsent=void)
         return Message(stamp, sent, received, step_signals, uses, fate, pinned=pinned)
 
     @contextmanager

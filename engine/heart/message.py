@@ -212,6 +212,8 @@ class Fate:
     withheld: Mask = field(default=NONE, metadata=MASK)
     """Where it has been void since before `Uses.first_tick`, so that no tick has read it. Nothing is injected there from then on;
     a window of the sender that ended before the episode did has injected there."""
+    unsent: Mask = field(default=NONE, metadata=MASK)
+    """Where it was void as it was sent: nothing crossed the link there. Traffic is counted by it."""
 
     def lose(self, rows: Mask) -> None:
         """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""

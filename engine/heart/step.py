@@ -145,7 +145,7 @@ class Engine:
             turn = self.backward_pass.differentiate(windows, step)
             self.check(turn, step)
             if self.postprocesses_gradients:
-                self.postprocess_gradients(turn)
+                self.postprocess_gradients(turn, step)
             for update in turn:
                 self.backward_pass.book(update)
             turns.append(turn)
@@ -203,15 +203,24 @@ class Engine:
                 feature.differentiated(update)
         self.divergence.check_updates(updates, step)
 
-    def postprocess_gradients(self, updates: Sequence[Update]) -> None:
-        """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it."""
+    def postprocess_gradients(self, updates: Sequence[Update], step: int) -> None:
+        """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it.
+
+        What a user's module or a hook has changed is checked again.
+        """
+        changed: dict[Update, None] = {}
         for update in updates:
             for name, sharing in update.group.agents_per_owner.items():
                 gradients = update.gradients.get(name)
                 if sharing > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
                     gradients = [None if g is None else g / sharing for g in gradients]
                 if gradients is not None:
-                    update.gradients[name] = self.system.agents[name].learner.accumulated(gradients)
+                    accumulated = self.system.agents[name].learner.accumulated(gradients)
+                    update.gradients[name] = accumulated
+                    if accumulated is not gradients:
+                        changed[update] = None
+        if changed:
+            self.divergence.check_updates(list(changed), step)
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         for _, message in window.sent:

@@ -6,7 +6,7 @@ Five masks say which agents and predictors learn, in rows (member, environment) 
     Update.participates         the same rows, by agent, as the window is learned from
     Update.stepping_members      members of agents that a learning signal has reached: these take a step
     PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
-    DivergenceCheck.movable_members       members, of agents or channels, of the seeds that have not diverged: the others take no step
+    DivergenceCheck.movable_members  members, of agents or channels, of the seeds that have not diverged: the others take no step
 """
 
 from __future__ import annotations

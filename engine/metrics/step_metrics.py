@@ -416,10 +416,10 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
 def _sent_shares(channel: Channel) -> list[float]:
     """Return the share of environments in which the newest message of each channel was sent: all, without a mask or lives."""
     count, messages = len(channel.names), channel.ledger.messages
-    if not channel.endpoints.required_signals or not messages:
+    if not messages:
         return [1.0] * count
-    void = channel.void_when_sent(messages[max(messages)].step_signals)
-    shares: list[float] = (~void).tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
+    sent = ~messages[max(messages)].fate.unsent
+    shares: list[float] = sent.tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
     return shares
 
 

@@ -63,7 +63,7 @@ class FurtherPasses(Feature):
         engine = self.engine
         for found, predictors in self._minibatch_updates(updates, step):
             engine.check(found, step)
-            engine.postprocess_gradients(found)
+            engine.postprocess_gradients(found, step)
             engine.divergence.check_predictors([*predictors.items()], step)
             engine.apply(found, step)
             engine.predictor_trainer.apply(predictors.items(), step, engine.divergence.movable_members)

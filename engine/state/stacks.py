@@ -187,8 +187,8 @@ class _Splitter:
             yield (
                 member.name,
                 {
-                    key: observation_rows[n]
-                    for key, observation_rows in zip(member.learner.buffers, rows_by_name, strict=True)
+                    key: member_rows[n]
+                    for key, member_rows in zip(member.learner.buffers, rows_by_name, strict=True)
                 },
             )
 

@@ -79,7 +79,9 @@ class World(Pictured):
         self._step = 0  # steps since the last seed, resets among them
         self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
-        self._rewarded: list[tuple[str, Tensor]] = []  # what the first step returned
+        self._rewarded: list[
+            tuple[str, Tensor]
+        ] = []  # what the first step returned, until it has been checked
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
 
@@ -190,7 +192,7 @@ class World(Pictured):
             for (name, value), version in zip(read, versions, strict=True):
                 line = f"transition changes '{name}' in place, which others read; return a new tensor"
                 require(value._version == version, f"env: {type(self).__name__}", line, ScenarioError)
-            self._rewarded = [("reward", reward)]
+            self._rewarded = [("reward", reward)] if self._step < _TRIED else []
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon.errors import AntiphonError, RunError, ScenarioWarning
+from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioWarning
 from antiphon.nets.user_modules import reporting_hook
 from antiphon.scenarios import Scenario
 from tests.kit.documented import signal_alignment
@@ -276,11 +276,42 @@ def test_gradients_that_a_forward_leaves_are_added_as_in_a_loop(env: Any, door: 
     assert not torch.equal(have[next(key for key in have if key.endswith("head.bias"))], model[0].head.bias)
 
 
+class Overflows(nn.Linear):
+    """A layer whose forward leaves a gradient that is not finite, of a loss that is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.is_grad_enabled():
+            (super().forward(x.detach()) * 0).sqrt().sum().backward()
+        return super().forward(x)
+
+
+def test_a_gradient_that_a_forward_leaves_is_checked_before_parameters_move(env: Any) -> None:
+    with _run(env, nn.Sequential(Overflows(6, 8), nn.Linear(8, 3)).double(), "own") as run:
+        before = _values(run)
+        with pytest.raises(DivergenceError, match="agent 'mind': the gradient at step 1 is not finite"):
+            run.step()
+        assert all(torch.equal(value, before[key]) for key, value in _values(run).items())
+
+
 class Hidden(nn.Linear):
     """A layer within a checkpoint of torch's older kind, over an input that needs no gradient, as with frozen embeddings."""
 
     def forward(self, x: Tensor) -> Tensor:
         return checkpoint(super().forward, x.detach().requires_grad_(), use_reentrant=True)  # type: ignore[no-any-return]
+
+
+class HiddenFirst(nn.Linear):
+    """Its checkpoint is over observations as they are: no graph has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(super().forward, x, use_reentrant=True)  # type: ignore[no-any-return]
+
+
+def test_a_checkpoint_over_observations_is_refused_with_the_fix(env: Any) -> None:
+    line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
+    model = nn.Sequential(HiddenFirst(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    with pytest.raises(AntiphonError, match=line), _run(env, model, "own") as run:
+        run.step()
 
 
 @pytest.mark.parametrize("door", ["own", "comms"])

@@ -61,7 +61,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     deadline = max(map(grid.end, windows), default=step)
     first = ticks[0] if ticks else None
     uses = Uses(first, windows, deadline, None if ticks else step)
-    fate = Fate(link.lost(step, len(sent), sent.device), void, void)
+    fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
     message = Message(step, sent, link.carry(step, sent), signals, uses, fate)
     message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now

@@ -56,6 +56,21 @@ def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str,
     assert {True, False} == set(torch.stack(seen).flatten().tolist())
 
 
+@BACKENDS
+def test_traffic_of_an_aligned_sender_follows_the_mask_at_its_sending(backend: Chosen) -> None:
+    scene = pair()
+    scene["agents"]["first"] = {"observes": ["x"], **LINEAR}
+    scene["agents"]["a"] = {"align": True, **LINEAR}
+    scene["channels"].append({"from": "first", "to": "a", "size": 4, "norm": "none", "link": {"delay": 1}})
+    with made({**scene, "telemetry": {"period": 1}}, backend, seed=SEED) as simulation:
+        history, bits = simulation.history, []
+        for step in range(8):
+            simulation.step()
+            near = uniform(97 * SEED + 14, step, BATCH) < 0.6
+            bits.append(4 * torch.finfo(simulation.dtype).bits * near.double().mean().item())
+        assert [row["a->b.traffic"] for row in history.rows()] == bits
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
