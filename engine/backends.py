@@ -63,8 +63,13 @@ class Backend(Steppable, Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same scenario, of any backend; its tensors are used as they are, so hand in copies."""
+    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
+        """Load a state of the same scenario, of any backend.
+
+        Args:
+            state: Its tensors are used as they are, so hand in copies.
+            replays: Whether open windows are computed again; without, no step can follow.
+        """
 
 
 BackendFactory = Callable[[System], Backend]
@@ -190,15 +195,15 @@ class StackedBackend(Engine):
         """See `Backend.state_dict`."""
         return snapshot(self.per_agent())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Backend.load_state_dict`; open windows are replayed."""
-        self._load([restore_parameters(self.stacked.single_system, state)])
+    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
+        """See `Backend.load_state_dict`."""
+        self._load([restore_parameters(self.stacked.single_system, state)], replays=replays)
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
         self._load([messages(base) for base in self.single_systems])
 
-    def _load(self, each: Sequence[dict[str, Any]]) -> None:
+    def _load(self, each: Sequence[dict[str, Any]], *, replays: bool = True) -> None:
         """Load messages and windows of each seed by agent and channel, whose parameters have been loaded."""
         self.move_on()
         if self.stale:
@@ -207,7 +212,8 @@ class StackedBackend(Engine):
         load_messages(
             self.system, joined_state(self.system, self.single_systems, each) if self.stale else each[0]
         )
-        self.replay_open_windows()
+        if replays:
+            self.replay_open_windows()
         if self.divergence.deferred:  # what it holds is not of this state
             check_later(self)
 

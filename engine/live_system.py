@@ -46,7 +46,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import take_values
-from antiphon.engine.state.objects import check_kept, lost_state
+from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context, own_context
@@ -533,7 +533,12 @@ class LiveSystem:
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
-        """Go on with another system of the same shapes, from the present state."""
+        """Go on with another system of the same shapes, from the present state.
+
+        Raises:
+            RunError: Open windows cannot be computed again.
+        """
+        check_replays(self.system)
         state = checkpoint.copy_tree(with_optimisers_of(system, self.backend.state_dict()))
         state["events"] += [] if event is None else [[self.now, event]]
         means, newest = self.train_means.state_dict(), self.newest.state_dict()
@@ -640,7 +645,8 @@ class LiveSystem:
                 self.world.reset(self.seed)
             else:
                 self.env.load_state_dict(state["env"])
-            self.backend.load_state_dict(state["system"])
+            # a network may change its parameters in a replay: then what is learned can be used, and nothing follows
+            self.backend.load_state_dict(state["system"], replays="lost" not in state)
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.newest.load_state_dict(state.get("newest", {}))

@@ -223,6 +223,6 @@ class MemberBackend:
         """See `Backend.state_dict`."""
         return snapshot(self.system)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Backend.load_state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
+        """See `Backend.load_state_dict`; open windows are replayed where a step follows, which it does not without `replays`."""
         self._together.load_member(self._place, state)

@@ -64,6 +64,12 @@ def check_kept(system: System) -> None:
         raise RunError(lost)
 
 
+def check_replays(system: System) -> None:
+    """Raise RunError where open windows cannot be computed again: a network changes its parameters (`changed_by_replay`)."""
+    if (changed := changed_by_replay(system)) is not None:
+        raise RunError(changed)
+
+
 def check_apart(first: System, second: System | None = None) -> bool:
     """Check that runs of one scenario do not change one another's objectives; return whether all have been called, and so are known.
 
@@ -97,14 +103,23 @@ def lost_state(system: System) -> str | None:
         if state is not None and (what := state.lost) is not None and agent.learner.network.keeps_state():
             fix = "keep plain data there, or return it from get_extra_state"
             return f"the network of {name} changes {what}, which no checkpoint has, and depends on it; {fix}"
-    windows = [window for group in system.groups for window in (group.window, *chain(*group.kept.values()))]
-    for owner in {system.owner_of[tick.agent]: None for window in windows for tick in window.ticks()}:
-        if (changed := system.agents[owner].learner.network.changed_parameter()) is not None:
-            fix = "save at the end of a window, set clock.unroll to 1, or change a buffer in its place"
-            return f"a call of the network of {owner} changes its trained parameter '{changed}', and its open window is computed again; {fix}"
+    if (changed := changed_by_replay(system)) is not None:
+        return changed
     for place, kept in _modules(system):
         if kept.is_lost:
             return f"{place} keeps a state in attributes, which no checkpoint has; register a buffer for it"
+    return None
+
+
+def changed_by_replay(system: System) -> str | None:
+    """Return which network changes its trained parameters where open or kept windows are computed again; None: none does."""
+    kept_windows = [window for group in system.groups for window in chain(*group.kept.values())]
+    at_ends = "" if kept_windows else "do this at the end of a window, set clock.unroll to 1, or "
+    windows = [*(group.window for group in system.groups), *kept_windows]
+    for owner in {system.owner_of[tick.agent]: None for window in windows for tick in window.ticks()}:
+        if (changed := system.agents[owner].learner.network.changed_parameter()) is not None:
+            what = f"a call of the network of {owner} changes its trained parameter '{changed}'"
+            return f"{what}, and its open window is computed again; {at_ends}change a buffer in its place"
     return None
 
 

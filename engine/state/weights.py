@@ -14,6 +14,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
+from antiphon.engine.state.objects import check_replays
 from antiphon.engine.state.state_dict import with_statistics
 
 _PARTS = ("parameters", "buffers")
@@ -127,6 +128,7 @@ def load_weights(
                     f"'{first}.{parameter}' and '{name}.{other}' are tied and would differ; take equal "
                     f"weights for '{first}' and '{name}'"
                 )
+    check_replays(system)
     renewed = set(takers)
     if system.tied:  # what is one weight is one in its moments too
         from antiphon.engine.features.ties import ties_of

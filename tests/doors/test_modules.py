@@ -660,14 +660,26 @@ def _windows(env: Any, kind: Callable[[int, int], nn.Module]) -> antiphon.Scenar
 
 def test_a_window_in_which_calls_change_parameters_is_no_checkpoint(env: Any, tmp_path: Path) -> None:
     with antiphon.Simulation(_windows(env, Drifts), dtype=torch.float64) as run:
-        run.run(steps=4, progress=False)
-        line = "a call of the network of mind changes its trained parameter 'bias', and .* computed again; save at the end"
-        with pytest.raises(RunError, match=line):
-            run.fork()
+        run.run(steps=3, progress=False)
+        run.save(tmp_path / "closed")
+        run.run(steps=1, progress=False)
+        line = "a call of the network of mind changes its trained parameter 'bias', and .* computed again; do this at the end"
+        before = _values(run)
+        for replays in (
+            run.fork,
+            lambda: run.set("mind.lr", 0.1),
+            lambda: run.load_weights(tmp_path / "closed"),
+        ):
+            with pytest.raises(RunError, match=line):
+                replays()
+        assert torch.equal(_values(run)["bias"], before["bias"])
         run.save(tmp_path / "saved")
-        loaded = antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario)
-        with loaded, pytest.raises(RunError, match=line):
-            loaded.step()
+        with antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario) as loaded:
+            assert torch.equal(_values(loaded)["bias"], _values(run)["bias"])  # a replay would add to it
+            with pytest.raises(RunError, match=line):
+                loaded.step()
+            with pytest.raises(RunError, match=line):  # also of what was not stepped
+                loaded.fork()
 
 
 @pytest.mark.parametrize(("kind", "steps"), [(Drifts, 3), (Bounded, 4)])

@@ -80,7 +80,8 @@ class ReferenceBackend(ReferenceEngine):
         """See `Backend.state_dict`."""
         return snapshot(self.system)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
         """Load a state of the same scenario, of this engine or of stacks."""
         restore(self.system, state)
-        self.replay_open_windows()
+        if replays:
+            self.replay_open_windows()
