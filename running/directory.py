@@ -190,6 +190,8 @@ def check_exist(exist: str) -> None:
 def check_free(path: Path, exist: str = "error") -> None:
     """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
     check_exist(exist)
+    if path.is_file():
+        raise RunError(f"{path}: is a file, and a run is written to a folder; choose another name")
     if exist == "number" or is_free(path):
         return
     if exist != "overwrite":

@@ -196,6 +196,10 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
     for name, value in section(("parameters",), declared).items():
         path = ("parameters", name)
         problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
+        if problem is None and not isinstance(value, Mapping | ParameterSpec):
+            problem = (
+                f"must be a mapping of keys, not {kind_of(value)}; write {{default: {show_value(value)}}}"
+            )
         if problem is not None:
             problems.append(DocumentError(path, problem))
             continue

@@ -98,6 +98,9 @@ def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
                     "learns from no reward, as all weights of objective.reward are 0; give one another weight"
                 )
                 yield Finding("agent", name, message, control=True)
+            if goal.critic is not None and goal.get("value", 1.0) == 0:
+                message = "its critic learns nothing, as objective.value is 0; give value a weight above 0"
+                yield Finding("agent", name, message, control=True)
     if scenario.training.sweep and not scenario.channels:
         yield Finding("training", "training", _unused("sweep", "where no agent sends messages"))
 
@@ -417,6 +420,18 @@ def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
         yield "its sender does not learn, so its synthetic gradient trains nothing; make it detached"
 
 
+def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A predicted gradient is learned: layers begin at zero, and a module of a user's may have been trained before."""
+    gradient = channel.gradient
+    if gradient.learn or not (channel.made_coupling.predicts and gradient.apply):
+        return
+    from antiphon.comms.synthetic_gradients import Predictor
+
+    layers = isinstance(gradient.source, type) and issubclass(gradient.source, Predictor)
+    if layers and (gradient.direct or (gradient.own_target is not None and gradient.get("network") is None)):
+        yield "gradient.learn is false from the start, so the predicted gradient stays 0; let it learn, or make it detached"
+
+
 def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
     known = {*scenario.agents[channel.sender].observes, "from.state"}
@@ -458,6 +473,7 @@ _OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[str]], 
     warn_10_kickback: ("channels.feedback",),
     warn_9_kind: (),
     warn_3_followed: ("agents.learn",),
+    warn_9_learned: ("channels.gradient.learn",),
     warn_23_context: (),
     warn_11_update_locked: ("channels.gradient.trace", "channels.gradient.kind"),
     warn_18_synthetic_input: ("channels.input",),

@@ -173,7 +173,9 @@ def _groups(least: list[int], names: int, width: int) -> list[list[int]]:
 def printed(show: Callable[[Console], None]) -> str:
     """Return what a function prints on a console as wide as that of results."""
     text = io.StringIO()
-    show(Console(file=text, highlight=False, width=console().width, force_jupyter=False))
+    show(
+        Console(file=text, highlight=False, width=console().width, force_terminal=False, force_jupyter=False)
+    )
     return text.getvalue().rstrip()
 
 

@@ -516,8 +516,8 @@ class Channel:
         calls = f"after {_FIRST_STEPS} calls of the channel's learn"
         if self._sender_learned and not self._injected:
             self._warn(
-                f"{calls}, none of its messages has needed a gradient, and its sender has learned nothing from it; send what "
-                "the sender's network returns, not detached, or leave the channel out of sent=",
+                f"{calls}, none of its messages has needed a gradient, and {_NOT_FOLLOWED}",
+                kind="not followed",
             )
         if self._injections and not self._sender_learned:
             self._warn(
@@ -655,6 +655,10 @@ def learn(
 
 
 _CHANGED = "message: it was changed in place after it was sent; send a copy (message.clone())"
+_NOT_FOLLOWED = (
+    "its sender has learned nothing from it; send what the sender's network returns, not detached, or leave the channel out "
+    "of sent="
+)
 _LEARNED = (
     "the objective depends on a message that the predictor has learned from; call the channel's learn after the last "
     "comms.learn that reads a message, or give each receiver a channel of its own"
@@ -693,6 +697,11 @@ def _check_parameters(
         ScenarioError: A checkpoint hides parameters of one.
     """
     given = {id(parameter) for parameter in parameters}
+    for channel in sent if objective is None and parameters else ():
+        if channel.predictor is not None and channel._live is not None and not channel._injected:
+            channel._warn(
+                f"learn: no message has needed a gradient, and {_NOT_FOLLOWED}", kind="not followed"
+            )
     for channel in sent:
         messages = [injection.message for injection, _ in channel._injections]
         for message in [] if channel._sender_learned else messages:

@@ -135,10 +135,10 @@ def _check_reward(reward: str, path: Path, env: Description) -> None:
     if signal is None:
         raise DocumentError(path, f"no signal '{reward}'{suggest(reward, numbers)}")
     if signal.shape != () or signal.classes is not None:
-        message = f"'{reward}' is not a single number per step; use one of {', '.join(numbers)}"
+        message = f"'{reward}' is not a single number per step; use {' or '.join(numbers)}"
         raise DocumentError(path, message)
     if signal.known != "after_step":
-        message = f"'{reward}' is known before the action is taken; use one of {', '.join(numbers)}"
+        message = f"'{reward}' is known before the action is taken; use {' or '.join(numbers)}"
         raise DocumentError(path, message)
 
 

@@ -71,7 +71,7 @@ def captured_loop(
         name = backend if isinstance(backend, str) else "given"
         raise ScenarioError(
             f"capture: True on {device} with the {name} backend; recorded steps are CUDA graphs of the cohort backend: "
-            "give device='cuda', or leave it out"
+            "run on --device cuda (in Python device='cuda'), or leave it out"
         )
     return CapturedLoop()
 

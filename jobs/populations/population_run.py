@@ -16,7 +16,6 @@ from typing import Any, Self
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
@@ -495,10 +494,12 @@ def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemp
 
 def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:
     for key, names in (("vary", spec.vary), ("set", spec.set)):
-        for name in names if isinstance(template, Template) else ():
-            if spelled(name, template.parameters) not in template.parameters:
-                line = f"{template.name} has no parameter {name!r}{suggest(name, template.parameters)}"
-                yield DocumentError((key, name), line)
+        for name in names:
+            if (
+                isinstance(template, Template)
+                and spelled(name, template.parameters) not in template.parameters
+            ):
+                yield DocumentError((key, name), str(template.problem_of_value(name, None)))
     for name, within in spec.vary.items():
         known = template.parameters.get(name)
         if not isinstance(known, ParameterSpec):

@@ -67,6 +67,13 @@ def test_a_mistake_in_a_loop_is_warned_of_once(changes: dict[str, Any], warning:
     assert not warned or str(warning) in warned[0]
 
 
+def test_a_first_step_by_nothing_but_a_detached_message_is_warned_of() -> None:
+    eye, channel = nn.Linear(3, SIZE), comms.Channel(SIZE, name="up")
+    channel.send(eye(torch.ones(2, 3)).detach())
+    with pytest.warns(UserWarning, match="^channel up: learn: no message has needed a gradient"):
+        comms.learn(None, eye.parameters(), sent=[channel])
+
+
 def test_steps_of_several_optimisers_are_not_added_up() -> None:
     eye, mind = nn.Linear(3, SIZE), nn.Linear(SIZE, 2)
     networks, channel = nn.ModuleList([eye, mind]), comms.Channel(SIZE)

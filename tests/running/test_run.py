@@ -232,6 +232,13 @@ def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
     assert ended(here / "run") == ("failed", 0, "no room on the disk")
 
 
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").touch()
+    with pytest.raises(RunError, match="is a file, and a run is written to a folder"):
+        Simulation("digits-mlp", logdir=tmp_path / "mine.py")
+    assert not (tmp_path / "mine.py-2").exists()
+
+
 def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

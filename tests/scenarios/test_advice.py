@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from antiphon.comms.synthetic_gradients import DirectGradient
 from antiphon.errors import ScenarioError
@@ -394,6 +395,36 @@ def test_minibatches_of_no_further_pass_are_warned_of(kind: str) -> None:
     line = "agent b: objective.minibatches is not used where epochs is 1: the first pass is over all environments"
     assert of(epochs=1, minibatches=8) == [line]
     assert of(epochs=2, minibatches=8) == of(epochs=1) == []
+
+
+def test_settings_of_a_policy_without_effect_are_warned_of() -> None:
+    def of(**keys: Any) -> list[str]:
+        return advice({"coupling": "locked"}, b={"acts": True, "objective": {"kind": "ppo", **keys}})
+
+    line = "agent b: objective.clip is not used where epochs is 1: in the first pass all ratios are 1"
+    assert of(epochs=1, clip=0.1) == [line]
+    assert of(epochs=2, clip=0.1) == []
+    line = "agent b: its critic learns nothing, as objective.value is 0; give value a weight above 0"
+    assert of(value=0, critic={"observes": ["image"]}) == [line]
+    assert of(value=0) == of(critic={"observes": ["image"]}) == []
+
+
+@pytest.mark.parametrize("kind", ["linear", {"kind": "local", "target": "label"}])
+def test_a_predictor_that_never_learns_is_warned_of(kind: Any) -> None:
+    gradient = kind if isinstance(kind, dict) else {"kind": kind}
+    line = (
+        "channel a->b: gradient.learn is false from the start, so the predicted gradient stays 0; let it learn, or make it "
+        "detached"
+    )
+    assert advice({"gradient": {**gradient, "learn": False}}) == [line]
+    assert advice({"gradient": gradient}) == []
+
+
+def test_a_predictor_of_the_users_may_be_trained_before() -> None:
+    def trained(inputs: int, outputs: int) -> torch.nn.Module:
+        return torch.nn.Linear(inputs, outputs)
+
+    assert advice({"gradient": {"kind": trained, "learn": False}}) == []
 
 
 def test_a_synthetic_gradient_that_trains_nothing_is_warned_of() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from antiphon.terminal.end_of_run import show_result
-from antiphon.terminal.output import show_table
+from antiphon.terminal.output import printed, show_table
 
 HEADS = ["channel", "coupling", "accuracy %", "95 % interval", "recovered [95 %]", "n"]
 NUMBERS = ("97.01 ± 0.10", "96.0 – 98.1", "1.00 [0.98 – 1.02]")
@@ -42,6 +42,13 @@ def test_no_cell_is_cut_and_every_row_has_its_name(width: int) -> None:
         for cell in row[2:]:
             assert cell in whole
     assert whole.count("decoupled") == 3
+
+
+def test_a_table_as_text_has_no_colours_where_a_notebook_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert printed(lambda out: out.print("[bold]name")) == "name"
 
 
 def test_a_wide_table_is_one_and_columns_of_names_are_repeated_together() -> None:
