@@ -37,7 +37,7 @@ from antiphon.base.extensions import (
     registered,
 )
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, kind_of, show_value, translate
+from antiphon.base.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
 from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
 from antiphon.base.spellings import fix_of_word, spelled
 
@@ -227,8 +227,8 @@ class KindSpec(Spec):
                 message = f"{MISSING}; {needs.removesuffix('.')}"
                 if meaning:
                     message += f"; write {cls.written_as()}"
-            found.append(DocumentError(one.path, message.removesuffix(".")))
-        return DocumentError(found[0].path, found[0].message, others=found[1:])
+            found.append(one.with_message(message.removesuffix(".")))
+        return Problems(found).as_one()
 
     @classmethod
     def written_as(cls) -> str:

@@ -88,7 +88,7 @@ class DocumentError(ScenarioError):
 
     def _with(self, **changes: Any) -> DocumentError:
         same = {"path": self.path, "message": self.message, "others": self.others}
-        return DocumentError(**{**same, "source": self._source, "also": self._also, **changes})
+        return type(self)(**{**same, "source": self._source, "also": self._also, **changes})
 
     def separate(self) -> list[DocumentError]:
         """Return this problem and the others, each as an error of its own."""
@@ -97,6 +97,10 @@ class DocumentError(ScenarioError):
     def at(self, path: Path, subject: str) -> DocumentError:
         """Return the same problem at another place, without the others."""
         return self._with(path=path, subject=subject, others=())
+
+    def with_message(self, message: str) -> DocumentError:
+        """Return the same problem with another message, without the others."""
+        return self._with(message=message, others=())
 
     def under(self, path: Path) -> DocumentError:
         """Return the same problem with `path` in front of its path."""
@@ -118,6 +122,10 @@ class DocumentError(ScenarioError):
         line = self.line(lines)
         others = [other.located(source, lines) for other in self.others]
         return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=others)
+
+
+class UnknownKey(DocumentError):
+    """A key that a part does not have; without it, the rest can be read."""
 
 
 class Problems(list[DocumentError]):

@@ -34,7 +34,16 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from antiphon.base.problems import DocumentError, Path, Problems, as_whole, kind_of, show_value, translate
+from antiphon.base.problems import (
+    DocumentError,
+    Path,
+    Problems,
+    UnknownKey,
+    as_whole,
+    kind_of,
+    show_value,
+    translate,
+)
 from antiphon.base.spellings import standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -418,7 +427,7 @@ class Spec(BaseModel):
         if cls.model_config["extra"] == "forbid":
             unknown = [str(key) for key in data if key not in accepted]
             if unknown:
-                Problems(DocumentError((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()
+                Problems(UnknownKey((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()
         return data
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from antiphon.base.kinds import Options
-from antiphon.base.problems import DocumentError
+from antiphon.base.problems import DocumentError, Problems
 from antiphon.envs.signal import Description, Signal
 
 Split = Literal["train", "validation", "test"]
@@ -34,7 +34,7 @@ class EnvOptions(Options):
         try:
             super().__init__(**values)
         except DocumentError as error:  # of several types of a value the line names the key alone
-            raise DocumentError(("env", *error.path[:1]), error.message) from None
+            raise Problems(one.at(("env", *one.path[:1]), "") for one in error.separate()).as_one() from None
 
     @classmethod
     def schema_of(cls, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pydantic import create_model
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import allowed_by_name, import_allowed, imported
 from antiphon.base.nearest_names import suggest_registered
-from antiphon.base.problems import MISSING, DocumentError
+from antiphon.base.problems import MISSING, DocumentError, UnknownKey
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 
@@ -127,6 +127,17 @@ def options_of(name: str) -> type[EnvOptions]:
         )
     factory = _factory(name)
     return factory.Options if hasattr(factory, "Options") else _arguments(factory)
+
+
+def unknown_keys(env: object) -> list[UnknownKey]:
+    """Return the keys of a declared environment that its id does not have; none where that is not known before it is made."""
+    if not (isinstance(env, Mapping) and env.get("id") in _environments):
+        return []
+    try:
+        options_of(env["id"])(**{key: value for key, value in env.items() if key != "id"})
+    except DocumentError as error:
+        return [one for one in error.separate() if isinstance(one, UnknownKey)]
+    return []
 
 
 def _factory(name: str) -> Any:

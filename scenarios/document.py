@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -16,13 +16,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
-from antiphon.base.problems import UNNAMED, DocumentError, Problems, kind_of, placed, show_value
+from antiphon.base.problems import (
+    UNNAMED,
+    DocumentError,
+    Problems,
+    UnknownKey,
+    kind_of,
+    placed,
+    show_value,
+    translate,
+)
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
     AUTO,
@@ -64,6 +73,7 @@ from antiphon.scenarios.parameters import (
 )
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
+from antiphon.scenarios.unknown_keys import with_all_unknown_keys
 from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
 if TYPE_CHECKING:
@@ -197,6 +207,20 @@ class Scenario(Spec):
     share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_unknown_keys(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            found = translate(error)
+        if not isinstance(data, Mapping):
+            raise found
+        from antiphon.envs.registry import unknown_keys
+
+        problems = Problems([*found.separate(), *unknown_keys(data.get("env"))])
+        raise with_all_unknown_keys(problems.as_one(), data, cls.model_validate)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -467,20 +491,29 @@ class Template:
             ScenarioError: Broken YAML, or invalid parameters or variants; the message begins with
                 `source:line: `. Other problems are raised by `resolve`.
         """
-        document = read(text, source)
+        return cls._of_document(text, read(text, source))
+
+    @classmethod
+    def _of_document(cls, text: str, document: Document, *, whole: bool = True) -> Template:
+        """Read a document; `whole`: it is not what is left of one, in which parameters may have lost their use."""
+
+        def read_rest(data: dict[str, Any]) -> Scenario:
+            named = {"scenario": "unnamed", **data}  # its key may be the one that is misspelled
+            return cls._of_document(text, replace(document, data=named), whole=False).resolve()
+
         problems = Problems()
-        with _located(source, document.lines):
+        with _located(document, read_rest):
             body = dict(document.data)
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    problems.append(DocumentError((key,), _unknown_key(Scenario, key, known)))
+                    problems.append(UnknownKey((key,), _unknown_key(Scenario, key, known)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
                 parameters = read_parameters(body.pop("parameters", None))
                 variants = read_variants(body.pop("variants", None), parameters)
-                for unused in unused_parameters(body, parameters):
+                for unused in unused_parameters(body, parameters) if whole else ():
                     problems.append(unused)
             problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
             if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
@@ -646,8 +679,12 @@ class Template:
 
     def _explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
+
+        def read_rest(data: dict[str, Any]) -> Scenario:
+            return replace(self, document=replace(self.document, data=data)).resolve(variant, values)
+
         resolved = self.resolve_values(variant, values)
-        with _located(self.source, self.document.lines):
+        with _located(self.document, read_rest):
             body = substitute(self.document.data, resolved)
             if isinstance(body.get("env"), dict) and "file" in body["env"]:
                 from antiphon.envs.registry import with_paths
@@ -756,11 +793,15 @@ class ExplicitDocument:
 
 
 @contextmanager
-def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
+def _located(document: Document, read_rest: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """Add the lines of a file to the problems that the body raises, and the unknown keys that these hide."""
     try:
         yield
     except DocumentError as error:
-        raise error.located(source, lines) from None
+        located = error.located(document.source, document.lines)
+        found = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
+        found.sort(key=lambda problem: problem.line(document.lines) or 0)
+        raise found.as_one() from None
 
 
 def _unknown_key(spec: type[Spec], key: str, known: Iterable[str]) -> str:
@@ -775,7 +816,7 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     keys = _standard_section((name,), value, accepted)
     known = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
-    Problems(DocumentError((name, key), _unknown_key(spec, key, known)) for key in unknown).raise_any()
+    Problems(UnknownKey((name, key), _unknown_key(spec, key, known)) for key in unknown).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
     for part in _SECTIONS[name]:
         if part not in keys:

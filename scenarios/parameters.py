@@ -11,7 +11,7 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value
+from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey, kind_of, show_value
 from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
 from antiphon.base.spellings import standard_keys
 
@@ -225,10 +225,10 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
             values = standard_keys(values, parameters)
         for name, value in values.items():
             if name not in parameters:
-                problem: str | None = f"no parameter {name!r}{suggest(name, parameters)}"
-            else:
-                problem = parameters[name].problem(value)
-            if problem is not None:
+                problems.append(
+                    UnknownKey((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
+                )
+            elif (problem := parameters[name].problem(value)) is not None:
                 problems.append(DocumentError((*path, name), problem))
         variants[variant] = frozen_data(values, path)
     problems.raise_any()

@@ -81,6 +81,46 @@ def test_problems_are_listed_by_line_those_of_values_first_then_those_of_the_who
     assert cli.out.count('"problem":') == len(signals) + 1
 
 
+def test_all_unknown_keys_are_listed_whatever_stands_beside_or_above_them(here: Path, cli: Commands) -> None:
+    text = (
+        "scenario: s\ndescripton: x\nparameters:\n  width: {default: 8, hlep: 3}\nvariants:\n  wide: {width: 16, heigth: 3}\n"
+        "env: {id: antiphon/Digits-v0, bathc: 3, spilt: test}\ngraph: {kind: ring, agents: 3, spliit: 3}\n"
+        "agent:\n  observs: [image]\n  network: {hiden: [$width]}\n  first: {objectiv: 3}\n"
+        "channel:\n  sise: 3\n  gradient: {contxt: [label]}\n"
+        "agents:\n  z: {foo: 1, objective: {kind: classification, targett: label}}\n"
+        "training: {stepps: 3, optimizer: {lrr: 3}, evaluate: {perid: 3}}\ntelemetry: {perio: 3}\n"
+    )
+    found = problems(cli, text)
+    assert [line.split(": ")[1] for line in found] == [
+        *(
+            "descripton",
+            "parameters.width.hlep",
+            "variants.wide.heigth",
+            "env.bathc",
+            "env.spilt",
+            "graph.spliit",
+        ),
+        *(
+            "agent.observs",
+            "agent.network.hiden",
+            "agent.first.objectiv",
+            "channel.sise",
+            "channel.gradient.contxt",
+        ),
+        *("agents.z.foo", "agents.z.objective.targett", "training.stepps", "training.optimiser.lrr"),
+        *("training.evaluate.perid", "telemetry.perio"),
+    ]
+    places = [line.split(": ")[:2] for line in found]
+    assert all(key.split(".")[-1] in text.splitlines()[int(line) - 1] for line, key in places)
+    assert "(and 16 more)" in cli.refused("run s.yaml --steps 1")
+    misspelled = (
+        SOUND.replace("scenario:", "scenrio:").replace("to: c", "too: c").replace("batch: 4", "bacth: 4")
+    )
+    assert [line.split(": ")[1] for line in problems(cli, misspelled)] == [
+        *("scenrio", "channels[0].too", "training.bacth")
+    ]
+
+
 def test_a_run_locates_what_shows_when_it_is_built(here: Path, cli: Commands) -> None:
     Path("s.yaml").write_text(WRITTEN.replace("[image]", "[imge]"))
     line = "s.yaml:4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?"

@@ -1,0 +1,48 @@
+"""Unknown keys of a document, all at once: those that a reader finds hide those beside and below them, which it has not read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey
+from antiphon.base.spellings import spelled
+
+
+def with_all_unknown_keys(
+    error: DocumentError, data: Mapping[str, Any], read: Callable[[dict[str, Any]], object]
+) -> DocumentError:
+    """Return the problems of a document with the unknown keys that show once those among them are left out.
+
+    Args:
+        error: The problems that a reader raises.
+        data: The document, whose keys are their paths; it stays as it is.
+        read: Reads it without the unknown keys, and raises what it finds then.
+    """
+    problems, rest = error.separate(), dict(data)
+    for problem in problems:
+        if isinstance(problem, UnknownKey):
+            rest = _without(rest, problem.path)
+    if rest == data:
+        return error
+    known = {problem.path for problem in problems}
+    try:
+        read(rest)
+    except DocumentError as later:
+        found = (one for one in later.separate() if isinstance(one, UnknownKey))
+        problems += [one for one in found if one.path not in known]
+    return Problems(problems).as_one()
+
+
+def _without(data: Any, path: Path) -> Any:
+    """Return nested mappings and lists without the key at a path; the same ones where it is not there."""
+    if isinstance(data, Mapping):
+        key = spelled(str(path[0]), data)
+        if key not in data:
+            return data
+        if len(path) == 1:
+            return {name: item for name, item in data.items() if name != key}
+        return {**data, key: _without(data[key], path[1:])}
+    if isinstance(data, list | tuple) and isinstance(path[0], int) and path[0] < len(data):
+        return [_without(item, path[1:]) if n == path[0] else item for n, item in enumerate(data)]
+    return data
