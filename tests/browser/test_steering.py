@@ -105,11 +105,30 @@ def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
     tab.part("filter").press("Enter")
     tab.idle()
     assert tab.ask("app.selection()") == {"kind": "channel", "index": 1}
-    tab.fill("filter", "figure>0.3")
-    assert tab.part("filter-error").inner_text() == "no metric figure"
-    tab.fill("filter", "sg_loss>much")
-    assert tab.part("filter-error").inner_text().strip()
-    assert all(left(tab, "channel", 9))
+    wrong = {
+        "figure>0.3": "no field or metric figure; ? lists what Find accepts",
+        "sg_los>0.3": "no field or metric sg_los; did you mean sg_loss?",
+        "copling:decoupled": "no field or metric copling; did you mean coupling?",
+        "sg_loss>much": "sg_loss takes a number, not much",
+        "delay:two": "delay takes a number, not two",
+        "verdict:harm": "no verdict harm; did you mean harms?",
+    }
+    for words, error in wrong.items():
+        tab.fill("filter", words)
+        assert tab.part("filter-error").inner_text() == error
+        assert all(left(tab, "channel", 9)), words
+    nothing = {
+        "coupling:decopled": "no coupling decopled; did you mean decoupled?",
+        "coupling:none": "no coupling none; the run has decoupled, delayed, detached, locked",
+        "delay:9": "no delay 9; the run has 0, 1, 2, 3",
+        "from:letf": "no channel from letf; did you mean left?",
+        "part:1": "part: the run is not divided into parts",
+        "midle": "no name contains midle; did you mean middle?",
+    }
+    for words, error in nothing.items():
+        tab.fill("filter", words)
+        assert tab.part("filter-error").inner_text() == error
+        assert not any(left(tab, "channel", 9)), words
     tab.fill("filter", "role:readout")
     assert not tab.part("filter-error").is_visible()
     assert left(tab, "agent", 6) == [each.get("role") == "readout" for each in runs.AGENTS.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -247,6 +247,28 @@ def test_what_an_agent_is_stands_below_it_only_in_small_graphs_else_at_the_point
     tab.page.mouse.move(*tab.point("agentPoint", 0))
     tip = tab.frame.locator(".ap-tooltip:visible")
     assert tip.inner_text().split("\n") == ["left", "mlp 64 of left_half, agent, ticks every step"]
+
+
+@pytest.mark.parametrize("width", [1280, 3840])
+def test_labels_of_two_agents_are_whole_and_off_their_channels(opened: Opened, width: int) -> None:
+    """Long names and networks take several lines, above the upper and below the lower of two agents that send to each other."""
+    about = {"network": "mlp 32, 32, critic mlp 32, 32 of observation"}
+    agents = {"encoder": {"about": about, "period": 2}, "a_classifier_of_many_digits": {"about": about}}
+    channels: list[runs.Channel] = [(one, other, "", {}) for one, other in permutations(agents)]
+    graph = graph_document(runs.description(agents, channels))
+    tab = opened(RunData("run", graph, figures={}, path="runs/pair"))
+    tab.page.set_viewport_size({"width": width, "height": 800})
+    tab.idle()
+    drawn = [one for one in tab.drawn()[1] if "every step" not in one[0]]
+    network = "mlp 32, 32 · critic mlp 32, 32"
+    assert sorted(text for text, _, _ in drawn) == sorted(
+        [*agents, network, network, "of observation", "of observation · every 2 steps", "every 2 steps"]
+    )
+    stage = tab.part("stage").bounding_box() or {}
+    upper, lower = sorted(tab.ask("app.view().pointOf('agent', a[0])", index)["y"] for index in range(2))
+    for text, _, y in drawn:
+        assert 0 < y < stage["height"], text
+        assert not upper + 25 < stage["y"] + y < lower - 25, text
 
 
 def test_every_community_of_a_large_matrix_has_its_name(opened: Opened) -> None:

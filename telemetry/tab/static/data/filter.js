@@ -1,5 +1,7 @@
 // What is found: by name, or by words like coupling:decoupled, role:readout, from:a00, period:4, value<0.
 
+import { nearest } from "./nearest.js";
+
 /** What may be asked for, for the help. */
 export const FILTER_HELP = [
   ["a00", "agents and channels by part of the name"],
@@ -23,12 +25,16 @@ const OPERATORS = {
 };
 const TEXTS = { coupling: "channel", from: "channel", to: "channel", role: "agent", verdict: "verdict" };
 const NUMBERS = { delay: "channel", drop: "channel", size: "channel", cut: "channel", period: "agent", phase: "agent", part: "agent" };
+/** Fields of parts of names. */
+const ENDS = ["from", "to"];
+/** So many values that a run has are listed where none is near to what was asked. */
+const LISTED = 8;
 
 /**
  * Read what is asked for.
  *
  * @param {string} text words that all must hold, e.g. `a00 coupling:decoupled value<0`; quotes keep blanks together
- * @returns {{tests: Object[], error: string}} error: one line on what is not understood, or ""
+ * @returns {{tests: Object[], error: string}} error: one line on what is not understood in any run, or ""
  */
 export function parseFilter(text) {
   const tests = [];
@@ -40,16 +46,12 @@ export function parseFilter(text) {
       continue;
     }
     if (parts[3] === "") return { tests: [], error: `invalid: ${word} (try coupling:decoupled or value<0)` };
-    const [, key, operator, raw] = parts;
-    const value = raw.replaceAll('"', "");
-    if (key in TEXTS) {
-      if (operator !== ":" && operator !== "=") return { tests: [], error: `${key} takes a name: ${key}:${value}` };
-      tests.push({ on: TEXTS[key], key, operator, value: value.toLowerCase() });
-      continue;
-    }
-    const number = Number(value);
-    if (Number.isNaN(number)) return { tests: [], error: `${key} takes a number, not ${value} (only ${Object.keys(TEXTS).join(", ")} take names)` };
-    tests.push({ on: NUMBERS[key] ?? "metric", key, operator, value: number });
+    const [, key, operator, quoted] = parts;
+    const raw = quoted.replaceAll('"', "");
+    if (Object.hasOwn(TEXTS, key)) {
+      if (operator !== ":" && operator !== "=") return { tests: [], error: `${key} takes a name: ${key}:${raw}` };
+      tests.push({ on: TEXTS[key], key, operator, value: raw.toLowerCase(), raw });
+    } else tests.push({ on: Object.hasOwn(NUMBERS, key) ? NUMBERS[key] : "metric", key, operator, value: Number(raw), raw });
   }
   return { tests, error: "" };
 }
@@ -68,7 +70,7 @@ export function filterMoves(tests) {
  * @param {Object[]} tests of parseFilter
  * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a metric at the step shown, of a verdict its `bit` too;
  *   null where there is none
- * @returns {{agent: Uint8Array, channel: Uint8Array, error: string}}
+ * @returns {{agent: Uint8Array, channel: Uint8Array, error: string}} error: one line on a word that the run has not, or ""
  */
 export function maskOf(run, tests, valuesOf) {
   const agent = new Uint8Array(run.agents.length).fill(1);
@@ -78,28 +80,65 @@ export function maskOf(run, tests, valuesOf) {
   let error = "";
   for (const test of tests.filter((one) => one.on !== "name")) {
     const metric = test.on === "metric" || test.on === "verdict" ? valuesOf(test) : null;
-    if (test.on === "metric" && !metric) {
-      error = `no metric ${test.key}`;
-      continue;
-    }
-    if (test.on === "verdict" && !metric) {
-      error = `no verdict ${test.value}, or it is not measured`;
+    const wrong = misread(run, test, metric);
+    if (wrong) {
+      error = wrong;
       continue;
     }
     const kind = metric ? metric.kind : test.on;
     on[kind] = true;
-    const mask = masks[kind];
-    for (let index = 0; index < mask.length; index++) mask[index] &= holds(test, run, kind, index, metric) ? 1 : 0;
+    const passes = masks[kind].map((_, index) => (holds(test, run, kind, index, metric) ? 1 : 0));
+    if (!metric && !passes.includes(1)) error = nothing(run, test, kind);
+    passes.forEach((pass, index) => (masks[kind][index] &= pass));
   }
   // Asked of one side only, the other is what hangs on it; asked of both, a channel needs an end that is left.
   if (on.agent) run.channels.forEach(({ from, to }, index) => (channel[index] &= agent[from] | agent[to]));
   if (on.channel) agent.forEach((_, index) => (agent[index] &= touched(run, channel, index) ? 1 : 0));
   for (const { value } of tests.filter((one) => one.on === "name")) {
+    let found = false;
     for (const kind of ["agent", "channel"]) {
-      masks[kind].forEach((_, index, mask) => (mask[index] &= run.nameOf(kind, index).toLowerCase().includes(value) ? 1 : 0));
+      masks[kind].forEach((_, index, mask) => {
+        const named = run.nameOf(kind, index).toLowerCase().includes(value);
+        found ||= named;
+        mask[index] &= named ? 1 : 0;
+      });
     }
+    if (!found) error = `no name contains ${value}${nearOf(value, run.agents.map(({ name }) => name))}`;
   }
   return { agent, channel, error };
+}
+
+/** Return what is wrong with a test before it is tried; "" where nothing is. */
+function misread(run, { on, key, value, raw }, metric) {
+  if (on === "verdict") {
+    if (metric) return "";
+    const words = (run.catalog.verdicts?.words ?? []).map(({ name }) => name);
+    return words.includes(value) ? `verdict ${value} is not measured` : `no verdict ${raw}${nearOf(value, words, true)}`;
+  }
+  if (on === "metric" && !metric) {
+    const logged = ["channel", "agent"].flatMap((kind) => run.metrics(kind).map((name) => [name, run.info(kind, name).title]));
+    const titled = logged.find(([, title]) => title.replaceAll(" ", "_").toLowerCase() === key.toLowerCase());
+    const near = titled ? `; did you mean ${titled[0]}?` : nearOf(key, [...Object.keys(TEXTS), ...Object.keys(NUMBERS), ...logged.map(([name]) => name)]);
+    return `no field or metric ${key}${near || "; ? lists what Find accepts"}`;
+  }
+  return Number.isNaN(value) ? `${key} takes a number, not ${raw}` : "";
+}
+
+/** Return that no item of a run has what a test asks, and what they have. */
+function nothing(run, { key, operator, value, raw }, kind) {
+  if (key === "part" && !run.parts) return "part: the run is not divided into parts";
+  if (ENDS.includes(key)) return `no channel ${key} ${raw}${nearOf(value, run.agents.map(({ name }) => name))}`;
+  const has = [...new Set(run[`${kind}s`].map((_, index) => fieldOf(run, kind, index, key)))];
+  const asked = OPERATORS[operator] === OPERATORS[":"] ? `${key} ${raw}` : `${key}${operator}${raw}`;
+  return `no ${asked}${nearOf(String(value), has, true)}`;
+}
+
+/** Return a hint at the name that was meant; where none is near, at all names if they are wanted; else "". */
+function nearOf(word, names, all = false) {
+  const near = nearest(word, names.filter((name) => typeof name === "string"));
+  if (near) return `; did you mean ${near}?`;
+  const listed = [...names].sort((a, b) => (typeof a === "number" ? a - b : a < b ? -1 : 1)).slice(0, LISTED);
+  return all && listed.length ? `; the run has ${listed.join(", ")}${names.length > LISTED ? ", …" : ""}` : "";
 }
 
 function touched(run, channel, agent) {
@@ -109,9 +148,14 @@ function touched(run, channel, agent) {
 function holds(test, run, kind, index, metric) {
   if (metric?.bit) return Boolean(metric.values) && (metric.values[index] & metric.bit) > 0;
   if (metric) return Boolean(metric.values) && OPERATORS[test.operator](metric.values[index], Math.fround(test.value));
-  const item = (kind === "agent" ? run.agents : run.channels)[index];
-  if (test.key === "from" || test.key === "to") return run.agents[item[test.key]].name.toLowerCase().includes(test.value);
-  if (test.key === "cut") return OPERATORS[test.operator](run.isCut(index) ? 1 : 0, test.value);
-  const own = item[test.key];
+  const own = fieldOf(run, kind, index, test.key);
+  if (ENDS.includes(test.key)) return own.toLowerCase().includes(test.value);
   return typeof test.value === "number" ? OPERATORS[test.operator](own, test.value) : String(own).toLowerCase() === test.value;
+}
+
+/** Return what an agent or a channel has in a field. */
+function fieldOf(run, kind, index, key) {
+  const item = run[`${kind}s`][index];
+  if (ENDS.includes(key)) return run.agents[item[key]].name;
+  return key === "cut" ? (run.isCut(index) ? 1 : 0) : item[key];
 }

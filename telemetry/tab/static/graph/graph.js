@@ -3,9 +3,9 @@
 import { el, clear, fitCanvas, iconButton, placeTip } from "../drawing/dom.js";
 import { formatNumber } from "../drawing/format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./shape.js";
-import { GraphStyles, paintGraph, paintMark } from "./paint.js";
-import { detailsOf, labelsFor, networkOf } from "./labels.js";
-import { shortName } from "../drawing/textfit.js";
+import { FONT, GraphStyles, levelBoxes, paintGraph, paintMark } from "./paint.js";
+import { labelsFor, networkOf, textsOf } from "./labels.js";
+import { shortName, textMeasure } from "../drawing/textfit.js";
 import { partName } from "../panel/parts.js";
 
 const FARTHEST = 0.5;
@@ -13,6 +13,8 @@ const NEAREST = 40;
 /** Channels above which dashes are left out while the picture moves. */
 const MANY = 1500;
 const CALM_MS = 160;
+/** Side of the corner of the button that fits the graph, in px. */
+const FIT_BUTTON = 44;
 
 /** The graph view; its interface is that of all views. */
 export class GraphView {
@@ -27,9 +29,7 @@ export class GraphView {
   #ticking = new Uint8Array(0);
   #view = { zoom: 1, left: 0, top: 0 };
   #labels = [];
-  #names = [];
-  #widths = new Float32Array(0);
-  #details = { texts: [], widths: new Float32Array(0) };
+  #texts = [];
   #hovered = { kind: null, index: -1 };
   #moved = -Infinity;
   #frame = 0;
@@ -55,9 +55,7 @@ export class GraphView {
     if (other) {
       this.#styles = new GraphStyles(data.run);
       this.#ticking = new Uint8Array(data.run.agents.length);
-      this.#names = data.run.agents.map((agent) => shortName(agent.name));
-      this.#details = { texts: detailsOf(data.run.agents), widths: new Float32Array(0) };
-      this.#widths = new Float32Array(0);
+      this.#texts = [];
       this.#view = { zoom: 1, left: 0, top: 0 };
       this.#shape = null;
     }
@@ -158,13 +156,13 @@ export class GraphView {
 
   #label() {
     this.#stale.labels = false;
-    if (this.#widths.length !== this.#names.length) {
-      const pen = this.#canvas.getContext("2d");
-      pen.font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-      this.#widths = Float32Array.from(this.#names, (name) => pen.measureText(name).width);
-      this.#details.widths = Float32Array.from(this.#details.texts, (text) => pen.measureText(text).width);
+    if (!this.#texts.length) {
+      const wide = textMeasure(FONT);
+      this.#texts = textsOf(this.#data.run.agents).map(({ name, lines }) => ({ name, lines, wide: wide(name), widest: Math.max(0, ...lines.map(wide)) }));
     }
-    this.#labels = labelsFor(this.#shape, this.#view, this.#widths, this.#names, this.#details, this.#styles.dimming ? this.#styles.bright : null);
+    const { width } = this.#shape;
+    const kept = [[width - FIT_BUTTON, 0, width, FIT_BUTTON], ...levelBoxes(this.#shape, this.#view)];
+    this.#labels = labelsFor(this.#shape, this.#view, this.#texts, kept, this.#styles.dimming ? this.#styles.bright : null);
   }
 
   /** Ask for a frame; `base`: the graph itself has changed, `labels`: and so has the room for names. */

@@ -1,24 +1,43 @@
 // Which names are written into the graph: those that have room, never one over another.
 
 import { shortName } from "../drawing/textfit.js";
+import { pointOn } from "./shape.js";
 
 const SIZE = 11;
+/** From one line of a label to the next, in px. */
+const LINE = 13;
 const MOST = 400;
 /** Distance between agents on screen, in px, from which all are named that have room. */
 const ROOMY = 22;
 /** In graphs of so few agents what each is stands below its name. */
 const DETAILED = 6;
-const LONGEST_DETAIL = 30;
-/** So many agents that are not dimmed are named in any crowd. */
+const LONGEST_LINE = 32;
+const MOST_LINES = 3;
+/** Longest name in graphs of so few agents. */
+const LONGEST_NAME = 40;
+/** So many agents that are not dimmed are named in any crowd; in graphs of so few, names keep clear of channels. */
 const FEW = 40;
+/** Pieces in which a bent line is looked at. */
+const PIECES = 16;
+/** What a label out of sight costs; one on a channel's line costs 1. */
+const HIDDEN = 1000;
 
-/** Return what each agent is, in a few words: its network, what it observes, its clock if it skips steps; [] in larger graphs. */
-export function detailsOf(agents) {
-  if (agents.length > DETAILED) return [];
-  return agents.map((agent) => {
-    const words = [networkOf(agent), agent.period > 1 ? `every ${agent.period} steps` : ""].filter(Boolean);
-    return shortName(words.join(" · "), LONGEST_DETAIL);
-  });
+/** Return what is written at each agent: its name, and in small graphs the lines of what it is. */
+export function textsOf(agents) {
+  const few = agents.length <= DETAILED;
+  return agents.map((agent) => ({ name: shortName(agent.name, few ? LONGEST_NAME : undefined), lines: few ? detailsOf(agent) : [] }));
+}
+
+/** Return what an agent is, in a few lines: its network, what it observes, its clock if it skips steps. */
+function detailsOf(agent) {
+  const parts = [...networkOf(agent).split(/(?<=.), (?=critic )| (?=of )/), agent.period > 1 ? `every ${agent.period} steps` : ""].filter(Boolean);
+  const lines = [];
+  for (const part of parts) {
+    const joined = `${lines.at(-1)} ${part.startsWith("of ") ? "" : "· "}${part}`;
+    if (lines.length && joined.length <= LONGEST_LINE) lines[lines.length - 1] = joined;
+    else lines.push(shortName(part, LONGEST_LINE));
+  }
+  return lines.slice(0, MOST_LINES);
 }
 
 /** Return an agent's network and what it observes: "mlp 64 of patch_4"; "" where nothing is known. */
@@ -27,75 +46,65 @@ export function networkOf({ about: { network, observes } = {} }) {
 }
 
 /**
- * Choose the names to write.
+ * Choose the labels to write.
  *
  * @param {Object} shape of the graph
  * @param {{zoom: number, left: number, top: number}} view
- * @param {Float32Array} widths of the shortened names, in px
- * @param {string[]} names shortened
- * @param {{texts: string[], widths: Float32Array}} details of detailsOf, and their widths in px: written below the names that have room
+ * @param {Object[]} texts of textsOf, each with the px that its name (`wide`) and its widest line (`widest`) take
+ * @param {Object[]} kept boxes of other texts and buttons on the stage, as [left, top, right, bottom] in px
  * @param {Uint8Array|null} bright agents that are not dimmed: they are named first; null: all are alike
- * @returns {Object[]} agent, text, x, y (in the graph's px), inside its disc or not
+ * @returns {Object[]} agent, text, x, y (in the graph's px), inside its disc or not, whether a detail, align of the text
  */
-export function labelsFor(shape, view, widths, names, details, bright) {
+export function labelsFor(shape, view, texts, kept, bright) {
   const { places, radius } = shape;
+  const { zoom } = view;
+  const [left, right] = [-view.left / zoom, (shape.width - view.left) / zoom];
+  const [top, bottom] = [-view.top / zoom, (shape.height - view.top) / zoom];
   const found = [];
-  const taken = [];
-  const under = [];
-  const roomy = shape.spacing * view.zoom >= ROOMY;
+  const taken = kept.map(([west, north, east, south]) => [(west - view.left) / zoom, (north - view.top) / zoom, (east - view.left) / zoom, (south - view.top) / zoom]);
+  const roomy = shape.spacing * zoom >= ROOMY;
+  const careful = texts.length <= FEW;
   if (bright && (roomy || bright.reduce((sum, one) => sum + one, 0) <= FEW)) {
-    for (let agent = 0; agent < names.length; agent++) if (bright[agent]) place(agent);
+    for (let agent = 0; agent < texts.length; agent++) if (bright[agent]) place(agent);
   }
-  for (let agent = 0; agent < names.length && roomy && found.length < MOST; agent++) if (!bright || !bright[agent]) place(agent);
-  for (const line of under) detail(...line);
+  for (let agent = 0; agent < texts.length && roomy && found.length < MOST; agent++) if (!bright || !bright[agent]) place(agent);
   return found;
 
   function place(agent) {
-    const x = places[2 * agent];
-    const y = places[2 * agent + 1];
-    if (!inSight(shape, x * view.zoom + view.left, y * view.zoom + view.top)) return;
-    const wide = widths[agent] / view.zoom;
-    if (wide <= 1.34 * radius) {
-      found.push({ agent, text: names[agent], x, y, inside: true });
-      under.push([agent, x, y, radius]);
-      return;
-    }
-    const size = SIZE / view.zoom;
-    const [left, right] = [-view.left, shape.width - view.left].map((edge) => edge / view.zoom);
-    const bottom = (shape.height - view.top) / view.zoom;
-    // Names at the edge are moved into sight, those at the lower edge over their disc.
-    const air = 3 / view.zoom;
-    const middle = Math.max(Math.min(x, right - wide / 2 - air), left + wide / 2 + air);
-    const away = radius + 0.85 * size + 2 / view.zoom;
-    const below = y + away + size / 2 > bottom ? y - away : y + away;
-    const box = [middle - wide / 2, below - size / 2, middle + wide / 2, below + size / 2];
-    if (taken.some((other) => overlap(box, other)) || (roomy && overDisc(shape, box, agent))) return;
-    taken.push(box);
-    found.push({ agent, text: names[agent], x: middle, y: below, inside: false });
-    under.push([agent, x, y, below > y ? below + size / 2 - y : radius]);
+    const [x, y] = [places[2 * agent], places[2 * agent + 1]];
+    if (!inSight(shape, x * zoom + view.left, y * zoom + view.top)) return;
+    const { name, lines, wide, widest } = texts[agent];
+    const inside = wide / zoom <= 1.34 * radius;
+    if (inside) {
+      found.push({ agent, text: name, x, y, inside });
+      if (lines.length) write(agent, x, y, lines, widest, true);
+    } else if (!lines.length || !write(agent, x, y, [name, ...lines], Math.max(wide, widest), false)) write(agent, x, y, [name], wide, false);
   }
 
-  /** What an agent is: below its disc and name, `reach` under its middle; above or beside it where a channel or the edge is in the way. */
-  function detail(agent, x, y, reach) {
-    const text = details.texts[agent];
-    if (!text) return;
-    const [half, size, air] = [details.widths[agent] / view.zoom / 2, SIZE / view.zoom, 3 / view.zoom];
-    const [left, right] = [-view.left, shape.width - view.left].map((edge) => edge / view.zoom);
-    const [top, bottom] = [-view.top, shape.height - view.top].map((edge) => edge / view.zoom);
+  /** Write lines below an agent's disc; above or beside it where a channel, a text or the edge is in the way. False: there is no room. */
+  function write(agent, x, y, lines, width, details) {
+    const [half, tall, air] = [width / zoom / 2, (SIZE + LINE * (lines.length - 1)) / zoom, 3 / zoom];
+    // Names at the edge are moved into sight.
     const middle = Math.max(Math.min(x, right - half - air), left + half + air);
-    const halo = Math.max(2 * air, 0.2 * radius); // marks an agent that ticks
-    const spots = [[middle, y + reach + halo], [middle, y - radius - halo - size], [x + radius + halo + 2 * air + half, y - size / 2]];
-    const boxes = spots.map(([at, above]) => [at - half, above, at + half, above + size]);
-    const ends = [...shape.run.outgoing(agent), ...shape.run.incoming(agent)].map((one) => shape.run.channels[one]).map(({ from, to }) => from + to - agent);
-    // A loop is drawn on the outer side.
-    const towards = ends.map((end) => (end === agent ? [x, y > (top + bottom) / 2 ? bottom : top] : [places[2 * end], places[2 * end + 1]]));
-    const clear = (box) => !towards.some(([toX, toY]) => onLine(box, x, y, toX - x, toY - y));
-    for (const box of boxes.sort((one, other) => clear(other) - clear(one))) {
-      if (box[1] < top || box[3] > bottom || box[2] > right || taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) continue;
+    const away = radius + Math.max(2 * air, 0.2 * radius) + tall / 2; // beyond the halo of an agent that ticks
+    const aside = radius + Math.max(2 * air, 0.2 * radius) + 2 * air + half;
+    const spots = [[middle, y + away, "center"], [middle, y - away, "center"], [x + aside, y, "left"], [x - aside, y, "right"]];
+    const hidden = (box) => (box[1] < top || box[3] > bottom || box[0] < left || box[2] > right ? HIDDEN : 0);
+    const tried = (careful ? spots : spots.slice(0, 2)).map(([at, high, align]) => {
+      const box = [at - half, high - tall / 2, at + half, high + tall / 2];
+      return { box, align, cost: hidden(box) + (careful ? crossings(shape, box) : 0) };
+    });
+    for (const { box, align } of tried.sort((one, other) => one.cost - other.cost)) {
+      if (taken.some((other) => overlap(box, other)) || (roomy && overDisc(shape, box, agent))) continue;
       taken.push(box);
-      found.push({ agent, text, x: (box[0] + box[2]) / 2, y: box[1] + size / 2, inside: false, detail: true });
-      return;
+      lines.forEach((text, line) => {
+        const detail = details || line > 0;
+        const at = { left: box[0], center: (box[0] + box[2]) / 2, right: box[2] }[align];
+        found.push({ agent, text, x: at, y: box[1] + (SIZE / 2 + LINE * line) / zoom, inside: false, detail, align });
+      });
+      return true;
     }
+    return false;
   }
 }
 
@@ -105,6 +114,26 @@ function inSight({ width, height }, left, top) {
 
 function overlap(one, other) {
   return one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+}
+
+/** Return how many channels' lines pass through a box. */
+function crossings(shape, box) {
+  const { boxes } = shape;
+  let count = 0;
+  const [before, after] = [[0, 0], [0, 0]];
+  for (let channel = 0; channel < boxes.length / 4; channel++) {
+    if (!overlap(box, boxes.subarray(4 * channel, 4 * channel + 4))) continue;
+    pointOn(shape, channel, 0, before);
+    for (let piece = 1; piece <= PIECES; piece++) {
+      pointOn(shape, channel, piece / PIECES, after);
+      if (onLine(box, ...before, after[0] - before[0], after[1] - before[1])) {
+        count += 1;
+        break;
+      }
+      [before[0], before[1]] = after;
+    }
+  }
+  return count;
 }
 
 /** Whether a straight line from (x, y) passes through a box. */

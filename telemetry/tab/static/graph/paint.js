@@ -16,13 +16,16 @@ const CROWD_CHANNELS = 600;
 /** How visible is what may be chance: a line whose interval holds 0. */
 const FADED = 0.36;
 
+const LEVEL_LEFT = 14;
+
 /** Radius of a disc on screen, in px, from which lines are dashed and ticks marked: in finer pictures dashes and halos are but noise. */
 const DASHED_FROM = 7;
 
 const LOSSY = DASHES.length - 1;
 const COLOURS = LEVELS + 1;
 const STYLES = WIDTHS.length * DASHES.length;
-const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+/** Of all texts on the stage. */
+export const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
 /** Return which of DASHES a channel is drawn with; `delays` are those that occur, ascending: the shortest has none. */
 export function dashOf(channel, delays) {
@@ -153,12 +156,22 @@ function paintLevels(pen, { shape, view, theme }) {
     const at = Math.round(y * view.zoom + view.top) + 0.5;
     pen.strokeStyle = colours.line;
     pen.beginPath();
-    pen.moveTo(28 + 6.2 * label.length, at);
+    pen.moveTo(levelEnd(label), at);
     pen.lineTo(shape.width, at);
     pen.stroke();
     pen.fillStyle = colours.muted;
-    pen.fillText(label, 14, at);
+    pen.fillText(label, LEVEL_LEFT, at);
   }
+}
+
+/** Where the line of a level begins, in px. */
+function levelEnd(label) {
+  return 2 * LEVEL_LEFT + 6.2 * label.length;
+}
+
+/** The boxes of the names of levels, as [left, top, right, bottom] in px. */
+export function levelBoxes({ levels }, view) {
+  return levels.map(({ y, label }) => [0, y * view.zoom + view.top - 8, levelEnd(label), y * view.zoom + view.top + 8]);
 }
 
 function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
@@ -267,10 +280,10 @@ function paintLabels(pen, { shape, styles, theme, view, labels }) {
   const colours = themeColours(theme);
   pen.font = FONT.replace("11px", `${11 / view.zoom}px`);
   pen.textBaseline = "middle";
-  pen.textAlign = "center";
   pen.lineWidth = 3 / view.zoom;
   pen.lineJoin = "round";
-  for (const { agent, text, x, y, inside, detail } of labels) {
+  for (const { agent, text, x, y, inside, detail, align } of labels) {
+    pen.textAlign = align ?? "center";
     pen.globalAlpha = styles.dimming && !styles.bright[agent] ? 0.4 : 1;
     if (inside) {
       // A dimmed disc has the colour of the paper, nearly.

@@ -18,8 +18,9 @@ const LEVEL_MARGIN = 132;
 const CROWD = 200;
 /** So few agents are always large enough to see. */
 const FEW_AGENTS = 60;
-/** So few agents have larger discs, and margins. */
-const FEWEST_AGENTS = 4;
+/** So few agents have larger discs, and margins in which three lines have room. */
+const FEWEST_AGENTS = 6;
+const FEWEST_MARGIN = 78;
 const LARGEST = 22;
 const LARGER = 1.4;
 const CAREFUL = 800;
@@ -145,7 +146,8 @@ function placesOf(run, width, height) {
   const [low, high] = endsOf(ys);
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
-  const margin = count > CROWD ? CROWD_MARGIN : (loops ? LOOP_MARGIN : MARGIN) * (count > FEWEST_AGENTS ? 1 : LARGER);
+  const kept = count > FEWEST_AGENTS ? [MARGIN, LOOP_MARGIN] : [FEWEST_MARGIN, LOOP_MARGIN * LARGER];
+  const margin = count > CROWD ? CROWD_MARGIN : kept[loops ? 1 : 0];
   const before = levelled ? LEVEL_MARGIN : margin;
   const wide = Math.max(width - before - margin, 40);
   const tall = Math.max(height - 2 * margin, 40);
