@@ -26,8 +26,10 @@ class Job:
         path: The directory.
         exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite` or `error`.
         checkpoint_every: See `DirectoryWriter`.
+        until: The step to stop at; None: `training.steps`.
 
     Attributes:
+        until: As given, or `training.steps`.
         directory: The run that is resumed; None: there is none.
         ended: How it has ended; None: it has not.
         saved: The step of its newest checkpoint.
@@ -38,7 +40,13 @@ class Job:
     """
 
     def __init__(
-        self, request: Request, path: Path, *, exist: str = "error", checkpoint_every: int | None = None
+        self,
+        request: Request,
+        path: Path,
+        *,
+        exist: str = "error",
+        checkpoint_every: int | None = None,
+        until: int | None = None,
     ) -> None:
         self.request, self.path = request, path
         self._how: dict[str, Any] = {"exist": exist, "checkpoint_every": checkpoint_every}
@@ -47,13 +55,14 @@ class Job:
             self.directory = request.existing(path)
         else:
             check_free(path, exist)
+        self.until = request.scenario.training.steps if until is None else until
         self.ended: Outcome | None = None
         self.step = self.saved = 0
         if self.directory is not None:
             self.step = self.saved = self.directory.checkpoint_step
-            self.ended = request.outcome(self.directory)
+            self.ended = request.outcome(self.directory, self.until)
         if self.ended is not None:
-            self.step = request.until
+            self.step = self.until
 
     def fact(self, name: str, default: Any = None) -> Any:
         """Return what run.json of the run that is resumed says."""
@@ -77,17 +86,17 @@ class Job:
     @property
     def ends_together(self) -> bool:
         """Whether it has taken its last step with others, and its end was not written: it ends as one of them."""
-        return self.step == self.request.until and len(self.fact("together") or ()) > 1
+        return self.step == self.until and len(self.fact("together") or ()) > 1
 
     def continue_from(self, step: int) -> None:
         """Start from the checkpoint of a step, also where it has ended after it."""
         self.step = step
-        if step < self.request.until:
+        if step < self.until:
             self.ended = None
 
     def begin(self) -> Run:
         """Begin or resume the run by itself."""
-        return begin_request(self.request, self.path, **self._how)
+        return begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
 
     def begin_together(self, seeds: Sequence[int], undo: ExitStack, executor: Together) -> Run:
         """Begin or resume the run with those of some seeds, its own among them; `undo` leaves nothing of a new one."""
@@ -98,7 +107,7 @@ class Job:
                 self.directory,
                 None if request.given is None else scenario,
                 step=self.step,
-                until=request.until,
+                until=self.until,
                 together=seeds,
                 executor=executor,
                 checkpoint_every=every,
@@ -111,7 +120,7 @@ class Job:
             request.settings,
             self.path,
             executor=executor,
-            until=request.until,
+            until=self.until,
             facts={**request.facts, "backend": request.backend, "together": list(seeds)},
             variants=request.variants,
             **self._how,

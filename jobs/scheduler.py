@@ -77,7 +77,7 @@ class Scheduler:
 
     def __init__(self, jobs: Sequence[Job], selection: Selection | None = None) -> None:
         self.jobs, self._selection = jobs, selection
-        self.until = jobs[0].request.until
+        self.until = jobs[0].until
         _continue_together(jobs)
         self.start = sum(job.step for job in jobs) // len(jobs)
         groups: dict[Any, list[Job]] = {}  # by what must be equal to train them together

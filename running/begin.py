@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,10 @@ from antiphon.running.directory import RunDirectory, check_exist, check_free, is
 from antiphon.running.directory_writer import check_interval, open_writer
 from antiphon.running.execution import divide, executor_of
 from antiphon.running.request import Request
-from antiphon.running.resume import checked_scenario, resume
+from antiphon.running.resume import resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-
-Differences = Callable[[RunDirectory], tuple[list[str], list[str]]]
-"""Returns the differences between a run and the one that is asked for: of settings, and of the scenario."""
 
 
 def begin(
@@ -32,7 +29,6 @@ def begin(
     path: str | Path | None = None,
     *,
     exist: str = "number",
-    differences: Differences | None = None,
     executor: Executor | None = None,
     division: PartsSettings | None = None,
     capture: bool | CapturedLoop = False,
@@ -48,7 +44,6 @@ def begin(
         settings: How it is computed.
         path: Its directory; None: nothing is written.
         exist: What to do if the directory already exists and is not empty (`EXIST`).
-        differences: For `exist="resume"`, of the run there; None: all settings and the scenario are compared.
         executor: Takes its steps; None: they are taken here.
         division: The parts that compute it; None: it is computed as a whole.
         capture: See `Simulation`.
@@ -77,11 +72,7 @@ def begin(
     with settings.context(), ExitStack() as undo:
         if folder is not None and exist == "resume" and not is_free(folder):
             directory = RunDirectory.open(folder)
-            if differences is None:
-                checked_scenario(directory, scenario)  # raises where it is another one
-                directory.check_same(directory.differences(**settings.facts))
-            else:
-                directory.check_same(*differences(directory))
+            directory.check_same(directory.differences(**settings.facts))
             given: dict[str, Any] = {"division": division, "capture": capture, "until": until}
             return resume(directory, scenario, checkpoint_every=checkpoint_every, **given)
         if folder is not None:
@@ -98,7 +89,7 @@ def begin(
             divide(running, division, opened)
         run = Run(running)
         if until is not None:
-            run.aim_at(until)
+            running.end_at(until)
         if folder is not None:
             known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
             known |= {"capture": True} if capture is True else {}
@@ -109,19 +100,23 @@ def begin(
 
 
 def begin_request(
-    request: Request, path: str | Path, *, exist: str = "error", checkpoint_every: int | None = None
+    request: Request,
+    path: str | Path,
+    *,
+    exist: str = "error",
+    checkpoint_every: int | None = None,
+    until: int | None = None,
+    directory: RunDirectory | None = None,
 ) -> Run:
-    """Begin the run that the command line asks for: see `begin`."""
-    return begin(
-        request.scenario,
-        request.settings,
-        path,
-        exist=exist,
-        differences=request.differences,
-        division=request.division,
-        capture=request.capture,
-        checkpoint_every=checkpoint_every,
-        until=request.until,
-        facts=request.facts,
-        variants=request.variants,
-    )
+    """Begin the run that the command line asks for, see `begin`, or resume it: `directory` has been compared (`Request.existing`)."""
+    how: dict[str, Any] = {
+        "division": request.division,
+        "capture": request.capture,
+        "checkpoint_every": checkpoint_every,
+        "until": request.scenario.training.steps if until is None else until,
+    }
+    if directory is not None:
+        return resume(directory, request.given, **how)
+    exist = "error" if exist == "resume" else exist
+    about: dict[str, Any] = {"facts": request.facts, "variants": request.variants}
+    return begin(request.scenario, request.settings, path, exist=exist, **how, **about)

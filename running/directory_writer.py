@@ -179,7 +179,7 @@ class DirectoryWriter(Observer):
     scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
-        run: At the step it starts from; its `goal` is the step that it is to reach.
+        run: At the step it starts from.
         directory: Its run directory.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 

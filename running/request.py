@@ -44,8 +44,6 @@ class Request:
     """Parameters that are set."""
     steps: int | None = None
     """`training.steps`; None: the template's."""
-    stop_at: int | None = None
-    """The step at which it stops; None: `training.steps`."""
     seed: int = 0
     device: str = "cpu"
     backend: str = "cohort"
@@ -74,11 +72,6 @@ class Request:
     def scenario(self) -> Scenario:
         """The explicit scenario."""
         return self.template.resolve(self.variant, self.values, self.steps)
-
-    @property
-    def until(self) -> int:
-        """The step at which it stops."""
-        return self.scenario.training.steps if self.stop_at is None else self.stop_at
 
     @property
     def given(self) -> Scenario | None:
@@ -119,15 +112,15 @@ class Request:
         directory.check_same(*self.differences(directory))
         return directory
 
-    def outcome(self, directory: RunDirectory) -> Outcome | None:
-        """Return how this run ended, done or diverged; None where it can be resumed."""
+    def outcome(self, directory: RunDirectory, until: int) -> Outcome | None:
+        """Return how this run ended, done at step `until` or diverged; None where it can be resumed."""
         result = directory.result
         if result is None:
             return None
         if directory.facts["exit"] == "diverged":
             error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
-        at_end = result["steps"] >= self.until or directory.facts.get("reason")
+        at_end = result["steps"] >= until or directory.facts.get("reason")
         done = directory.facts["exit"] == "done" and at_end
         return Outcome("done", result=result) if done else None
 

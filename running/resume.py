@@ -84,9 +84,9 @@ def resume(
             changes |= {"parts": None, **running.executor.facts}
         run = Run(running)
         if until is not None or facts["exit"] != "done":
-            run.aim_at(until or facts["steps"])
-        elif facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
-            run.stay()
+            running.end_at(until or facts["steps"])
+        elif facts.get("reason"):
+            run.stopped_early = True
         if together and running.now < running.until:
             changes["together"] = list(together)
         elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
@@ -100,7 +100,7 @@ def resume(
 
 def resume_until(
     path: str | Path,
-    steps: int | None = None,
+    until: int | None = None,
     scenario: Scenario | None = None,
     division: PartsSettings | None = None,
     checkpoint_every: int | None = None,
@@ -110,7 +110,7 @@ def resume_until(
 
     Args:
         path: The run directory.
-        steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
+        until: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step already, or was stopped early.
         scenario: See `resume`.
         division: See `resume`.
@@ -124,12 +124,12 @@ def resume_until(
     """
     directory = RunDirectory.open(path)
     facts = directory.facts
-    until = facts["steps"] if steps is None else steps
+    end = facts["steps"] if until is None else until
     done, result = facts["exit"] == "done", directory.result
     step = facts["step"] if done else directory.checkpoint_step
-    if until < step:
-        raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
-    ended = until == step or (steps is None and facts.get("reason"))
+    if end < step:
+        raise RunError(f"--steps: {end}, but {path} has done {step} already; give more")
+    ended = end == step or (until is None and facts.get("reason"))
     if ended and done and result is not None:
         if changes:
             # a misspelt name is the first thing to mend
@@ -138,7 +138,7 @@ def resume_until(
                 f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
             )
         return Outcome("done", result=result)
-    run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=until)
+    run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=end)
     try:
         for key, value in (changes or {}).items():
             run.set(key, value)

@@ -71,7 +71,7 @@ class Run:
         recorders: Receive the metrics.
         recordings: Keep tensors of agents and channels.
         writer: Writes its run directory; None: nothing is written.
-        goal: The step to which it runs where nothing else is asked for.
+        stopped_early: Whether it was resumed after it was stopped early: it goes on only where further steps are asked for.
         watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
             read after every step.
@@ -90,7 +90,7 @@ class Run:
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
         self.writer: Writer | None = None
-        self.goal = running.until
+        self.stopped_early = False
         self.watched: Watched | None = None
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
@@ -100,30 +100,24 @@ class Run:
         self.evaluated: Evaluation | None = None
         self.notify: Callable[..., None] = lambda *_: None
         self._for_steps: tuple[int, str | None] = running.now, None
+        self._until: int | None = None
+        """The step at which it ends, while the training loop ends it at another one."""
         self._logged_at: int | None = None
         self._history: History | None = None
 
-    def aim_at(self, until: int) -> None:
-        """Have the run reach a step, where nothing else is asked for."""
-        self.goal = until
-        self.running.end_at(until)
-
-    def stay(self) -> None:
-        """Have the run go on only where further steps are asked for."""
-        self.goal = self.running.now
-
     def expect_steps(self, argument: str) -> None:
-        """Refuse to reach the goal without a step, which an argument of its resume would have no effect on."""
+        """Refuse to run to the end without a step, as an argument of the resume would have no effect."""
         self._for_steps = self.running.now, argument
 
     def steps_left(self) -> int:
-        """Return the steps to its goal; ScenarioError where none is taken, and one is expected (`expect_steps`)."""
+        """Return the steps to its end; ScenarioError where none is taken, and one is expected (`expect_steps`)."""
         now, (since, argument) = self.running.now, self._for_steps
-        if argument is not None and since == now >= self.goal:
+        left = 0 if self.stopped_early else max(0, self.running.until - now)
+        if argument is not None and since == now and not left:
             place = "the run" if self.writer is None else self.writer.directory.path
             line = f"has no effect, as {place} is done at step {now:,}; run(steps=N) takes further steps"
             raise ScenarioError(f"{argument}: {line}")
-        return max(0, self.goal - now)
+        return left
 
     def write_by(self, writer: Writer) -> None:
         """Write a run directory from here on, with the recorders of its writer."""
@@ -288,6 +282,7 @@ class Run:
         """
         self.stop_reason, self.in_run, self.stopping = None, True, stopping
         if steps is not None:
+            self._until = self.running.until
             self.running.end_at(self.running.now + int(steps))
 
     def plan_reads(self, steps: Iterable[float]) -> None:
@@ -300,7 +295,10 @@ class Run:
         return self.running.executor.reached > self.running.now
 
     def end_loop(self) -> None:
-        """Be stepped by hand from here on."""
+        """Be stepped by hand from here on, to the end that the run had before the loop."""
+        if self._until is not None:
+            self.running.end_at(self._until)
+            self._until = None
         self.observed_at, self.stopping, self.in_run = 0, lambda: False, False
 
     def stop(self, reason: str) -> None:

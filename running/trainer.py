@@ -224,7 +224,7 @@ class Trainer:
             for run in self.runs:
                 closing.callback(run.close)
                 closing.enter_context(run.followed())
-            outcomes = self.run(max(0, self.runs[0].goal - self.runs[0].running.now))
+            outcomes = self.run(self.runs[0].steps_left())
         return [replace(outcome, result=run.result) for outcome, run in zip(outcomes, self.runs, strict=True)]
 
     def _take_step(self) -> Sequence[StepInfo]:

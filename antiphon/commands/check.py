@@ -195,7 +195,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
         try:
             for other in others:
                 differences_of(scenario, other.scenario)
-            advised = advice_on_members(rest, first.until)
+            advised = advice_on_members(rest, first.scenario.training.steps)
             found.warnings |= {line: list(found.checked) for line in advised}
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])

@@ -150,11 +150,13 @@ def run(
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
     path = new_directory(logdir, name, stem)
     there = request.existing(path) if exist == "resume" else None
-    outcome = None if there is None else request.outcome(there)
+    outcome = None if there is None else request.outcome(there, request.scenario.training.steps)
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
-        started = begin_request(request, path, exist=exist, checkpoint_every=checkpoint_every)
+        started = begin_request(
+            request, path, exist=exist, checkpoint_every=checkpoint_every, directory=there
+        )
     return train(started, json)
 
 
@@ -175,7 +177,7 @@ def train(run: Run, json: bool) -> int:
         remark(f"parts: {parts['count']}; {', '.join(chosen)}")
     path = display_path(directory.path)
     with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
-        (outcome,) = Trainer([run], [RunProgress(run.goal, run.running.now)]).finish()
+        (outcome,) = Trainer([run], [RunProgress(run.running.until, run.running.now)]).finish()
     code = print_outcome(outcome, json)
     if not json:
         _show_decoupling(run.running.scenario, [outcome.result], directory.facts)

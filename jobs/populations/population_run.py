@@ -123,9 +123,9 @@ class PopulationRun(Observer):
         if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
             line = f"{template.source} cannot be imported by other processes; put it into a module"
             raise RunError(f"--jobs {jobs}: {line}")
-        stop_at = before.get("until") if until is None else until
-        requests = requests_of(spec, template, stop_at=stop_at, **settings)
+        requests = requests_of(spec, template, **settings)
         how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
+        how["until"] = before.get("until") if until is None else until
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until

@@ -49,7 +49,7 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
         assert log.calls == []
         assert Trainer([Run(simulation.running)], [log]).run(2) == [Outcome("done")]
         assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
-        assert simulation.until == 2
+        assert simulation.until == simulation.scenario.training.steps
         start = time.monotonic()
         simulation.run(seconds=0.1)
         assert time.monotonic() - start >= 0.1
