@@ -28,20 +28,19 @@ class Coordinator(PartsExecutor):
         self._rows = LogSteps(0, 0)
         """The steps at which metrics are recorded."""
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
-        """Take a step: the whole one that something observes, the parts any other, and no episode's end is known of those.
+    def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
+        """Take a step by the parts, of which no episode's end is known, unless something observes it: the whole takes that one.
 
         Raises:
-            DivergenceError: A loss or gradient was not finite: the whole is at the step that diverged.
+            DivergenceError: A loss or gradient of a part was not finite: the whole is at the step that diverged.
             RunError: A part is gone and does not come back.
         """
         if reader is None or reader.observes(running.now):
             running.synchronize()
-            ended = super().advance(running, reader, watch=watch, keep=keep)
-            self.whole_at = running.now
+            self.whole_at = running.now + 1
             if reader is None or not reader.observed_at:
                 self.parts_at = None  # by hand: what is done to it between two steps, the parts do not have
-            return ended
+            return None
         if self.parts_at is None:
             self.whole_at = running.now
         if self.parts_at is None or self.parts_at <= running.now:
@@ -94,7 +93,7 @@ class Coordinator(PartsExecutor):
         self.parts_at = None
         running.go_back(self.whole_at)
         while running.now < until:
-            super().advance(running, None, watch=False, keep=True)
+            running.own_step(watch=False, keep=True)
             self.whole_at = running.now
             if self._rows.due(running.now - 1):
                 running.train_means.end_row()

@@ -25,14 +25,13 @@ class FreeCoordinator(PartsExecutor):
         opened: The parts.
     """
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
+    def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
         """Take a step by the parts, of which no episode's end is known, and have what they learned where something observes it.
 
         Raises:
             DivergenceError: A loss or gradient was not finite.
             RunError: A part is gone and does not come back, or parameters were changed in place.
         """
-        del watch, keep
         step = running.now
         self._check_unchanged(running)
         observed: Callable[[int], bool] = (lambda step: True) if reader is None else reader.observes

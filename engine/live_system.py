@@ -156,10 +156,9 @@ class Reader(Protocol):
 
 
 class Executor:
-    """Takes the steps of a running scenario; this one here, and one by one.
+    """Takes steps of a running scenario several at once, or elsewhere; this one leaves each to the running scenario.
 
-    Another one takes several at once, or elsewhere. Then the running scenario is behind, and `gather` brings it up to date
-    before its state is read.
+    Where steps are taken elsewhere, the running scenario is behind, and `gather` brings it up to date before its state is read.
 
     Attributes:
         stacks: Whether the running scenario's own system may be stacked.
@@ -187,14 +186,16 @@ class Executor:
             RunError: Something that computes it cannot be started.
         """
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
+    def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
         """Take a step (semantics 13) and count it, or count one that has been taken; see `LiveSystem.advance`.
+
+        Returns:
+            Which episodes ended. None: the running scenario is to take it itself.
 
         Raises:
             DivergenceError: A loss or gradient was not finite, which the running scenario notes. Nothing else is counted.
         """
-        del reader
-        return running.own_step(watch=watch, keep=keep)
+        return None
 
     def gather(self, running: LiveSystem) -> None:
         """Load the state that has been reached elsewhere.
@@ -442,7 +443,7 @@ class LiveSystem:
             raise RunError(self.obstacle)
 
     def advance(self, reader: Reader | None = None, *, watch: Watch = False, keep: bool = True) -> Mask:
-        """Take one step, by the executor, and return which episodes ended; nothing is recorded.
+        """Take one step, here or by the executor, and return which episodes ended; nothing is recorded.
 
         Args:
             reader: What reads it between steps; None: everything is read after every step.
@@ -459,7 +460,8 @@ class LiveSystem:
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
         try:
-            return self.executor.advance(self, reader, watch=watch, keep=keep)
+            ended = self.executor.advance(self, reader, watch)
+            return self.own_step(watch=watch, keep=keep) if ended is None else ended
         except DivergenceError as error:
             self.diverge(str(error))
             raise

@@ -158,7 +158,7 @@ class Together(Executor):
 
     # --- an executor of each of them ---------------------------------------------------------------------
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
+    def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
         """Raise ScenarioError: a member does not go on alone."""
         raise ScenarioError(
             "step: this simulation is one of several seeds that are trained together; use a fork of it"

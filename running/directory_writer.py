@@ -199,7 +199,6 @@ class DirectoryWriter(Observer):
         running = run.running
         self._run, self._live, self._given_every = run, running, checkpoint_every
         self._ended_at = running.now
-        self._trained = False
         self._latest = LatestFigures()
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         first = timeline(running.system, 0, span(running.system))
@@ -257,7 +256,6 @@ class DirectoryWriter(Observer):
 
     def start(self, trainer: Trainer) -> None:
         """Note in run.json that the run is running."""
-        self._trained = True
         self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
         self._note_running()
 
@@ -271,48 +269,38 @@ class DirectoryWriter(Observer):
         self.directory.note_running(**facts)
 
     def step(self, trainer: Trainer) -> None:
-        """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
+        """Follow a step of the training loop."""
         if self._run in trainer.active:
-            self._keep_best()
-            if self._live.now != self._live.until:
-                self._write_due_checkpoint()
+            self.follow()
 
     def reads_state_at(self, run: Run) -> float:
         """Return the step of the next checkpoint."""
         every, now = self._checkpoint_every, run.running.now
         return now + every - now % every
 
-    def step_by_hand(self) -> None:
-        """Follow a step that was taken outside of the training loop, as `start` and `step` do; in one it does nothing."""
-        if self._trained:
-            return
+    def follow(self) -> None:
+        """Write a checkpoint if one is due, and the best so far; that of the training loop's last step is written by `end`."""
+        running, run = self._live, self._run
         if not self.is_open:
             self._note_running()
-        self._keep_best()
-        self._write_due_checkpoint()
+        best = None if running.validation is None else running.validation.new_best(running.now)
+        if best is not None:
+            self.directory.keep_best(running, best)
+            run.notify("on_checkpoint")
+        if running.now % self._checkpoint_every == 0 and not (run.in_run and running.now == running.until):
+            self.directory.checkpoint(running, run.recorders)
+            run.notify("on_checkpoint")
 
     @property
     def _checkpoint_every(self) -> int:
         return self._given_every or max(_FEWEST_STEPS, -(-self._live.until // _CHECKPOINTS))
-
-    def _write_due_checkpoint(self) -> None:
-        if self._live.now % self._checkpoint_every == 0:
-            self.directory.checkpoint(self._live, self._run.recorders)
-            self._run.notify("on_checkpoint")
-
-    def _keep_best(self) -> None:
-        running = self._live
-        best = None if running.validation is None else running.validation.new_best(running.now)
-        if best is not None:
-            self.directory.keep_best(running, best)
-            self._run.notify("on_checkpoint")
 
     def end(self, run: Run, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if run is not self._run or not self.is_open:
             return  # of an end that is written nothing changes
         running = self._live
-        self._trained, self._ended_at = False, running.now
+        self._ended_at = running.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return

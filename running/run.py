@@ -51,8 +51,8 @@ class Writer(Protocol):
     def times(self, step: int) -> Sequence[Figure]:
         """Return the timing metrics of a step, which are logged with its first metrics."""
 
-    def step_by_hand(self) -> None:
-        """Follow a step that was taken outside of the training loop."""
+    def follow(self) -> None:
+        """Write what follows from a step: of the training loop when its observers have been called, else at once."""
 
     def close(self, failure: BaseException | None = None) -> None:
         """Note how steps taken by hand have ended."""
@@ -208,8 +208,8 @@ class Run:
             recording.add(running.backend, running.learned, step)
         if due and (figures := executor.figures()):
             self.log(step + 1, [Figure("run", "", name, value) for name, value in figures.items()])
-        if self.writer is not None:
-            self.writer.step_by_hand()
+        if self.writer is not None and not self.in_run:
+            self.writer.follow()
 
     def log(self, step: int, figures: Sequence[Figure]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""

@@ -168,15 +168,15 @@ class CapturedLoop(Executor):
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
-        """Take a step with those of its period, or count one that has been taken so; else take it alone.
+    def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
+        """Take a step with those of its period, or count one that has been taken so; any other is taken alone.
 
         Raises:
             DivergenceError: See `LiveSystem.advance`.
         """
         if reader is None or not self._take_with_period(running, reader):
             self.release(running)
-            return super().advance(running, reader, watch=watch, keep=keep)
+            return None
         running.count()
         return NONE
 

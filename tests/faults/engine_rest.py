@@ -262,8 +262,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "simulation-a-diverged-one-goes-on",
         "engine/live_system.py",
-        "keep=keep)\n        except DivergenceError as error:\n            self.diverge(str(error))\n",
-        "keep=keep)\n        except DivergenceError:\n",
+        "if ended is None else ended\n        except DivergenceError as error:\n            self.diverge(str(error))\n",
+        "if ended is None else ended\n        except DivergenceError:\n",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
@@ -298,8 +298,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "runs-a-resumed-run-goes-backwards",
         "running/resume.py",
-        "    if until < step:\n        raise RunError(",
-        "    if until < 0:\n        raise RunError(",
+        "    if end < step:\n        raise RunError(",
+        "    if end < 0:\n        raise RunError(",
         "tests/running/test_run.py::test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
     ),
     Fault(

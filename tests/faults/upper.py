@@ -400,8 +400,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "cli-the-exit-code-of-seeds-is-lost",
         "antiphon/commands/run.py",
-        "    return outcomes.exit_code\n\n\ndef _warn",
-        "    return 0\n\n\ndef _warn",
+        "    return outcomes.exit_code\n\n\ndef _directories",
+        "    return 0\n\n\ndef _directories",
         "tests/cli/test_seeds.py::test_ctrl_c_ends_all_and_the_same_command_goes_on",
     ),
     Fault(

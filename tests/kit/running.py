@@ -55,8 +55,7 @@ class _Blind:
 
 def step_unread(simulation: Simulation) -> None:
     """Take a step that nothing reads, as parts take many at once."""
-    running = simulation.running
-    running.executor.advance(running, _Blind(), watch=False, keep=False)
+    simulation.running.advance(_Blind(), keep=False)
 
 
 def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:

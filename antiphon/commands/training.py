@@ -1,0 +1,120 @@
+"""The training of a run on the command line: what `run` and `resume` print before, while and after it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.errors import AntiphonError
+from antiphon.base.extensions import with_imports
+from antiphon.base.files import display_path, finite
+from antiphon.commands.arguments import scenario_template
+from antiphon.running.library import MADE_IN_PYTHON, scenario_names
+from antiphon.running.observers import RunProgress
+from antiphon.running.trainer import Outcome, Trainer
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import COMPARED
+from antiphon.telemetry.history import of_shut_gates, shut_gates
+from antiphon.terminal.end_of_run import show_result
+from antiphon.terminal.output import (
+    decimal,
+    print_json,
+    remark,
+    second_signal,
+    some,
+    steps_in_words,
+    write_line,
+)
+
+if TYPE_CHECKING:
+    from antiphon.running.run import Run
+
+
+def train(run: Run, json: bool) -> int:
+    """Train a run to its end, showing progress; print its result and return the exit code."""
+    assert run.writer is not None
+    directory = run.writer.directory
+    print_warnings(directory.facts["warnings"])
+    parts = directory.facts.get("parts") or {}
+    chosen = []
+    if delay := parts.get("delay"):
+        chosen.append(
+            f"a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
+        )
+    if bits := parts.get("bits"):
+        chosen.append(f"a component takes {bits} bits on its way (bits: auto)")
+    if chosen:
+        remark(f"parts: {parts['count']}; {', '.join(chosen)}")
+    path = display_path(directory.path)
+    with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
+        (outcome,) = Trainer([run], [RunProgress(run.running.until, run.running.now)]).finish()
+    code = print_outcome(outcome, json)
+    if not json:
+        show_decoupling(run.running.scenario, [outcome.result], directory.facts)
+    return code
+
+
+def show_decoupling(
+    scenario: Scenario, results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> None:
+    """Print what is known of what decoupled channels cost, and the command that compares them with locked ones.
+
+    Args:
+        scenario: The scenario.
+        results: Of one seed or several.
+        facts: Those of one of the runs (run.json).
+    """
+    names = [c.name for c in scenario.channels if c.made_coupling.predicts]
+    channels = [pair for result in results for pair in result.get("channels", {}).items()]
+    figures = [channel for name, channel in channels if name in names]
+    if not figures:
+        return
+    known = []
+    for metric in ("cosine", "value"):
+        measured = [one for one in figures if one.get(metric) is not None]
+        mean = sum(one[metric] for one in measured) / len(measured) if measured else None
+        known.append(f"{metric} {'not measured' if mean is None else decimal(mean)}")
+        if earlier := [one["earlier"][metric] for one in measured if metric in one.get("earlier", {})]:
+            known[-1] += f" (at step {steps_in_words(earlier)})"
+    write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
+    of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
+    if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
+        write_line(f"gate         {some(shut)}: {of_shut_gates(len(shut))}")
+    with suppress(AntiphonError):  # a file that is gone
+        source = str((facts.get("template") or {}).get("source"))
+        source = source if Path(source).is_file() else source.removesuffix(".yaml")
+        source = next((name for name, place in MADE_IN_PYTHON.items() if place == source), source)
+        template = scenario_template(source)
+        template = template.with_couplings() if isinstance(template, Template) else template
+        variants = [name for name in COMPARED if name in template.variants]
+        varied = {"steps", *(key for name in variants for key in template.variants[name])}
+        defaults, values = finite(template.resolve_values()), facts.get("values") or {}
+        changed = {k: v for k, v in values.items() if k not in varied and v != defaults.get(k)}
+        unknown = changed or source not in scenario_names()  # those of the library are accepted as they are
+        for name in variants if unknown else ():
+            template.resolve(name, changed)
+        settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
+        if len(variants) > 1:
+            compared = f"antiphon study {shlex.quote(source)} --variant {','.join(variants)}{settings}"
+            write_line(f"compare      {with_imports(compared)} --steps {results[0]['steps']}")
+
+
+def print_outcome(outcome: Outcome, json: bool) -> int:
+    """Print the result of a run, and return its exit code."""
+    if json:
+        print_json(outcome.result)
+    else:
+        show_result(outcome.result)
+    if outcome.error is not None:
+        remark(f"error: {outcome.error}")
+    return outcome.exit_code
+
+
+def print_warnings(lines: Sequence[str]) -> None:
+    """Print the warnings about a scenario."""
+    for line in lines:
+        remark(f"warning: {line}", "yellow")
