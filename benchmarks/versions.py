@@ -70,7 +70,7 @@ def steps_of(simulation: Simulation) -> int:
     running = getattr(simulation, "running", simulation)  # an older version has the system itself
     system = getattr(simulation, "_system", None) or running.system
     lengths = {group.windows.end(1) - group.windows.end(0) for group in system.groups}
-    return min(math.lcm(system.hold, *lengths), _LONGEST)
+    return min(math.lcm(system.description.hold, *lengths), _LONGEST)
 
 
 class Worker:

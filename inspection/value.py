@@ -225,7 +225,7 @@ def value(
 
 def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
     """Whatever learns."""
-    for agent in system.owners().values():
+    for agent in system.first_agents().values():
         yield agent.learner
     for channel in system.channels.values():
         yield from channel.models

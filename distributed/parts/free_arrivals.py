@@ -140,7 +140,7 @@ class FreeArrivals:
             self._cut.fill(placeholder, message)
             assert ledger.held is not None
             if not ledger.holds_all:
-                ledger.held.keep(placeholder, aligned=ledger.aligned)
+                ledger.held.hold_crossed(placeholder, aligned=ledger.aligned)
             self._origins[key, stamp] = incarnation, message.stamp
 
     def _read(self, keys: list[str], step: int) -> list[str]:

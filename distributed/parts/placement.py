@@ -109,7 +109,7 @@ def bonds(system: System) -> Iterator[Bond]:
             key, reason, fix = found
             ends = channel.sender, channel.receiver
             yield Bond(ends, ("channels", channel.name, *filter(None, key.split("."))), reason, fix)
-    for name, owner in system.owner_of.items():
+    for name, owner in system.learner_name_of.items():
         if name != owner:
             yield Bond(
                 (owner, name), ("agents", name, "share"), "shared parameters learn as one", "leave it out"

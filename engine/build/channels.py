@@ -35,8 +35,6 @@ from antiphon.engine.heart.channel import (
     StateGradient,
     SyntheticGradient,
     SyntheticInput,
-    lives_of,
-    required_signals_of,
 )
 from antiphon.engine.heart.clock import Clock, SendClock, StepWindows, Timetable, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
@@ -133,8 +131,7 @@ class Wiring:
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
-        endpoint_lives = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
-        lives = lives_of([endpoint_lives])
+        lives = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
         of_state = StateGradient()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
@@ -174,12 +171,7 @@ class Wiring:
             self._feedback(spec, spec.feedback, shape)
             if spec.feedback is not None and spec.made_coupling.joins
             else Feedback(),
-            Endpoints(
-                endpoint_lives=endpoint_lives,
-                mask=spec.mask or "",
-                lives=lives,
-                required_signals=required_signals_of(lives, (spec.mask or "",)),
-            ),
+            Endpoints(lives=lives, mask=spec.mask or ""),
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:

@@ -67,11 +67,11 @@ class LocalLoss:
         if name not in agents:
             raise self._error("of", f"no agent '{name}'{suggest(name, agents)}")
         goal = agents[name].goal
-        if goal is None or not (goal.target or goal.parts):
+        if goal is None or not (goal.target or goal.summands):
             raise self._error(
                 "of", f"agent '{name}' has no objective that a lens could read; name one that has"
             )
-        if goal.parts:
+        if goal.summands:
             raise self._error("of", f"agent '{name}' has several objectives, and a lens reads one; use local")
         return goal
 

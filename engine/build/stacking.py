@@ -27,7 +27,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
-from antiphon.engine.heart.channel import Channel, Endpoints, lives_of, required_signals_of
+from antiphon.engine.heart.channel import Channel, Endpoints
 from antiphon.engine.heart.divergence import DivergencePolicyOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, label
 from antiphon.engine.heart.ledger import Ledger
@@ -48,7 +48,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         if channel.needs_returned_loss:
             evaluated.add(system.group_of[channel.receiver])
 
-    tied = {group for group in system.groups if len(group.agents_per_owner) < len(group.agents)}
+    tied = {group for group in system.groups if len(group.agents_per_learner) < len(group.agents)}
     weights = {name for places in system.tied for name, _ in places}
     traced_groups = {
         system.group_of[agent.name]
@@ -178,7 +178,7 @@ def _goal_kind(goal: Goal) -> Hashable:
         if rewards is None
         else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life_reward is None)
     )
-    parts = tuple(_goal_kind(part) for part in goal.parts)
+    parts = tuple(_goal_kind(summand) for summand in goal.summands)
     return goal.objective.key, goal.target, goal.last_only, goal.mean_over_targets, rewards_kind, parts
 
 
@@ -533,9 +533,7 @@ class _Channels:
         device = first.content.zeros.device
         settings: dict[str, Any] = {"members": tuple(members)}
         of_content: dict[str, Any] = {}
-        lives = lives_of([channel.endpoints.endpoint_lives for channel in members])
-        required = required_signals_of(lives, tuple(channel.endpoints.mask for channel in members))
-        endpoints: dict[str, Any] = {"lives": lives, "required_signals": required}
+        endpoints: dict[str, Any] = {}
         of_gradient: dict[str, Any] = {}
         of_input: dict[str, Any] = {"examples": []}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device, stacked=stacked)

@@ -16,7 +16,7 @@ LONGEST = 64
 
 def period_of(system: System) -> int:
     """Return the steps after which the schedule repeats: of all clocks, windows, episodes and examples."""
-    lengths = [system.hold, system.description.episode_steps or 1]
+    lengths = [system.steps_per_example, system.description.episode_steps or 1]
     for group in system.groups:
         windows = group.windows
         if isinstance(windows, StepWindows):

@@ -91,4 +91,5 @@ class LateWindows(Feature):
             return True
         if message.uses.finished is None or message.uses.finished >= step:
             return False
-        return not message.complete or message.uses.finished + channel.ledger.timetable.return_delay <= step
+        returned, return_delay = message.returned, channel.ledger.timetable.return_delay
+        return not returned.has_counted or message.has_returned(step, return_delay)

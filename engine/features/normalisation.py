@@ -93,7 +93,7 @@ class ObservationStatistics(Feature):
         normalises = agent.inputs.observed.normalised or agent.inputs.critic_observed.normalised
         if not normalises or agent.name in self._begun or not _shown(agent, tick):
             return
-        start, begun = window.statistics_before[self.system.owner_of[agent.name]], True
+        start, begun = window.statistics_before[self.system.learner_name_of[agent.name]], True
         for name, signals in _observations(agent):
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals)])

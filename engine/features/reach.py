@@ -32,7 +32,7 @@ class Reach(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system
         self._stacked = {
-            group: [system.agents[name] for name in group.agents_per_owner]
+            group: [system.agents[name] for name in group.agents_per_learner]
             for group in system.groups
             if any(system.agents[name].stacked for name in group.agents)
         }

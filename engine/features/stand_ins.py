@@ -4,7 +4,7 @@ In this order:
     a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
                             channel even where it has come, for there nobody waits: `StandIns.arrived`, below
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
-                            its ledger holds (`HeldMessages.read` in held_messages.py)
+                            its ledger holds (`HeldMessages.hold` in held_messages.py)
     zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
                             `Constant` in message.py)
 """

@@ -46,7 +46,7 @@ Where a change goes:
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   these two of `Timetable`, `combine_reads` (comms/links.py), `slots_of` (engine/build/shapes.py)
-                                                 and `HeldMessages.take_in`; all five must agree
+                                                 and `HeldMessages.arrival`; all five must agree
     what a receiver reads in place of a message  a feature with the point `arrived`, if it may be a synthetic input
     what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py

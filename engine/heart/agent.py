@@ -41,7 +41,7 @@ class Goal:
 
     objective: AnyObjective
     target: str
-    """The target signal; "": a policy has none, a weighted sum has one in each part, and a network's own loss may have none."""
+    """The target signal; "": a policy has none, a weighted sum has one in each summand, and a network's own loss may have none."""
     last_only: bool
     """Whether only the last of the steps counts for which the environment shows an example."""
     weight: PerMember
@@ -49,7 +49,7 @@ class Goal:
     """The rewards that a policy learns from in place of a target."""
     outputs: slice | None = None
     """The components of the agent's output that it reads; None: all."""
-    parts: tuple[Goal, ...] = ()
+    summands: tuple[Goal, ...] = ()
     """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
     mean_over_targets: bool = False
     """Whether losses are divided by the number of targets in the window (`reduction: mean`); else by B."""
@@ -67,8 +67,8 @@ class Goal:
 
     @property
     def terms(self) -> tuple[Goal, ...]:
-        """The objectives that have a target: this one, or the parts of a weighted sum."""
-        return self.parts or (self,)
+        """The objectives that have a target: this one, or the summands of a weighted sum."""
+        return self.summands or (self,)
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -119,10 +119,10 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An agent's part in the environment: what it acts with, and what it lives and dies with."""
+    """What an agent is in the environment: what it acts with, and what it lives and dies with."""
 
     acts: bool | str = False
-    """Whether it acts: True, or the part of the action space that is its own."""
+    """Whether it acts: True, or the entry of a Dict action space that is its own."""
     life: str = ""
     """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
 

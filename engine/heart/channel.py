@@ -7,7 +7,7 @@ Shapes: K channels, B environments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -130,10 +130,7 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """The senders and receivers of a stack's channels, as places in the stacks of agents.
-
-    Only a single channel has `endpoint_lives` and `mask`; `lives` and `required_signals` are made from those of a stack's channels.
-    """
+    """The senders and receivers of a stack's channels: their places in the stacks of agents, and of a single channel when they are alive."""
 
     sender_index: Tensor | None = None
     """[K]: the place of each channel's sender in the stack of senders; None: channel k has sender k."""
@@ -143,28 +140,10 @@ class Endpoints:
     """Members of the sending stack."""
     sender_rows: SenderRows | None = None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
-    endpoint_lives: tuple[str, str] = ("", "")
+    lives: tuple[str, str] = ("", "")
     """The lives of the sender and the receiver of a single channel (`Body.life`)."""
     mask: str = ""
     """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
-    lives: tuple[tuple[str, ...], ...] = ()
-    """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
-    required_signals: tuple[tuple[str, ...], ...] = ()
-    """Signals that are 0 where a message is void as it is sent, by member: those of `lives`, and the masks."""
-
-
-def lives_of(endpoint_lives: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Return the `Endpoints.lives` of channels, given those of each one's endpoints: one for state channels, both of whose endpoints are one agent."""
-    by_endpoint = dict.fromkeys(zip(*endpoint_lives, strict=True))
-    return tuple(lives for lives in by_endpoint if any(lives))
-
-
-def required_signals_of(
-    lives: Iterable[tuple[str, ...]], masks: tuple[str, ...]
-) -> tuple[tuple[str, ...], ...]:
-    """Return `Endpoints.required_signals` of channels with these `lives` and masks."""
-    alive = [tuple(life and f"{ALIVE}.{life}" for life in endpoint) for endpoint in lives]
-    return (*alive, masks) if any(masks) else tuple(alive)
 
 
 @dataclass(eq=False)
@@ -216,31 +195,49 @@ class Channel:
         """B, the environments of one channel."""
         return self.layout.batch
 
+    @cached_property
+    def lives(self) -> tuple[tuple[str, ...], ...]:
+        """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
+        by_endpoint = dict.fromkeys(zip(*(member.endpoints.lives for member in self.members), strict=True))
+        return tuple(lives for lives in by_endpoint if any(lives))
+
+    @cached_property
+    def required_signals(self) -> tuple[tuple[str, ...], ...]:
+        """Signals that are 0 or less where a message is void as it is sent, by member: whether endpoints live, and masks; usually none."""
+        alive = [tuple(life and f"{ALIVE}.{life}" for life in lives) for lives in self.lives]
+        masks = tuple(member.endpoints.mask for member in self.members)
+        return (*alive, masks) if any(masks) else tuple(alive)
+
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
         """Return the rows in which a message is void as it is sent: an endpoint is not alive, or the mask is 0 or less (semantics 20)."""
         rows = NONE
-        for names in self.endpoints.required_signals:
+        for names in self.required_signals:
             off = {name: step_signals.not_positive(name) for name in dict.fromkeys(names)}
             rows |= self.layout.mask_by_name(off, names)
         return rows
 
-    def ended_and_terminated(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
-        """Return two masks of rows after a step: where messages are void, and, of a state channel, where no state follows the last one.
-
-        A message is void where the environment's episode has ended, or the life of an endpoint. No state follows where the
-        agent's own life has ended for good, and not by a limit of time; where its life goes on, the episode decides. Only
-        a state channel's ledger reads the second mask: of channels between two agents it is of the receivers' lives.
-        """
-        layout = self.layout
-        ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
+    def ended(self, ends: EpisodeEnds) -> Mask:
+        """Return the rows in which messages are void after a step: the environment's episode has ended, or the life of an endpoint."""
+        ended = ends.ended.map(self.layout.to_rows)
         if ends.deaths:
             over = {name: death.ended for name, death in ends.deaths.items()}
+            for lives in self.lives:
+                ended |= self.layout.mask_by_name(over, lives)
+        return ended
+
+    def terminated(self, ends: EpisodeEnds) -> Mask:
+        """Return the rows of a state channel in which no state follows the last one.
+
+        There its agent's own life has ended for good, and not by a limit of time; where that goes on, the episode decides.
+        """
+        terminated = ends.terminated.map(self.layout.to_rows)
+        if ends.deaths and self.lives:
+            (lives,) = self.lives
+            over = {name: death.ended for name, death in ends.deaths.items()}
             for_good = {name: death.terminated for name, death in ends.deaths.items()}
-            for lives in self.endpoints.lives:
-                dead = layout.mask_by_name(over, lives)
-                ended |= dead
-                terminated = layout.mask_by_name(for_good, lives) | (terminated & ~dead)
-        return ended, terminated
+            dead = self.layout.mask_by_name(over, lives)
+            terminated = self.layout.mask_by_name(for_good, lives) | (terminated & ~dead)
+        return terminated
 
     @property
     def models(self) -> list[Predictor | InputModel]:

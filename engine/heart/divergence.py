@@ -151,29 +151,29 @@ class RunningStatistics:
         trained: list[TrainedParameters] = [agent.learner for agent in agents.values()]
         trained += [model for channel in channels.values() for model in channel.models]
         self.trained = list(dict.fromkeys(trained))
-        self._with_statistics = [owner for owner in self.trained if owner.buffers]
+        self._with_statistics = [trained for trained in self.trained if trained.buffers]
         self.keep()
 
     def keep(self) -> None:
         """Keep the running statistics of before a step."""
-        self._before = {owner: dict(owner.buffers) for owner in self._with_statistics}
+        self._before = {trained: dict(trained.buffers) for trained in self._with_statistics}
 
     def restore(self) -> None:
         """Put all running statistics of before the step back."""
-        for owner in self._with_statistics:
-            owner.put_statistics(self._before[owner])
+        for trained in self._with_statistics:
+            trained.put_statistics(self._before[trained])
 
-    def restore_members(self, owner: TrainedParameters, members: Tensor) -> None:
+    def restore_members(self, trained: TrainedParameters, members: Tensor) -> None:
         """Put the running statistics of some members of a stack, [N] bool, back."""
-        if owner.members and owner in self._before:
-            owner.restore_buffers(members, self._before[owner])
+        if trained.members and trained in self._before:
+            trained.restore_buffers(members, self._before[trained])
 
     def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
-        """Yield the running statistics that the step has replaced: the owner, the name, and the value of before."""
-        for owner in self._with_statistics:
-            for name, before in self._before[owner].items():
-                if owner.buffers[name] is not before:
-                    yield owner, name, before
+        """Yield the running statistics that the step has replaced: the learner or predictor, the name, and the value of before."""
+        for trained in self._with_statistics:
+            for name, before in self._before[trained].items():
+                if trained.buffers[name] is not before:
+                    yield trained, name, before
 
 
 class DivergenceCheck:
@@ -215,12 +215,12 @@ class DivergenceCheck:
 
     def end_step(self, step: int) -> None:
         """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
-        parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
-        for part in parts if self.policy.stopped else ():
-            members = self.movable_members(part)
-            for owner in [part.learner] if isinstance(part, Agent) else part.models:
+        stacks: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
+        for stack in stacks if self.policy.stopped else ():
+            members = self.movable_members(stack)
+            for trained in [stack.learner] if isinstance(stack, Agent) else stack.models:
                 if members is not ALL:
-                    self.statistics.restore_members(owner, (~members).tensor(part.layout.count, "cpu"))
+                    self.statistics.restore_members(trained, (~members).tensor(stack.layout.count, "cpu"))
 
     def synchronize(self) -> None:
         """Wait for the checks of a device: here every step is checked at once."""

@@ -50,7 +50,7 @@ class ForwardPass:
 
     Args:
         system: The agents, channels and groups.
-        features: The features of the step that it is a part of; None: it is used alone, and features are installed in it.
+        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
 
     Attributes:
         greedy: Whether policies take their most likely action instead of a sample.
@@ -93,7 +93,7 @@ class ForwardPass:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.windows.number(step)
             if window.number != number:
-                learners = ((name, self.system.agents[name].learner) for name in group.agents_per_owner)
+                learners = ((name, self.system.agents[name].learner) for name in group.agents_per_learner)
                 window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
             ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
@@ -111,8 +111,9 @@ class ForwardPass:
         if ends.ended is NONE and not ends.deaths:
             return
         for channel in self.system.channels.values():  # messages held or in flight are void there
-            ended, terminated = channel.ended_and_terminated(ends)
+            ended = channel.ended(ends)
             if ended is not NONE:
+                terminated = channel.terminated(ends) if channel.state else NONE
                 channel.ledger.end_episodes(step, ended, terminated)
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
@@ -218,7 +219,7 @@ class ForwardPass:
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the running statistics that normalise an agent's observations: its window's start has them; outside a window, `buffers`."""
-        return window.statistics_before.get(self.system.owner_of[agent.name], buffers)
+        return window.statistics_before.get(self.system.learner_name_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.observation_rows`."""
@@ -282,7 +283,7 @@ class ForwardPass:
             (kept, kept.state_dict()) for learner in learners if (kept := learner.module_state) is not None
         ]
         for ticks in window.calls:
-            name = self.system.owner_of[ticks[0].agent]
+            name = self.system.learner_name_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])
             for tick in ticks:
                 self._put_live(self.system.agents[tick.agent], tick, window)

@@ -30,12 +30,12 @@ class HeldMessages:
     """What the receivers of a stack of channels hold of what has arrived.
 
     Attributes:
-        value: [rows, size], the newest message taken in that had arrived; None: none has been taken in.
+        value: [rows, size], the newest message that has arrived; None: none has been held yet.
         stamp: [rows], the stamp of the held message; -1: none is held.
         signals: The signals that the held message was made from, where the receiver is aligned.
-        prior: [rows, size], the message held before the newest one was taken in; contexts of synthetic inputs read it (features/contexts.py).
+        prior: [rows, size], the message that was held before the newest one; contexts of synthetic inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
-        read_up_to: The newest stamp that has been taken in.
+        read_up_to: The stamp of the newest message that a tick has read, arrived or not.
     """
 
     value: Tensor | None = field(default=None, metadata=ROWS)
@@ -45,29 +45,35 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     read_up_to: int = field(default=-1, metadata=PLAIN)
 
-    def may_take_in(self, ledger: Arriving, stamp: int) -> bool:
-        """Whether a later tick may still take a message in, so that the ledger must keep it: a newer one may be lost."""
+    def may_hold(self, ledger: Arriving, stamp: int) -> bool:
+        """Whether a message may still be held at a later tick, so that the ledger must keep it: a newer one may be lost."""
         return stamp > self.read_up_to and (ledger.link.loses or ledger.holds_all)
 
-    def take_in(self, ledger: Arriving, due: Message, since: int) -> Arrival:
-        """Hold the message `due` where it has arrived, and return what a tick reads: it, or elsewhere the one that is held.
-
-        Args:
-            ledger: The ledger of the channels.
-            due: The newest message that reaches the tick.
-            since: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not stand in
-                for the newest too.
-        """
+    def hold(self, ledger: Arriving, due: Message) -> None:
+        """Hold the message `due`, or where it has not arrived the newest one before it that has; at its first tick alone."""
+        if due.stamp <= self.read_up_to:
+            return
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
             self.stamp = torch.full((due.sent.shape[0],), -1, device=due.sent.device)
-        if due.stamp > self.read_up_to:
-            for stamp, message in ledger.messages.items():
-                if self.read_up_to < stamp < due.stamp:
-                    self._hold(ledger, message)
-            self.prior, self.prior_stamp = self.value, self.stamp
-            self._hold(ledger, due)
-            self.read_up_to = due.stamp
+        for stamp, message in ledger.messages.items():
+            if self.read_up_to < stamp < due.stamp:
+                self._hold_arrived(ledger, message)
+        self.prior, self.prior_stamp = self.value, self.stamp
+        self._hold_arrived(ledger, due)
+        self.read_up_to = due.stamp
+
+    def arrival(self, ledger: Arriving, due: Message, since: int) -> Arrival:
+        """Return what a tick reads: the message `due` where it has arrived, and elsewhere the one that is held.
+
+        Args:
+            ledger: The ledger of the channels.
+            due: The newest message that reaches the tick; `hold` has been called with it.
+            since: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not stand in
+                for the newest too.
+        """
+        assert self.value is not None
+        assert self.stamp is not None
         held = self.stamp >= 0
         if since < due.stamp:
             held &= (self.stamp < since) | (self.stamp == due.stamp)
@@ -97,7 +103,7 @@ class HeldMessages:
         present = {f"_{name}": available.fill(self.signals.get(f"_{name}", rows)) for name in signals}
         return StepSignals(due.stamp, signals | present)
 
-    def _hold(self, ledger: Arriving, message: Message) -> None:
+    def _hold_arrived(self, ledger: Arriving, message: Message) -> None:
         """Replace the held message where this one has arrived."""
         missing = message.missing
         if missing is ALL or self.value is None or self.stamp is None:
@@ -108,8 +114,8 @@ class HeldMessages:
         self.value = missing.where(self.value, message.received)
         self.stamp = missing.where(self.stamp, stamp)
 
-    def keep(self, message: Message, *, aligned: bool) -> None:
-        """Hold a message of another part that has arrived, for ticks that find no newer one: there any message may come too late."""
+    def hold_crossed(self, message: Message, *, aligned: bool) -> None:
+        """Hold a message of another part that has crossed, for ticks that find no newer one: there any message may come too late."""
         if message.fate.lost is NONE:
             self.value = message.received
             rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)

@@ -78,7 +78,7 @@ class ObjectiveEvaluator:
 
     Args:
         system: The system of the agents.
-        features: The features of the step that it is a part of; None: it is used alone, and features are installed in it.
+        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
     """
 
     def __init__(self, system: System, features: Features | None = None) -> None:
@@ -141,7 +141,7 @@ class ObjectiveEvaluator:
             return None
         terms: list[TickLoss | None] = []
         for term in goal.terms:
-            if term.last_only and (step_signals.step + 1) % self.system.hold:
+            if term.last_only and (step_signals.step + 1) % self.system.steps_per_example:
                 terms.append(None)
             else:
                 terms.append(
@@ -206,11 +206,11 @@ class ObjectiveEvaluator:
 
 def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
     """The objective of its terms: of the only one, or of a weighted sum."""
-    if not goal.parts:
+    if not goal.summands:
         return terms[0]
     assert isinstance(goal.objective, Weighted)
-    parts = [None if term is None else term[:3] for term in terms]
-    return TickLoss(*goal.objective.combined(parts)) if any(terms) else None
+    summands = [None if term is None else term[:3] for term in terms]
+    return TickLoss(*goal.objective.combined(summands)) if any(terms) else None
 
 
 class BackwardPass:
@@ -262,7 +262,7 @@ class BackwardPass:
                 update.injections,
                 {
                     n: self.agents[n].learner.trainable
-                    for n in group.agents_per_owner
+                    for n in group.agents_per_learner
                     if participates[n] is not NONE
                 },
                 [read.value for read in reads],
@@ -315,11 +315,7 @@ class BackwardPass:
                 continue
             settings = channel.synthetic_gradient
             scale = settings.injection.scale(step)
-            before = update.newest_credits.get(name)
-            update.newest_credits[name] = credit
-            if settings.needs_actions and before is not None:
-                # a message whose action has not come back has no credit: telemetry keeps the one before
-                update.newest_credits[name] = torch.where(credit.any(1, keepdim=True), credit, before)
+            update.keep_credit(name, credit, by_row=settings.needs_actions)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
             injections.append(Injection(live, credit, scale, settings.injection.discount))
@@ -336,13 +332,13 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        timetable, finished = channel.ledger.timetable, message.uses.finished
-        back = finished is not None and message.complete and finished + timetable.return_delay <= step
+        timetable = channel.ledger.timetable
+        has_returned = message.has_returned(step, timetable.return_delay)
         credited = CreditedMessage(
             message.sent,
             message.stamp,
             timetable.send_clock.period,
-            message.returned.gradient if back else None,
+            message.returned.gradient if has_returned else None,
             live,
             partial(self.applied_prediction, channel, message),
         )

@@ -57,8 +57,8 @@ class Ledger:
         wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
-        holds_all: Whether the synthetic input is conditioned on the newest arrival, so that `held` takes in every message, on a perfect
-            link too, and none is dropped before.
+        holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
+            too, and none is dropped before.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
         returning: Complete messages by the step at which their gradient reaches the sender.
@@ -171,9 +171,9 @@ class Ledger:
                     )
             elif not message.pinned and newest is not None and stamp < newest:
                 nothing_returns = (  # any more, or ever
-                    uses.finished + self.timetable.return_delay < step or message.returned.counted is NONE
+                    uses.finished + self.timetable.return_delay < step or not message.returned.has_counted
                 )
-                if nothing_returns and (self.held is None or not self.held.may_take_in(self, stamp)):
+                if nothing_returns and (self.held is None or not self.held.may_hold(self, stamp)):
                     del self.messages[stamp]
 
     def pop_returned(self, step: int) -> list[Message]:
@@ -196,8 +196,7 @@ class Ledger:
     def arrivals(self, step: int) -> list[Arrival]:
         """Return the arrivals that the receiver's tick at `step` reads, oldest first: one, or several (`read`).
 
-        Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there
-        (`HeldMessages.take_in`, which first takes in the messages that have arrived since it was last called).
+        Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there.
         """
         messages = self.messages
         due = [messages[stamp] for stamp in self.timetable.due_stamps(step) if stamp in messages]
@@ -205,7 +204,8 @@ class Ledger:
             return []
         *earlier, newest = due
         if self.held is not None and (newest.fate.lost is not NONE or self.holds_all):
-            return [*map(_arrived, earlier), self.held.take_in(self, newest, since=due[0].stamp)]
+            self.held.hold(self, newest)
+            return [*map(_arrived, earlier), self.held.arrival(self, newest, since=due[0].stamp)]
         return [*map(_arrived, due)]
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:

@@ -57,13 +57,13 @@ NOTES = {"role": "notes"}
 """Notes of features; their fields have roles (notes.py)."""
 
 
-def part(kind: type) -> dict[str, Any]:
-    """Return the role of a part of an object; the part's own fields have roles."""
-    return {"role": "part", "kind": kind}
+def record(kind: type) -> dict[str, Any]:
+    """Return the role of a record that an object has; the fields of the record have roles."""
+    return {"role": "record", "kind": kind}
 
 
 Action = Tensor | dict[str, Tensor]
-"""What is done in the environment, [B, …]; of several actors, by the part of the Dict action space that is theirs."""
+"""What is done in the environment, [B, …]; of several actors, by their entries of the Dict action space."""
 
 # --- a step ------------------------------------------------------------------------------------------------
 
@@ -239,6 +239,11 @@ class Returned:
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`. They are used at the step that books them, and are not saved."""
 
+    @property
+    def has_counted(self) -> bool:
+        """Whether a read has counted in any row; once `settle` has been called."""
+        return self.counted is not NONE
+
     def add(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
         self.counted |= counted
@@ -279,9 +284,9 @@ class Message:
     """[rows, size], as it arrives: rounded to the link's bits, with its noise."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
-    uses: Uses = field(metadata=part(Uses))
-    fate: Fate = field(default_factory=Fate, metadata=part(Fate))
-    returned: Returned = field(default_factory=Returned, metadata=part(Returned))
+    uses: Uses = field(metadata=record(Uses))
+    fate: Fate = field(default_factory=Fate, metadata=record(Fate))
+    returned: Returned = field(default_factory=Returned, metadata=record(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
     """Whether the ledger keeps it for its sender's window, which may inject into it: True from its sending until that window closes;
     never True of a state without uses."""
@@ -320,20 +325,19 @@ class Message:
 
     @property
     def complete(self) -> bool:
-        """Whether its gradient is complete: all windows that may read it have closed, and at least one read counted.
+        """Whether its gradient is complete: all windows that may read it have closed, and a read counted."""
+        return self.uses.finished is not None and self.returned.has_counted
 
-        Where none counted, `Returned.settle` has set `counted` to `NONE`.
-        """
-        return self.uses.finished is not None and self.returned.counted is not NONE
+    def has_returned(self, step: int, return_delay: int) -> bool:
+        """Return whether its complete gradient is at the sender by the end of `step`."""
+        finished = self.uses.finished
+        return finished is not None and self.returned.has_counted and finished + return_delay <= step
 
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
-        parts = (
-            replace(self.uses, open_windows=set(self.uses.open_windows)),
-            replace(self.fate),
-            replace(self.returned),
-        )
-        return replace(self, uses=parts[0], fate=parts[1], returned=parts[2], notes=copied(self.notes))
+        uses = replace(self.uses, open_windows=set(self.uses.open_windows))
+        fate, returned = replace(self.fate), replace(self.returned)
+        return replace(self, uses=uses, fate=fate, returned=returned, notes=copied(self.notes))
 
 
 # --- what a tick reads ----------------------------------------------------------------------------------------
@@ -518,7 +522,7 @@ class LearningGroup:
     Attributes:
         agents: Their names, in canonical order.
         windows: The division of its ticks into windows.
-        agents_per_owner: How many agents of the group share each learner, by its first agent; set by `System`.
+        agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
             windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
         window: The open window.
@@ -527,7 +531,7 @@ class LearningGroup:
 
     agents: tuple[str, ...]
     windows: WindowGrid
-    agents_per_owner: dict[str, int] = field(default_factory=dict)
+    agents_per_learner: dict[str, int] = field(default_factory=dict)
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
     kept: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)

@@ -16,16 +16,16 @@ class Note:
     __slots__ = ()
 
     @classmethod
-    def of(cls, owner: Noted) -> Self | None:
+    def of(cls, noted: Noted) -> Self | None:
         """The note of this class that an object has; None: it has none."""
-        return cast("Self | None", owner.notes.get(cls))
+        return cast("Self | None", noted.notes.get(cls))
 
     @classmethod
-    def ensure(cls, owner: Noted) -> Self:
+    def ensure(cls, noted: Noted) -> Self:
         """The note of this class of an object, which is made where it has none yet."""
-        note = owner.notes.get(cls)
+        note = noted.notes.get(cls)
         if note is None:
-            note = owner.notes[cls] = cls()
+            note = noted.notes[cls] = cls()
         return cast("Self", note)
 
 

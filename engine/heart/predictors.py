@@ -31,7 +31,7 @@ class PredictorTrainer:
 
     Args:
         system: The system of the channels.
-        features: The features of the step that it is a part of; None: it is used alone, and features are installed in it.
+        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
 
     Attributes:
         frozen: Whether no predictor learns.

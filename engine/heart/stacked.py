@@ -13,7 +13,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
 
-Part = TypeVar("Part", Agent, Channel)
+AgentOrChannel = TypeVar("AgentOrChannel", Agent, Channel)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Stacked:
     seed: int = 0
     _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
 
-    def singles(self, stack: Part) -> Iterator[tuple[int, Part]]:
+    def singles(self, stack: AgentOrChannel) -> Iterator[tuple[int, AgentOrChannel]]:
         """Yield the single agents or channels of a stack, each with its place there."""
         first = self.places_of(stack).start
         return ((n, single) for n, single in enumerate(stack.members[self.places_of(stack)], first))

@@ -20,7 +20,7 @@ from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
-from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
+from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.system import System
@@ -106,9 +106,9 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(system, self.features)
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
-        owners = [owner for group in system.groups for owner in group.agents_per_owner.items()]
+        sharing = [shared for group in system.groups for shared in group.agents_per_learner.items()]
         self.postprocesses_gradients = any(
-            sharing > 1 or system.agents[name].learner.accumulates for name, sharing in owners
+            count > 1 or system.agents[name].learner.accumulates for name, count in sharing
         )
         groups = [of_seed.groups for of_seed in single_systems]
         self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
@@ -151,7 +151,9 @@ class Engine:
             turns.append(turn)
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *dropped]:
-            self._close(group, window, step)
+            for _, message in window.sent:
+                message.unpin()
+            self._close_reads(group, window.number, step)
         predictor_updates = self.predictor_trainer.updates(ended, step, watch=watch)
         input_updates = self.predictor_trainer.input_updates()
         learned = [*predictor_updates.items(), *input_updates.items()]
@@ -187,7 +189,7 @@ class Engine:
                 continue
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
-                self._close(group, Window(number), step)
+                self._close_reads(group, number, step)
             elif group.horizons and late_windows is not None:
                 ready, unlearned = late_windows.window_ended(group, window, step)
                 ended += ready
@@ -210,7 +212,7 @@ class Engine:
         """
         changed: dict[Update, None] = {}
         for update in updates:
-            for name, sharing in update.group.agents_per_owner.items():
+            for name, sharing in update.group.agents_per_learner.items():
                 gradients = update.gradients.get(name)
                 if sharing > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
                     gradients = [None if g is None else g / sharing for g in gradients]
@@ -222,12 +224,11 @@ class Engine:
         if changed:
             self.divergence.check_updates(list(changed), step)
 
-    def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        for _, message in window.sent:
-            message.unpin()
+    def _close_reads(self, group: LearningGroup, number: int, step: int) -> None:
+        """Close a window of a group in the ledgers that it reads."""
         for name in group.agents:
             for channel in self.system.agents[name].connections.read_channels:
-                channel.ledger.close_window(window.number, step)
+                channel.ledger.close_window(number, step)
 
     # --- the update ----------------------------------------------------------------------------------------
 

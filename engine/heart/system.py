@@ -56,7 +56,7 @@ class System:
 
     def __post_init__(self) -> None:
         for group in self.groups:
-            group.agents_per_owner = dict(Counter(self.owner_of[name] for name in group.agents))
+            group.agents_per_learner = dict(Counter(self.learner_name_of[name] for name in group.agents))
 
     @cached_property
     def group_of(self) -> dict[str, LearningGroup]:
@@ -64,8 +64,8 @@ class System:
         return {name: group for group in self.groups for name in group.agents}
 
     @cached_property
-    def owner_of(self) -> dict[str, str]:
-        """The first agent with the same learner, by agent: the agent itself, unless it is tied to an earlier one."""
+    def learner_name_of(self) -> dict[str, str]:
+        """The name of each agent's learner, by agent: that of the first agent with the learner, which tied agents share."""
         first: dict[Learner, str] = {}
         for name, agent in self.agents.items():
             first.setdefault(agent.learner, name)
@@ -73,14 +73,16 @@ class System:
 
     def feature_settings(self) -> Iterator[tuple[str, str]]:
         """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
-        for kind, parts in (("agents", self.agents), ("channels", self.channels)):
-            for name, part in parts.items():
-                for setting, used in part.feature_settings().items():
+        for kind, by_name in (("agents", self.agents), ("channels", self.channels)):
+            for name, stack in by_name.items():
+                for setting, used in stack.feature_settings().items():
                     if used:
                         yield setting, f"{kind}.{name}"
         for group in self.groups:
             place = f"the learning group of {', '.join(group.agents)}"
-            clips = [self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_owner]
+            clips = [
+                self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_learner
+            ]
             if group.horizons:
                 yield "delayed channel", place
             if sum(clips) > 1:
@@ -91,13 +93,13 @@ class System:
             yield "tied parameters", "share"
 
     @property
-    def hold(self) -> int:
+    def steps_per_example(self) -> int:
         """Steps for which the environment shows an example."""
         return self.description.hold
 
-    def owners(self) -> dict[str, Agent]:
+    def first_agents(self) -> dict[str, Agent]:
         """Return the first agent of each learner."""
-        return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
+        return {name: agent for name, agent in self.agents.items() if self.learner_name_of[name] == name}
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""

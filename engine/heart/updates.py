@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask
@@ -92,8 +93,7 @@ class Update:
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
     newest_credits: dict[str, Tensor] = field(default_factory=dict)
-    """The newest credit before `scale`, by channel whose coupling predicts, for metrics and a run's handles. With `needs_actions` a row
-    without credit keeps the one before."""
+    """The newest credit before `scale`, by channel whose coupling predicts, for metrics and a run's handles."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages whose synthetic gradient moves parameters: its `scale` is not 0. Returned
     gradients that are injected (`delayed`) are in neither."""
@@ -108,6 +108,16 @@ class Update:
     """Agents with an auxiliary loss."""
     auxiliary_loss: Tensor | None = None
     """A loss beside the objectives', which parameters follow and messages read do not; None once the window has been differentiated."""
+
+    def keep_credit(self, channel: str, credit: Tensor, *, by_row: bool) -> None:
+        """Keep the credit of a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
+
+        `by_row`: a row of zeros, whose action has not come back, keeps the credit of the message before.
+        """
+        before = self.newest_credits.get(channel)
+        if by_row and before is not None:
+            credit = torch.where(credit.any(1, keepdim=True), credit, before)
+        self.newest_credits[channel] = credit
 
     def set_gradients(
         self,

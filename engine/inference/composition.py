@@ -176,7 +176,7 @@ class Composition:
                 )
         self._tensors: Tensors = {}
         self._modules: dict[str, nn.Module] = {}
-        for name, agent in system.owners().items():
+        for name, agent in system.first_agents().items():
             learner = agent.learner
             tensors, modules = _held(f"agent_{name}", learner.network, learner.parameters | learner.buffers)
             self._tensors |= tensors

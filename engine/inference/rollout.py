@@ -406,7 +406,7 @@ def copied(
         learner_of: Returns the learner in place of one.
         agent_of: Returns the agent in place of one.
     """
-    learners = {agent.learner: learner_of(agent.learner) for agent in system.owners().values()}
+    learners = {agent.learner: learner_of(agent.learner) for agent in system.first_agents().values()}
     groups = [replace(group, window=Window(), kept={}) for group in system.groups]
     taking_part = lambda agent: replace(agent_of(agent), participation=None)
     return rewired(system, channels, learners, groups, taking_part)
@@ -526,5 +526,5 @@ def steps_needed(system: System) -> int:
     An example that is an episode is shown for as long as it lasts, or until every agent has ticked.
     """
     if system.description.is_stream and system.description.episode_steps is not None:
-        return max(system.hold, *(agent.clock.phase + 1 for agent in system.agents.values()))
-    return max(system.hold, *(step + 1 for step in filled(system).values()))
+        return max(system.steps_per_example, *(agent.clock.phase + 1 for agent in system.agents.values()))
+    return max(system.steps_per_example, *(step + 1 for step in filled(system).values()))

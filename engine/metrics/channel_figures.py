@@ -46,7 +46,7 @@ def _of_steps(twin: LiveSystem) -> Iterable[Figure]:
     system = twin.system
     windows = [group.windows.max_steps() for group in system.groups]
     delays = [channel.ledger.timetable.delay for channel in system.channels.values()]
-    for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LONGEST)):
+    for _ in range(min(2 * max(system.steps_per_example, *windows) + 2 * max(delays, default=0), _LONGEST)):
         twin.advance(watch=True)
         yield from figures(twin, twin.now - 1)
 

@@ -54,7 +54,7 @@ class MemoryEstimate:
 
 def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
     """Return the memory of a built system; its tensors may be on torch's meta device."""
-    learners = [agent.learner for agent in system.owners().values()]
+    learners = [agent.learner for agent in system.first_agents().values()]
     channels = [channel for agent in system.agents.values() for channel in agent.connections.read_channels]
     models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(

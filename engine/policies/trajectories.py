@@ -63,7 +63,7 @@ class PolicyEvaluator(Feature):
         trajectory, ports = self._trajectory(agent, ticks, window), ports_of(agent, ticks)
         values, members = values_in(ports), len(agent.members)
         known = None if values is None else constant(values)
-        statistics = window.statistics_before[self.system.owner_of[agent.name]].get(RETURNS)
+        statistics = window.statistics_before[self.system.learner_name_of[agent.name]].get(RETURNS)
         if statistics is not None:
             statistics = statistics.view(members, -1)
         advantages = policy.advantages(trajectory, known, member_count=members, statistics=statistics)

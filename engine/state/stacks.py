@@ -25,7 +25,7 @@ from antiphon.engine.heart.message import (
     StepSignals,
     Tick,
 )
-from antiphon.engine.heart.stacked import Part, Stacked
+from antiphon.engine.heart.stacked import AgentOrChannel, Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import messages
 from antiphon.engine.state.trees import READS, Tree, join, join_rows, joined_signals, split, split_rows
@@ -230,7 +230,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
         return False
     sent = max(ledger.messages)
     newest = ledger.timetable.send_clock.latest(sent - ledger.timetable.delay)
-    if ledger.held is not None and ledger.held.may_take_in(ledger, message["stamp"]):
+    if ledger.held is not None and ledger.held.may_hold(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and finished < sent
 
@@ -293,7 +293,7 @@ class _Merger:
             "signals": self.all_signals,
         }
 
-    def _members(self, key: str, stack: Part) -> list[Any]:
+    def _members(self, key: str, stack: AgentOrChannel) -> list[Any]:
         """What is saved of the members of a stack."""
         return [
             self.saved[stacked.seed][key][single.name]
@@ -385,7 +385,9 @@ class _Merger:
         )
         return {
             "number": max(window["number"] for _, window in windows),
-            "statistics_before": {name: self._start(agents[name], starts) for name in group.agents_per_owner}
+            "statistics_before": {
+                name: self._start(agents[name], starts) for name in group.agents_per_learner
+            }
             if starts
             else {},
             "calls": joined_calls,

@@ -29,7 +29,7 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
     """
     agents, channels = system.agents, system.channels.items()
     parts: dict[str, dict[str, Any]] = {
-        "learners": {name: agent.learner for name, agent in system.owners().items()},
+        "learners": {name: agent.learner for name, agent in system.first_agents().items()},
         "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
         "outliers": {name: channel.synthetic_gradient.of_state.outliers for name, channel in channels},

@@ -102,7 +102,7 @@ def load_weights(
     else:
         pairs = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
     for name in pairs:
-        if (owner := system.owner_of.get(name, name)) != name:
+        if (owner := system.learner_name_of.get(name, name)) != name:
             raise ScenarioError(f"'{name}' shares the parameters of '{owner}'; name '{owner}'")
         if name not in learners:
             raise ScenarioError(f"load_weights: no agent '{name}'{suggest(name, learners)}")

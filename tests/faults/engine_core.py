@@ -155,8 +155,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-what-was-held-before-is-the-due-message",
         "engine/heart/held_messages.py",
-        "            self.prior, self.prior_stamp = self.value, self.stamp\n            self._hold(ledger, due)",
-        "            self._hold(ledger, due)\n            self.prior, self.prior_stamp = self.value, self.stamp",
+        "        self.prior, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(ledger, due)",
+        "        self._hold_arrived(ledger, due)\n        self.prior, self.prior_stamp = self.value, self.stamp",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -253,7 +253,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-running-statistics-are-not-put-back",
         "engine/heart/divergence.py",
-        "        for owner in self._with_statistics:\n            owner.put_statistics(self._before[owner])\n",
+        "        for trained in self._with_statistics:\n            trained.put_statistics(self._before[trained])\n",
         "        del self._before\n        self.note()\n",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),

@@ -22,8 +22,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-example's-first-step-counts-in-place-of-its-last",
         "engine/heart/learn.py",
-        "if term.last_only and (step_signals.step + 1) % self.system.hold:",
-        "if term.last_only and step_signals.step % self.system.hold:",
+        "if term.last_only and (step_signals.step + 1) % self.system.steps_per_example:",
+        "if term.last_only and step_signals.step % self.system.steps_per_example:",
         "tests/contracts/test_contracts.py::test_documents[library corporation, {}-reference]",
     ),
     Fault(
@@ -64,7 +64,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/learn.py",
-        "message.returned.gradient if back else None",
+        "message.returned.gradient if has_returned else None",
         "message.returned.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
@@ -380,8 +380,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "message.uses.finished + channel.ledger.timetable.return_delay <= step",
-        "message.uses.finished <= step",
+        "or message.has_returned(step, return_delay)",
+        "or message.uses.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
     Fault(

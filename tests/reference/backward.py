@@ -73,7 +73,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     goal = state.agents[tick.agent].goal
     if goal is None or goal.policy is not None or tick.participates is NONE:
         return None
-    if not goal.parts:
+    if not goal.summands:
         found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
         if found is None:
             return None
@@ -82,7 +82,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
             losses, scores, present = losses * sites, scores * sites, sites
         return losses * goal.weight, scores.sum(), int(present.sum())
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
-    for part in goal.parts:
+    for part in goal.summands:
         found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.outputs])
         if found is None:
             columns += [losses.new_zeros(3)]
@@ -102,7 +102,7 @@ def _target_loss(
     signals = tick.step_signals.signals
     if goal.target and goal.target not in signals:
         return None
-    if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
+    if goal.last_only and (tick.step_signals.step + 1) % state.system.steps_per_example:
         return None  # rule 21: `read: last`
     objective, mask = goal.output_objective, signals.get(f"_{goal.target}", ~state.nowhere)
     target = signals[goal.target] if goal.target else constant(output)

@@ -97,7 +97,7 @@ class ReferenceEngine(State):
         if ends.final is not None:
             note_final_values(self, step, ends.final)
         for channel in self.channels.values():
-            ended, terminated = self._over(ends, *channel.endpoints.endpoint_lives)
+            ended, terminated = self._over(ends, *channel.endpoints.lives)
             if ended.any():
                 ledger.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():

@@ -34,7 +34,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     if window.number != group.windows.number(signals.step):
         window.number = group.windows.number(signals.step)
         window.statistics_before = {
-            name: dict(state.agents[name].learner.buffers) for name in group.agents_per_owner
+            name: dict(state.agents[name].learner.buffers) for name in group.agents_per_learner
         }
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
@@ -50,7 +50,7 @@ def replay(state: State, window: Window) -> None:
     """Make a window's graph again, with the parameters of now; running statistics stay as they are (rules 15, 27b)."""
     buffers = dict(window.statistics_before)
     for ticks in window.calls:
-        owner = state.system.owner_of[ticks[0].agent]
+        owner = state.system.learner_name_of[ticks[0].agent]
         buffers[owner] = buffers[owner] | evaluate(state, ticks, window, buffers[owner])
 
 
@@ -141,7 +141,9 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
-    statistics = window.statistics_before.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
+    statistics = window.statistics_before.get(
+        state.system.learner_name_of[agents[0].name], buffers
+    )  # rule 45
     x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic_observed.names:
@@ -275,6 +277,6 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
-    names = [*(f"alive.{life}" for life in channel.endpoints.endpoint_lives), channel.endpoints.mask]
+    names = [*(f"alive.{life}" for life in channel.endpoints.lives), channel.endpoints.mask]
     needed = [signals.signals.get(name) for name in names]
     return torch.stack([state.nowhere, *(one.flatten() == 0 for one in needed if one is not None)]).any(0)

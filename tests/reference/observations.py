@@ -15,7 +15,10 @@ from tests.reference.state import State
 
 def begin_statistics(state: State, tick: Tick, window: Window) -> None:
     """Guess statistics from an agent's first tick: its mean, and its second moment as variance, until a window has ended."""
-    agent, start = state.agents[tick.agent], window.statistics_before[state.system.owner_of[tick.agent]]
+    agent, start = (
+        state.agents[tick.agent],
+        window.statistics_before[state.system.learner_name_of[tick.agent]],
+    )
     for name, x in _observed(state, agent, tick):
         if not len(x):
             continue

@@ -83,7 +83,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     trajectory = trajectory_of(sampled, rewards, *ends, **settings)
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
-    statistics = window.statistics_before[state.system.owner_of[agent.name]].get(RETURNS)
+    statistics = window.statistics_before[state.system.learner_name_of[agent.name]].get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
     advantages = policy.advantages(trajectory, values, statistics=before)
     if not advantages.valid.any():

@@ -115,7 +115,7 @@ class State:
         An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
         """
         group, scores = update.group, [own.loss for own in update.window_loss.reported.values()]
-        names = [name for name in group.agents_per_owner if self.participates(name, update.window.number)]
+        names = [name for name in group.agents_per_learner if self.participates(name, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
         for what, gradients, others in (("gradient", found, returned), ("loss", [], scores)):
@@ -127,7 +127,7 @@ class State:
         gradients_by = {}
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]
-            mean = [None if g is None else g / group.agents_per_owner[name] for g in mine]
+            mean = [None if g is None else g / group.agents_per_learner[name] for g in mine]
             gradients_by[name] = list(self.agents[name].learner.accumulated(mean))
         return gradients_by
 

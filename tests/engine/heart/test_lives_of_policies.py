@@ -176,4 +176,4 @@ def test_no_state_follows_where_the_life_of_its_agent_has_ended_for_good(
         assert state is not None
         dead, for_good = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False, False]))
         ends = EpisodeEnds(ALL, ALL, {"b": Death(dead, for_good)})
-        assert state.ended_and_terminated(ends)[1].plain.tolist() == [False, True]  # type: ignore[union-attr]
+        assert state.terminated(ends).plain.tolist() == [False, True]  # type: ignore[union-attr]
