@@ -7,8 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
-from operator import or_
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -230,22 +229,6 @@ def _column(there: Mask, like: Tensor) -> Tensor:
     return there.tensor(len(like), like.device).to(like.dtype).unsqueeze(1)
 
 
-def combine_reads(read: str, messages: Sequence[tuple[Tensor, Mask]], slots: int) -> tuple[Tensor, Mask]:
-    """Combine several messages of one channel into one, with the environments in which any arrived.
-
-    Args:
-        read: `mean` over the messages that arrived, or `concat` along dimension 1; a single message is unchanged.
-        messages: [B, …] each, oldest first, with the environments in which it arrived; zeros elsewhere.
-        slots: Number of messages that `concat` joins; missing ones are zeros, oldest first.
-    """
-    values, came = [value for value, _ in messages], [there for _, there in messages]
-    if len(messages) == 1 and (slots == 1 or read != "concat"):
-        return values[0], came[0]
-    if read == "concat":
-        values = [torch.zeros_like(values[0])] * (slots - len(values)) + values
-    return join(read, (), values, came), reduce(or_, came)
-
-
 def _count(valid: Sequence[Mask], like: Tensor) -> int | Tensor:
     """Number of messages that arrived, at least 1; per environment, [B, 1, …], where that differs."""
     if all(mask is ALL or mask is NONE for mask in valid):
@@ -311,13 +294,10 @@ class _Reorder(torch.autograd.Function):
 
 
 class FanIn:
-    """Fan-in of an agent, or of N stacked agents of one kind: their network's input from observations and messages.
+    """Fan-in of a single agent: its network's input from observations and messages.
 
     Args:
         kind: See `join`.
-        member_count: N, for agents that receive from stacks of channels; None: one agent, with single channels.
-        batch: B, for stacked agents; rows are (member, environment).
-        segments: Their messages: for `sum` and `mean` in the order of the sum, otherwise side by side.
 
     Attributes:
         repeats: Whether an observation shared by all members of a stack is repeated for each of them.
@@ -325,14 +305,8 @@ class FanIn:
 
     repeats = True
 
-    def __init__(
-        self,
-        kind: str = "concat",
-        member_count: int | None = None,
-        batch: int = 0,
-        segments: Sequence[Segment] = (),
-    ) -> None:
-        self.kind, self.member_count, self.batch, self.segments = kind, member_count, batch, segments
+    def __init__(self, kind: str = "concat") -> None:
+        self.kind = kind
 
     def join(
         self,
@@ -349,8 +323,34 @@ class FanIn:
             available: Per channel, or channel stack, the rows that hold a message.
             batch: B of stacked agents, if it differs from the run's.
         """
-        if self.member_count is None:
-            return join(self.kind, observations, messages, available)
+        return join(self.kind, observations, messages, available)
+
+    def columns(self, values: Sequence[Tensor]) -> Tensor:
+        """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
+        return torch.stack(list(values), 1)
+
+
+class StackFanIn(FanIn):
+    """Fan-in of N stacked agents of one kind, which receive from stacks of channels; rows are (member, environment).
+
+    Args:
+        kind: See `join`.
+        member_count: N.
+        batch: B.
+        segments: The messages: for `sum` and `mean` in the order of the sum, otherwise side by side.
+    """
+
+    def __init__(self, kind: str, member_count: int, batch: int, segments: Sequence[Segment]) -> None:
+        super().__init__(kind)
+        self.member_count, self.batch, self.segments = member_count, batch, segments
+
+    def join(
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[Mask],
+        batch: int | None = None,
+    ) -> Tensor:
         batch = batch or self.batch
         parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available, batch)
@@ -360,9 +360,6 @@ class FanIn:
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
-        """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
-        if self.member_count is None:
-            return torch.stack(list(values), 1)
         columns = self._messages([v.unsqueeze(1) for v in values], [ALL] * len(values), self.batch)
         return torch.cat(columns, 2).flatten(0, 1)
 
@@ -393,14 +390,14 @@ class FanIn:
 
     def _sum(self, opened: Sequence[Tensor]) -> Tensor:
         """Sum over the messages of each member, [N, B, …]."""
-        total = opened[0].new_zeros(self.member_count or 1, *opened[0].shape[1:])
+        total = opened[0].new_zeros(self.member_count, *opened[0].shape[1:])
         for segment in self.segments:
             assert segment.receivers is not None
             total = indexed.add(total, segment.receivers, segment.rows(opened))
         return total
 
 
-class BlockFanIn(FanIn):
+class BlockFanIn(StackFanIn):
     """Fan-in of N agents whose network reads vectors in place: nothing is copied into one input."""
 
     repeats = False

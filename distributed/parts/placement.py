@@ -315,7 +315,7 @@ def returned_bytes(system: System, channel: Channel) -> float:
     if not ledger.wants_gradient:
         return 0.0
     timetable = ledger.timetable
-    read = min(1 / timetable.send_clock.interval, timetable.slots / timetable.receive_clock.period)
+    read = min(1 / timetable.send_clock.interval, timetable.read_mode.slots / timetable.receive_clock.period)
     numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read
 

@@ -20,11 +20,12 @@ from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
+from antiphon.comms.read_modes import READ_MODES
 from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss
-from antiphon.engine.build.shapes import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Shapes, head_of, slots_of
+from antiphon.engine.build.shapes import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Shapes, head_of, read_mode_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import (
     Channel,
@@ -222,8 +223,7 @@ class Wiring:
                 group.windows,
                 link.delay,
                 link.back,
-                spec.read,
-                slots_of(spec, self.scenario),
+                read_mode_of(spec, self.scenario),
             ),
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
@@ -304,7 +304,9 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
         stamps = range(sender.phase, sender.phase + own.max_steps() + sender.period, sender.period)
-        timetable = Timetable(_sending(sender, spec.link.rate), receiver, windows, read_mode=spec.read)
+        timetable = Timetable(
+            _sending(sender, spec.link.rate), receiver, windows, read_mode=READ_MODES[spec.read]()
+        )
         for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
             _, _, end = timetable.uses(stamp)
             if end > own.end(own.number(stamp)):

@@ -17,6 +17,7 @@ from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
+from antiphon.comms.read_modes import READ_MODES, ReadMode
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.recurrent_cells import Cell
@@ -50,12 +51,13 @@ class Shapes:
     """By agent and `network` or `critic`: how a conv network reads each observation (see `as_maps`)."""
 
 
-def slots_of(channel: ChannelSpec, scenario: Scenario) -> int:
-    """Return how many messages of a channel its reader's tick finds, side by side or one of them."""
-    if channel.read == "last" or channel.state:
-        return 1
+def read_mode_of(channel: ChannelSpec, scenario: Scenario) -> ReadMode:
+    """Return how a tick of its receiver reads a channel, with as many slots as messages arrive from one tick to the next."""
+    mode = READ_MODES[channel.read]
+    if mode.newest_only or channel.state:
+        return mode()
     sender, receiver = (scenario.agents[name].clock.period for name in (channel.sender, channel.receiver))
-    return max(1, receiver // sender)
+    return mode(max(1, receiver // sender))
 
 
 def head_of(channel: ChannelSpec) -> str:
@@ -301,8 +303,8 @@ def _input_shape(
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
-        slots = slots_of(channel, scenario) if channel.read == "concat" else 1
-        messages_read.append((first * slots, *rest))
+        mode = read_mode_of(channel, scenario)
+        messages_read.append((first * (mode.slots if mode.side_by_side else 1), *rest))
     if not observed and not messages_read:
         raise DocumentError(
             ("agents", name), "it observes nothing and no channel leads to it; give it an input"

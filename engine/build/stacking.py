@@ -20,7 +20,7 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
-from antiphon.comms.links import REDUCED, FanIn, Segment
+from antiphon.comms.links import REDUCED, Segment, StackFanIn
 from antiphon.comms.model import Model
 from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.synthetic_gradients import Predictor
@@ -136,8 +136,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [
-        (channel.content.shape, channel.ledger.timetable.slots, channel.ledger.timetable.read_mode)
-        for channel in agent.connections.incoming
+        (channel.content.shape, channel.ledger.timetable.read_mode) for channel in agent.connections.incoming
     ]
     return (
         learner.network.signature(),
@@ -247,7 +246,6 @@ _LEDGER = attrgetter(
         "timetable.delay",
         "timetable.return_delay",
         "timetable.read_mode",
-        "timetable.slots",
         "timetable.state",
         "link.bits",
         "wants_gradient",
@@ -590,22 +588,21 @@ class _Channels:
         layout = stack.layout
         return [seed * layout.per_seed + place for seed in range(layout.seeds) for place in of_seed]
 
-    def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
+    def _layout(self, agent: Agent, whole: Mapping[str, int]) -> StackFanIn:
         device, count = self.base.device, len(agent.members)
         if agent.inputs.fan_in_kind in REDUCED:
             families = groupby(
                 range(len(agent.connections.incoming)), lambda i: whole[agent.connections.incoming[i].name]
             )
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
-            return FanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
+            return StackFanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
         where = {
             name: (b, k)
             for b, stack in enumerate(agent.connections.incoming)
             for k, name in enumerate(stack.names)
         }
         shapes = [
-            (c.content.shape, c.ledger.timetable.slots, c.ledger.timetable.read_mode)
-            for c in agent.members[0].connections.incoming
+            (c.content.shape, c.ledger.timetable.read_mode) for c in agent.members[0].connections.incoming
         ]
         segments: list[Segment] = []
         first = 0
@@ -623,7 +620,7 @@ class _Channels:
             places = [start[b] + k for b, k in read]
             segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
             first = last
-        return FanIn(agent.inputs.fan_in_kind, count, self.base.batch, segments)
+        return StackFanIn(agent.inputs.fan_in_kind, count, self.base.batch, segments)
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""

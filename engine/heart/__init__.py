@@ -42,22 +42,30 @@ Where a change goes:
 
     a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`; or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
-    when an agent ticks or sends                 clock.py: `Clock`, `SendClock`
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and its sum over a stack in `StackFanIn`
+    when an agent ticks or sends                 clock.py: `Clock`, `SendClock`; which agents, engine/build/builder.py
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
-    how a tick reads several messages (`read`)   these two of `Timetable`, `combine_reads` (comms/links.py), `slots_of` (engine/build/shapes.py)
-                                                 and `HeldMessages.arrival`; all five must agree
+    how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
+                                                 these two of `Timetable`, where it reads others than those since the tick before
     what a receiver reads in place of a message  a feature with the point `arrived`, if it may be a synthetic input
-    what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
+    what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows stay open, and their
+                                                 later ticks go on in the same window
+    where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_sent` (`valid`)
+    what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
+    what is done to a gradient that comes back   a feature with the point `returned` for predictors, which a `delayed` window does not pass: for both,
+                                                 `Ledger.finish`, where it is complete and its return begins
+    when it is back                              `Ledger.finish`, and `Message.has_returned`, by which windows that wait are learned from
+    what is counted of a message at its end      `Ledger.finish`, once its last window has closed
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`
     which window is differentiated first         order.py
-    what is done to gradients before they move   a feature with the point `differentiated`
+    what is done to gradients before they move   a feature with the point `differentiated`, for each window; `before_move`, for all of a step
     what is refused before parameters move       divergence.py
     how rows are laid out in a stack             layout.py
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
-    a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns
+    a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns and the ledgers
 
 The life of one message, in real numbers (a test computes this table):
 

@@ -8,6 +8,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
+from antiphon.comms.read_modes import READ_LAST, ReadMode
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -254,10 +256,8 @@ class Timetable:
     """Steps of a message on the way."""
     return_delay: int = 0
     """Steps of a gradient on the way back."""
-    read_mode: str = "last"
-    """How a tick reads several messages that have arrived since its last: the `last`, their `mean`, or `concat`."""
-    slots: int = 1
-    """Messages that a tick reads side by side."""
+    read_mode: ReadMode = READ_LAST
+    """How a tick reads several messages that have arrived since the tick before."""
     state: bool = False
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
@@ -275,7 +275,7 @@ class Timetable:
             return None, set(), stamp  # within a window a state is passed on with its graph
         stop = self.send_clock.after(stamp) + delay
         if first >= stop:
-            if self.read_mode == "last":
+            if self.read_mode.newest_only:
                 return None, set(), stamp
             stop = first + 1
         waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
@@ -288,7 +288,7 @@ class Timetable:
         if newest is None:
             return []
         stamps = [newest]
-        if self.read_mode != "last":
+        if not self.read_mode.newest_only:
             since = step - self.receive_clock.period - delay
             while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
                 stamps.insert(0, stamp)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.couplings import Followed
-from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
@@ -207,9 +206,7 @@ class ForwardPass:
                 value = read.differentiable_value_in(window, channel, tick.participates)
                 value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
-            message, present = combine_reads(
-                channel.ledger.timetable.read_mode, side_by_side, channel.ledger.timetable.slots
-            )
+            message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
             messages.append(message)
             available.append(present)
         observations: list[Tensor] = []

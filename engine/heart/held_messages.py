@@ -91,7 +91,7 @@ class HeldMessages:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, which is cheap on the CPU."""
         if due.fate.lost is NONE or due.sent.device.type == "cpu":
             return None
-        if ledger.timetable.read_mode != "last":  # a newer one may be held
+        if not ledger.timetable.read_mode.newest_only:  # a newer one may be held
             return None
         arrives = ledger.link.arrives(due.stamp, len(due.sent))
         return (~due.fate.void).known_anywhere if arrives else False

@@ -501,7 +501,7 @@ def filled(system: System) -> dict[str, int]:
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
                     since = step - ledger.timetable.receive_clock.period - ledger.timetable.delay
                     full &= bool(stamps) and (
-                        ledger.timetable.read_mode == "last"
+                        ledger.timetable.read_mode.newest_only
                         or stamps[0] - ledger.timetable.send_clock.period <= since
                     )
                     full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)

@@ -17,7 +17,7 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import AnyObjective, Classification, Objective, Regression
 from antiphon.comms.examples import Example
-from antiphon.comms.links import BlockFanIn
+from antiphon.comms.links import BlockFanIn, StackFanIn
 from antiphon.comms.model import LinearMaps
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
@@ -195,13 +195,14 @@ def _plain(objective: Objective) -> bool:
 def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
     for agent in system.agents.values():
-        learner, layout, network = agent.learner, agent.inputs.fan_in, agent.learner.network
+        learner, fan_in, network = agent.learner, agent.inputs.fan_in, agent.learner.network
         if not agent.stacked or not isinstance(network, Mlp) or obstacle(system, agent) is not None:
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
             continue
         learner.network = NativeNetwork(network)
-        agent.inputs.fan_in = BlockFanIn(layout.kind, layout.member_count, layout.batch, layout.segments)
+        assert isinstance(fan_in, StackFanIn)
+        agent.inputs.fan_in = BlockFanIn(fan_in.kind, fan_in.member_count, fan_in.batch, fan_in.segments)
         goal = agent.goal
         if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.output_objective):
             made = _OBJECTIVES[type(goal.objective)]

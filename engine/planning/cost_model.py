@@ -174,7 +174,7 @@ def _read(channel: Channel) -> float:
     if channel.state:
         return 1 / channel.ledger.timetable.receiver_windows.max_steps()
     sent = 1 / channel.ledger.timetable.send_clock.interval
-    return min(sent, channel.ledger.timetable.slots / channel.ledger.timetable.receive_clock.period)
+    return min(sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receive_clock.period)
 
 
 def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:

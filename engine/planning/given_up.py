@@ -8,6 +8,7 @@ from math import ceil, lcm
 
 import networkx as nx
 
+from antiphon.comms.read_modes import READ_MODES
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, SendClock, StepWindows, Timetable
 from antiphon.envs.signal import Description
@@ -79,7 +80,7 @@ def _windows_until_back(
         read: What a tick does with several messages.
     """
     found: list[int] = []
-    timetable = Timetable(sent, receiver, windows, delay, read_mode=read)
+    timetable = Timetable(sent, receiver, windows, delay, read_mode=READ_MODES[read]())
     turn = lcm(sender.length, windows.length, sent.repeats) // sender.length
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
         stamp, end = sent.latest(sender.end(number)), sender.end(number)

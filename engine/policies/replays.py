@@ -241,7 +241,8 @@ class AllTicks(Replay):
             if any(tick.participates is not ALL for tick, _ in within):
                 return True
             if within and any(
-                channel.ledger.timetable.slots > 1 or _has_paths_back(channel) for channel in incoming
+                channel.ledger.timetable.read_mode.slots > 1 or _has_paths_back(channel)
+                for channel in incoming
             ):
                 return True
             if within and any(len(tick.reads) != len(incoming) for tick in ticks):

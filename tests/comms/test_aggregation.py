@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from antiphon.comms import Mask
-from antiphon.comms.links import combine_reads, join
+from antiphon.comms.links import join
+from antiphon.comms.read_modes import ReadConcat, ReadMean
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 
@@ -47,18 +48,18 @@ SOME, OTHER = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False,
 
 
 def test_zeros_stand_for_the_oldest_where_there_are_fewer() -> None:
-    value, came = combine_reads("concat", [(B, Mask.of(True)), (C, Mask.of(True))], 3)
+    value, came = ReadConcat(3).combine([(B, Mask.of(True)), (C, Mask.of(True))])
     assert value.tolist()[0] == [0, 0, 0, 2, 2, 2, 6, 6, 6], "the oldest first"
     assert came is Mask.of(True)
-    value, came = combine_reads("concat", [(torch.zeros_like(A), Mask.of(False))], 2)
+    value, came = ReadConcat(2).combine([(torch.zeros_like(A), Mask.of(False))])
     assert value.shape == (2, 6)
     assert not value.any()
     assert came is Mask.of(False)
 
 
 def test_the_mean_is_over_those_that_came() -> None:
-    assert torch.equal(combine_reads("mean", [(B, Mask.of(True)), (C, Mask.of(True))], 3)[0], A * 4)
-    value, came = combine_reads("mean", [(SOME.fill(B), SOME), (C, Mask.of(True))], 2)
+    assert torch.equal(ReadMean(3).combine([(B, Mask.of(True)), (C, Mask.of(True))])[0], A * 4)
+    value, came = ReadMean(2).combine([(SOME.fill(B), SOME), (C, Mask.of(True))])
     assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
     assert came is Mask.of(True)
 
@@ -74,6 +75,6 @@ def test_the_mean_is_over_those_that_came() -> None:
     ],
 )
 def test_something_came_where_any_did(flags: list[Mask], expected: Mask) -> None:
-    _, came = combine_reads("mean", [(A, flag) for flag in flags], 2)
+    _, came = ReadMean(2).combine([(A, flag) for flag in flags])
     assert type(came) is type(expected)
     assert torch.equal(came.tensor(2, A.device), expected.tensor(2, A.device))

@@ -99,7 +99,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
         "engine/heart/clock.py",
-        '            if self.read_mode == "last":\n                return None, set(), stamp\n            stop = first + 1',
+        "            if self.read_mode.newest_only:\n                return None, set(), stamp\n            stop = first + 1",
         "            stop = first + 1",
         "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),

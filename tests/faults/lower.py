@@ -448,9 +448,9 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-missing-messages-come-last",
-        "comms/links.py",
-        "values = [torch.zeros_like(values[0])] * (slots - len(values)) + values",
-        "values = values + [torch.zeros_like(values[0])] * (slots - len(values))",
+        "comms/read_modes.py",
+        "[*missing, *values]",
+        "[*values, *missing]",
         "tests/comms/test_aggregation.py::test_zeros_stand_for_the_oldest_where_there_are_fewer",
     ),
     Fault(

@@ -97,7 +97,7 @@ def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSig
     stamps = (
         [] if channel.state else [stamp for stamp in range(step + 1, at - delay + 1) if sender.due(stamp)]
     )
-    if channel.ledger.timetable.read_mode == "last":
+    if channel.ledger.timetable.read_mode.newest_only:
         stamps = stamps[-1:]
     if not stamps:
         return []

@@ -10,7 +10,7 @@ from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors, sub
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.links import combine_reads, join
+from antiphon.comms.links import join
 from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
@@ -184,8 +184,7 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
             value = _value(state, read, tick, window)
             shaped = value if flat else value.reshape(-1, *channel.content.shape)
             side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
-        timetable = channel.ledger.timetable
-        message, available = combine_reads(timetable.read_mode, side_by_side, timetable.slots)
+        message, available = channel.ledger.timetable.read_mode.combine(side_by_side)
         messages.append(message)
         present.append(available)
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.layouts

@@ -53,7 +53,9 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     timetable, grid = ledger.timetable, ledger.timetable.receiver_windows
     start, stop = step + timetable.delay, timetable.send_clock.after(step) + timetable.delay
     ticks = range(timetable.receive_clock.following(start), stop, timetable.receive_clock.period)
-    if not ticks and timetable.read_mode != "last":  # a newer one is there by then, beside which it is read
+    if (
+        not ticks and not timetable.read_mode.newest_only
+    ):  # a newer one is there by then, beside which it is read
         ticks = range(ticks.start, ticks.start + 1)
     if channel.state and grid.number(ticks.start) == grid.number(step):
         ticks = range(0)  # within a window a state is passed on with its graph
@@ -101,7 +103,7 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
     stamp, stamps = timetable.send_clock.latest(step - delay), list[int]()
     since = step - timetable.receive_clock.period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
-    while stamp is not None and (not stamps or (timetable.read_mode != "last" and stamp > since)):
+    while stamp is not None and (not stamps or (not timetable.read_mode.newest_only and stamp > since)):
         stamps.insert(0, stamp)
         stamp = timetable.send_clock.latest(stamp - 1)
     return [_arrival(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]

@@ -11,6 +11,7 @@ import torch
 
 from antiphon.comms import Mask
 from antiphon.comms.links import Link
+from antiphon.comms.read_modes import ReadMean
 from antiphon.engine.heart.clock import Clock, StepWindows, Timetable
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
@@ -44,7 +45,7 @@ READ = {  # the stamps that the tick at step 3 reads side by side, by environmen
 def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one_where_none_has() -> None:
     sender, receiver = Clock(), Clock(period=2, phase=1)
     link = Link(name="a->b", drop=0.5)
-    timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read_mode="mean")
+    timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read_mode=ReadMean())
     ledger = Ledger("a->b", timetable, link, wants_gradient=False)
     ledger.held = HeldMessages()
     for stamp, lost in LOST.items():
