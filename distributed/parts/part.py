@@ -429,7 +429,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
         **receiver,
         "messages": sorted(messages, key=itemgetter("stamp")),
         "loose": loose,
-        "completed": sender["completed"],
+        "returning": sender["returning"],
         "newest_returned": sender["newest_returned"],
     }
 

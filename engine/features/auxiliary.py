@@ -37,8 +37,10 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
         if state_channel is None or not state_channel.synthetic_gradient.of_state.auxiliary:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == name), None)
-        last = next((message for channel, message in window.sent if channel == state_channel.name), None)
-        if first is None or first.participates is NONE or last is None or not state_channel.injects:
+        last = next(
+            (message for channel, message in window.sent_messages if channel == state_channel.name), None
+        )
+        if first is None or first.learning_rows is NONE or last is None or not state_channel.injects:
             continue
         if last.fate.withheld is ALL:  # nothing follows
             target = state_channel.content.zeros
@@ -46,7 +48,7 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
             continue
         else:
             target = (~last.fate.withheld).fill(prediction)
-        error = first.participates.fill(first.ports[AUXILIARY_PORT] - target)
+        error = first.learning_rows.fill(first.ports[AUXILIARY_PORT] - target)
         update.auxiliary_agents.add(name)
         loss = state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss

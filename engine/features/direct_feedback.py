@@ -37,10 +37,10 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
     window = update.window
     sent = [
         (channel, message)
-        for name, message in window.sent
+        for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
         and not message.without_uses
-        and update.participates[channel.sender] is not NONE
+        and update.learning_rows[channel.sender] is not NONE
     ]
     if not sent:
         return

@@ -61,9 +61,9 @@ class LambdaReturns(Feature):
             ]
             if not with_returns:
                 continue
-            if all(self.system.agents[name].participates(window.number) is NONE for name in group.agents):
+            if all(self.system.agents[name].learning_rows(window.number) is NONE for name in group.agents):
                 continue
-            past = group.kept.setdefault(LEARNED_FROM, [])
+            past = group.kept_windows.setdefault(LEARNED_FROM, [])
             if past and past[-1].number + 1 != window.number:
                 past.clear()  # no gradient passes through a window that is missing
             past.append(window)
@@ -94,7 +94,7 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window, self.backward_pass.participation(group, window))
+            update = Update(group, window, self.backward_pass.learning_rows(group, window))
             self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:
@@ -117,7 +117,9 @@ class LambdaReturns(Feature):
 
     def _beyond(self, window: Window, state_channel: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
-        message = next((message for name, message in window.sent if name == state_channel.name), None)
+        message = next(
+            (message for name, message in window.sent_messages if name == state_channel.name), None
+        )
         said = None if message is None else self.backward_pass.predictor_trainer.cached_prediction(message)
         if message is None or said is None or later is None:
             return None

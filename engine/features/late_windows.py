@@ -41,7 +41,7 @@ class LateWindows(Feature):
         """
         closing: EndedWindows = []
         dropped: EndedWindows = []
-        waiting, kept = [*group.kept.get(WAITING, ()), window], list[Window]()
+        waiting, kept = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for own in waiting:
             if self._waits(group, own, window.number - own.number, step):
                 own.release()
@@ -52,7 +52,7 @@ class LateWindows(Feature):
                 closing.append((group, own))
             else:
                 dropped.append((group, own))
-        group.kept[WAITING] = kept
+        group.kept_windows[WAITING] = kept
         return closing, dropped
 
     def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
@@ -68,7 +68,9 @@ class LateWindows(Feature):
         """
         channels = self.system.channels
         missing = {
-            name for name, message in window.sent if not self._has_returned(channels[name], message, step)
+            name
+            for name, message in window.sent_messages
+            if not self._has_returned(channels[name], message, step)
         }
         window.given_up |= {name for name in missing if age >= group.horizons[name]}
         return not missing <= window.given_up
@@ -77,7 +79,7 @@ class LateWindows(Feature):
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""
         if not window.given_up or any(self.system.agents[name].goal is not None for name in group.agents):
             return True
-        others = {name for name, _ in window.sent} - window.given_up
+        others = {name for name, _ in window.sent_messages} - window.given_up
         couplings = [self.system.channels[name].coupling for name in others]
         return any(coupling.predicts or coupling.waits for coupling in couplings)
 

@@ -49,7 +49,7 @@ class Reach(Feature):
     def differentiated(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
         update.stepping_members = {
-            agent.name: agent.layout.members_in(update.participates[agent.name])
+            agent.name: agent.layout.members_in(update.learning_rows[agent.name])
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }
@@ -58,7 +58,7 @@ class Reach(Feature):
         losses = update.window_loss.reported.get(agent.name)
         if losses is not None and not (agent.stacked and isinstance(losses.count, Tensor)):
             return ALL
-        sent = {(name, message.stamp): message for name, message in update.window.sent}
+        sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
         for name, stamp in update.injected_messages:
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.endpoints.sender_index is not None:
@@ -76,7 +76,7 @@ class _Window:
         self.system, self.update, self.places = system, update, places
         self.by_tick: dict[tuple[str, int], Tensor] = {}
         """By agent and step: the members reached, [N] bool."""
-        self.sent = {(name, message.stamp): message for name, message in update.window.sent}
+        self.sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
         for name, stamp in update.injected_messages:
             channel = system.channels[name]
             available = ~self.sent[name, stamp].fate.withheld  # nothing is injected where no injection is due
@@ -109,9 +109,9 @@ class _Window:
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
-        reached = Mask.of(members) & self.system.agents[tick.agent].layout.members_in(tick.participates)
+        reached = Mask.of(members) & self.system.agents[tick.agent].layout.members_in(tick.learning_rows)
         for read in tick.reads if tick.state_read is None else [*tick.reads, tick.state_read]:
-            if isinstance(read, PassedOn) and tick.participates is not NONE and read.available is not NONE:
+            if isinstance(read, PassedOn) and tick.learning_rows is not NONE and read.available is not NONE:
                 self._add_senders(read.channel, read.stamp, reached, read.available)
 
     def _add_senders(self, name: str, stamp: int, receivers: Mask, available: Mask) -> None:

@@ -60,7 +60,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         loss = torch.zeros(rows, dtype=system.dtype, device=system.device)
     else:
         loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)
-    for name, message in update.window.sent:
+    for name, message in update.window.sent_messages:
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue

@@ -71,7 +71,7 @@ class SweepOrder(Feature):
         for learned in local.values():
             learned.examples.clear()
         channels = self.system.channels
-        for name, message in window.sent:
+        for name, message in window.sent_messages:
             if not channels[name].ledger.wants_gradient:
                 self.predictor_trainer.predicted_examples.pop(message, None)
         for read in window.leaves.values():

@@ -249,7 +249,7 @@ class Agent:
         ]
         return max(steps, default=None)
 
-    def participates(self, number: int) -> Mask:
+    def learning_rows(self, number: int) -> Mask:
         """Return the rows in which it learns from the window of a number."""
         return ALL if self.participation is None else self.participation.mask(number)
 

@@ -264,8 +264,8 @@ class Channel:
         live = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.fill(self.ledger.link.carry(read.stamp, live))
 
-    def stop_gradient(self, value: Tensor, participates: Mask) -> Tensor:
-        """Return a value that was passed on, [rows, size], with its graph where the receiver `participates`; constant elsewhere.
+    def stop_gradient(self, value: Tensor, learning_rows: Mask) -> Tensor:
+        """Return a value that was passed on, [rows, size], with its graph in the `learning_rows` of the receiver; constant elsewhere.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
         """
@@ -274,8 +274,8 @@ class Channel:
             return constant(value)
         return (
             value
-            if participates is ALL
-            else self.mask_of_receiver(participates).where(value, constant(value))
+            if learning_rows is ALL
+            else self.mask_of_receiver(learning_rows).where(value, constant(value))
         )
 
     def mask_of_sender(self, mask: Mask) -> Mask:

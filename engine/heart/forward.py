@@ -116,7 +116,7 @@ class ForwardPass:
                 channel.ledger.end_episodes(step, ended, terminated)
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
-        tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
+        tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrived: list[list[Arrival]] = []
         stand_in = self.tick_points.arrived
         for channel in agent.connections.read_channels:
@@ -139,15 +139,15 @@ class ForwardPass:
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
-        message, participates = arrival.message, tick.participates
+        message, learning_rows = arrival.message, tick.learning_rows
         within = (channel.name, message.stamp) in window.with_graph
         followed = channel.coupling.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
             return PassedOn(channel.name, message.stamp, ~message.fate.void)
-        if followed is Followed.LEAF and participates is not NONE and arrival.value is not None:
+        if followed is Followed.LEAF and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.counted
-            if participates is not ALL:
-                counted = counted & channel.mask_of_receiver(participates)
+            if learning_rows is not ALL:
+                counted = counted & channel.mask_of_receiver(learning_rows)
             if counted is not NONE:
                 return channel.ledger.leaf(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)
@@ -164,7 +164,7 @@ class ForwardPass:
         learner = first.learner
         points = self.tick_points
         states = [
-            read.differentiable_value_in(window, self.system.channels[read.channel], tick.participates)
+            read.differentiable_value_in(window, self.system.channels[read.channel], tick.learning_rows)
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
@@ -203,7 +203,7 @@ class ForwardPass:
         for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
-                value = read.differentiable_value_in(window, channel, tick.participates)
+                value = read.differentiable_value_in(window, channel, tick.learning_rows)
                 value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
             message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
@@ -251,7 +251,7 @@ class ForwardPass:
             for feature in self.tick_points.entered:
                 feature.entered(channel, message)
             if message.pinned:
-                window.sent.append((channel.name, message))
+                window.sent_messages.append((channel.name, message))
 
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:

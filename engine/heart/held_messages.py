@@ -35,7 +35,7 @@ class HeldMessages:
         signals: The signals that the held message was made from, where the receiver is aligned.
         prior: [rows, size], the message that was held before the newest one; contexts of synthetic inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
-        read_up_to: The stamp of the newest message that a tick has read, arrived or not.
+        newest_stamp: The stamp of the newest message that a tick has read, arrived or not.
     """
 
     value: Tensor | None = field(default=None, metadata=ROWS)
@@ -43,25 +43,25 @@ class HeldMessages:
     signals: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
     prior: Tensor | None = field(default=None, metadata=ROWS)
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
-    read_up_to: int = field(default=-1, metadata=PLAIN)
+    newest_stamp: int = field(default=-1, metadata=PLAIN)
 
     def may_hold(self, ledger: Arriving, stamp: int) -> bool:
         """Whether a message may still be held at a later tick, so that the ledger must keep it: a newer one may be lost."""
-        return stamp > self.read_up_to and (ledger.link.loses or ledger.holds_all)
+        return stamp > self.newest_stamp and (ledger.link.loses or ledger.holds_all)
 
     def hold(self, ledger: Arriving, due: Message) -> None:
         """Hold the message `due`, or where it has not arrived the newest one before it that has; at its first tick alone."""
-        if due.stamp <= self.read_up_to:
+        if due.stamp <= self.newest_stamp:
             return
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
             self.stamp = torch.full((due.sent.shape[0],), -1, device=due.sent.device)
         for stamp, message in ledger.messages.items():
-            if self.read_up_to < stamp < due.stamp:
+            if self.newest_stamp < stamp < due.stamp:
                 self._hold_arrived(ledger, message)
         self.prior, self.prior_stamp = self.value, self.stamp
         self._hold_arrived(ledger, due)
-        self.read_up_to = due.stamp
+        self.newest_stamp = due.stamp
 
     def arrival(self, ledger: Arriving, due: Message, since: int) -> Arrival:
         """Return what a tick reads: the message `due` where it has arrived, and elsewhere the one that is held.
@@ -121,7 +121,7 @@ class HeldMessages:
             rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
             self.stamp = rows + stamp_number(message.stamp)
             self.signals = dict(message.step_signals.signals) if aligned else {}
-            self.read_up_to = message.stamp
+            self.newest_stamp = message.stamp
 
     def end_episodes(self, ended: Mask) -> None:
         """Forget the held and the prior message where the episode ended (semantics 20)."""

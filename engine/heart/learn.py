@@ -93,7 +93,7 @@ class ObjectiveEvaluator:
         for tick in window.ticks():
             agent = self.system.agents[tick.agent]
             goal = agent.goal
-            if goal is None or tick.participates is NONE:
+            if goal is None or tick.learning_rows is NONE:
                 continue
             if goal.rewards is not None:
                 acted.setdefault(tick.agent, []).append(tick)
@@ -137,7 +137,7 @@ class ObjectiveEvaluator:
         """An objective at one tick; None if its target is absent everywhere."""
         agent, step_signals = self.system.agents[tick.agent], tick.step_signals
         goal = agent.goal
-        if goal is None or tick.participates is NONE or goal.rewards is not None:
+        if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
             return None
         terms: list[TickLoss | None] = []
         for term in goal.terms:
@@ -145,7 +145,7 @@ class ObjectiveEvaluator:
                 terms.append(None)
             else:
                 terms.append(
-                    self.term_loss(agent, term, step_signals, tick.ports[OBJECTIVE], tick.participates)
+                    self.term_loss(agent, term, step_signals, tick.ports[OBJECTIVE], tick.learning_rows)
                 )
         tick_loss = _combined(goal, terms)
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
@@ -162,7 +162,7 @@ class ObjectiveEvaluator:
 
     @staticmethod
     def term_loss(
-        agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, participates: Mask = ALL
+        agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, learning_rows: Mask = ALL
     ) -> TickLoss | None:
         """A single objective of an agent's output, without its weight; None if its target is absent everywhere.
 
@@ -191,7 +191,7 @@ class ObjectiveEvaluator:
                 present &= Mask.of(sites.reshape(len(sites), -1).any(1))
                 target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
             target = agent.layout.to_rows(present.fill(target))  # absent targets may be NaN
-        rows = present.map(agent.layout.to_rows) & participates
+        rows = present.map(agent.layout.to_rows) & learning_rows
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)
@@ -246,12 +246,12 @@ class BackwardPass:
         for group, window in ended:
             if window in updates:
                 continue
-            participates = self.participation(group, window)
+            learning_rows = self.learning_rows(group, window)
             without_gradients = dict.fromkeys(window.leaves.values())  # until `Update.set_gradients`
             update = Update(
                 group,
                 window,
-                participates,
+                learning_rows,
                 self.evaluator.window_loss(window),
                 leaf_gradients=without_gradients,
             )
@@ -263,7 +263,7 @@ class BackwardPass:
                 {
                     n: self.agents[n].learner.trainable
                     for n in group.agents_per_learner
-                    if participates[n] is not NONE
+                    if learning_rows[n] is not NONE
                 },
                 [read.value for read in reads],
                 update.auxiliary_loss,
@@ -276,9 +276,9 @@ class BackwardPass:
             updates[update.window] = update
         return [updates[window] for _, window in ended]
 
-    def participation(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
+    def learning_rows(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """Return the rows in which each agent of a group learns from a window."""
-        return {name: self.agents[name].participates(window.number) for name in group.agents}
+        return {name: self.agents[name].learning_rows(window.number) for name in group.agents}
 
     def book(self, update: Update) -> None:
         """Add the gradients of a window's reads to the messages that it read."""
@@ -293,11 +293,11 @@ class BackwardPass:
     def collect_injections(self, update: Update, step: int) -> None:
         """Add to an update the gradients that are injected into the messages that its window sent."""
         injections, feature = update.injections, self.learning_points.credit
-        for name, message in update.window.sent:
+        for name, message in update.window.sent_messages:
             channel = self.system.channels[name]
-            participates = update.participates[channel.sender]
+            learning_rows = update.learning_rows[channel.sender]
             live = update.window.with_graph.get((name, message.stamp))
-            if message.without_uses or message.fate.withheld is ALL or participates is NONE:
+            if message.without_uses or message.fate.withheld is ALL or learning_rows is NONE:
                 continue
             if live is None or name in update.window.given_up:
                 continue
@@ -308,7 +308,7 @@ class BackwardPass:
                 credit = feature.credit(channel, message, ordinary)
             if credit is None:
                 continue
-            rows = channel.mask_of_sender(participates) & ~message.fate.withheld
+            rows = channel.mask_of_sender(learning_rows) & ~message.fate.withheld
             credit = rows.fill(credit)
             if not channel.coupling.predicts:
                 injections.append(Injection(live, credit))

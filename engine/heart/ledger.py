@@ -215,11 +215,11 @@ class Ledger:
         the message anywhere, each tick has a leaf of its own.
         """
         message = arrival.message
-        read_at = -1 if counted is ALL and arrival.synthetic is NONE else step
-        key = self.name, message.stamp, read_at
+        only_tick = None if counted is ALL and arrival.synthetic is NONE else step
+        key = self.name, message.stamp, only_tick
         if key not in window.leaves:
             value = as_leaf(value) if self.wants_gradient else value
-            window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, read_at)
+            window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, only_tick)
         return window.leaves[key]
 
     def close_window(self, number: int, step: int) -> None:

@@ -374,8 +374,8 @@ class Carrier(Protocol):
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return the message with its graph, as the link carries it."""
 
-    def stop_gradient(self, value: Tensor, participates: Mask) -> Tensor:
-        """Return a value with as much of its graph as gradients go back through, where the receiver `participates`."""
+    def stop_gradient(self, value: Tensor, learning_rows: Mask) -> Tensor:
+        """Return a value with as much of its graph as gradients go back through, in the `learning_rows` of the receiver."""
 
 
 @dataclass(slots=True, eq=False)
@@ -392,8 +392,8 @@ class Constant:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return channel.content.zeros if self.value is None else constant(self.value)
 
-    def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
-        """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
+    def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
+        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return channel.content.zeros if self.value is None else self.value
 
 
@@ -411,9 +411,9 @@ class PassedOn:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return constant(channel.passed_on(self, window))
 
-    def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
-        """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
-        return channel.stop_gradient(channel.passed_on(self, window), participates)
+    def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
+        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        return channel.stop_gradient(channel.passed_on(self, window), learning_rows)
 
 
 @dataclass(slots=True, eq=False)
@@ -431,15 +431,15 @@ class Leaf:
     """Where there is a message; zeros elsewhere."""
     counted: Mask = field(metadata=MASK)
     """Where the value is the due message, or a synthetic input in its place, and is not void: gradients elsewhere are not booked."""
-    step: int = field(metadata=PLAIN)
-    """The step of the one tick that reads the leaf; -1: all ticks of the window that read the message share it."""
+    only_tick: int | None = field(metadata=PLAIN)
+    """The step of the only tick that reads the leaf; None: all ticks of the window that read the message share it."""
 
     def constant_value_in(self, window: Window, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return constant(self.value)
 
-    def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
-        """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
+    def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
+        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return self.value
 
     def release(self) -> None:
@@ -466,7 +466,7 @@ class Tick:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
     reads: list[Read] = field(metadata=NESTED)
-    participates: Mask = field(default=ALL, metadata=MASK)
+    learning_rows: Mask = field(default=ALL, metadata=MASK)
     """The rows in which the agent learns from this window; in other rows its reads are constant."""
     state_read: Read | None = field(default=None, metadata=NESTED)
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
@@ -485,9 +485,9 @@ class Window:
         number: The number of the window; -1 before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
         calls: The ticks in order; those of one call are of one agent, or of several tied agents evaluated as one batch.
-        sent: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
+        sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         with_graph: The messages of this window with their graph, by (channel, stamp).
-        leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.step`).
+        leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
         given_up: Delayed channels whose gradients were not back within their horizon: the window is learned from
             without them.
     """
@@ -495,9 +495,9 @@ class Window:
     number: int = field(default=-1, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
-    sent: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
+    sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    leaves: dict[tuple[str, int, int], Leaf] = field(default_factory=dict)
+    leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
     def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
@@ -526,7 +526,7 @@ class LearningGroup:
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
             windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
         window: The open window.
-        kept: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
+        kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
     """
 
     agents: tuple[str, ...]
@@ -534,13 +534,13 @@ class LearningGroup:
     agents_per_learner: dict[str, int] = field(default_factory=dict)
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
-    kept: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
+    kept_windows: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
 
     def next_window(self) -> Window:
         """Begin a window, and return the one that was open."""
         window, self.window = self.window, Window()
         return window
 
-    def load(self, window: Window, kept: dict[str, list[Window]]) -> None:
+    def load(self, window: Window, kept_windows: dict[str, list[Window]]) -> None:
         """Take over windows of a saved state."""
-        self.window, self.kept = window, kept
+        self.window, self.kept_windows = window, kept_windows

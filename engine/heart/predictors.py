@@ -148,14 +148,14 @@ class PredictorTrainer:
         """Return the examples of predictors to which nothing is returned, by channel: they learn when their sender does."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
-            for name, message in window.sent:
+            for name, message in window.sent_messages:
                 channel = self.system.channels[name]
                 if channel.ledger.wants_gradient or message.without_uses or not self._learns(channel):
                     continue
                 if name in self.swept_updates:
                     continue
                 sender = self.system.agents[channel.sender]
-                rows = channel.mask_of_sender(sender.participates(window.number)) & ~message.fate.withheld
+                rows = channel.mask_of_sender(sender.learning_rows(window.number)) & ~message.fate.withheld
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue

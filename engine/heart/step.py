@@ -151,7 +151,7 @@ class Engine:
             turns.append(turn)
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *dropped]:
-            for _, message in window.sent:
+            for _, message in window.sent_messages:
                 message.unpin()
             self._close_reads(group, window.number, step)
         predictor_updates = self.predictor_trainer.updates(ended, step, watch=watch)

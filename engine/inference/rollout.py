@@ -119,7 +119,7 @@ class Rollout:
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
             window = group.next_window()
             ticks += window.ticks()
-            for _, message in window.sent:
+            for _, message in window.sent_messages:
                 message.unpin()
         for tick in ticks:
             for channel in self.system.agents[tick.agent].connections.read_channels:
@@ -407,7 +407,7 @@ def copied(
         agent_of: Returns the agent in place of one.
     """
     learners = {agent.learner: learner_of(agent.learner) for agent in system.first_agents().values()}
-    groups = [replace(group, window=Window(), kept={}) for group in system.groups]
+    groups = [replace(group, window=Window(), kept_windows={}) for group in system.groups]
     taking_part = lambda agent: replace(agent_of(agent), participation=None)
     return rewired(system, channels, learners, groups, taking_part)
 

@@ -131,7 +131,7 @@ class AgentReport:
         for name in update.group.agents:
             agent = agents[name]
             losses = update.window_loss.reported.get(name)
-            learning = agent.participates(update.window.number)
+            learning = agent.learning_rows(update.window.number)
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.singles(agent):
                 group = base.group_of[member.name]
@@ -148,7 +148,7 @@ class AgentReport:
         for name, injected in update.newest_credits.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            learned = channel.mask_of_sender(agents[channel.sender].participates(update.window.number))
+            learned = channel.mask_of_sender(agents[channel.sender].learning_rows(update.window.number))
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:

@@ -327,7 +327,7 @@ def of_channels(
         if name in injected:
             rows, update = injected[name]
             learned_in = channel.mask_of_sender(
-                system.agents[channel.sender].participates(update.window.number)
+                system.agents[channel.sender].learning_rows(update.window.number)
             )
             put = channel.layout.members_in(learned_in)
             norms = rows.norm(dim=1).view(count, -1).mean(1)

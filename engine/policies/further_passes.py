@@ -176,7 +176,7 @@ class FurtherPasses(Feature):
         first = window.agents[0]
         batch = len(rows[first.name]) // len(first.members)
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
-        learning = self.engine.backward_pass.participation(update.group, update.window)
+        learning = self.engine.backward_pass.learning_rows(update.group, update.window)
         updates = [Update(update.group, update.window, learning, window.loss, {**gradients})]
         updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
         examples = {

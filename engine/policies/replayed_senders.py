@@ -60,7 +60,7 @@ class ReplayedSender:
         self._sender, window = engine.system.agents[channel.sender], update.window
         self._start = window.statistics_before[channel.sender]
         ticks = [tick for tick in window.ticks() if tick.agent == channel.sender]
-        messages = [message for name, message in window.sent if name == channel.name]
+        messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
         with torch.no_grad():
             inputs = [engine.forward_pass.inputs(tick, window, self._start) for tick in ticks]
@@ -168,7 +168,7 @@ class ReplayedSender:
         return Update(
             first.group,
             first.window,
-            first.participates,
+            first.learning_rows,
             gradients={**gradients},
             injected_messages=injected,
         )

@@ -238,7 +238,7 @@ class AllTicks(Replay):
             return True
         for name, ticks in ticks_of.items():
             within, incoming = list(_made_within(ticks)), agents[name].connections.incoming
-            if any(tick.participates is not ALL for tick, _ in within):
+            if any(tick.learning_rows is not ALL for tick, _ in within):
                 return True
             if within and any(
                 channel.ledger.timetable.read_mode.slots > 1 or _has_paths_back(channel)

@@ -67,8 +67,8 @@ class PolicyEvaluator(Feature):
         if statistics is not None:
             statistics = statistics.view(members, -1)
         advantages = policy.advantages(trajectory, known, member_count=members, statistics=statistics)
-        if ticks[0].participates is not ALL:
-            rows = ticks[0].participates.tensor(members * agent.batch, self.system.device)
+        if ticks[0].learning_rows is not ALL:
+            rows = ticks[0].learning_rows.tensor(members * agent.batch, self.system.device)
             advantages = _where(rows, advantages)
         teaches = None if self.system.device.type == "cpu" else self._teaches(agent, ticks)
         if not (bool(advantages.valid.any()) if teaches is None else teaches):
@@ -178,7 +178,7 @@ class PolicyEvaluator(Feature):
 
     def _teaches(self, agent: Agent, ticks: Sequence[Tick]) -> bool | None:
         """Whether a window's ticks teach anything, where the host knows all ends of episodes; None: the device alone knows."""
-        if ticks[0].participates is not ALL:
+        if ticks[0].learning_rows is not ALL:
             return None
         each_own = [rewards_of(member) for member in agent.members]
         masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life_reward))}

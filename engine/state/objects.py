@@ -113,7 +113,7 @@ def lost_state(system: System) -> str | None:
 
 def changed_by_replay(system: System) -> str | None:
     """Return which network changes its trained parameters where open or kept windows are computed again; None: none does."""
-    kept_windows = [window for group in system.groups for window in chain(*group.kept.values())]
+    kept_windows = [window for group in system.groups for window in chain(*group.kept_windows.values())]
     at_ends = "" if kept_windows else "do this at the end of a window, set clock.unroll to 1, or "
     windows = [*(group.window for group in system.groups), *kept_windows]
     for owner in {system.learner_name_of[tick.agent]: None for window in windows for tick in window.ticks()}:

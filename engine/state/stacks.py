@@ -72,20 +72,22 @@ class _Splitter:
 
     def split(self, saved: Tree) -> Tree:
         """Return the messages and windows of the stacks by agent and channel."""
-        groups: dict[LearningGroup, Tree] = {group: {"kept": {}} for group in self.base.groups}
+        groups: dict[LearningGroup, Tree] = {group: {"kept_windows": {}} for group in self.base.groups}
         for group, saved_group in zip(self.system.groups, saved["groups"], strict=True):
             members = self.stacked.groups_of(group)
             for key, window in self._windows(saved_group["window"], members).items():
                 groups[key]["window"] = window
-            for name, windows in saved_group["kept"].items():
+            for name, windows in saved_group["kept_windows"].items():
                 windows_by_group = [self._windows(window, members) for window in windows]
                 for key in members:
-                    groups[key]["kept"][name] = [window[key] for window in windows_by_group]
+                    groups[key]["kept_windows"][name] = [window[key] for window in windows_by_group]
         needed: dict[str, set[int]] = {}  # by channel, the stamps of the messages that windows need
         for window in (
-            window for tree in groups.values() for window in (tree["window"], *chain(*tree["kept"].values()))
+            window
+            for tree in groups.values()
+            for window in (tree["window"], *chain(*tree["kept_windows"].values()))
         ):
-            for name, stamp in window["sent"]:
+            for name, stamp in window["sent_messages"]:
                 needed.setdefault(name, set()).add(stamp)
             for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
                 if read["kind"] == "leaf":
@@ -141,7 +143,7 @@ class _Splitter:
             counted = {
                 message["stamp"] for message in (*kept, *loose) if message["returned"]["counted"] is not False
             }
-            completed = [[step, [s for s in stamps if s in counted]] for step, stamps in saved["completed"]]
+            completed = [[step, [s for s in stamps if s in counted]] for step, stamps in saved["returning"]]
             messages = [message for message in kept if not _forgotten(stack.ledger, message)]
             wanted = needed.get(channel.name, set()) | {stamp for _, stamps in completed for stamp in stamps}
             wanted -= {message["stamp"] for message in messages}
@@ -150,7 +152,7 @@ class _Splitter:
                 {
                     "messages": messages,
                     "loose": [message for message in (*kept, *loose) if message["stamp"] in wanted],
-                    "completed": [[step, stamps] for step, stamps in completed if stamps],
+                    "returning": [[step, stamps] for step, stamps in completed if stamps],
                     "newest_returned": newest[k],
                     "held": None if held is None else held[k],
                 },
@@ -160,7 +162,7 @@ class _Splitter:
         """A window of a group of stacks, by group of single agents."""
         group_of, agents, channels = self.base.group_of, self.system.agents, self.system.channels
         windows: dict[LearningGroup, Tree] = {
-            key: {**window, "statistics_before": {}, "calls": [], "sent": [], "given_up": []}
+            key: {**window, "statistics_before": {}, "calls": [], "sent_messages": [], "given_up": []}
             for key in groups
         }
         for name, buffers in window["statistics_before"].items():
@@ -170,10 +172,10 @@ class _Splitter:
             agent = agents[call[0]["agent"]]
             for ticks in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
                 windows[group_of[ticks[0]["agent"]]]["calls"].append(ticks)
-        for name, stamp in window["sent"]:
+        for name, stamp in window["sent_messages"]:
             for _, channel in self.stacked.singles(channels[name]):
                 own_window = windows[group_of[channel.sender]]
-                own_window["sent"].append([channel.name, stamp])
+                own_window["sent_messages"].append([channel.name, stamp])
                 if name in window["given_up"] and channel.name not in own_window["given_up"]:
                     own_window["given_up"].append(channel.name)
         return windows
@@ -211,11 +213,11 @@ class _Splitter:
                 reads.setdefault(channel.name, []).append(own_read)
         ticks = self._split(Tick, tick, stack)
         for (_, agent), own_tick in zip(self.stacked.singles(stack), ticks, strict=True):
-            mask = own_tick["participates"]
+            mask = own_tick["learning_rows"]
             yield {
                 **own_tick,
                 "agent": agent.name,
-                "participates": bool(mask[0]) if isinstance(mask, Tensor) else mask,
+                "learning_rows": bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 "reads": [read for channel in agent.connections.incoming for read in reads[channel.name]],
                 "state_read": None
                 if agent.connections.state_channel is None
@@ -276,11 +278,13 @@ class _Merger:
             kept_windows = {
                 key: [
                     joined(windows)
-                    for windows in zip(*(tree["kept"][key] for _, tree in members), strict=True)
+                    for windows in zip(*(tree["kept_windows"][key] for _, tree in members), strict=True)
                 ]
-                for key in members[0][1]["kept"]
+                for key in members[0][1]["kept_windows"]
             }
-            merged.append({"window": joined([tree["window"] for _, tree in members]), "kept": kept_windows})
+            merged.append(
+                {"window": joined([tree["window"] for _, tree in members]), "kept_windows": kept_windows}
+            )
         return {
             **self.saved[0],
             "ledgers": ledgers,
@@ -329,13 +333,13 @@ class _Merger:
         stamps = sorted({message["stamp"] for ledger in ledgers for message in ledger["messages"]})
         loose = dict.fromkeys(message["stamp"] for ledger in ledgers for message in ledger["loose"])
         completed: dict[int, dict[int, None]] = {}
-        for step, back in (entry for ledger in ledgers for entry in ledger["completed"]):
+        for step, back in (entry for ledger in ledgers for entry in ledger["returning"]):
             completed.setdefault(step, {}).update(dict.fromkeys(back))
         held = [ledger["held"] for ledger in ledgers if ledger["held"] is not None]
         return {
             "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
             "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
-            "completed": [[step, list(back)] for step, back in completed.items()],
+            "returning": [[step, list(back)] for step, back in completed.items()],
             "newest_returned": self._rows([ledger["newest_returned"] for ledger in ledgers]),
             "held": self._joined(type(stack.ledger.held), held, stack) if held else None,
         }
@@ -381,7 +385,7 @@ class _Merger:
                 else:
                     joined_calls.append(calls[keys[0]])
         sent = sorted(
-            (entry for _, window in windows for entry in window["sent"]), key=lambda entry: entry[1]
+            (entry for _, window in windows for entry in window["sent_messages"]), key=lambda entry: entry[1]
         )
         return {
             "number": max(window["number"] for _, window in windows),
@@ -391,7 +395,7 @@ class _Merger:
             if starts
             else {},
             "calls": joined_calls,
-            "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
+            "sent_messages": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
             "given_up": [name for _, window in windows for name in window["given_up"]],  # by stacks of one
         }
 
@@ -446,6 +450,6 @@ class _Merger:
         as_leaves = [{**leaves[0], "counted": False, **read} for read in reads]
         whole = {**self._joined(Leaf, as_leaves, stack), "kind": "leaf", "channel": stack.name}
         if len(reads) > 1:
-            shared = len(leaves) == len(reads) and all(read["step"] < 0 for read in reads)
-            whole["step"] = -1 if shared else step
+            shared = len(leaves) == len(reads) and all(read["only_tick"] is None for read in reads)
+            whole["only_tick"] = None if shared else step
         return whole

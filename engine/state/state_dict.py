@@ -95,8 +95,10 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
         return {**window, "statistics_before": {**window["statistics_before"], **learners}}
 
     def of_group(group: Tree) -> Tree:
-        kept_windows = {key: [begun(window) for window in windows] for key, windows in group["kept"].items()}
-        return {"window": begun(group["window"]), "kept": kept_windows}
+        kept_windows = {
+            key: [begun(window) for window in windows] for key, windows in group["kept_windows"].items()
+        }
+        return {"window": begun(group["window"]), "kept_windows": kept_windows}
 
     return {**state, "groups": [of_group(group) for group in state["groups"]]}
 
@@ -142,11 +144,13 @@ def messages(system: System) -> Tree:
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
 
-    windows = [window for group in system.groups for window in (group.window, *chain(*group.kept.values()))]
+    windows = [
+        window for group in system.groups for window in (group.window, *chain(*group.kept_windows.values()))
+    ]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
         read = ((leaf.channel, leaf.message) for leaf in window.leaves.values())
-        for name, message in (*window.sent, *read):
+        for name, message in (*window.sent_messages, *read):
             held.setdefault(name, []).append(message)
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in system.channels.items()}
     return {
@@ -171,7 +175,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
     for group, saved in zip(system.groups, state["groups"], strict=True):
         kept_windows = {
             key: [_loaded_window(window, system, signals, message_of) for window in windows]
-            for key, windows in saved["kept"].items()
+            for key, windows in saved["kept_windows"].items()
         }
         group.load(_loaded_window(saved["window"], system, signals, message_of), kept_windows)
 
@@ -182,7 +186,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
     return {
         "messages": [to_tree(message, number) for message in ledger.messages.values()],
         "loose": [to_tree(message, number) for message in loose.values()],
-        "completed": [[step, [m.stamp for m in messages]] for step, messages in ledger.returning.items()],
+        "returning": [[step, [m.stamp for m in messages]] for step, messages in ledger.returning.items()],
         "newest_returned": None if ledger.newest_returned is None else ledger.newest_returned.value,
         "held": None if ledger.held is None else to_tree(ledger.held, number),
     }
@@ -200,7 +204,7 @@ def _load_ledger(
     message_of = loaded("loose") | messages
     ledger.load(
         messages,
-        {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["completed"]},
+        {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["returning"]},
         held if held is None or saved["held"] is None else from_tree(type(held), saved["held"], signals),
         None if newest is None else type(newest)(saved["newest_returned"]),
     )
@@ -214,13 +218,13 @@ def _loaded_window(
     message_of: Mapping[str, Mapping[int, Message]],
 ) -> Window:
     statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
-    sent = [(name, message_of[name][stamp]) for name, stamp in saved["sent"]]
-    leaves: dict[tuple[str, int, int], Leaf] = {}
+    sent = [(name, message_of[name][stamp]) for name, stamp in saved["sent_messages"]]
+    leaves: dict[tuple[str, int, int | None], Leaf] = {}
 
     def read(tree: Tree) -> Read:
         if tree["kind"] != "leaf":
             return from_tree(READS[tree["kind"]], tree, signals)
-        key = tree["channel"], tree["message"], tree["step"]
+        key = tree["channel"], tree["message"], tree["only_tick"]
         if key not in leaves:
             message = message_of[tree["channel"]][tree["message"]]
             differentiated = system.channels[tree["channel"]].ledger.wants_gradient
@@ -236,7 +240,13 @@ def _loaded_window(
 
     calls = [[tick(tree) for tree in call] for call in saved["calls"]]
     window = from_tree(
-        Window, saved, signals, statistics_before=statistics_before, calls=calls, sent=sent, leaves=leaves
+        Window,
+        saved,
+        signals,
+        statistics_before=statistics_before,
+        calls=calls,
+        sent_messages=sent,
+        leaves=leaves,
     )
     tick_of = {(tick.agent, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again

@@ -48,12 +48,12 @@ READS: dict[str, type[Leaf | PassedOn | Constant]] = {
 _KINDS = {kind: name for name, kind in READS.items()}
 
 _NOTES = {
-    "action": "policies.actions.NewestAction",
-    "ages": "features.ages.MessageAges",
-    "ends_then": "features.contexts.EndpointValues",
+    "newest_action": "policies.actions.NewestAction",
+    "message_ages": "features.ages.MessageAges",
+    "endpoint_values": "features.contexts.EndpointValues",
     "experience": "policies.actions.Experience",
     "replay_buffer": "policies.replay_buffer.ReplayBuffer",
-    "trail": "features.contexts.NewestStates",
+    "newest_states": "features.contexts.NewestStates",
 }
 """Notes of features, by the name that their trees have: classes below `antiphon.engine`, imported where a state has one."""
 _NAMES = {path.rpartition(".")[2]: name for name, path in _NOTES.items()}

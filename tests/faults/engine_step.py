@@ -57,8 +57,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = channel.mask_of_sender(participates) & ~message.fate.withheld\n            credit",
-        "rows = channel.mask_of_sender(participates)\n            credit",
+        "rows = channel.mask_of_sender(learning_rows) & ~message.fate.withheld\n            credit",
+        "rows = channel.mask_of_sender(learning_rows)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -169,7 +169,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(update.participates[agent.name])",
+        "agent.layout.members_in(update.learning_rows[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
@@ -204,7 +204,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = channel.mask_of_sender(sender.participates(window.number)) & ~message.fate.withheld",
+        "rows = channel.mask_of_sender(sender.learning_rows(window.number)) & ~message.fate.withheld",
         "rows = ~message.fate.withheld",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
@@ -338,8 +338,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-ticks-with-a-stand-in-share-a-leaf",
         "engine/heart/ledger.py",
-        "read_at = -1 if counted is ALL and arrival.synthetic is NONE else step",
-        "read_at = -1",
+        "only_tick = None if counted is ALL and arrival.synthetic is NONE else step",
+        "only_tick = None",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(

@@ -71,7 +71,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
     goal = state.agents[tick.agent].goal
-    if goal is None or goal.policy is not None or tick.participates is NONE:
+    if goal is None or goal.policy is not None or tick.learning_rows is NONE:
         return None
     if not goal.summands:
         found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
@@ -156,7 +156,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
     loss, leaves = state.nothing, update.window.leaves.values()
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
-    for name, message in update.window.sent:
+    for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
         if not isinstance(synthetic.model, Critic) or message.without_uses:
             continue
@@ -181,7 +181,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
     found, window, noted = [], update.window, update.newest_credits
-    for name, message in window.sent:
+    for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
             message.without_uses
@@ -246,8 +246,8 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
         # the state at its end: the only one that is read outside it
-        last = dict(window.sent).get(channel.name)
-        if first is not None and last is not None and first.participates is not NONE:
+        last = dict(window.sent_messages).get(channel.name)
+        if first is not None and last is not None and first.learning_rows is not NONE:
             nothing_follows = last.fate.withheld is ALL
             target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
@@ -263,7 +263,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
     missing, age = set(), (group.windows.ending(step) or 0) - window.number
-    for name, message in window.sent if group.horizons else ():
+    for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
         back = channel.ledger.timetable.return_delay if message.complete else 0
@@ -274,7 +274,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     window.given_up |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):
         return "waits"
-    others = {state.channels[name].coupling.name for name, _ in window.sent if name not in window.given_up}
+    others = {state.channels[n].coupling.name for n in {n for n, _ in window.sent_messages} - window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.agents)
     reached = not window.given_up or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
@@ -296,11 +296,11 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
         traced = [channel for channel in state_channels if channel is not None and channel.has_lambda_returns]
         if not traced or not any(state.participates(name, window.number) for name in group.agents):
             continue
-        past = group.kept.setdefault("learned_from", [])
+        past = group.kept_windows.setdefault("learned_from", [])
         if past and past[-1].number + 1 != window.number:
             past.clear()  # no gradient passes through a window that is missing
         spans = [own.synthetic_gradient.of_state.return_windows for own in traced]
-        past = group.kept["learned_from"] = [*past, window][-max(spans) :]
+        past = group.kept_windows["learned_from"] = [*past, window][-max(spans) :]
         for channel, span in zip(traced, spans, strict=True):
             windows = past[-span:]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
@@ -325,7 +325,8 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     reads = [read for read in window.leaves.values() if state.channels[read.channel].state]
     leaves = {r.channel: r.value for r in reads if r.value.requires_grad}
     for channel in (channel for channel in traced if channel.name in beyond):
-        last, learns = dict(window.sent).get(channel.name), state.participates(channel.sender, window.number)
+        last = dict(window.sent_messages).get(channel.name)
+        learns = state.participates(channel.sender, window.number)
         synthetic = channel.synthetic_gradient
         predicted = synthetic_gradient(state, channel, last) if last is not None and learns else None
         if last is not None and predicted is not None:

@@ -160,12 +160,12 @@ class ReferenceEngine(State):
             if newest.number != number:  # no member ticked in it
                 self._close(group, Window(number), step)
                 continue
-            waiting, group.kept["waiting"] = [*group.kept.get("waiting", ()), newest], []
+            waiting, group.kept_windows["waiting"] = [*group.kept_windows.get("waiting", ()), newest], []
             for window in waiting:
                 fate = fate_of(self, group, window, step)
                 if fate == "waits":
                     window.release()
-                    group.kept["waiting"].append(window)
+                    group.kept_windows["waiting"].append(window)
                     continue
                 if fate == "closed" and window is not newest:
                     replay(self, window)  # with the parameters of now

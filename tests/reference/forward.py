@@ -50,8 +50,8 @@ def replay(state: State, window: Window) -> None:
     """Make a window's graph again, with the parameters of now; running statistics stay as they are (rules 15, 27b)."""
     buffers = dict(window.statistics_before)
     for ticks in window.calls:
-        owner = state.system.learner_name_of[ticks[0].agent]
-        buffers[owner] = buffers[owner] | evaluate(state, ticks, window, buffers[owner])
+        name = state.system.learner_name_of[ticks[0].agent]
+        buffers[name] = buffers[name] | evaluate(state, ticks, window, buffers[name])
 
 
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
@@ -115,13 +115,13 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     masks = arrival.available, arrival.counted
     available, counted = (simplified(as_mask(mask, channel.content.zeros)) for mask in masks)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
-    if arrival.value is None or locked or tick.participates is NONE or counted is NONE:
+    if arrival.value is None or locked or tick.learning_rows is NONE or counted is NONE:
         return Constant(channel.name, arrival.value, available)
     # A window has one leaf of a message that is there everywhere.
     shared = (
         channel.ledger.held is None and counted is ALL and not as_mask(arrival.synthetic, arrival.value).any()
     )
-    key = channel.name, message.stamp, -1 if shared else tick.step
+    key = channel.name, message.stamp, None if shared else tick.step
     if key not in window.leaves:
         value = as_leaf(arrival.value) if channel.ledger.wants_gradient else arrival.value
         window.leaves[key] = Leaf(channel.name, message, value, available, counted, key[2])
@@ -131,19 +131,18 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
 def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:
     """Evaluate a network, keep outputs and messages with their graph, and return the new running statistics."""
     step, agents = ticks[0].step, [state.agents[tick.agent] for tick in ticks]
+    learner_name = state.system.learner_name_of[agents[0].name]
     learner, training = agents[0].learner, not agents[0].learner.frozen
     transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
     for i, tick in enumerate(ticks):
         rows = slice(i * state.batch, (i + 1) * state.batch)
-        for read in (r for r in tick.reads if isinstance(r, PassedOn) and tick.participates is ALL):
+        for read in (r for r in tick.reads if isinstance(r, PassedOn) and tick.learning_rows is ALL):
             if (weights := state.channels[read.channel].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
-    statistics = window.statistics_before.get(
-        state.system.learner_name_of[agents[0].name], buffers
-    )  # rule 45
+    statistics = window.statistics_before.get(learner_name, buffers)  # rule 45
     x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic_observed.names:
@@ -160,10 +159,8 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         ports[VALUE] = target[torch.arange(len(best)), best].unsqueeze(1)
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
-        sent = {name: message.sent for name, message in window.sent if message.stamp == step}
-        for (
-            channel
-        ) in agent.connections.send_channels:  # the state, which goes to its own next tick, goes last
+        sent = {name: message.sent for name, message in window.sent_messages if message.stamp == step}
+        for channel in agent.connections.send_channels:  # the state, for its own next tick, goes last
             if not channel.state and not channel.ledger.timetable.send_clock.due(step):
                 continue
             message = tick.ports[channel.content.port]
@@ -239,7 +236,7 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
     channel, value = state.channels[read.channel], message_read(state, read, window)
     other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
-    cut = isinstance(read, PassedOn) and (other_way or tick.participates is NONE)
+    cut = isinstance(read, PassedOn) and (other_way or tick.learning_rows is NONE)
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
@@ -266,7 +263,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
                 newest and newest.value, ends, state.system.schedule.episode_start
             )
         if message.pinned:
-            window.sent.append((channel.name, message))
+            window.sent_messages.append((channel.name, message))
 
 
 def void(state: State, channel: Channel, signals: StepSignals) -> Mask:

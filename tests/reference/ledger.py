@@ -53,9 +53,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     timetable, grid = ledger.timetable, ledger.timetable.receiver_windows
     start, stop = step + timetable.delay, timetable.send_clock.after(step) + timetable.delay
     ticks = range(timetable.receive_clock.following(start), stop, timetable.receive_clock.period)
-    if (
-        not ticks and not timetable.read_mode.newest_only
-    ):  # a newer one is there by then, beside which it is read
+    if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
     if channel.state and grid.number(ticks.start) == grid.number(step):
         ticks = range(0)  # within a window a state is passed on with its graph
@@ -75,7 +73,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
         finished = old.uses.finished
         learned = finished is not None and (finished + timetable.return_delay < step or not old.complete)
-        replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
+        replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
     return message
@@ -120,7 +118,7 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
     value = channel.content.zeros if held.value is None else held.value
     stamp = torch.full_like(alive, -1, dtype=torch.long) if held.stamp is None else held.stamp
     for message in channel.ledger.messages.values():
-        if held.read_up_to < message.stamp <= due.stamp:
+        if held.newest_stamp < message.stamp <= due.stamp:
             if message is due:
                 held.prior, held.prior_stamp = value, stamp
             void = as_mask(message.fate.void, value)
@@ -129,7 +127,7 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
             stamp = torch.where(arrived, message.stamp, stamp)
             if channel.ledger.aligned and not void.all():
                 held.signals = mixed(arrived, message.step_signals.signals, held.signals)
-    held.value, held.stamp, held.read_up_to = value, stamp, max(held.read_up_to, due.stamp)
+    held.value, held.stamp, held.newest_stamp = value, stamp, max(held.newest_stamp, due.stamp)
     available, signals = stamp >= 0, due.step_signals
     if channel.ledger.aligned:  # of another step in every environment; absent where nothing is held
         values = {name: signal for name, signal in held.signals.items() if not name.startswith("_")}
@@ -206,7 +204,7 @@ def replace_gradient(message: Message, gradient: Tensor) -> None:
 
 def close(window: Window, receiving: list[Channel], step: int) -> None:
     """Close a window: its messages were learned from as sender, and what it used is complete as receiver (rule 17)."""
-    for _, message in window.sent:
+    for _, message in window.sent_messages:
         message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():

@@ -15,10 +15,8 @@ from tests.reference.state import State
 
 def begin_statistics(state: State, tick: Tick, window: Window) -> None:
     """Guess statistics from an agent's first tick: its mean, and its second moment as variance, until a window has ended."""
-    agent, start = (
-        state.agents[tick.agent],
-        window.statistics_before[state.system.learner_name_of[tick.agent]],
-    )
+    agent = state.agents[tick.agent]
+    start = window.statistics_before[state.system.learner_name_of[tick.agent]]
     for name, x in _observed(state, agent, tick):
         if not len(x):
             continue
@@ -42,7 +40,7 @@ def update_statistics(state: State, group: LearningGroup, window: Window) -> Non
         seen: dict[str, list[Tensor]] = {}
         for tick in window.ticks():
             for key, x in (
-                _observed(state, agent, tick) if tick.agent == name and tick.participates is not NONE else ()
+                _observed(state, agent, tick) if tick.agent == name and tick.learning_rows is not NONE else ()
             ):
                 seen.setdefault(key, []).append(x)
         for key, parts in seen.items():

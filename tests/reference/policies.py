@@ -55,7 +55,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
     ticks = [tick for tick in window.ticks() if tick.agent == agent.name]
     goal, policy = agent.goal, agent.policy
-    if goal is None or policy is None or not ticks or ticks[0].participates is NONE:
+    if goal is None or policy is None or not ticks or ticks[0].learning_rows is NONE:
         return None
     assert goal.rewards is not None
     had = [Experience.ensure(tick) for tick in ticks]

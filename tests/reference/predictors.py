@@ -110,12 +110,12 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            messages = [m for m in messages if m.without_uses or m.fate.withheld is ALL] + returns.get(
-                name, []
-            )
+            last = [message for message in messages if message.without_uses or message.fate.withheld is ALL]
+            messages = [*last, *returns.get(name, [])]
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
-            messages = [m for w in windows for sent, m in w.sent if sent == name and not m.without_uses]
+            sent = [message for window in windows for key, message in window.sent_messages if key == name]
+            messages = [message for message in sent if not message.without_uses]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))
