@@ -168,9 +168,9 @@ class ForwardPass:
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
-        x, state = _joined([self.inputs(tick, window, buffers) for tick in ticks]), None
+        x, state = joined([self.inputs(tick, window, buffers) for tick in ticks]), None
         if states:
-            state = _joined(states)
+            state = joined(states)
         feature = points.transports
         ports, after = learner.evaluate(
             buffers,
@@ -307,5 +307,6 @@ def network_input(system: System, name: str, value: Tensor | None, categories: s
     return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
 
 
-def _joined(rows: list[Tensor]) -> Tensor:
+def joined(rows: list[Tensor]) -> Tensor:
+    """Return the rows of the ticks of one call as one tensor."""
     return rows[0] if len(rows) == 1 else torch.cat(rows)

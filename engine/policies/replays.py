@@ -18,7 +18,7 @@ from antiphon.agents.policy_objectives import PolicyLosses
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
 from antiphon.engine.heart.rewards import PolicyWindow
@@ -203,7 +203,7 @@ class _Evaluation:
 
 
 class AllTicks(Replay):
-    """All ticks of agents without a state, as one evaluation of each, for some environments.
+    """All ticks of agents without a state, as one evaluation of each learner, for some environments.
 
     Args:
         window: The window.
@@ -221,9 +221,9 @@ class AllTicks(Replay):
     ) -> None:
         super().__init__(window, agents, forward_pass)
         self._sent_again = sent_again or {}
-        self._evaluations = [
-            self._evaluation(agents[name], self._ticks_of[name])
-            for name in _senders_first(self._ticks_of, agents)
+        self._calls = [
+            [self._evaluation(agents[name], self._ticks_of[name]) for name in call]
+            for call in _senders_first(self._ticks_of, agents)
         ]
 
     @staticmethod
@@ -232,9 +232,7 @@ class AllTicks(Replay):
         if any(a.connections.state_channel is not None or a.learner.network.mixed() for a in agents.values()):
             return True
         ticks_of = _ticks_of(window)
-        if any(name not in window.statistics_before for name in ticks_of):
-            return True  # agents of tied parameters are one evaluation
-        if len(_senders_first(ticks_of, agents)) < len(ticks_of):
+        if sum(map(len, _senders_first(ticks_of, agents))) < len(ticks_of):
             return True
         for name, ticks in ticks_of.items():
             within, incoming = list(_made_within(ticks)), agents[name].connections.incoming
@@ -253,24 +251,44 @@ class AllTicks(Replay):
         """See `Replay.ports`."""
         made: dict[str, Tensors] = {}
         found: dict[str, Tensors] = {}
-        for each in self._evaluations:
-            agent, own = each.agent, rows[each.agent.name]
-            members, start = len(agent.members), self._window.statistics_before[agent.name]
-            x = self._joined(each, own, made)
-            ports = made[agent.name] = agent.learner.evaluate(start, x, state=None)[0]
-            if each.observed is not None:
-                ports[VALUE] = _values(agent, start, by_member(each.observed, members, own))
-            shape = members, each.ticks, len(own) // members
-            found[agent.name] = {
-                name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
-                for name in port_names(agent)
-                if name in ports
-            }
+        for call in self._calls:
+            for each, ports in zip(call, self._evaluated(call, rows, made), strict=True):
+                agent = each.agent
+                made[agent.name], members = ports, len(agent.members)
+                shape = members, each.ticks, len(rows[agent.name]) // members
+                found[agent.name] = {
+                    name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
+                    for name in port_names(agent)
+                    if name in ports
+                }
         return found
+
+    def _evaluated(
+        self, call: Sequence[_Evaluation], rows: Mapping[str, Tensor], made: Mapping[str, Tensors]
+    ) -> list[Tensors]:
+        """The ports of the agents of a call, which share their learner."""
+        first, start = call[0].agent, self._start(call[0].agent)
+        inputs = [self._joined(each, rows[each.agent.name], made) for each in call]
+        observed = [
+            by_member(each.observed, len(each.agent.members), rows[each.agent.name])
+            for each in call
+            if each.observed is not None
+        ]
+        ports = first.learner.evaluate(start, joined(inputs), state=None)[0]
+        if observed:
+            ports[VALUE] = _values(first, start, joined(observed))
+        if len(call) == 1:
+            return [ports]
+        by_port = {name: torch.split(port, [len(x) for x in inputs]) for name, port in ports.items()}
+        return [{name: parts[place] for name, parts in by_port.items()} for place in range(len(call))]
+
+    def _start(self, agent: Agent) -> Tensors:
+        """The running statistics of an agent's learner at the window's start."""
+        return self._forward_pass.statistics(agent, self._window, agent.learner.buffers)
 
     @torch.no_grad()
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
-        forward_pass, start = self._forward_pass, self._window.statistics_before[agent.name]
+        forward_pass, start = self._forward_pass, self._start(agent)
         observed = _observed(agent, ticks, forward_pass, start)
         again = any(channel.name in self._sent_again for channel in agent.connections.incoming)
         if not again and not any(_made_within(ticks)):
@@ -360,8 +378,11 @@ def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, PassedOn]]:
     return ((tick, read) for tick in ticks for read in tick.reads if isinstance(read, PassedOn))
 
 
-def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agent]) -> list[str]:
-    """The agents in an order in which what each reads of the window is made before; without those of a circle."""
+def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agent]) -> list[list[str]]:
+    """The agents in an order in which what each reads of the window is made before; without those of a circle.
+
+    Agents that share their learner are one call where nothing keeps them apart.
+    """
     senders = {
         name: {
             channel.sender
@@ -370,9 +391,11 @@ def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agen
         }
         for name, ticks in ticks_of.items()
     }
-    order: list[str] = []
-    while ready := [name for name in senders if name not in order and senders[name].issubset(order)]:
-        order.append(ready[0])
+    order: list[list[str]] = []
+    done = set[str]()
+    while ready := [name for name in senders if name not in done and senders[name] <= done]:
+        order.append([name for name in ready if agents[name].learner is agents[ready[0]].learner])
+        done.update(order[-1])
     return order
 
 

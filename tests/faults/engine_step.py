@@ -279,6 +279,13 @@ STEP: tuple[Fault, ...] = (
         "tests/engine/heart/test_policies.py::test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack[False]",
     ),
     Fault(
+        "ppo-tied-agents-learn-from-the-outputs-of-the-first",
+        "engine/policies/replays.py",
+        "parts[place] for name, parts in by_port.items()",
+        "parts[0] for name, parts in by_port.items()",
+        "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
+    ),
+    Fault(
         "gates-those-of-a-seed-that-has-stopped-move",
         "engine/features/gates.py",
         "gate.move(sums, self.divergence.movable_members(channel))",

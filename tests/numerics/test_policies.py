@@ -510,3 +510,44 @@ def test_several_actors_each_for_its_part(space: str) -> None:
         simulation.run(TICKS)
     for name, p in parameters.items():
         assert_close(simulation.agents[name], p, 1e-9)
+
+
+def test_tied_actors_pass_over_their_windows_together() -> None:
+    """The minibatches are of the same environments for all; what moves their parameters is the mean over them."""
+    source, shows = Game(parts=("left", "right"), share=0.12, own=("l",)), {"l": "x", "r": "position"}
+    goal = {"kind": "ppo", "epochs": 3, "minibatches": 2}
+    common = {"share": "all", "clock": {"unroll": TICKS}, "objective": goal}
+    acts = {"l": {"acts": "left", "observes": ["x"]}, "r": {"acts": "right", "observes": ["position"]}}
+    simulation = simulation_of({name: {**common, **own} for name, own in acts.items()}, [], source)
+    p = leaves(simulation.agents["l"])
+    optimiser, (env, seen) = by_torch(p), world_of(source)
+    before = list[tuple[float, float]]()
+    for w in range(3):
+        windows = {name: Window(before=[*before]) for name in shows}
+        sights: dict[str, list[Tensor]] = {name: [] for name in shows}
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            actions = {
+                name: chosen(ports_of(p, seen[own])["objective"], name, step) for name, own in shows.items()
+            }
+            for name, own in shows.items():
+                sights[name].append(seen[own])
+            seen, reward, *ends, info = env.step({"left": actions["l"] + 2, "right": actions["r"] + 2})
+            last = info.get("final_obs", seen)
+            final = {name: ports_of(p, last[own])["value"].detach()[:, 0] for name, own in shows.items()}
+            windows["l"].add(actions["l"], info["reward.l"], *ends, info["_reward.l"], final["l"])
+            windows["r"].add(actions["r"], reward, *ends, final=final["r"])
+        judged, then = dict[str, tuple[Tensor, ...]](), dict[str, Tensor]()
+        for rows in [torch.arange(BATCH), *orders("l", step, 3, 2)]:
+            loss = torch.zeros((), dtype=torch.float64)
+            for name, window in windows.items():
+                ports, taken = ports_of(p, torch.stack(sights[name])[:, rows]), torch.stack(window.actions)
+                values, chances = ports["value"][..., 0], log_prob(ports["objective"], taken[:, rows])
+                if name not in judged:  # the first pass is over all rows
+                    judged[name], then[name] = window.judged(values.detach(), **DEFAULTS), chances.detach()
+                own = tuple(each[:, rows] for each in judged[name])
+                bonus = entropy(ports["objective"])
+                loss = loss + loss_of(chances, bonus, values, own, then[name][:, rows]) / 2
+            follow(optimiser, loss)
+        before += [window.before[-1] for window in windows.values()]
+        simulation.run(TICKS)
+    assert_close(simulation.agents["l"], p, 1e-12)

@@ -203,6 +203,21 @@ def test_a_minibatch_evaluates_its_own_environments_of_a_module_alone(
     assert not [*differences(*found)]
 
 
+def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once() -> None:
+    objective, found = {"kind": "ppo", "epochs": 3, "minibatches": 2}, []
+    for network in (Plain, hooked(Plain)):
+        agents = {
+            name: actor(objective, network=network, acts=name, share="all") for name in ("left", "right")
+        }
+        with playing("cohort", agents, parts=("left", "right")) as simulation:
+            simulation.run(9)
+            Plain.shapes.clear()
+            simulation.run(3)
+            assert Plain.shapes[-1][0] == (2 * 4 * BATCH // 2 if network is Plain else 2 * BATCH)
+            found.append(facts(simulation))
+    assert not [*differences(*found)]
+
+
 def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
     """Of the group's members no objective but the policy's is followed."""
 
