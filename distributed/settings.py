@@ -59,6 +59,13 @@ class PartsSettings:
         for name, kind in (("cluster", ClusterProfile), ("free", FreeSettings)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise ScenarioError(f"parts: {name} is {value!r}; must be a {kind.__name__}")
+        for name, given, fix in (
+            ("placement", Mapping, "give the part of each agent by its name"),
+            ("ray", str, "write 'local', or HOST:PORT of a cluster"),
+            ("step_seconds", Sequence, "list the seconds per step of each part"),
+        ):
+            if not isinstance(value := getattr(self, name), given | None):
+                raise ScenarioError(f"parts: {name} is {value!r}; {fix}")
         if self.cluster is not None:
             refused = {
                 "delay": self.delay,

@@ -17,6 +17,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
 from antiphon.engine.state.in_place import InPlaceChanges
+from antiphon.engine.state.objects import check_replays
 from antiphon.engine.state.stacks import joined_state, split_state
 from antiphon.engine.state.state_dict import (
     load_messages,
@@ -141,6 +142,7 @@ class StackedBackend(Engine):
         """Tick all agents due at `step`: see `Steppable.tick`."""
         try:
             if self.in_place.watching and self.in_place.taken():
+                check_replays(self.system)
                 self.replay_open_windows()
             self.stale = self._has_stacks
             return super().tick(step, step_signals, keep=keep)

@@ -203,7 +203,7 @@ def changed_parameter(module: nn.Module, inputs: int) -> str | None:
     """
     batch = torch.rand(2, inputs, generator=torch.Generator().manual_seed(0)).to(own_type(module))
     before: Tensors = {}
-    with suppress(Exception), seeded(0), torch.no_grad():  # anything that other checks report
+    with suppress(Exception), seeded(0), torch.enable_grad():  # anything that other checks report
         probe = set_mode(probe_of(module), True)
         parameters = {name: p.data for name, p in parameters_of(probe).items()}
         for _ in range(2):

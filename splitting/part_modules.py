@@ -35,6 +35,16 @@ class Wire:
     port: str | None
 
 
+class _PartModule(fx.GraphModule):
+    """A part's module, which fails as any other does: torch.fx prints a traceback too, also of trial calls."""
+
+    def recompile(self) -> fx.graph.PythonCode:
+        """See `torch.fx.GraphModule`."""
+        code = super().recompile()
+        type(self).__call__ = nn.Module.__call__  # type: ignore[method-assign]
+        return code
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of a cut model.
@@ -134,7 +144,7 @@ class _Builder:
         targets = list(
             dict.fromkeys(str(n.target) for n in self.part.nodes if n.op in ("call_module", "get_attr"))
         )
-        module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
+        module = _PartModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         _keep_modes(module, model)
         set_type(module, own_type(model))
         module.keeps_input = cast(Any, True)  # it copies what it reads

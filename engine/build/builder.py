@@ -83,6 +83,7 @@ def build(
     with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
         system = builder.build(progress)
     _check_evaluation(scenario, system)
+    _check_repeated_calls(system)
     if scenario.telemetry.value is not None and env.no_fork:
         message = (
             f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"
@@ -114,6 +115,24 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     for place, metric in training.evaluate.judged_by.items():
         if problem := problem_of_metric(scenario, system, metric):
             raise DocumentError(("training", "evaluate", *place), problem)
+
+
+def _check_repeated_calls(system: System) -> None:
+    """Check that no network changes its trained parameters in a group whose windows are computed again while they are learned from."""
+    for group in system.groups:
+        fixes = dict.fromkeys(group.horizons, "give the channel another coupling")
+        for name in group.agents:
+            state_channel = system.agents[name].connections.state_channel
+            if state_channel is not None and state_channel.has_lambda_returns:
+                fixes[state_channel.name] = "leave out its trace"
+        for name in group.agents_per_learner if fixes else ():
+            if (changed := system.agents[name].learner.network.changed_parameter()) is not None:
+                channel, fix = next(iter(fixes.items()))
+                message = (
+                    f"a call of it changes its trained parameter '{changed}', and its windows are computed again to learn from "
+                    f"'{channel}'; {fix}, or change a buffer in its place"
+                )
+                raise DocumentError(("agents", name, "network"), message)
 
 
 def problem_of_metric(

@@ -324,6 +324,11 @@ def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
         ({"parts": 0}, "count is 0; must be a whole number, at least 1"),
         ({"parts": True}, "count is True; must be a whole number"),
         ({"parts": {"count": 2, "delay": 0}}, "delay is 0; must be a whole number, at least 1"),
+        ({"parts": {"count": 2, "ray": True}}, "parts: ray is True; write 'local', or HOST:PORT"),
+        (
+            {"parts": {"placement": [0, 1]}},
+            "parts: placement is [0, 1]; give the part of each agent by its name",
+        ),
         ({"parts": {"count": 2, "rya": "local"}}, "no setting 'rya'; did you mean 'ray'?"),
         ({"parts": 2, "backend": reference}, "leave out backend"),
         ({"parts": 2, "backend": "native"}, "the native backend computes in one process"),

@@ -682,6 +682,60 @@ def test_a_window_in_which_calls_change_parameters_is_no_checkpoint(env: Any, tm
                 loaded.fork()
 
 
+def test_a_change_in_place_within_such_a_window_is_refused(env: Any) -> None:
+    with antiphon.Simulation(_windows(env, Drifts), dtype=torch.float64) as run:
+        run.step()
+        run.agents["mind"].parameters["module.weight"].data.mul_(0.5)
+        with pytest.raises(
+            RunError, match="its open window is computed again; do this at the end of a window"
+        ):
+            run.step()
+
+
+class Keeps(nn.Module):
+    """It has a state, and each call changes its bias."""
+
+    state_size = 4
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.cell, self.out = nn.GRUCell(inputs, 4), Drifts(4, outputs)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.cell(x, state)
+        return self.out(state), state
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel", "line"),
+    [
+        (
+            lambda inputs, outputs: Drifts(inputs, outputs),
+            {"to": "other", "size": 4, "coupling": "delayed", "link": {"delay": 1}},
+            r"from 'mind->other'; give the",
+        ),
+        (
+            Keeps,
+            {"to": "mind", "key": "state", "gradient": {"trace": 0.5}},
+            "'mind->mind:state'; leave out its trace",
+        ),
+    ],
+)
+def test_calls_that_change_parameters_are_refused_where_windows_are_computed_again(
+    env: Any, kind: Callable[[int, int], nn.Module], channel: dict[str, Any], line: str
+) -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agents = {
+        "mind": {"observes": ["x"], "network": kind, "objective": goal},
+        "other": {"observes": ["x"], "objective": goal},
+    }
+    own = antiphon.Scenario(scenario="own", env=env, agents=agents, channels=[{"from": "mind", **channel}])
+    with pytest.raises(
+        AntiphonError, match=f"^agents.mind.network: a call of it changes .*bias', and .* {line}"
+    ):
+        antiphon.Simulation(own)
+
+
 @pytest.mark.parametrize(("kind", "steps"), [(Drifts, 3), (Bounded, 4)])
 def test_elsewhere_it_is_one(env: Any, kind: Callable[[int, int], nn.Module], steps: int) -> None:
     with antiphon.Simulation(_windows(env, kind), dtype=torch.float64) as run:
