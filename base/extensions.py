@@ -46,7 +46,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.policy_objectives",
         "antiphon.agents.q_learning",
     ),
-    "optimiser": ("antiphon.nets.optimisers",),
+    "optimiser": ("antiphon.nets.optimiser_kinds",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),
     "coupling": ("antiphon.comms.couplings",),

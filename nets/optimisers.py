@@ -5,18 +5,16 @@ parameters take one fused kernel call for any subset.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from antiphon.base import kinds
-from antiphon.base.extensions import optimiser
-from antiphon.base.memory import zero_pages
+from antiphon.nets.kernel_calls import Call, Lines, Numbers, in_lines, left_over, unwritten_zeros, whole_lines
+from antiphon.nets.optimiser_kinds import RULES
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 
 _LITTLE = 1e-6
@@ -51,158 +49,8 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
     ]
 
 
-_LARGE = 1 << 23
-"""Bytes from which memory is worth being left to the system until it is used."""
-_LINE = 64
-"""Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
-
-
-def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return zeros in memory padded with zeros to a multiple of 64 bytes (`whole_lines`)."""
-    count = torch.Size(shape).numel()
-    line = _LINE // like.element_size()
-    return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
-
-
-def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
-    count = torch.Size(shape).numel()
-    whole = -(-count * like.element_size() // _LINE) * _LINE
-    if like.device.type != "cpu" or whole < _LARGE:
-        return padded_zeros(shape, like)
-    return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
-
-
-def whole_lines(tensor: Tensor) -> Tensor:
-    """Return a tensor from `padded_zeros`, or its last rows, flat and with its padding, so that a kernel has no remainder.
-
-    Other tensors are returned unchanged. So a kernel's result for a member of a stack does not depend on the stack's size.
-    """
-    left_over = _left_over(tensor)
-    if not left_over:
-        return tensor
-    whole = tensor.numel() - left_over + _LINE // tensor.element_size()
-    memory = (tensor.storage_offset() + whole) * tensor.element_size()
-    if tensor.untyped_storage().nbytes() != memory:
-        return tensor
-    return tensor.data.as_strided((whole,), (1,))
-
-
-def _left_over(tensor: Tensor) -> int:
-    """Numbers of a tensor beyond the last whole line."""
-    return tensor.numel() % (_LINE // tensor.element_size())
-
-
-def _in_lines(rows: Tensor) -> Tensor:
-    """Rows [N, …] as [N, numbers of whole lines], with zeros behind."""
-    flat = rows.reshape(len(rows), -1)
-    line = _LINE // rows.element_size()
-    found = flat.new_zeros(len(flat), -(-flat.shape[1] // line) * line)
-    found[:, : flat.shape[1]] = flat
-    return found
-
-
-class _Lines:
-    """Some members of a stack, each in whole lines of its own.
-
-    Args:
-        stack: [N, …].
-        index: Places of the members.
-    """
-
-    def __init__(self, stack: Tensor, index: Tensor) -> None:
-        self.stack, self.index = stack.data, index
-        self._copies = _in_lines(self.stack.index_select(0, index))
-
-    def rows(self) -> list[Tensor]:
-        """Return the members' copies."""
-        return list(self._copies.unbind(0))
-
-    def write_back(self) -> None:
-        """Put what has become of the copies in place of the members."""
-        size = self.stack[0].numel()
-        self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
-
-
-Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-@optimiser("sgd")
-class Sgd:
-    """Stochastic gradient descent, with momentum."""
-
-    class Options(kinds.Options):
-        """Keys of SGD.
-
-        Attributes:
-            momentum: Momentum: share of the previous update in the next one.
-            weight_decay: L2 penalty: this factor times the parameter is added to the gradient.
-        """
-
-        momentum: Decay = 0.0
-        weight_decay: Annotated[float, Field(ge=0)] = 0.0
-
-
-@optimiser("adam")
-class Adam:
-    """Adam (Kingma & Ba 2015)."""
-
-    class Options(kinds.Options):
-        """Keys of Adam.
-
-        Attributes:
-            weight_decay: L2 penalty: this factor times the parameter is added to the gradient.
-        """
-
-        weight_decay: Annotated[float, Field(ge=0)] = 0.0
-
-
-@optimiser("adamw")
-class AdamW:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); without `weight_decay` it is `adam`."""
-
-    class Options(kinds.Options):
-        """Keys of AdamW.
-
-        Attributes:
-            weight_decay: Share of the parameter that each step subtracts, times the learning rate; the gradient stays as it is.
-        """
-
-        weight_decay: Annotated[float, Field(ge=0)] = 0.0
-
-
 MISSED = "missed"
 """Name of the state of optimisers of which a parameter had no gradient at a step: float32 [P], or [N, P] in a stack."""
-_MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
-
-
-@dataclass(slots=True)
-class Call:
-    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
-
-    parameters: list[Tensor]
-    gradients: list[Tensor]
-    moments: list[list[Tensor]]
-    """Moments by kind, in the order of `_MOMENTS`."""
-    steps: list[Tensor]
-    """Step counts, float32 [], one for each parameter, including this step."""
-    counts: list[Tensor] = field(default_factory=list)
-    """Counts that are incremented before the kernel runs; the other counts include this step already."""
-    copied: list[_Lines] = field(default_factory=list)
-    """Tensors that the kernel gets as copies, which are written back."""
-
-    def join(self, more: Call) -> None:
-        """Add the tensors of another call."""
-        self.parameters += more.parameters
-        self.gradients += more.gradients
-        self.steps = [*self.steps, *more.steps]
-        self.copied += more.copied
-        for moments, others in zip(self.moments, more.moments, strict=True):
-            moments += others
-
-
-Numbers = tuple[float | Tensor, float]
-"""The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +89,8 @@ class Optimiser:
 
     Attributes:
         weight_decay: As given; of a stack one for each member, where they differ. So is `clip`.
+        rule: How parameters follow their gradients.
+        moments: Names of what is kept of each parameter's gradients.
         size: N; None: the parameters are not stacked.
         key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.
@@ -249,7 +99,6 @@ class Optimiser:
     """
 
     clips = True
-    EPSILON = 1e-8
 
     def __init__(
         self,
@@ -269,9 +118,10 @@ class Optimiser:
         self.weight_decay: PerMember = weight_decay
         self.clip: PerMember | None = clip
         self.skip: Skip | None = None
-        self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
+        self.rule = RULES[kind](momentum, betas)
+        self.moments = self.rule.moments
         self.size = (len(parameters[0]) if parameters else 0) if stacked else None
-        self.key: Hashable = kind, momentum, betas, kind == "sgd" and not stacked
+        self.key: Hashable = kind, momentum, betas, stacked or self.rule.counts_steps
         self._row: tuple[Optimiser, int] | None = None
         self._absent: tuple[tuple[int, ...], Tensor] | None = None
         if stacked:
@@ -298,20 +148,12 @@ class Optimiser:
     @property
     def counts_steps(self) -> bool:
         """Whether the size of a step depends on how many were taken: not with SGD."""
-        return self.kind != "sgd"
+        return self.rule.counts_steps
 
     def in_torch(self, lr: float) -> torch.optim.Optimizer:
         """Return torch's optimiser of the same parameters with the same settings, in its initial state."""
-        plain: dict[str, Any] = {
-            "lr": lr,
-            "weight_decay": self.weight_decay,
-            "foreach": False,
-            "fused": False,
-        }
-        if self.kind == "sgd":
-            return torch.optim.SGD(self.parameters, momentum=self.momentum, **plain)
-        adam = torch.optim.AdamW if self.kind == "adamw" else torch.optim.Adam
-        return adam(self.parameters, betas=self.betas, eps=self.EPSILON, **plain)
+        plain: dict[str, Any] = {"lr": lr, "weight_decay": self.weight_decay}
+        return self.rule.in_torch(self.parameters, **plain, foreach=False, fused=False)
 
     @property
     def state(self) -> dict[str, list[Tensor]]:
@@ -386,58 +228,9 @@ class Optimiser:
             yield from tensors
 
     def _run(self, call: Call, numbers: Numbers, *, from_zero: bool = False) -> None:
-        """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device.
-
-        `from_zero`: what the parameters are, finite numbers, counts as 0, and there is no weight decay.
-        """
-        rate, weight_decay = numbers
+        """Update the parameters of `call` (`Rule.update`)."""
         found_inf = None if self.skip is None else self.skip.flag
-        if self.kind == "sgd" and self.size is None and self.skip is None:
-            momentum = call.moments[0] if call.moments else call.gradients
-            for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
-                if weight_decay:
-                    g = g.add(p, alpha=weight_decay)
-                if self.momentum:
-                    g = m.mul_(self.momentum).add_(g)
-                p.add_(g, alpha=-rate)  # type: ignore[arg-type]
-            return
-        if self.kind == "sgd":
-            if from_zero:
-                torch._foreach_zero_(call.parameters)
-            fused = torch.ops.aten._fused_sgd_
-            (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
-                call.parameters,
-                call.gradients,
-                call.moments[0] if call.moments else [],
-                weight_decay=weight_decay,
-                momentum=self.momentum,
-                lr=rate,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,  # momentum starts at zero
-                found_inf=found_inf,
-            )
-            return
-        if from_zero:  # a decoupled decay by rate x 1 leaves nothing, without another pass over memory
-            weight_decay = 1.0
-        decoupled = from_zero or self.kind == "adamw"
-        adam = torch.ops.aten._fused_adamw_ if decoupled else torch.ops.aten._fused_adam_
-        (adam.tensor_lr if isinstance(rate, Tensor) else adam.default)(
-            call.parameters,
-            call.gradients,
-            *call.moments,
-            [],
-            call.steps,
-            lr=rate,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            weight_decay=weight_decay,
-            eps=self.EPSILON,
-            amsgrad=False,
-            maximize=False,
-            found_inf=found_inf,
-        )
+        self.rule.update(call, numbers, found_inf, alone=self.size is None, from_zero=from_zero)
 
     # --- parameters without a gradient ---------------------------------------------------------------------
 
@@ -626,10 +419,7 @@ class Optimiser:
         if nonzero(self.weight_decay):
             factors = self._factors(self.weight_decay)
             decays = [factors[i] for i in places]
-            if self.kind == "adamw":
-                torch._foreach_mul_(own, [1 - r * d for r, d in zip(rates, decays, strict=True)])
-            else:
-                rows = list(torch._foreach_addcmul(rows, own, decays))
+            rows = self.rule.decayed(rows, own, rates, decays)
         moments = [[self.state[name][i] for i in places] for name in self.moments]
         self._run(Call(moved, _laid_out(own, rows), moments, steps), (1.0, 0.0), from_zero=True)
         torch._foreach_addcmul_(own, moved, rates)
@@ -678,10 +468,10 @@ class Optimiser:
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
             slices = [parameters[i], *(own[i] for own in moments)]
             each = [[own[n] for n in stepping] for own in slices]
-            if _left_over(each[0][0]):
-                lines = [_Lines(stack, index) for stack in stacks]
+            if left_over(each[0][0]):
+                lines = [Lines(stack, index) for stack in stacks]
                 call.copied.extend(lines)
-                each, rows = [one.rows() for one in lines], list(_in_lines(torch.stack(rows)).unbind(0))
+                each, rows = [one.rows() for one in lines], list(in_lines(torch.stack(rows)).unbind(0))
             call.parameters.extend(each[0])
             call.gradients.extend(rows)
             for mine, own in zip(call.moments, each[1:], strict=True):

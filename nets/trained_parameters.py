@@ -15,8 +15,9 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, Mask
+from antiphon.nets.kernel_calls import Call, Numbers, padded_zeros
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
+from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -297,10 +298,10 @@ class TrainedParameters:
         """
         step_all([(self, gradients, member_mask)], now)
 
-    def begin_or_take_step(
+    def begin_step(
         self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask
-    ) -> list[tuple[Call, Numbers]]:
-        """Count a step; return the optimiser's calls that it still needs, none where it is taken here. Arguments: see `step`."""
+    ) -> tuple[Sequence[Tensor | None], float | Tensor, Tensor | None]:
+        """Count a step; return the gradients, rate and members, [N] bool, that the optimiser takes it with. Arguments: see `step`."""
         self.updates += 1
         # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
         if any(self._stays):
@@ -312,15 +313,20 @@ class TrainedParameters:
             self.taken += 1 if some is None else some.long()
         constant = self.rate.constant or not self.trainable
         rate = self.rate.base if constant else learning_rate(self.rate, now, self.trainable[0].device)
+        if self._complex and isinstance(self.optimiser, Optimiser):
+            gradients = [None if g is None else as_real(g) for g in gradients]
+        return gradients, rate, some
+
+    def kernel_calls(
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Tensor | None
+    ) -> list[tuple[Call, Numbers]]:
+        """Return the kernel's calls of a step that has begun, which others may share; empty where it shares none and is taken."""
         own = self.optimiser
         if not isinstance(own, Optimiser):
-            own.step(gradients, rate, some)
-            return []
-        if self._complex:
-            return own.calls([None if g is None else as_real(g) for g in gradients], rate, some)
-        if self.members and fused_step(gradients, own, rate, some):
-            return []
-        return own.calls(gradients, rate, some)
+            own.step(gradients, rate, members)
+        elif not (self.members and not self._complex and fused_step(gradients, own, rate, members)):
+            return own.calls(gradients, rate, members)
+        return []
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
@@ -362,7 +368,7 @@ def step_all(
     """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""
     calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
     for place, (owner, gradients, member_mask) in enumerate(steps):
-        for call, numbers in owner.begin_or_take_step(gradients, now, member_mask):
+        for call, numbers in owner.kernel_calls(*owner.begin_step(gradients, now, member_mask)):
             optimiser: Any = owner.optimiser
             key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))

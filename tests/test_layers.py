@@ -249,7 +249,7 @@ HOMES = {
     "fan_in": ("comms/links.py", "nets/attention.py"),
     "gradient": ("comms/synthetic_gradients.py", "comms/label_gradients.py", "agents/local_policy.py"),
     "input": ("comms/synthetic_inputs.py",),
-    "optimiser": ("nets/optimisers.py", "nets/native/mlp.py"),
+    "optimiser": ("nets/optimiser_kinds.py", "nets/native/mlp.py"),
     "schedule": ("nets/schedules.py",),
     "sample": ("comms/symbols.py",),
     "feedback": ("scenarios/channel_specs.py",),

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from antiphon.nets.optimisers import Optimiser, Skip, padded_zeros
+from antiphon.nets.kernel_calls import padded_zeros
+from antiphon.nets.optimisers import Optimiser, Skip
 
 Options = dict[str, Any]
 DOUBLE = torch.float64

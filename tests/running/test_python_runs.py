@@ -240,6 +240,14 @@ def test_steps_by_hand_leave_what_run_leaves(whole: tuple[Path, Path], run: Path
     assert_same_run(whole[0], run)
 
 
+def test_the_end_of_a_run_is_that_of_its_scenario_after_a_loop_of_fewer_steps(run: Path) -> None:
+    with Simulation(own(steps=6), logdir=run) as simulation:
+        simulation.run(steps=2)
+        assert (simulation.until, ended(run), facts(run)["steps"]) == (6, ("done", 2, None), 2)
+        simulation.step()
+    assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 3, None), 6, [2, 3])
+
+
 def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
     with Simulation(own(), logdir=run) as simulation:
         stepped(simulation, 12)

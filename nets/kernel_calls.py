@@ -1,0 +1,112 @@
+"""Arguments of an optimiser's kernel: tensors in whole lines of memory, and what one call of it updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.base.memory import zero_pages
+
+_LARGE = 1 << 23
+"""Bytes from which memory is worth being left to the system until it is used."""
+_LINE = 64
+"""Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
+
+
+def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return zeros in memory padded with zeros to a multiple of 64 bytes (`whole_lines`)."""
+    count = torch.Size(shape).numel()
+    line = _LINE // like.element_size()
+    return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
+
+
+def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
+    count = torch.Size(shape).numel()
+    whole = -(-count * like.element_size() // _LINE) * _LINE
+    if like.device.type != "cpu" or whole < _LARGE:
+        return padded_zeros(shape, like)
+    return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
+
+
+def whole_lines(tensor: Tensor) -> Tensor:
+    """Return a tensor from `padded_zeros`, or its last rows, flat and with its padding, so that a kernel has no remainder.
+
+    Other tensors are returned unchanged. So a kernel's result for a member of a stack does not depend on the stack's size.
+    """
+    rest = left_over(tensor)
+    if not rest:
+        return tensor
+    whole = tensor.numel() - rest + _LINE // tensor.element_size()
+    memory = (tensor.storage_offset() + whole) * tensor.element_size()
+    if tensor.untyped_storage().nbytes() != memory:
+        return tensor
+    return tensor.data.as_strided((whole,), (1,))
+
+
+def left_over(tensor: Tensor) -> int:
+    """Numbers of a tensor beyond the last whole line."""
+    return tensor.numel() % (_LINE // tensor.element_size())
+
+
+def in_lines(rows: Tensor) -> Tensor:
+    """Rows [N, …] as [N, numbers of whole lines], with zeros behind."""
+    flat = rows.reshape(len(rows), -1)
+    line = _LINE // rows.element_size()
+    found = flat.new_zeros(len(flat), -(-flat.shape[1] // line) * line)
+    found[:, : flat.shape[1]] = flat
+    return found
+
+
+class Lines:
+    """Some members of a stack, each in whole lines of its own.
+
+    Args:
+        stack: [N, …].
+        index: Places of the members.
+    """
+
+    def __init__(self, stack: Tensor, index: Tensor) -> None:
+        self.stack, self.index = stack.data, index
+        self._copies = in_lines(self.stack.index_select(0, index))
+
+    def rows(self) -> list[Tensor]:
+        """Return the members' copies."""
+        return list(self._copies.unbind(0))
+
+    def write_back(self) -> None:
+        """Put what has become of the copies in place of the members."""
+        size = self.stack[0].numel()
+        self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
+
+
+@dataclass(slots=True)
+class Call:
+    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
+
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    moments: list[list[Tensor]]
+    """Moments by kind, in the order of the rule's."""
+    steps: list[Tensor]
+    """Step counts, float32 [], one for each parameter, including this step."""
+    counts: list[Tensor] = field(default_factory=list)
+    """Counts that are incremented before the kernel runs; the other counts include this step already."""
+    copied: list[Lines] = field(default_factory=list)
+    """Tensors that the kernel gets as copies, which are written back."""
+
+    def join(self, more: Call) -> None:
+        """Add the tensors of another call."""
+        self.parameters += more.parameters
+        self.gradients += more.gradients
+        self.steps = [*self.steps, *more.steps]
+        self.copied += more.copied
+        for moments, others in zip(self.moments, more.moments, strict=True):
+            moments += others
+
+
+Numbers = tuple[float | Tensor, float]
+"""The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""

@@ -1,0 +1,202 @@
+"""Kinds of optimisers: SGD, Adam and AdamW as functions of (parameters, gradients, moments)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from antiphon.base import kinds
+from antiphon.base.extensions import optimiser
+from antiphon.nets.kernel_calls import Call, Numbers
+
+EPSILON = 1e-8
+"""What Adam adds to the root of the second moment."""
+
+
+class Rule(ABC):
+    """How parameters follow their gradients: what is kept of these, and the kernel, equal to torch's optimiser.
+
+    Args:
+        momentum: Of SGD.
+        betas: Adam's decay rates of the first and second moment.
+    """
+
+    counts_steps: ClassVar[bool] = True
+    """Whether the size of a step depends on how many were taken."""
+
+    def __init__(self, momentum: float, betas: tuple[float, float]) -> None:
+        self.momentum, self.betas = momentum, betas
+
+    @property
+    @abstractmethod
+    def moments(self) -> tuple[str, ...]:
+        """Names of what is kept of each parameter's gradients."""
+
+    @abstractmethod
+    def in_torch(self, parameters: Sequence[Tensor], **settings: Any) -> torch.optim.Optimizer:
+        """Return torch's optimiser of parameters."""
+
+    @abstractmethod
+    def update(
+        self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
+    ) -> None:
+        """Update parameters.
+
+        Args:
+            call: The parameters, their gradients, moments and counts.
+            numbers: The learning rate and the weight decay.
+            found_inf: [] on the device, 1: nothing is updated; None: everything is.
+            alone: Whether they are of no stack.
+            from_zero: Whether the parameters, finite numbers, count as 0; then there is no weight decay.
+        """
+
+    def decayed(
+        self, gradients: list[Tensor], parameters: list[Tensor], rates: list[Tensor], decays: list[Tensor]
+    ) -> list[Tensor]:
+        """Return the gradients of stacks with an L2 penalty; `rates`, `decays`: of each member, as factors of the parameters."""
+        return list(torch._foreach_addcmul(gradients, parameters, decays))
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+@optimiser("sgd")
+class Sgd(Rule):
+    """Stochastic gradient descent, with momentum."""
+
+    counts_steps = False
+
+    class Options(kinds.Options):
+        """Keys of SGD.
+
+        Attributes:
+            momentum: Momentum: share of the previous update in the next one.
+            weight_decay: L2 penalty: this factor times the parameter is added to the gradient.
+        """
+
+        momentum: Decay = 0.0
+        weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The momentum, where there is any."""
+        return ("momentum",) if self.momentum else ()
+
+    def in_torch(self, parameters: Sequence[Tensor], **settings: Any) -> torch.optim.Optimizer:
+        """Return torch's optimiser of parameters."""
+        return torch.optim.SGD(parameters, momentum=self.momentum, **settings)
+
+    def update(
+        self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
+    ) -> None:
+        """Update parameters: alone without the kernel, where nothing is to be read on the device."""
+        rate, weight_decay = numbers
+        if alone and found_inf is None:
+            momentum = call.moments[0] if call.moments else call.gradients
+            for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
+                if weight_decay:
+                    g = g.add(p, alpha=weight_decay)
+                if self.momentum:
+                    g = m.mul_(self.momentum).add_(g)
+                p.add_(g, alpha=-rate)  # type: ignore[arg-type]
+            return
+        if from_zero:
+            torch._foreach_zero_(call.parameters)
+        fused = torch.ops.aten._fused_sgd_
+        (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
+            call.parameters,
+            call.gradients,
+            call.moments[0] if call.moments else [],
+            weight_decay=weight_decay,
+            momentum=self.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,  # momentum starts at zero
+            found_inf=found_inf,
+        )
+
+
+@optimiser("adam")
+class Adam(Rule):
+    """Adam (Kingma & Ba 2015)."""
+
+    decoupled: ClassVar[bool] = False
+    """Whether the decay by `weight_decay` stays out of the gradient."""
+
+    class Options(kinds.Options):
+        """Keys of Adam.
+
+        Attributes:
+            weight_decay: L2 penalty: this factor times the parameter is added to the gradient.
+        """
+
+        weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Both moments."""
+        return "mean", "square"
+
+    def in_torch(self, parameters: Sequence[Tensor], **settings: Any) -> torch.optim.Optimizer:
+        """Return torch's optimiser of parameters."""
+        kind = torch.optim.AdamW if self.decoupled else torch.optim.Adam
+        return kind(parameters, betas=self.betas, eps=EPSILON, **settings)
+
+    def update(
+        self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
+    ) -> None:
+        """Update parameters by the kernel."""
+        rate, weight_decay = numbers
+        if from_zero:  # a decoupled decay by rate x 1 leaves nothing, without another pass over memory
+            weight_decay = 1.0
+        aten = torch.ops.aten
+        kernel = aten._fused_adamw_ if from_zero or self.decoupled else aten._fused_adam_
+        (kernel.tensor_lr if isinstance(rate, Tensor) else kernel.default)(
+            call.parameters,
+            call.gradients,
+            *call.moments,
+            [],
+            call.steps,
+            lr=rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+            found_inf=found_inf,
+        )
+
+
+@optimiser("adamw")
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); without `weight_decay` it is `adam`."""
+
+    class Options(kinds.Options):
+        """Keys of AdamW.
+
+        Attributes:
+            weight_decay: Share of the parameter that each step subtracts, times the learning rate; the gradient stays as it is.
+        """
+
+        weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+    decoupled = True
+
+    def decayed(
+        self, gradients: list[Tensor], parameters: list[Tensor], rates: list[Tensor], decays: list[Tensor]
+    ) -> list[Tensor]:
+        """Decay the parameters of all members, and return the gradients as they are."""
+        torch._foreach_mul_(parameters, [1 - r * d for r, d in zip(rates, decays, strict=True)])
+        return gradients
+
+
+RULES: Mapping[str, type[Rule]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
+"""By kind."""
