@@ -37,7 +37,7 @@ class _Feedback(Protocol):
 
 
 class _Gradient(Protocol):
-    """A part of `antiphon.scenarios.channel_specs.GradientSpec`."""
+    """The keys of `gradient` that a coupling reads (`GradientSpec`)."""
 
     @property
     def apply(self) -> bool:
@@ -53,7 +53,7 @@ class _Gradient(Protocol):
 
 
 class Declared(Protocol):
-    """The part of a channel of a scenario that a coupling reads."""
+    """The keys of a scenario's channel that a coupling reads (`ChannelSpec`)."""
 
     @property
     def link(self) -> _Link: ...
@@ -136,7 +136,7 @@ Problem = tuple[str, str]
 
 
 class Coupling:
-    """How gradients cross a channel; the base lets none cross between windows. Objects are shared by channels, and keep no state."""
+    """How gradients cross a channel; the base lets none cross between windows. Channels share one object of a coupling, which keeps no state."""
 
     name: str = ""
     """The name in scenarios."""

@@ -37,7 +37,7 @@ from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
-from antiphon.engine.heart.divergence import DivergencePolicy
+from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
@@ -186,7 +186,7 @@ class _Builder:
             self.scenario.training.batch,
             self.dtype,
             self.devices.whole,
-            DivergencePolicy(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
+            DivergenceRule(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
             tied=tied,
         )
 

@@ -28,7 +28,7 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints
-from antiphon.engine.heart.divergence import DivergencePolicyOfSeeds
+from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, label
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
@@ -375,9 +375,7 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = replace(base.schedule, clocks=clocks, waves=waves)
     divergence = (
-        DivergencePolicyOfSeeds([of_seed.on_divergence for of_seed in bases])
-        if others
-        else base.on_divergence
+        DivergenceRuleOfSeeds([of_seed.on_divergence for of_seed in bases]) if others else base.on_divergence
     )
     return replace(
         base,

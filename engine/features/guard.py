@@ -52,7 +52,7 @@ class Guard(DivergenceCheck):
     deferred = True
 
     def __init__(self, check: DivergenceCheck, device: torch.device) -> None:
-        super().__init__(check.policy, check.agents, check.channels, check.groups)
+        super().__init__(check.rule, check.agents, check.channels, check.groups)
         self._skip = torch.tensor([0.0, 1.0]).to(device)
         self.skip = Skip(*self._skip.unbind())
         self._marks = torch.tensor([True, False]).to(device)

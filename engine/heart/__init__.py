@@ -53,10 +53,9 @@ Where a change goes:
                                                  later ticks go on in the same window
     where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_sent` (`valid`)
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
-    what is done to a gradient that comes back   a feature with the point `returned` for predictors, which a `delayed` window does not pass: for both,
-                                                 `Ledger.finish`, where it is complete and its return begins
-    when it is back                              `Ledger.finish`, and `Message.has_returned`, by which windows that wait are learned from
-    what is counted of a message at its end      `Ledger.finish`, once its last window has closed
+    a gradient that comes back, such as by age   for predictors: a feature with the point `returned`; for `delayed` too: `Ledger.finish`, as its return begins
+    when a gradient has come back                `Ledger.finish`, and `Message.has_returned`, for which windows that wait are kept
+    what becomes of a message that is not read   `Ledger.finish`, once its deadline has come: `Returned.has_counted` says whether a read counted
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`

@@ -119,7 +119,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What an agent is in the environment: what it acts with, and what it lives and dies with."""
+    """An agent's body in the environment: its entry of the action space, and its life."""
 
     acts: bool | str = False
     """Whether it acts: True, or the entry of a Dict action space that is its own."""
@@ -251,7 +251,7 @@ class Agent:
 
     def learning_rows(self, number: int) -> Mask:
         """Return the rows in which it learns from the window of a number."""
-        return ALL if self.participation is None else self.participation.mask(number)
+        return ALL if self.participation is None else self.participation.learning_rows(number)
 
     def load(self, notes: Notes) -> None:
         """Take over the notes of a saved state."""

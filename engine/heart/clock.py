@@ -13,7 +13,7 @@ from antiphon.comms.read_modes import READ_LAST, ReadMode
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Ticks at steps t with (t - phase) % period == 0, t >= phase.
+    """Regular ticks of an agent: at steps t with (t - phase) % period == 0, t >= phase.
 
     Its ticks are `period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`, order.py,
     the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). So irregular ticks need another

@@ -1,6 +1,6 @@
 """Divergence: numbers that are not finite, or too large, never reach a parameter (semantics 32).
 
-`DivergenceCheck` checks the gradients of a step before any is applied. `DivergencePolicy` decides what follows a divergence: the
+`DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a divergence: the
 run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
 
 On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes this one's place.
@@ -30,7 +30,7 @@ GRADIENT, LOSS = "gradient {at} " + NOT_FINITE, "loss {at} " + NOT_FINITE
 
 @dataclass(frozen=True)
 class Report:
-    """One line about agents, with their names as data.
+    """A report of a divergence: one line about agents, with their names as data.
 
     Attributes:
         step: The step that it is about.
@@ -52,12 +52,12 @@ class Report:
 
 
 @dataclass
-class DivergencePolicy:
+class DivergenceRule:
     """Which numbers are a divergence, and what follows one; of several seeds, with those that have stopped.
 
     Attributes:
         bound: The largest norm that a gradient may have; None: any finite one.
-        stopped: The seeds that a divergence has stopped while others continue, with its line (`DivergencePolicyOfSeeds`).
+        stopped: The seeds that a divergence has stopped while others continue, with its line (`DivergenceRuleOfSeeds`).
         events: The run's events, (step, one line): notes of the builder, and where outliers were first clipped.
     """
 
@@ -116,14 +116,14 @@ class DivergencePolicy:
         self.events.append((report.step, str(report)))
 
 
-class DivergencePolicyOfSeeds(DivergencePolicy):
+class DivergenceRuleOfSeeds(DivergenceRule):
     """A seed that diverges is stopped, and the others continue.
 
     Args:
         of_seeds: What follows a divergence in each seed.
     """
 
-    def __init__(self, of_seeds: Sequence[DivergencePolicy]) -> None:
+    def __init__(self, of_seeds: Sequence[DivergenceRule]) -> None:
         super().__init__(of_seeds[0].bound)
         self.of_seeds = of_seeds
 
@@ -180,7 +180,7 @@ class DivergenceCheck:
     """Checks the numbers of a step before they are used, and reports what has diverged. No parameter of a seed that has diverged moves.
 
     Args:
-        policy: What follows a divergence.
+        rule: What follows a divergence.
         agents: All agents, by name.
         channels: All channels, by name.
         groups: The learning groups of single agents, for each seed.
@@ -194,12 +194,12 @@ class DivergenceCheck:
 
     def __init__(
         self,
-        policy: DivergencePolicy,
+        rule: DivergenceRule,
         agents: Mapping[str, Agent],
         channels: Mapping[str, Channel],
         groups: Sequence[Sequence[LearningGroup]],
     ) -> None:
-        self.policy = policy
+        self.rule = rule
         self.agents, self.channels = agents, channels
         self.groups = groups
         self._group_of = [{name: group for group in of_seed for name in group.agents} for of_seed in groups]
@@ -207,7 +207,7 @@ class DivergenceCheck:
 
     def movable_members(self, stack: Agent | Channel) -> Mask:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
-        stopped = self.policy.stopped
+        stopped = self.rule.stopped
         if not stopped:
             return ALL
         layout = stack.layout
@@ -216,7 +216,7 @@ class DivergenceCheck:
     def end_step(self, step: int) -> None:
         """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
         stacks: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
-        for stack in stacks if self.policy.stopped else ():
+        for stack in stacks if self.rule.stopped else ():
             members = self.movable_members(stack)
             for trained in [stack.learner] if isinstance(stack, Agent) else stack.models:
                 if members is not ALL:
@@ -240,7 +240,7 @@ class DivergenceCheck:
             checked += [reported.loss for reported in update.window_loss.reported.values()]
             checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
             checked += update.leaf_gradients.values()
-        for update in () if self.policy.passes_quick_check(checked) else updates:
+        for update in () if self.rule.passes_quick_check(checked) else updates:
             self._zero_unreached(update)
             wrong = self._groups_diverged(update)
             for seed, groups in enumerate(self.groups):
@@ -276,18 +276,18 @@ class DivergenceCheck:
                     wrong[group] = GRADIENT
                 lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
         for group, length in lengths.items():
-            if self.policy.bound is not None and length > self.policy.bound:
-                wrong.setdefault(group, f"gradient {{at}} {self.policy.too_long}")
+            if self.rule.bound is not None and length > self.rule.bound:
+                wrong.setdefault(group, f"gradient {{at}} {self.rule.too_long}")
         for read, gradient in update.leaf_gradients.items():
             if gradient is None or bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel]
-            for k in self.policy.diverged(len(channel.members), [], [gradient]):
+            for k in self.rule.diverged(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
                 wrong.setdefault(self._group_of[channel.layout.seed_of(k)][receiver], GRADIENT)
         for name, reported in update.window_loss.reported.items():
             agent = self.agents[name]
-            for n in self.policy.diverged(len(agent.members), [], [reported.loss]):
+            for n in self.rule.diverged(len(agent.members), [], [reported.loss]):
                 wrong.setdefault(self.group_of(agent, n), LOSS)
         return wrong
 
@@ -296,12 +296,12 @@ class DivergenceCheck:
         return self._group_of[agent.layout.seed_of(member)][agent.members[member].name]
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
-        """Report a group of agents; `{at}` in the reason stands for the step. See `DivergencePolicy.report`."""
+        """Report a group of agents; `{at}` in the reason stands for the step. See `DivergenceRule.report`."""
         text = (
             f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
-        self.policy.report(Report(step, text, group.agents, seed=seed))
+        self.rule.report(Report(step, text, group.agents, seed=seed))
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
@@ -315,12 +315,12 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and there is one seed.
         """
-        if self.policy.passes_quick_check(
+        if self.rule.passes_quick_check(
             [t for _, update in updates for t in (update.loss, *update.gradients)]
         ):
             return
         for name, update in updates:
-            diverged = self.policy.diverged(
+            diverged = self.rule.diverged(
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )
             for k, reason in diverged.items():
@@ -331,7 +331,7 @@ class DivergenceCheck:
     def report_channel(
         self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0
     ) -> None:
-        """Report the synthetic gradient or input of a channel: see `DivergencePolicy.report`."""
+        """Report the synthetic gradient or input of a channel: see `DivergenceRule.report`."""
         kind, endpoint = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"
@@ -342,4 +342,4 @@ class DivergenceCheck:
             f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {reason}; "
             f"lower {fix}"
         )
-        self.policy.report(Report(step, text, (endpoint,), channel.name, seed))
+        self.rule.report(Report(step, text, (endpoint,), channel.name, seed))

@@ -171,17 +171,17 @@ class ForwardPass:
         x, state = joined([self.inputs(tick, window, buffers) for tick in ticks]), None
         if states:
             state = joined(states)
-        feature = points.transports
+        transporter = points.transports
         ports, after = learner.evaluate(
             buffers,
             x,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-            transports=() if feature is None else feature.transports(ticks, window),
+            transports=() if transporter is None else transporter.transports(ticks, window),
             state=state,
         )
-        for each in points.evaluated:
+        for feature in points.evaluated:
             statistics = self.statistics(first, window, buffers)
-            after |= each.evaluated(ticks, ports, buffers, statistics, (x, state))
+            after |= feature.evaluated(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
@@ -276,15 +276,14 @@ class ForwardPass:
         """Make a window's graph again from its ticks; running statistics, and what users' modules keep, stay as they are."""
         buffers = dict(window.statistics_before)
         learners = [self.system.agents[name].learner for name in buffers]
-        states = [
-            (kept, kept.state_dict()) for learner in learners if (kept := learner.module_state) is not None
-        ]
+        module_states = [learner.module_state for learner in learners if learner.module_state is not None]
+        states = [module_state.state_dict() for module_state in module_states]
         for ticks in window.calls:
             name = self.system.learner_name_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])
             for tick in ticks:
                 self._put_live(self.system.agents[tick.agent], tick, window)
-        for module_state, state in states:
+        for module_state, state in zip(module_states, states, strict=True):
             module_state.load_state_dict(state)
 
 

@@ -3,7 +3,7 @@
     class                      what it is                                      made in a step by
     StepSignals                what the environment shows at one step          engine/environment.py, at every step
     EpisodeEnds                where episodes ended with a step                engine/environment.py, after every step
-    Content                    what the messages of a channel are              the builder, once
+    Content                    port and shape of a channel's messages          the builder, once
     Message                    one message of a stack of channels              `Ledger.send`
     Uses                       when a message is read                          `Ledger.send`, by its timetable
     Fate                       where a message is lost or void                 `Ledger.send`
@@ -155,7 +155,7 @@ class EpisodeEnds:
 
 @dataclass(slots=True, eq=False)
 class Content:
-    """What the messages of a channel are."""
+    """The content of a channel's messages: from which port they are, in which shape, and how they are sampled."""
 
     port: str
     """The output of the sender's network that is sent."""
@@ -520,7 +520,7 @@ class LearningGroup:
     """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
 
     Attributes:
-        agents: Their names, in canonical order.
+        agents: The names of its agents, in canonical order.
         windows: The division of its ticks into windows.
         agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of

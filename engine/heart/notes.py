@@ -11,7 +11,7 @@ from typing import Protocol, Self, cast
 
 
 class Note:
-    """What a feature keeps with an object, one of each class."""
+    """Data that a feature keeps with a message, a tick or an agent, each of which has one note of a class at most."""
 
     __slots__ = ()
 

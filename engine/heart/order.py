@@ -53,9 +53,10 @@ class LearningOrder:
         are never in one turn.
         """
         turns: dict[int, EndedWindows] = {}
-        taken: dict[LearningGroup, int] = {}
+        newest_turn: dict[LearningGroup, int] = {}
         for group, window in sorted(ended, key=lambda pair: self.turn_of.get(pair[0], 0)):
-            turn = taken[group] = max(taken.get(group, -1) + 1, self.turn_of.get(group, 0))
+            turn = max(newest_turn.get(group, -1) + 1, self.turn_of.get(group, 0))
+            newest_turn[group] = turn
             turns.setdefault(turn, []).append((group, window))
         return [turns[turn] for turn in sorted(turns)]
 
@@ -78,6 +79,7 @@ def sweep_obstacle(system: System, group: LearningGroup) -> str | None:
 
 
 def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
+    """Yield the reasons that `sweep_obstacle` returns the first of."""
     signals = system.description.all_signals
 
     def known_after_step(name: str) -> bool:

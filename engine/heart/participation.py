@@ -26,9 +26,9 @@ class Participation:
     seeds: tuple[int, ...]
     layout: Layout
     _newest: dict[int, Mask] = field(default_factory=dict, init=False)
-    """The result of `mask` for the newest window, by its number."""
+    """The result of `learning_rows` for the newest window, by its number."""
 
-    def mask(self, number: int) -> Mask:
+    def learning_rows(self, number: int) -> Mask:
         """Return the rows of the members that learn from the window of a number."""
         if number not in self._newest:
             members = uniform_many(torch.tensor(self.seeds), number, 1)[:, 0] < self.probability

@@ -14,7 +14,7 @@ from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
-from antiphon.engine.heart.divergence import DivergencePolicy
+from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.message import LearningGroup
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class System:
     batch: int
     dtype: torch.dtype
     device: torch.device
-    on_divergence: DivergencePolicy
+    on_divergence: DivergenceRule
     seeds: int = 1
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
     remote_parts: Mapping[str, int] = field(default_factory=dict)

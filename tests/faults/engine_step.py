@@ -352,7 +352,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "order-windows-of-one-group-are-differentiated-together",
         "engine/heart/order.py",
-        "max(taken.get(group, -1) + 1, self.turn_of.get(group, 0))",
+        "max(newest_turn.get(group, -1) + 1, self.turn_of.get(group, 0))",
         "self.turn_of.get(group, 0)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience0-given_up0-learned0-False]",
     ),
