@@ -93,5 +93,4 @@ class LateWindows(Feature):
             return True
         if message.uses.finished is None or message.uses.finished >= step:
             return False
-        returned, return_delay = message.returned, channel.ledger.timetable.return_delay
-        return not returned.has_counted or message.has_returned(step, return_delay)
+        return not message.complete or channel.ledger.has_returned(message, step)

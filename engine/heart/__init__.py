@@ -42,20 +42,20 @@ Where a change goes:
 
     a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`; or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and its sum over a stack in `StackFanIn`
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack in `StackFanIn`
     when an agent ticks or sends                 clock.py: `Clock`, `SendClock`; which agents, engine/build/builder.py
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
                                                  these two of `Timetable`, where it reads others than those since the tick before
     what a receiver reads in place of a message  a feature with the point `arrived`, if it may be a synthetic input
-    what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows stay open, and their
-                                                 later ticks go on in the same window
+    what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close:
+                                                 later ticks go on in the same one, and `EpisodeWindows` end by their length
     where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_sent` (`valid`)
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
     a gradient that comes back, such as by age   for predictors: a feature with the point `returned`; for `delayed` too: `Ledger.finish`, as its return begins
-    when a gradient has come back                `Ledger.finish`, and `Message.has_returned`, for which windows that wait are kept
-    what becomes of a message that is not read   `Ledger.finish`, once its deadline has come: `Returned.has_counted` says whether a read counted
+    when a gradient has come back                `Ledger.finish`, and `Ledger.has_returned`, for which windows that wait are kept
+    what becomes of a message that is not read   without uses: `Ledger.send`; else `Ledger.finish`, as its last window closes (`Returned.has_counted`: a read counted)
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`

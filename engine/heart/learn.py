@@ -332,13 +332,11 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        timetable = channel.ledger.timetable
-        has_returned = message.has_returned(step, timetable.return_delay)
         credited = CreditedMessage(
             message.sent,
             message.stamp,
-            timetable.send_clock.period,
-            message.returned.gradient if has_returned else None,
+            channel.ledger.timetable.send_clock.period,
+            message.returned.gradient if channel.ledger.has_returned(message, step) else None,
             live,
             partial(self.applied_prediction, channel, message),
         )

@@ -183,6 +183,12 @@ class Ledger:
             self.newest_returned.update(messages)
         return messages
 
+    def has_returned(self, message: Message, step: int) -> bool:
+        """Return whether the complete gradient of a message is at the sender by the end of `step`."""
+        finished = message.uses.finished
+        reached = finished is not None and finished + self.timetable.return_delay <= step
+        return reached and message.complete
+
     def _seen_by_send(self, step: int) -> bool:
         """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`.
 

@@ -328,11 +328,6 @@ class Message:
         """Whether its gradient is complete: all windows that may read it have closed, and a read counted."""
         return self.uses.finished is not None and self.returned.has_counted
 
-    def has_returned(self, step: int, return_delay: int) -> bool:
-        """Return whether its complete gradient is at the sender by the end of `step`."""
-        finished = self.uses.finished
-        return finished is not None and self.returned.has_counted and finished + return_delay <= step
-
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
         uses = replace(self.uses, open_windows=set(self.uses.open_windows))

@@ -64,7 +64,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/learn.py",
-        "message.returned.gradient if has_returned else None",
+        "message.returned.gradient if channel.ledger.has_returned(message, step) else None",
         "message.returned.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
@@ -387,7 +387,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "or message.has_returned(step, return_delay)",
+        "or channel.ledger.has_returned(message, step)",
         "or message.uses.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
