@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from gymnasium.spaces import Discrete
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
-from antiphon.envs.datasets.catalogue import DATA_SETS
+from antiphon.envs.datasets.catalogue import DATA_SETS, DigitsName
 from antiphon.envs.env_keys import EnvOptions, Split
 from antiphon.envs.images import picture_table
 from antiphon.envs.signal import Description, Signal
@@ -57,7 +57,7 @@ class CountDigits(SeededEnv):
     class Options(EnvOptions):
         """Options of the stream of counted digits."""
 
-        data: Literal["digits", "mnist"] = "digits"
+        data: DigitsName = "digits"
         """Data set: `digits` or `mnist`."""
         levels: int = Field(2, ge=1, le=len(_COUNTED))
         """Number of counts, 1 to 4: of odd digits, threes, sevens and fives."""

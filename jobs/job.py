@@ -59,7 +59,7 @@ class Job:
         self.ended: Outcome | None = None
         self.step = self.saved = 0
         if self.directory is not None:
-            self.step = self.saved = self.directory.checkpoint_step
+            self.step = self.saved = self.directory.checkpoints.newest_step
             self.ended = request.outcome(self.directory, self.until)
         if self.ended is not None:
             self.step = self.until
@@ -71,8 +71,7 @@ class Job:
     @property
     def checkpoint_steps(self) -> list[int]:
         """The steps of its checkpoints, rising."""
-        paths = [] if self.directory is None else self.directory.checkpoints
-        return [int(path.name.removeprefix("step-")) for path in paths]
+        return [] if self.directory is None else [*self.directory.checkpoints.by_step]
 
     @property
     def sequential_reason(self) -> str | None:

@@ -155,10 +155,10 @@ def _compare_checkpoints(
     from antiphon.engine.state.compatibility import same_bits  # torch
 
     steps = []
-    others = {path.name: path for path in second.checkpoints}
-    for path in first.checkpoints:
-        if path.name in others:
-            step, other = int(path.name.removeprefix("step-")), _tensors(others[path.name])
+    others = second.checkpoints.by_step
+    for step, path in first.checkpoints.by_step.items():
+        if step in others:
+            other = _tensors(others[step])
             in_both = {place: tensor for place, tensor in _tensors(path).items() if place in other}
             steps += [step] * any(section in _LEARNED for section, *_ in in_both)
             for place, tensor in in_both.items():

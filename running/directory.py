@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -41,12 +41,12 @@ from antiphon.base.manifests import (
     Entry,
     GrowingFile,
     check_entry,
-    checkpoints,
     entry_of,
     read_checked,
     write_checked,
 )
 from antiphon.base.nearest_names import suggest
+from antiphon.running.checkpoints import Checkpoints
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
@@ -58,10 +58,6 @@ if TYPE_CHECKING:
 EXIST = ("number", "overwrite", "resume", "error")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
 resumed, or an error."""
-_KEPT = 2
-"""How many checkpoints are kept, but for the best one."""
-_BEST = "best"
-"""Name of the checkpoint that was best by `training.evaluate.keep_best`."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
 POPULATION = "population.json"
@@ -335,11 +331,7 @@ class RunDirectory:
         except BaseException:
             self.release()
             raise
-        for path in (self.path / "checkpoints").glob(".*"):
-            whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
-            if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
-                path.rename(whole)
-            shutil.rmtree(path, ignore_errors=True)
+        self.checkpoints.restore()
 
     def release(self) -> None:
         """Let others write here; a second call does nothing."""
@@ -403,17 +395,18 @@ class RunDirectory:
         self.check_in_place()
         for recorder in recorders:
             recorder.sync()
-        name, grown = _checkpoint_name(running.now), self._grown()
+        place, grown = self.checkpoints.at(running.now), self._grown()
         known = self.facts["checkpoints"]
-        kept = {path.name: known[path.name] for path in self.checkpoints if path.name in known}
+        names = [path.name for path in self.checkpoints.by_step.values()]
+        kept = {name: known[name] for name in names if name in known}
         # First the manifest: without it a checkpoint could not be gone on from, and without the checkpoint it says nothing wrong.
         self.note(
             step=running.now,
             files={**self.facts["files"], **grown},
-            checkpoints={**kept, name: grown},
+            checkpoints={**kept, place.name: grown},
         )
-        running.save(self.path / "checkpoints" / name)
-        self._remove(self.checkpoints[:-_KEPT])
+        running.save(place)
+        self.checkpoints.trim()
 
     def keep_best(self, running: LiveSystem, best: Mapping[str, Any]) -> None:
         """Save what runs as the checkpoint `best`, in place of the one before, and then note what it is.
@@ -424,7 +417,7 @@ class RunDirectory:
             RunError: See `note`.
         """
         self.check_in_place()
-        running.save(self.path / "checkpoints" / _BEST)
+        running.save(self.checkpoints.best)
         self.note(best=dict(best))
 
     def _grown(self) -> dict[str, Entry]:
@@ -436,22 +429,14 @@ class RunDirectory:
         tables = [self.path / name for name in _TABLES]
         return [*filter(os.path.lexists, tables), *sorted(self.path.glob(_EVENTS))]
 
-    def _remove(self, places: Iterable[Path]) -> None:
-        """Remove checkpoints; a kill leaves no half of one under its name."""
-        for path in places:
-            with suppress(OSError):
-                path.rename(path.with_name(f".{path.name}.gone"))
-        for path in (self.path / "checkpoints").glob(".step-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
     def rewind(self, step: int) -> None:
         """Go back to a step, of a checkpoint or 0: what was written after it is dropped.
 
         Raises:
             RunError: There is no checkpoint of this step, or a file is not what was written by then; nothing has changed.
         """
-        found, name = self._growing_files(), _checkpoint_name(step)
-        later = [path for path in self.checkpoints if path.name > name]
+        found, name = self._growing_files(), self.checkpoints.at(step).name
+        later = self.checkpoints.newest_step > step
         if step and name not in self.facts["checkpoints"]:
             raise RunError(
                 f"{self.path}: run.json has no checkpoint of step {step:,}; resume from another one"
@@ -473,7 +458,7 @@ class RunDirectory:
                     cut(path, kept[path.name]["bytes"])
                 else:
                     path.unlink()
-        self._remove(later)
+        self.checkpoints.remove_after(step)
 
     # --- what is read ------------------------------------------------------------------------------------
 
@@ -567,35 +552,10 @@ class RunDirectory:
         with fitting(population):
             return f"{path.name}, {role} of population {facts['document']['population']}"
 
-    @property
-    def checkpoints(self) -> list[Path]:
-        """The checkpoints, oldest first."""
-        return checkpoints(self.path)
-
-    def checkpoint_path(self, name: str | None = None) -> Path:
-        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it.
-
-        Raises:
-            RunError: There is none of this name.
-        """
-        if name is None:
-            return self.path
-        names = [
-            path.name for path in (*self.checkpoints, self.path / "checkpoints" / _BEST) if path.is_dir()
-        ]
-        if name not in names:
-            raise RunError(f"{self.path}: no checkpoint '{name}'{suggest(name, names)}")
-        return self.path / "checkpoints" / name
-
-    @property
-    def checkpoint_step(self) -> int:
-        """The step that the run continues from: that of the newest checkpoint, else 0."""
-        found = self.checkpoints
-        return int(found[-1].name.removeprefix("step-")) if found else 0
-
-
-def _checkpoint_name(step: int) -> str:
-    return f"step-{step:09d}"
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Its checkpoints."""
+        return Checkpoints(self.path)
 
 
 @cache

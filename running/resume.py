@@ -126,7 +126,7 @@ def resume_until(
     facts = directory.facts
     end = facts["steps"] if until is None else until
     done, result = facts["exit"] == "done", directory.result
-    step = facts["step"] if done else directory.checkpoint_step
+    step = facts["step"] if done else directory.checkpoints.newest_step
     if end < step:
         raise RunError(f"--steps: {end}, but {path} has done {step} already; give more")
     ended = end == step or (until is None and facts.get("reason"))
@@ -156,10 +156,9 @@ def _restored(
     step: int | None,
 ) -> LiveSystem:
     """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
-    name = None if step is None else f"step-{step:09d}"
-    names = [path.name for path in directory.checkpoints]
-    if names if name is None else name in names or step:
-        place = directory.path if name is None else directory.path / "checkpoints" / name
+    steps = directory.checkpoints.by_step
+    if steps if step is None else step in steps or step:
+        place = directory.path if step is None else directory.checkpoints.at(step)
         with uncollected():
             saved = read_simulation(place, scenario, settings.device)
         return running_of_saved(saved, settings, executor)
@@ -184,7 +183,7 @@ def checked_scenario(
         division is not None
         and division.mode == "free"
         and division.cluster is None
-        and directory.checkpoints
+        and directory.checkpoints.by_step
     ):
         raise RunError(
             f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "

@@ -86,7 +86,7 @@ def evaluate(
     _check_users("repeats", repeats, asked, ("value",))
     over, only, directory = Links(links, drop, inputs), channels or None, RunDirectory.open(path)
     scenario = given_scenario(directory, python)
-    saved = directory.checkpoint_path(checkpoint)
+    saved = directory.checkpoints.find(checkpoint)
     with Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         measurements.check_measurable(
             simulation,

@@ -53,7 +53,7 @@ def export(
         raise ScenarioError(f"--episodes: has no effect on {file.name}; it is for .gif files")
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
-    saved = directory.checkpoint_path(checkpoint)
+    saved = directory.checkpoints.find(checkpoint)
     with antiphon.Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         _check_agents(simulation, file, agents or ())
         kind: Any = actions

@@ -14,6 +14,8 @@ from antiphon.envs.datasets.dataset_files import Pictures
 
 DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
 """Name of an image data set."""
+DigitsName = Literal["digits", "mnist"]
+"""Name of one whose images are single digits in grey."""
 
 
 @dataclass(frozen=True, slots=True)

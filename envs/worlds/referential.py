@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.envs.datasets.catalogue import DATA_SETS
+from antiphon.envs.datasets.catalogue import DATA_SETS, DigitsName
 from antiphon.envs.env_keys import EnvOptions, Split
 from antiphon.envs.images import picture_table
 from antiphon.envs.signal import Description, Signal
@@ -57,7 +57,7 @@ class Referential(ExampleStream, Pictured):
     class Options(EnvOptions):
         """Options of the referential game."""
 
-        data: Literal["digits", "mnist"] = "digits"
+        data: DigitsName = "digits"
         """Data set: `digits` or `mnist`."""
         candidates: int = Field(8, ge=2, le=64)
         """Number of images among which the listener chooses."""

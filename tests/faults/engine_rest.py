@@ -283,9 +283,9 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "runs-one-checkpoint-is-kept",
-        "running/directory.py",
-        "self._remove(self.checkpoints[:-_KEPT])",
-        "self._remove(self.checkpoints[:-1])",
+        "running/checkpoints.py",
+        "self._remove([*self.by_step.values()][:-_KEPT])",
+        "self._remove([*self.by_step.values()][:-1])",
         "tests/running/test_run.py::test_the_command_line_leaves_what_python_leaves",
     ),
     Fault(
