@@ -1,7 +1,7 @@
 """The features of a system: a table of which setting needs which, and their installation.
 
-A new feature is one file and one line of the table; a new setting is also named in `feature_settings` of the agent, channel or
-system that has it, in the same words. What a scenario does not use is not even imported. A setting that is not in the table is an
+A new feature is one file and one line of the table; a new setting is also a `FeatureSetting`, named in `feature_settings` of the
+agent, channel or system that has it. What a scenario does not use is not even imported. A setting that is not in the table is an
 error, for the step would ignore it.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from antiphon.base.errors import EngineError
 from antiphon.engine.heart.feature import Feature, Features
+from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -23,8 +24,7 @@ from antiphon.engine.heart.system import System
 class Row(NamedTuple):
     """A feature, and the setting that needs it."""
 
-    setting: str
-    """One of `System.feature_settings`."""
+    setting: FeatureSetting
     of: type
     """What it is made for, and wherever there is one: a rollout has a forward pass and never learns, so it has no engine."""
     feature: str
@@ -39,31 +39,32 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    Row("synthetic input", ForwardPass, "features.stand_ins.StandIns"),
-    Row("fixed weights of feedback", ForwardPass, "features.feedback_alignment.FeedbackAlignment"),
-    Row("age among its observations", ForwardPass, "features.ages.Ages"),
-    Row("normalised observations", ForwardPass, "features.normalisation.NormalisedObservations"),
-    Row("critic", ForwardPass, "policies.critics.Critics"),
-    Row("further passes", Engine, "policies.further_passes.FurtherPasses"),  # before copies of what they move
-    Row("target network", ForwardPass, "policies.target_networks.TargetNetworks"),
-    Row("endpoints as messages are sent", ForwardPass, "features.contexts.EndpointStates"),
-    Row("actions", ForwardPass, "policies.actions.Actions"),
-    Row("values of final observations", ForwardPass, "policies.final_values.FinalValues"),
-    Row("context of the channel's endpoints", PredictorTrainer, "features.contexts.Contexts"),
-    Row("stack", Engine, "features.reach.Reach"),
-    Row("sweep order", Engine, "features.sweep.SweepOrder"),
-    Row("delayed channel", Engine, "features.late_windows.LateWindows"),
-    Row("direct feedback", Engine, "features.direct_feedback.DirectFeedback"),
-    Row("auxiliary task", Engine, "features.auxiliary.AuxiliaryLosses"),
-    Row("returned losses", Engine, "features.returned_losses.ReturnedLosses"),
-    Row("returned actions", Engine, "policies.returned_actions.ReturnedActions"),
-    Row("lambda-returns", Engine, "features.lambda_returns.LambdaReturns"),
-    Row("gate", Engine, "features.gates.Gates"),
-    Row("clipped outliers", PredictorTrainer, "features.outliers.ClippedReturns"),
-    Row("clip of a learning group", Engine, "features.group_clip.GroupClip"),
-    Row("tied parameters", Engine, "features.ties.TiedGradients"),
-    Row("rewards", ObjectiveEvaluator, "policies.trajectories.PolicyEvaluator"),
-    Row("statistics of observations", Engine, "features.normalisation.ObservationStatistics"),
+    Row(FeatureSetting.SYNTHETIC_INPUT, ForwardPass, "features.stand_ins.StandIns"),
+    Row(FeatureSetting.FIXED_FEEDBACK, ForwardPass, "features.feedback_alignment.FeedbackAlignment"),
+    Row(FeatureSetting.AGE, ForwardPass, "features.ages.Ages"),
+    Row(FeatureSetting.NORMALISED_OBSERVATIONS, ForwardPass, "features.normalisation.NormalisedObservations"),
+    Row(FeatureSetting.CRITIC, ForwardPass, "policies.critics.Critics"),
+    # before copies of what they move
+    Row(FeatureSetting.FURTHER_PASSES, Engine, "policies.further_passes.FurtherPasses"),
+    Row(FeatureSetting.TARGET_NETWORK, ForwardPass, "policies.target_networks.TargetNetworks"),
+    Row(FeatureSetting.SENDING_ENDPOINTS, ForwardPass, "features.contexts.EndpointStates"),
+    Row(FeatureSetting.ACTIONS, ForwardPass, "policies.actions.Actions"),
+    Row(FeatureSetting.FINAL_VALUES, ForwardPass, "policies.final_values.FinalValues"),
+    Row(FeatureSetting.ENDPOINT_CONTEXT, PredictorTrainer, "features.contexts.Contexts"),
+    Row(FeatureSetting.STACK, Engine, "features.reach.Reach"),
+    Row(FeatureSetting.SWEEP_ORDER, Engine, "features.sweep.SweepOrder"),
+    Row(FeatureSetting.DELAYED_CHANNEL, Engine, "features.late_windows.LateWindows"),
+    Row(FeatureSetting.DIRECT_FEEDBACK, Engine, "features.direct_feedback.DirectFeedback"),
+    Row(FeatureSetting.AUXILIARY_TASK, Engine, "features.auxiliary.AuxiliaryLosses"),
+    Row(FeatureSetting.RETURNED_LOSSES, Engine, "features.returned_losses.ReturnedLosses"),
+    Row(FeatureSetting.RETURNED_ACTIONS, Engine, "policies.returned_actions.ReturnedActions"),
+    Row(FeatureSetting.LAMBDA_RETURNS, Engine, "features.lambda_returns.LambdaReturns"),
+    Row(FeatureSetting.GATE, Engine, "features.gates.Gates"),
+    Row(FeatureSetting.CLIPPED_OUTLIERS, PredictorTrainer, "features.outliers.ClippedReturns"),
+    Row(FeatureSetting.GROUP_CLIP, Engine, "features.group_clip.GroupClip"),
+    Row(FeatureSetting.TIED_PARAMETERS, Engine, "features.ties.TiedGradients"),
+    Row(FeatureSetting.REWARDS, ObjectiveEvaluator, "policies.trajectories.PolicyEvaluator"),
+    Row(FeatureSetting.OBSERVATION_STATISTICS, Engine, "features.normalisation.ObservationStatistics"),
 )
 """Which setting needs which feature. Features with a point in common are called in this order."""
 

@@ -12,6 +12,7 @@ imports only files above it in this list:
 
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock               when agents tick and send, and which ticks are a window
+    feature_setting     names of settings that features obey
     notes               what features keep with a message, a tick or an agent
     message             signals, messages, reads, ticks, windows, learning groups
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it

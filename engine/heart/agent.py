@@ -22,6 +22,7 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.message import NOTES, EpisodeEnds
 from antiphon.engine.heart.notes import Notes
@@ -257,21 +258,21 @@ class Agent:
         """Take over the notes of a saved state."""
         self.notes = notes
 
-    def feature_settings(self) -> dict[str, bool]:
+    def feature_settings(self) -> dict[FeatureSetting, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         inputs, policy = self.inputs, self.policy
         normalised = bool(inputs.observed.normalised or inputs.critic_observed.normalised)
         return {
-            "age among its observations": AGE in inputs.observed.names,
-            "normalised observations": normalised,
-            "statistics of observations": normalised,
-            "critic": bool(inputs.critic_observed.names),
-            "target network": inputs.has_target_network,
-            "actions": bool(self.body.acts) or policy is not None,
-            "rewards": policy is not None,
-            "values of final observations": policy is not None and policy.has_values,
-            "further passes": policy is not None and policy.epochs > 1,
-            "stack": self.stacked,
+            FeatureSetting.AGE: AGE in inputs.observed.names,
+            FeatureSetting.NORMALISED_OBSERVATIONS: normalised,
+            FeatureSetting.OBSERVATION_STATISTICS: normalised,
+            FeatureSetting.CRITIC: bool(inputs.critic_observed.names),
+            FeatureSetting.TARGET_NETWORK: inputs.has_target_network,
+            FeatureSetting.ACTIONS: bool(self.body.acts) or policy is not None,
+            FeatureSetting.REWARDS: policy is not None,
+            FeatureSetting.FINAL_VALUES: policy is not None and policy.has_values,
+            FeatureSetting.FURTHER_PASSES: policy is not None and policy.epochs > 1,
+            FeatureSetting.STACK: self.stacked,
         }
 
     # --- what it observes ----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
+from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content, EpisodeEnds, PassedOn, StepSignals, Window
@@ -309,23 +310,23 @@ class Channel:
 
     # --- what follows from its settings --------------------------------------------------------------------
 
-    def feature_settings(self) -> dict[str, bool]:
+    def feature_settings(self) -> dict[FeatureSetting, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         gradient, feedback = self.synthetic_gradient, self.feedback
         return {
-            "synthetic input": self.synthetic_input.model is not None,
-            "fixed weights of feedback": feedback.weights is not None,
-            "direct feedback": feedback.direct is not None,
-            "context of the channel's endpoints": bool(gradient.context.endpoints),
-            "endpoints as messages are sent": bool(
+            FeatureSetting.SYNTHETIC_INPUT: self.synthetic_input.model is not None,
+            FeatureSetting.FIXED_FEEDBACK: feedback.weights is not None,
+            FeatureSetting.DIRECT_FEEDBACK: feedback.direct is not None,
+            FeatureSetting.ENDPOINT_CONTEXT: bool(gradient.context.endpoints),
+            FeatureSetting.SENDING_ENDPOINTS: bool(
                 gradient.context.endpoints or self.synthetic_input.context.endpoints
             ),
-            "clipped outliers": gradient.of_state.outliers is not None,
-            "gate": gradient.gate is not None,
-            "auxiliary task": bool(gradient.of_state.auxiliary),
-            "lambda-returns": self.has_lambda_returns,
-            "returned losses": self.needs_returned_loss,
-            "returned actions": gradient.needs_actions,
+            FeatureSetting.CLIPPED_OUTLIERS: gradient.of_state.outliers is not None,
+            FeatureSetting.GATE: gradient.gate is not None,
+            FeatureSetting.AUXILIARY_TASK: bool(gradient.of_state.auxiliary),
+            FeatureSetting.LAMBDA_RETURNS: self.has_lambda_returns,
+            FeatureSetting.RETURNED_LOSSES: self.needs_returned_loss,
+            FeatureSetting.RETURNED_ACTIONS: gradient.needs_actions,
         }
 
     @cached_property

@@ -15,6 +15,7 @@ from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceRule
+from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.message import LearningGroup
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class System:
             first.setdefault(agent.learner, name)
         return {name: first[agent.learner] for name, agent in self.agents.items()}
 
-    def feature_settings(self) -> Iterator[tuple[str, str]]:
+    def feature_settings(self) -> Iterator[tuple[FeatureSetting, str]]:
         """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
         for kind, by_name in (("agents", self.agents), ("channels", self.channels)):
             for name, stack in by_name.items():
@@ -84,13 +85,13 @@ class System:
                 self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_learner
             ]
             if group.horizons:
-                yield "delayed channel", place
+                yield FeatureSetting.DELAYED_CHANNEL, place
             if sum(clips) > 1:
-                yield "clip of a learning group", place
+                yield FeatureSetting.GROUP_CLIP, place
         if self.schedule.sweep:
-            yield "sweep order", "training"
+            yield FeatureSetting.SWEEP_ORDER, "training"
         if self.tied:
-            yield "tied parameters", "share"
+            yield FeatureSetting.TIED_PARAMETERS, "share"
 
     @property
     def steps_per_example(self) -> int:
