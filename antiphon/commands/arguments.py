@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
@@ -26,6 +27,7 @@ from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.yaml_text import read, read_file
 
 _PART = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -64,6 +66,20 @@ def scenario_template(
         directory.check_document()
     document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
+
+
+def check_no_run(name: str) -> None:
+    """Raise RunError where the argument of `run` is a run or a population: the line names what continues it."""
+    folder = run_folder(name)
+    if name in scenario_names() or not (folder / "run.json").is_file():
+        return
+    directory = RunDirectory.open(folder)
+    again, resume = display_path(folder / "scenario.yaml"), f"antiphon resume {display_path(Path(name))}"
+    if directory.has_objects:
+        source = str((directory.facts.get("template") or {}).get("source"))
+        again = source if _PYTHON.fullmatch(source) else "MODULE:FUNCTION"
+        resume += f" --scenario {again}"
+    raise RunError(f"{name}: is a run; {resume} continues it, antiphon run {again} begins a new one")
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
@@ -142,6 +158,8 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
                     f"--parts {agents[0]}=0"
                 )
             matching = [pattern] if pattern in placement else fnmatch.filter(agents, pattern)
+            if not matching and "," in name:
+                raise ScenarioError(f"--parts {entry}: one AGENT=PART each time, as --parts a=0 --parts b=1")
             if not matching:
                 raise ScenarioError(f"--parts {entry}: no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))
@@ -160,7 +178,7 @@ def _placement_file(path: str) -> Mapping[str, object]:
     except ScenarioError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ScenarioError(
-            f"--parts {path}: must be a number, AGENT=PART or a readable YAML file ({reason})"
+            f"--parts {path or repr(path)}: must be a number, AGENT=PART or a readable YAML file ({reason})"
         ) from None
     return read(text, path).data
 
@@ -171,12 +189,14 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
     Raises:
         ScenarioError: A number beside other entries, or what `placement_of` raises.
     """
-    number = next((entry for entry in parts if entry.isdecimal()), None)
+    number = next((entry for entry in parts if _NUMBER.fullmatch(entry)), None)
     if number is None:
         return placement_of(parts, agents) if parts else None
     if len(parts) > 1:
         raise ScenarioError(f"--parts {number}: a number of parts must be alone; leave out the other --parts")
-    if not _PART.fullmatch(number) or not int(number):
+    if not number.lstrip("+-").isdecimal():
+        raise ScenarioError(f"--parts: must be a whole number, not {number}")
+    if int(number) < 1:
         raise ScenarioError(f"--parts: must be at least 1, not {number}")
     return int(number)
 

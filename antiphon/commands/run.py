@@ -15,6 +15,7 @@ from antiphon.base.files import write_json
 from antiphon.base.memory import uncollected
 from antiphon.commands import options
 from antiphon.commands.arguments import (
+    check_no_run,
     cluster_of,
     logdir_root,
     new_directory,
@@ -106,6 +107,7 @@ def run(
         return run_population(population, directory, exist, json, **of_processes)
     if jobs is not None:
         raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
+    check_no_run(name_or_file)
     seed = seed or 0
     request = Request(
         template=scenario_template(name_or_file),

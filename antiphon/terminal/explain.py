@@ -9,6 +9,7 @@ from typing import Any
 from gymnasium import Space, spaces
 
 from antiphon.base.errors import RunError
+from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
@@ -45,6 +46,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
         "updates": expected_updates(scenario, system.description),
         "by_gates": learning_by_gates(scenario),
+        "evaluation": _evaluation(scenario, system),
         "agents": agents,
         "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],
@@ -60,6 +62,24 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "tied": [list(group) for group in scenario.share],
         "environment": _environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
+    }
+
+
+def _evaluation(scenario: Scenario, system: System) -> dict[str, Any]:
+    """Return the metrics of each readout at the end of a run, on what it is evaluated, or why not; and `training.evaluate`."""
+    goals, env, during = system.goals(), system.description, scenario.training.evaluate
+    metrics = {
+        name: [*goals[name].objective.metrics, *(["loss"] if goals[name].policy is None else [])]
+        for name in scenario.readouts
+    }
+    acts = any(goal.policy is not None for goal in goals.values())
+    missing = "" if acts or "test" in env.splits else "the environment has no test split"
+    missing = "the environment's episodes never end" if acts and env.endless else missing
+    return {
+        "metrics": metrics,
+        "on": "whole episodes" if acts else "the test split",
+        "missing": missing,
+        "during": None if during is None else plain(during),
     }
 
 

@@ -251,6 +251,7 @@ def _order(explained: Mapping[str, Any]) -> str:
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
     ]
     lines.append(f"updates of each agent: {updates_in_words(explained['updates'], explained['by_gates'])}")
+    lines.append(_evaluated_by(explained["evaluation"]))
     lines.append(
         "ticks in order: " + " | ".join(waves)
         if len(waves) > 1
@@ -267,6 +268,24 @@ def _order(explained: Mapping[str, Any]) -> str:
         )
     lines += [f"tied weights: {' = '.join(group)}" for group in explained["tied"]]
     return "\n".join(lines)
+
+
+def _evaluated_by(evaluation: Mapping[str, Any]) -> str:
+    """Return by which metrics a run is judged: at its end, and where it is evaluated during the training."""
+    judged: dict[str, list[str]] = {}
+    for name, metrics in evaluation["metrics"].items():
+        judged.setdefault(" and ".join(metrics), []).append(name)
+    metrics = ", ".join(f"{metrics} of {some(names)}" for metrics, names in judged.items())
+    line = f"evaluated by {metrics} on {evaluation['on']}"
+    if evaluation["missing"]:
+        line = f"not evaluated at the end of a run: {evaluation['missing']}"
+    if (during := evaluation["during"]) is None:
+        return line
+    line += f"; every {during['period']:,} steps on {during.get('split', 'validation')}"
+    if best := during.get("keep_best"):
+        line += f", keeping the best {best}"
+    stops = [f"{count} without a better {metric}" for metric, count in during.get("patience", {}).items()]
+    return line + (f", stopping after {' or '.join(stops)}" if stops else "")
 
 
 def _window(steps: int | str) -> str:

@@ -149,6 +149,24 @@ def test_updates_of_agents_are_counted_and_few_of_many_steps_warned_of(here: Pat
     assert "updates      2 (a), 40 (b)" in cli.out
 
 
+def test_show_names_the_metrics_of_evaluations(here: Path, cli: Commands) -> None:
+    assert "\nevaluated by accuracy and loss of n3 on the test split\n" in cli("show digits-mlp")
+    assert "\nevaluated by return of motor on whole episodes\n" in cli("show cartpole-team")
+    agent = "agents: {a: {observes: [%s], objective: {kind: %s}}}\n"
+    Path("s.yaml").write_text(
+        "scenario: s\nenv: antiphon/Digits-v0\n"
+        + agent % ("image", "classification, target: label")
+        + "training: {evaluate: {period: 5, keep_best: loss, patience: {accuracy: 2}}}\n"
+    )
+    during = "every 5 steps on validation, keeping the best loss, stopping after 2 without a better accuracy"
+    shown = " ".join(cli("show s.yaml").split())
+    assert f"evaluated by accuracy and loss of a on the test split; {during}" in shown
+    Path("s.yaml").write_text(
+        "scenario: s\nenv: gymnasium/CartPole-v1\n" + agent % ("observation", "regression, target: reward")
+    )
+    assert "not evaluated at the end of a run: the environment has no test split" in cli("show s.yaml")
+
+
 def test_updates_behind_a_gate_are_not_promised(cli: Commands) -> None:
     gated = "16,250 (motor), 1,250 (sensor); of sensor only while a gate is open"
     assert f"updates in 20,000 steps: {gated}" in cli("check cartpole-team")

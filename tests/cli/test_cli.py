@@ -95,6 +95,8 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
     assert (evaluated["accuracy"], evaluated["split"]) == (result["accuracy"], "test")
     assert "validation split, 144 examples" in cli("evaluate a --split validation")
     assert "has done 9 already" in cli.refused("resume a --steps 3")
+    again = "antiphon resume a continues it, antiphon run a/scenario.yaml begins a new one"
+    assert cli.refused("run a") == f"a: is a run; {again}"
 
 
 def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path, cli: Commands) -> None:
