@@ -69,52 +69,69 @@ class Replay:
 
 
 class InTurn(Replay):
-    """The ticks of an agent with a state that learns alone, one after the other, for some environments."""
+    """The ticks of an agent with a state that learns alone, or with those tied to it, one after the other, for some environments."""
 
     def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
         super().__init__(window, agents, forward_pass)
-        ((name, self._ticks),) = self._ticks_of.items()
-        self._agent = agents[name]
+        self._first = next(iter(agents.values()))
+        self._start = forward_pass.statistics(self._first, window, self._first.learner.buffers)
         with torch.no_grad():
-            start = window.statistics_before[name]
-            self._inputs = torch.stack([forward_pass.inputs(tick, window, start) for tick in self._ticks])
-            self._observed = _observed(self._agent, self._ticks, forward_pass, start)
+            self._inputs = [
+                [forward_pass.inputs(tick, window, self._start) for tick in call] for call in window.calls
+            ]
+            self._observed = [
+                [_observed(agents[tick.agent], [tick], forward_pass, self._start) for tick in call]
+                for call in window.calls
+            ]
 
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay for all environments."""
-        agent = next(iter(agents.values()))
-        state_channel, ticks = agent.connections.state_channel, _ticks_of(window)
-        if len(agents) > 1 or state_channel is None or agent.learner.network.mixed() or len(ticks) != 1:
+        learner, ticks = next(iter(agents.values())).learner, _ticks_of(window)
+        if learner.network.mixed() or len(ticks) != len(agents):
             return True
-        in_order = state_channel.endpoints.sender_index is None is state_channel.endpoints.receiver_index
-        return not in_order or any(
-            isinstance(read, PassedOn) for tick in ticks[agent.name] for read in tick.reads
-        )
+        for agent in agents.values():
+            state_channel = agent.connections.state_channel
+            if state_channel is None or agent.learner is not learner:
+                return True
+            ends = state_channel.endpoints
+            if ends.sender_index is not None or ends.receiver_index is not None:
+                return True
+        return any(isinstance(read, PassedOn) for tick in window.ticks() for read in tick.reads)
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
-        agent, own = self._agent, rows[self._agent.name]
-        start, state_channel = self._window.statistics_before[agent.name], agent.connections.state_channel
+        learner, states = self._first.learner, dict[tuple[str, int], Tensor]()
+        found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in self._ticks_of}
+        for call, inputs, observed in zip(self._window.calls, self._inputs, self._observed, strict=True):
+            own = [rows[tick.agent] for tick in call]
+            x = joined([values[places] for values, places in zip(inputs, own, strict=True)])
+            state = joined([self._state(tick, rows[tick.agent], states) for tick in call])
+            ports = learner.evaluate(self._start, x, state=state)[0]
+            of_critic = [
+                each[0, places] for each, places in zip(observed, own, strict=True) if each is not None
+            ]
+            if of_critic:
+                ports[VALUE] = _values(self._first, self._start, joined(of_critic))
+            for tick, of_tick in zip(call, _apart(ports, [*map(len, own)]), strict=True):
+                states[tick.agent, tick.step] = of_tick[STATE]
+                for name in port_names(self.agents[tick.agent]):
+                    if name in of_tick:
+                        found[tick.agent].setdefault(name, []).append(of_tick[name])
+        return {
+            agent: {name: torch.stack(each) for name, each in of_agent.items()}
+            for agent, of_agent in found.items()
+        }
+
+    def _state(self, tick: Tick, rows: Tensor, states: Mapping[tuple[str, int], Tensor]) -> Tensor:
+        """The state that a tick reads in some rows, by the states of the ticks before."""
+        read, state_channel = tick.state_read, self.agents[tick.agent].connections.state_channel
+        assert read is not None
         assert state_channel is not None
-        states: dict[int, Tensor] = {}
-        found: dict[str, list[Tensor]] = {}
-        for t, tick in enumerate(self._ticks):
-            read = tick.state_read
-            assert read is not None
-            if isinstance(read, PassedOn):
-                there = read.available.map(partial(torch.index_select, dim=0, index=own))
-                state = there.fill(states[read.stamp])
-            else:
-                state = read.constant_value_in(self._window, state_channel)[own]
-            ports = agent.learner.evaluate(start, self._inputs[t, own], state=state)[0]
-            if self._observed is not None:
-                ports[VALUE] = _values(agent, start, self._observed[t, own])
-            states[tick.step] = ports[STATE]
-            for name in port_names(agent):
-                if name in ports:
-                    found.setdefault(name, []).append(ports[name])
-        return {agent.name: {name: torch.stack(each) for name, each in found.items()}}
+        if not isinstance(read, PassedOn):
+            return read.constant_value_in(self._window, state_channel)[rows]
+        there = read.available.map(partial(torch.index_select, dim=0, index=rows))
+        return there.fill(states[tick.agent, read.stamp])
 
 
 @dataclass(slots=True)
@@ -277,10 +294,7 @@ class AllTicks(Replay):
         ports = first.learner.evaluate(start, joined(inputs), state=None)[0]
         if observed:
             ports[VALUE] = _values(first, start, joined(observed))
-        if len(call) == 1:
-            return [ports]
-        by_port = {name: torch.split(port, [len(x) for x in inputs]) for name, port in ports.items()}
-        return [{name: parts[place] for name, parts in by_port.items()} for place in range(len(call))]
+        return _apart(ports, [*map(len, inputs)])
 
     def _start(self, agent: Agent) -> Tensors:
         """The running statistics of an agent's learner at the window's start."""
@@ -417,6 +431,14 @@ def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start:
     if critics is None:
         return None
     return torch.stack([critics.input(tick, start) for tick in ticks])
+
+
+def _apart(ports: Tensors, counts: list[int]) -> list[Tensors]:
+    """The ports of each agent of a call, of the numbers of their rows."""
+    if len(counts) == 1:
+        return [ports]
+    by_port = {name: torch.split(port, counts) for name, port in ports.items()}
+    return [{name: parts[place] for name, parts in by_port.items()} for place in range(len(counts))]
 
 
 def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:

@@ -203,9 +203,12 @@ def test_a_minibatch_evaluates_its_own_environments_of_a_module_alone(
     assert not [*differences(*found)]
 
 
-def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once() -> None:
+@pytest.mark.parametrize(("kind", "rows"), [(Plain, 2 * 4 * BATCH // 2), (Recurrent, 2 * BATCH // 2)])
+def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once(
+    kind: Callable[..., torch.nn.Module], rows: int
+) -> None:
     objective, found = {"kind": "ppo", "epochs": 3, "minibatches": 2}, []
-    for network in (Plain, hooked(Plain)):
+    for network in (kind, hooked(kind)):  # type: ignore[arg-type]
         agents = {
             name: actor(objective, network=network, acts=name, share="all") for name in ("left", "right")
         }
@@ -213,7 +216,7 @@ def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once() -> 
             simulation.run(9)
             Plain.shapes.clear()
             simulation.run(3)
-            assert Plain.shapes[-1][0] == (2 * 4 * BATCH // 2 if network is Plain else 2 * BATCH)
+            assert Plain.shapes[-1][0] == (rows if network is kind else 2 * BATCH)
             found.append(facts(simulation))
     assert not [*differences(*found)]
 
