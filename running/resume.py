@@ -85,8 +85,8 @@ def resume(
         run = Run(running)
         if until is not None or facts["exit"] != "done":
             running.end_at(until or facts["steps"])
-        elif facts.get("reason"):
-            run.stopped_early = True
+        elif facts.get("reason"):  # it was stopped early
+            run.stay()
         if together and running.now < running.until:
             changes["together"] = list(together)
         elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:

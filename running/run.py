@@ -71,7 +71,6 @@ class Run:
         recorders: Receive the metrics.
         recordings: Keep tensors of agents and channels.
         writer: Writes its run directory; None: nothing is written.
-        stopped_early: Whether it was resumed after it was stopped early: it goes on only where further steps are asked for.
         watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
             read after every step.
@@ -90,7 +89,8 @@ class Run:
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
         self.writer: Writer | None = None
-        self.stopped_early = False
+        self._stays = False
+        """Whether it goes on only where further steps are asked for."""
         self.watched: Watched | None = None
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
@@ -105,6 +105,10 @@ class Run:
         self._logged_at: int | None = None
         self._history: History | None = None
 
+    def stay(self) -> None:
+        """Go on only where further steps are asked for."""
+        self._stays = True
+
     def expect_steps(self, argument: str) -> None:
         """Refuse to run to the end without a step, as an argument of the resume would have no effect."""
         self._for_steps = self.running.now, argument
@@ -112,7 +116,7 @@ class Run:
     def steps_left(self) -> int:
         """Return the steps to its end; ScenarioError where none is taken, and one is expected (`expect_steps`)."""
         now, (since, argument) = self.running.now, self._for_steps
-        left = 0 if self.stopped_early else max(0, self.running.until - now)
+        left = 0 if self._stays else max(0, self.running.until - now)
         if argument is not None and since == now and not left:
             place = "the run" if self.writer is None else self.writer.directory.path
             line = f"has no effect, as {place} is done at step {now:,}; run(steps=N) takes further steps"

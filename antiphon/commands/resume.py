@@ -9,7 +9,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario, parts_of, values_of
-from antiphon.commands.training import print_outcome, train
+from antiphon.commands.run_training import print_outcome, train
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import POPULATION, RunDirectory
 from antiphon.running.trainer import Outcome

@@ -23,7 +23,7 @@ from antiphon.commands.arguments import (
     scenario_template,
     values_of,
 )
-from antiphon.commands.training import print_outcome, print_warnings, show_decoupling, train
+from antiphon.commands.run_training import print_outcome, print_warnings, show_decoupling, train
 from antiphon.engine.planning.advice import advice
 from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.observers import RunProgress
