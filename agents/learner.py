@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -64,6 +64,11 @@ class Learner(TrainedParameters):
         if critic is not None:
             modules |= {f"{CRITIC}.{prefix}": module for prefix, module in critic.modules().items()}
         super().__init__(parameters, buffers, modules=modules, **settings)
+
+    def places_of(self, heads: Collection[str]) -> frozenset[int]:
+        """Return the places, among the parameters, of those of some heads: maps and norms."""
+        owners = [name.rpartition(".")[0].removesuffix(".norm") for name in self.parameters]
+        return frozenset(place for place, owner in enumerate(owners) if owner in heads)
 
     def evaluate(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -262,15 +262,20 @@ class TrainedParameters:
             p.grad = None
         return after
 
-    def filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def filled(self, gradients: Sequence[Tensor | None], resting: Container[int] = ()) -> list[Tensor | None]:
         """Return gradients, in the order of `trainable`, with zeros where none reaches a network of antiphon's own.
 
         All of its heads are used at every tick, and whether a gradient is missing or zero depends on the backend. A parameter of a
         user's module without a gradient (None) stays as it is, as with torch's optimisers.
+
+        Args:
+            gradients: Gradients; None where there is none.
+            resting: Places of parameters that stay too.
         """
+        places = enumerate(zip(self.trainable, gradients, self._stays, strict=False))
         return [
-            torch.zeros_like(p) if gradient is None and not stays else gradient
-            for p, gradient, stays in zip(self.trainable, gradients, self._stays, strict=False)
+            torch.zeros_like(p) if gradient is None and not stays and place not in resting else gradient
+            for place, (p, gradient, stays) in places
         ]
 
     @torch.no_grad()
@@ -296,18 +301,21 @@ class TrainedParameters:
             now: The step, for the learning rate.
             member_mask: The members of a stack that are updated.
         """
-        step_all([(self, gradients, member_mask)], now)
+        step_all([(self, gradients, member_mask, ())], now)
 
     def begin_step(
-        self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask
+        self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask, resting: Container[int]
     ) -> tuple[Sequence[Tensor | None], float | Tensor, Tensor | None]:
-        """Count a step; return the gradients, rate and members, [N] bool, that the optimiser takes it with. Arguments: see `step`."""
+        """Count a step; return the gradients, rate and members, [N] bool, that the optimiser takes it with.
+
+        Arguments: see `step` and `filled`.
+        """
         self.updates += 1
         # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
         if any(self._stays):
             torch.autograd.graph.increment_version(self.trainable)
         if any(gradient is None for gradient in gradients):
-            gradients = self.filled(gradients)
+            gradients = self.filled(gradients, resting)
         some = None if member_mask is ALL else member_mask.tensor(len(self.members), self.taken.device)
         if self.members:
             self.taken += 1 if some is None else some.long()
@@ -362,13 +370,16 @@ class TrainedParameters:
 
 @torch.no_grad()
 def step_all(
-    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask]],
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]],
     now: int,
 ) -> None:
-    """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""
+    """Take the steps of several, each with its gradients, members and places at rest (`filled`).
+
+    Equal settings and numbers share one kernel call.
+    """
     calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
-    for place, (owner, gradients, member_mask) in enumerate(steps):
-        for call, numbers in owner.kernel_calls(*owner.begin_step(gradients, now, member_mask)):
+    for place, (owner, gradients, member_mask, resting) in enumerate(steps):
+        for call, numbers in owner.kernel_calls(*owner.begin_step(gradients, now, member_mask, resting)):
             optimiser: Any = owner.optimiser
             key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))

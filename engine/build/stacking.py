@@ -35,6 +35,7 @@ from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.order import turns_of
 from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
+from antiphon.engine.policies.resting_heads import places_at_rest
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -290,11 +291,12 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
     bases, reasons = (system, *others), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
     turns = turns_of(system)
-    kinds: dict[Hashable, list[Agent]] = {}
+    resting, kinds = places_at_rest(system), dict[Hashable, list[Agent]]()
     for name, agent in system.agents.items():
         place = waves[name], turns.get(system.group_of[name], 0)
         numbers = _numbers(bases, agent), _numbers(bases, agent.connections.state_channel)
-        kind: Hashable = name if name in reasons else (agent_kind(system, agent), place, numbers)
+        together = agent_kind(system, agent), place, numbers, resting.get(name, frozenset())
+        kind: Hashable = name if name in reasons else together
         kinds.setdefault(kind, []).append(agent)
     for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:
         if name in reasons:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import reduce
@@ -267,14 +267,14 @@ class PredictorTrainer:
         moving: Callable[[Channel], Mask],
     ) -> None:
         """Take the optimiser steps of synthetic gradients or inputs, by channel; `moving` returns the members that may move."""
-        steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask]] = []
+        steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             synthetic = channel.synthetic_input if update.of_input else channel.synthetic_gradient
             assert synthetic.model is not None
             update.member_mask &= moving(channel)
             if update.member_mask.anywhere:
-                steps.append((synthetic.model, update.gradients, update.member_mask))
+                steps.append((synthetic.model, update.gradients, update.member_mask, ()))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
         step_all(steps, step)
 

@@ -8,7 +8,7 @@ docs/semantics.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -234,7 +234,7 @@ class Engine:
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of the agents, or of the members of stacks, that take a step."""
-        steps: list[tuple[Learner, Sequence[Tensor | None], Mask]] = []
+        steps: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
         for update in updates:
             moving: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
             for name, gradients in update.gradients.items():
@@ -250,5 +250,6 @@ class Engine:
                 clipped = feature.clipped(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
-                steps.append((agent.learner, clipped.get(name, gradients), members if agent.stacked else ALL))
+                gradients, members = clipped.get(name, gradients), members if agent.stacked else ALL
+                steps.append((agent.learner, gradients, members, update.resting.get(name, ())))
         step_all(steps, step)

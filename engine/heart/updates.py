@@ -11,7 +11,7 @@ Five masks say which agents and predictors learn, in rows (member, environment) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,8 @@ class Update:
     stepping_members: dict[str, Mask] = field(default_factory=dict)
     """The members that take a step, by agent; of an agent that is absent, all do. Features set it (features/reach.py, of stacks), and the
     step takes away the members of seeds that have diverged."""
+    resting: dict[str, Container[int]] = field(default_factory=dict)
+    """The places of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
     injections: list[Injection] = field(default_factory=list)
     """The injections into the messages that the window sent; emptied when it has been differentiated."""
     auxiliary_agents: set[str] = field(default_factory=set)

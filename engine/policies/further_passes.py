@@ -9,7 +9,7 @@ learns from windows of it in place of the newest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
 from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
+from antiphon.engine.policies.resting_heads import passes_of, places_at_rest
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for, uniform_many
@@ -44,7 +45,12 @@ class FurtherPasses(Feature):
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.system = engine, engine.system
-        self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
+        self.agents = {name for name, agent in self.system.agents.items() if passes_of(agent) > 1}
+        resting = places_at_rest(engine.single_systems[0])
+        self._resting: dict[str, Container[int]] = {
+            agent.name: resting.get(agent.members[0].name, ()) for agent in self.system.agents.values()
+        }
+        """By stack: the places of its heads at rest, which are those of each member."""
         self._seeds = {
             agent.name: [
                 _leader(engine.single_systems[agent.layout.seed_of(n)], member).seed
@@ -106,7 +112,7 @@ class FurtherPasses(Feature):
             policies={name: policy for name, policy in found.policies.items() if name in names},
         )
         together = {name: self.system.agents[name] for name in update.group.agents}
-        passes = max(map(_passes, agents))
+        passes = max(map(passes_of, agents))
         assert agents[0].policy is not None
         if agents[0].policy.windows_kept > 1:  # it learns alone
             seeds = self._seeds_of(agents[0].name, "replay")
@@ -177,7 +183,8 @@ class FurtherPasses(Feature):
         batch = len(rows[first.name]) // len(first.members)
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
         learning = self.engine.backward_pass.learning_rows(update.group, update.window)
-        updates = [Update(update.group, update.window, learning, window.loss, {**gradients})]
+        resting = {name: self._resting[name] for name in gradients}
+        updates = [Update(update.group, update.window, learning, window.loss, {**gradients}, resting=resting)]
         updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
         examples = {
             sender.channel.name: sender.examples(gradient)
@@ -209,11 +216,7 @@ def _check_apart(channel: Channel, system: System) -> None:
 def _leader(base: System, agent: Agent) -> Agent:
     """The first agent with further passes that an agent learns with; itself, if none has any."""
     together = (base.agents[name] for name in base.group_of[agent.name].agents)
-    return next((own for own in together if _passes(own) > 1), agent)
-
-
-def _passes(agent: Agent) -> int:
-    return 0 if agent.policy is None else agent.policy.epochs
+    return next((own for own in together if passes_of(own) > 1), agent)
 
 
 @dataclass(slots=True)

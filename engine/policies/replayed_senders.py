@@ -59,6 +59,8 @@ class ReplayedSender:
         self.channel, self._engine, self._update = channel, engine, update
         self._sender, window = engine.system.agents[channel.sender], update.window
         self._start = window.statistics_before[channel.sender]
+        learner = self._sender.learner
+        self._resting = learner.places_of(learner.network.heads.keys() - {channel.content.port})
         ticks = [tick for tick in window.ticks() if tick.agent == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
@@ -171,6 +173,7 @@ class ReplayedSender:
             first.learning_rows,
             gradients={**gradients},
             injected_messages=injected,
+            resting={self._sender.name: self._resting},
         )
 
     def examples(self, returned: Tensor | None) -> list[Example]:

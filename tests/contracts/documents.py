@@ -420,6 +420,22 @@ ACTING |= {
         link={"noise": 0.1},
         gradient={"kind": "mlp", "hidden": [4], "rescale": "rms", "clip": 0.5, "passes": "all"},
     ),
+    "ppo, actors that speak": more(
+        {
+            **pairs(PPO, 3),
+            "training": {
+                "batch": 12,
+                "optimiser": {"kind": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1},
+            },
+        },
+        {},
+        *(
+            {"from": f"a{i}", "to": f"a{(i + 1) % 3}", "key": "told", "size": 2, **told}
+            for i, told in enumerate(
+                ({"gradient": {"gate": "none"}}, LOCKED, {"coupling": "detached", "link": {"delay": 1}})
+            )
+        ),
+    ),
     "a2c, delayed by the link": pairs({"kind": "a2c"}, coupling="delayed", link={"delay": 1}),
     "ppo, locked, delay and noise": pairs(PPO, coupling="locked", link={"delay": 1, "noise": 0.1}),
     "ppo, locked, drawn": pairs(PPO, coupling="locked", actor={"learn": 0.5}),

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from tests.faults.fault import Fault
 
+RESTING = (
+    "tests/engine/heart/test_policies.py::"
+    "test_the_head_of_a_message_is_at_rest_in_further_passes_that_do_not_credit_it"
+)
 STEP: tuple[Fault, ...] = (
     Fault(
         "normalised-observations-that-are-missing-are-counted",
@@ -242,6 +246,34 @@ STEP: tuple[Fault, ...] = (
         "for epoch in range(1, max(each.passes for each in waiting)):",
         "for epoch in range(0, max(each.passes for each in waiting)):",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
+    ),
+    Fault(
+        "ppo-heads-without-a-loss-take-steps-of-zeros",
+        "engine/policies/further_passes.py",
+        "resting = {name: self._resting[name] for name in gradients}",
+        "resting = {}",
+        f"{RESTING}[detached-cohort]",
+    ),
+    Fault(
+        "ppo-heads-that-send-actions-are-at-rest",
+        "engine/policies/resting_heads.py",
+        "sampler is not None and sampler.learned",
+        "False",
+        f"{RESTING}[an action-cohort]",
+    ),
+    Fault(
+        "replayed-senders-other-heads-take-steps-of-zeros",
+        "engine/policies/replayed_senders.py",
+        "resting={self._sender.name: self._resting}",
+        "resting={}",
+        f"{RESTING}[beside one that is replayed-cohort]",
+    ),
+    Fault(
+        "ppo-heads-at-rest-are-stacked-with-others",
+        "engine/build/stacking.py",
+        "resting.get(name, frozenset())",
+        "None",
+        "tests/contracts/test_contracts.py::test_documents[acting ppo, actors that speak-reference]",
     ),
     Fault(
         "ppo-every-epoch-has-the-same-order",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from antiphon.agents.learner import TARGET
+from antiphon.agents.learner import TARGET, Learner
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_objectives import (
     RETURNS,
@@ -25,7 +25,7 @@ from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, consta
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Leaf, Message, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.rewards import PolicyWindow, Rewards
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.actions import Experience, NewestAction
@@ -142,15 +142,22 @@ def _port(ticks: Sequence[Tick], port: str, rows: Tensor | slice = slice(None)) 
     return torch.stack([tick.ports[port] for tick in ticks])[:, rows] if port in ticks[0].ports else None
 
 
+def _learned_ports(agent: Agent) -> dict[str, list[Channel]]:
+    """The channels of an agent whose sampled messages its policy learns, by port."""
+    found: dict[str, list[Channel]] = {}
+    for channel in agent.connections.outgoing:
+        if channel.content.sampler is not None and channel.content.sampler.learned:
+            found.setdefault(channel.content.port, []).append(channel)
+    return found
+
+
 def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...]]:
     """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
-    sampled = [c for c in agent.connections.outgoing if c.content.sampler is not None]
-    learned = [c for c in sampled if c.content.sampler.learned]
-    for port in dict.fromkeys(channel.content.port for channel in learned):
+    for port, channels in _learned_ports(agent).items():
         pairs = []
         for tick in ticks:
             output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
-            sent = next((c for c in learned if c.content.port == port and c.name in tick.sampled), None)
+            sent = next((c for c in channels if c.name in tick.sampled), None)
             pair = nothing, nothing
             if sent is not None and sent.content.sampler is not None:
                 sample = tick.sampled[sent.name]
@@ -253,6 +260,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
         if channel.synthetic_gradient.replayed and channel.sender in sending.group.agents
     ]
     leader, policy = next(iter(again.items()))  # whose passes all of the group share
+    at_rest = heads_at_rest(state, again, update.group)
     draws = isinstance(policy, QLearning) and policy.replay > 1
     if draws:
         remember(state, *windows[0], update.window)
@@ -276,16 +284,39 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                 known.further_metrics.append(found.metrics)
                 losses.append(agent.goal.weight * found.losses)
             loss = torch.stack(losses).sum() / len(rows)
-            moves = [state.gradients(update, [loss], step)]
+            moves = [(state.gradients(update, [loss], step), at_rest)]
             slopes = []
             for (channel, sending), own in zip(senders, sent, strict=True):
                 found_again = _taught_again(state, channel, own, loss, rows, step)
                 slopes.append((channel.synthetic_gradient.model, found_again[0]))
-                moves += [state.gradients(sending, found_again[1], step)] if found_again[1] else []
-            for gradients in moves:
-                state.move(gradients, step)
+                if found_again[1]:
+                    others = unused(state.agents[channel.sender].learner, {channel.content.port})
+                    moves.append((state.gradients(sending, found_again[1], step), {channel.sender: others}))
+            for gradients, resting in moves:
+                state.move(gradients, step, resting)
             for model, slope in (pair for pair in slopes if pair[1] is not None):
                 state.optimizers[model].step(slope[1], step)
+
+
+def heads_at_rest(state: State, again: Iterable[Agent], group: LearningGroup) -> dict[str, set[int]]:
+    """Places of the heads that no loss of further passes depends on, by learner; `again`: the agents with such losses (rule 42)."""
+    used = {(agent.name, head) for agent in again for head in (OBJECTIVE, VALUE, *_learned_ports(agent))}
+    channels = [channel for name in group.agents for channel in state.agents[name].connections.outgoing]
+    graph = [one for one in channels if one.coupling.name == "locked" and not one.feedback.error_of]
+    for _ in group.agents:  # over locked channels, one after the other
+        reached = {name for name, _ in used}
+        used |= {(one.sender, one.content.port) for one in graph if one.receiver in reached}
+    first = state.system.learner_name_of
+    return {
+        one: unused(state.agents[one].learner, {head for name, head in used if first[name] == one})
+        for one in {first[name] for name, _ in used}
+    }
+
+
+def unused(learner: Learner, used: set[str]) -> set[int]:
+    """Places of the parameters of the other heads."""
+    heads = [f"{head}." for head in learner.network.heads if head not in used]
+    return {place for place, name in enumerate(learner.parameters) if name.startswith(tuple(heads))}
 
 
 Sent = list[tuple[Message, Tensor, Tensor]]
@@ -296,7 +327,7 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
     """Make the messages of a window again, and have them read as leaves."""
     replay(state, sending)
     found = []
-    for message in (one for name, one in sending.sent if name == channel.name):
+    for message in (one for name, one in sending.sent_messages if name == channel.name):
         live = sending.with_graph[channel.name, message.stamp].flatten(1)
         leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
         found.append((message, live, leaf))
@@ -323,9 +354,9 @@ def _taught_again(
         credit: Tensor | None = constant(own.model.predict(example))
         credit = credit if own.gate is None else gated(own.gate.sums, credit)
         if credit is not None:
-            credit = credit if own.clip is None else clipped_per_sample(credit, own.clip)
+            credit = credit if own.injection.clip is None else clipped_per_sample(credit, own.injection.clip)
             credit = mask_fill_zero(~as_mask(message.fate.withheld, live)[rows], credit)
-            terms.append(own.scale(step) * (live[rows] * credit).sum() / len(rows))
+            terms.append(own.injection.scale(step) * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)
     if examples and own.model.rescales:

@@ -5,7 +5,8 @@ All that changes while a scenario runs is kept in the system's own agents, chann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 from antiphon.nets.user_modules import as_real
 
+Gradients = Sequence[Tensor | None]
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
 """Names of an optimiser's moments where they are saved, and in torch."""
 
@@ -39,15 +41,17 @@ class Optimizer:
         self.parameters = self.built.parameters  # of complex numbers, pairs of real ones
         self.shares = rate_shares(self.torch, float(owner.rate.base))
 
-    def step(self, gradients: Sequence[Tensor | None], now: int, norm: Tensor | None = None) -> None:
+    def step(
+        self, gradients: Gradients, now: int, norm: Tensor | None = None, resting: Container[int] = ()
+    ) -> None:
         """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches stays.
 
-        `norm`: that of all gradients that are clipped together (rule 7a); None: of these.
+        `norm`: that of all gradients that are clipped together (rule 7a); None: of these. `resting`: places that stay too (rule 42).
         """
         if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
         self.owner.updates += 1
-        found = self.owner.filled(gradients)
+        found = self.owner.filled(gradients, resting)
         present = [g for g in found if g is not None]
         if self.built.clip is not None:
             norm = torch.stack([g.norm() for g in present]).norm() if norm is None else norm
@@ -131,8 +135,16 @@ class State:
             gradients_by[name] = list(self.agents[name].learner.accumulated(mean))
         return gradients_by
 
-    def move(self, gradients: Mapping[str, Sequence[Tensor | None]], step: int) -> None:
-        """Let the agents of a learning group follow their gradients, those that clip by their joint norm (rule 7a)."""
+    def move(
+        self,
+        gradients: Mapping[str, Gradients],
+        step: int,
+        resting: Mapping[str, Container[int]] = MappingProxyType({}),
+    ) -> None:
+        """Let the agents of a learning group follow their gradients, those that clip by their joint norm (rule 7a).
+
+        `resting`: places of their heads at rest (rule 42).
+        """
         own = {name: self.optimizers[self.agents[name].learner] for name in gradients}
         keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
         moved = [
@@ -148,7 +160,7 @@ class State:
         ]
         norm = torch.stack(lengths).norm() if lengths else None
         for name, each in gradients.items():
-            own[name].step(each, step, norm)
+            own[name].step(each, step, norm, resting.get(name, ()))
 
     def sum_tied(self, updates: Sequence[Update]) -> None:
         """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""

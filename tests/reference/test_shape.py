@@ -25,7 +25,7 @@ DECLARATIONS = {
     "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1965
+MOST_LINES = 2010
 
 
 def imports(path: Path) -> dict[str, list[str]]:

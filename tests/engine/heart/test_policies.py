@@ -248,6 +248,46 @@ def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
 
 
 PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
+SPEAKING: dict[str, tuple[Document, Document, int | None]] = {
+    "decoupled": ({}, {}, 1),
+    "detached": ({"coupling": "detached"}, {}, 1),
+    "locked": ({"coupling": "locked"}, {}, None),
+    "an action": ({"sample": {"kind": "gaussian", "noise": 0.4}}, {}, None),
+    "beside one that is replayed": (
+        {"coupling": "detached"},
+        {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
+        1,
+    ),
+}
+"""By name: keys of a channel, keys of a second one from its sender, which has a policy without that; and the steps that the head of the
+first takes in a window with four further steps, if all of them are known: with a gradient of zeros it decays."""
+
+
+@BOTH
+@pytest.mark.parametrize("name", SPEAKING)
+def test_the_head_of_a_message_is_at_rest_in_further_passes_that_do_not_credit_it(
+    name: str, backend: Chosen
+) -> None:
+    channel, replayed, steps = SPEAKING[name]
+    agents = {"a": actor(PPO, acts="part-a", observes=["y"]), "b": actor(PPO, acts="part-b")}
+    channels = [{"from": "a", "to": "b", "key": "said", "size": 2, **channel}]
+    if replayed:
+        del agents["a"]["acts"], agents["a"]["objective"]
+        channels.append({"from": "a", "to": "b", "size": 2, **replayed})
+    env, optimiser = Game("choice", ("part-a", "part-b")), {"kind": "sgd", "lr": 0.5, "weight_decay": 0.2}
+    if replayed:
+        env, agents["b"]["acts"] = Game(), True
+    scenario = document(agents, channels, env, batch=BATCH, optimiser=optimiser)
+    with made(scenario, backend) as simulation:
+        head = simulation.agents["a"].parameters["to_b_said.weight"]
+        before = head.detach().clone()
+        simulation.run(4)
+        assert simulation.agents["a"].updates == 5
+        decayed = [0.9**n * before for n in range(1, 6)]
+        taken = [n for n, one in enumerate(decayed, 1) if torch.allclose(head, one, rtol=1e-12)]
+        assert taken == ([] if steps is None else [steps])
+
+
 LOCKED: dict[str, tuple[Document, Document]] = {
     "plain": ({}, {}),
     "delayed": ({"link": {"delay": 1}}, {}),
