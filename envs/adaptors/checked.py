@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -182,8 +183,10 @@ def _wordless(error: BaseException) -> str:
 
 
 @contextmanager
-def making(name: str, fix: str = "") -> Iterator[None]:
+def making(name: str, fix: str = "", keys: Collection[str] = ()) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
+
+    Of `keys`, the one that it does not take is the place of the line.
 
     Errors of antiphon stay what they are.
     """
@@ -197,6 +200,11 @@ def making(name: str, fix: str = "") -> Iterator[None]:
             line += f"; install {error.name.partition('.')[0]}"
         elif fix:
             line += f"; {fix}"
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", line)
+        if unknown is not None and unknown[1] in keys:
+            raise ScenarioError(
+                f"env.{unknown[1]}: '{name}' does not take it; {fix or 'leave it out'}"
+            ) from None
         raise ScenarioError(f"env.id: '{name}' cannot be made: {line}") from None
 
 

@@ -22,13 +22,19 @@ _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
 """Arguments of `make_vec` that a scenario file cannot set."""
 _AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
 
+_INSTEAD = {
+    "workers": "write vectorization_mode: async, which has a process for each environment",
+    "max_steps": "write max_episode_steps and vectorization_mode: sync",
+}
+"""Keys of other environments, and what Gymnasium's have instead."""
+
 
 class _Options(EnvOptions, extra="allow"):
     """How a vector environment is made; all other keys are arguments of the environment."""
 
     vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
     autoreset: Literal["same_step", "next_step", "disabled"] | None = None
-    stack: int | dict[str, int] | None = None
+    stack: Any = None  # checked by `FrameStack`
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
@@ -62,10 +68,10 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point" and found.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")
-    fix = (
-        "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
-    )
-    with making(name, fix if chosen and arguments else ""), warnings.catch_warnings():
+    fix = "; ".join(instead for key, instead in _INSTEAD.items() if key in arguments)
+    if chosen and arguments and not fix:
+        fix = "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
+    with making(name, fix, arguments), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         if mode == "vector_entry_point":
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)

@@ -249,9 +249,8 @@ def test_a_world_that_cannot_be_made_leaves_no_run(
     here: Path, capsys: pytest.CaptureFixture[str], registered: None
 ) -> None:
     Path("none.yaml").write_text(DOCUMENT.replace("fault: raises", "gravity: 1"))
-    assert "unexpected keyword argument" in Commands(capsys).refused(
-        "run none.yaml --name none --logdir runs"
-    )
+    refused = Commands(capsys).refused("run none.yaml --name none --logdir runs")
+    assert refused.endswith("env.gravity: 'antiphon-test/Broken-v0' does not take it; leave it out")
     assert not Path("runs").exists()
 
 

@@ -179,6 +179,18 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(name: str, tmp_pa
             "env.stack: 'text' is a Text, which has no numbers",
         ),
         (
+            {"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync", "stack": "four"},
+            "env.stack: 'observation' has 'four'; must be a whole number from 2",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "workers": 4},
+            "env.workers: 'CartPole-v1' does not take it; write vectorization_mode: async",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "max_steps": 9},
+            "env.max_steps: 'CartPole-v1' does not take it; write max_episode_steps",
+        ),
+        (
             {"id": "gymnasium/CartPole-v1", "stack": 2},
             "env.stack: the vector environment of 'CartPole-v1' is not stacked",
         ),
