@@ -89,6 +89,14 @@ def _other_names(point: str, factory: Any) -> str:
     return f"; it is called with {' and '.join(given)}, so name its arguments so"
 
 
+def _as_it_is(point: str, name: str | None, source: Any) -> str:
+    """Return the fix for a function that was registered itself, where a registered name stands for what makes one."""
+    if name is None or point not in _AS_THEY_ARE or not inspect.isfunction(source):
+        return ""
+    what = f"if {source.__name__} is the {point} itself, register what returns it"
+    return f"; {what}: antiphon.register('{point}', '{name}', lambda: {source.__name__})"
+
+
 class _OpenOptions(Options):
     """Any keys: of a factory whose signature takes all of them, or is not known."""
 
@@ -221,7 +229,9 @@ class KindSpec(Spec):
             meaning = meanings.get(str(one.path[0]) if one.path else "", "")
             message = one.message
             if message == MISSING and len(one.path) == 1:
-                needs = f"{name_of(cls.sources[0])} needs it{_other_names(cls.point, cls.sources[0])}"
+                source = cls.sources[0]
+                needs = f"{name_of(source)} needs it{_other_names(cls.point, source)}"
+                needs += _as_it_is(cls.point, cls.kind_name, source)
                 if meaning:
                     needs = f"{kind} needs it: {meaning[0].lower()}{meaning[1:]}"
                 message = f"{MISSING}; {needs.removesuffix('.')}"
@@ -334,6 +344,7 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
         message = (
             f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; rename it"
         )
+        message += _as_it_is(point, name, source)
         raise DocumentError(("kind",), message)
     users: type[Options] = options if runner is source else runner.Options
     bases = (section,) if options is Options else (options, section)

@@ -35,6 +35,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
+_SPACES = "observation_space", "action_space"
 _OF_COPIES = ("stack", "workers")
 """Keys of a scenario's `env` that are no arguments of an environment."""
 _MASK = "action_mask"
@@ -117,6 +118,15 @@ def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) 
     return found
 
 
+def _space(name: str, world: Any, kind: str, agent: str) -> Any:
+    """Return a space of an agent; ScenarioError where the environment has none."""
+    try:
+        return getattr(world, kind)(agent)
+    except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
+        line = f"{kind}('{agent}') failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        raise ScenarioError(f"env: '{name}': {line}; return a space of each of possible_agents") from None
+
+
 class ParallelAdaptor(Adaptor):
     """Adaptor of copies of a PettingZoo environment, parallel or turn-based (AEC), to `TorchVectorEnv`.
 
@@ -153,15 +163,14 @@ class ParallelAdaptor(Adaptor):
         if turn_based:
             self.interface = "PettingZoo's interface of turns", "api_test(env) of pettingzoo.test"
         agents = self._agents = tuple(first.possible_agents)
-        self.observations = {
-            agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
-        }
+        shown, chosen = ({agent: _space(name, first, kind, agent) for agent in agents} for kind in _SPACES)
+        self.observations = {agent: Observations(space, f"{agent}.") for agent, space in shown.items()}
         for world in worlds[1:]:
-            for kind in ("observation_space", "action_space"):
+            for kind in _SPACES:
                 other = f"the {kind.replace('_', ' ')}s of its copies differ; let every call make the same environment"
                 alike = all(getattr(world, kind)(agent) == getattr(first, kind)(agent) for agent in agents)
                 require(alike, "env", f"{name}: {other}", ScenarioError)
-        native = spaces.Dict({agent: first.action_space(agent) for agent in agents})
+        native = spaces.Dict(chosen)
         self._native = batch_space(native, len(worlds))
         self._single = deepcopy(native)  # its random numbers are the adaptor's
         self._legal: list[dict[str, Any]] = []
@@ -230,7 +239,7 @@ class ParallelAdaptor(Adaptor):
     def _first(self, world: Any, **how: Any) -> Any:
         """Reset a copy and return its observations; RunError where one is missing."""
         observed: Any = world.reset(**how)[0]
-        self._check_given("reset", "observation", world.agents, observed)
+        self._check_observed("reset", world.agents, observed)
         return observed
 
     def _check_complete(self, world: Any, alive: Sequence[str], found: Sequence[Any]) -> None:
@@ -240,7 +249,13 @@ class ParallelAdaptor(Adaptor):
         for what, given in zip(("reward", "termination", "truncation"), outcomes, strict=True):
             self._check_given("step", what, stayed, given)
         over = {agent for agent in stayed if any(end[agent] for end in outcomes[1:])}
-        self._check_given("step", "observation", [one for one in world.agents if one not in over], observed)
+        self._check_observed("step", [one for one in world.agents if one not in over], observed)
+
+    def _check_observed(self, call: str, agents: Sequence[str], observed: Mapping[str, Any]) -> None:
+        self._check_given(call, "observation", agents, observed)
+        for agent in observed:
+            unknown = f"'{self._name}' returned an observation of '{agent}' from {call}(), which is not in possible_agents; name it there"
+            require(agent in self._agents, "env", unknown, RunError)
 
     def _check_given(self, call: str, what: str, agents: Sequence[str], given: Mapping[str, Any]) -> None:
         for agent in agents:

@@ -300,6 +300,9 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         fields: Keys of the scenario and of its training, which override the graph's.
         keys: The scenario's keys beside agents and channels.
     """
+    if not hasattr(graph, "is_directed"):
+        message = f"from_graph: {graph!r} is no networkx graph; read a file with networkx first, such as nx.read_graphml"
+        raise DocumentError((), message)
     if not graph.is_directed():
         raise DocumentError((), "the graph is undirected, and channels are directed; use graph.to_directed()")
     given = {key: value for key, value in graph.graph.items() if key in keys}

@@ -95,7 +95,7 @@ def test_an_object_that_is_no_path_is_refused_in_one_line(
     assert re.search(f"{type(path).__name__}|{path!r}".replace("[", r"\["), str(refused.value))
 
 
-@pytest.mark.parametrize("path", ["", "a\0b"])
+@pytest.mark.parametrize("path", ["", "a\0b", "x" * 300])
 @pytest.mark.parametrize("door", DOORS)
 def test_a_path_that_names_nothing_is_refused_in_one_line(
     door: str, path: str, scenario: antiphon.Scenario, tmp_path: Path

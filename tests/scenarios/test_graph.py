@@ -88,6 +88,9 @@ def test_refused() -> None:
     assert refused(nx.Graph([(1, 2)])) == (
         "the graph is undirected, and channels are directed; use graph.to_directed()"
     )
+    assert refused("eyes.graphml").startswith(  # type: ignore[arg-type]
+        "from_graph: 'eyes.graphml' is no networkx graph; read a file with networkx first"
+    )
     assert (
         refused(eyes(), patience=3) == "patience: unknown argument 'patience'; write evaluate: {patience: …}"
     )

@@ -15,7 +15,7 @@ from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
-from antiphon.errors import RunError
+from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
 from tests.kit.worlds import batch_of, row_of
@@ -279,3 +279,22 @@ def test_a_first_observation_that_is_missing_is_named() -> None:
         RunError, match=r"^env: 'mines_v0' returned no observation of 'low' from reset\(\), which"
     ):
         batch_of(Late()).reset(seed=0)
+
+
+def test_agents_that_a_parallel_world_does_not_declare_are_named() -> None:
+    class Another(Mines):
+        def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            observed, infos = super().reset(**how)
+            return {**observed, "zed": observed["low"]}, infos
+
+    class Spaceless(Mines):
+        def observation_space(self, agent: str) -> Any:
+            return {"high": super().observation_space(agent)}[agent]
+
+    line = r"^env: 'mines_v0' returned an observation of 'zed' from reset\(\), which is not in possible_agents; name"
+    with pytest.raises(RunError, match=line):
+        batch_of(Another()).reset(seed=0)
+    with pytest.raises(
+        ScenarioError, match=r"observation_space\('low'\) failed: KeyError: 'low'; return a space"
+    ):
+        batch_of(Spaceless())
