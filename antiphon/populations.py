@@ -17,6 +17,7 @@ from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
+from antiphon.engine.planning.ended_schedules import ended_schedules
 from antiphon.jobs.populations.population_run import PopulationRun
 from antiphon.jobs.populations.selection import advice, scored_values
 from antiphon.running.library import template_named
@@ -118,7 +119,7 @@ def population(
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )
-    for line in advice(spec, run.until):
+    for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
         warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)
     result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)

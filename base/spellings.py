@@ -50,6 +50,7 @@ _NO_OBJECTIVES = {
     "margin multimargin labelsmoothing",
     "from Python give a function that returns the loss of each sample": "triplet contrastive infonce cosine cosineembedding kl kldiv ctc",
     "policies here learn on-policy: write kind: ppo, a2c or reinforce": "sarsa sac ddpg td3 rainbow",
+    "write {kind: classification, target: label}": "label labels target",
     "write kind: regression with the observation as its target": "autoencoder reconstruction reconstruct vae",
 }
 _NETWORKS = {

@@ -12,7 +12,7 @@ For the shapes see synthetic_gradients.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, final
 
 import torch
@@ -84,6 +84,12 @@ class LabelGradient(Predictor):
         def reads_whole(self) -> bool:
             """Whether the loss reads all sites of a message together."""
             return self.pool != "none" or self.network is not None
+
+        def unused(self) -> Iterator[tuple[str, str]]:
+            """Yield keys that layers alone read."""
+            yield from super().unused()  # type: ignore[misc]
+            if self.network is not None and "context" in self.model_fields_set:
+                yield "context", "by your own network, which reads the message alone"
 
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:

@@ -23,7 +23,7 @@ from pydantic import create_model
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import allowed_by_name, import_allowed, imported
 from antiphon.base.nearest_names import suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, UnknownKey
+from antiphon.base.problems import MISSING, DocumentError, UnknownKey, show_value
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 
@@ -65,6 +65,8 @@ _copies: dict[int, weakref.ref[object]] = {}
 """Environments that `copied` has made, by their ids."""
 _OF_ROWS = ("stack", "workers")
 """Keys of all factories of one row that have no argument of this name."""
+_LENGTHS = ("max_episode_steps", "max_steps", "max_cycles")
+"""Lengths of episodes: of Gymnasium, where -1 is no limit, and of environments of other packages."""
 _SETTINGS = ("num_envs", "device", "dtype")
 """Arguments of a factory that are not options."""
 
@@ -127,6 +129,11 @@ def options_of(name: str) -> type[EnvOptions]:
         )
     factory = _factory(name)
     return factory.Options if hasattr(factory, "Options") else _arguments(factory)
+
+
+def option_names(name: str) -> frozenset[str]:
+    """Return the keys of an id, as far as they are known before it is made."""
+    return frozenset(options_of(name).model_fields) if name in _environments else frozenset()
 
 
 def unknown_keys(env: object) -> list[UnknownKey]:
@@ -286,6 +293,12 @@ def _made(
 
     stays_open = _is_handed_over(spec)
     kind, name, values = _declared(spec)
+    for key in _LENGTHS if kind in _ADAPTORS else ():
+        length = values.get(key)
+        no_limit = length is None or (length == -1 and key == "max_episode_steps")
+        if not no_limit and (type(length) is not int or length < 1):
+            fix = "must be a whole number of steps from 1, or leave it out"
+            raise ScenarioError(f"env.{key}: {show_value(length)}; {fix}")
     if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
         check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
     if kind == "gymnasium" and name in ids():

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from gymnasium.vector import VectorEnv
+
 from antiphon.engine.episodes import REWARD
 from antiphon.engine.heart.system import System
-from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.registry import make
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import EnvSpec
 
 
 def metrics_of_environment(scenario: Scenario, system: System) -> frozenset[str] | None:
-    """Return their names; None: the environment has metrics of its own for episodes, which show when one has ended."""
+    """Return their names; None: the environment has metrics of its own, which show when an episode has ended."""
     description = system.description
-    if not isinstance(scenario.env, EnvSpec):
+    if isinstance(scenario.env, VectorEnv):
+        own = _own_metrics(scenario.env)
+    elif isinstance(scenario.env, EnvSpec):
+        with closing(make(scenario.env, batch=1)) as env:
+            own = frozenset(env.figures()) if description.is_stream else _own_metrics(env)
+    else:  # making the environments of a source may use up what it reads
+        own = None
+    if own is None:
         return None
-    with closing(make(scenario.env, batch=1)) as env:
-        if not description.is_stream and type(env).figures is not TorchVectorEnv.figures:
-            return None
-        names = {*env.figures()} if description.is_stream else set[str]()
+    names = set(own)
     if not description.is_stream or any(goal.policy is not None for goal in system.goals().values()):
         rewards = [name for name in description.all_signals if name.partition(".")[0] == REWARD]
         names |= {f"episode_return{name.removeprefix(REWARD)}" for name in rewards}
         names |= {"episode_length", "episodes"}
     return frozenset(names)
+
+
+def _own_metrics(env: object) -> frozenset[str] | None:
+    """Return the names of an environment's own metrics; None: its class does not declare those that it has."""
+    for base in type(env).__mro__:
+        if "figure_names" in vars(base):
+            return frozenset(vars(base)["figure_names"])
+        if "figures" in vars(base):
+            return None
+    return frozenset()  # an environment of Gymnasium

@@ -34,6 +34,7 @@ from antiphon.engine.metrics.channel_figures import channel_figures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.planning.advice import advice_on_a_run
+from antiphon.engine.planning.ended_schedules import ended_schedules
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
@@ -106,6 +107,8 @@ class Simulation:
             seed=seed, device=device, dtype=dtype, threads=threads, backend=backend, stacked=stacked
         )
         division = PartsSettings.of(parts)
+        if logdir is None and exist == "error":  # of several seeds it is the default
+            raise ScenarioError("exist: 'error' has no effect without a logdir; give one")
         self._hold(
             begin(
                 scenario,
@@ -451,6 +454,8 @@ class Simulation:
             steps = run.steps_left()
         calls, start = Callbacks(callbacks, self), running.now
         total = None if steps is None else start + steps
+        for line in ended_schedules(running.scenario, start + 1 if total is None else total):
+            warnings.warn(line, ScenarioWarning, stacklevel=3)
         history = run.history_of_run()
         with nullcontext() if progress else hidden():
             number, error = _train(

@@ -70,6 +70,7 @@ from antiphon.scenarios.parameters import (
     section,
     substitute,
     unused_parameters,
+    uses_parameters,
 )
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
@@ -726,6 +727,11 @@ class Template:
             made = generate(spec, sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
+        used = {section for found in made.templates.values() for section in found}
+        if split in sections and split not in used and not uses_parameters(unfilled):
+            who = " and ".join(f"may use {signal}" for signal in spec.of_adjacent)
+            line = f"has no effect, as every sender {who}; use fewer readouts, or leave it out"
+            raise DocumentError(split, line)
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])
         if not isinstance(agents, dict) or not isinstance(channels, list):
             return ExplicitDocument(body, self.document.lines)

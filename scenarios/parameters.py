@@ -170,6 +170,11 @@ def unused_parameters(body: Mapping[str, Any], parameters: Collection[str]) -> I
             yield DocumentError(("parameters", name), f"is used nowhere; {fix}")
 
 
+def uses_parameters(value: Any) -> bool:
+    """Return whether a part of a document refers to parameters."""
+    return next(_references(value), None) is not None
+
+
 def _references(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         value = [*value, *value.values()]

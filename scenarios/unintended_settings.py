@@ -25,6 +25,7 @@ from antiphon.scenarios.document import Scenario
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
+_UPDATE_LOCKED, _WAITS = "update-locked by gradient.", ": its sender waits for its receiver"
 _LOST = "loses every message; give it a link.drop below 1"
 _FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
@@ -101,8 +102,27 @@ def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
             if goal.critic is not None and goal.get("value", 1.0) == 0:
                 message = "its critic learns nothing, as objective.value is 0; give value a weight above 0"
                 yield Finding("agent", name, message, control=True)
+    several = {agent.fan_in for name, agent in scenario.agents.items() if len(scenario.inputs_of(name)) > 1}
+    for name, agent in scenario.agents.items():
+        alone = (
+            agent.fan_in not in several and agent.fan_in.get("heads", 1) == 1
+        )  # several heads repeat a message
+        if alone and agent.fan_in.built_in and not agent.fan_in.side_by_side:
+            count = "one incoming channel" if scenario.inputs_of(name) else "no incoming channel"
+            yield Finding("agent", name, _unused("fan_in", f"by an agent with {count}"))
+    if scenario.training.predictor is not None and not any(map(_trained_as_all, scenario.channels)):
+        why = "where no channel has a predictor that learns without an optimiser of its own"
+        yield Finding("training", "training", _unused("predictor", why))
     if scenario.training.sweep and not scenario.channels:
         yield Finding("training", "training", _unused("sweep", "where no agent sends messages"))
+
+
+def _trained_as_all(channel: ChannelSpec) -> bool:
+    """Whether `training.predictor` trains a model of a channel: of its synthetic gradient, or of its synthetic input."""
+    coupling, gradient, model = channel.made_coupling, channel.gradient, channel.input
+    predicts = coupling.predicts and gradient.learn and gradient.optimiser is None
+    reads = model is not None and (coupling.replaces or (coupling.predicts and channel.link.drop > 0))
+    return predicts or (reads and model is not None and model.learn and model.optimiser is None)
 
 
 def _is_late(scenario: Scenario) -> bool:
@@ -227,7 +247,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     for channel in scenario.channels:
         found = (warn(scenario, channel, reach) for warn in rules)
         messages = chain(*found, unused_by_channel(channel))
-        controls = _COLLAPSE, _LOST, channel.gradient.declared("control")
+        controls = _COLLAPSE, _LOST, f"{_UPDATE_LOCKED}kind{_WAITS}", channel.gradient.declared("control")
         yield from (Finding("channel", channel.name, line, line in controls) for line in messages)
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
@@ -449,7 +469,7 @@ def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
     late = ["trace"] if gradient.trace > 0 else []
     late += ["kind"] if gradient.follows_actions else []
     if late and gradient.apply and not channel.state and channel.made_coupling.predicts:
-        yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
+        yield f"{_UPDATE_LOCKED}{late[0]}{_WAITS}"
 
 
 def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

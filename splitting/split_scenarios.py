@@ -75,7 +75,7 @@ def gpt(
         gradient=None if gradient is None else _gradient(gradient, "following"),
         tie="together" if tied else None,
         scenario="gpt",
-        **_training(batch, steps, lr, sg_lr, schedule),
+        **_training(batch, steps, lr, sg_lr if predicts(coupling) else None, schedule),
     )
 
 
@@ -128,7 +128,7 @@ def resnet(
         delay=delay,
         gradient=None if gradient is None else _gradient(gradient, "label"),
         scenario="resnet",
-        **_training(batch, steps, lr, sg_lr, schedule),
+        **_training(batch, steps, lr, sg_lr if predicts(coupling) else None, schedule),
     )
 
 
@@ -148,7 +148,7 @@ def _gradient(given: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:
     return {"kind": given, "target": target} if models_target else {"kind": given, "context": [target]}
 
 
-def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) -> dict[str, Any]:
+def _training(batch: int, steps: int, lr: float, sg_lr: float | None, schedule: str) -> dict[str, Any]:
     adam: dict[str, Any] = {"kind": "adam"}
     if schedule != "constant":
         adam["schedule"] = {"kind": schedule, "scale": 0.0}
@@ -156,7 +156,7 @@ def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) ->
         "batch": batch,
         "steps": steps,
         "optimiser": {**adam, "lr": lr},
-        "predictor": {**adam, "lr": sg_lr},
+        **({} if sg_lr is None else {"predictor": {**adam, "lr": sg_lr}}),
     }
 
 

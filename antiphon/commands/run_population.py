@@ -12,6 +12,7 @@ from rich.text import Text
 
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
+from antiphon.engine.planning.ended_schedules import ended_schedules
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice, in_words, near_the_best, quality
 from antiphon.running.directory import is_free, numbered
@@ -54,7 +55,7 @@ def train_population(run: PopulationRun, json: bool) -> int:
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
-    for line in advice(run.spec, run.until):
+    for line in [*advice(run.spec, run.until), *ended_schedules(run.scenario, run.until)]:
         remark(f"warning: {line}", "yellow")
     again = with_imports(f"antiphon resume {display_path(directory)}")
     remedy = f"{again} continues from the latest checkpoints"

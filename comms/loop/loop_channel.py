@@ -64,6 +64,8 @@ from antiphon.nets.user_modules import check_followed
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 """Options that `Channel` gives to the predictor itself."""
 _COUPLINGS = sorted(name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces))
+_LR = 1e-3
+"""Learning rate of a predictor, where none is given."""
 _MANY = 256
 """Gradients that return without a step of the predictor, and after which a warning says so."""
 _MANY_STEPS = 50
@@ -117,7 +119,7 @@ class Channel:
         gradient: str | Mapping[str, Any] | Callable[..., Any] | None = "linear",
         context: Mapping[str, Context] | None = None,
         coupling: str = DEFAULT,
-        lr: float = 1e-3,
+        lr: float = _LR,
         seed: int = 0,
         name: str = "channel",
         device: torch.device | str = "cpu",
@@ -139,7 +141,7 @@ class Channel:
         if gradient is None and COUPLINGS[coupling].predicts:
             self.coupling = Detached.name
         if not self.made_coupling.predicts:
-            for key, given in (("gradient", gradient not in (None, "linear")), ("lr", lr != 1e-3)):
+            for key, given in (("gradient", gradient not in (None, "linear")), ("lr", lr != _LR)):
                 if given:
                     line = f"channel {name}: {key} is not used by {with_article(self.coupling)} channel"
                     fix = f"leave it out, or use coupling={DEFAULT!r}"
@@ -153,9 +155,21 @@ class Channel:
         self.predictor: Predictor | None = None
         if self.made_coupling.predicts:
             target = None if self._target is None else specs[self._target]
+            self._check_used(settings, lr)
             self.predictor = self._make_predictor(settings, target, lr, seed, device)
         self._warned: set[str] = set()
         self._begin()
+
+    def _check_used(self, settings: GradientSettings, lr: float) -> None:
+        """Refuse a learning rate beside another one, and warn of a context that is not read."""
+        if lr != _LR and settings.optimiser.lr is not None:
+            raise self._error(
+                f"lr: {lr!r}, but gradient.optimiser has lr {settings.optimiser.lr!r}; leave one out"
+            )
+        names = ", ".join(spec.name for spec in self._context)
+        if names and settings.get("target") is not None and settings.get("network") is not None:
+            line = f"channel {self.name}: context {names} is not used by your own network, which reads the message alone"
+            warnings.warn(f"{line}; leave it out", ScenarioWarning, stacklevel=4)
 
     @property
     def made_coupling(self) -> Coupling:

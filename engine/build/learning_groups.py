@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
+from antiphon.envs.registry import option_names
 from antiphon.envs.signal import Description
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.document import EnvSpec, Scenario
 from antiphon.scenarios.relations import LONGEST_WINDOW
 
 
@@ -46,11 +47,9 @@ def _episodes(
             "use coupling detached or decoupled for the state",
         )
     if longest is None:
-        raise DocumentError(
-            place,
-            "'episode' needs episodes of one known length; "
-            "use `episode: example` in env, or a number of ticks",
-        )
+        of_examples = isinstance(scenario.env, EnvSpec) and "episode" in option_names(scenario.env.id)
+        fix = f"{'write `episode: example` in env, or ' * of_examples}use a number of ticks, such as 16"
+        raise DocumentError(place, f"'episode' needs episodes of one known length; {fix}")
     if longest > LONGEST_WINDOW:
         raise DocumentError(
             place,

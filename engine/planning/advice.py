@@ -76,6 +76,8 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
             f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
         )
     found += of_samples(scenario, env, acts=acts)
+    if not saved:
+        found += _without_logdir(scenario)
     if saved and not env.can_be_saved:
         found.append(
             f"env: {env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
@@ -88,6 +90,16 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return found
+
+
+def _without_logdir(scenario: Scenario) -> Iterator[str]:
+    """Yield what is asked for and is only written into a run directory."""
+    training, telemetry = scenario.training, scenario.telemetry
+    if training.evaluate is not None and training.evaluate.keep_best is not None:
+        yield "training.evaluate.keep_best: no checkpoint is kept without a logdir; give one, or leave it out"
+    for key in ("histograms", "recorders"):
+        if getattr(telemetry, key):
+            yield f"telemetry.{key}: nothing is recorded without a logdir; give one, or leave it out"
 
 
 def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:

@@ -17,6 +17,17 @@ from antiphon.envs.adaptors.spaces import Path, leaves, mapped, part_at, signal_
 from antiphon.envs.signal import channel_axis
 
 
+def check_count(count: object, words: str = "") -> None:
+    """Check how many observations are stacked; `words`: before the number in the error.
+
+    Raises:
+        ScenarioError: They are less than two.
+    """
+    if type(count) is not int or count < 2:
+        fix = "leave it out for the newest alone"
+        raise ScenarioError(f"env.stack: {words}{count!r}; must be a whole number from 2; {fix}")
+
+
 class Frames:
     """The newest observations of one observer side by side, the oldest first; before there are so many, the first is repeated.
 
@@ -46,11 +57,7 @@ class Frames:
         for name, count in counts.items():
             if name not in paths:
                 raise ScenarioError(f"env.stack: no signal '{name}'{suggest(name, paths)}")
-            if type(count) is not int or count < 2:
-                fix = "leave it out for the newest alone"
-                raise ScenarioError(
-                    f"env.stack: {name!r} has {count!r}; must be a whole number from 2; {fix}"
-                )
+            check_count(count, f"{name!r} has ")
             self._newest[paths[name]] = deque(maxlen=count)
         self._single = space
         self.space = _space(space, {path: frames.maxlen or 0 for path, frames in self._newest.items()})

@@ -15,7 +15,7 @@ from antiphon.base.extensions import imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.frame_stack import FrameStack
+from antiphon.envs.adaptors.frame_stack import FrameStack, check_count
 from antiphon.envs.env_keys import EnvOptions
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
@@ -65,6 +65,11 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     chosen = mode is None and has_own and autoreset is None
     if mode is None:
         mode = "vector_entry_point" if chosen else "sync"
+    if mode == "vector_entry_point" and arguments.get("max_episode_steps") == -1:
+        fix = "write vectorization_mode: sync"
+        raise ScenarioError(f"env.max_episode_steps: the vector environment of '{name}' has a limit; {fix}")
+    if isinstance(found.stack, int):
+        check_count(found.stack)
     if mode == "vector_entry_point" and found.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -88,6 +88,8 @@ class Arena(World):
         after = known[torch.where(there, other // self.num_envs, place)]
         offset = (after - known[place]) * self.num_envs + other % self.num_envs - rows
         self._state = {**self._state, "opponent": torch.where(there & (after >= 0), offset, 0)}
+
+    figure_names: ClassVar[Sequence[str]] = ("rating", "won", "drawn")
 
     def figures(self) -> dict[str, float]:
         """Return the shares `won` and `drawn` of the newest finished games, and in a league the `rating`."""

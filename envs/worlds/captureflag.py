@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -145,6 +146,8 @@ class CaptureFlag(Arena):
     def points(self, state: State) -> Tensor:
         """Return the captures of each row's team."""
         return state["captures"]
+
+    figure_names: ClassVar[Sequence[str]] = (*Arena.figure_names, "captures")
 
     def figures(self) -> dict[str, float]:
         """Return the metrics of an arena, and `captures` of the own team, a mean over the newest finished episodes."""

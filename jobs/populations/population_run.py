@@ -79,6 +79,7 @@ class PopulationRun(Observer):
         metric: What they are compared by; None: not known before the first score.
         scheduler: Of the members' jobs.
         until: The step they stop at.
+        scenario: That of the first member.
 
     Raises:
         ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
@@ -129,6 +130,7 @@ class PopulationRun(Observer):
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
+        self.scenario = requests[0].scenario
         if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
             raise RunError(f"--jobs {jobs}: the members of a league meet in one process; leave it out")
         evaluate = requests[0].scenario.training.evaluate

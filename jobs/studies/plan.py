@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -15,6 +16,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Problems, show_value
 from antiphon.base.spec import plain
+from antiphon.envs import describe
 from antiphon.jobs.studies.scoring import Scoring, unknown_metrics
 from antiphon.running.library import template_named
 from antiphon.running.python_template import PythonTemplate
@@ -117,6 +119,18 @@ class Plan:
         """The different numbers of steps that runs take, rising."""
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
+    def check_builds(self, names: Iterable[str]) -> None:
+        """Build the scenarios of some runs, as each run does when it begins.
+
+        Raises:
+            ScenarioError: One cannot be built; the line names the first of its lines.
+        """
+        from antiphon.engine.build.builder import check_build
+
+        for runs in map(self.runs.__getitem__, names):
+            with _named(self.spec, runs.request, runs.label):
+                check_build(runs.request.scenario, describe(runs.request.scenario.env))
+
     def check_metrics(self) -> None:
         """Check the study's metrics, once for all runs with the same objectives.
 
@@ -211,14 +225,9 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
             )
             words = [f"{axis}={worded(value)}" for axis, value in (*point.items(), *tuned.items())]
             label = " ".join([*words[: len(point)], of_line, *words[len(point) :]])
-            try:
-                with template.placing(request.variant, values):
-                    check_alone(request.scenario)
+            with _named(spec, request, label):
+                check_alone(request.scenario)
                 key = str(id(request.scenario)) if request.given else repr(plain(request.scenario))
-            except ScenarioError as error:
-                if spec.study == template.name:
-                    raise
-                raise ScenarioError(f"{spec.study}: {label}: {error}") from None
             if scoring.episodes is not None and not _has_policy(request.scenario):
                 line = f"{label}: has no effect: no agent has a policy; leave it out"
                 raise spec.located(DocumentError(("episodes",), line))
@@ -233,6 +242,18 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
             scorings += [one for one in wanted if not one.plain and one not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
     return Plan(spec, name, seeds, lines, runs, tune, [one for one in spec.tune if one in fixed])
+
+
+@contextmanager
+def _named(spec: StudySpec, request: Request, label: str) -> Iterator[None]:
+    """Add the scenario's lines, and of a study with a file of its own the line of its table, to the problems of a run."""
+    try:
+        with request.template.placing(request.variant, request.values):
+            yield
+    except ScenarioError as error:
+        if spec.study == request.template.name:
+            raise
+        raise ScenarioError(f"{spec.study}: {label}: {error}") from None
 
 
 def worded(value: object) -> str:

@@ -114,6 +114,7 @@ class Study:
                 continue
             for seed, run in kept.items():
                 end(chunk, seed, run, "kept")
+        self.plan.check_builds(dict.fromkeys(chunk.runs.name for chunk in waiting))
         there = nullcontext(Here()) if processes == 1 else Processes()
         with DirectoryLock(self.directory), there as place, place.signals() as stopped:
             for chunk, call in each(train, waiting, place, processes, stopped):

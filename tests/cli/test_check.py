@@ -341,12 +341,8 @@ def test_a_loss_of_every_message_is_meant_where_another_variant_loses_fewer(
         assert ("loses every message" in cli("check s.yaml")) is warned
 
 
-CONTROLS = {"local-policy": "update-locked by gradient.kind"}
-"""Variants that are warned of because of what they are there for. `cut`, whose others lose fewer messages, is not."""
-
-
 @pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))
-def test_the_library_and_its_studies_warn_of_nothing_but_of_controls(
+def test_no_variant_of_the_library_and_its_studies_is_warned_of(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     (tmp_path / "text").mkdir()
@@ -354,9 +350,46 @@ def test_the_library_and_its_studies_warn_of_nothing_but_of_controls(
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
     found = cli.json("check", name, "--set agents=24" if name == "big-corporation" else "")
     assert found["problems"] == []
-    for warning in found["warnings"]:
-        for variant in warning["variants"]:
-            assert CONTROLS.get(variant, "\n") in warning["warning"]
+    assert found["warnings"] == []
+
+
+def test_a_predictor_that_another_variant_trains_is_no_reason_for_a_warning(
+    here: Path, cli: Commands
+) -> None:
+    text = SOUND.replace("training: {", "training: {predictor: {lr: 0.1}, ").replace("kind: linear, ", "")
+    joined = text.replace("size: 8, gradient", "coupling: $way, size: 8, gradient").replace(
+        "    gradient: {", "    coupling: $way\n    gradient: {"
+    )
+    given = "parameters: {way: {choices: [locked, decoupled], default: locked}}\nvariants: {locked: {}"
+    for other, warned in (("", True), (", sg: {way: decoupled}", False)):
+        Path("s.yaml").write_text(f"{joined}{given}{other}}}\n")
+        assert ("predictor is not used" in cli("check s.yaml")) is warned
+
+
+def test_the_fix_of_a_window_of_unknown_length_can_be_followed(here: Path, cli: Commands) -> None:
+    agent = "agents:\n  a: {observes: [%s], clock: {unroll: %s}, objective: %s%s}\n"
+    pole = "scenario: s\nenv: {id: antiphon/CartPole-v0}\n" + agent % (
+        "observation",
+        "%s",
+        "ppo",
+        ", acts: true",
+    )
+    (line,) = problems(cli, pole % "episode")
+    assert line.partition("length; ")[2] == "use a number of ticks, such as 16"
+    digits = "scenario: s\nenv: {id: antiphon/Digits-v0%s}\n"
+    digits += agent % ("image", "episode", "{kind: classification, target: label}", "")
+    (line,) = problems(cli, digits % "")
+    assert line.partition("length; ")[2].startswith(
+        "write `episode: example` in env, or use a number of ticks"
+    )
+    for text in (pole % "16", digits % ", episode: example"):
+        Path("s.yaml").write_text(text)
+        assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok"
+
+
+def test_a_target_as_an_objective_is_answered_with_what_is_written(here: Path, cli: Commands) -> None:
+    (line,) = problems(cli, SOUND.replace("{kind: classification, target: label}", "label"))
+    assert "objective.kind: unknown kind 'label'; write {kind: classification, target: label}; if" in line
 
 
 def test_a_study_is_checked_by_name(cli: Commands) -> None:

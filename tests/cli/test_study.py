@@ -134,6 +134,34 @@ def test_a_gate_that_never_opened_is_named_under_the_table(here: Path, cli: Comm
     assert "decoupled: speaker->listener: gate 0 at every log entry" in (here / "s/table.md").read_text()
 
 
+def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> None:
+    Path("seen.yaml").write_text(
+        "scenario: seen\nparameters: {seen: {default: image}}\nenv: antiphon/Digits-v0\n"
+        "agents: {a: {observes: [$seen], objective: {kind: classification, target: label}}}\n"
+    )
+    Path("s.yaml").write_text(
+        "study: s\nscenario: seen.yaml\nbudgets: {b: {steps: 1, seeds: 1}}\ngrid: {seen: [image, imge]}\n"
+    )
+    assert cli.code("study s.yaml --jobs 1 --logdir s") == 2
+    line = "s: seen=imge default: seen.yaml:4: agents.a.observes: no signal 'imge'; did you mean 'image'?"
+    assert cli.err.splitlines()[1:] == [f"error: {line}"]
+    assert not list(Path().glob("s/*"))
+
+
+@pytest.mark.parametrize(("name", "known"), [("copy", "solved"), ("capture-flag", "won")])
+def test_a_metric_that_no_environment_has_is_refused_before_the_first_run(
+    here: Path, cli: Commands, name: str, known: str
+) -> None:
+    text = f"study: s\nscenario: {name}\nvariants: [locked]\nbudgets: {{b: {{steps: 1, seeds: 1}}}}\nmetric: "
+    Path("s.yaml").write_text(f"{text}{known}\n")
+    assert cli("check s.yaml").splitlines()[-1] == "s: ok"
+    Path("s.yaml").write_text(f"{text}nonsense\n")
+    line = "s.yaml:5: metric: locked: no agent and no environment has a metric 'nonsense'; known: "
+    assert cli.code("study s.yaml --jobs 1 --logdir s") == 2
+    assert cli.err.splitlines()[1].startswith(f"error: {line}")
+    assert not list(Path().glob("s/*"))
+
+
 def test_a_study_is_shown_with_its_lines_axes_and_cells(here: Path, cli: Commands) -> None:
     Path("s.yaml").write_text(
         "study: s\nscenario: digits-mlp\nvariants: [locked, local]\ngrid: {depth: [2, 3]}\ntune: {lr: [0.1, 0.2]}\n"

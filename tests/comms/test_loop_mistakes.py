@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from antiphon import comms
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, ScenarioWarning
 
 SIZE = 3
 
@@ -72,6 +72,18 @@ def test_a_first_step_by_nothing_but_a_detached_message_is_warned_of() -> None:
     channel.send(eye(torch.ones(2, 3)).detach())
     with pytest.warns(UserWarning, match="^channel up: learn: no message has needed a gradient"):
         comms.learn(None, eye.parameters(), sent=[channel])
+
+
+def test_a_second_learning_rate_is_refused_and_a_context_that_is_not_read_warned_of() -> None:
+    optimiser = {"kind": "sgd", "lr": 0.01}
+    line = r"^channel up: lr: 0\.1, but gradient\.optimiser has lr 0\.01; leave one out$"
+    with pytest.raises(ScenarioError, match=line):
+        comms.Channel(SIZE, name="up", lr=0.1, gradient={"kind": "linear", "optimiser": optimiser})
+    comms.Channel(SIZE, lr=0.1, gradient={"kind": "linear", "optimiser": {"kind": "sgd"}})
+    local = {"kind": "local", "target": "label", "network": nn.Linear(SIZE, 2)}
+    with pytest.warns(ScenarioWarning, match="^channel up: context image is not used by your own network"):
+        comms.Channel(SIZE, name="up", gradient=local, context={"label": 2, "image": (3,)})
+    comms.Channel(SIZE, gradient=local, context={"label": 2})
 
 
 def test_steps_of_several_optimisers_are_not_added_up() -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -19,7 +20,8 @@ from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
-from antiphon.errors import ResourceError
+from antiphon.errors import ResourceError, ScenarioWarning
+from antiphon.scenarios.training import TelemetrySpec
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
@@ -419,7 +421,7 @@ def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) ->
             Simulation(own(), logdir=run, checkpoint_every=every)  # type: ignore[arg-type]
     with one_line(r"^checkpoint_every: 10 has no effect without a logdir; give one$"):
         Simulation(own(), checkpoint_every=10)
-    for exist in ("resume", "overwrite"):
+    for exist in ("resume", "overwrite", "error"):
         with one_line(rf"^exist: '{exist}' has no effect without a logdir; give one$"):
             Simulation(own(), exist=exist)
     for name in ("it.pt2", "it.safetensors"):
@@ -437,3 +439,34 @@ def test_a_closed_simulation_takes_no_step(run: Path) -> None:
             act()
     assert simulation.now == 2
     assert (run / "run.json").read_bytes() == before
+
+
+def test_what_only_a_run_directory_receives_is_warned_of_without_one(run: Path) -> None:
+    keys: dict[str, Any] = {"evaluate": {"period": 1, "keep_best": "accuracy"}}
+    scenario = load("digits-mlp").resolve("locked").with_training(steps=1, **keys)
+    scenario = scenario.model_copy(update={"telemetry": TelemetrySpec(histograms=True)})
+    for logdir in (None, run):
+        with Simulation(scenario, logdir=logdir) as simulation, warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            simulation.run(progress=False)
+        lines = [str(one.message) for one in found if "logdir" in str(one.message)]
+        assert [line.partition(":")[0] for line in lines] == (
+            [] if logdir else ["training.evaluate.keep_best", "telemetry.histograms"]
+        )
+
+
+def test_a_run_beyond_a_schedule_that_ends_at_zero_is_warned_of() -> None:
+    line = r"^agents? .*: learning rate 0 from step 2 on, the end of its schedule"
+    for scale, warned in ((0.0, True), (0.1, False)):
+        optimiser = {"schedule": {"kind": "linear", "scale": scale}}
+        scenario = load("digits-mlp").resolve("locked").with_training(steps=2, optimiser=optimiser)
+        with Simulation(scenario) as simulation, warnings.catch_warnings():
+            warnings.filterwarnings("error", message=line)
+            simulation.run(steps=2, progress=False)
+            if warned:
+                for limit in ({"steps": 1}, {"seconds": 0.01}):
+                    with pytest.raises(ScenarioWarning, match=line):
+                        simulation.run(progress=False, **limit)
+                simulation.set("*.schedule", "constant")  # the fix
+            simulation.run(steps=1, progress=False)
+            assert simulation.now == 3

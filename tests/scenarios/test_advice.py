@@ -191,6 +191,29 @@ def test_keys_that_an_agent_does_not_use(agent: dict[str, Any], lines: list[str]
 def test_keys_that_the_rest_of_a_scenario_leaves_without_effect() -> None:
     assert advice({}, a={"share": "g"}) == ["agent a: share is not used by the only agent of its group"]
     assert advice({}, a={"share": "g"}, c={"share": "g", "objective": OBJECTIVE}) == []
+    predictor, line = (
+        {"predictor": {"lr": 0.1}},
+        "training: predictor is not used where no channel has a predictor",
+    )
+    own = {"optimiser": {"lr": 0.2}}
+    for channel in (
+        {"coupling": "locked"},
+        {"gradient": own},
+        {"gradient": {"learn": False, "context": ["image"]}},
+    ):
+        assert line in "".join(advice(channel, training=predictor))
+    unlocked = {"coupling": "unlocked", "input": {"context": ["image"]}, "gradient": own}
+    for channel in ({}, unlocked):
+        assert advice(channel, training=predictor) == []
+    line = "agent b: fan_in is not used by an agent with one incoming channel"
+    for kind in ("attention", "mean", "sum"):
+        assert advice({}, b={"fan_in": kind}) == [line]
+    assert advice({}, b={"fan_in": {"kind": "attention", "heads": 2}}) == []
+    assert advice({}, {"from": "c"}, b={"fan_in": "mean"}, c={}) == []
+    line = "channel a->b: gradient.context is not used by your own network, which reads the message alone"
+    local = {"kind": "local", "target": "label", "network": torch.nn.Linear(4, 10)}
+    assert advice({"size": 4, "gradient": {**local, "context": ["image"]}}) == [line]
+    assert advice({"size": 4, "gradient": local}) == []
     line = "training: sweep is not used where no agent sends messages"
     alone = {"a": {"objective": OBJECTIVE}}
     assert advice(training={"sweep": True}, **alone) == [line]

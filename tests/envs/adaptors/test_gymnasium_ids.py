@@ -1,6 +1,7 @@
 """Worlds of Gymnasium's registry by id, with the options of a document."""
 
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -129,6 +130,51 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     )
     assert antiphon_.code("check unknown.yaml") == 2
     assert "no Gymnasium environment 'CartPole-v9'; did you mean" in antiphon_.out + antiphon_.err
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "line"),
+    [
+        ("gymnasium/CartPole-v1", "stack", 0, "env.stack: 0; must be a whole number from 2"),
+        (
+            "gymnasium/CartPole-v1",
+            "max_episode_steps",
+            0,
+            "env.max_episode_steps: 0; must be a whole number of steps",
+        ),
+        (
+            "gymnasium/CartPole-v1",
+            "max_episode_steps",
+            -1,
+            "env.max_episode_steps: the vector environment of",
+        ),
+        ("gymnasium/CartPole-v1", "max_steps", 5, "write max_episode_steps and vectorization_mode: sync"),
+        (
+            "gymnasium/CartPole-v1",
+            "workers",
+            2,
+            "write vectorization_mode: async, which has a process for each environment",
+        ),
+        (
+            "vmas/balance",
+            "max_steps",
+            "many",
+            "env.max_steps: 'many'; must be a whole number of steps from 1",
+        ),
+        (
+            "pettingzoo/mpe2.simple_v3",
+            "max_cycles",
+            0,
+            "env.max_cycles: 0; must be a whole number of steps from 1",
+        ),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(name: str, key: str, value: object, line: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(line)):
+        envs.describe({"id": name, key: value})
+    modes = {"workers": {"vectorization_mode": "async"}, "max_steps": {"max_episode_steps": 5}}
+    if key in modes and name.startswith("gymnasium"):  # the fix
+        envs.make({"id": name, **modes[key]}, batch=2).close()
 
 
 @pytest.mark.parametrize(
@@ -318,7 +364,7 @@ def test_a_class_of_environments_of_an_imported_module_needs_no_permission(
 
 def test_an_argument_that_the_vector_class_lacks_names_the_way_out() -> None:
     keys = {"id": "gymnasium/CartPole-v1", "disable_env_checker": True}
-    with pytest.raises(ScenarioError, match=r"'disable_env_checker'; .*write vectorization_mode: sync$"):
+    with pytest.raises(ScenarioError, match=r"env\.disable_env_checker: .*write vectorization_mode: sync$"):
         envs.make(keys, batch=2)
     envs.make({**keys, "vectorization_mode": "sync"}, batch=2).close()
 

@@ -198,6 +198,11 @@ CHAIN = {"kind": "chain", "agents": 3}
             {"channel": {"split": {"coupling": "detached"}}},
             "5: channel.split: has no effect where graph.split is all; write adjacent, or leave it out",
         ),
+        (
+            {"kind": "chain", "agents": 2, "split": {"label": "adjacent"}},
+            {"channel": {"split": {"coupling": "detached"}}},
+            "5: channel.split: has no effect, as every sender may use label; use fewer readouts, or leave it out",
+        ),
         (CHAIN, {"agent": {"frist": {}}}, "4: agent.frist: unknown key 'frist'; did you mean 'first'?"),
         (
             CHAIN,

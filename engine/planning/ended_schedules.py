@@ -1,0 +1,43 @@
+"""Warnings of runs that are longer than their schedules, whose learning rates end at zero."""
+
+from __future__ import annotations
+
+from antiphon.engine.build.channels import rate_of
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.training import OptimiserSpec
+from antiphon.scenarios.unintended_settings import learning, listed
+
+
+def ended_schedules(scenario: Scenario, until: int) -> list[str]:
+    """Return a line about the agents, and one about the channels, whose learning rate is 0 from `training.steps` on.
+
+    Args:
+        scenario: The scenario.
+        until: The steps of the run; none is warned of where they are not more than `training.steps`.
+    """
+    training = scenario.training
+    if until <= training.steps:
+        return []
+
+    def ends(optimiser: OptimiserSpec) -> bool:
+        rate = rate_of(1.0, optimiser.schedule, scenario)
+        return not any(bool(rate(step)) for step in (training.steps, until - 1))
+
+    changed = learning(scenario)
+    agents = [
+        name
+        for name, agent in scenario.agents.items()
+        if name in changed and ends(agent.optimiser or training.optimiser)
+    ]
+    channels = [
+        channel.name
+        for channel in scenario.channels
+        if channel.made_coupling.predicts and channel.gradient.learn and channel.gradient.apply
+        if ends(channel.gradient.optimiser or training.predictor or training.optimiser)
+    ]
+    line = (
+        f"learning rate 0 from step {training.steps:,} on, the end of its schedule: nothing more is learned; begin with a longer "
+        "training.steps, or set '*.schedule' to constant"
+    )
+    of_kinds = {"agent": agents, "channel": channels}
+    return [f"{listed(kind, names)}: {line}" for kind, names in of_kinds.items() if names]
