@@ -255,13 +255,6 @@ STEP: tuple[Fault, ...] = (
         f"{RESTING}[detached-cohort]",
     ),
     Fault(
-        "ppo-heads-that-send-actions-are-at-rest",
-        "engine/policies/resting_heads.py",
-        "sampler is not None and sampler.learned",
-        "False",
-        f"{RESTING}[an action-cohort]",
-    ),
-    Fault(
         "replayed-senders-other-heads-take-steps-of-zeros",
         "engine/policies/replayed_senders.py",
         "resting={self._sender.name: self._resting}",
