@@ -26,7 +26,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
 from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
-from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
+from antiphon.engine.policies.replays import Replay, SomeRows
 from antiphon.engine.policies.resting_heads import passes_of, places_at_rest
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.per_member import scaled
@@ -135,11 +135,10 @@ class FurtherPasses(Feature):
     ) -> Replay:
         """The evaluation of a window's ticks again that costs least."""
         forward_pass = self.engine.forward_pass
-        if not AllTicks.obstacle(update.window, together):
-            sent_again = {sender.channel.name: sender.messages for sender in senders}
-            return AllTicks(update.window, together, forward_pass, sent_again)
-        kind = Replay if InTurn.obstacle(update.window, together) else InTurn
-        return kind(update.window, together, forward_pass)
+        if SomeRows.obstacle(update.window, together):
+            return Replay(update.window, together, forward_pass)
+        sent_again = {sender.channel.name: sender.messages for sender in senders}
+        return SomeRows(update.window, together, forward_pass, sent_again)
 
     def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
         """The rows of each minibatch, by agent: the environments are in another order in each epoch."""

@@ -1,19 +1,18 @@
 """Evaluations of a window's ticks again, for some environments: messages from outside and observations are as they were.
 
-Where nothing is handed from tick to tick, all ticks of an agent are one evaluation. Rows are (member, environment) in the
-run; here a member's are (tick, environment) of the environments that are evaluated.
+Rows are (member, environment) in the run; here a member's are (tick, environment) of the environments that are evaluated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import STATE, VALUE, Tensors
+from antiphon.agents.network import VALUE, Tensors
 from antiphon.agents.policy_objectives import PolicyLosses
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
@@ -68,80 +67,16 @@ class Replay:
         }
 
 
-class InTurn(Replay):
-    """The ticks of an agent with a state that learns alone, or with those tied to it, one after the other, for some environments."""
-
-    def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
-        super().__init__(window, agents, forward_pass)
-        self._first = next(iter(agents.values()))
-        self._start = forward_pass.statistics(self._first, window, self._first.learner.buffers)
-        with torch.no_grad():
-            self._inputs = [
-                [forward_pass.inputs(tick, window, self._start) for tick in call] for call in window.calls
-            ]
-            self._observed = [
-                [_observed(agents[tick.agent], [tick], forward_pass, self._start) for tick in call]
-                for call in window.calls
-            ]
-
-    @staticmethod
-    def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
-        """Whether it needs a replay for all environments."""
-        learner, ticks = next(iter(agents.values())).learner, _ticks_of(window)
-        if learner.network.mixed() or len(ticks) != len(agents):
-            return True
-        for agent in agents.values():
-            state_channel = agent.connections.state_channel
-            if state_channel is None or agent.learner is not learner:
-                return True
-            ends = state_channel.endpoints
-            if ends.sender_index is not None or ends.receiver_index is not None:
-                return True
-        return any(isinstance(read, PassedOn) for tick in window.ticks() for read in tick.reads)
-
-    def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
-        """See `Replay.ports`."""
-        learner, states = self._first.learner, dict[tuple[str, int], Tensor]()
-        found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in self._ticks_of}
-        for call, inputs, observed in zip(self._window.calls, self._inputs, self._observed, strict=True):
-            own = [rows[tick.agent] for tick in call]
-            x = joined([values[places] for values, places in zip(inputs, own, strict=True)])
-            state = joined([self._state(tick, rows[tick.agent], states) for tick in call])
-            ports = learner.evaluate(self._start, x, state=state)[0]
-            of_critic = [
-                each[0, places] for each, places in zip(observed, own, strict=True) if each is not None
-            ]
-            if of_critic:
-                ports[VALUE] = _values(self._first, self._start, joined(of_critic))
-            for tick, of_tick in zip(call, _apart(ports, [*map(len, own)]), strict=True):
-                states[tick.agent, tick.step] = of_tick[STATE]
-                for name in port_names(self.agents[tick.agent]):
-                    if name in of_tick:
-                        found[tick.agent].setdefault(name, []).append(of_tick[name])
-        return {
-            agent: {name: torch.stack(each) for name, each in of_agent.items()}
-            for agent, of_agent in found.items()
-        }
-
-    def _state(self, tick: Tick, rows: Tensor, states: Mapping[tuple[str, int], Tensor]) -> Tensor:
-        """The state that a tick reads in some rows, by the states of the ticks before."""
-        read, state_channel = tick.state_read, self.agents[tick.agent].connections.state_channel
-        assert read is not None
-        assert state_channel is not None
-        if not isinstance(read, PassedOn):
-            return read.constant_value_in(self._window, state_channel)[rows]
-        there = read.available.map(partial(torch.index_select, dim=0, index=rows))
-        return there.fill(states[tick.agent, read.stamp])
-
-
 @dataclass(slots=True)
 class _Made:
     """The messages of a stack of channels that are made in the window and read in it."""
 
+    sender: tuple[str, int]
+    """The evaluation that makes them: see `_Evaluation.key`."""
     sent_at: Tensor | None
-    """[S]: the ticks of the sender that made them, in order; None: all."""
+    """[S]: the ticks of it that made them, in order; None: all."""
     ticks: int
-    """Of the sender."""
+    """Of it."""
     sent: Tensor | None
     """[S, K * B, size]: what was sampled; None: the port's output is sent."""
     sampling_noise: Tensor | None
@@ -155,8 +90,22 @@ SentAgain = Callable[[Tensor], Tensor]
 
 
 @dataclass(slots=True)
+class _Pass:
+    """A replay for some environments."""
+
+    rows: Mapping[str, Tensor]
+    """Of each agent."""
+    ends: dict[str, Tensor]
+    """Of each channel that is read, as many of each member."""
+    sent_again: dict[str, Tensor]
+    """By channel whose sender is replayed too: its messages, [K, T, b, size]."""
+    made: dict[tuple[str, int], Tensors] = field(default_factory=dict)
+    """By evaluation made so far: its ports."""
+
+
+@dataclass(slots=True)
 class _Message:
-    """What an agent reads over a stack of channels at all ticks: constants, and messages made in the window."""
+    """What an agent reads over a stack of channels at some ticks: constants, and messages made in the window."""
 
     channel: Channel
     constants: Tensor | None
@@ -166,23 +115,23 @@ class _Message:
     """[T]: the place of what each tick reads among the constants, followed by the messages made; None: all in order."""
     available: Mask
     """Of T, K * B."""
-    sent_again: SentAgain | None = None
-    """The messages of a sender that is replayed beside the receiver, of all ticks; None: those above."""
+    sent_again: slice | None = None
+    """The ticks of a sender that is replayed beside the receiver, whose messages are read; None: those above are."""
 
-    def values(self, made: Mapping[str, Tensors], rows: Tensor) -> Tensor:
-        """Return what is read, [K * T * b, size].
+    def read(self, now: _Pass) -> tuple[Tensor, Mask]:
+        """Return what is read, [K * T * b, size], and where there is a message; zeros elsewhere."""
+        rows, members = now.ends[self.channel.name], len(self.channel.members)
+        there = self.available.map(partial(by_member, members=members, rows=rows))
+        return there.fill(self._values(now, rows)), there
 
-        Args:
-            made: By agent, the ports of those evaluated before.
-            rows: Of the channels, as many of each.
-        """
-        if self.sent_again is not None:
-            return self.sent_again(rows)
+    def _values(self, now: _Pass, rows: Tensor) -> Tensor:
         channel, count = self.channel, len(self.channel.members)
+        if self.sent_again is not None:
+            return now.sent_again[channel.name][:, self.sent_again].flatten(0, 2)
         of_rows = partial(by_member, members=count, rows=rows)
         parts = [] if self.constants is None else [of_rows(self.constants)]
         if self.made is not None:
-            own, port = self.made, made[channel.sender][channel.content.port]
+            own, port = self.made, now.made[self.made.sender][channel.content.port]
             batch = len(rows) // count * own.ticks
             if own.sent_at is not None:
                 by_tick = port.view(-1, own.ticks, len(rows) // count, *port.shape[1:])
@@ -206,21 +155,27 @@ class _Message:
 
 @dataclass(slots=True)
 class _Evaluation:
-    """An agent and what it reads in a window."""
+    """An agent, some of its ticks that are evaluated together, and what it reads at them."""
 
     agent: Agent
+    key: tuple[str, int]
+    """The agent's name, and the step of the first tick."""
     ticks: int
     inputs: Tensor | None
     """[T, rows, *input_shape], where nothing of it is made in the window."""
     observations: list[Tensor]
     """Else: [T, rows, …] each."""
     messages: list[_Message]
+    state: _Message | None
+    """Of a tick of an agent with a state."""
     observed: Tensor | None
     """[T, rows, …]: what its critic reads."""
 
 
-class AllTicks(Replay):
-    """All ticks of agents without a state, as one evaluation of each learner, for some environments.
+class SomeRows(Replay):
+    """A window's ticks for some environments: all ticks of a learner are one evaluation, or each is one, in turn.
+
+    In turn are the ticks of agents whose state or messages of the window come back to them, and of those that read them.
 
     Args:
         window: The window.
@@ -238,22 +193,23 @@ class AllTicks(Replay):
     ) -> None:
         super().__init__(window, agents, forward_pass)
         self._sent_again = sent_again or {}
+        first = _senders_first(self._ticks_of, agents)
+        self._at_once = {name for call in first for name in call}
+        calls = [[self._ticks_of[name] for name in call] for call in first]
+        calls += [[[tick] for tick in call if tick.agent not in self._at_once] for call in window.calls]
         self._calls = [
-            [self._evaluation(agents[name], self._ticks_of[name]) for name in call]
-            for call in _senders_first(self._ticks_of, agents)
+            [self._evaluation(agents[ticks[0].agent], ticks) for ticks in call] for call in calls if call
         ]
 
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
-        """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
-        if any(a.connections.state_channel is not None or a.learner.network.mixed() for a in agents.values()):
+        """Whether it needs a replay for all environments: rows depend on each other, or reads are more than ports."""
+        if any(agent.learner.network.mixed() for agent in agents.values()):
             return True
-        ticks_of = _ticks_of(window)
-        if sum(map(len, _senders_first(ticks_of, agents))) < len(ticks_of):
-            return True
-        for name, ticks in ticks_of.items():
+        for name, ticks in _ticks_of(window).items():
             within, incoming = list(_made_within(ticks)), agents[name].connections.incoming
-            if any(tick.learning_rows is not ALL for tick, _ in within):
+            handed = agents[name].connections.state_channel is not None and len(agents) > 1
+            if (within or handed) and any(tick.learning_rows is not ALL for tick in ticks):
                 return True
             if within and any(
                 channel.ledger.timetable.read_mode.slots > 1 or _has_paths_back(channel)
@@ -266,32 +222,53 @@ class AllTicks(Replay):
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
-        made: dict[str, Tensors] = {}
-        found: dict[str, Tensors] = {}
+        now = self._pass(rows)
+        names = {name: port_names(self.agents[name]) for name in self._ticks_of}
+        found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in self._ticks_of}
         for call in self._calls:
-            for each, ports in zip(call, self._evaluated(call, rows, made), strict=True):
-                agent = each.agent
-                made[agent.name], members = ports, len(agent.members)
-                shape = members, each.ticks, len(rows[agent.name]) // members
-                found[agent.name] = {
-                    name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
-                    for name in port_names(agent)
-                    if name in ports
-                }
-        return found
+            for each, ports in zip(call, self._evaluated(call, now), strict=True):
+                now.made[each.key] = ports
+                for name in names[each.agent.name]:
+                    if name in ports:
+                        found[each.agent.name].setdefault(name, []).append(ports[name])
+        return {
+            agent: {name: self._by_tick(agent, parts) for name, parts in own.items()}
+            for agent, own in found.items()
+        }
 
-    def _evaluated(
-        self, call: Sequence[_Evaluation], rows: Mapping[str, Tensor], made: Mapping[str, Tensors]
-    ) -> list[Tensors]:
+    def _by_tick(self, agent: str, parts: list[Tensor]) -> Tensor:
+        """A port of all ticks, [T, N * b, …], from all evaluations of an agent."""
+        if agent not in self._at_once:
+            return torch.stack(parts)
+        port, ticks, members = parts[0], len(self._ticks_of[agent]), len(self.agents[agent].members)
+        return port.view(members, ticks, -1, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+
+    def _pass(self, rows: Mapping[str, Tensor]) -> _Pass:
+        ends = {
+            channel.name: rows_through(
+                rows[name], channel.endpoints.receiver_index, len(agent.members), channel.batch
+            )
+            for name, agent in self.agents.items()
+            for channel in agent.connections.read_channels
+        }
+        again = {}
+        for name, messages in self._sent_again.items():
+            sent, channel = messages(ends[name]), self._forward_pass.system.channels[name]
+            count = len(channel.members)
+            again[name] = sent.view(count, -1, len(ends[name]) // count, channel.content.size)
+        return _Pass(rows, ends, again)
+
+    def _evaluated(self, call: Sequence[_Evaluation], now: _Pass) -> list[Tensors]:
         """The ports of the agents of a call, which share their learner."""
         first, start = call[0].agent, self._start(call[0].agent)
-        inputs = [self._joined(each, rows[each.agent.name], made) for each in call]
+        inputs = [self._joined(each, now) for each in call]
+        states = [each.state.read(now)[0] for each in call if each.state is not None]
         observed = [
-            by_member(each.observed, len(each.agent.members), rows[each.agent.name])
+            by_member(each.observed, len(each.agent.members), now.rows[each.agent.name])
             for each in call
             if each.observed is not None
         ]
-        ports = first.learner.evaluate(start, joined(inputs), state=None)[0]
+        ports = first.learner.evaluate(start, joined(inputs), state=joined(states) if states else None)[0]
         if observed:
             ports[VALUE] = _values(first, start, joined(observed))
         return _apart(ports, [*map(len, inputs)])
@@ -304,25 +281,32 @@ class AllTicks(Replay):
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
         forward_pass, start = self._forward_pass, self._start(agent)
         observed = _observed(agent, ticks, forward_pass, start)
+        key, state = (agent.name, ticks[0].step), None
+        if ticks[0].state_read is not None:
+            assert agent.connections.state_channel is not None
+            state = self._message(agent.connections.state_channel, (ticks[0].state_read,))
         again = any(channel.name in self._sent_again for channel in agent.connections.incoming)
         if not again and not any(_made_within(ticks)):
             inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])
-            return _Evaluation(agent, len(ticks), inputs, [], [], observed)
+            return _Evaluation(agent, key, len(ticks), inputs, [], [], state, observed)
         each = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*each, strict=True)]
         reads = zip(
             agent.connections.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True
         )
-        messages = [self._message(channel, own) for channel, own in reads]
-        return _Evaluation(agent, len(ticks), None, observations, messages, observed)
+        own = self._ticks_of[agent.name]
+        place = next(place for place, tick in enumerate(own) if tick is ticks[0])
+        messages = [self._message(channel, each, place) for channel, each in reads]
+        return _Evaluation(agent, key, len(ticks), None, observations, messages, state, observed)
 
-    def _message(self, channel: Channel, reads: tuple[Read, ...]) -> _Message:
+    def _message(self, channel: Channel, reads: tuple[Read, ...], place: int = 0) -> _Message:
+        """What is read over a channel at ticks of its receiver, of which the first is at `place`."""
         available = ALL
         if any(read.available is not ALL for read in reads):
             rows, device = len(channel.content.zeros), channel.content.zeros.device
             available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
         if channel.name in self._sent_again:
-            return _Message(channel, None, None, None, available, self._sent_again[channel.name])
+            return _Message(channel, None, None, None, available, slice(place, place + len(reads)))
         known = [read for read in reads if not isinstance(read, PassedOn)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, PassedOn)})
         constants = [read.constant_value_in(self._window, channel) for read in known]
@@ -341,40 +325,38 @@ class AllTicks(Replay):
 
     def _made(self, channel: Channel, stamps: list[int]) -> _Made:
         """What a channel's messages of some steps are made from."""
-        ticks = {tick.step: (place, tick) for place, tick in enumerate(self._ticks_of[channel.sender])}
+        sender = channel.sender
+        ticks = [t for t in self._ticks_of[sender] if sender in self._at_once or t.step in stamps]
+        places = {tick.step: place for place, tick in enumerate(ticks)}
         sampler, link = channel.content.sampler, channel.ledger.link
         sent, sampling_noise = list[Tensor](), list[Tensor | None]()
         if sampler is not None:
-            shape = self.agents[channel.sender].learner.network.port_shape(channel.content.port)
+            shape = self.agents[sender].learner.network.port_shape(channel.content.port)
             port = channel.content.zeros.new_empty(len(channel.content.zeros), *shape)
-            sent = [ticks[stamp][1].sampled[channel.name] for stamp in stamps]
+            sent = [ticks[places[stamp]].sampled[channel.name] for stamp in stamps]
             sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]
-        places = [ticks[stamp][0] for stamp in stamps]
         return _Made(
-            None if len(places) == len(ticks) else _index(places, channel),
+            (sender, ticks[0].step),
+            None if len(stamps) == len(ticks) else _index([places[stamp] for stamp in stamps], channel),
             len(ticks),
             torch.stack(sent) if sent else None,
             _stacked(sampling_noise),
             _stacked([link.noise_of(stamp, channel.content.zeros) for stamp in stamps]),
         )
 
-    def _joined(self, each: _Evaluation, own: Tensor, made: Mapping[str, Tensors]) -> Tensor:
+    def _joined(self, each: _Evaluation, now: _Pass) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
-        agent, members = each.agent, len(each.agent.members)
+        agent, own, members = each.agent, now.rows[each.agent.name], len(each.agent.members)
         if each.inputs is not None:
             return by_member(each.inputs, members, own)
-        batch = len(own) // members * each.ticks
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
         for message in each.messages:
-            channel = message.channel
-            ends = rows_through(own, channel.endpoints.receiver_index, members, channel.batch)
-            there = message.available.map(partial(by_member, members=len(channel.members), rows=ends))
-            value = there.fill(message.values(made, ends))
-            messages.append(value if flat else value.reshape(len(value), *channel.content.shape))
+            value, there = message.read(now)
+            messages.append(value if flat else value.reshape(len(value), *message.channel.content.shape))
             available.append(there)
         observations = [by_member(values, members, own) for values in each.observations]
-        return agent.inputs.fan_in.join(observations, messages, available, batch)
+        return agent.inputs.fan_in.join(observations, messages, available, len(own) // members * each.ticks)
 
 
 def _stacked(noises: Sequence[Tensor | None]) -> Tensor | None:
@@ -393,15 +375,15 @@ def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, PassedOn]]:
 
 
 def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agent]) -> list[list[str]]:
-    """The agents in an order in which what each reads of the window is made before; without those of a circle.
+    """The agents in an order in which what each reads of the window is made before; without those of a circle or with a state.
 
     Agents that share their learner are one call where nothing keeps them apart.
     """
     senders = {
         name: {
             channel.sender
-            for channel in agents[name].connections.incoming
-            if any(read.channel == channel.name for _, read in _made_within(ticks))
+            for channel in agents[name].connections.read_channels
+            if channel.state or any(read.channel == channel.name for _, read in _made_within(ticks))
         }
         for name, ticks in ticks_of.items()
     }
@@ -443,6 +425,8 @@ def _apart(ports: Tensors, counts: list[int]) -> list[Tensors]:
 
 def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
     """[T, N * b, …], or some rows of it, as rows of the members, [N * T * b, …]."""
+    if len(values) == 1:  # in order
+        return values[0] if rows is None else values[0].index_select(0, rows)
     values = values if rows is None else values[:, rows]
     each = values.view(len(values), members, -1, *values.shape[2:])
     return each.transpose(0, 1).reshape(-1, *values.shape[2:])

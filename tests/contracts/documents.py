@@ -187,6 +187,19 @@ def more(scene: Document, agents: Document, *channels: Document) -> Document:
     }
 
 
+BACK: Document = {"size": 2, "coupling": "locked", "link": {"delay": 1}}
+
+
+def back_and_forth(scene: Document) -> Document:
+    """Return two pairs whose actors read each other: what they say comes back within the window."""
+    return more(scene, {}, *({"from": f"a{i}", "to": f"a{1 - i}", **BACK} for i in range(2)))
+
+
+def to_itself(scene: Document) -> Document:
+    """Return two pairs whose actors read what they said the step before."""
+    return more(scene, {}, *({"from": f"a{i}", "to": f"a{i}", **BACK} for i in range(2)))
+
+
 def tied(scene: Document, *ties: list[str]) -> Document:
     """Return a document some of whose parameters are one."""
     return {**scene, "share": list(ties)}
@@ -439,6 +452,11 @@ ACTING |= {
     "ppo, locked, drawn": pairs(PPO, coupling="locked", actor={"learn": 0.5}),
     "ppo, locked, a slower actor": pairs(
         PPO, coupling="locked", sender={"clock": {}}, actor={"clock": {"period": 2, "unroll": 2}}
+    ),
+    "ppo, locked in a circle": back_and_forth(pairs(PPO, coupling="locked", link={"noise": 0.1})),
+    "ppo, locked in a circle, with states": back_and_forth(pairs(PPO, coupling="locked", actor=RECALLS)),
+    "ppo, replayed senders of what talks to itself": to_itself(
+        pairs(PPO, gradient={"kind": "linear", "context": ["label"], "gate": "none", "passes": "all"})
     ),
     "ppo, fixed feedback": pairs(PPO, coupling="locked", feedback="fa"),
     "ppo, locked, symbols": pairs(PPO, coupling="locked", sample={"kind": "gumbel", "vocabulary": 3}),

@@ -332,6 +332,14 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed-3]",
     ),
     Fault(
+        "replayed-senders-each-tick-that-is-evaluated-in-turn-reads-the-first-message",
+        "engine/policies/replays.py",
+        "slice(place, place + len(reads))",
+        "slice(0, len(reads))",
+        "tests/contracts/test_contracts.py::"
+        "test_documents[acting ppo, replayed senders of what talks to itself-reference]",
+    ),
+    Fault(
         "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
         "engine/policies/replays.py",
         "sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]",

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
 from tests.contracts.builders import LABEL, Document, document
-from tests.contracts.documents import pairs
+from tests.contracts.documents import PPO, RECALLS, back_and_forth, pairs
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
@@ -247,7 +248,6 @@ def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
     assert taken == [6, 6, 0]
 
 
-PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
 SPEAKING: dict[str, tuple[Document, Document, int | None]] = {
     "decoupled": ({}, {}, 1),
     "detached": ({"coupling": "detached"}, {}, 1),
@@ -327,13 +327,52 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     once, first_pass = run(1)
     at_once, in_all = run(3)
     assert in_all - first_pass == 2 * 2 * 2  # further epochs, minibatches, stacks
-    monkeypatch.setattr(f"{seams.REPLAY_AT_ONCE}.obstacle", lambda window, agents: True)
+    monkeypatch.setattr(f"{seams.REPLAY_ROWS}.obstacle", lambda window, agents: True)
     by_tick, much_more = run(3)
     assert much_more > in_all
     assert not list(differences(at_once, by_tick, tolerance=1e-12))
     assert (
         any("sa0" in line for line in differences(once, at_once)) or name == "delayed longer than the window"
     )
+
+
+COME_BACK: dict[str, tuple[Document, int]] = {
+    "a circle": (back_and_forth(pairs(PPO, coupling="locked")), 5),
+    "a state": (pairs(PPO, actor=RECALLS), 4),
+    "states of locked agents": (pairs(PPO, coupling="locked", sender=RECALLS, actor=RECALLS), 8),
+}
+"""By name: what comes back to an agent in its window, and the evaluations of a minibatch: a window has four ticks."""
+
+
+@pytest.mark.parametrize("name", COME_BACK)
+def test_what_comes_back_is_evaluated_in_turn_for_the_environments_of_a_minibatch(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, evaluations = COME_BACK[name]
+    sizes: list[int] = []
+    evaluate = resolve_name(seams.EVALUATE_AGENT)
+
+    def noted(self: Any, buffers: Any, x: Tensor, *args: Any, **settings: Any) -> Any:
+        sizes.append(len(x))
+        return evaluate(self, buffers, x, *args, **settings)
+
+    monkeypatch.setattr(seams.EVALUATE_AGENT, noted)
+
+    def run() -> tuple[dict[str, Any], list[int]]:
+        sizes.clear()
+        simulation = made(scene, "cohort")
+        simulation.run(4)
+        of_a_window = sizes[-2 * 2 * evaluations :]  # further epochs, minibatches
+        simulation.run(8)
+        return facts(simulation), of_a_window
+
+    in_turn, rows = run()
+    assert min(rows) == 2 * 6  # agents of a stack, half of the environments
+    assert max(rows) == (4 if name == "a circle" else 1) * 2 * 6  # senders have all ticks at once
+    monkeypatch.setattr(f"{seams.REPLAY_ROWS}.obstacle", lambda window, agents: True)
+    for_all, rows = run()
+    assert {*rows} == {2 * 12}
+    assert not list(differences(in_turn, for_all, tolerance=1e-12))
 
 
 def of_some_senders(*, together: bool) -> Document:
@@ -356,7 +395,7 @@ def test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack(
     found: list[dict[str, Any]] = []
     replays: list[int] = []
     replayed = [0]
-    at_once = resolve_name(seams.REPLAY_AT_ONCE)
+    at_once = resolve_name(seams.REPLAY_ROWS)
     ports = at_once.ports
 
     def counted(self: Any, rows: Any) -> Any:
