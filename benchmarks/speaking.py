@@ -2,7 +2,8 @@
 
     python benchmarks/speaking.py [--task listener|noise|symbols|reference] [--seeds 5] [--steps 2400] [CASE …]
 
-A case is a coupling, `local`, or `replayed`: a decoupled channel whose speaker learns in all passes of the listener. `noise`
+A case is a coupling, `local`, or `replayed`: a decoupled channel whose speaker learns in all passes of the listener; in `world` agents
+say one of three words by their actions, as in MPE, without a channel, and each learns alone; `loop` is locked in a bare loop. `noise`
 puts 16 numbers of noise beside the colour of the goal, so that a code that is not learned fails; `symbols` sends one of three
 (Gumbel), and its case `reinforce` samples it from the speaker's own policy. In `reference` each of two agents knows where the
 other has to go, and reads the message of the step before. The seeds of a case are trained together (PPO, 64 environments,
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +29,16 @@ from antiphon import Scenario
 from antiphon.envs import Description, Signal, World
 from antiphon.jobs.populations.population import Population
 
+sys.path.insert(0, str(Path(__file__).parent))
+from baselines.speaking_loop import TICKS, SpeakingLoop
+
 CASES = {
-    "listener": ("locked", "local", "decoupled", "replayed", "detached"),
-    "noise": ("locked", "local", "decoupled", "replayed", "detached"),
+    "listener": ("locked", "loop", "local", "decoupled", "replayed", "detached", "world"),
+    "noise": ("locked", "loop", "local", "decoupled", "replayed", "detached", "world"),
     "symbols": ("locked", "local", "decoupled", "reinforce", "detached"),
-    "reference": ("locked", "local", "decoupled", "detached"),
+    "reference": ("locked", "loop", "local", "decoupled", "detached", "world"),
 }
-NOISE = 16
+NOISE, WORDS = 16, 3
 PUSHES = torch.tensor([[0.0, 0.0], [-0.5, 0.0], [0.5, 0.0], [0.0, -0.5], [0.0, 0.5]])
 
 
@@ -52,6 +58,8 @@ class Reference(World):
         """Numbers of noise, from -1 to 1, beside each colour."""
         listeners: int = 2
         """Agents that move; with one, `a` speaks and `b` listens."""
+        words: bool = False
+        """Whether actions say a word, `heard` by the other at the next step; of one that moves, it is the remainder."""
 
     @staticmethod
     def describe(options: Reference.Options) -> Description:
@@ -59,8 +67,11 @@ class Reference(World):
         movers = Reference.agents[-options.listeners :]
         signals = {f"body.{name}": Signal(shape=(8,)) for name in movers}
         signals |= {f"goal.{name}": Signal(shape=(3 + options.noise,)) for name in movers}
-        space = Dict({name: Discrete(5) for name in movers})
-        return Description(signals=signals, episode_steps=options.limit, action_space=space)
+        space = {name: Discrete(5 * WORDS if options.words and "a" in movers else 5) for name in movers}
+        if options.words:
+            space.setdefault("a", Discrete(WORDS))
+            signals |= {f"heard.{name}": Signal(shape=(WORDS,)) for name in movers}
+        return Description(signals=signals, episode_steps=options.limit, action_space=Dict(space))
 
     def __init__(self, num_envs: int, options: Reference.Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)
@@ -75,6 +86,7 @@ class Reference(World):
             state[f"velocity.{name}"] = torch.zeros_like(places[:, :2])
             state[f"goal.{name}"] = (uniforms[:, 10 + k] * 3).long().clamp(max=2)
             state[f"noise.{name}"] = places[:, 12 + k * NOISE :][:, : self._options.noise]
+            state[f"heard.{name}"] = torch.zeros(len(places), WORDS, dtype=self.dtype)
         return state
 
     def transition(
@@ -82,6 +94,11 @@ class Reference(World):
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Move everybody; the reward is minus the mean distance to the goals."""
         reached, distances = dict(state), []
+        if self._options.words:
+            for name, other in (("b", "a"), ("a", "b"))[: len(self._movers)]:
+                reached[f"heard.{name}"] = one_hot(actions[other] % WORDS, WORDS).to(self.dtype)
+            if "a" in self._movers:
+                actions = {name: action // WORDS for name, action in actions.items()}
         for name in self._movers:
             place = state[f"position.{name}"] + 0.1 * state[f"velocity.{name}"]
             reached[f"position.{name}"] = place
@@ -101,6 +118,8 @@ class Reference(World):
             values[f"body.{name}"] = torch.cat([state[f"velocity.{name}"], away], 1)
             colour = one_hot(state[f"goal.{name}"], 3).to(self.dtype) * 0.5 + 0.15
             values[f"goal.{name}"] = torch.cat([colour, state[f"noise.{name}"]], 1)
+            if self._options.words:
+                values[f"heard.{name}"] = state[f"heard.{name}"]
         return values
 
 
@@ -108,19 +127,23 @@ def scenario_of(task: str, case: str, steps: int) -> Scenario:
     """Return a task over one kind of channel."""
     network = {"kind": "mlp", "hidden": [64, 64], "norm": "none", "activation": "tanh"}
     shared = {"network": network, "clock": {"unroll": 25}}
-    both = task == "reference"
+    both, words = task == "reference", case == "world"
     policy = {"objective": {"kind": "ppo", "epochs": 10, "discount": 0.95}, **shared}
     other = {"a": "b", "b": "a"}
     agents: dict[str, Any] = {"a": {"observes": ["goal.b"], **shared}}
+    if words:
+        agents["a"] |= {"acts": "a", **policy}
     for name in "ab" if both else "b":
         seen = [f"body.{name}", *([f"goal.{other[name]}"] if both else [])]
+        seen += [f"heard.{name}"] if words else []
         agents[name] = {"observes": seen, "acts": name, **policy}
     channels = []
-    for sender in "ab" if both else "a":
+    for sender in "" if words else "ab" if both else "a":
         goal = f"goal.{other[sender]}"
         options: dict[str, Any] = {
             "decoupled": {"gradient": {"kind": "mlp", "context": [goal]}},
             "local": {"gradient": {"kind": "local", "target": goal}},
+            "loop": {"coupling": "locked"},
             "replayed": {
                 "gradient": {
                     "kind": "linear",
@@ -146,10 +169,36 @@ def scenario_of(task: str, case: str, steps: int) -> Scenario:
         "listeners": 1 + both,
         "squared": not both,
         "noise": NOISE if task == "noise" else 0,
+        "words": words,
     }
     training = {"batch": 64, "steps": steps, "optimiser": {"kind": "adam", "lr": 3e-3, "clip": 0.5}}
     document = {"scenario": task, "env": env, "agents": agents, "channels": channels, "readout": "b"}
     return Scenario.model_validate(document | {"training": training})
+
+
+def trained(scenario: Scenario, seeds: int) -> list[float]:
+    """Return the return of each seed."""
+    runs = Population(scenario, range(seeds))
+    try:
+        runs.run()
+        return [simulation.evaluate(episodes=10).return_ for simulation in runs.simulations]
+    finally:
+        runs.close()
+
+
+def looped(scenario: Scenario, seeds: int) -> list[float]:
+    """Return the return of each seed of the bare loop in the environment of a scenario."""
+    settings = Reference.Options(**scenario.env.model_extra or {})
+    found = []
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        env = Reference(scenario.training.batch, settings, device="cpu", dtype=torch.float32)
+        loop = SpeakingLoop(env, env.reset(seed=seed)[0])
+        for _ in range(scenario.training.steps // TICKS):
+            loop.update()
+        episodes = [torch.stack(loop.episode(greedy=True)[2]).sum(0).mean() for _ in range(10)]
+        found.append(float(torch.stack(episodes).mean()))
+    return found
 
 
 def main() -> None:
@@ -162,13 +211,8 @@ def main() -> None:
     options = parser.parse_args()
     antiphon.environment("benchmark/Reference-v0")(Reference)
     for case in options.cases or CASES[options.task]:
-        began = time.process_time()
-        runs = Population(scenario_of(options.task, case, options.steps), range(options.seeds))
-        try:
-            runs.run()
-            each = [simulation.evaluate(episodes=10).return_ for simulation in runs.simulations]
-        finally:
-            runs.close()
+        began, one = time.process_time(), scenario_of(options.task, case, options.steps)
+        each = looped(one, options.seeds) if case == "loop" else trained(one, options.seeds)
         seconds = (time.process_time() - began) / options.seeds
         line = " ".join(f"{value:.1f}" for value in each)
         mean, deviation = statistics.mean(each), statistics.pstdev(each)
