@@ -72,7 +72,7 @@ class CreditedMessage:
 
     Args:
         sent, stamp, period, returned: See the attributes.
-        live: The message as the window has it, [rows, …] with its graph.
+        with_graph: The message as the window has it, [rows, …] with its graph.
         predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
 
     Attributes:
@@ -82,7 +82,7 @@ class CreditedMessage:
         returned: The gradient that has come back over the link; None: none has.
     """
 
-    __slots__ = ("_live", "_predict", "period", "returned", "sent", "stamp")
+    __slots__ = ("_predict", "_with_graph", "period", "returned", "sent", "stamp")
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class CreditedMessage:
         stamp: int,
         period: int,
         returned: Tensor | None,
-        live: Tensor,
+        with_graph: Tensor,
         predict: Callable[[], Tensor | None],
     ) -> None:
         self.sent, self.stamp, self.period, self.returned = sent, stamp, period, returned
-        self._live, self._predict = live, predict
+        self._with_graph, self._predict = with_graph, predict
 
     @property
     def now(self) -> Tensor:
@@ -107,7 +107,7 @@ class CreditedMessage:
             value_of,
         )  # commands that only list couplings load no torch
 
-        return value_of(self._live)
+        return value_of(self._with_graph)
 
     @property
     def predicted(self) -> Tensor | None:
@@ -179,7 +179,8 @@ class Coupling:
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
-        Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
+        Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it. It is not called for
+        messages that are not read, nor, where the coupling `waits`, once the channel's `horizon` has passed: also if it predicts.
 
         Args:
             message: One of the window that is learned from.

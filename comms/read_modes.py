@@ -26,7 +26,7 @@ class ReadMode(ABC):
     slots: int = 1
     """The messages that a tick reads, at most."""
     newest_only: ClassVar[bool] = False
-    """Whether a tick reads the newest message alone, so that a message replaced before a tick has no uses."""
+    """Whether a tick reads the newest message alone, so that nothing returns for a message replaced before a tick."""
     side_by_side: ClassVar[bool] = False
     """Whether each slot has columns of its own in the network's input."""
 

@@ -119,16 +119,16 @@ class _GraphPass(ForwardPass):
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        live = live.flatten(1)
-        message = channel.ledger.send(step, live, step_signals, void)
+        with_graph = with_graph.flatten(1)
+        message = channel.ledger.send(step, with_graph, step_signals, void)
         if step == self.start and channel.name in self.marked:
-            live = live.clone()  # channels that share a port have a gradient each
-            if not live.requires_grad:
-                live.requires_grad_()
+            with_graph = with_graph.clone()  # channels that share a port have a gradient each
+            if not with_graph.requires_grad:
+                with_graph.requires_grad_()
             self.sent[channel.name] = message
-        channel.ledger.pass_graph(message, live)
+        channel.ledger.pass_graph(message, with_graph)
         return message
 
 
@@ -329,7 +329,7 @@ def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
     """Note the ticks at which a message is the newest that has come."""
     ledger = channel.ledger
     delay = ledger.timetable.delay
-    tick = ledger.timetable.receive_clock.following(stamp + delay)
+    tick = ledger.timetable.receive_clock.at_or_after(stamp + delay)
     while tick < ledger.timetable.send_clock.after(stamp) + delay:
         touched[tick].add(channel.receiver)
-        tick = ledger.timetable.receive_clock.following(tick + 1)
+        tick = ledger.timetable.receive_clock.at_or_after(tick + 1)

@@ -191,13 +191,15 @@ class Message:
         def mask(where: Mask) -> Tensor:
             return where.tensor(len(message.sent), message.sent.device).clone()
 
-        same = ("stamp", "received", "complete")
+        finished = message.read_plan.finished
         return cls(
-            **{name: getattr(message, name) for name in same},
+            stamp=message.stamp,
             value=message.sent,
+            received=message.received,
             gradient=message.returned.gradient,
             loss=message.returned.loss,
-            finished=message.uses.finished,
+            complete=finished is not None and message.returned.has_counted,
+            finished=finished,
             counted=mask(message.returned.counted),
             void=mask(message.fate.void),
             injects=~mask(message.fate.withheld),

@@ -73,7 +73,7 @@ class LockstepArrivals:
         for key, stamp in due.keys() & early.keys():
             self._cut.fill(due.pop((key, stamp)), early.pop((key, stamp)))
         for (name, stamp), message in due.items():
-            if message.uses.first_tick is not None and message.uses.first_tick <= step:
+            if message.read_plan.first_tick is not None and message.read_plan.first_tick <= step:
                 line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
                 raise EngineError(f"part {self._cut.index}: {line}")
 
@@ -83,7 +83,7 @@ class LockstepArrivals:
     def origin(self, key: str, message: Message) -> Origin | None:
         """See `Arrivals.origin`."""
         del key
-        return None if message.without_uses else (0, message.stamp)
+        return None if message.returns_nothing else (0, message.stamp)
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.

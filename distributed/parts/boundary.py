@@ -67,7 +67,7 @@ class Boundary:
             _, returns = self._outgoing[cut.part_of[key]]
             for message in channel.ledger.messages.values():
                 if (
-                    message.uses.finished == step
+                    message.read_plan.finished == step
                     and (origin := self._arrivals.origin(key, message)) is not None
                 ):
                     returns.append(Return.of_message(key, message, *origin))

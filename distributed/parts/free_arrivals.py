@@ -91,9 +91,9 @@ class FreeArrivals:
         self._newest, self._origins, self._sent = {}, {}, {}
         for key, channel in (cut.receiving | cut.sending).items():
             for stamp, message in channel.ledger.messages.items():
-                if message.uses.finished is None and key in cut.receiving:
+                if message.read_plan.finished is None and key in cut.receiving:
                     self._origins[key, stamp] = _OF_WHOLE, stamp
-                elif message.uses.finished is None:
+                elif message.read_plan.finished is None:
                     self._sent[key, stamp] = _OF_WHOLE
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class FreeArrivals:
         """Give up what has not come back for too long."""
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
-                if message.uses.finished is None and stamp + self._settings.staleness < step:
+                if message.read_plan.finished is None and stamp + self._settings.staleness < step:
                     self.figures += FreeFigures(given_up=1)
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)
@@ -127,10 +127,10 @@ class FreeArrivals:
             placeholder = self._cut.due.pop((key, stamp), None)
             if placeholder is None:
                 continue
-            if queue and not ledger.aligned and not placeholder.without_uses:
+            if queue and not ledger.aligned and not placeholder.returns_nothing:
                 chosen.setdefault(key, queue[-1])
-            if key not in chosen or placeholder.without_uses:
-                self.figures += FreeFigures(missed=int(not placeholder.without_uses))
+            if key not in chosen or placeholder.returns_nothing:
+                self.figures += FreeFigures(missed=int(not placeholder.returns_nothing))
                 fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
@@ -172,7 +172,7 @@ class FreeArrivals:
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
         """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        if not message.without_uses:
+        if not message.returns_nothing:
             self._sent[key, message.stamp] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:

@@ -434,7 +434,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     }
 
 
-_BY_RECEIVER = ("uses", "returned")
+_BY_RECEIVER = ("read_plan", "returned")
 """What the receiving half knows of a message."""
 
 

@@ -308,7 +308,7 @@ class Wiring:
             _sending(sender, spec.link.rate), receiver, windows, read_mode=READ_MODES[spec.read]()
         )
         for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
-            _, _, end = timetable.uses(stamp)
+            end = timetable.read_plan(stamp).deadline
             if end > own.end(own.number(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),

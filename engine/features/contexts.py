@@ -20,9 +20,10 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import PLAIN, ROWS, EpisodeEnds, Message, Tick
+from antiphon.engine.heart.message import EpisodeEnds, Message, Tick
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.roles import PLAIN, ROWS
 from antiphon.nets.step_numbers import stamp_number
 
 
@@ -68,7 +69,8 @@ class Contexts(Feature):
         """
         endpoints = channel.synthetic_gradient.context.endpoints.items()
         return _joined(
-            context, [self._endpoint(channel, *each, message, message.uses.first_tick) for each in endpoints]
+            context,
+            [self._endpoint(channel, *each, message, message.read_plan.first_tick) for each in endpoints],
         )
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:

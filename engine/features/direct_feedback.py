@@ -39,8 +39,8 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         (channel, message)
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
-        and not message.without_uses
-        and update.learning_rows[channel.sender] is not NONE
+        and not message.returns_nothing
+        and update.rows_by_agent[channel.sender] is not NONE
     ]
     if not sent:
         return

@@ -44,7 +44,7 @@ class LambdaReturns(Feature):
         known = self._extend(ended, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if one.without_uses or one.fate.withheld is ALL]
+                some[:] = [one for one in some if one.returns_nothing or one.fate.withheld is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -94,7 +94,7 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window, self.backward_pass.learning_rows(group, window))
+            update = Update(group, window, self.backward_pass.rows_by_agent(group, window))
             self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:

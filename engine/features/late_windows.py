@@ -87,10 +87,10 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.awaits(message.stamp) or message.without_uses:
+        if not channel.coupling.awaits(message.stamp) or message.returns_nothing:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True
-        if message.uses.finished is None or message.uses.finished >= step:
+        if message.read_plan.finished is None or message.read_plan.finished >= step:
             return False
-        return not message.complete or channel.ledger.has_returned(message, step)
+        return not message.returned.has_counted or channel.ledger.has_returned(message, step)

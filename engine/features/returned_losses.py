@@ -64,7 +64,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if message.without_uses or message.fate.withheld is ALL:
+        if message.returns_nothing or message.fate.withheld is ALL:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:

@@ -49,7 +49,7 @@ class StandIns(Feature):
         if channel.synthetic_input.context.signals and not message.step_signals.signals:
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
-        if message.uses.first_tick == step and message.fate.void is not ALL:
+        if message.read_plan.first_tick == step and message.fate.void is not ALL:
             example = Example(message.received, context, None, valid=~message.missing)
             if channel.stacked:
                 example.member_mask = channel.layout.members_in(~message.fate.void)

@@ -7,9 +7,13 @@ read when one is met.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
+stack of one itself. A `Mask` (base/mask.py) says in which rows something holds: `is ALL` and `is NONE` test what is known from
+how it was made, and cost nothing. A mask that holds in no row may still not be `NONE`: `anywhere` tests the rows, and may wait for
+the device. So code tests `is NONE` for what may be skipped with the same result, and `anywhere` where results depend on it, as
+`Returned.settle` does. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
 imports only files above it in this list:
 
+    roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock               when agents tick and send, and which ticks are a window
     feature_setting     names of settings that features obey
@@ -46,7 +50,7 @@ Where a change goes:
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack in `StackFanIn`
     when an agent ticks or sends                 clock.py: `Clock`, `SendClock`; which agents, engine/build/builder.py
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
-    which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
+    which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
                                                  these two of `Timetable`, where it reads others than those since the tick before
     what a receiver reads in place of a message  a feature with the point `arrived`, if it may be a synthetic input
@@ -56,7 +60,7 @@ Where a change goes:
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
     a gradient that comes back, such as by age   for predictors: a feature with the point `returned`; for `delayed` too: `Ledger.finish`, as its return begins
     when a gradient has come back                `Ledger.finish`, and `Ledger.has_returned`, for which windows that wait are kept
-    what becomes of a message that is not read   without uses: `Ledger.send`; else `Ledger.finish`, as its last window closes (`Returned.has_counted`: a read counted)
+    what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window closes (`Returned.has_counted`: a read counted)
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`
@@ -82,7 +86,7 @@ a sends at step 6, the columns list the environments in which it is void, withhe
     14    0 1   0 1       2 3      2 3       Ledger.pop_returned: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message drops it
 
-The messages of steps 3, 4 and 5 have no uses: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
+For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
 step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but withheld nowhere, and counted in
 all four environments.
 """

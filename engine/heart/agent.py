@@ -24,8 +24,9 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, label
-from antiphon.engine.heart.message import NOTES, EpisodeEnds
+from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.heart.notes import Notes
+from antiphon.engine.heart.roles import NOTES
 from antiphon.nets.per_member import PerMember
 
 if TYPE_CHECKING:

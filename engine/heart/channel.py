@@ -262,8 +262,8 @@ class Channel:
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return a message of the same window with its graph, flat, [rows, size] (semantics 8: gradients pass straight through a link)."""
-        live = window.with_graph[self.name, read.stamp].flatten(1)
-        return read.available.fill(self.ledger.link.carry(read.stamp, live))
+        with_graph = window.with_graph[self.name, read.stamp].flatten(1)
+        return read.available.fill(self.ledger.link.carry(read.stamp, with_graph))
 
     def stop_gradient(self, value: Tensor, learning_rows: Mask) -> Tensor:
         """Return a value that was passed on, [rows, size], with its graph in the `learning_rows` of the receiver; constant elsewhere.

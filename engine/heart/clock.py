@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
+from antiphon.engine.heart.roles import PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +45,29 @@ class Clock:
         """Whether the clock ticks at `step`."""
         return step % self.period == self.phase
 
-    def count(self, step: int) -> int:
+    def tick_number(self, step: int) -> int:
         """Number of the tick at `step`, from 0."""
         return (step - self.phase) // self.period
 
-    def step_of(self, count: int) -> int:
-        """Step of tick number `count`."""
-        return self.phase + count * self.period
+    def step_of(self, number: int) -> int:
+        """Step of the tick of a number."""
+        return self.phase + number * self.period
 
     def latest(self, step: int) -> int | None:
         """The newest tick at or before `step`, if there was one."""
         return None if step < self.phase else step - (step - self.phase) % self.period
 
-    def following(self, step: int) -> int:
+    def at_or_after(self, step: int) -> int:
         """The first tick at or after `step`."""
         return self.phase if step <= self.phase else step + (self.phase - step) % self.period
 
     def after(self, step: int) -> int:
         """The first tick after `step`."""
-        return self.following(step + 1)
+        return self.at_or_after(step + 1)
 
     def among(self, steps: range) -> range:
         """The ticks among consecutive steps."""
-        return range(self.following(steps.start), steps.stop, self.period)
+        return range(self.at_or_after(steps.start), steps.stop, self.period)
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,11 @@ class SendClock:
     def latest(self, step: int) -> int | None:
         """The newest stamp sent at or before `step`, if there was one."""
         tick = self.clock.latest(step)
-        return None if tick is None else self._stamp(self._before(self.clock.count(tick) + 1) - 1)
+        return None if tick is None else self._stamp(self._before(self.clock.tick_number(tick) + 1) - 1)
 
     def after(self, step: int) -> int:
         """The first stamp sent after `step`."""
-        return self._stamp(self._before(self.clock.count(self.clock.after(step))))
+        return self._stamp(self._before(self.clock.tick_number(self.clock.after(step))))
 
     def among(self, steps: range) -> list[int]:
         """The stamps sent at consecutive steps."""
@@ -243,9 +244,40 @@ WindowGrid: TypeAlias = StepWindows | EpisodeWindows
 """The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
 
 
+@dataclass(slots=True, eq=False)
+class ReadPlan:
+    """When a message is read, and returns something for it: computed by `Timetable.read_plan` as it is sent.
+
+    For three kinds of messages nothing returns. A newer message replaces it before a tick reads it. Or it is a state that only ticks
+    of its own window read, with its graph. Or it is imagined (`Ledger.temporarily_sent`).
+    """
+
+    first_tick: int | None = field(metadata=PLAIN)
+    """Step of the receiver's first tick that can read it; None: nothing returns for it."""
+    open_windows: set[int] = field(metadata=PLAIN)
+    """Numbers of the receiver's windows that may read it and have not closed."""
+    deadline: int = field(metadata=PLAIN)
+    """Step at which the last window that may read it ends."""
+    finished: int | None = field(default=None, metadata=PLAIN)
+    """Step at which the last of these windows closed; where nothing returns, the step of its sending; None: one is open."""
+
+    @classmethod
+    def nothing_returns(cls, stamp: int) -> ReadPlan:
+        """Return the plan of a message of a stamp for which nothing returns."""
+        return cls(None, set(), stamp, stamp)
+
+    def finish(self, step: int) -> None:
+        """Set the step at which the last window closed."""
+        self.finished = step
+
+
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """When the messages of a channel are sent and read, and their gradients return: over a perfect link, from the clocks alone."""
+    """When the messages of a channel are sent and read, and their gradients return, over a perfect link.
+
+    This follows from clocks and delays alone; where the receiver's windows are episodes (`EpisodeWindows`), from the length of the
+    present one too.
+    """
 
     send_clock: Clock | SendClock
     """When the sender sends: its stamps."""
@@ -261,25 +293,19 @@ class Timetable:
     state: bool = False
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
-    def uses(self, stamp: int) -> tuple[int | None, set[int], int]:
-        """Return which ticks read the message of a stamp: known when it is sent.
-
-        Returns:
-            The step of the first tick that reads it, the numbers of the windows with such ticks, and the step at which the last of
-            these windows ends; None, none and `stamp` where it has no uses (`Uses`): a newer message replaces it, or only its own
-            window reads the state.
-        """
+    def read_plan(self, stamp: int) -> ReadPlan:
+        """Return when the message of a stamp is read: known when it is sent."""
         receiver, windows, delay = self.receive_clock, self.receiver_windows, self.delay
-        first = receiver.following(stamp + delay)
+        first = receiver.at_or_after(stamp + delay)
         if self.state and windows.number(first) == windows.number(stamp):
-            return None, set(), stamp  # within a window a state is passed on with its graph
+            return ReadPlan.nothing_returns(stamp)  # within a window a state is passed on with its graph
         stop = self.send_clock.after(stamp) + delay
         if first >= stop:
             if self.read_mode.newest_only:
-                return None, set(), stamp
+                return ReadPlan.nothing_returns(stamp)
             stop = first + 1
         waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
-        return first, waiting, windows.end(max(waiting))
+        return ReadPlan(first, waiting, windows.end(max(waiting)))
 
     def due_stamps(self, step: int) -> list[int]:
         """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first."""
@@ -295,12 +321,12 @@ class Timetable:
         return stamps
 
     def returned_at(self, stamp: int) -> int | None:
-        """Step at which the gradient of a message is back at its sender; None: it is not read.
+        """Step at which the gradient of a message is back at its sender; None: nothing returns.
 
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
-        first, _, deadline = self.uses(stamp)
-        return None if first is None else deadline + self.return_delay
+        plan = self.read_plan(stamp)
+        return None if plan.first_tick is None else plan.deadline + self.return_delay
 
 
 Call = tuple[str, ...]

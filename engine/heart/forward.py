@@ -153,10 +153,10 @@ class ForwardPass:
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         """Enter a message, [rows, …] with its graph, in the channel's ledger and return it; see `Ledger.send`."""
-        return channel.ledger.send(step, live, step_signals, void)
+        return channel.ledger.send(step, with_graph, step_signals, void)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
@@ -244,17 +244,17 @@ class ForwardPass:
         """Send the messages of a tick: void by the signals of this step, `step_signals`, and made from those that the tick works on."""
         for feature in self.tick_points.ticked:
             feature.ticked(tick)
-        for channel in self._put_live(agent, tick, window):
-            live = window.with_graph[channel.name, tick.step]
+        for channel in self._put_in_window(agent, tick, window):
+            with_graph = window.with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
-            message = self.send(channel, tick.step, (~void).fill(live), tick.step_signals, void)
+            message = self.send(channel, tick.step, (~void).fill(with_graph), tick.step_signals, void)
             for feature in self.tick_points.entered:
                 feature.entered(channel, message)
             if message.pinned:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod
-    def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
+    def _put_in_window(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
         """Put the outgoing messages of a tick into its window, with their graph; return their channels.
 
         A sampled message of a window that is replayed is the sample that was sent at first.
@@ -265,11 +265,13 @@ class ForwardPass:
             if channel.ledger.timetable.send_clock.due(tick.step)
         ]
         for channel in channels:
-            live = channel.message_of(tick.ports[channel.content.port])
+            with_graph = channel.message_of(tick.ports[channel.content.port])
             if channel.content.sampler is not None:
                 sampled = tick.sampled.get(channel.name)
-                live, tick.sampled[channel.name] = channel.content.sampler.send(live, tick.step, sampled)
-            window.with_graph[channel.name, tick.step] = live
+                with_graph, tick.sampled[channel.name] = channel.content.sampler.send(
+                    with_graph, tick.step, sampled
+                )
+            window.with_graph[channel.name, tick.step] = with_graph
         return channels
 
     def replay(self, window: Window) -> None:
@@ -282,7 +284,7 @@ class ForwardPass:
             name = self.system.learner_name_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])
             for tick in ticks:
-                self._put_live(self.system.agents[tick.agent], tick, window)
+                self._put_in_window(self.system.agents[tick.agent], tick, window)
         for module_state, state in zip(module_states, states, strict=True):
             module_state.load_state_dict(state)
 

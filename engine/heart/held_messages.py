@@ -11,7 +11,8 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Timetable
-from antiphon.engine.heart.message import PLAIN, ROWS, Arrival, Message, StepSignals
+from antiphon.engine.heart.message import Arrival, Message, StepSignals
+from antiphon.engine.heart.roles import PLAIN, ROWS
 from antiphon.nets.step_numbers import stamp_number
 
 

@@ -246,12 +246,12 @@ class BackwardPass:
         for group, window in ended:
             if window in updates:
                 continue
-            learning_rows = self.learning_rows(group, window)
+            rows_by_agent = self.rows_by_agent(group, window)
             without_gradients = dict.fromkeys(window.leaves.values())  # until `Update.set_gradients`
             update = Update(
                 group,
                 window,
-                learning_rows,
+                rows_by_agent,
                 self.evaluator.window_loss(window),
                 leaf_gradients=without_gradients,
             )
@@ -263,7 +263,7 @@ class BackwardPass:
                 {
                     n: self.agents[n].learner.trainable
                     for n in group.agents_per_learner
-                    if learning_rows[n] is not NONE
+                    if rows_by_agent[n] is not NONE
                 },
                 [read.value for read in reads],
                 update.auxiliary_loss,
@@ -276,7 +276,7 @@ class BackwardPass:
             updates[update.window] = update
         return [updates[window] for _, window in ended]
 
-    def learning_rows(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
+    def rows_by_agent(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """Return the rows in which each agent of a group learns from a window."""
         return {name: self.agents[name].learning_rows(window.number) for name in group.agents}
 
@@ -295,40 +295,56 @@ class BackwardPass:
         injections, feature = update.injections, self.learning_points.credit
         for name, message in update.window.sent_messages:
             channel = self.system.channels[name]
-            learning_rows = update.learning_rows[channel.sender]
-            live = update.window.with_graph.get((name, message.stamp))
-            if message.without_uses or message.fate.withheld is ALL or learning_rows is NONE:
+            if not self._can_inject(update, channel, message):
                 continue
-            if live is None or name in update.window.given_up:
-                continue
+            with_graph = update.window.with_graph[name, message.stamp]
             if feature is None:
-                credit = self.ordinary_credit(channel, message, live, step)
+                credit = self.ordinary_credit(channel, message, with_graph, step)
             else:
-                ordinary = partial(self.ordinary_credit, channel, message, live, step)
+                ordinary = partial(self.ordinary_credit, channel, message, with_graph, step)
                 credit = feature.credit(channel, message, ordinary)
             if credit is None:
                 continue
+            learning_rows = update.rows_by_agent[channel.sender]
             rows = channel.mask_of_sender(learning_rows) & ~message.fate.withheld
             credit = rows.fill(credit)
             if not channel.coupling.predicts:
-                injections.append(Injection(live, credit))
+                injections.append(Injection(with_graph, credit))
                 continue
             settings = channel.synthetic_gradient
             scale = settings.injection.scale(step)
             update.keep_credit(name, credit, by_row=settings.needs_actions)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(live, credit, scale, settings.injection.discount))
+            injections.append(Injection(with_graph, credit, scale, settings.injection.discount))
         for feature in self.learning_points.credited:
             feature.credited(update)
 
-    def ordinary_credit(self, channel: Channel, message: Message, live: Tensor, step: int) -> Tensor | None:
+    @staticmethod
+    def _can_inject(update: Update, channel: Channel, message: Message) -> bool:
+        """Whether a message that the window sent can have credit; else neither its channel's coupling nor a feature is asked for any.
+
+        It has none where nothing returns for it or it is withheld everywhere, where its sender learns in no row, where the window
+        has given up its channel, and where the window has no graph of it.
+        """
+        window = update.window
+        return not (
+            message.returns_nothing
+            or message.fate.withheld is ALL
+            or update.rows_by_agent[channel.sender] is NONE
+            or channel.name in window.given_up
+            or (channel.name, message.stamp) not in window.with_graph
+        )
+
+    def ordinary_credit(
+        self, channel: Channel, message: Message, with_graph: Tensor, step: int
+    ) -> Tensor | None:
         """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
 
         Args:
             channel: The channel.
             message: A message of a window that is learned from.
-            live: The message as the window has it, [rows, …] with its graph.
+            with_graph: The message as the window has it, [rows, …] with its graph.
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
@@ -337,7 +353,7 @@ class BackwardPass:
             message.stamp,
             channel.ledger.timetable.send_clock.period,
             message.returned.gradient if channel.ledger.has_returned(message, step) else None,
-            live,
+            with_graph,
             partial(self.applied_prediction, channel, message),
         )
         credit = coupling.credit(credited, step)

@@ -1,14 +1,14 @@
 """Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
 
-Which receiver ticks read a message, and which windows must close before its gradient is complete, follow from the clocks alone;
+Which receiver ticks read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`);
 losses and ends of episodes only decide in which environments it counts. The calls in a message's life, in order:
 
     send            enters it: as sent, as it arrives, and when it will be read
     arrivals, leaf  give it to a tick of the receiver, and make the leaf through which the tick reads it
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
-    close_window    closes a window of the receiver; the last one completes the gradient
-    pop_returned    gives a complete message to the training of predictors, `return_delay` steps later
+    close_window    closes a window of the receiver; the last one finishes the message
+    pop_returned    gives a message with a gradient to the training of predictors, `return_delay` steps later
     send            of a later message drops it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
@@ -16,7 +16,7 @@ A message changes through the ledger of its channel, or through these:
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `booked`         add losses and actions to what is returned (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
-    features at `returned`       may replace a complete gradient
+    features at `returned`       may replace a gradient that has come back
     features/sweep.py            releases content that is read no more (`Message.release`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_returned`, `replace_content`)
 
@@ -38,8 +38,8 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Timetable
-from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
+from antiphon.engine.heart.clock import ReadPlan, Timetable
+from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Window
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.held_messages import HeldMessages
@@ -61,7 +61,7 @@ class Ledger:
             too, and none is dropped before.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
-        returning: Complete messages by the step at which their gradient reaches the sender.
+        returning: Finished messages with a gradient, by the step at which their gradient reaches the sender.
         held: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
         newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
     """
@@ -103,23 +103,21 @@ class Ledger:
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
-    def send(self, step: int, live: Tensor, step_signals: StepSignals, void: Mask = NONE) -> Message:
+    def send(self, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask = NONE) -> Message:
         """Enter a message made at `step`, and return it: flat, [rows, size], and without its sender's graph.
 
         Args:
             step: The step.
-            live: The message as it is computed, [rows, …], with its graph.
+            with_graph: The message as it is computed, [rows, …], with its graph.
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
             self.newest_returned.update(self.returning.get(step, ()))
-        first, windows, deadline = self.timetable.uses(step)
-        without_uses = first is None
-        uses = Uses(first, windows, deadline, step if without_uses else None)
+        read_plan = self.timetable.read_plan(step)
         # ticks of the same window read a state with its graph (`Window.with_graph`), and nothing else does
-        pinned = not (without_uses and self.timetable.state)
-        message = self._carried(step, live, step_signals, uses, void, pinned=pinned)
+        pinned = not (read_plan.first_tick is None and self.timetable.state)
+        message = self._carried(step, with_graph, step_signals, read_plan, void, pinned=pinned)
         self._drop_finished(step)
         self.messages[step] = message
         return message
@@ -127,33 +125,33 @@ class Ledger:
     def _carried(
         self,
         stamp: int,
-        live: Tensor,
+        with_graph: Tensor,
         step_signals: StepSignals,
-        uses: Uses,
+        read_plan: ReadPlan,
         void: Mask,
         *,
         pinned: bool = True,
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
-        link, sent = self.link, value_of(live)
+        link, sent = self.link, value_of(with_graph)
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, withheld=void, unsent=void)
-        return Message(stamp, sent, received, step_signals, uses, fate, pinned=pinned)
+        return Message(stamp, sent, received, step_signals, read_plan, fate, pinned=pinned)
 
     @contextmanager
     def temporarily_sent(
-        self, stamps: Sequence[int], live: Tensor, signals: StepSignals, void: Mask = NONE
+        self, stamps: Sequence[int], with_graph: Tensor, signals: StepSignals, void: Mask = NONE
     ) -> Iterator[None]:
-        """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards.
+        """Read, in the context, as if `with_graph` had been sent at these stamps too; nothing of it is left afterwards.
 
-        Final values of policies are read so (engine/policies/final_values.py). Nothing returns for an imagined message: it has no
-        uses, though it is read.
+        Final values of policies are read so (engine/policies/final_values.py). Nothing returns for a message that is only imagined.
         """
         messages, held = self.messages, self.held
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
-            self.messages[stamp] = self._carried(stamp, live, signals, Uses(None, set(), stamp), void)
+            plan = ReadPlan.nothing_returns(stamp)
+            self.messages[stamp] = self._carried(stamp, with_graph, signals, plan, void)
         try:
             yield
         finally:
@@ -163,15 +161,15 @@ class Ledger:
         """Drop messages that nothing will read; EngineError where a message is open beyond its deadline."""
         newest = self.timetable.send_clock.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
-            uses = message.uses
-            if uses.finished is None:
-                if uses.deadline + self.slack < step:
-                    raise EngineError(
+            plan = message.read_plan
+            if plan.finished is None:
+                if plan.deadline + self.slack < step:
+                    raise EngineError(  # people count steps from 1
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
                 nothing_returns = (  # any more, or ever
-                    uses.finished + self.timetable.return_delay < step or not message.returned.has_counted
+                    plan.finished + self.timetable.return_delay < step or not message.returned.has_counted
                 )
                 if nothing_returns and (self.held is None or not self.held.may_hold(self, stamp)):
                     del self.messages[stamp]
@@ -184,10 +182,10 @@ class Ledger:
         return messages
 
     def has_returned(self, message: Message, step: int) -> bool:
-        """Return whether the complete gradient of a message is at the sender by the end of `step`."""
-        finished = message.uses.finished
+        """Return whether all that returns for a message is at the sender by the end of `step`, and a read counted."""
+        finished = message.read_plan.finished
         reached = finished is not None and finished + self.timetable.return_delay <= step
-        return reached and message.complete
+        return reached and message.returned.has_counted
 
     def _seen_by_send(self, step: int) -> bool:
         """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`.
@@ -231,18 +229,20 @@ class Ledger:
     def close_window(self, number: int, step: int) -> None:
         """Close the receiver's window of a number: it has been learned from, or dropped, at `step`."""
         for message in list(self.messages.values()):
-            still_open = message.uses.open_windows
+            still_open = message.read_plan.open_windows
             if number in still_open:
                 still_open.discard(number)
                 if not still_open:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Finish a message, as the last window that may read it has closed: its gradient is complete, and goes back if a read counted."""
-        message.uses.finish(step)
-        if not message.sent.numel():  # released
+        """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
+        message.read_plan.finish(step)
+        if message.released:
             del self.messages[message.stamp]
-        elif message.returned.settle(message.sent, wanted=self.wants_gradient):
+            return
+        message.returned.settle(message.sent, wanted=self.wants_gradient)
+        if self.wants_gradient and message.returned.has_counted:
             self.returning.setdefault(step + self.timetable.return_delay, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -258,9 +258,9 @@ class Ledger:
         if self.timetable.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
-            first = message.uses.first_tick
-            # a message without uses needs no `withheld`: nothing is injected into it anywhere
-            message.fate.end_episodes(ended, used=first is None or first <= step)
+            first = message.read_plan.first_tick
+            # where nothing returns for a message, nothing is injected into it anyway
+            message.fate.end_episodes(ended, withhold=first is not None and first > step)
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended)
         if self.held is not None:
@@ -275,20 +275,22 @@ class Ledger:
         last = terminated & ~message.fate.void
         if not last.anywhere:
             return
-        # if nothing reads it, only the predictor learns from it, and the example is complete now
-        if message.without_uses:
+        # if nothing reads it, only the predictor learns from it, and it can do so now
+        if message.returns_nothing:
             returned = Returned(torch.zeros_like(message.sent), None, last)
-            complete = replace(message.copied(), returned=returned)
-            self.returning.setdefault(step + self.timetable.return_delay, []).append(complete)
+            example = replace(message.copied(), returned=returned)
+            self.returning.setdefault(step + self.timetable.return_delay, []).append(example)
         else:
             message.returned.add(last, None)
 
-    def pass_graph(self, message: Message, live: Tensor) -> None:
+    def pass_graph(self, message: Message, with_graph: Tensor) -> None:
         """Give readers a message with its graph, [rows, size]; for inspection/truth.py, which differentiates through it."""
-        message.replace_content(live, self.link.carry(message.stamp, live))
+        message.replace_content(with_graph, self.link.carry(message.stamp, with_graph))
 
 
 def _arrived(message: Message) -> Arrival:
     """The arrival of a message; where it is missing, nothing stands in for it."""
-    valid = ~message.missing
-    return Arrival(message) if valid is NONE else Arrival(message, valid.fill(message.received), valid, valid)
+    available = ~message.missing
+    if available is NONE:
+        return Arrival(message)
+    return Arrival(message, available.fill(message.received), available, counted=available)

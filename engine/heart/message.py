@@ -5,7 +5,7 @@
     EpisodeEnds                where episodes ended with a step                engine/environment.py, after every step
     Content                    port and shape of a channel's messages          the builder, once
     Message                    one message of a stack of channels              `Ledger.send`
-    Uses                       when a message is read                          `Ledger.send`, by its timetable
+    ReadPlan                   when a message is read (clock.py)               `Ledger.send`, by its timetable
     Fate                       where a message is lost or void                 `Ledger.send`
     Returned                   what receivers have returned for a message      with the message, empty; whole for a last state (ledger.py)
     Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `arrived`
@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,31 +36,13 @@ from antiphon.agents.network import Tensors
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
-from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.clock import ReadPlan, WindowGrid
 from antiphon.engine.heart.notes import Notes, copied
+from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, ROWS, SIGNALS, record
 from antiphon.envs.signal import ALIVE
 
 if TYPE_CHECKING:
     from antiphon.comms.symbols import MessageSampler
-
-PLAIN = {"role": "plain"}
-"""A field of a saved state: a name, numbers, or sets of such."""
-NESTED = {"role": "nested"}
-"""Objects whose fields have roles, or several by name or in order. A message is saved by its channel's ledger; elsewhere by its stamp."""
-ROWS = {"role": "rows"}
-"""A tensor [rows, …], or several by name."""
-MASK = {"role": "mask"}
-"""A mask of rows, which is saved as True, False or a tensor [rows] bool."""
-SIGNALS = {"role": "signals"}
-"""Step signals: a saved state has them once, and refers to them by number."""
-NOTES = {"role": "notes"}
-"""Notes of features; their fields have roles (notes.py)."""
-
-
-def record(kind: type) -> dict[str, Any]:
-    """Return the role of a record that an object has; the fields of the record have roles."""
-    return {"role": "record", "kind": kind}
-
 
 Action = Tensor | dict[str, Tensor]
 """What is done in the environment, [B, …]; of several actors, by their entries of the Dict action space."""
@@ -84,8 +66,8 @@ class StepSignals:
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
     _present: dict[str, Mask] = field(default_factory=dict)
     """The masks of `present` that are not uniform, by signal: whether they hold anywhere has been looked up, once."""
-    _off: dict[str, Mask] = field(default_factory=dict)
-    """The masks of `off`, by signal."""
+    _not_positive: dict[str, Mask] = field(default_factory=dict)
+    """The masks of `not_positive`, by signal, in the same way."""
 
     def present(self, name: str) -> Mask:
         """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
@@ -114,10 +96,10 @@ class StepSignals:
         value = self.signals.get(name)
         if value is None:
             return NONE
-        if name not in self._off:
-            off = Mask.of((value <= 0).flatten())
-            self._off[name] = off if off.anywhere else NONE
-        return self._off[name]
+        if name not in self._not_positive:
+            mask = Mask.of((value <= 0).flatten())
+            self._not_positive[name] = mask if mask.anywhere else NONE
+        return self._not_positive[name]
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Return the features [B, C] of a context, encoded once for all channels that use it."""
@@ -173,29 +155,8 @@ class Content:
 
 
 def _simplified(mask: Mask) -> Mask:
+    """A mask, as `ALL` if it holds in all rows, by a look at them: what is void everywhere is skipped by `is ALL`."""
     return ALL if mask.everywhere else mask
-
-
-@dataclass(slots=True, eq=False)
-class Uses:
-    """When a message is read: computed by `Timetable.uses` when it is sent, from clocks and delays alone.
-
-    A message without uses is one of three. A newer message replaces it before a tick reads it. Or it is a state that only ticks of
-    its own window read, with its graph. Or it is imagined (`Ledger.temporarily_sent`), and read though nothing returns for it.
-    """
-
-    first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that can read it; None: it has no uses."""
-    open_windows: set[int] = field(metadata=PLAIN)
-    """Numbers of the receiver's windows that may read it and have not closed."""
-    deadline: int = field(metadata=PLAIN)
-    """Step at which the last window that may read it ends."""
-    finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; of a message without uses, the step of its sending; None: one is open."""
-
-    def finish(self, step: int) -> None:
-        """Set the step at which the last window closed."""
-        self.finished = step
 
 
 @dataclass(slots=True, eq=False)
@@ -210,7 +171,7 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where its episode has ended since it was sent, or an endpoint was not alive or the mask 0 as it was sent: it is read as zeros."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where it has been void since before `Uses.first_tick`, so that no tick has read it. Nothing is injected there from then on;
+    """Where it has been void since before `ReadPlan.first_tick`, so that no tick has read it. Nothing is injected there from then on;
     a window of the sender that ended before the episode did has injected there."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: nothing crossed the link there. Traffic is counted by it."""
@@ -219,19 +180,19 @@ class Fate:
         """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
         self.lost = rows
 
-    def end_episodes(self, ended: Mask, *, used: bool) -> None:
-        """Void the message where an episode `ended`; `used`: whether a tick could read it before, or it has no uses."""
+    def end_episodes(self, ended: Mask, *, withhold: bool) -> None:
+        """Void the message where an episode `ended`, and `withhold` it there if no tick could read it before."""
         self.void = _simplified(self.void | ended)
-        if not used:
+        if withhold:
             self.withheld = _simplified(self.withheld | ended)
 
 
 @dataclass(slots=True, eq=False)
 class Returned:
-    """What receivers have returned for a message: booked when their windows end; `Message.complete` says when that is all."""
+    """What receivers have returned for a message: booked when their windows end, and all of it once the message is `finished`."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size], per sample, summed over the counted uses."""
+    """[rows, size], per sample, summed over the reads that counted."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
@@ -241,7 +202,7 @@ class Returned:
 
     @property
     def has_counted(self) -> bool:
-        """Whether a read has counted in any row; once `settle` has been called."""
+        """Whether a read has counted in any row. Until `settle` the rows may all be False, and it is True."""
         return self.counted is not NONE
 
     def add(self, counted: Mask, gradient: Tensor | None) -> None:
@@ -259,21 +220,22 @@ class Returned:
         """Replace the gradient: by a clipped one, or by a return over several windows."""
         self.gradient = gradient
 
-    def settle(self, sent: Tensor, *, wanted: bool) -> bool:
-        """Settle what returns for a message `sent`, once no window may read it; return whether a read counted and it is `wanted`."""
+    def settle(self, sent: Tensor, *, wanted: bool) -> None:
+        """Settle what returns for a message `sent`, once no window may read it: from then on, `has_counted` tests all rows.
+
+        If a read counted and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
+        """
         if not self.counted.anywhere:
             self.counted = NONE
-            return False
-        if wanted and self.gradient is None:
+        elif wanted and self.gradient is None:
             self.gradient = torch.zeros_like(sent)
-        return wanted
 
 
 @dataclass(slots=True, eq=False)
 class Message:
     """One message of a stack of channels: what was sent, and what becomes of it. The table of ledger.py says what changes it.
 
-    A field with a role is part of a saved state (engine/state/trees.py), here and below.
+    A field with a role (roles.py) is part of a saved state, here and below.
     """
 
     stamp: int = field(metadata=PLAIN)
@@ -284,12 +246,12 @@ class Message:
     """[rows, size], as it arrives: rounded to the link's bits, with its noise."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
-    uses: Uses = field(metadata=record(Uses))
+    read_plan: ReadPlan = field(metadata=record(ReadPlan))
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     returned: Returned = field(default_factory=Returned, metadata=record(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
     """Whether the ledger keeps it for its sender's window, which may inject into it: True from its sending until that window closes;
-    never True of a state without uses."""
+    never True of a state for which nothing returns."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
@@ -310,12 +272,17 @@ class Message:
     def replace_returned(self, returned: Returned) -> None:
         """Set all that another part has returned for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
         self.returned = returned
-        self.uses.open_windows.clear()
+        self.read_plan.open_windows.clear()
 
     @property
-    def without_uses(self) -> bool:
-        """Whether it has no uses, so that nothing comes back for it: see `Uses`, which lists the cases."""
-        return self.uses.first_tick is None
+    def returns_nothing(self) -> bool:
+        """Whether nothing comes back for it from its receiver: see `ReadPlan`, which lists the cases."""
+        return self.read_plan.first_tick is None
+
+    @property
+    def released(self) -> bool:
+        """Whether its content has been freed (`release`)."""
+        return not self.sent.numel()
 
     @property
     def missing(self) -> Mask:
@@ -323,16 +290,11 @@ class Message:
         fate = self.fate
         return fate.void if fate.lost is NONE else fate.void | fate.lost
 
-    @property
-    def complete(self) -> bool:
-        """Whether its gradient is complete: all windows that may read it have closed, and a read counted."""
-        return self.uses.finished is not None and self.returned.has_counted
-
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
-        uses = replace(self.uses, open_windows=set(self.uses.open_windows))
+        read_plan = replace(self.read_plan, open_windows=set(self.read_plan.open_windows))
         fate, returned = replace(self.fate), replace(self.returned)
-        return replace(self, uses=uses, fate=fate, returned=returned, notes=copied(self.notes))
+        return replace(self, read_plan=read_plan, fate=fate, returned=returned, notes=copied(self.notes))
 
 
 # --- what a tick reads ----------------------------------------------------------------------------------------
@@ -400,7 +362,7 @@ class PassedOn:
     stamp: int = field(metadata=PLAIN)
     """The step at which the message was sent."""
     available: Mask = field(default=NONE, metadata=MASK)
-    """Where the message is valid; zeros elsewhere."""
+    """Where there is a message; zeros elsewhere."""
 
     def constant_value_in(self, window: Window, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""

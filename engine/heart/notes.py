@@ -1,6 +1,6 @@
 """Notes: what features keep with a message, a tick or an agent, and the step itself does not read.
 
-A feature declares a dataclass of its own, whose fields have roles where a saved state has them (message.py, and the table of
+A feature declares a dataclass of its own, whose fields have roles where a saved state has them (roles.py, and the table of
 names in engine/state/trees.py). So a fork, a checkpoint and the cut of a stack have the notes as they have other fields.
 """
 

@@ -150,7 +150,7 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.ledger.wants_gradient or message.without_uses or not self._learns(channel):
+                if channel.ledger.wants_gradient or message.returns_nothing or not self._learns(channel):
                     continue
                 if name in self.swept_updates:
                     continue
@@ -192,10 +192,10 @@ class PredictorTrainer:
             and channel.sender in self.system.agents
         )
 
-    def updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
-        """Return what each synthetic gradient learns from at this step, with the gradients of its parameters.
+    def take_updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
+        """Take what has come back from all ledgers, and return what synthetic gradients learn from it, by channel.
 
-        Messages of a channel without a predictor that learns, such as a delayed one, are taken from its ledger and not used here.
+        Messages of a channel without a predictor that learns, such as a delayed one, are taken too, and not used here.
 
         Args:
             ended: The windows that senders learn from.
@@ -248,8 +248,8 @@ class PredictorTrainer:
             if examples
         }
 
-    def input_updates(self) -> dict[str, PredictorUpdate]:
-        """Return what each synthetic input learns from at this step, with the gradients of its parameters."""
+    def take_input_updates(self) -> dict[str, PredictorUpdate]:
+        """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:
             examples = channel.synthetic_input.pop_examples()

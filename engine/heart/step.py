@@ -106,9 +106,9 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(system, self.features)
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
-        sharing = [shared for group in system.groups for shared in group.agents_per_learner.items()]
+        counts = [count for group in system.groups for count in group.agents_per_learner.items()]
         self.postprocesses_gradients = any(
-            count > 1 or system.agents[name].learner.accumulates for name, count in sharing
+            count > 1 or system.agents[name].learner.accumulates for name, count in counts
         )
         groups = [of_seed.groups for of_seed in single_systems]
         self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
@@ -125,7 +125,7 @@ class Engine:
         """End episodes (semantics 20), and update every agent and predictor whose time has come.
 
         Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
-        their signals mix; each turn is checked and postprocessed, and what it returns is booked before the next one;
+        their signals mix; features may change the gradients of each turn; it is checked and postprocessed, and what it returns is booked before the next one;
         windows are closed; predictors are differentiated on what is complete, and checked; then agents, synthetic gradients
         and synthetic inputs move, and policies take their further passes.
 
@@ -143,7 +143,8 @@ class Engine:
         turns: list[list[Update]] = []
         for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
             turn = self.backward_pass.differentiate(windows, step)
-            self.check(turn, step)
+            self.change_gradients(turn)
+            self.divergence.check_updates(turn, step)
             if self.postprocesses_gradients:
                 self.postprocess_gradients(turn, step)
             for update in turn:
@@ -154,8 +155,8 @@ class Engine:
             for _, message in window.sent_messages:
                 message.unpin()
             self._close_reads(group, window.number, step)
-        predictor_updates = self.predictor_trainer.updates(ended, step, watch=watch)
-        input_updates = self.predictor_trainer.input_updates()
+        predictor_updates = self.predictor_trainer.take_updates(ended, step, watch=watch)
+        input_updates = self.predictor_trainer.take_input_updates()
         learned = [*predictor_updates.items(), *input_updates.items()]
         self.divergence.check_predictors(learned, step)
         for feature in self.learning_points.before_move:
@@ -190,7 +191,8 @@ class Engine:
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
                 self._close_reads(group, number, step)
-            elif group.horizons and late_windows is not None:
+            elif group.horizons:
+                assert late_windows is not None, "groups that wait need the feature of late windows"
                 ready, unlearned = late_windows.window_ended(group, window, step)
                 ended += ready
                 dropped += unlearned
@@ -198,12 +200,11 @@ class Engine:
                 ended.append((group, window))
         return ended, dropped
 
-    def check(self, updates: Sequence[Update], step: int) -> None:
-        """Check updates, once features have set which members of stacks take a step (`Update.stepping_members`)."""
+    def change_gradients(self, updates: Sequence[Update]) -> None:
+        """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members`): `differentiated`."""
         for feature in self.learning_points.differentiated:
             for update in updates:
                 feature.differentiated(update)
-        self.divergence.check_updates(updates, step)
 
     def postprocess_gradients(self, updates: Sequence[Update], step: int) -> None:
         """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it.
@@ -212,10 +213,10 @@ class Engine:
         """
         changed: dict[Update, None] = {}
         for update in updates:
-            for name, sharing in update.group.agents_per_learner.items():
+            for name, count in update.group.agents_per_learner.items():
                 gradients = update.gradients.get(name)
-                if sharing > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
-                    gradients = [None if g is None else g / sharing for g in gradients]
+                if count > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
+                    gradients = [None if g is None else g / count for g in gradients]
                 if gradients is not None:
                     accumulated = self.system.agents[name].learner.accumulated(gradients)
                     update.gradients[name] = accumulated

@@ -363,9 +363,9 @@ class PerfectDeliveries(Deliveries):
         super().tick(step, step_signals, [(name,) for call in calls for name in call], keep=keep)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        message = super().send(channel, step, live, step_signals, void)
+        message = super().send(channel, step, with_graph, step_signals, void)
         if channel.ledger.link.drop == 1 and not channel.state:
             del channel.ledger.messages[step]
         return message
@@ -399,16 +399,16 @@ class Continued(PerfectDeliveries):
                     self.made.setdefault(name, {})[seen.step - self.start] = value
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        live = live.flatten(1)
+        with_graph = with_graph.flatten(1)
         at = step - self.start
         if at >= 0:
-            self.made.setdefault(channel.name, {})[at] = live
+            self.made.setdefault(channel.name, {})[at] = with_graph
         else:
-            live = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(live))
-            void = Mask.of(torch.lt(self.taken + at, 0).expand(len(live)))
-        return super().send(channel, step, live, step_signals, void)
+            with_graph = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(with_graph))
+            void = Mask.of(torch.lt(self.taken + at, 0).expand(len(with_graph)))
+        return super().send(channel, step, with_graph, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         found, signals = super().observations(tick, statistics), tick.step_signals

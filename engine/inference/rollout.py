@@ -152,11 +152,11 @@ class Deliveries(ForwardPass):
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         if self.deliver is not None:
-            live = self.deliver(channel.name, step, live.flatten(1))
-        return channel.ledger.send(step, live, step_signals, void)
+            with_graph = self.deliver(channel.name, step, with_graph.flatten(1))
+        return channel.ledger.send(step, with_graph, step_signals, void)
 
 
 # --- examples ----------------------------------------------------------------------------------------------

@@ -223,9 +223,9 @@ class _Times:
         windows, uses = self.windows[channel.receiver], {}
         timetable = replace(channel.ledger.timetable, receiver_windows=windows, state=False)
         for stamp in sent:
-            first, _, closes = timetable.uses(stamp)
-            if first is not None and self._of_one_episode(stamp, first):
-                uses[stamp] = first, closes
+            plan = timetable.read_plan(stamp)
+            if plan.first_tick is not None and self._of_one_episode(stamp, plan.first_tick):
+                uses[stamp] = plan.first_tick, plan.deadline
         return uses
 
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:

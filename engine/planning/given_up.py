@@ -87,9 +87,9 @@ def _windows_until_back(
         for _ in range(_MOST_SENT):
             if stamp is None or sender.number(stamp) != number:
                 break
-            first, used, _ = timetable.uses(stamp)
-            if first is not None:  # of those that are read the last one is back last
-                closed = windows.end(max(used) + waits)
+            plan = timetable.read_plan(stamp)
+            if plan.first_tick is not None:  # of those that are read the last one is back last
+                closed = windows.end(max(plan.open_windows) + waits)
                 found.append(ceil((closed + max(back, 1) - end) / sender.length))
                 break
             stamp = sent.latest(stamp - 1)

@@ -16,8 +16,9 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import MASK, ROWS, SIGNALS, Action, StepSignals, Tick
+from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.notes import Note
+from antiphon.engine.heart.roles import MASK, ROWS, SIGNALS
 from antiphon.nets.random import seed_for, uniform, uniform_many
 
 

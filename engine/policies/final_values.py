@@ -125,14 +125,14 @@ class FinalValues(Feature):
         imagined: ExitStack,
     ) -> list[Arrival]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
-        live, signals = channel.content.zeros, tick.step_signals
+        with_graph, signals = channel.content.zeros, tick.step_signals
         void = NONE
         if source is not None:
-            live, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
+            with_graph, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
             void = channel.void_when_sent(final)
             if channel.content.sampler is not None:
-                live, _ = channel.content.sampler.send(live, stamps[0])
-        imagined.enter_context(channel.ledger.temporarily_sent(stamps, live, signals, void))
+                with_graph, _ = channel.content.sampler.send(with_graph, stamps[0])
+        imagined.enter_context(channel.ledger.temporarily_sent(stamps, with_graph, signals, void))
         arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.tick_points.arrived
         if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
             examples = len(channel.synthetic_input.examples)

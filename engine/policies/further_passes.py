@@ -68,7 +68,8 @@ class FurtherPasses(Feature):
         """Take all further passes over the windows of updates, and move the parameters after each."""
         engine = self.engine
         for found, predictors in self._minibatch_updates(updates, step):
-            engine.check(found, step)
+            engine.change_gradients(found)
+            engine.divergence.check_updates(found, step)
             engine.postprocess_gradients(found, step)
             engine.divergence.check_predictors([*predictors.items()], step)
             engine.apply(found, step)
@@ -181,7 +182,7 @@ class FurtherPasses(Feature):
         first = window.agents[0]
         batch = len(rows[first.name]) // len(first.members)
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
-        learning = self.engine.backward_pass.learning_rows(update.group, update.window)
+        learning = self.engine.backward_pass.rows_by_agent(update.group, update.window)
         resting = {name: self._resting[name] for name in gradients}
         updates = [Update(update.group, update.window, learning, window.loss, {**gradients}, resting=resting)]
         updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]

@@ -36,7 +36,7 @@ from antiphon.engine.policies.replays import by_member
 class _Sent:
     """The messages of a minibatch, [K * T * b, …], K members, T ticks and b environments."""
 
-    live: Tensor
+    with_graph: Tensor
     """With the sender's graph."""
     read: Tensor
     """As received: the leaf that the receiver reads."""
@@ -105,9 +105,9 @@ class ReplayedSender:
         x = by_member(self._inputs, len(self._sender.members), self._sender_rows(rows))
         port = self._sender.learner.evaluate(self._start, x, state=None)[0][channel.content.port]
         batch = len(rows) // members * len(self._stamps)
-        live = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
+        with_graph = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
         noise = None if self._link_noise is None else of_rows(self._link_noise)
-        received = channel.ledger.link.received(constant(live), noise)
+        received = channel.ledger.link.received(constant(with_graph), noise)
         examples = [
             Example(
                 message,
@@ -115,9 +115,9 @@ class ReplayedSender:
                 None,
                 self._counted[tick].map(partial(torch.index_select, dim=0, index=rows)),
             )
-            for tick, message in enumerate(self._by_tick(constant(live)))
+            for tick, message in enumerate(self._by_tick(constant(with_graph)))
         ]
-        self._sent = _Sent(live, as_leaf(received), examples, self._injected.map(of_rows))
+        self._sent = _Sent(with_graph, as_leaf(received), examples, self._injected.map(of_rows))
         return self._sent.read
 
     def _by_tick(self, values: Tensor) -> Iterable[Tensor]:
@@ -159,7 +159,10 @@ class ReplayedSender:
         if settings.injection.clip is not None:
             credit = clipped_per_sample(credit, settings.injection.clip)
         injection = Injection(
-            sent.live, sent.injected.fill(credit), settings.injection.scale(step), settings.injection.discount
+            sent.with_graph,
+            sent.injected.fill(credit),
+            settings.injection.scale(step),
+            settings.injection.discount,
         )
         return BackwardRequest([], [injection], {self._sender.name: self._sender.learner.trainable}, [])
 
@@ -170,7 +173,7 @@ class ReplayedSender:
         return Update(
             first.group,
             first.window,
-            first.learning_rows,
+            first.rows_by_agent,
             gradients={**gradients},
             injected_messages=injected,
             resting={self._sender.name: self._resting},
@@ -187,7 +190,7 @@ class ReplayedSender:
         assert model is not None
         if model.frozen:
             return []
-        returned = torch.zeros_like(constant(sent.live)) if returned is None else returned
+        returned = torch.zeros_like(constant(sent.with_graph)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
             example.set_returned(gradient, None, ALL)
             example.learn_in(self.channel.members_with_example(example.valid))

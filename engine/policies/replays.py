@@ -137,14 +137,14 @@ class _Message:
                 by_tick = port.view(-1, own.ticks, len(rows) // count, *port.shape[1:])
                 port = by_tick.index_select(1, own.sent_at).flatten(0, 2)
                 batch = len(rows) // count * len(own.sent_at)
-            live = select_rows(port, channel.endpoints.sender_index, batch)
+            with_graph = select_rows(port, channel.endpoints.sender_index, batch)
             sent, sampling_noise, link_noise = (
                 values if values is None else of_rows(values)
                 for values in (own.sent, own.sampling_noise, own.link_noise)
             )
             if channel.content.sampler is not None:
-                live, _ = channel.content.sampler.message(live, sampling_noise, sent)
-            parts.append(channel.ledger.link.received(live.flatten(1), link_noise))
+                with_graph, _ = channel.content.sampler.message(with_graph, sampling_noise, sent)
+            parts.append(channel.ledger.link.received(with_graph.flatten(1), link_noise))
         if self.order is None:
             return parts[0]
         by_tick = torch.cat(

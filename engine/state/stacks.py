@@ -138,7 +138,7 @@ class _Splitter:
             )
             for message in (*kept, *loose):
                 returned = message["returned"]
-                if message["uses"]["finished"] is not None and not _anywhere(returned["counted"]):
+                if message["read_plan"]["finished"] is not None and not _anywhere(returned["counted"]):
                     returned["counted"] = False  # as `Ledger.close` has it
             counted = {
                 message["stamp"] for message in (*kept, *loose) if message["returned"]["counted"] is not False
@@ -227,7 +227,7 @@ class _Splitter:
 
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
-    finished, counted = message["uses"]["finished"], message["returned"]["counted"]
+    finished, counted = message["read_plan"]["finished"], message["returned"]["counted"]
     if finished is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
@@ -350,8 +350,8 @@ class _Merger:
         void = {**like, "returned": {"counted": False, "gradient": None, "loss": None}}
         copies = [kept.get(stamp, void) for kept in by_stamp]
         whole = self._joined(Message, copies, stack)
-        whole["uses"]["open_windows"] = sorted(
-            {window for message in copies for window in message["uses"]["open_windows"]}
+        whole["read_plan"]["open_windows"] = sorted(
+            {window for message in copies for window in message["read_plan"]["open_windows"]}
         )
         return {
             **whole,

@@ -1,6 +1,6 @@
 """Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members, by the roles of fields.
 
-A field's role (heart/message.py) says what a saved state has of it; a field without one is not saved. What refers to something
+A field's role (heart/roles.py) says what a saved state has of it; a field without one is not saved. What refers to something
 else is read by state_dict.py.
 """
 
@@ -17,12 +17,8 @@ from torch import Tensor
 from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.clock import ReadPlan
 from antiphon.engine.heart.message import (
-    MASK,
-    NOTES,
-    PLAIN,
-    ROWS,
-    SIGNALS,
     Constant,
     Fate,
     Leaf,
@@ -31,10 +27,10 @@ from antiphon.engine.heart.message import (
     Returned,
     StepSignals,
     Tick,
-    Uses,
     Window,
 )
 from antiphon.engine.heart.notes import Note, Notes
+from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
@@ -129,7 +125,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return value.stamp
     if isinstance(value, Leaf | PassedOn | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | Uses | Fate | Returned | Note):
+    if isinstance(value, Tick | Window | ReadPlan | Fate | Returned | Note):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain

@@ -15,8 +15,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
         "engine/heart/ledger.py",
-        "used=first is None or first <= step",
-        "used=first is None or first < step",
+        "first is not None and first > step",
+        "first is not None and first >= step",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -29,8 +29,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/message.py",
-        "            self.counted = NONE\n            return False",
-        "            return False",
+        "            self.counted = NONE\n",
+        "            pass\n",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
@@ -99,7 +99,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
         "engine/heart/clock.py",
-        "            if self.read_mode.newest_only:\n                return None, set(), stamp\n            stop = first + 1",
+        "            if self.read_mode.newest_only:\n                return ReadPlan.nothing_returns(stamp)\n            stop = first + 1",
         "            stop = first + 1",
         "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),
@@ -113,8 +113,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-delay-does-not-postpone-the-first-use",
         "engine/heart/clock.py",
-        "first = receiver.following(stamp + delay)",
-        "first = receiver.following(stamp)",
+        "first = receiver.at_or_after(stamp + delay)",
+        "first = receiver.at_or_after(stamp)",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(

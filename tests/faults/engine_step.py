@@ -40,7 +40,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-tied-gradients-are-summed",
         "engine/heart/step.py",
-        "[None if g is None else g / sharing for g in gradients]",
+        "[None if g is None else g / count for g in gradients]",
         "[None if g is None else g for g in gradients]",
         "tests/contracts/test_contracts.py::test_documents[tied-reference]",
     ),
@@ -54,8 +54,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/learn.py",
-        "injections.append(Injection(live, credit, scale, settings.injection.discount))",
-        "injections.append(Injection(live, credit, scale, scale))",
+        "injections.append(Injection(with_graph, credit, scale, settings.injection.discount))",
+        "injections.append(Injection(with_graph, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(
@@ -75,7 +75,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-waiting-window-shows-the-message-of-then",
         "comms/couplings.py",
-        "return value_of(self._live)",
+        "return value_of(self._with_graph)",
         "return self.sent",
         "tests/comms/test_own_couplings.py::test_a_window_that_has_waited_is_replayed_with_the_present_parameters",
     ),
@@ -89,8 +89,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.awaits(message.stamp) or message.without_uses:",
-        "if not channel.coupling.waits or message.without_uses:",
+        "if not channel.coupling.awaits(message.stamp) or message.returns_nothing:",
+        "if not channel.coupling.waits or message.returns_nothing:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -138,8 +138,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
         "engine/heart/channel.py",
-        "return read.available.fill(self.ledger.link.carry(read.stamp, live))",
-        "return self.ledger.link.carry(read.stamp, live)",
+        "return read.available.fill(self.ledger.link.carry(read.stamp, with_graph))",
+        "return self.ledger.link.carry(read.stamp, with_graph)",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
     ),
     Fault(
@@ -152,8 +152,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-locked-one-has-no-noise",
         "engine/heart/channel.py",
-        "return read.available.fill(self.ledger.link.carry(read.stamp, live))",
-        "return read.available.fill(live)",
+        "return read.available.fill(self.ledger.link.carry(read.stamp, with_graph))",
+        "return read.available.fill(with_graph)",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(
@@ -173,7 +173,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(update.learning_rows[agent.name])",
+        "agent.layout.members_in(update.rows_by_agent[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
@@ -299,8 +299,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "policies-a-replay-reads-all-senders-of-a-stack",
         "engine/policies/replays.py",
-        "live = select_rows(port, channel.endpoints.sender_index, batch)",
-        "live = port",
+        "with_graph = select_rows(port, channel.endpoints.sender_index, batch)",
+        "with_graph = port",
         "tests/engine/heart/test_policies.py::test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack[False]",
     ),
     Fault(
@@ -421,7 +421,7 @@ STEP: tuple[Fault, ...] = (
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
         "or channel.ledger.has_returned(message, step)",
-        "or message.uses.finished <= step",
+        "or message.read_plan.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
     Fault(

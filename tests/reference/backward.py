@@ -158,7 +158,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or message.without_uses:
+        if not isinstance(synthetic.model, Critic) or message.returns_nothing:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
@@ -184,7 +184,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
-            message.without_uses
+            message.returns_nothing
             or name in window.given_up
             or not state.participates(channel.sender, window.number)
         ):
@@ -211,7 +211,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
-        back = message.returned.gradient if message.complete and message.fate.withheld is not ALL else None
+        finished = message.read_plan.finished is not None and message.fate.withheld is not ALL
+        back = message.returned.gradient if finished and message.returned.has_counted else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.gate is not None:
@@ -266,10 +267,10 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.timetable.return_delay if message.complete else 0
-        finished = message.uses.finished
+        back = channel.ledger.timetable.return_delay if message.returned.has_counted else 0
+        finished = message.read_plan.finished
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling.name == "delayed" and not message.without_uses and not within and not arrived:
+        if channel.coupling.name == "delayed" and not message.returns_nothing and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):

@@ -89,7 +89,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
         return arrival
     context = context_of(state, channel, message, step, far=True)
     alive = ~as_mask(message.fate.void, message.sent)
-    if message.uses.first_tick == step and alive.any():
+    if message.read_plan.first_tick == step and alive.any():
         arrived = alive & ~as_mask(message.fate.lost, message.sent)
         example = Example(message.received, context, None, valid=Mask.of(arrived))
         channel.synthetic_input.examples.append(example)

@@ -19,7 +19,8 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
+from antiphon.engine.heart.clock import ReadPlan
+from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Window
 from antiphon.errors import EngineError
 
 RowMask = Tensor
@@ -52,7 +53,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     timetable, grid = ledger.timetable, ledger.timetable.receiver_windows
     start, stop = step + timetable.delay, timetable.send_clock.after(step) + timetable.delay
-    ticks = range(timetable.receive_clock.following(start), stop, timetable.receive_clock.period)
+    ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
     if channel.state and grid.number(ticks.start) == grid.number(step):
@@ -60,19 +61,19 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     windows = {grid.number(tick) for tick in ticks}
     deadline = max(map(grid.end, windows), default=step)
     first = ticks[0] if ticks else None
-    uses = Uses(first, windows, deadline, None if ticks else step)
+    plan = ReadPlan(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
-    message = Message(step, sent, link.carry(step, sent), signals, uses, fate)
+    message = Message(step, sent, link.carry(step, sent), signals, plan, fate)
     message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = timetable.send_clock.latest(step - timetable.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
-        if old.uses.finished is None and old.uses.deadline + ledger.slack < step:
+        plan, back = old.read_plan, timetable.return_delay
+        if plan.finished is None and plan.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        finished = old.uses.finished
-        learned = finished is not None and (finished + timetable.return_delay < step or not old.complete)
+        learned = plan.finished is not None and (plan.finished + back < step or not old.returned.has_counted)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -160,10 +161,10 @@ def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
 
 
 def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
-    """Return a message [B, …] as it arrives or is lost, without uses and without entering it."""
+    """Return a message [B, …] as it arrives or is lost, without entering it; nothing returns for it."""
     link, sent = channel.ledger.link, value_of(live)
     fate = Fate(link.lost(stamp, len(sent), sent.device), void)
-    return Message(stamp, sent, link.carry(stamp, sent), signals, Uses(None, set(), stamp), fate)
+    return Message(stamp, sent, link.carry(stamp, sent), signals, ReadPlan(None, set(), stamp, stamp), fate)
 
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
@@ -208,12 +209,11 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
         message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
-            if message.uses.open_windows != {window.number}:
-                message.uses.open_windows.discard(window.number)
+            message.read_plan.open_windows.discard(window.number)
+            if message.read_plan.open_windows or message.read_plan.finished is not None:
                 continue
-            message.uses.open_windows.clear()
-            message.uses.finished = step
-            if message.complete and ledger.wants_gradient:
+            message.read_plan.finished = step
+            if message.returned.has_counted and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
                 ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(message)
@@ -225,7 +225,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
-        if known.any() and final.without_uses:  # no use returns anything for it, but it is an example now
+        if known.any() and final.returns_nothing:  # no use returns anything for it, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
             ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(example)
@@ -233,7 +233,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
             final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
-        if message.uses.first_tick is not None and message.uses.first_tick > step:
+        if message.read_plan.first_tick is not None and message.read_plan.first_tick > step:
             message.fate.withheld = simplified(as_mask(message.fate.withheld, like) | ended)
     if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)

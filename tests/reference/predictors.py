@@ -25,7 +25,7 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    if predictor is None or not channel.injects or message.without_uses or message.fate.withheld is ALL:
+    if predictor is None or not channel.injects or message.returns_nothing or message.fate.withheld is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
@@ -42,7 +42,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     needed = [spec.name for spec in own.context.signals] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.returned.actions):
         return None
-    example = Example(message.sent, context_of(state, channel, message, message.uses.first_tick), None)
+    example = Example(message.sent, context_of(state, channel, message, message.read_plan.first_tick), None)
     if own.needs_actions:
         example.actions = tuple(message.returned.actions)
     if answered and channel.ledger.wants_gradient:
@@ -110,12 +110,12 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            last = [message for message in messages if message.without_uses or message.fate.withheld is ALL]
+            last = [sent for sent in messages if sent.returns_nothing or sent.fate.withheld is ALL]
             messages = [*last, *returns.get(name, [])]
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             sent = [message for window in windows for key, message in window.sent_messages if key == name]
-            messages = [message for message in sent if not message.without_uses]
+            messages = [message for message in sent if not message.returns_nothing]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))

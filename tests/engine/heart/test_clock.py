@@ -20,10 +20,10 @@ def test_a_clock_agrees_with_counting(clock: Clock) -> None:
     assert 0 <= clock.phase < clock.period
     for step in range(HORIZON):
         assert clock.due(step) == (step in ticks)
-        assert clock.following(step) == min(t for t in ticks if t >= step)
+        assert clock.at_or_after(step) == min(t for t in ticks if t >= step)
         assert clock.latest(step) == max((t for t in ticks if t <= step), default=None)
     for count, tick in enumerate(ticks[:20]):
-        assert clock.count(tick) == count
+        assert clock.tick_number(tick) == count
         assert clock.step_of(count) == tick
 
 

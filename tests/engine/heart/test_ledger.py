@@ -12,10 +12,10 @@ import torch
 from antiphon.comms import Mask
 from antiphon.comms.links import Link
 from antiphon.comms.read_modes import ReadMean
-from antiphon.engine.heart.clock import Clock, StepWindows, Timetable
+from antiphon.engine.heart.clock import Clock, ReadPlan, StepWindows, Timetable
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals, Uses
+from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals
 from antiphon.errors import EngineError
 
 
@@ -66,8 +66,8 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
         assert counted == [stamp for stamp in stamps if stamp > 1]
 
 
-FIELDS = {one.name for kind in (Message, Uses, Fate, Returned) for one in fields(kind)}
-PARTS = {"uses", "fate", "returned"}
+FIELDS = {one.name for kind in (Message, ReadPlan, Fate, Returned) for one in fields(kind)}
+PARTS = {"read_plan", "fate", "returned"}
 
 
 def written(source: str) -> list[str]:
@@ -88,7 +88,7 @@ def written(source: str) -> list[str]:
 
 @pytest.mark.long
 def test_messages_change_themselves() -> None:
-    assert set(written("message.uses.deadline = read.message.sent = 1")) == {"deadline", "sent"}
+    assert set(written("message.read_plan.deadline = read.message.sent = 1")) == {"deadline", "sent"}
     root = Path(__file__).parents[3]
     files = (path for folder in ("engine", "distributed") for path in (root / folder).rglob("*.py"))
     found = {path.relative_to(root).as_posix(): written(path.read_text()) for path in files}

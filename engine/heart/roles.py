@@ -1,0 +1,26 @@
+"""Roles of fields: what a saved state has of messages, ticks, windows and notes (engine/state/trees.py).
+
+A field without a role is not saved.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PLAIN = {"role": "plain"}
+"""A field of a saved state: a name, numbers, or sets of such."""
+NESTED = {"role": "nested"}
+"""Objects whose fields have roles, or several by name or in order. A message is saved by its channel's ledger; elsewhere by its stamp."""
+ROWS = {"role": "rows"}
+"""A tensor [rows, …], or several by name."""
+MASK = {"role": "mask"}
+"""A mask of rows, which is saved as True, False or a tensor [rows] bool."""
+SIGNALS = {"role": "signals"}
+"""Step signals: a saved state has them once, and refers to them by number."""
+NOTES = {"role": "notes"}
+"""Notes of features; their fields have roles (notes.py)."""
+
+
+def record(kind: type) -> dict[str, Any]:
+    """Return the role of a record that an object has; the fields of the record have roles."""
+    return {"role": "record", "kind": kind}
