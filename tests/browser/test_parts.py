@@ -33,7 +33,7 @@ def divided(page: Page, address: str) -> Tab:
 def plate(tab: Tab, agent: str) -> Colour:
     """Return the colour beside an agent's disc."""
     x, y = tab.point("agentPoint", AGENTS.index(agent))
-    away = 20 if agent in "abc" else -20
+    away = 26 if agent in "abc" else -26
     return tab.pixel((x + away, y - away))
 
 

@@ -124,22 +124,16 @@ class ChannelsApp {
     const masks = this.#showFound();
     this.#layout.headline.update(headlineAt(model.runs[0], step), step);
     this.#root.classList.toggle("ap-lineage", Boolean(model.runs[0]?.graph.lineage));
-    if (!model.runs[0]) {
-      stages.forEach((stage) => stage.hide());
-      return;
-    }
     const data = [];
     stages.forEach((stage, side) => {
       const run = model.runs[side];
-      if (!run) {
-        stage.hide();
-        return;
-      }
+      if (!run) return stage.hide();
       const found = model.data(side, step, playing);
       data.push(found);
       const note = [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" ");
       stage.show(run.graph.lineage ? "lineage" : model.view, found, model.runs[1] ? model.heading(run, step) : "", note);
     });
+    if (!data.length) return;
     rail.update(model.shown(), data, { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view });
     this.#panel.setStep(step);
   }

@@ -1,12 +1,11 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { rowAt } from "./source.js";
+import { extremesOf, rowAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
   #source;
   #series = new Map();
-  #waiting = new Map();
   #places = { agent: new Map(), channel: new Map() };
   #extras = new Map();
   #sent = [];
@@ -37,8 +36,7 @@ export class Run {
 
   /** Fetch the documents of a run; its numbers are fetched when they are asked for. */
   static async open(name, source) {
-    const [graph, catalog] = await Promise.all(["graph", "catalog"].map((one) => source.document(name, one)));
-    return new Run(name, source, graph, catalog, await machinesOf(name, source, catalog));
+    return new Run(name, source, ...(await documentsOf(name, source)));
   }
 
   /** How many parts compute the run; 0: it is not in parts. */
@@ -98,18 +96,11 @@ export class Run {
   async series(kind, metric) {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
-    if (this.#series.has(key)) return this.#series.get(key);
-    if (!this.#waiting.has(key)) {
-      const request = this.#source
-        .series(this.name, kind, metric)
-        .then((series) => {
-          this.#series.set(key, series);
-          return series;
-        })
-        .finally(() => this.#waiting.delete(key));
-      this.#waiting.set(key, request);
-    }
-    return this.#waiting.get(key);
+    const fetched = async () => {
+      this.#series.set(key, await this.#source.series(this.name, kind, metric));
+      return this.#series.get(key);
+    };
+    return this.#series.get(key) ?? this.#once(key, fetched);
   }
 
   /** First and last step of all that was fetched. */
@@ -166,8 +157,7 @@ export class Run {
    * @returns {Promise<Run>} this run, or a fresh one where its graph has changed or it was resumed
    */
   async refresh() {
-    const [graph, catalog] = await Promise.all(["graph", "catalog"].map((name) => this.#source.document(this.name, name)));
-    const machines = await machinesOf(this.name, this.#source, catalog);
+    const [graph, catalog, machines] = await documentsOf(this.name, this.#source);
     const resumed = catalog.session !== this.catalog.session; // rows may have been taken back
     if (resumed || JSON.stringify(graph) !== JSON.stringify(this.graph)) {
       return new Run(this.name, this.#source, graph, catalog, machines);
@@ -205,8 +195,9 @@ function joined(series, more) {
   return { steps: joint(series.steps.subarray(0, kept), more.steps), values, items: series.items };
 }
 
-async function machinesOf(name, source, catalog) {
-  return catalog.parts ? (await source.document(name, "parts")).machines : [];
+async function documentsOf(name, source) {
+  const [graph, catalog] = await Promise.all(["graph", "catalog"].map((one) => source.document(name, one)));
+  return [graph, catalog, catalog.parts ? (await source.document(name, "parts")).machines : []];
 }
 
 /** A sample of the numbers is enough to tell. */
@@ -227,15 +218,4 @@ function spreadOf(values, low, high) {
   const middle = far[far.length >> 1] ?? 1;
   const bend = Math.min(Math.max(LEAST_BEND / middle, LEAST_BEND), MOST_BEND);
   return { crowded: far.length > 3 && far[Math.floor(0.75 * (far.length - 1))] < 0.1, bend };
-}
-
-function extremesOf(values) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (let at = 0; at < values.length; at++) {
-    const value = values[at];
-    if (value < low && value !== -Infinity) low = value;
-    if (value > high && value !== Infinity) high = value;
-  }
-  return low <= high ? [low, high] : null;
 }

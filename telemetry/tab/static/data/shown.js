@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
-import { rowAt, valuesAt } from "./source.js";
+import { extremesOf, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   // What a channel is worth, else whether its predictor learns, before what it carries: normalised ports hold the energy of messages at 1.
@@ -116,14 +116,7 @@ export function metricAt(run, runs, kind, metric, step) {
 
 /** The ends of a metric's scale over the runs shown, and whether there are numbers beyond them. */
 function scaleEnds(runs, kind, metric, scale, limit) {
-  let min = Infinity;
-  let max = -Infinity;
-  for (const run of runs) {
-    const ends = run.extremes(kind, metric);
-    if (!ends) continue;
-    min = Math.min(min, ends[0]);
-    max = Math.max(max, ends[1]);
-  }
+  const [min, max] = extremesOf(runs.flatMap((run) => run.extremes(kind, metric) ?? [])) ?? [Infinity, -Infinity];
   const [low, high] = rangeFor(scale, min, max, limit);
   return { low, high, below: min < low, above: max > high, only: min === max ? min : null };
 }

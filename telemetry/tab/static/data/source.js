@@ -67,6 +67,18 @@ export function columnOf(series, item) {
   return column;
 }
 
+/** Return the lowest and the highest finite number; null where there is none. */
+export function extremesOf(values) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at];
+    if (value < low && value !== -Infinity) low = value;
+    if (value > high && value !== Infinity) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}
+
 /** The plugin's routes, relative to the page. */
 export class HttpSource {
   /** There may be more to fetch later. */

@@ -90,16 +90,8 @@ export function placeTip(tip, x, y) {
   tip.style.transform = `translate(${Math.max(left, 4)}px, ${Math.max(top, 4)}px)`;
 }
 
-/**
- * Give a canvas as many pixels as it needs for a size on the page.
- *
- * @returns {boolean} whether it has others than before, and is empty
- */
-export function fitCanvas(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  const [wide, tall] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width === wide && canvas.height === tall) return false;
-  canvas.width = wide;
-  canvas.height = tall;
-  return true;
+/** Put a text into a node, which is hidden without one. */
+export function setText(node, text) {
+  node.textContent = text;
+  node.hidden = !text;
 }

@@ -1,8 +1,9 @@
 // Messages as points: their first two principal components, coloured by label. The scales are the same for all rows.
 
-import { el, fitCanvas } from "./dom.js";
+import { el } from "./dom.js";
+import { clearedPen, fitCanvas, strokeLine } from "./canvas.js";
 import { formatNumber, formatStep } from "./format.js";
-import { rowAt } from "../data/source.js";
+import { extremesOf, rowAt } from "../data/source.js";
 import { categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
 
 const SCATTER_HEIGHT = 240;
@@ -31,21 +32,10 @@ export function scatterPlot(host, options) {
  * @returns {{classes: number[]|null, low: number, high: number, missing: boolean}}
  */
 function scatterLabels(labels) {
-  const found = new Set();
-  let missing = false;
-  let low = Infinity;
-  let high = -Infinity;
-  for (const label of labels) {
-    if (!Number.isFinite(label)) {
-      missing = true;
-      continue;
-    }
-    if (found.size <= SCATTER_CLASSES) found.add(label);
-    if (label < low) low = label;
-    if (label > high) high = label;
-  }
-  const whole = found.size <= SCATTER_CLASSES && [...found].every(Number.isInteger);
-  return { classes: whole ? [...found].sort((a, b) => a - b) : null, low, high, missing };
+  const known = labels.filter(Number.isFinite);
+  const found = [...new Set(known)].sort((a, b) => a - b);
+  const whole = found.length <= SCATTER_CLASSES && found.every(Number.isInteger);
+  return { classes: whole ? found : null, low: found[0], high: found.at(-1), missing: known.length < labels.length };
 }
 
 class ScatterPlot {
@@ -106,10 +96,7 @@ class ScatterPlot {
 
   draw() {
     if (!this.width) return;
-    const pen = this.canvas.getContext("2d");
-    const ratio = this.canvas.width / this.width;
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, this.width, SCATTER_HEIGHT);
+    const pen = clearedPen(this.canvas, this.canvas.width / this.width);
     const colours = themeColours(this.theme);
     this.drawZero(pen, colours);
     if (this.row < 0) return;
@@ -133,13 +120,9 @@ class ScatterPlot {
   drawZero(pen, colours) {
     pen.strokeStyle = colours.line;
     pen.lineWidth = 1;
-    pen.beginPath();
     const [x, y] = [this.placeX(0), this.placeY(0)];
-    pen.moveTo(x, SCATTER_EDGE.top);
-    pen.lineTo(x, SCATTER_HEIGHT - SCATTER_EDGE.bottom);
-    pen.moveTo(SCATTER_EDGE.left, y);
-    pen.lineTo(this.width - SCATTER_EDGE.right, y);
-    pen.stroke();
+    strokeLine(pen, x, SCATTER_EDGE.top, x, SCATTER_HEIGHT - SCATTER_EDGE.bottom);
+    strokeLine(pen, SCATTER_EDGE.left, y, this.width - SCATTER_EDGE.right, y);
   }
 
   /** Write each class where its middle is: who sees no colours can read the picture too. */
@@ -211,12 +194,7 @@ class ScatterPlot {
 
 /** Lowest and highest coordinate over all rows, with some air; never empty. */
 function scatterRange(points, axis) {
-  let low = 0;
-  let high = 0;
-  for (let at = axis; at < points.length; at += 2) {
-    if (points[at] < low) low = points[at];
-    if (points[at] > high) high = points[at];
-  }
+  const [low, high] = extremesOf([0, ...points.filter((_, at) => at % 2 === axis)]);
   const air = 0.05 * (high - low) || 1;
   return [low - air, high + air];
 }

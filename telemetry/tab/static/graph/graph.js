@@ -1,6 +1,7 @@
 // The graph of a run on a canvas: drawn, zoomed, pointed at.
 
-import { el, clear, fitCanvas, iconButton, placeTip } from "../drawing/dom.js";
+import { el, clear, iconButton, placeTip } from "../drawing/dom.js";
+import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatNumber } from "../drawing/format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./shape.js";
 import { FONT, GraphStyles, levelBoxes, paintGraph, paintMark } from "./paint.js";
@@ -15,6 +16,7 @@ const MANY = 1500;
 const CALM_MS = 160;
 /** Side of the corner of the button that fits the graph, in px. */
 const FIT_BUTTON = 44;
+const NOTHING = { kind: null, index: -1 };
 
 /** The graph view; its interface is that of all views. */
 export class GraphView {
@@ -30,13 +32,11 @@ export class GraphView {
   #view = { zoom: 1, left: 0, top: 0 };
   #labels = [];
   #texts = [];
-  #hovered = { kind: null, index: -1 };
+  #hovered = NOTHING;
   #moved = -Infinity;
   #frame = 0;
   #stale = { base: false, labels: false };
-  #drag = null;
   #calm = 0;
-  #listening = new AbortController();
 
   constructor(host, context) {
     this.#host = host;
@@ -76,12 +76,11 @@ export class GraphView {
   resize() {
     this.#shape = null;
     // What was under the pointer is somewhere else now.
-    this.#point({ kind: null, index: -1 });
+    this.#point(NOTHING);
     this.#ask(true, true);
   }
 
   destroy() {
-    this.#listening.abort();
     cancelAnimationFrame(this.#frame);
     clearTimeout(this.#calm);
     clear(this.#host);
@@ -182,10 +181,7 @@ export class GraphView {
     const scene = this.#scene(ratio, quick);
     if (this.#stale.base || grown) {
       this.#stale.base = false;
-      const pen = this.#canvas.getContext("2d");
-      pen.setTransform(1, 0, 0, 1, 0, 0);
-      pen.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
-      paintGraph(pen, scene);
+      paintGraph(clearedPen(this.#canvas), scene);
     }
     if (quick) {
       clearTimeout(this.#calm);
@@ -195,10 +191,8 @@ export class GraphView {
   }
 
   #drawOver(scene) {
-    const pen = this.#over.getContext("2d");
+    const pen = clearedPen(this.#over);
     const { ratio, view } = scene;
-    pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.clearRect(0, 0, this.#over.width, this.#over.height);
     pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
     const chosen = this.#context.selection();
     if (chosen) paintMark(pen, scene, chosen.kind, chosen.index, true);
@@ -206,89 +200,57 @@ export class GraphView {
   }
 
   #listen() {
-    const { signal } = this.#listening;
-    const on = (event, handler, options = {}) => this.#over.addEventListener(event, handler, { signal, ...options });
-    on("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      this.#drag = { x: event.clientX, y: event.clientY, left: this.#view.left, top: this.#view.top, moved: false };
-      this.#over.setPointerCapture(event.pointerId);
+    listenToPointer(this.#over, {
+      hover: (x, y) => this.#point(this.#hit(x, y), [x, y]),
+      leave: () => this.#point(NOTHING),
+      click: (x, y) => {
+        const { kind, index } = this.#hit(x, y);
+        this.#context.select(kind, index);
+      },
+      twice: (x, y) => {
+        if (!this.#hit(x, y).kind) this.fit();
+      },
+      drag: (across, down) => {
+        const { zoom, left, top } = this.#view;
+        this.#look({ zoom, left: left + across, top: top + down });
+        this.#point(NOTHING);
+      },
+      zoom: (factor, x, y) => {
+        const zoom = Math.min(NEAREST, Math.max(FARTHEST, this.#view.zoom * factor));
+        const by = zoom / this.#view.zoom;
+        this.#look({ zoom, left: x - (x - this.#view.left) * by, top: y - (y - this.#view.top) * by });
+      },
     });
-    on("pointermove", (event) => this.#move(event));
-    on("pointerup", (event) => {
-      const click = this.#drag && !this.#drag.moved;
-      this.#drag = null;
-      this.#over.style.cursor = "";
-      if (!click) return;
-      const hit = this.#hit(event);
-      this.#context.select(hit.kind, hit.index);
-    });
-    on("pointercancel", () => (this.#drag = null));
-    on("pointerleave", () => this.#point({ kind: null, index: -1 }));
-    on("dblclick", (event) => {
-      if (!this.#hit(event).kind) this.fit();
-    });
-    on("wheel", (event) => this.#wheel(event), { passive: false });
   }
 
-  #move(event) {
-    if (!this.#data) return;
-    if (!this.#drag) {
-      this.#point(this.#hit(event), event);
-      return;
-    }
-    const across = event.clientX - this.#drag.x;
-    const down = event.clientY - this.#drag.y;
-    if (!this.#drag.moved && Math.hypot(across, down) < 4) return;
-    this.#drag.moved = true;
-    this.#moved = performance.now();
-    this.#over.style.cursor = "grabbing";
-    this.#view.left = this.#drag.left + across;
-    this.#view.top = this.#drag.top + down;
-    this.#point({ kind: null, index: -1 });
-    this.#ask(true, true);
-  }
-
-  #wheel(event) {
-    if (!this.#data) return;
-    event.preventDefault();
-    const [x, y] = this.#spot(event);
-    const lines = event.deltaMode === 1 ? 16 : 1;
-    const zoom = Math.min(NEAREST, Math.max(FARTHEST, this.#view.zoom * Math.exp(-0.0016 * lines * event.deltaY)));
-    const by = zoom / this.#view.zoom;
-    this.#view = { zoom, left: x - (x - this.#view.left) * by, top: y - (y - this.#view.top) * by };
+  #look(view) {
+    this.#view = view;
     this.#moved = performance.now();
     this.#ask(true, true);
   }
 
-  #spot(event) {
-    const box = this.#host.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
-  /** What lies under the pointer: agents before channels. */
-  #hit(event) {
-    if (!this.#data) return { kind: null, index: -1 };
+  /** What lies at a point of the stage: agents before channels. */
+  #hit(left, top) {
     const shape = this.#shaped();
-    const [left, top] = this.#spot(event);
     const { zoom } = this.#view;
     const x = (left - this.#view.left) / zoom;
     const y = (top - this.#view.top) / zoom;
     const agent = agentAt(shape, x, y, 2 / zoom);
     if (agent >= 0) return { kind: "agent", index: agent };
     const channel = channelAt(shape, x, y, 6 / zoom);
-    return channel >= 0 ? { kind: "channel", index: channel } : { kind: null, index: -1 };
+    return channel >= 0 ? { kind: "channel", index: channel } : NOTHING;
   }
 
-  #point(hit, event) {
+  #point(hit, spot) {
     const changed = hit.kind !== this.#hovered.kind || hit.index !== this.#hovered.index;
     if (changed) {
       this.#hovered = hit;
       this.#over.style.cursor = hit.kind ? "pointer" : "";
       this.#ask(false, false);
     }
-    if (event && hit.kind) {
+    if (spot && hit.kind) {
       this.#showTip();
-      placeTip(this.#tip, ...this.#spot(event));
+      placeTip(this.#tip, ...spot);
     } else this.#tip.hidden = true;
   }
 
@@ -300,7 +262,7 @@ export class GraphView {
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
       el("span", { text: Number.isNaN(value) ? "" : `${shown.info.title} ${formatNumber(value)}` }),
-      el("span", { class: "ap-tooltip-more", text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
+      el("span", { text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
   }
 }

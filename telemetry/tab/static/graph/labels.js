@@ -1,7 +1,7 @@
 // Which names are written into the graph: those that have room, never one over another.
 
 import { shortName } from "../drawing/textfit.js";
-import { pointOn } from "./shape.js";
+import { somePiece } from "./shape.js";
 
 const SIZE = 11;
 /** From one line of a label to the next, in px. */
@@ -17,8 +17,6 @@ const MOST_LINES = 3;
 const LONGEST_NAME = 40;
 /** So many agents that are not dimmed are named in any crowd; in graphs of so few, names keep clear of channels. */
 const FEW = 40;
-/** Pieces in which a bent line is looked at. */
-const PIECES = 16;
 /** What a label out of sight costs; one on a channel's line costs 1. */
 const HIDDEN = 1000;
 
@@ -120,18 +118,9 @@ function overlap(one, other) {
 function crossings(shape, box) {
   const { boxes } = shape;
   let count = 0;
-  const [before, after] = [[0, 0], [0, 0]];
   for (let channel = 0; channel < boxes.length / 4; channel++) {
-    if (!overlap(box, boxes.subarray(4 * channel, 4 * channel + 4))) continue;
-    pointOn(shape, channel, 0, before);
-    for (let piece = 1; piece <= PIECES; piece++) {
-      pointOn(shape, channel, piece / PIECES, after);
-      if (onLine(box, ...before, after[0] - before[0], after[1] - before[1])) {
-        count += 1;
-        break;
-      }
-      [before[0], before[1]] = after;
-    }
+    const near = overlap(box, boxes.subarray(4 * channel, 4 * channel + 4));
+    if (near && somePiece(shape, channel, (before, after) => onLine(box, ...before, after[0] - before[0], after[1] - before[1]))) count += 1;
   }
   return count;
 }

@@ -1,5 +1,6 @@
 // Painting the graph: channels in batches of one style, discs, rings, names.
 
+import { strokeLine } from "../drawing/canvas.js";
 import { LEVELS, isDiverging, levelOf, paletteOf, themeColours } from "../drawing/colours.js";
 import { paintCuts, paintPlates } from "./parts.js";
 import { circles, trace } from "./shape.js";
@@ -101,7 +102,6 @@ export class GraphStyles {
     const level = this.colours[channel] - 1;
     return level < 0 ? themeColours(theme).none : paletteOf(this.metric.scale, theme)[level];
   }
-
 }
 
 /** Batches are drawn in this order: no metric first, what stands out last. */
@@ -155,10 +155,7 @@ function paintLevels(pen, { shape, view, theme }) {
   for (const { y, label } of shape.levels) {
     const at = Math.round(y * view.zoom + view.top) + 0.5;
     pen.strokeStyle = colours.line;
-    pen.beginPath();
-    pen.moveTo(levelEnd(label), at);
-    pen.lineTo(shape.width, at);
-    pen.stroke();
+    strokeLine(pen, levelEnd(label), at, shape.width, at);
     pen.fillStyle = colours.muted;
     pen.fillText(label, LEVEL_LEFT, at);
   }
@@ -312,16 +309,14 @@ export function paintMark(pen, scene, kind, index, strong) {
     return;
   }
   const width = 3.2 * Math.max(shape.thinness, 0.6) / Math.sqrt(view.zoom);
-  pen.beginPath();
-  trace(pen, shape, index);
-  pen.strokeStyle = colours.ink;
-  pen.lineWidth = width + (strong ? 3.6 : 2.6) / view.zoom;
-  pen.stroke();
-  pen.beginPath();
-  trace(pen, shape, index);
-  pen.strokeStyle = scene.styles.channelColour(index, theme);
-  pen.lineWidth = width;
-  pen.stroke();
+  const rim = (strong ? 3.6 : 2.6) / view.zoom;
+  for (const [colour, thick] of [[colours.ink, width + rim], [scene.styles.channelColour(index, theme), width]]) {
+    pen.beginPath();
+    trace(pen, shape, index);
+    pen.strokeStyle = colour;
+    pen.lineWidth = thick;
+    pen.stroke();
+  }
   pen.fillStyle = colours.ink;
   paintHeads(pen, shape, [index], 0, 1);
 }

@@ -1,7 +1,9 @@
 // The geometry of a graph on a stage: where discs, lines and heads are, in px at zoom 1. Drawn from arrays.
 
+import { extremesOf } from "../data/source.js";
+
 /** A full circle. */
-export const TURN = 2 * Math.PI;
+const TURN = 2 * Math.PI;
 
 /** Floats per channel in `curves`: start, two control points, end (the base of the head). */
 const CURVE = 8;
@@ -24,6 +26,8 @@ const FEWEST_MARGIN = 78;
 const LARGEST = 22;
 const LARGER = 1.4;
 const CAREFUL = 800;
+/** Pieces in which a bent line is looked at. */
+const PIECES = 16;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
 /**
@@ -73,6 +77,19 @@ export function pointOn(shape, channel, share, point) {
   return point;
 }
 
+/** Go along a channel's line in straight pieces until one, from `before` to `after`, is wanted; return whether one is. */
+export function somePiece(shape, channel, wanted) {
+  const pieces = shape.kinds[channel] === STRAIGHT ? 1 : PIECES;
+  const [before, after] = [[0, 0], [0, 0]];
+  pointOn(shape, channel, 0, before);
+  for (let piece = 1; piece <= pieces; piece++) {
+    pointOn(shape, channel, piece / pieces, after);
+    if (wanted(before, after)) return true;
+    [before[0], before[1]] = after;
+  }
+  return false;
+}
+
 /** Add a channel's line to a pen's path. */
 export function trace(pen, shape, channel) {
   const { curves, kinds } = shape;
@@ -112,26 +129,16 @@ export function agentAt(shape, x, y, slack) {
 
 /** Return the channel whose line is nearest to a point and within `slack`, or -1. */
 export function channelAt(shape, x, y, slack) {
-  const { boxes, kinds } = shape;
-  const before = [0, 0];
-  const after = [0, 0];
+  const { boxes } = shape;
   let best = -1;
   let nearest = slack * slack;
-  for (let channel = 0; channel < kinds.length; channel++) {
+  for (let channel = 0; channel < boxes.length / 4; channel++) {
     const at = channel * 4;
     if (x < boxes[at] - slack || y < boxes[at + 1] - slack || x > boxes[at + 2] + slack || y > boxes[at + 3] + slack) continue;
-    const pieces = kinds[channel] === STRAIGHT ? 1 : 12;
-    pointOn(shape, channel, 0, before);
-    for (let piece = 1; piece <= pieces; piece++) {
-      pointOn(shape, channel, piece / pieces, after);
+    somePiece(shape, channel, (before, after) => {
       const distance = squaredDistance(x, y, before, after);
-      if (distance < nearest) {
-        nearest = distance;
-        best = channel;
-      }
-      before[0] = after[0];
-      before[1] = after[1];
-    }
+      if (distance < nearest) [nearest, best] = [distance, channel];
+    });
   }
   return best;
 }
@@ -142,8 +149,8 @@ function placesOf(run, width, height) {
   if (!count) return places;
   const xs = run.agents.map((agent) => agent.x);
   const ys = run.agents.map((agent) => agent.y);
-  const [left, right] = endsOf(xs);
-  const [low, high] = endsOf(ys);
+  const [left, right] = extremesOf(xs);
+  const [low, high] = extremesOf(ys);
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
   const kept = count > FEWEST_AGENTS ? [MARGIN, LOOP_MARGIN] : [FEWEST_MARGIN, LOOP_MARGIN * LARGER];
@@ -165,16 +172,6 @@ function placesOf(run, width, height) {
     places[2 * agent + 1] = height / 2 - (ys[agent] - (low + high) / 2) * up;
   }
   return places;
-}
-
-function endsOf(numbers) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const number of numbers) {
-    low = Math.min(low, number);
-    high = Math.max(high, number);
-  }
-  return [low, high];
 }
 
 /** The distance to the nearest neighbour that nearly all agents have; in a crowd some may touch. */
@@ -380,9 +377,8 @@ function setHead(shape, channel, tip, base) {
 function setBox(shape, channel) {
   const { curves, boxes, heads } = shape;
   const points = [...curves.subarray(channel * CURVE, (channel + 1) * CURVE), heads[channel * 6], heads[channel * 6 + 1]];
-  const xs = points.filter((_, index) => index % 2 === 0);
-  const ys = points.filter((_, index) => index % 2 === 1);
-  boxes.set([Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)], channel * 4);
+  const [[left, right], [top, bottom]] = [0, 1].map((axis) => extremesOf(points.filter((_, index) => index % 2 === axis)));
+  boxes.set([left, top, right, bottom], channel * 4);
 }
 
 function squaredDistance(x, y, a, b) {

@@ -1,6 +1,7 @@
 // The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen metric.
 
-import { el, fitCanvas, placeTip } from "../drawing/dom.js";
+import { el, placeTip } from "../drawing/dom.js";
+import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatCount, formatNumber } from "../drawing/format.js";
 import { levelOf, paletteOf } from "../drawing/colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
@@ -16,7 +17,7 @@ const MATRIX_LISTED = 8;
 export class MatrixView {
   constructor(host, context) {
     Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, least: 0, left: 0, top: 0 });
-    Object.assign(this, { pointed: null, drag: null, frame: 0, fresh: true, cells: null });
+    Object.assign(this, { pointed: null, frame: 0, fresh: true, cells: null });
     this.sheet = document.createElement("canvas");
     this.canvas = el("canvas", { class: "ap-matrix-canvas", role: "img" });
     this.tip = el("div", { class: "ap-tooltip", hidden: true });
@@ -210,9 +211,7 @@ export class MatrixView {
     if (this.fresh) this.raster();
     this.fresh = false;
     const colours = this.context.colours();
-    const pen = this.canvas.getContext("2d");
-    pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    const pen = clearedPen(this.canvas);
     pen.drawImage(this.sheet, Math.round(this.x0 * this.ratio), Math.round(this.y0 * this.ratio));
     pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     pen.lineWidth = 1;
@@ -246,38 +245,18 @@ export class MatrixView {
   // --- pointer ------------------------------------------------------------------------------------
 
   listen() {
-    const spot = (event) => {
-      const box = this.canvas.getBoundingClientRect();
-      return [event.clientX - box.left, event.clientY - box.top]; // offsetX is whole: too coarse for cells of half a pixel
-    };
-    this.canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !this.run) return;
-      this.canvas.setPointerCapture(event.pointerId);
-      this.drag = { from: spot(event), left: this.left, top: this.top, moved: false };
+    listenToPointer(this.canvas, {
+      hover: (x, y) => this.pointTo(this.at(x, y), x, y),
+      leave: () => this.pointTo(null),
+      click: (x, y) => this.choose(this.at(x, y)),
+      twice: (x, y) => this.zoom(2, x, y),
+      drag: (across, down) => {
+        this.look(this.unit, this.left - across, this.top - down);
+        this.pointTo(null);
+        this.redraw();
+      },
+      zoom: (factor, x, y) => this.zoom(factor, x, y),
     });
-    this.canvas.addEventListener("pointermove", (event) => {
-      const [x, y] = spot(event);
-      if (!this.drag) return this.pointTo(this.at(x, y), x, y);
-      const [byX, byY] = [x - this.drag.from[0], y - this.drag.from[1]];
-      this.drag.moved ||= Math.hypot(byX, byY) > 4;
-      if (!this.drag.moved) return;
-      this.look(this.unit, this.drag.left - byX, this.drag.top - byY);
-      this.pointTo(null);
-      this.redraw();
-    });
-    this.canvas.addEventListener("pointerup", (event) => {
-      const drag = this.drag;
-      this.drag = null;
-      if (drag && !drag.moved) this.choose(this.at(...spot(event)));
-    });
-    this.canvas.addEventListener("pointercancel", () => (this.drag = null));
-    this.canvas.addEventListener("pointerleave", () => this.pointTo(null));
-    this.canvas.addEventListener("dblclick", (event) => this.zoom(2, ...spot(event)));
-    const wheel = (event) => {
-      event.preventDefault();
-      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...spot(event));
-    };
-    this.canvas.addEventListener("wheel", wheel, { passive: false });
   }
 
   choose(spot) {

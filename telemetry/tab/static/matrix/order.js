@@ -30,4 +30,3 @@ function matrixRuns(order, keyOf, textOf) {
   }
   return groups;
 }
-

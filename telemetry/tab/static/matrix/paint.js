@@ -1,5 +1,6 @@
 // What is drawn around and over the matrix's cells: names, groups, the pointed row and column.
 
+import { strokeLine } from "../drawing/canvas.js";
 import { fillName, textMeasure } from "../drawing/textfit.js";
 
 const MATRIX_FONT = "system-ui, sans-serif";
@@ -19,16 +20,9 @@ export function matrixGroups(pen, view, colours) {
   let lowest = -Infinity;
   for (const { from, to, text } of view.groups) {
     const [x, y] = [Math.round(x0 + to * unit - left) - 0.5, Math.round(y0 + to * unit - top) - 0.5];
-    pen.beginPath();
-    if (to < view.order.length && x > x0 && x < x0 + spanX) {
-      pen.moveTo(x, y0);
-      pen.lineTo(x, y0 + spanY);
-    }
-    if (to < view.order.length && y > y0 && y < y0 + spanY) {
-      pen.moveTo(x0, y);
-      pen.lineTo(x0 + spanX + 8, y);
-    }
-    pen.stroke();
+    const inner = to < view.order.length;
+    if (inner && x > x0 && x < x0 + spanX) strokeLine(pen, x, y0, x, y0 + spanY);
+    if (inner && y > y0 && y < y0 + spanY) strokeLine(pen, x0, y, x0 + spanX + 8, y);
     const seen = [Math.max(from * unit - top, 0), Math.min(to * unit - top, spanY)];
     if (seen[1] <= seen[0]) continue;
     // The name of a group that is lower than a line moves down, and those after it.

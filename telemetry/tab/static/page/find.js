@@ -1,6 +1,6 @@
 // The field that finds agents and channels, by name or by what they are.
 
-import { el } from "../drawing/dom.js";
+import { el, setText } from "../drawing/dom.js";
 import { formatCount } from "../drawing/format.js";
 
 /** The field, what is wrong with it, and how many it leaves. */
@@ -29,8 +29,7 @@ export class Finder {
 
   /** Show how many agents and channels there are, and how many are left. */
   update(run, masks, error) {
-    this.#error.textContent = error;
-    this.#error.hidden = !error;
+    setText(this.#error, error);
     this.field.setAttribute("aria-invalid", String(Boolean(error)));
     const left = (mask) => (mask ? `${mask.reduce((sum, one) => sum + one, 0).toLocaleString("en-US")} of ` : "");
     const count = (kind) => `${left(masks?.[kind])}${formatCount(run[`${kind}s`].length, kind)}`;

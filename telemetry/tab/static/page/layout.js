@@ -80,8 +80,7 @@ export class Layout {
   setEmpty(lines) {
     this.#empty.hidden = !lines;
     this.#body.classList.toggle("ap-nothing", Boolean(lines));
-    clear(this.#empty);
-    for (const line of lines ?? []) this.#empty.append(el("p", { text: line }));
+    clear(this.#empty).append(...(lines ?? []).map((text) => el("p", { text })));
   }
 
   setProgress(text) {

@@ -34,7 +34,7 @@ export class Player {
   #play = el("button", { class: "ap-button ap-icon", type: "button", testid: "play", on: { click: () => this.toggle() } });
   #slider = el("input", { class: "ap-slider", type: "range", min: "0", max: "0", step: "1", testid: "slider", aria: { label: "Step shown" } });
   #step = el("strong", { testid: "step" });
-  #until = el("span", { class: "ap-until" });
+  #until = el("span");
 
   get steps() {
     return this.#steps;
@@ -118,8 +118,6 @@ export class Player {
   #face() {
     this.#slider.value = String(this.#index);
     this.#slider.setAttribute("aria-valuetext", `step ${formatStep(this.step)}`);
-    const share = this.#steps.length > 1 ? this.#index / (this.#steps.length - 1) : 0;
-    this.#slider.style.setProperty("--share", `${100 * share}%`);
     this.#step.textContent = this.#steps.length ? formatStep(this.step) : "–";
     this.#step.dataset.step = String(this.step);
     const playing = Boolean(this.#playing);

@@ -1,6 +1,6 @@
 // The rail on the left: how to read the picture. Metrics are chosen here, and explained in plain words.
 
-import { el, clear, svgPicture } from "../drawing/dom.js";
+import { el, clear, setText, svgPicture } from "../drawing/dom.js";
 import { formatEnds, formatNumber, formatStep } from "../drawing/format.js";
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
@@ -45,10 +45,8 @@ class MetricCard {
     this.#middle.textContent = one === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(one)}${only === null ? " now" : ""}`;
     this.#high.textContent = only === null ? (above ? "≥ " : "") + most : "";
     this.#scale.hidden = !metric.name || !metrics.some(({ values }) => values);
-    this.#says.textContent = info.says;
-    this.#says.hidden = !info.says;
-    this.#caution.textContent = info.caution;
-    this.#caution.hidden = !info.caution;
+    setText(this.#says, info.says);
+    setText(this.#caution, info.caution);
     this.#as.textContent = metric.at === null ? "No values at this step." : `Values from step ${formatStep(metric.at)}.`;
     this.#as.hidden = metric.at === step || !metric.name;
   }

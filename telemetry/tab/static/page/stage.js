@@ -1,6 +1,6 @@
 // A stage: one run, shown by one of the views. There are one or two, side by side.
 
-import { el, clear } from "../drawing/dom.js";
+import { el, clear, setText } from "../drawing/dom.js";
 import { GraphView } from "../graph/graph.js";
 import { LineageView } from "./lineage.js";
 import { MatrixView } from "../matrix/matrix.js";
@@ -31,10 +31,8 @@ export class Stage {
   /** Show a run by a view; with another view than before the old one is taken down. */
   show(name, data, heading, note) {
     this.node.hidden = false;
-    this.#heading.textContent = heading;
-    this.#heading.hidden = !heading;
-    this.#note.textContent = note;
-    this.#note.hidden = !note;
+    setText(this.#heading, heading);
+    setText(this.#note, note);
     if (name !== this.#shown) {
       this.#takeDown();
       this.view = new VIEWS[name](this.#host, this.#context);

@@ -1,6 +1,6 @@
 // The side panel: everything about one channel or one agent, for one run or two.
 
-import { clear, el, iconButton } from "../drawing/dom.js";
+import { clear, el, iconButton, setText } from "../drawing/dom.js";
 import { formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
 import { lineChart } from "../drawing/chart.js";
@@ -305,8 +305,7 @@ export class SidePanel {
       const text = panelCaution(cosine, parameterCosine);
       return text && this.runs.length > 1 ? `${run.name}: ${text}` : text;
     });
-    this.caution.textContent = found.filter(Boolean).join(" ");
-    this.caution.hidden = !this.caution.textContent;
+    setText(this.caution, found.filter(Boolean).join(" "));
   }
 
   /** Metrics that this channel or agent never has a number of are not listed. */

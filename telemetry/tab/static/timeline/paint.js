@@ -2,6 +2,7 @@
 
 import { formatStep } from "../drawing/format.js";
 import { categoryColour } from "../drawing/colours.js";
+import { strokeLine } from "../drawing/canvas.js";
 import { fillName } from "../drawing/textfit.js";
 
 const TIMELINE_FONT = "system-ui, sans-serif";
@@ -51,13 +52,6 @@ function timelineEnd(look) {
   return Math.min(timelineX(look, look.timeline.start + look.timeline.steps), look.width);
 }
 
-function timelineLine(pen, x0, y0, x1, y1) {
-  pen.beginPath();
-  pen.moveTo(x0, y0);
-  pen.lineTo(x1, y1);
-  pen.stroke();
-}
-
 function timelineEpisodes(pen, look, colours) {
   pen.strokeStyle = colours.muted;
   pen.lineWidth = 1.2;
@@ -66,7 +60,7 @@ function timelineEpisodes(pen, look, colours) {
   const bottom = last ? timelineY(look, last) + TIMELINE_ROW : TIMELINE_HEAD;
   for (const step of look.timeline.episode_ends) {
     const x = Math.round(timelineX(look, step + 1)) - 0.5;
-    timelineLine(pen, x, TIMELINE_HEAD - 6, x, Math.min(bottom, look.height));
+    strokeLine(pen, x, TIMELINE_HEAD - 6, x, Math.min(bottom, look.height));
   }
   pen.setLineDash([]);
 }
@@ -85,7 +79,7 @@ function timelineAgent(pen, look, row, colours) {
     const x = middle(Math.max(since, look.timeline.start));
     pen.globalAlpha = strong ? 1 : pointed === null ? 0.55 : 0.25;
     pen.lineWidth = strong ? 2.2 : 1.1;
-    timelineLine(pen, middle(tick), above, x, below);
+    strokeLine(pen, middle(tick), above, x, below);
     pen.fillStyle = colours.tick;
     pen.fillRect(x - 1.5, below - 1.5, 3, 3);
   }
@@ -123,7 +117,7 @@ function timelineName(pen, look, row, colours) {
   }
   pen.strokeStyle = colours.line;
   pen.lineWidth = 1;
-  timelineLine(pen, 0, Math.round(y) - 0.5, timelineEnd(look), Math.round(y) - 0.5);
+  strokeLine(pen, 0, Math.round(y) - 0.5, timelineEnd(look), Math.round(y) - 0.5);
   pen.font = `600 12px ${TIMELINE_FONT}`;
   pen.textAlign = "left";
   pen.textBaseline = "middle";
@@ -150,5 +144,5 @@ function timelineHead(pen, look, colours) {
   }
   pen.strokeStyle = colours.line;
   pen.lineWidth = 1;
-  timelineLine(pen, 0, TIMELINE_HEAD - 0.5, timelineEnd(look), TIMELINE_HEAD - 0.5);
+  strokeLine(pen, 0, TIMELINE_HEAD - 0.5, timelineEnd(look), TIMELINE_HEAD - 0.5);
 }

@@ -1,6 +1,7 @@
 // The timeline: who ticks and learns, and what is read, in the first steps of a run. Rows are agents and channels, columns are steps.
 
-import { el, fitCanvas, placeTip, svgPicture } from "../drawing/dom.js";
+import { el, placeTip, setText, svgPicture } from "../drawing/dom.js";
+import { clearedPen, fitCanvas } from "../drawing/canvas.js";
 import { formatCount } from "../drawing/format.js";
 import { textMeasure } from "../drawing/textfit.js";
 import { TIMELINE_HEAD, TIMELINE_ROW, timelineColours, timelinePaint, timelineStep } from "./paint.js";
@@ -62,8 +63,7 @@ export class TimelineView {
 
   /** Show a message in place of the timeline. */
   say(text) {
-    this.empty.textContent = text;
-    this.empty.hidden = !text;
+    setText(this.empty, text);
     this.scroller.style.visibility = text ? "hidden" : "";
     for (const node of [this.bar, this.legend]) node.hidden = !this.timeline;
   }
@@ -201,13 +201,10 @@ export class TimelineView {
   paint() {
     if (!this.width || !this.height) this.measure();
     if (!this.width || !this.height) return;
-    const ratio = window.devicePixelRatio || 1;
     if (fitCanvas(this.canvas, this.width, this.height)) {
       Object.assign(this.canvas.style, { width: `${this.width}px`, height: `${this.height}px`, marginBottom: `${-this.height}px` });
     }
-    const pen = this.canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, this.width, this.height);
+    const pen = clearedPen(this.canvas, window.devicePixelRatio || 1);
     this.theme = this.context.theme();
     const colours = timelineColours(this.context.colours(), this.context.theme());
     timelinePaint(pen, this.look(), colours);
