@@ -68,8 +68,17 @@ def scenario_template(
     return Template.from_yaml(read_file(document), str(document))
 
 
-def check_no_run(name: str) -> None:
-    """Raise RunError where the argument of `run` is a run or a population: the line names what continues it."""
+def check_no_run(name: str, command: str, begins: str) -> None:
+    """Raise RunError where what a command begins anew is a run or a population: the line names what continues it.
+
+    Args:
+        name: The argument.
+        command: `run` or `study`.
+        begins: What the command begins with its scenario.
+
+    Raises:
+        RunError: It is one.
+    """
     folder = run_folder(name)
     if name in scenario_names() or not (folder / "run.json").is_file():
         return
@@ -79,7 +88,7 @@ def check_no_run(name: str) -> None:
         source = str((directory.facts.get("template") or {}).get("source"))
         again = source if _PYTHON.fullmatch(source) else "MODULE:FUNCTION"
         resume += f" --scenario {again}"
-    raise RunError(f"{name}: is a run; {resume} continues it, antiphon run {again} begins a new one")
+    raise RunError(f"{name}: is a run; {resume} continues it, antiphon {command} {again} begins {begins}")
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
@@ -165,20 +174,22 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
             placement |= dict.fromkeys(matching, int(str(part)))
     missing = [agent for agent, part in placement.items() if part is None]
     if missing:
-        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        others = f" and {len(missing) - 1} more have" if len(missing) > 1 else " has"
         raise ScenarioError(
-            f"--parts: agent '{missing[0]}'{others} has no part; start with --parts '*=0' for all others"
+            f"--parts: agent '{missing[0]}'{others} no part; start with --parts '*=0' for all others"
         )
     return {agent: part for agent, part in placement.items() if part is not None}
 
 
 def _placement_file(path: str) -> Mapping[str, object]:
+    if not path.strip():
+        raise ScenarioError("--parts '': is empty; give a number, AGENT=PART or a YAML file")
     try:
         text = read_file(Path(path))
     except ScenarioError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ScenarioError(
-            f"--parts {path or repr(path)}: must be a number, AGENT=PART or a readable YAML file ({reason})"
+            f"--parts {path}: must be a number, AGENT=PART or a readable YAML file ({reason})"
         ) from None
     return read(text, path).data
 

@@ -107,7 +107,7 @@ def run(
         return run_population(population, directory, exist, json, **of_processes)
     if jobs is not None:
         raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
-    check_no_run(name_or_file)
+    check_no_run(name_or_file, "run", "a new one")
     seed = seed or 0
     request = Request(
         template=scenario_template(name_or_file),

@@ -16,7 +16,7 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
-from antiphon.commands.arguments import new_directory, scenario_template, values_of
+from antiphon.commands.arguments import check_no_run, new_directory, scenario_template, values_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.library import scenario_names
@@ -136,6 +136,7 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
     bare = ":" not in what and Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
     if bare and what not in known and not Path(what).exists():
         raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
+    check_no_run(what, "study", "a study of its scenario")
     template = scenario_template(what)
     directory = logdir or new_directory(None, None, f"study-{template.name}")
     return Study.of_template(template, directory, options)

@@ -232,7 +232,7 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
         if late:
             steps, source = min(late)
             yield (
-                f"agent {name}: receives what '{source}' observed {steps} steps later, when another example is shown "
+                f"agent {name}: receives what '{source}' observed {steps} step{'s' * (steps != 1)} later, when another example is shown "
                 f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
             )
 
@@ -244,7 +244,7 @@ def _over(scenario: Scenario, env: Description) -> Iterator[str]:
         late = any(goal.read != "each" for goal in agent.goals.values())
         if late and agent.align and lags.get(name):
             yield (
-                f"agent {name}: receives an example's last step {lags[name]} steps later, when its episode has ended, "
+                f"agent {name}: receives an example's last step {lags[name]} step{'s' * (lags[name] != 1)} later, when its episode has ended, "
                 "so its objective never counts; remove the delays, or use `read: each`"
             )
 

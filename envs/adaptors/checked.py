@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -183,10 +183,10 @@ def _wordless(error: BaseException) -> str:
 
 
 @contextmanager
-def making(name: str, fix: str = "", keys: Collection[str] = ()) -> Iterator[None]:
+def making(name: str, fix: str = "", keys: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
-    Of `keys`, the one that it does not take is the place of the line.
+    The place of the line is the one of `keys`, with their values, that the exception names or that is the only one.
 
     Errors of antiphon stay what they are.
     """
@@ -196,8 +196,10 @@ def making(name: str, fix: str = "", keys: Collection[str] = ()) -> Iterator[Non
         raise
     except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
         line = " ".join(str(error).split()) or _wordless(error)
+        keys = keys or {}
         if isinstance(error, ModuleNotFoundError) and error.name:
             line += f"; install {error.name.partition('.')[0]}"
+            keys = {}
         elif fix:
             line += f"; {fix}"
         unknown = re.search(r"unexpected keyword argument '(\w+)'", line)
@@ -205,7 +207,13 @@ def making(name: str, fix: str = "", keys: Collection[str] = ()) -> Iterator[Non
             raise ScenarioError(
                 f"env.{unknown[1]}: '{name}' does not take it; {fix or 'leave it out'}"
             ) from None
-        raise ScenarioError(f"env.id: '{name}' cannot be made: {line}") from None
+        named = [key for key in keys if re.search(rf"\b{key}\b", line)] or list(keys)
+        if len(named) == 1:
+            cannot = f"{keys[named[0]]!r}, and '{name}' cannot be made with it: {line}"
+            instead = "" if fix else "; write another value, or leave it out"
+            raise ScenarioError(f"env.{named[0]}: {cannot}{instead}") from None
+        given = " with " * bool(keys) + ", ".join(f"{key}: {value!r}" for key, value in keys.items())
+        raise ScenarioError(f"env.id: '{name}' cannot be made{given}: {line}") from None
 
 
 def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:

@@ -55,7 +55,7 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
     make = partial(factory, **{key: value for key, value in options.items() if key not in _OF_COPIES})
-    with making(name, keys=options):
+    with making(name, keys={key: value for key, value in options.items() if key not in _OF_COPIES}):
         first = make()
         check_render_mode(name, first, options)
         return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})

@@ -129,7 +129,7 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
 
 
 def advice(spec: PopulationSpec, until: int) -> list[str]:
-    """Return a warning for each parameter of which all members draw the same value, and one if selection comes too late.
+    """Return a warning for each parameter that is the same for all members at first, and one if selection comes too late.
 
     Args:
         spec: The population.
@@ -138,7 +138,7 @@ def advice(spec: PopulationSpec, until: int) -> list[str]:
     drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every
     late = f"select.every: {every:,} steps, but members are trained for {until:,}: none is replaced"
     return [late] * (every >= until) + [
-        f"vary.{name}: all {spec.members} members draw {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
+        f"vary.{name}: all {spec.members} members begin with {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
         for name in spec.vary
         if len({values[name] for values in drawn}) == 1
     ]

@@ -97,6 +97,8 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
     assert "has done 9 already" in cli.refused("resume a --steps 3")
     again = "antiphon resume a continues it, antiphon run a/scenario.yaml begins a new one"
     assert cli.refused("run a") == f"a: is a run; {again}"
+    begins = "antiphon study a/scenario.yaml begins a study of its scenario"
+    assert cli.refused("study a") == f"a: is a run; antiphon resume a continues it, {begins}"
 
 
 def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path, cli: Commands) -> None:

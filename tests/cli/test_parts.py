@@ -39,7 +39,10 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--parts a=0", "--parts: agent 'b' and 2 more has no part; start with --parts '*=0' for all others"),
+        (
+            "--parts a=0",
+            "--parts: agent 'b' and 2 more have no part; start with --parts '*=0' for all others",
+        ),
         ("--parts x=0", "--parts x=0: no agent 'x'; known: a, b, c, d"),
         (
             "--parts a=one",
@@ -49,6 +52,7 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
             "--parts nothing.yaml",
             "--parts nothing.yaml: must be a number, AGENT=PART or a readable YAML file",
         ),
+        ("--parts=", "--parts '': is empty; give a number, AGENT=PART or a YAML file"),
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --mode slow", "parts: no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),

@@ -127,7 +127,7 @@ TWO = {"az": 1, "bz": 1}
 SAID: dict[str, tuple[Scenario | str, str]] = {
     "late": (
         late({"az": 1}),
-        r"agent z: receives what 'a' observed 1 steps later, when another example is shown \(hold 1\); ",
+        r"agent z: receives what 'a' observed 1 step later, when another example is shown \(hold 1\); ",
     ),
     "later": (late({"ab": 2, "bz": 0, "az": 0}, hold=2), "agent z: receives what 'a' observed 2 steps later"),
     "aligned to one of two": (

@@ -152,6 +152,36 @@ def test_what_cannot_be_made_is_refused_in_one_line(spec: dict[str, Any], expect
     assert "\n" not in str(caught.value)
 
 
+class Cells(Mines):
+    """Takes no fewer cells than one."""
+
+    def __init__(self, cells: int = 1, **keys: Any) -> None:
+        super().__init__(**keys)
+        np.zeros(cells).max()
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (
+            {"cells": 0},
+            "env.cells: 0, and 'parallel_worlds_of_a_test' cannot be made with it: zero-size array",
+        ),
+        (
+            {"cells": 0, "limit": 4},
+            "env.id: 'parallel_worlds_of_a_test' cannot be made with cells: 0, limit: 4: zero-size array",
+        ),
+    ],
+)
+def test_values_with_which_a_world_cannot_be_made_are_named(
+    keys: dict[str, Any], line: str, named: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel_worlds, "parallel_env", Cells)
+    with pytest.raises(ScenarioError) as caught:
+        envs.make({"id": "pettingzoo/parallel_worlds_of_a_test", **keys}, batch=2)
+    assert str(caught.value).startswith(line)
+
+
 def test_another_version_of_a_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     games = tmp_path / "games_of_a_test"
     games.mkdir()

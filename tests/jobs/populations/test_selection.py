@@ -115,4 +115,4 @@ def test_a_value_that_all_members_draw_is_warned_of() -> None:
     ]
     assert [bool(line) for line in lines] == alike
     assert {True, False} == set(alike)
-    assert next(filter(None, lines))[0].startswith("vary.lr: all 2 members draw 0.")
+    assert next(filter(None, lines))[0].startswith("vary.lr: all 2 members begin with 0.")
