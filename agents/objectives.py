@@ -434,7 +434,7 @@ class OwnObjective(Objective):
             if line is None:
                 raise
             shapes = f"output {list(output.shape)}, target {list(target.shape)}"
-            raise type(line)(f"{line}; it was called with {shapes}") from error
+            raise type(line)(f"{line}; it was called with {shapes}{_unflattened(output, target)}") from error
 
     def _on(self, output: Tensor) -> Any:
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
@@ -564,6 +564,17 @@ class Weighted(Objective):
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None  # the sum of its objectives' sizes
+
+
+def _unflattened(output: Tensor, target: Tensor) -> str:
+    """Return how an output `[batch, size]` gets the axes of a target of several, for an error; "": it cannot."""
+    sites = tuple(target.shape[1:])
+    if not sites or output.shape[1] % math.prod(sites):
+        return ""
+    each = output.shape[1] // math.prod(sites)
+    return (
+        f"; outputs are flat: output.unflatten(1, {(*sites, each) if each > 1 or len(sites) == 1 else sites})"
+    )
 
 
 def objective_of(kind: Any, options: Mapping[str, Any], place: str = "") -> Objective:

@@ -105,7 +105,7 @@ class Credit:
         wanted: What the objective needs of the output.
         output: See `split`.
         parts: The parts, whose parameters a lens has, by the names of their agents.
-        coded: Whether the objective is the cross-entropy of its target.
+        coded: Whether the default may be a loss of the classes of the target.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Credit:
         *,
         coded: bool,
     ) -> None:
-        self.coded = coded and wanted.signal.classes is not None
+        self.coded = coded
         self.model, self.example, self.cuts = model, example, cuts
         self.wanted, self.output, self.parts = wanted, output, parts
         self._tails: dict[str, Part] = {}

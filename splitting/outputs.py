@@ -41,6 +41,12 @@ class Wanted:
         kind = "floats" if self.signal.classes is None else f"{self.signal.classes} classes"
         return f"'{self.target}' ({kind}, shape {list(self.signal.shape)})"
 
+    @property
+    def codes_classes(self) -> bool:
+        """Whether the output has a value for each class of its target, whatever its loss makes of them."""
+        signal = self.signal
+        return signal.classes is not None and self.size == math.prod(signal.shape) * signal.classes
+
     def axes_for(self, shape: Shape, name: str = _ONLY) -> Shape | None:
         """Return the order of a prediction's axes in which it has those of the target, and the classes last; None: its own.
 

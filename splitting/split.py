@@ -83,7 +83,7 @@ def split(
         objectives: Instead of `output` and `objective`: an objective for each output, by key or index; None drops the output.
         class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last; or a mapping by output.
         coupling: The coupling of every channel.
-        gradient: The gradient of every channel. None: for one objective that classifies or codes a categorical target,
+        gradient: The gradient of every channel. None: for one objective of a categorical target with a value per class,
             `aug_local` with one block for messages of tokens and maps (`lens` if the model's last layers are larger than that
             block), `local` for others and where no later block reads them (docs/results/split-credit.md); else `linear` at every
             site. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind": "aug_local", "layers": 2}`)
@@ -225,7 +225,7 @@ def _credit(
                 "`target` of one, or linear, which learns the gradients of all"
             )
         main = found[0]
-    coded = main.goal.classifies and not (several and gradient is None)
+    coded = main.wanted.codes_classes and not (several and gradient is None)
     return Credit(model, given.example, cut.at, main.wanted, main.output, cut.members, coded=coded)
 
 

@@ -43,8 +43,8 @@ def split_text(model: nn.Module, at: Any, **settings: Any) -> Scenario:
         tokens=data[:, :-1], following=data[:, 1:], training_only=["following"], test=0.1, validation=0.1
     )
     goal = {"kind": "classification", "target": "following"}
-    settings = {"inputs": {"idx": "tokens"}, "batch": BATCH, "steps": 20, **settings}
-    return antiphon.split(model, at, env=env, objective=goal, **settings)
+    settings = {"inputs": {"idx": "tokens"}, "objective": goal, "batch": BATCH, "steps": 20, **settings}
+    return antiphon.split(model, at, env=env, **settings)
 
 
 CUTS = ["blocks.1", "blocks.2", "blocks.3"]

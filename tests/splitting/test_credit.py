@@ -16,6 +16,7 @@ from antiphon.agents.models import MapHead
 from antiphon.agents.models import ResNet as PlainResNet
 from antiphon.comms import Example
 from antiphon.envs import from_tensors
+from antiphon.errors import RunError
 from tests.contracts.twins import made
 from tests.engine.numbers import one_line
 from tests.kit.running import predictor_of
@@ -229,6 +230,31 @@ def test_a_lens_without_a_list_of_blocks_names_a_submodule_of_the_model() -> Non
         chain_split(Chain(), gradient="lens")
     with Simulation(chain_split(Chain(), gradient={"kind": "lens", "at": "third"})) as run:
         run.run(2)
+
+
+def own_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of the user's, of flat outputs."""
+    return F.cross_entropy(output.unflatten(1, (-1, 7)).movedim(-1, 1), target, reduction="none").mean(1)
+
+
+def unflattened(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of the user's that takes outputs to have the model's axes."""
+    return output.gather(2, target[..., None])
+
+
+def test_a_loss_of_the_users_has_the_default_of_its_target() -> None:
+    kinds = {
+        channel.gradient.kind
+        for objective in (own_cross_entropy, "classification")
+        for channel in split_gpt(gpt(), None, objective={"kind": objective, "target": "following"}).channels
+    }
+    assert kinds == {"local"}
+
+
+def test_a_loss_that_fails_with_flat_outputs_names_how_they_get_the_axes_of_the_target() -> None:
+    scenario = split_gpt(gpt(), None, objective={"kind": unflattened, "target": "following"})
+    with one_line(r"target \[4, \d+\]; outputs are flat: output.unflatten\(1, \(\d+, 7\)\)", error=RunError):
+        Simulation(scenario).run(2, progress=False)
 
 
 def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_every_pixel() -> None:
