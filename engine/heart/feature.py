@@ -145,7 +145,7 @@ class Feature:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
     def differentiated(self, update: Update) -> None:
-        """Handle the gradients of a window, which may be changed, before they are checked; also those of further passes."""
+        """Handle the gradients of a window, which may be changed, before they are checked; also in further passes."""
 
     def booked(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
@@ -161,7 +161,7 @@ class Feature:
         """
 
     def before_move(self, updates: Sequence[Update]) -> None:
-        """Handle the updates of all windows of a step, without those of predictors, once they have been checked and before any parameter moves."""
+        """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves."""
 
     def clipped(
         self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
