@@ -107,7 +107,11 @@ class _Options(TyperCommand):
     """A command that refuses an option that is given twice, where the last one would be taken and the others ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        try:
+            _, _, given = self.make_parser(ctx).parse_args(list(args))
+        except _UsageError as error:
+            error.ctx = ctx  # type: ignore[attr-defined]  # the parser does not say whose option it is
+            raise
         for option in [one for one in given if isinstance(one, TyperOption) and not one.multiple]:
             same_flag = option.is_flag and not option.secondary_opts
             if given.count(option) > 1 and not same_flag:
@@ -196,6 +200,10 @@ def _usage_of(error: Any) -> str:
     if found is not None:
         return f"{found['place']}: {found['problem']}"
     command = "antiphon" if error.ctx is None else error.ctx.command_path
+    found = re.fullmatch(r"Option '(?P<place>[^']*)' requires an argument", message)
+    if found is not None and error.ctx is not None:
+        options = [one for one in error.ctx.command.params if found["place"] in one.opts]
+        message += "".join(f" {one.metavar} ({' '.join(one.help.split()).rstrip('.')})" for one in options)
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 

@@ -48,7 +48,7 @@ class Progress(AbstractContextManager["Progress"]):
     def __init__(self, what: str, total: int | None, done: float = 0, *, at_once: bool = False) -> None:
         self._what, self.total, self.done = what, total, done
         self._bar: Bar | None = None
-        self._interval = _LINE_AFTER
+        self._interval, self._lines = _LINE_AFTER, 0
         self._line_at = time.monotonic(), done
         """When the newest line was printed, and how much had been done then."""
         self._next = self._line_at[0] + (0.0 if at_once else _BAR_AFTER)
@@ -107,18 +107,20 @@ class Progress(AbstractContextManager["Progress"]):
         Progress.displayed = True
 
     def _print(self, now: float, about: str) -> None:
-        """Print a line: `steps 1,200/5,000 · loss 0.312 · 14.2 steps/s · 4:28 left`."""
+        """Print a line: `steps 1,200/5,000 · loss 0.312 · 14.2 steps/s · 4:28 left`; the first has no time left."""
         then, before = self._line_at
         rate = (self.done - before) / (now - then)
         total = "" if self.total is None else f"{self.total:,}"
         parts = [f"{self._what} {int(self.done):>{len(total)},}" + (total and f"/{total}"), about]
         parts.append(f"{rate:.3g} {self._what}/s" if self._what == "steps" else "")
-        if self.total is not None and rate > 0:
+        if (
+            self.total is not None and rate > 0 and self._lines
+        ):  # the first line's rate holds loading and compiling
             minutes, seconds = divmod(round((self.total - self.done) / rate), 60)
             hours, minutes = divmod(minutes, 60)
             parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
         write_error(" · ".join(filter(None, parts)))
-        self._line_at = now, self.done
+        self._line_at, self._lines = (now, self.done), self._lines + 1
         self._interval = min(2 * self._interval, _LINE_EVERY)
         self._next = now + self._interval
 

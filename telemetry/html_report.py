@@ -48,6 +48,7 @@ class ReportRun:
         env: The environment's metrics, by name.
         notes: Problems with the run, one line each.
         member: Whether it is a member of a population: its values change, so it goes by its name.
+        of_study: The name of its variant in a study; empty: that of its scenario.
     """
 
     name: str
@@ -59,6 +60,12 @@ class ReportRun:
     env: Mapping[str, Curve] = field(default_factory=dict)
     notes: Sequence[str] = ()
     member: bool = False
+    of_study: str = ""
+
+    @property
+    def variant(self) -> str:
+        """The name of its variant; empty: none."""
+        return self.of_study or str(self.facts.get("variant") or "")
 
     @property
     def scores(self) -> dict[str, float]:
@@ -73,7 +80,7 @@ class ReportRun:
         values = {
             k: v for k, v in (facts.get("values") or {}).items() if not (k.endswith("seed") and v == seed)
         }
-        known = {"scenario": facts.get("scenario"), "variant": facts.get("variant") or "default"}
+        known = {"scenario": facts.get("scenario"), "variant": self.variant or "default"}
         if self.member:
             return {"scenario": str(known["scenario"]), "run": self.name}
         document = {} if values else {"document": self.document}
@@ -235,7 +242,7 @@ def _results(runs: Sequence[ReportRun]) -> str:
     for run in runs:
         facts = run.facts
         ended = str(facts.get("exit")) + (f": {facts['error']}" if facts.get("error") else "")
-        what = [run.name, str(facts.get("scenario")), str(facts.get("variant") or "–"), ended]
+        what = [run.name, str(facts.get("scenario")), run.variant or "–", ended]
         numbers = [
             f"{facts.get('seed')}",
             f"{facts.get('step')} of {facts.get('steps')}",

@@ -15,7 +15,7 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
 from antiphon.commands import options
-from antiphon.commands.report_sections import population_section, study_section
+from antiphon.commands.report_sections import population_section, study_section, study_variants
 from antiphon.jobs.studies.table import STUDY
 from antiphon.running.directory import RunDirectory, now
 from antiphon.telemetry.html_report import ReportRun
@@ -50,7 +50,11 @@ def report(
         raise RunError(f"-o {output}: no folder {output.parent}; create it first")
     directories = _expanded(paths)
     names = _names([directory.path for directory in directories])
-    runs = [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
+    variants = {folder: name for path in paths for folder, name in study_variants(path).items()}
+    runs = [
+        _run(directory, name, variants.get(directory.path.resolve(), ""))
+        for directory, name in zip(directories, names, strict=True)
+    ]
     made = f"Made with antiphon {antiphon.__version__}, {now()}."
     by_directory = {one.path.resolve(): run for one, run in zip(directories, runs, strict=True)}
     sections = [study_section(path, by_directory) for path in paths if (path / STUDY).is_file()]
@@ -122,7 +126,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(shared)) for path in whole]
 
 
-def _run(directory: RunDirectory, name: str) -> ReportRun:
+def _run(directory: RunDirectory, name: str, of_study: str) -> ReportRun:
     """Read a run; what cannot be read of it is noted."""
     known: dict[str, Any] = {}
     notes = []
@@ -142,6 +146,7 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
         facts=directory.facts,
         notes=notes,
         member=(directory.path.parent / LINEAGE_FIGURE).is_file(),
+        of_study=of_study,
         **known,
     )
 

@@ -32,6 +32,26 @@ def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSect
         return ReportSection(result["study"], title, names, tables=found, after=notes(result))
 
 
+def study_variants(directory: Path) -> dict[Path, str]:
+    """Return the variants that the runs of a study's table are of, by directory; of no study: none.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    place = directory / STUDY
+    if not place.is_file():
+        return {}
+    result = read_checked(place)
+    with fitting(place):
+        lines: dict[str, list[str]] = {}
+        for line in result["lines"]:
+            lines.setdefault(line["runs"], []).append(line["variant"])
+        return {
+            (directory / name).resolve(): ", ".join(dict.fromkeys(lines.get(name.rpartition("-s")[0], ())))
+            for name in result["runs"]
+        }
+
+
 def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
     """Read a population: its members, best first, with their test metric, and what the winner continued from.
 

@@ -207,12 +207,15 @@ def _show_ablation(found: Ablation) -> None:
         row = [name, *_change(found.change(name), 1, 4)]
         if metric is not None:
             row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
-        rows.append([*row, most if agents[most][found.measure].verdict == "matters" else "–"])
+        affected = most if agents[most][found.measure].verdict == "matters" else "–"
+        rows.append([*row, found.change(name).verdict, affected])
     heads = ["channel", found.measure, "±"]
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
-    title = f"\nWithout each channel ({found.kind}): change over {found.pairs}, 95 % interval"
-    show_table([*heads, "most affected"], rows, right=len(heads), title=title, most=_ROWS)
+    own = [found.intact[name][found.measure] for name in found.readout]
+    intact = f"{found.measure} {sum(own) / len(own):.4g} with all channels"
+    title = f"\nWithout each channel ({found.kind}): change over {found.pairs} ({intact}), 95 % interval"
+    show_table([*heads, "verdict", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [found.change(name).verdict for name in found.readouts]
     console().print(f"channels: {worths_in_words(verdicts)}")
 

@@ -156,7 +156,9 @@ class Guard(DivergenceCheck):
             (groups,) = self.groups  # of one seed
             group_of = {name: group for group in groups for name in group.agents}
             found_in: dict[LearningGroup, str] = {}
-            for place in sorted(updates, key=lambda one: one.kind != "loss"):  # else a gradient is named
+            for place in sorted(
+                updates, key=lambda one: one.kind == "loss"
+            ):  # which is named before a gradient
                 for n in wrong[place] if place.turn == first else ():
                     if place.kind == "returned":  # by those that return it
                         name = self.channels[place.name].members[n].receiver

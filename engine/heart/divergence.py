@@ -288,7 +288,7 @@ class DivergenceCheck:
         for name, reported in update.window_loss.reported.items():
             agent = self.agents[name]
             for n in self.rule.diverged(len(agent.members), [], [reported.loss]):
-                wrong.setdefault(self.group_of(agent, n), LOSS)
+                wrong[self.group_of(agent, n)] = LOSS  # its gradient is only what follows from it
         return wrong
 
     def group_of(self, agent: Agent, member: int) -> LearningGroup:
@@ -297,10 +297,14 @@ class DivergenceCheck:
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
         """Report a group of agents; `{at}` in the reason stands for the step. See `DivergenceRule.report`."""
-        text = (
-            f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; "
-            "lower its learning rate, or the scale of the synthetic gradients it receives"
-        )
+        fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
+        if reason == LOSS:
+            fix = f"{fix}, or look for nan in its inputs and its loss"
+            if step == 0:
+                fix = (
+                    "nothing was learned before: look for nan in its loss, its inputs and its initial weights"
+                )
+        text = f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; {fix}"
         self.rule.report(Report(step, text, group.agents, seed=seed))
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------

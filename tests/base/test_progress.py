@@ -105,7 +105,8 @@ def test_elsewhere_the_time_between_lines_doubles_up_to_a_minute(capsys: pytest.
         "135/400",
         "195/400",
     ]
-    assert lines[0] == "steps   5/400 · loss 0.5 · 1 steps/s · 0:06:35 left"
+    assert lines[0] == "steps   5/400 · loss 0.5 · 1 steps/s", "its rate holds loading and compiling"
+    assert lines[1] == "steps  15/400 · loss 0.5 · 1 steps/s · 0:06:25 left"
 
 
 def test_elsewhere_what_is_done_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:

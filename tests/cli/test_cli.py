@@ -153,6 +153,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     ("words", "problem"),
     [
         ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
+        (
+            "evaluate a --ablate",
+            (
+                "option '--ablate' requires an argument KIND (Rank channels by the loss or return without their messages: "
+                "zero, mean, resample or step); see antiphon evaluate --help"
+            ),
+        ),
         ("rnu", "no such command 'rnu'; did you mean 'run'?; see antiphon --help"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),

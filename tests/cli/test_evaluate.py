@@ -74,7 +74,9 @@ def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
     words = f"{matter} matter, {harm} harm, {2 - matter - harm} unresolved"
     assert f"channels: by ablation (resample), {words}, 0 stale, 0 silent of 2" in cli("show", own)
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
-    assert "Without each channel (mean): change over 360 examples" in cli.out
+    assert "Without each channel (mean): change over 360 examples (loss " in cli.out
+    (row,) = (line.split() for line in cli.out.splitlines() if line.startswith("n0->n1"))
+    assert {"matters", "harms", "unresolved"} & {*row}
     assert "n1->n2" not in cli.out
 
 

@@ -122,7 +122,7 @@ class State:
         names = [name for name in group.agents_per_learner if self.participates(name, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
-        for what, gradients, others in (("gradient", found, returned), ("loss", [], scores)):
+        for what, gradients, others in (("loss", [], scores), ("gradient", found, returned)):
             if wrong := self.divergence_of(gradients, others):
                 line = f"agent {', '.join(map(repr, group.agents))}: the {what} at step {step + 1} {wrong}; lower its "
                 raise DivergenceError(

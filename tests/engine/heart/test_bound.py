@@ -100,6 +100,6 @@ def test_who_returns_what_is_no_number_diverges_though_its_own_gradient_is_one()
     with simulation_of(agents, channels, source) as simulation:
         simulation.agents["a"].parameters["to_b.bias"].data.zero_()
         weight = simulation.agents["b"].parameters["objective.weight"].data
-        weight.copy_(torch.tensor([[1.7e308], [-1.7e308]]).expand(2, 2))
+        weight.copy_(torch.tensor([[1.7e308], [-1.7e308]], dtype=torch.float64).expand(2, 2))
         with one_line("agent 'b': the gradient at step 1 is not finite", DivergenceError):
             simulation.step()

@@ -147,7 +147,7 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: Path) -> None:
     simulation = diverged_unseen()
-    with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 14 is not finite"):
+    with pytest.raises(DivergenceError, match=r"agent 'n3': the loss at step 14 is not finite"):
         LOOKS[look](simulation, tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(DivergenceError, match="step 14"):
