@@ -256,6 +256,7 @@ def imported_by_name(module: str, place: str) -> Any:
         if error.name == package:
             raise ScenarioError(
                 f"{place}: no module '{package}' in {Path.cwd()} or among the installed packages"
+                "; run antiphon in the folder that has it, or install it"
             ) from None
         if error.name is not None and module.startswith(error.name):
             others = suggest(error.name, _modules_beside(error.name))

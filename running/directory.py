@@ -149,10 +149,12 @@ def run_folder(path: str | Path) -> Path:
 
 _MOST_NAMED = 5
 """Runs of a folder in a line."""
+LOGDIR = "runs"
+"""The folder of runs for which none is named."""
 
 
 def _run_meant(path: Path) -> str:
-    """Return "; …" with runs that may be meant by a path without one: those in the folder, the newest first, or a similar name."""
+    """Return "; …" with runs that may be meant by a path without one: those in the folder, the newest first, or a similar name beside it."""
     folder = path if path.is_dir() else path.parent
     try:
         runs = sorted(folder.glob(f"*/{_RUN}"), key=lambda file: file.stat().st_mtime)
@@ -164,8 +166,9 @@ def _run_meant(path: Path) -> str:
         return f"; name one, such as {', '.join(newest)}{more}"
     if folder == path:
         return ""
-    names = [file.parent.name for file in runs]
-    return suggest(path.name, names, "" if folder == Path() else f"{display_path(folder)}/")
+    names = [str(file.parent.relative_to(folder)) for file in (*runs, *folder.glob(f"{LOGDIR}/*/{_RUN}"))]
+    place = display_path(folder)
+    return suggest(path.name, names, "" if place == os.curdir else f"{place}/")
 
 
 def is_free(path: Path) -> bool:

@@ -260,6 +260,7 @@ def _imported(place: str) -> Any:
         if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
             raise ScenarioError(
                 f"{place}: no module '{missing}' in {here} or among the installed packages"
+                "; run antiphon in the folder that has it, or install it"
             ) from None
         raise
     try:

@@ -19,7 +19,7 @@ from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.profile import find_profile
 from antiphon.envs.registry import is_known
-from antiphon.running.directory import RunDirectory, numbered, run_folder
+from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
 from antiphon.running.library import MADE_IN_PYTHON, as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
@@ -262,7 +262,7 @@ def cluster_of(
 
 def logdir_root(logdir: Path | None) -> Path:
     """Return the parent of run directories: `--logdir`, else $ANTIPHON_LOGDIR, else `runs`."""
-    return Path(os.path.expanduser(logdir or os.environ.get("ANTIPHON_LOGDIR") or "runs"))
+    return Path(os.path.expanduser(logdir or os.environ.get("ANTIPHON_LOGDIR") or LOGDIR))
 
 
 def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:

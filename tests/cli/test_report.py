@@ -66,6 +66,13 @@ def test_folders_are_searched_for_runs_but_not_runs_for_runs(
     assert names == ["deep/er/one", "one"]
 
 
+def test_runs_that_may_be_meant_are_those_of_runs_too(run: Path, here: Path, cli: Commands) -> None:
+    for place in ("b2", "runs/e1"):
+        shutil.copytree(run, here / place)
+    assert cli.refused("report zzz").endswith("; known: b2, runs/e1")
+    assert cli.refused("report b").endswith("; did you mean 'b2'?")
+
+
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
     (tmp_path / "empty").mkdir()
     assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
