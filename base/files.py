@@ -62,17 +62,17 @@ def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
             f"{name}: {text!r} names no folder or file; give a path ('.' is the working directory)"
         )
     try:
-        found = Path(text).expanduser().absolute()
+        absolute = Path(text).expanduser().absolute()
     except (OSError, RuntimeError) as error:  # no such home, or a working directory that was removed
         raise RunError(f"{name}: {text}: {error}; give an absolute path") from None
     try:
-        found.lstat()
+        absolute.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise RunError(
                 f"{name}: {text[:40]!r}… names no folder or file; give a path of shorter names"
             ) from None
-    return found
+    return absolute
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

@@ -37,9 +37,17 @@ from antiphon.base.extensions import (
     registered,
 )
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
+from antiphon.base.problems import (
+    MISSING,
+    DocumentError,
+    MisspeltKind,
+    Problems,
+    kind_of,
+    show_value,
+    translate,
+)
 from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
-from antiphon.base.spellings import fix_of_word, spelled
+from antiphon.base.spellings import fix_of_word, spelled, suggest_key
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -216,9 +224,18 @@ class KindSpec(Spec):
                 fail(reason)
             fail(f"must be a mapping of keys, not {kind_of(data)}{fix_of_word(cls.point, data)}")
         field = cls.model_fields["kind"]
+        if "kind" not in keys:
+            Problems(cls._misspelt_kinds(keys)).raise_any()
         if "kind" not in keys and field.is_required():
             raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
         return cls.spec_of(keys.get("kind", field.default)).model_validate(keys)
+
+    @classmethod
+    def _misspelt_kinds(cls, keys: Mapping[str, Any]) -> Iterator[MisspeltKind]:
+        for key in map(str, keys):
+            meant = "" if cls.has_key(key) else suggest_key(key, accepted_keys(cls))
+            if meant == "; did you mean 'kind'?":
+                yield MisspeltKind((key,), f"unknown key {key!r}{meant}")
 
     @classmethod
     def _needed(cls, error: DocumentError) -> DocumentError:

@@ -64,7 +64,8 @@ class PartsSettings:
             ("ray", str, "write 'local', or HOST:PORT of a cluster"),
             ("step_seconds", Sequence, "list the seconds per step of each part"),
         ):
-            if not isinstance(value := getattr(self, name), given | None):
+            value = getattr(self, name)
+            if not isinstance(value, given | None) or (given is Sequence and isinstance(value, str)):
                 raise ScenarioError(f"parts: {name} is {value!r}; {fix}")
         if self.cluster is not None:
             refused = {

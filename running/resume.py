@@ -111,7 +111,7 @@ def resume_until(
     Args:
         path: The run directory.
         until: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
-            is returned where it is at that step already, or was stopped early.
+            is returned where it is at that step or past it already, or was stopped early.
         scenario: See `resume`.
         division: See `resume`.
         checkpoint_every: See `DirectoryWriter`.
@@ -127,9 +127,9 @@ def resume_until(
     end = facts["steps"] if until is None else until
     done, result = facts["exit"] == "done", directory.result
     step = facts["step"] if done else directory.checkpoints.newest_step
-    if end < step:
+    if until is not None and end < step:
         raise RunError(f"--steps: {end}, but {path} has done {step} already; give more")
-    ended = end == step or (until is None and facts.get("reason"))
+    ended = end <= step or (until is None and facts.get("reason"))
     if ended and done and result is not None:
         if changes:
             # a misspelt name is the first thing to mend

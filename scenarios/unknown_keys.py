@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey
+from antiphon.base.problems import DocumentError, MisspeltKind, Path, Problems, UnknownKey
 from antiphon.base.spellings import spelled
 
 
@@ -26,11 +26,12 @@ def with_all_unknown_keys(
     if rest == data:
         return error
     known = {problem.path for problem in problems}
+    of_unknown_kind = {problem.path[:-1] for problem in problems if isinstance(problem, MisspeltKind)}
     try:
         read(rest)
     except DocumentError as later:
         found = (one for one in later.separate() if isinstance(one, UnknownKey))
-        problems += [one for one in found if one.path not in known]
+        problems += [one for one in found if one.path not in known and one.path[:-1] not in of_unknown_kind]
     return Problems(problems).as_one()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
@@ -27,7 +29,10 @@ from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.yaml_text import read, read_file
 
 _PART = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBERS = re.compile(r"[0-9]+(,[0-9]+)+")
+_MOST_DIGITS = 18
+_ONE_EACH = "one AGENT=PART each time, as --parts a=0 --parts b=1"
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -83,12 +88,14 @@ def check_no_run(name: str, command: str, begins: str) -> None:
     if name in scenario_names() or not (folder / "run.json").is_file():
         return
     directory = RunDirectory.open(folder)
-    again, resume = display_path(folder / "scenario.yaml"), f"antiphon resume {display_path(Path(name))}"
+    again = shlex.quote(display_path(folder / "scenario.yaml"))
+    resume = f"antiphon resume {shlex.quote(display_path(Path(name)))}"
     if directory.has_objects:
         source = str((directory.facts.get("template") or {}).get("source"))
         again = source if _PYTHON.fullmatch(source) else "MODULE:FUNCTION"
         resume += f" --scenario {again}"
-    raise RunError(f"{name}: is a run; {resume} continues it, antiphon {command} {again} begins {begins}")
+    resume, new = with_imports(resume), with_imports(f"antiphon {command} {again}")
+    raise RunError(f"{name}: is a run; {resume} continues it, {new} begins {begins}")
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
@@ -157,6 +164,8 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
     agents = list(agents)
     placement = dict[str, int | None].fromkeys(agents)
     for entry in entries:
+        if _NUMBERS.fullmatch(entry):
+            raise ScenarioError(f"--parts {entry}: {_ONE_EACH}")
         pattern, equals, number = entry.rpartition("=")
         found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
         for name, part in found.items():
@@ -168,7 +177,7 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
                 )
             matching = [pattern] if pattern in placement else fnmatch.filter(agents, pattern)
             if not matching and "," in name:
-                raise ScenarioError(f"--parts {entry}: one AGENT=PART each time, as --parts a=0 --parts b=1")
+                raise ScenarioError(f"--parts {entry}: {_ONE_EACH}")
             if not matching:
                 raise ScenarioError(f"--parts {entry}: no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))
@@ -205,8 +214,11 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
         return placement_of(parts, agents) if parts else None
     if len(parts) > 1:
         raise ScenarioError(f"--parts {number}: a number of parts must be alone; leave out the other --parts")
-    if not number.lstrip("+-").isdecimal():
+    digits = number.lstrip("+-")
+    if not digits.isdecimal():
         raise ScenarioError(f"--parts: must be a whole number, not {number}")
+    if len(digits) > _MOST_DIGITS:
+        raise ScenarioError(f"--parts: has {len(digits):,} digits; use at most the number of agents")
     if int(number) < 1:
         raise ScenarioError(f"--parts: must be at least 1, not {number}")
     return int(number)

@@ -284,7 +284,10 @@ def _evaluated_by(evaluation: Mapping[str, Any]) -> str:
     line += f"; every {during['period']:,} steps on {during.get('split', 'validation')}"
     if best := during.get("keep_best"):
         line += f", keeping the best {best}"
-    stops = [f"{count} without a better {metric}" for metric, count in during.get("patience", {}).items()]
+    stops = [
+        f"{count} evaluation{'s' * (count != 1)} without a better {metric}"
+        for metric, count in during.get("patience", {}).items()
+    ]
     return line + (f", stopping after {' or '.join(stops)}" if stops else "")
 
 

@@ -131,16 +131,16 @@ class _Message:
         of_rows = partial(by_member, members=count, rows=rows)
         parts = [] if self.constants is None else [of_rows(self.constants)]
         if self.made is not None:
-            own, port = self.made, now.made[self.made.sender][channel.content.port]
-            batch = len(rows) // count * own.ticks
-            if own.sent_at is not None:
-                by_tick = port.view(-1, own.ticks, len(rows) // count, *port.shape[1:])
-                port = by_tick.index_select(1, own.sent_at).flatten(0, 2)
-                batch = len(rows) // count * len(own.sent_at)
+            made, port = self.made, now.made[self.made.sender][channel.content.port]
+            batch = len(rows) // count * made.ticks
+            if made.sent_at is not None:
+                by_tick = port.view(-1, made.ticks, len(rows) // count, *port.shape[1:])
+                port = by_tick.index_select(1, made.sent_at).flatten(0, 2)
+                batch = len(rows) // count * len(made.sent_at)
             with_graph = select_rows(port, channel.endpoints.sender_index, batch)
             sent, sampling_noise, link_noise = (
                 values if values is None else of_rows(values)
-                for values in (own.sent, own.sampling_noise, own.link_noise)
+                for values in (made.sent, made.sampling_noise, made.link_noise)
             )
             if channel.content.sampler is not None:
                 with_graph, _ = channel.content.sampler.message(with_graph, sampling_noise, sent)
@@ -224,16 +224,16 @@ class SomeRows(Replay):
         """See `Replay.ports`."""
         now = self._pass(rows)
         names = {name: port_names(self.agents[name]) for name in self._ticks_of}
-        found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in self._ticks_of}
+        by_agent: dict[str, dict[str, list[Tensor]]] = {name: {} for name in self._ticks_of}
         for call in self._calls:
-            for each, ports in zip(call, self._evaluated(call, now), strict=True):
-                now.made[each.key] = ports
-                for name in names[each.agent.name]:
+            for evaluation, ports in zip(call, self._evaluated(call, now), strict=True):
+                now.made[evaluation.key] = ports
+                for name in names[evaluation.agent.name]:
                     if name in ports:
-                        found[each.agent.name].setdefault(name, []).append(ports[name])
+                        by_agent[evaluation.agent.name].setdefault(name, []).append(ports[name])
         return {
-            agent: {name: self._by_tick(agent, parts) for name, parts in own.items()}
-            for agent, own in found.items()
+            agent: {name: self._by_tick(agent, parts) for name, parts in by_port.items()}
+            for agent, by_port in by_agent.items()
         }
 
     def _by_tick(self, agent: str, parts: list[Tensor]) -> Tensor:
@@ -261,12 +261,12 @@ class SomeRows(Replay):
     def _evaluated(self, call: Sequence[_Evaluation], now: _Pass) -> list[Tensors]:
         """The ports of the agents of a call, which share their learner."""
         first, start = call[0].agent, self._start(call[0].agent)
-        inputs = [self._joined(each, now) for each in call]
-        states = [each.state.read(now)[0] for each in call if each.state is not None]
+        inputs = [self._joined(evaluation, now) for evaluation in call]
+        states = [evaluation.state.read(now)[0] for evaluation in call if evaluation.state is not None]
         observed = [
-            by_member(each.observed, len(each.agent.members), now.rows[each.agent.name])
-            for each in call
-            if each.observed is not None
+            by_member(evaluation.observed, len(evaluation.agent.members), now.rows[evaluation.agent.name])
+            for evaluation in call
+            if evaluation.observed is not None
         ]
         ports = first.learner.evaluate(start, joined(inputs), state=joined(states) if states else None)[0]
         if observed:
@@ -289,14 +289,13 @@ class SomeRows(Replay):
         if not again and not any(_made_within(ticks)):
             inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])
             return _Evaluation(agent, key, len(ticks), inputs, [], [], state, observed)
-        each = [forward_pass.observations(tick, start) for tick in ticks]
-        observations = [torch.stack(values) for values in zip(*each, strict=True)]
+        at_ticks = [forward_pass.observations(tick, start) for tick in ticks]
+        observations = [torch.stack(values) for values in zip(*at_ticks, strict=True)]
         reads = zip(
             agent.connections.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True
         )
-        own = self._ticks_of[agent.name]
-        place = next(place for place, tick in enumerate(own) if tick is ticks[0])
-        messages = [self._message(channel, each, place) for channel, each in reads]
+        place = next(place for place, tick in enumerate(self._ticks_of[agent.name]) if tick is ticks[0])
+        messages = [self._message(channel, of_channel, place) for channel, of_channel in reads]
         return _Evaluation(agent, key, len(ticks), None, observations, messages, state, observed)
 
     def _message(self, channel: Channel, reads: tuple[Read, ...], place: int = 0) -> _Message:
@@ -344,25 +343,31 @@ class SomeRows(Replay):
             _stacked([link.noise_of(stamp, channel.content.zeros) for stamp in stamps]),
         )
 
-    def _joined(self, each: _Evaluation, now: _Pass) -> Tensor:
+    def _joined(self, evaluation: _Evaluation, now: _Pass) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
-        agent, own, members = each.agent, now.rows[each.agent.name], len(each.agent.members)
-        if each.inputs is not None:
-            return by_member(each.inputs, members, own)
+        agent, rows, members = (
+            evaluation.agent,
+            now.rows[evaluation.agent.name],
+            len(evaluation.agent.members),
+        )
+        if evaluation.inputs is not None:
+            return by_member(evaluation.inputs, members, rows)
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
-        for message in each.messages:
+        for message in evaluation.messages:
             value, there = message.read(now)
             messages.append(value if flat else value.reshape(len(value), *message.channel.content.shape))
             available.append(there)
-        observations = [by_member(values, members, own) for values in each.observations]
-        return agent.inputs.fan_in.join(observations, messages, available, len(own) // members * each.ticks)
+        observations = [by_member(values, members, rows) for values in evaluation.observations]
+        return agent.inputs.fan_in.join(
+            observations, messages, available, len(rows) // members * evaluation.ticks
+        )
 
 
 def _stacked(noises: Sequence[Tensor | None]) -> Tensor | None:
     """[S, …] of noises of S steps; None: there is none at any."""
-    found = [noise for noise in noises if noise is not None]
-    return torch.stack(found) if found else None
+    present = [noise for noise in noises if noise is not None]
+    return torch.stack(present) if present else None
 
 
 def _index(places: list[int], channel: Channel) -> Tensor:
@@ -428,8 +433,8 @@ def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tenso
     if len(values) == 1:  # in order
         return values[0] if rows is None else values[0].index_select(0, rows)
     values = values if rows is None else values[:, rows]
-    each = values.view(len(values), members, -1, *values.shape[2:])
-    return each.transpose(0, 1).reshape(-1, *values.shape[2:])
+    of_members = values.view(len(values), members, -1, *values.shape[2:])
+    return of_members.transpose(0, 1).reshape(-1, *values.shape[2:])
 
 
 def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:

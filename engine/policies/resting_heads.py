@@ -2,7 +2,7 @@
 
 Of an agent that acts and sends, such are the heads of its messages, unless these cross a locked channel or are actions of its
 policy. Zeros as their gradient would be a step all the same: an optimiser's momentum, kept up for a dozen passes, moves a message
-by far more than its own gradient, and the optimiser forgets meanwhile how long gradients are.
+by far more than its own gradient, and its estimate of the size of gradients decays meanwhile.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -183,10 +184,16 @@ def _wordless(error: BaseException) -> str:
 
 
 @contextmanager
-def making(name: str, fix: str = "", keys: Mapping[str, Any] | None = None) -> Iterator[None]:
+def making(
+    name: str,
+    fix: str = "",
+    keys: Mapping[str, Any] | None = None,
+    instead: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
-    The place of the line is the one of `keys`, with their values, that the exception names or that is the only one.
+    The place of the line is the one of `keys`, with their values, that the exception names or that is the only one; `instead` has
+    the fixes of keys that are not taken.
 
     Errors of antiphon stay what they are.
     """
@@ -204,14 +211,13 @@ def making(name: str, fix: str = "", keys: Mapping[str, Any] | None = None) -> I
             line += f"; {fix}"
         unknown = re.search(r"unexpected keyword argument '(\w+)'", line)
         if unknown is not None and unknown[1] in keys:
-            raise ScenarioError(
-                f"env.{unknown[1]}: '{name}' does not take it; {fix or 'leave it out'}"
-            ) from None
+            remedy = instead.get(unknown[1]) or fix or "leave it out"
+            raise ScenarioError(f"env.{unknown[1]}: '{name}' does not take it; {remedy}") from None
         named = [key for key in keys if re.search(rf"\b{key}\b", line)] or list(keys)
         if len(named) == 1:
             cannot = f"{keys[named[0]]!r}, and '{name}' cannot be made with it: {line}"
-            instead = "" if fix else "; write another value, or leave it out"
-            raise ScenarioError(f"env.{named[0]}: {cannot}{instead}") from None
+            ending = "" if fix else "; write another value, or leave it out"
+            raise ScenarioError(f"env.{named[0]}: {cannot}{ending}") from None
         given = " with " * bool(keys) + ", ".join(f"{key}: {value!r}" for key, value in keys.items())
         raise ScenarioError(f"env.id: '{name}' cannot be made{given}: {line}") from None
 

@@ -17,15 +17,16 @@ from antiphon.envs.adaptors.spaces import Path, leaves, mapped, part_at, signal_
 from antiphon.envs.signal import channel_axis
 
 
-def check_count(count: object, words: str = "") -> None:
-    """Check how many observations are stacked; `words`: before the number in the error.
+def check_counts(counts: object) -> None:
+    """Check how many observations are stacked: by the name of the signal, or of the only one.
 
     Raises:
         ScenarioError: They are less than two.
     """
-    if type(count) is not int or count < 2:
-        fix = "leave it out for the newest alone"
-        raise ScenarioError(f"env.stack: {words}{count!r}; must be a whole number from 2; {fix}")
+    for name, count in counts.items() if isinstance(counts, Mapping) else [("", counts)]:
+        if type(count) is not int or count < 2:
+            words, fix = f"{name!r} has " if name else "", "leave it out for the newest alone"
+            raise ScenarioError(f"env.stack: {words}{count!r}; must be a whole number from 2; {fix}")
 
 
 class Frames:
@@ -47,6 +48,7 @@ class Frames:
     """
 
     def __init__(self, space: spaces.Space[Any], counts: int | Mapping[str, int], prefix: str = "") -> None:
+        check_counts(counts)
         paths = {prefix + signal_name(path): path for path in leaves(space)}
         if not isinstance(counts, Mapping):
             if len(paths) > 1:
@@ -57,7 +59,6 @@ class Frames:
         for name, count in counts.items():
             if name not in paths:
                 raise ScenarioError(f"env.stack: no signal '{name}'{suggest(name, paths)}")
-            check_count(count, f"{name!r} has ")
             self._newest[paths[name]] = deque(maxlen=count)
         self._single = space
         self.space = _space(space, {path: frames.maxlen or 0 for path, frames in self._newest.items()})

@@ -15,7 +15,7 @@ from antiphon.base.extensions import imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.frame_stack import FrameStack, check_count
+from antiphon.envs.adaptors.frame_stack import FrameStack, check_counts
 from antiphon.envs.env_keys import EnvOptions
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
@@ -68,15 +68,15 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point" and arguments.get("max_episode_steps") == -1:
         fix = "write vectorization_mode: sync"
         raise ScenarioError(f"env.max_episode_steps: the vector environment of '{name}' has a limit; {fix}")
-    if isinstance(found.stack, int):
-        check_count(found.stack)
+    if found.stack is not None:
+        check_counts(found.stack)
     if mode == "vector_entry_point" and found.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")
-    fix = "; ".join(instead for key, instead in _INSTEAD.items() if key in arguments)
-    if chosen and arguments and not fix:
+    fix = ""
+    if chosen and arguments:
         fix = "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
-    with making(name, fix, arguments), warnings.catch_warnings():
+    with making(name, fix, arguments, _INSTEAD), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         if mode == "vector_entry_point":
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)

@@ -121,6 +121,18 @@ def test_all_unknown_keys_are_listed_whatever_stands_beside_or_above_them(here: 
     ]
 
 
+def test_a_key_that_stands_for_kind_hides_the_other_keys_of_its_section(here: Path, cli: Commands) -> None:
+    text = (
+        "scenario: s\nenv: antiphon/Digits-v0\nagents:\n"
+        "  a: {observes: [image], network: {kinds: conv, channels: [3]}, objective: {kindd: coding}, foo: 1}\n"
+    )
+    assert [line.split(": ", 1)[1] for line in problems(cli, text)] == [
+        "agents.a.foo: unknown key 'foo'; known: acts, align, categories, clock, fan_in, learn, network, objective, observes, optimiser, parameters, share",
+        "agents.a.network.kinds: unknown key 'kinds'; did you mean 'kind'?",
+        "agents.a.objective.kindd: unknown key 'kindd'; did you mean 'kind'?",
+    ]
+
+
 def test_a_run_locates_what_shows_when_it_is_built(here: Path, cli: Commands) -> None:
     Path("s.yaml").write_text(WRITTEN.replace("[image]", "[imge]"))
     line = "s.yaml:4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?"
@@ -158,7 +170,7 @@ def test_show_names_the_metrics_of_evaluations(here: Path, cli: Commands) -> Non
         + agent % ("image", "classification, target: label")
         + "training: {evaluate: {period: 5, keep_best: loss, patience: {accuracy: 2}}}\n"
     )
-    during = "every 5 steps on validation, keeping the best loss, stopping after 2 without a better accuracy"
+    during = "every 5 steps on validation, keeping the best loss, stopping after 2 evaluations without a better accuracy"
     shown = " ".join(cli("show s.yaml").split())
     assert f"evaluated by accuracy and loss of a on the test split; {during}" in shown
     Path("s.yaml").write_text(

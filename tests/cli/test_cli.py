@@ -83,7 +83,9 @@ def test_exist_resume_starts_returns_and_refuses(here: Path, cli: Commands) -> N
     assert "seed is 0, not 4" in cli.refused(RUN, "--json --exist resume --seed 4")
 
 
-def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None:
+def test_a_run_is_shown_resumed_and_evaluated(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cli(RUN)
     assert "6 steps, done, accuracy" in cli("show a")
     assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
@@ -99,6 +101,24 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
     assert cli.refused("run a") == f"a: is a run; {again}"
     begins = "antiphon study a/scenario.yaml begins a study of its scenario"
     assert cli.refused("study a") == f"a: is a run; antiphon resume a continues it, {begins}"
+    (here / "a").rename(here / "my&run")
+    again = "antiphon resume 'my&run' continues it, antiphon run 'my&run/scenario.yaml' begins a new one"
+    assert cli.refused("run my&run") == f"my&run: is a run; {again}"
+    again = "antiphon --allow-import json resume 'my&run' continues it, antiphon --allow-import json run"
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json")
+    assert again in cli.refused("run my&run")
+
+
+def test_a_run_past_its_end_is_done(here: Path, cli: Commands) -> None:
+    values = {"depth": 2, "width": 8, "batch": 16}
+    with antiphon.Simulation(
+        antiphon.load("digits-mlp").resolve(values=values, steps=2), logdir="a"
+    ) as simulation:
+        simulation.run()
+        simulation.step()
+    assert cli.json("resume a")["steps"] == 3
+    assert "a: is done; --steps N continues" in cli.err
+    assert "has done 3 already" in cli.refused("resume a --steps 2")
 
 
 def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path, cli: Commands) -> None:

@@ -213,6 +213,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
     (lambda: divided(step_seconds=[1.0]), "parts: step_seconds has 1 numbers for 3 parts; give one for each"),
     (
+        lambda: divided(step_seconds="1.0"),
+        "parts: step_seconds is '1.0'; list the seconds per step of each part",
+    ),
+    (
         lambda: divided(step_seconds=[1.0, 0.0, 1.0]),
         "parts: step_seconds is [1.0, 0.0, 1.0]; every part's must be",
     ),

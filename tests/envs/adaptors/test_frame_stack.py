@@ -180,7 +180,7 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(name: str, tmp_pa
         ),
         (
             {"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync", "stack": "four"},
-            "env.stack: 'observation' has 'four'; must be a whole number from 2",
+            "env.stack: 'four'; must be a whole number from 2",
         ),
         (
             {"id": "gymnasium/CartPole-v1", "workers": 4},
@@ -189,6 +189,22 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(name: str, tmp_pa
         (
             {"id": "gymnasium/CartPole-v1", "max_steps": 9},
             "env.max_steps: 'CartPole-v1' does not take it; write max_episode_steps",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "max_steps": 9, "workers": 4},
+            "env.max_steps: 'CartPole-v1' does not take it; write max_episode_steps",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "foo": 1, "max_steps": 9},
+            "env.foo: 'CartPole-v1' does not take it; its own vector class may lack a key",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "stack": "4"},
+            "env.stack: '4'; must be a whole number from 2",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "stack": {"observation": "two"}},
+            "env.stack: 'observation' has 'two'; must be a whole number from 2",
         ),
         (
             {"id": "gymnasium/CartPole-v1", "stack": 2},
