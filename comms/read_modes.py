@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from antiphon.base.mask import Mask
-from antiphon.comms.links import join
+    from antiphon.base.mask import Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class ReadMean(ReadMode):
     def combine(self, messages: Sequence[tuple[Tensor, Mask]]) -> tuple[Tensor, Mask]:
         if len(messages) == 1:
             return messages[0]
+        from antiphon.comms.links import join  # imports torch, as clocks do not
+
         values, present = zip(*messages, strict=True)
         return join("mean", (), values, present), reduce(or_, present)
 
@@ -67,8 +68,10 @@ class ReadConcat(ReadMode):
     def combine(self, messages: Sequence[tuple[Tensor, Mask]]) -> tuple[Tensor, Mask]:
         if len(messages) == self.slots == 1:
             return messages[0]
+        from antiphon.comms.links import join  # imports torch, as clocks do not
+
         values, present = zip(*messages, strict=True)
-        missing = [torch.zeros_like(values[0])] * (self.slots - len(values))
+        missing = [values[0].new_zeros(values[0].shape)] * (self.slots - len(values))
         return join("concat", (), [*missing, *values], present), reduce(or_, present)
 
 

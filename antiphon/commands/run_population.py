@@ -12,7 +12,6 @@ from rich.text import Text
 
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
-from antiphon.engine.planning.ended_schedules import ended_schedules
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice, in_words, near_the_best, quality
 from antiphon.running.directory import is_free, numbered
@@ -52,6 +51,8 @@ def run_population(
 
 def train_population(run: PopulationRun, json: bool) -> int:
     """Train a population to its end, showing progress; print its table and return the exit code."""
+    from antiphon.engine.planning.ended_schedules import ended_schedules
+
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")

@@ -13,7 +13,6 @@ from antiphon.base.errors import AntiphonError
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, finite
 from antiphon.commands.arguments import scenario_template
-from antiphon.engine.planning.ended_schedules import ended_schedules
 from antiphon.running.library import MADE_IN_PYTHON, scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
+    from antiphon.engine.planning.ended_schedules import ended_schedules
+
     assert run.writer is not None
     directory = run.writer.directory
     late = ended_schedules(run.running.scenario, run.running.until)

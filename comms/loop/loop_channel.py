@@ -162,7 +162,7 @@ class Channel:
 
     def _check_used(self, settings: GradientSettings, lr: float) -> None:
         """Refuse a learning rate beside another one, and warn of a context that is not read."""
-        if lr != _LR and settings.optimiser.lr is not None:
+        if settings.optimiser.lr is not None and lr is not _LR:
             raise self._error(
                 f"lr: {lr!r}, but gradient.optimiser has lr {settings.optimiser.lr!r}; leave one out"
             )

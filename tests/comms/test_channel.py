@@ -457,7 +457,7 @@ def test_a_predictor_of_the_users_that_fails_is_named() -> None:
 
 
 def test_a_predictor_with_a_rate_of_zero_stays() -> None:
-    channel = comms.Channel(4, gradient={"kind": "linear", "optimiser": {"kind": "sgd", "lr": 0}}, lr=0.1)
+    channel = comms.Channel(4, gradient={"kind": "linear", "optimiser": {"kind": "sgd", "lr": 0}})
     channel.send(torch.ones(2, 4))
     comms.learn(channel.receive().sum(), [], received=[channel])
     assert some(channel.learn()) > 0
