@@ -70,7 +70,7 @@ class Mask:
         """Return `value` [rows, …], or [ticks, rows, …] as the mask, where it holds, and `other` elsewhere."""
 
     @abstractmethod
-    def fill(self, value: Tensor) -> Tensor:
+    def zero_elsewhere(self, value: Tensor) -> Tensor:
         """Return `value`, as in `where`, and zeros elsewhere: put, never multiplied (NaN x 0 is NaN)."""
 
     @abstractmethod
@@ -102,7 +102,7 @@ class _All(Mask):
     def where(self, value: Tensor, other: Tensor) -> Tensor:
         return value
 
-    def fill(self, value: Tensor) -> Tensor:
+    def zero_elsewhere(self, value: Tensor) -> Tensor:
         return value
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
@@ -132,7 +132,7 @@ class _None(Mask):
     def where(self, value: Tensor, other: Tensor) -> Tensor:
         return other
 
-    def fill(self, value: Tensor) -> Tensor:
+    def zero_elsewhere(self, value: Tensor) -> Tensor:
         return torch.zeros_like(value)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
@@ -192,7 +192,7 @@ class _Some(Mask):
         rows = self.plain
         return torch.where(rows.view(*rows.shape, *([1] * (value.dim() - rows.dim()))), value, other)
 
-    def fill(self, value: Tensor) -> Tensor:
+    def zero_elsewhere(self, value: Tensor) -> Tensor:
         return self.where(value, torch.zeros_like(value))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask:

@@ -25,6 +25,8 @@ from antiphon.base.spellings import add_words
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from antiphon.base.mask import Mask
+
 
 class _Link(Protocol):
     @property
@@ -44,7 +46,7 @@ class _Gradient(Protocol):
         """Whether it is injected, or carried on to predictors further back; else it is only trained."""
 
     @property
-    def returned(self) -> bool:
+    def learns_from_returns(self) -> bool:
         """Whether it learns from what the receiver returns."""
 
     @property
@@ -71,7 +73,7 @@ class CreditedMessage:
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
 
     Args:
-        sent, stamp, period, returned: See the attributes.
+        sent, stamp, period, returned_gradient, counted: See the attributes.
         with_graph: The message as the window has it, [rows, …] with its graph.
         predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
 
@@ -79,21 +81,26 @@ class CreditedMessage:
         sent: The message as it was sent.
         stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
         period: Steps between ticks of the sender: an age divided by it is an age in ticks.
-        returned: The gradient that has come back over the link; None: none has.
+        returned_gradient: What has come back over the link from reads at earlier steps; None: nothing has. What the receiver returns at
+            this step is never in it.
+        counted: The rows where a read of it counted, `NONE` without a returned gradient. Elsewhere the returned gradient is zero:
+            the message was lost or void there, or the receiver does not learn.
     """
 
-    __slots__ = ("_predict", "_with_graph", "period", "returned", "sent", "stamp")
+    __slots__ = ("_predict", "_with_graph", "counted", "period", "returned_gradient", "sent", "stamp")
 
     def __init__(
         self,
         sent: Tensor,
         stamp: int,
         period: int,
-        returned: Tensor | None,
+        returned_gradient: Tensor | None,
+        counted: Mask,
         with_graph: Tensor,
         predict: Callable[[], Tensor | None],
     ) -> None:
-        self.sent, self.stamp, self.period, self.returned = sent, stamp, period, returned
+        self.sent, self.stamp, self.period = sent, stamp, period
+        self.returned_gradient, self.counted = returned_gradient, counted
         self._with_graph, self._predict = with_graph, predict
 
     @property
@@ -273,7 +280,7 @@ class Delayed(Coupling):
     waits = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return message.returned
+        return message.returned_gradient
 
 
 @extensions.coupling("detached")
@@ -303,11 +310,11 @@ class Decoupled(Coupling):
     def credits_without_returns(self, channel: Declared) -> bool:
         gradient = channel.gradient
         local_loss = gradient.own_target is not None and not self.never_read(channel)
-        return gradient.apply and (not gradient.returned or local_loss)
+        return gradient.apply and (not gradient.learns_from_returns or local_loss)
 
     def credits_from_receiver(self, channel: Declared) -> bool:
         gradient = channel.gradient
-        return gradient.apply and gradient.returned and not self.never_read(channel)
+        return gradient.apply and gradient.learns_from_returns and not self.never_read(channel)
 
 
 @extensions.coupling("unlocked")

@@ -178,7 +178,7 @@ class Example:
         mask = self.member_mask
         if mask is ALL:
             return self
-        example, shape = self.mapped(mask.fill), self.message.shape[:2]
+        example, shape = self.mapped(mask.zero_elsewhere), self.message.shape[:2]
         example.valid = self.valid & mask.map(lambda models: models.unsqueeze(1).expand(shape))
         return example
 

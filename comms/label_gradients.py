@@ -190,7 +190,7 @@ class LocalGradient(LabelGradient):
         if not learns:
             return super().predict_sent(example)
         prediction, example.learned = self.predict_with_training(example)
-        return prediction if example.target is None else example.valid.fill(prediction)
+        return prediction if example.target is None else example.valid.zero_elsewhere(prediction)
 
     def predict_with_training(self, example: Example) -> tuple[Tensor, Learned | None]:
         """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""

@@ -96,7 +96,7 @@ class LinearMaps:
         if predicted is None:
             predicted = self.outputs(x)
         losses, error = self.errors(predicted, example, batch)
-        return valid.fill(losses).mean(-1), self.gradients(x, valid.fill(error))
+        return valid.zero_elsewhere(losses).mean(-1), self.gradients(x, valid.zero_elsewhere(error))
 
     def gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
         """Return the gradients of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""
@@ -316,7 +316,7 @@ class Model(TrainedParameters, ABC):
         gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))
         # Parameters that are not finite give such gradients even for zeros.
         mask = reduce(or_, (example.member_mask for example in examples))
-        gradients = [None if g is None else mask.fill(g) for g in gradients]
+        gradients = [None if g is None else mask.zero_elsewhere(g) for g in gradients]
         return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:

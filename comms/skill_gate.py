@@ -61,7 +61,7 @@ class SkillGate:
         if not self.open.anywhere:
             return None
         each = predictions.view(len(self.factors), -1)
-        return self.open.fill(each * self.factors.to(each.dtype).unsqueeze(1)).view_as(predictions)
+        return self.open.zero_elsewhere(each * self.factors.to(each.dtype).unsqueeze(1)).view_as(predictions)
 
     def compared(self, products: Tensor, squares: Tensor, returned: Tensor) -> Tensor:
         """Return the sums after one more comparison; a member that nothing came back to, or that predicts zero, keeps its own.

@@ -197,7 +197,7 @@ class Predictor(Model):
         """
         del learns
         prediction = self.predict(example)
-        return prediction if example.target is None else example.valid.fill(prediction)
+        return prediction if example.target is None else example.valid.zero_elsewhere(prediction)
 
 
 def _same(gradient: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ def _same(gradient: Tensor) -> Tensor:
 
 def counted(example: Example, error: Tensor) -> Tensor:
     """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
-    return example.valid.fill(error)
+    return example.valid.zero_elsewhere(error)
 
 
 class DirectGradient(Predictor):
@@ -267,7 +267,9 @@ class DirectGradient(Predictor):
         squares = deltas.square().view(len(examples), before[..., 0].numel(), -1).mean(-1)
         if any(each.member_mask is not ALL for each in examples):
             masks = (each.member_mask.map(lambda mask: mask.to(squares.device)) for each in examples)
-            squares = torch.stack([mask.fill(own) for mask, own in zip(masks, squares, strict=True)])
+            squares = torch.stack(
+                [mask.zero_elsewhere(own) for mask, own in zip(masks, squares, strict=True)]
+            )
         some = squares > 0  # a policy returns zeros for its last tick
         new = torch.stack([squares.sum(0), some.sum(0)], -1).view_as(before[..., :2])
         sums = before[..., :2] * _MEMORY + new

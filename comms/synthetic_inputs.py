@@ -65,7 +65,7 @@ class InputModel(Model):
     def _loss(self, example: Example) -> Tensor:
         """Return the mean over the batch of ||SI(c) - m||^2, of what arrived: where the example is `valid`."""
         message, rows = example.message, example.message.shape[-2]
-        error = example.valid.fill(self.forward(example.context, rows, move=True) - message)
+        error = example.valid.zero_elsewhere(self.forward(example.context, rows, move=True) - message)
         return error.square().sum((-2, -1)) / rows
 
     def regression(self, example: Example) -> Example:

@@ -16,7 +16,7 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.message import Action, Death, EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
@@ -197,20 +197,20 @@ class EnvironmentRunner:
         taken, ends = self.step_signals, self._ends(terminated, truncated, length)
         self.step_signals = self._signals(taken.step + 1, observations, info)
         if self._lives:
-            ends = replace(ends, deaths=self._deaths(taken))
+            ends = replace(ends, lives=self._lives_over(taken))
         if self._limits and self._cut_off(taken, ends):
             ends = replace(ends, final=self._final(info, ends, taken))
         return ends
 
-    def _deaths(self, taken: StepSignals) -> dict[str, Death]:
+    def _lives_over(self, taken: StepSignals) -> dict[str, Life]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
-        deaths: dict[str, Death] = {}
+        lives: dict[str, Life] = {}
         for name in self._lives:
             terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
             over = taken.not_alive(name) | Mask.of(terminated | truncated)
             if over.anywhere:
-                deaths[name] = Death(over, Mask.of(terminated))
-        return deaths
+                lives[name] = Life(over, Mask.of(terminated))
+        return lives
 
     def _ends(self, terminated: Tensor, truncated: Tensor, length: int | None) -> EpisodeEnds:
         """Which episodes a step ended; `length`: of the episode before it."""

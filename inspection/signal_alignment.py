@@ -138,7 +138,7 @@ def _measure(
                     if channel.synthetic_gradient.injection.clip is None
                     else clipped_per_sample(signal, channel.synthetic_gradient.injection.clip)
                 )
-                signals[name] = (~message.fate.withheld).fill(signal)
+                signals[name] = (~message.fate.withheld).zero_elsewhere(signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1

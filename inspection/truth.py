@@ -157,7 +157,7 @@ class DifferentiableRollout:
                 held=copy.copy(ledger.held),
                 newest_returned=copy.copy(ledger.newest_returned),
                 messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
-                returning=dict(ledger.returning),
+                due_back=dict(ledger.due_back),
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
             channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())

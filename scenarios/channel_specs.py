@@ -171,7 +171,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         return found
 
     @property
-    def returned(self) -> bool:
+    def learns_from_returns(self) -> bool:
         """Whether it learns from the gradient or loss that the receiver returns."""
         return self.needs_returned or self.needs_loss
 
@@ -183,7 +183,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @property
     def direct(self) -> bool:
         """Whether the returned gradient is its only target."""
-        return self.returned and not self.follows_actions and self.own_target is None
+        return self.learns_from_returns and not self.follows_actions and self.own_target is None
 
     @property
     def gateable(self) -> bool:

@@ -170,7 +170,7 @@ def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
     Without it the gradient of a symbol is one for all observations, and the sender always says the same.
     """
     gradient = channel.gradient
-    returned = gradient.returned and gradient.own_target is None
+    returned = gradient.learns_from_returns and gradient.own_target is None
     predicted = channel.made_coupling.predicts and returned
     if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
         return channel

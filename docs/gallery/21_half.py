@@ -29,9 +29,9 @@ class Half(Coupling):
 
     def credit(self, message, step):
         share = max(0.0, 1 - step / self.steps)
-        if share == 0 or message.returned is None or message.predicted is None:
+        if share == 0 or message.returned_gradient is None or message.predicted is None:
             return message.predicted
-        return torch.lerp(message.predicted, message.returned, share)
+        return torch.lerp(message.predicted, message.returned_gradient, share)
 
 
 def losses(coupling):

@@ -23,7 +23,7 @@ class Compensated(Coupling):
         self.strength = strength
 
     def credit(self, message, step):
-        gradient = message.returned
+        gradient = message.returned_gradient
         if gradient is None:
             return None
         return gradient + self.strength * gradient * gradient * (message.now - message.sent)

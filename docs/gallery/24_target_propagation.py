@@ -42,7 +42,9 @@ class Target(Coupling):
     returns = waits = True
 
     def credit(self, message, step):
-        return None if message.returned is None else message.now - (message.sent - message.returned)
+        if message.returned_gradient is None:
+            return None
+        return message.now - (message.sent - message.returned_gradient)
 
 
 def targets(coupling):

@@ -47,8 +47,8 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
         elif (prediction := predictor_trainer.cached_prediction(last)) is None:
             continue
         else:
-            target = (~last.fate.withheld).fill(prediction)
-        error = first.learning_rows.fill(first.ports[AUXILIARY_PORT] - target)
+            target = (~last.fate.withheld).zero_elsewhere(prediction)
+        error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
         update.auxiliary_agents.add(name)
         loss = state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss

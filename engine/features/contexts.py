@@ -193,4 +193,4 @@ class EndpointStates(Feature):
             agent = self.system.agents[name]
             if (newest := NewestStates.of(agent)) is not None:
                 going_on = ~agent.episodes_over(ends)
-                newest.states = [(made, going_on.fill(state)) for made, state in newest.states]
+                newest.states = [(made, going_on.zero_elsewhere(state)) for made, state in newest.states]

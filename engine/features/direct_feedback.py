@@ -39,7 +39,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         (channel, message)
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
-        and not message.returns_nothing
+        and message.expects_return
         and update.rows_by_agent[channel.sender] is not NONE
     ]
     if not sent:

@@ -32,7 +32,7 @@ class Gates(Feature):
         gate = channel.synthetic_gradient.gate
         return prediction if gate is None else gate.applied(prediction)
 
-    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
         """Compare predictions with what has come back, before anything learns from it; gates move with all else."""
         self._compared.clear()
         for name, some in messages.items():
@@ -48,7 +48,7 @@ class Gates(Feature):
             if gradient is None or prediction is None:
                 continue
             pairs = (prediction, gradient), (prediction, prediction), (gradient, gradient)
-            sums.append(torch.stack([counted.fill((one * other).sum(1)) for one, other in pairs]))
+            sums.append(torch.stack([counted.zero_elsewhere((one * other).sum(1)) for one, other in pairs]))
         gate = channel.synthetic_gradient.gate
         if sums and gate is not None:
             products, squares, returned = sum(sums[1:], sums[0])

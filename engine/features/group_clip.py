@@ -100,7 +100,7 @@ class GroupClip(Feature):
         if not agent.stacked:
             return norm_of(present).view(1)
         norms = norms_of_each(present)
-        return members.map(lambda own: own.to(norms.device)).fill(norms)
+        return members.map(lambda own: own.to(norms.device)).zero_elsewhere(norms)
 
 
 class _Places:

@@ -39,12 +39,12 @@ class LambdaReturns(Feature):
         self.system, self.evaluator = engine.system, engine.evaluator
         self.forward_pass, self.backward_pass = engine.forward_pass, engine.backward_pass
 
-    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
         """Put the messages whose return is now known in place of those that wait for theirs."""
         known = self._extend(ended, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if one.returns_nothing or one.fate.withheld is ALL]
+                some[:] = [one for one in some if not one.expects_return or one.fate.withheld is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -75,7 +75,7 @@ class LambdaReturns(Feature):
                     if read is not None and (message := read.message).returned.has_counted:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
-                        message.returned.replace_gradient(read.counted.fill(gradient))
+                        message.returned.replace_gradient(read.counted.zero_elsewhere(gradient))
                         found.setdefault(channel.name, []).append(message)
         return found
 
@@ -130,7 +130,7 @@ class LambdaReturns(Feature):
             if state_channel.synthetic_gradient.injection.clip is None
             else clipped_per_sample(said, state_channel.synthetic_gradient.injection.clip)
         )
-        more = (~message.fate.withheld).fill(
+        more = (~message.fate.withheld).zero_elsewhere(
             state_channel.synthetic_gradient.of_state.return_lambda * (later - said)
         )
         return Injection(

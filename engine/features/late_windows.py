@@ -40,7 +40,7 @@ class LateWindows(Feature):
             step: The step just taken.
         """
         closing: EndedWindows = []
-        dropped: EndedWindows = []
+        skipped: EndedWindows = []
         waiting, kept = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for own in waiting:
             if self._waits(group, own, window.number - own.number, step):
@@ -51,9 +51,9 @@ class LateWindows(Feature):
                     self.forward_pass.replay(own)
                 closing.append((group, own))
             else:
-                dropped.append((group, own))
+                skipped.append((group, own))
         group.kept_windows[WAITING] = kept
-        return closing, dropped
+        return closing, skipped
 
     def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
         """Whether a window waits for a delayed gradient.
@@ -87,7 +87,7 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.awaits(message.stamp) or message.returns_nothing:
+        if not channel.coupling.awaits(message.stamp) or not message.expects_return:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

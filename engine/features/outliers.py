@@ -32,7 +32,7 @@ class ClippedReturns(Feature):
         self.first: dict[str, Tensor] = {}
         self.notes_later = self.system.device.type != "cpu"
 
-    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
         """Clip what has come back."""
         for name, some in messages.items():
             for message in some:

@@ -49,7 +49,7 @@ def _book(reads: Sequence[Leaf], loss: Tensor) -> None:
     for read in reads:
         used[read.message] = used.get(read.message, NONE) | read.counted
     for message, mask in used.items():
-        message.returned.add_loss(mask.fill(loss))
+        message.returned.add_loss(mask.zero_elsewhere(loss))
 
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
@@ -64,13 +64,13 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if message.returns_nothing or message.fate.withheld is ALL:
+        if not message.expects_return or message.fate.withheld is ALL:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
             value = scaled(value, channel.synthetic_gradient.injection.discount)
-            loss = loss + _to_senders(channel, (~message.fate.withheld).fill(value))
+            loss = loss + _to_senders(channel, (~message.fate.withheld).zero_elsewhere(value))
     return loss
 
 

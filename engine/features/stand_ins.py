@@ -2,7 +2,7 @@
 
 In this order:
     a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
-                            channel even where it has come, for there nobody waits: `StandIns.arrived`, below
+                            channel even where it has come, for there nobody waits: `StandIns.stand_in`, below
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
                             its ledger holds (`HeldMessages.hold` in held_messages.py)
     zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
@@ -35,7 +35,7 @@ class StandIns(Feature):
         self.training = not forward_pass.deployed
         self.contexts = Contexts(forward_pass)
 
-    def arrived(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
+    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
 
         Args:
@@ -72,7 +72,7 @@ def _missing(channel: Channel, arrival: Arrival) -> Mask:
 def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
     """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
     signals, message, before = arrival.step_signals, arrival.message, arrival.value
-    value = missing.fill(prediction) if before is None else missing.where(prediction, before)
+    value = missing.zero_elsewhere(prediction) if before is None else missing.where(prediction, before)
     if signals is not None:
         own = merged_signals(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, own)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import LearningGroup, Message, StepSignals, Window
 from antiphon.engine.heart.step import Engine
@@ -37,18 +37,18 @@ class SweepOrder(Feature):
             )
         )
         """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
-        self._complete: Mapping[Call, LearningGroup] = {}
+        self._complete: Mapping[NetworkCall, LearningGroup] = {}
         """Of this step."""
         self.before: Callable[[], None] | None = None
         """Hook after a group's forward pass, before its window is differentiated."""
 
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
-        self.backward_pass.swept_updates.clear()
-        self.predictor_trainer.swept_updates.clear()
+        self.backward_pass.swept_window_updates.clear()
+        self.predictor_trainer.swept_predictor_updates.clear()
         self._complete = self.order.swept_calls(step)
 
-    def sent(self, call: Call, step: int, *, keep: bool) -> None:
+    def sent(self, call: NetworkCall, step: int, *, keep: bool) -> None:
         """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steppable.tick`."""
         if call not in self._complete:
             return
@@ -59,9 +59,9 @@ class SweepOrder(Feature):
         (update,) = self.backward_pass.differentiate([(group, window)], step)
         examples = self.predictor_trainer.local_examples([window])
         local = self.predictor_trainer.differentiate(examples)
-        self.predictor_trainer.swept_updates |= local
+        self.predictor_trainer.swept_predictor_updates |= local
         window.release()
-        self.backward_pass.swept_updates[window] = update
+        self.backward_pass.swept_window_updates[window] = update
         if not keep:
             self._release(window, update, local)
 

@@ -53,12 +53,12 @@ Where a change goes:
     which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
                                                  these two of `Timetable`, where it reads others than those since the tick before
-    what a receiver reads in place of a message  a feature with the point `arrived`, if it may be a synthetic input
+    what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
     what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close:
                                                  later ticks go on in the same one, and `EpisodeWindows` end by their length
     where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_sent` (`valid`)
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
-    a gradient that comes back, such as by age   for predictors: a feature with the point `returned`; for `delayed` too: `Ledger.finish`, as its return begins
+    a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too: `Ledger.finish`, as its return begins
     when a gradient has come back                `Ledger.finish`, and `Ledger.has_returned`, for which windows that wait are kept
     what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window closes (`Returned.has_counted`: a read counted)
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
@@ -71,22 +71,34 @@ Where a change goes:
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
     a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns and the ledgers
 
-The life of one message, in real numbers (a test computes this table):
+The lives of two messages, in real numbers (a test computes these tables):
 
-Agent a ticks at every step and learns from windows of 4 ticks. Agent b ticks at every 4th step and learns from windows of 2
-ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. The channel a->b is decoupled and delays messages by 2
-steps, on either way. There are B = 4 environments, and at step 7 the episode ends in environments 0 and 1. Of the message that
-a sends at step 6, the columns list the environments in which it is void, withheld and counted, and has a returned gradient:
+Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
+4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
+objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
+and at step 7 the episode ends in environments 0 and 1. The columns list the environments in which a message is void, withheld and
+counted, and has a returned gradient. The message of a->b that a sends at step 6, which one window reads after the end:
 
-    step  void  withheld  counted  gradient  calls
+    step  void  withheld  counted  gradient  methods
     6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
     7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     12    0 1   0 1       2 3      2 3       b's window ends: Returned.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
-    14    0 1   0 1       2 3      2 3       Ledger.pop_returned: the predictor of a->b learns from 2 and 3, and a does not learn again
-    15    gone  gone      gone     gone      Ledger.send of a newer message drops it
+    14    0 1   0 1       2 3      2 3       Ledger.pop_due_back: the predictor of a->b learns from 2 and 3, and a does not learn again
+    15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
 step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but withheld nowhere, and counted in
 all four environments.
+
+The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
+
+    step  void  withheld  counted  gradient  methods
+    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a
+    6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
+    7     0 1   -         0 1 2 3  0 1 2 3   Ledger.end_episodes; then a's window 1 ends: what was read before the end counts
+    8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Returned.add adds to the gradient in 2 and 3 alone; it is at b at 13
+    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_due_back: the predictor of b->a learns from all four
+    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 """

@@ -219,9 +219,9 @@ class Agent:
     def episodes_over(self, ends: EpisodeEnds) -> Mask:
         """Return the rows whose episode, the environment's or the member's own life, is over after a step (semantics 20)."""
         ended = ends.ended.map(self.layout.to_rows)
-        if not ends.deaths or not any(self.lives):
+        if not ends.lives or not any(self.lives):
             return ended
-        over = {name: death.ended for name, death in ends.deaths.items()}
+        over = {name: life.over for name, life in ends.lives.items()}
         return ended | self.layout.mask_by_name(over, self.lives)
 
     @property

@@ -67,7 +67,8 @@ class InjectionSettings:
     """How the synthetic gradient of a channel is injected into its messages."""
 
     apply: bool = True
-    """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
+    """Whether it is injected; else it is a shadow, which is only trained. Scale and discount are 0 then, but a schedule may make a
+    scale 0 at some steps too, and probes set it."""
     scale: Rate = _ONE
     """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
     discount: PerMember = 1.0
@@ -80,7 +81,8 @@ class InjectionSettings:
 
 @dataclass(slots=True, eq=False)
 class SyntheticGradient:
-    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
+    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected. What it gives for one message is called
+    a prediction (learn.py)."""
 
     model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""
@@ -220,8 +222,8 @@ class Channel:
     def ended(self, ends: EpisodeEnds) -> Mask:
         """Return the rows in which messages are void after a step: the environment's episode has ended, or the life of an endpoint."""
         ended = ends.ended.map(self.layout.to_rows)
-        if ends.deaths:
-            over = {name: death.ended for name, death in ends.deaths.items()}
+        if ends.lives:
+            over = {name: life.over for name, life in ends.lives.items()}
             for lives in self.lives:
                 ended |= self.layout.mask_by_name(over, lives)
         return ended
@@ -232,10 +234,10 @@ class Channel:
         There its agent's own life has ended for good, and not by a limit of time; where that goes on, the episode decides.
         """
         terminated = ends.terminated.map(self.layout.to_rows)
-        if ends.deaths and self.lives:
+        if ends.lives and self.lives:
             (lives,) = self.lives
-            over = {name: death.ended for name, death in ends.deaths.items()}
-            for_good = {name: death.terminated for name, death in ends.deaths.items()}
+            over = {name: life.over for name, life in ends.lives.items()}
+            for_good = {name: life.terminated for name, life in ends.lives.items()}
             dead = self.layout.mask_by_name(over, lives)
             terminated = self.layout.mask_by_name(for_good, lives) | (terminated & ~dead)
         return terminated
@@ -263,7 +265,7 @@ class Channel:
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return a message of the same window with its graph, flat, [rows, size] (semantics 8: gradients pass straight through a link)."""
         with_graph = window.with_graph[self.name, read.stamp].flatten(1)
-        return read.available.fill(self.ledger.link.carry(read.stamp, with_graph))
+        return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))
 
     def stop_gradient(self, value: Tensor, learning_rows: Mask) -> Tensor:
         """Return a value that was passed on, [rows, size], with its graph in the `learning_rows` of the receiver; constant elsewhere.
@@ -312,21 +314,21 @@ class Channel:
 
     def feature_settings(self) -> dict[FeatureSetting, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
-        gradient, feedback = self.synthetic_gradient, self.feedback
+        synthetic, feedback = self.synthetic_gradient, self.feedback
         return {
             FeatureSetting.SYNTHETIC_INPUT: self.synthetic_input.model is not None,
             FeatureSetting.FIXED_FEEDBACK: feedback.weights is not None,
             FeatureSetting.DIRECT_FEEDBACK: feedback.direct is not None,
-            FeatureSetting.ENDPOINT_CONTEXT: bool(gradient.context.endpoints),
+            FeatureSetting.ENDPOINT_CONTEXT: bool(synthetic.context.endpoints),
             FeatureSetting.SENDING_ENDPOINTS: bool(
-                gradient.context.endpoints or self.synthetic_input.context.endpoints
+                synthetic.context.endpoints or self.synthetic_input.context.endpoints
             ),
-            FeatureSetting.CLIPPED_OUTLIERS: gradient.of_state.outliers is not None,
-            FeatureSetting.GATE: gradient.gate is not None,
-            FeatureSetting.AUXILIARY_TASK: bool(gradient.of_state.auxiliary),
+            FeatureSetting.CLIPPED_OUTLIERS: synthetic.of_state.outliers is not None,
+            FeatureSetting.GATE: synthetic.gate is not None,
+            FeatureSetting.AUXILIARY_TASK: bool(synthetic.of_state.auxiliary),
             FeatureSetting.LAMBDA_RETURNS: self.has_lambda_returns,
             FeatureSetting.RETURNED_LOSSES: self.needs_returned_loss,
-            FeatureSetting.RETURNED_ACTIONS: gradient.needs_actions,
+            FeatureSetting.RETURNED_ACTIONS: synthetic.needs_actions,
         }
 
     @cached_property
@@ -342,8 +344,8 @@ class Channel:
     @cached_property
     def injects_returned(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        settings = self.synthetic_gradient
-        return self.injects and bool(settings.injection.returned_share or settings.needs_actions)
+        synthetic = self.synthetic_gradient
+        return self.injects and bool(synthetic.injection.returned_share or synthetic.needs_actions)
 
     @cached_property
     def has_lambda_returns(self) -> bool:

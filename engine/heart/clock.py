@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import TypeAlias
+from typing import Protocol
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.roles import PLAIN
@@ -18,7 +19,7 @@ class Clock:
 
     Its ticks are `period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`, order.py,
     the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). So irregular ticks need another
-    kind of windows too; a rule that only says when messages are sent needs what `SendClock` has.
+    kind of windows too; a rule that only says when messages are sent is one more class of `SendTimes`.
 
     Attributes:
         period: Steps between ticks.
@@ -70,11 +71,37 @@ class Clock:
         return range(self.at_or_after(steps.start), steps.stop, self.period)
 
 
+class SendTimes(Protocol):
+    """When a sender sends: at each of its ticks (`Clock`), or less often (`SendClock`). Its stamps are the steps at which it does."""
+
+    @property
+    def period(self) -> int:
+        """Steps between ticks of the sender, not between messages: see `interval`."""
+
+    @property
+    def repeats(self) -> int:
+        """Steps after which its stamps repeat."""
+
+    @property
+    def interval(self) -> float:
+        """Steps from one message to the next, on average."""
+
+    def due(self, step: int) -> bool:
+        """Whether a message is sent at `step`."""
+
+    def latest(self, step: int) -> int | None:
+        """The newest stamp at or before `step`, if there was one."""
+
+    def after(self, step: int) -> int:
+        """The first stamp after `step`."""
+
+    def among(self, steps: range) -> Sequence[int]:
+        """The stamps among consecutive steps."""
+
+
 @dataclass(frozen=True)
 class SendClock:
-    """When a sender with a message rate sends, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
-
-    It has what is needed of a sender's `Clock`: `period`, `repeats`, `interval`, `due`, `latest`, `after` and `among`.
+    """The `SendTimes` of a sender with a message rate, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
 
     Attributes:
         clock: When the sender ticks.
@@ -86,7 +113,7 @@ class SendClock:
 
     @property
     def period(self) -> int:
-        """Steps between ticks of the sender, not between messages: see `interval`."""
+        """Steps between ticks of the sender."""
         return self.clock.period
 
     @property
@@ -131,8 +158,44 @@ class SendClock:
         return self.clock.step_of(message * every.numerator // every.denominator)
 
 
+class WindowGrid:
+    """The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def number(self, step: int) -> int:
+        """Return the number of the window that holds a tick at `step`."""
+
+    @abstractmethod
+    def end(self, number: int) -> int:
+        """Return the step at which window `number` ends, the present one or one to come; at the latest, where that is not known."""
+
+    @abstractmethod
+    def ending(self, step: int) -> int | None:
+        """Return the number of the window that ends at `step`, if one does."""
+
+    @abstractmethod
+    def max_steps(self) -> int:
+        """Return the steps of a window, at most."""
+
+    @abstractmethod
+    def max_ticks(self, period: int) -> int:
+        """Return how many ticks, `period` steps apart, a window has, at most."""
+
+    @abstractmethod
+    def position(self, step: int, period: int, episode_start: int) -> int:
+        """Return the position of a tick among those of its window, from 0.
+
+        Args:
+            step: The step of the tick.
+            period: Period of the agent that ticks.
+            episode_start: Step at which the tick's episode, or the one before, began.
+        """
+
+
 @dataclass(frozen=True, slots=True)
-class StepWindows:
+class StepWindows(WindowGrid):
     """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of a locked group, of an episode.
 
     Attributes:
@@ -180,17 +243,11 @@ class StepWindows:
         return -(-self.length // period)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
-        """Return the position of a tick among those of its window, from 0.
-
-        Args:
-            step: The step of the tick.
-            period: Period of the agent that ticks.
-            episode_start: Step at which the tick's episode, or the one before, began.
-        """
+        """Return the position of a tick among those of its window, from 0."""
         return (step - self.first_step) % self.length // period
 
 
-class EpisodeWindows:
+class EpisodeWindows(WindowGrid):
     """Windows that are the episodes of an environment whose length is known when each begins, and only then.
 
     All ticks beyond the present episode count as those of the next one, until that begins.
@@ -232,16 +289,12 @@ class EpisodeWindows:
         return -(-self.longest // period)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
-        """Return the position of a tick in its episode, from 0; for the arguments see `StepWindows.position`.
+        """Return the position of a tick in its episode, from 0.
 
         A tick of the next episode may be counted from the start of this one: so that it has a place among those of an episode,
         the count starts again after the longest.
         """
         return (step - episode_start) // period % self.max_ticks(period)
-
-
-WindowGrid: TypeAlias = StepWindows | EpisodeWindows
-"""The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -262,7 +315,7 @@ class ReadPlan:
     """Step at which the last of these windows closed; where nothing returns, the step of its sending; None: one is open."""
 
     @classmethod
-    def nothing_returns(cls, stamp: int) -> ReadPlan:
+    def without_return(cls, stamp: int) -> ReadPlan:
         """Return the plan of a message of a stamp for which nothing returns."""
         return cls(None, set(), stamp, stamp)
 
@@ -279,7 +332,7 @@ class Timetable:
     present one too.
     """
 
-    send_clock: Clock | SendClock
+    send_clock: SendTimes
     """When the sender sends: its stamps."""
     receive_clock: Clock
     receiver_windows: WindowGrid
@@ -298,11 +351,11 @@ class Timetable:
         receiver, windows, delay = self.receive_clock, self.receiver_windows, self.delay
         first = receiver.at_or_after(stamp + delay)
         if self.state and windows.number(first) == windows.number(stamp):
-            return ReadPlan.nothing_returns(stamp)  # within a window a state is passed on with its graph
+            return ReadPlan.without_return(stamp)  # within a window a state is passed on with its graph
         stop = self.send_clock.after(stamp) + delay
         if first >= stop:
             if self.read_mode.newest_only:
-                return ReadPlan.nothing_returns(stamp)
+                return ReadPlan.without_return(stamp)
             stop = first + 1
         waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
         return ReadPlan(first, waiting, windows.end(max(waiting)))
@@ -329,28 +382,28 @@ class Timetable:
         return None if plan.first_tick is None else plan.deadline + self.return_delay
 
 
-Call = tuple[str, ...]
-"""The agents evaluated as one batch: one, or several tied ones of the same wave."""
+NetworkCall = tuple[str, ...]
+"""The agents of one call of a network: one agent, or several tied ones of the same wave, whose rows are evaluated together."""
 
 
 @dataclass(eq=False)
 class Schedule:
-    """The calls of any step, found without enumerating a hyperperiod, and the present episode, where that is a window.
+    """The network calls of any step, found without enumerating a hyperperiod, and the present episode, where that is a window.
 
     Attributes:
         clocks: The clocks, by agent.
-        waves: The calls, by topological level over zero-delay channels.
+        waves: The network calls, by topological level over zero-delay channels.
         episode: The windows of agents that learn once an episode, where its length varies; None: there are none.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
     clocks: Mapping[str, Clock]
-    waves: Sequence[Sequence[Call]]
+    waves: Sequence[Sequence[NetworkCall]]
     episode: EpisodeWindows | None = None
     sweep: bool = False
 
     @cached_property
-    def _in_order(self) -> list[Call]:
+    def _in_order(self) -> list[NetworkCall]:
         return [call for wave in self.waves for call in wave]
 
     @property
@@ -363,10 +416,10 @@ class Schedule:
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
 
-    def calls(self, step: int) -> list[Call]:
-        """Return the calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
+    def network_calls(self, step: int) -> list[NetworkCall]:
+        """Return the network calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
         return [call for call in self._in_order if self.clocks[call[0]].due(step)]
 
     def agents(self, step: int) -> list[str]:
         """Return the agents due at `step`, in the same order."""
-        return [name for call in self.calls(step) for name in call]
+        return [name for call in self.network_calls(step) for name in call]

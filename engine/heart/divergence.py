@@ -21,6 +21,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.updates import PredictorUpdate, Update
+from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.trained_parameters import TrainedParameters
 
 NOT_FINITE = "is not finite"
@@ -68,13 +69,12 @@ class DivergenceRule:
     def passes_quick_check(self, numbers: Sequence[Tensor | None]) -> bool:
         """Return whether one sum over all numbers shows that none has diverged; otherwise `diverged` looks at each member.
 
-        With a bound one sum does not show it, as each member's norm counts. A gradient may have an attribute `finite`: whether it is
-        known to be finite from how it was made.
+        With a bound one sum does not show it, as each member's norm counts.
         """
         if self.bound is not None:
             return all(number is None for number in numbers)
         unchecked = [
-            t for t in numbers if t is not None and (type(t) is Tensor or not getattr(t, "finite", False))
+            t for t in numbers if t is not None and not (isinstance(t, LazyGradient) and t.known_finite)
         ]
         return not unchecked or math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())
 
@@ -256,7 +256,7 @@ class DivergenceCheck:
             if members is ALL or gradient is None or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_of_members)
-            update.leaf_gradients[read] = channel.mask_of_receiver(rows).fill(gradient)
+            update.leaf_gradients[read] = channel.mask_of_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """Why groups of single agents are reported: their gradients, losses or returned gradients, by group."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from antiphon.agents.network import Tensors
     from antiphon.engine.heart.agent import Agent
     from antiphon.engine.heart.channel import Channel
-    from antiphon.engine.heart.clock import Call
+    from antiphon.engine.heart.clock import NetworkCall
     from antiphon.engine.heart.message import (
         Action,
         Arrival,
@@ -41,8 +41,8 @@ class Feature:
     """The points of a step; a feature has those at which it is called, and no others.
 
     They are in the order in which they are called first. But `credit` may call `ordinary`, in which `predicted` is called on the
-    prediction that `conditioned` went into; `conditioned` is called again where a message becomes an example, after `returned`; and
-    `observed`, `normalised`, `transports` and `evaluated` are called again where a window is replayed.
+    prediction that `conditioned` went into; `conditioned` is called again where a message becomes an example, after
+    `gradients_back`; and `observed`, `normalised`, `transports` and `evaluated` are called again where a window is replayed.
 
     `TickPoints` and `LearningPoints` say of each point whether all features that have it are called (`Many`), or one feature
     has it, whose answer is used (`One`).
@@ -53,7 +53,7 @@ class Feature:
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step, before any agent ticks."""
 
-    def arrived(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
+    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads over a channel with a synthetic input, in place of the newest arrival.
 
         It is called for such channels alone, of several arrivals (`read`) for the last, and never before the first message.
@@ -102,7 +102,7 @@ class Feature:
     def entered(self, channel: Channel, message: Message) -> None:
         """Handle a message that has just been entered in its channel's ledger."""
 
-    def sent(self, call: Call, step: int, *, keep: bool) -> None:
+    def sent(self, call: NetworkCall, step: int, *, keep: bool) -> None:
         """Handle a call whose messages have been sent; for `keep` see `Steppable.tick`."""
 
     def action(self) -> Action | None:
@@ -117,7 +117,7 @@ class Feature:
     def window_ended(
         self, group: LearningGroup, window: Window, step: int
     ) -> tuple[EndedWindows, EndedWindows]:
-        """Return the windows to learn from and those dropped, of a group that waits for delayed gradients and whose `window` has ended.
+        """Return the windows to learn from and those skipped, of a group that waits for delayed gradients and whose `window` has ended.
 
         Of other groups it is not called; for ends of episodes see `episodes_end`.
         """
@@ -150,7 +150,7 @@ class Feature:
     def booked(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
-    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
@@ -196,7 +196,7 @@ class TickPoints:
     """The installed features by the point of a tick, or of an episode's end, at which they are called."""
 
     begin: Many = ()
-    arrived: One = None
+    stand_in: One = None
     read: Many = ()
     observed: One = None
     normalised: One = None
@@ -221,7 +221,7 @@ class LearningPoints:
     credited: Many = ()
     differentiated: Many = ()
     booked: Many = ()
-    returned: Many = ()
+    gradients_back: Many = ()
     before_move: Many = ()
     clipped: One = None
     after_move: Many = ()

@@ -14,7 +14,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.couplings import Followed
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import (
     Action,
@@ -73,7 +73,7 @@ class ForwardPass:
         self,
         step: int,
         step_signals: StepSignals,
-        calls: Sequence[Call] | None = None,
+        calls: Sequence[NetworkCall] | None = None,
         *,
         keep: bool = True,
     ) -> None:
@@ -88,7 +88,7 @@ class ForwardPass:
         points = self.tick_points
         for feature in points.begin:
             feature.begin(step, step_signals)
-        for call in self.system.schedule.calls(step) if calls is None else calls:
+        for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.windows.number(step)
             if window.number != number:
@@ -107,7 +107,7 @@ class ForwardPass:
         """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
         for feature in self.tick_points.episodes_end:
             feature.episodes_end(step, ends)
-        if ends.ended is NONE and not ends.deaths:
+        if ends.ended is NONE and not ends.lives:
             return
         for channel in self.system.channels.values():  # messages held or in flight are void there
             ended = channel.ended(ends)
@@ -118,11 +118,11 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrived: list[list[Arrival]] = []
-        stand_in = self.tick_points.arrived
+        stand_ins = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
             arrivals = channel.ledger.arrivals(step)
-            if stand_in is not None and arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = stand_in.arrived(channel, arrivals[-1], step)
+            if stand_ins is not None and arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
             # a read for each arrival; before the first message, one read of zeros
@@ -247,7 +247,9 @@ class ForwardPass:
         for channel in self._put_in_window(agent, tick, window):
             with_graph = window.with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
-            message = self.send(channel, tick.step, (~void).fill(with_graph), tick.step_signals, void)
+            message = self.send(
+                channel, tick.step, (~void).zero_elsewhere(with_graph), tick.step_signals, void
+            )
             for feature in self.tick_points.entered:
                 feature.entered(channel, message)
             if message.pinned:

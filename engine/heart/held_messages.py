@@ -81,7 +81,7 @@ class HeldMessages:
         available = Mask.of(held)
         return Arrival(
             due,
-            available.fill(self.value),
+            available.zero_elsewhere(self.value),
             available,
             counted=Mask.of(self.stamp == stamp_number(due.stamp), self._arrives(ledger, due)),
             step_signals=self._signals(due, available) if ledger.aligned else None,
@@ -101,7 +101,9 @@ class HeldMessages:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
         rows = available.tensor(len(due.sent), due.sent.device)
-        present = {f"_{name}": available.fill(self.signals.get(f"_{name}", rows)) for name in signals}
+        present = {
+            f"_{name}": available.zero_elsewhere(self.signals.get(f"_{name}", rows)) for name in signals
+        }
         return StepSignals(due.stamp, signals | present)
 
     def _hold_arrived(self, ledger: Arriving, message: Message) -> None:

@@ -70,7 +70,7 @@ class TickLoss(NamedTuple):
         """[rows]: how many targets each sample counts as in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
         losses = constant(self.losses)
         counts = torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
-        return self.present.fill(counts)
+        return self.present.zero_elsewhere(counts)
 
 
 class ObjectiveEvaluator:
@@ -190,7 +190,7 @@ class ObjectiveEvaluator:
             elif sites is not None:
                 present &= Mask.of(sites.reshape(len(sites), -1).any(1))
                 target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
-            target = agent.layout.to_rows(present.fill(target))  # absent targets may be NaN
+            target = agent.layout.to_rows(present.zero_elsewhere(target))  # absent targets may be NaN
         rows = present.map(agent.layout.to_rows) & learning_rows
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
@@ -199,7 +199,7 @@ class ObjectiveEvaluator:
             score = objective.score(constant(output), target)
         else:
             score = objective.score(constant(output), target, sites)
-        losses, score = rows.fill(losses), rows.fill(score)
+        losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)
         counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
         return TickLoss(losses, score, rows, counts)
 
@@ -233,7 +233,7 @@ class BackwardPass:
         self.system, self.agents, self.learning_points = system, system.agents, features.learning
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
-        self.swept_updates: dict[Window, Update] = {}
+        self.swept_window_updates: dict[Window, Update] = {}
         """Updates of windows that were differentiated as soon as their group had ticked (features/sweep.py), until `differentiate` returns
         them."""
 
@@ -241,7 +241,7 @@ class BackwardPass:
         """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
         pending: list[tuple[Update, list[Leaf]]] = []  # with the reads that gradients are wanted for
         requests: list[BackwardRequest] = []
-        channels, swept = self.system.channels, self.swept_updates
+        channels, swept = self.system.channels, self.swept_window_updates
         updates = {window: swept.pop(window) for _, window in ended if window in swept}
         for group, window in ended:
             if window in updates:
@@ -307,16 +307,16 @@ class BackwardPass:
                 continue
             learning_rows = update.rows_by_agent[channel.sender]
             rows = channel.mask_of_sender(learning_rows) & ~message.fate.withheld
-            credit = rows.fill(credit)
+            credit = rows.zero_elsewhere(credit)
             if not channel.coupling.predicts:
                 injections.append(Injection(with_graph, credit))
                 continue
-            settings = channel.synthetic_gradient
-            scale = settings.injection.scale(step)
-            update.keep_credit(name, credit, by_row=settings.needs_actions)
+            synthetic = channel.synthetic_gradient
+            scale = synthetic.injection.scale(step)
+            update.keep_credit(name, credit, by_row=synthetic.needs_actions)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(with_graph, credit, scale, settings.injection.discount))
+            injections.append(Injection(with_graph, credit, scale, synthetic.injection.discount))
         for feature in self.learning_points.credited:
             feature.credited(update)
 
@@ -324,16 +324,14 @@ class BackwardPass:
     def _can_inject(update: Update, channel: Channel, message: Message) -> bool:
         """Whether a message that the window sent can have credit; else neither its channel's coupling nor a feature is asked for any.
 
-        It has none where nothing returns for it or it is withheld everywhere, where its sender learns in no row, where the window
-        has given up its channel, and where the window has no graph of it.
+        It has none where nothing returns for it or it is withheld everywhere, where its sender learns in no row, and where the window
+        has given up its channel.
         """
-        window = update.window
-        return not (
-            message.returns_nothing
-            or message.fate.withheld is ALL
-            or update.rows_by_agent[channel.sender] is NONE
-            or channel.name in window.given_up
-            or (channel.name, message.stamp) not in window.with_graph
+        return (
+            message.expects_return
+            and message.fate.withheld is not ALL
+            and update.rows_by_agent[channel.sender] is not NONE
+            and channel.name not in update.window.given_up
         )
 
     def ordinary_credit(
@@ -348,11 +346,13 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
+        back = channel.ledger.has_returned(message, step)
         credited = CreditedMessage(
             message.sent,
             message.stamp,
             channel.ledger.timetable.send_clock.period,
-            message.returned.gradient if channel.ledger.has_returned(message, step) else None,
+            message.returned.gradient if back else None,
+            message.returned.counted if back else NONE,
             with_graph,
             partial(self.applied_prediction, channel, message),
         )
@@ -369,7 +369,7 @@ class BackwardPass:
         return clipped_per_sample(credit, clip)
 
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message as it is applied, [rows, size] per sample (semantics 11; BP(lambda)).
+        """Return the prediction for a message as it is applied, [rows, size] per sample (semantics 11; BP(lambda)).
 
         With `returned_share` it is mixed with the gradient that the receiver has just returned. No more will be returned: rule 11
         refuses delays, losses, rates and clocks or windows that differ, so no later window reads the message, and receivers have
@@ -384,10 +384,12 @@ class BackwardPass:
         feature = self.learning_points.predicted
         if prediction is not None and feature is not None:
             prediction = feature.predicted(channel, prediction)
-        settings = channel.synthetic_gradient
-        if prediction is None and settings.needs_actions:  # no action has come back, or the gate withholds it
+        synthetic = channel.synthetic_gradient
+        if (
+            prediction is None and synthetic.needs_actions
+        ):  # no action has come back, or the gate withholds it
             prediction = channel.content.zeros
-        if prediction is None or not settings.injection.returned_share:
+        if prediction is None or not synthetic.injection.returned_share:
             return prediction
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
-        return torch.lerp(prediction, gradient, settings.injection.returned_share)
+        return torch.lerp(prediction, gradient, synthetic.injection.returned_share)

@@ -1,22 +1,22 @@
 """Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
 
 Which receiver ticks read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`);
-losses and ends of episodes only decide in which environments it counts. The calls in a message's life, in order:
+losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
     send            enters it: as sent, as it arrives, and when it will be read
     arrivals, leaf  give it to a tick of the receiver, and make the leaf through which the tick reads it
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
     close_window    closes a window of the receiver; the last one finishes the message
-    pop_returned    gives a message with a gradient to the training of predictors, `return_delay` steps later
-    send            of a later message drops it, once nothing will read it and its sender's window has closed (`Message.unpin`)
+    pop_due_back    gives a message with a gradient to the training of predictors, `return_delay` steps later
+    send            of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `booked`         add losses and actions to what is returned (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
-    features at `returned`       may replace a gradient that has come back
+    features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            releases content that is read no more (`Message.release`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_returned`, `replace_content`)
 
@@ -58,10 +58,10 @@ class Ledger:
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
-            too, and none is dropped before.
+            too, and none is deleted before.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
-        returning: Finished messages with a gradient, by the step at which their gradient reaches the sender.
+        due_back: Finished messages with a gradient, by the step at which their gradient reaches the sender.
         held: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
         newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
     """
@@ -74,13 +74,13 @@ class Ledger:
     aligned: bool = False
     holds_all: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
-    returning: dict[int, list[Message]] = field(default_factory=dict)
+    due_back: dict[int, list[Message]] = field(default_factory=dict)
     held: HeldMessages | None = None
     newest_returned: NewestReturned | None = None
 
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger without messages, with other settings."""
-        empty: dict[str, Any] = {"messages": {}, "returning": {}}
+        empty: dict[str, Any] = {"messages": {}, "due_back": {}}
         for name in ("held", "newest_returned"):
             before = getattr(self, name)
             empty[name] = None if before is None else type(before)()
@@ -89,12 +89,12 @@ class Ledger:
     def load(
         self,
         messages: dict[int, Message],
-        returning: dict[int, list[Message]],
+        due_back: dict[int, list[Message]],
         held: HeldMessages | None,
         newest_returned: NewestReturned | None,
     ) -> None:
         """Take over a saved state: all that changes with every step."""
-        self.messages, self.returning = messages, returning
+        self.messages, self.due_back = messages, due_back
         self.held, self.newest_returned = held, newest_returned
 
     def allow_slack(self, steps: int) -> None:
@@ -113,12 +113,12 @@ class Ledger:
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
-            self.newest_returned.update(self.returning.get(step, ()))
+            self.newest_returned.update(self.due_back.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # ticks of the same window read a state with its graph (`Window.with_graph`), and nothing else does
         pinned = not (read_plan.first_tick is None and self.timetable.state)
         message = self._carried(step, with_graph, step_signals, read_plan, void, pinned=pinned)
-        self._drop_finished(step)
+        self._delete_finished(step)
         self.messages[step] = message
         return message
 
@@ -150,15 +150,15 @@ class Ledger:
         messages, held = self.messages, self.held
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
-            plan = ReadPlan.nothing_returns(stamp)
+            plan = ReadPlan.without_return(stamp)
             self.messages[stamp] = self._carried(stamp, with_graph, signals, plan, void)
         try:
             yield
         finally:
             self.messages, self.held = messages, held
 
-    def _drop_finished(self, step: int) -> None:
-        """Drop messages that nothing will read; EngineError where a message is open beyond its deadline."""
+    def _delete_finished(self, step: int) -> None:
+        """Delete messages that nothing will read; EngineError where a message is open beyond its deadline."""
         newest = self.timetable.send_clock.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             plan = message.read_plan
@@ -168,15 +168,15 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                nothing_returns = (  # any more, or ever
+                nothing_due = (  # any more, or ever
                     plan.finished + self.timetable.return_delay < step or not message.returned.has_counted
                 )
-                if nothing_returns and (self.held is None or not self.held.may_hold(self, stamp)):
+                if nothing_due and (self.held is None or not self.held.may_hold(self, stamp)):
                     del self.messages[stamp]
 
-    def pop_returned(self, step: int) -> list[Message]:
+    def pop_due_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        messages = self.returning.pop(step, [])
+        messages = self.due_back.pop(step, [])
         if self.newest_returned is not None and not self._seen_by_send(step):
             self.newest_returned.update(messages)
         return messages
@@ -227,7 +227,7 @@ class Ledger:
         return window.leaves[key]
 
     def close_window(self, number: int, step: int) -> None:
-        """Close the receiver's window of a number: it has been learned from, or dropped, at `step`."""
+        """Close the receiver's window of a number: it has been learned from, or skipped, at `step`."""
         for message in list(self.messages.values()):
             still_open = message.read_plan.open_windows
             if number in still_open:
@@ -243,7 +243,7 @@ class Ledger:
             return
         message.returned.settle(message.sent, wanted=self.wants_gradient)
         if self.wants_gradient and message.returned.has_counted:
-            self.returning.setdefault(step + self.timetable.return_delay, []).append(message)
+            self.due_back.setdefault(step + self.timetable.return_delay, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -276,10 +276,10 @@ class Ledger:
         if not last.anywhere:
             return
         # if nothing reads it, only the predictor learns from it, and it can do so now
-        if message.returns_nothing:
+        if not message.expects_return:
             returned = Returned(torch.zeros_like(message.sent), None, last)
             example = replace(message.copied(), returned=returned)
-            self.returning.setdefault(step + self.timetable.return_delay, []).append(example)
+            self.due_back.setdefault(step + self.timetable.return_delay, []).append(example)
         else:
             message.returned.add(last, None)
 
@@ -293,4 +293,4 @@ def _arrived(message: Message) -> Arrival:
     available = ~message.missing
     if available is NONE:
         return Arrival(message)
-    return Arrival(message, available.fill(message.received), available, counted=available)
+    return Arrival(message, available.zero_elsewhere(message.received), available, counted=available)

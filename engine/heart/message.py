@@ -8,7 +8,7 @@
     ReadPlan                   when a message is read (clock.py)               `Ledger.send`, by its timetable
     Fate                       where a message is lost or void                 `Ledger.send`
     Returned                   what receivers have returned for a message      with the message, empty; whole for a last state (ledger.py)
-    Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `arrived`
+    Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `stand_in`
     Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._read`
     Tick                       one evaluation of an agent's network            `ForwardPass._read`
     Window                     consecutive ticks that are learned from at once `LearningGroup.next_window`, as the one before ends
@@ -109,10 +109,10 @@ class StepSignals:
         return self._encoded[key]
 
 
-class Death(NamedTuple):
-    """Where an agent of the environment, whose life is an episode of its own, was dead at a step."""
+class Life(NamedTuple):
+    """Where the life of an agent of the environment, an episode of its own, is over after a step."""
 
-    ended: Mask
+    over: Mask
     """Where it was dead, or its life ended with the step."""
     terminated: Mask
     """Where its life ended for good, not by a limit of time."""
@@ -125,8 +125,8 @@ class EpisodeEnds:
     ended: Mask = NONE
     terminated: Mask = NONE
     """Where an episode ended for good, not by a limit of time."""
-    deaths: Mapping[str, Death] = field(default_factory=dict)
-    """By agent of the environment that was dead anywhere."""
+    lives: Mapping[str, Life] = field(default_factory=dict)
+    """By agent of the environment whose life is over anywhere."""
     final: StepSignals | None = None
     """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
     observations are not known."""
@@ -209,7 +209,7 @@ class Returned:
         """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
         self.counted |= counted
         if gradient is not None:
-            gradient = counted.fill(gradient)
+            gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_loss(self, loss: Tensor) -> None:
@@ -255,7 +255,7 @@ class Message:
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
-        """Let it be dropped: its sender's window has closed."""
+        """Let it be deleted: its sender's window has closed."""
         self.pinned = False
 
     def release(self) -> None:
@@ -275,9 +275,9 @@ class Message:
         self.read_plan.open_windows.clear()
 
     @property
-    def returns_nothing(self) -> bool:
-        """Whether nothing comes back for it from its receiver: see `ReadPlan`, which lists the cases."""
-        return self.read_plan.first_tick is None
+    def expects_return(self) -> bool:
+        """Whether its receiver may return something for it: see `ReadPlan`, which lists the messages for which nothing returns."""
+        return self.read_plan.first_tick is not None
 
     @property
     def released(self) -> bool:
@@ -337,7 +337,7 @@ class Carrier(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Constant:
-    """A read that is not differentiated."""
+    """A read that is not differentiated. It has no message and no stamp: nothing is booked for it, and before the first message there is none."""
 
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)

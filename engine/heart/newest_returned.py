@@ -13,7 +13,7 @@ from antiphon.engine.heart.message import Message
 
 @dataclass
 class NewestReturned:
-    """The newest gradient that has come back over the channels of a stack, as it came: features at `returned` replace it afterwards.
+    """The newest gradient that has come back over the channels of a stack, as it came: features at `gradients_back` replace it afterwards.
 
     It has no roles of a saved state: engine/state saves `value` alone, by the name of the ledger's attribute.
 
@@ -29,10 +29,12 @@ class NewestReturned:
             assert message.returned.gradient is not None
             newest, counted = message.returned.gradient, message.returned.counted
             # Where nothing has come back for this message, the gradient before stays the newest.
-            newest = counted.fill(newest) if self.value is None else counted.where(newest, self.value)
-            self.value = (~message.fate.void).fill(newest)
+            newest = (
+                counted.zero_elsewhere(newest) if self.value is None else counted.where(newest, self.value)
+            )
+            self.value = (~message.fate.void).zero_elsewhere(newest)
 
     def end_episodes(self, ended: Mask) -> None:
         """Forget the gradient where the episode ended (semantics 20)."""
         if self.value is not None:
-            self.value = (~ended).fill(self.value)
+            self.value = (~ended).zero_elsewhere(self.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
-from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows
@@ -31,7 +31,7 @@ class LearningOrder:
         if system.schedule.sweep:
             self.swept = frozenset(group for group in system.groups if sweep_obstacle(system, group) is None)
 
-    def swept_calls(self, step: int) -> dict[Call, LearningGroup]:
+    def swept_calls(self, step: int) -> dict[NetworkCall, LearningGroup]:
         """Return the last calls of the swept groups whose window ends at `step`, each with its group (features/sweep.py).
 
         The group is differentiated right after that call, before other agents tick.
@@ -39,7 +39,7 @@ class LearningOrder:
         Their windows are in `turns` too, where what was differentiated is taken up.
         """
         group_of = self.system.group_of
-        last = {group_of[call[0]]: call for call in self.system.schedule.calls(step)}
+        last = {group_of[call[0]]: call for call in self.system.schedule.network_calls(step)}
         return {
             call: group
             for group, call in last.items()

@@ -46,7 +46,7 @@ class PredictorTrainer:
         """The examples evaluated at this step, with their prediction, by message; emptied at the step's end (`forget`), as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
-        self.swept_updates: dict[str, PredictorUpdate] = {}
+        self.swept_predictor_updates: dict[str, PredictorUpdate] = {}
         """The updates of predictors that were differentiated as soon as their sender had ticked (features/sweep.py), by channel."""
         self._models = {
             name: model
@@ -58,7 +58,7 @@ class PredictorTrainer:
         ]
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size] per sample, which is evaluated once in a step.
+        """Return the prediction for a message, [rows, size] per sample, which is evaluated once in a step.
 
         It is evaluated before predictors learn from what has come back. None: the channel has none, or its target, a signal of its
         context or an action that it needs is absent.
@@ -73,7 +73,7 @@ class PredictorTrainer:
         return example.prediction
 
     def cached_prediction(self, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size] per sample; None: it has not been evaluated at this step."""
+        """Return the prediction for a message, [rows, size] per sample; None: it has not been evaluated at this step."""
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
 
@@ -85,7 +85,7 @@ class PredictorTrainer:
         """Forget the predictions and updates of a step, at its end."""
         self.predicted_examples.clear()
         self._contexts.clear()
-        self.swept_updates.clear()
+        self.swept_predictor_updates.clear()
 
     # --- examples ------------------------------------------------------------------------------------------
 
@@ -112,24 +112,24 @@ class PredictorTrainer:
         return example
 
     def _example_sent(self, channel: Channel, message: Message) -> Example | None:
-        settings, signals = channel.synthetic_gradient, message.step_signals.signals
-        if settings.target is not None and settings.target not in signals:
+        synthetic, signals = channel.synthetic_gradient, message.step_signals.signals
+        if synthetic.target is not None and synthetic.target not in signals:
             return None
-        if any(spec.name not in signals for spec in settings.context.signals):
+        if any(spec.name not in signals for spec in synthetic.context.signals):
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
-        if settings.needs_actions and not message.returned.actions:
+        if synthetic.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
         feature = self.learning_points.conditioned
-        if settings.context.endpoints and feature is not None:
+        if synthetic.context.endpoints and feature is not None:
             context = feature.conditioned(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
-        if settings.needs_actions:  # only rows with an action that is trained on are examples
+        if synthetic.needs_actions:  # only rows with an action that is trained on are examples
             actions = tuple(message.returned.actions)
             valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
-        if settings.target is not None:
+        if synthetic.target is not None:
             to_rows = channel.layout.to_rows
-            target, present, sites = target_of(signals, settings.target)
+            target, present, sites = target_of(signals, synthetic.target)
             valid &= present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(message.sent, context, None, valid=valid, target=target, sites=sites, actions=actions)
@@ -150,9 +150,9 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.ledger.wants_gradient or message.returns_nothing or not self._learns(channel):
+                if channel.ledger.wants_gradient or not message.expects_return or not self._learns(channel):
                     continue
-                if name in self.swept_updates:
+                if name in self.swept_predictor_updates:
                     continue
                 sender = self.system.agents[channel.sender]
                 rows = channel.mask_of_sender(sender.learning_rows(window.number)) & ~message.fate.withheld
@@ -192,10 +192,8 @@ class PredictorTrainer:
             and channel.sender in self.system.agents
         )
 
-    def take_updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
-        """Take what has come back from all ledgers, and return what synthetic gradients learn from it, by channel.
-
-        Messages of a channel without a predictor that learns, such as a delayed one, are taken too, and not used here.
+    def collect_updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
+        """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
             ended: The windows that senders learn from.
@@ -203,40 +201,46 @@ class PredictorTrainer:
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        returned: dict[str, list[Message]] = {}
-        trained = []
-        for name, channel in channels.items():
-            messages = channel.ledger.pop_returned(step)
-            if not channel.ledger.wants_gradient:
-                continue
-            if self._learns(channel):
-                trained.append(name)
-            elif not self._gated(channel):
-                continue
-            returned[name] = messages
-        for feature in self.learning_points.returned:
-            feature.returned(returned, ended, step)
+        messages_back = self._pop_all(step)
+        for feature in self.learning_points.gradients_back:
+            feature.gradients_back(messages_back, ended, step)
         examples_by_channel = self.local_examples(window for _, window in ended)
-        for name in trained:
-            examples_by_channel[name] = self._returned_examples(channels[name], returned[name])
-        predictions: dict[str, Tensor] = {}
-        if watch:  # with the running statistics of before the update
-            examples_of = {
-                name: update.examples for name, update in self.swept_updates.items()
-            } | examples_by_channel
-            predictions = {
-                name: constant(self._models[name].predict(newest_example(examples)))
-                for name, examples in examples_of.items()
-                if examples
-                and (
-                    watch is True
-                    or any(channel_name in watch for channel_name in self.system.channels[name].names)
-                )
-            }
-        updates = {**self.swept_updates, **self.differentiate(examples_by_channel)}
+        for name, messages in messages_back.items():
+            if self._learns(channels[name]):
+                examples_by_channel[name] = self._returned_examples(channels[name], messages)
+        predictions = self._watched_predictions(
+            examples_by_channel, watch
+        )  # with running statistics of before the update
+        updates = {**self.swept_predictor_updates, **self.differentiate(examples_by_channel)}
         for name, update in updates.items():
             update.prediction = predictions.get(name)
-        return {name: updates[name] for name in self.system.channels if name in updates}
+        return {name: updates[name] for name in channels if name in updates}
+
+    def _pop_all(self, step: int) -> dict[str, list[Message]]:
+        """Pop the messages whose gradient is back from all ledgers, and return those that a predictor learns from or a gate is moved by.
+
+        The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.returned`.
+        """
+        messages_back: dict[str, list[Message]] = {}
+        for name, channel in self.system.channels.items():
+            messages = channel.ledger.pop_due_back(step)
+            if channel.ledger.wants_gradient and (self._learns(channel) or self._gated(channel)):
+                messages_back[name] = messages
+        return messages_back
+
+    def _watched_predictions(
+        self, examples_by_channel: Mapping[str, list[Example]], watch: Watch
+    ) -> dict[str, Tensor]:
+        """Return the predictions for the newest examples of the channels that are watched, swept ones too."""
+        if watch is False:
+            return {}
+        swept = {name: update.examples for name, update in self.swept_predictor_updates.items()}
+        return {
+            name: constant(self._models[name].predict(newest_example(examples)))
+            for name, examples in {**swept, **examples_by_channel}.items()
+            if examples
+            and (watch is True or any(member in watch for member in self.system.channels[name].names))
+        }
 
     def differentiate(self, examples_by_channel: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
         """Return what synthetic gradients learn from their examples, by channel."""
@@ -248,7 +252,7 @@ class PredictorTrainer:
             if examples
         }
 
-    def take_input_updates(self) -> dict[str, PredictorUpdate]:
+    def collect_input_updates(self) -> dict[str, PredictorUpdate]:
         """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:

@@ -90,8 +90,8 @@ class Engine:
         features: The installed features.
         learning_points: The features by their points of learning.
         divergence: Checks what has been computed, before anything moves.
-        postprocesses_gradients: Whether learners move by something else than a window's gradients (`postprocess_gradients`): tied agents share one, hooks
-            change them, or a user's module leaves some.
+        has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
+            gradients, or a user's module may leave some (`apply_ties_and_hooks`).
         frozen: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
@@ -107,7 +107,7 @@ class Engine:
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
         counts = [count for group in system.groups for count in group.agents_per_learner.items()]
-        self.postprocesses_gradients = any(
+        self.has_ties_or_hooks = any(
             count > 1 or system.agents[name].learner.accumulates for name, count in counts
         )
         groups = [of_seed.groups for of_seed in single_systems]
@@ -124,10 +124,15 @@ class Engine:
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes (semantics 20), and update every agent and predictor whose time has come.
 
-        Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
-        their signals mix; features may change the gradients of each turn; it is checked and postprocessed, and what it returns is booked before the next one;
-        windows are closed; predictors are differentiated on what is complete, and checked; then agents, synthetic gradients
-        and synthetic inputs move, and policies take their further passes.
+        1. Episodes end: messages become void.
+        2. Windows that end leave their groups. They are differentiated turn by turn, receivers first where a sender mixes in what they
+           return. Of each turn, features change the gradients, these are checked, tied agents are averaged and hooks run, and the
+           gradients of the messages read are booked; then the next turn begins.
+        3. The windows are closed in the ledgers that they read: a message whose last window closes is finished, and its gradient goes
+           back.
+        4. Predictors are differentiated on the gradients that are back, and checked.
+        5. Agents and predictors move, and policies take their further passes.
+        6. Graphs and predictions of the step are freed.
 
         Args:
             step: The step just taken.
@@ -139,24 +144,24 @@ class Engine:
                 `Steppable.learn`.
         """
         self.forward_pass.end_episodes(step, ends)
-        ended, dropped = self._pop_ended_windows(step)
+        ended, skipped = self._pop_ended_windows(step)
         turns: list[list[Update]] = []
         for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
             turn = self.backward_pass.differentiate(windows, step)
             self.change_gradients(turn)
             self.divergence.check_updates(turn, step)
-            if self.postprocesses_gradients:
-                self.postprocess_gradients(turn, step)
+            if self.has_ties_or_hooks:
+                self.apply_ties_and_hooks(turn, step)
             for update in turn:
                 self.backward_pass.book(update)
             turns.append(turn)
         updates = [update for turn in turns for update in turn]
-        for group, window in [*ended, *dropped]:
+        for group, window in [*ended, *skipped]:
             for _, message in window.sent_messages:
                 message.unpin()
-            self._close_reads(group, window.number, step)
-        predictor_updates = self.predictor_trainer.take_updates(ended, step, watch=watch)
-        input_updates = self.predictor_trainer.take_input_updates()
+            self._close_in_ledgers(group, window.number, step)
+        predictor_updates = self.predictor_trainer.collect_updates(ended, step, watch=watch)
+        input_updates = self.predictor_trainer.collect_input_updates()
         learned = [*predictor_updates.items(), *input_updates.items()]
         self.divergence.check_predictors(learned, step)
         for feature in self.learning_points.before_move:
@@ -169,20 +174,20 @@ class Engine:
                 for turn in turns:
                     feature.after_move(turn, step)
         self.predictor_trainer.forget()
-        for _, window in [*ended, *dropped]:
+        for _, window in [*ended, *skipped]:
             window.release()
         self.divergence.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
     def _pop_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Remove and return the windows that end at `step` from their groups: those to learn from, and those to drop without learning.
+        """Remove and return the windows that end at `step` from their groups: those to learn from, and those to skip without learning.
 
         Each such group begins a window. Windows that wait for delayed gradients stay with their group, without their graph, which
         is made again when they are learned from. Whether a window still waits is decided only when another window of its group
         ends: a gradient that comes back in between is used then.
         """
         ended: EndedWindows = []
-        dropped: EndedWindows = []
+        skipped: EndedWindows = []
         late_windows = self.learning_points.window_ended
         for group in self.system.groups:
             number = group.windows.ending(step)
@@ -190,15 +195,15 @@ class Engine:
                 continue
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
-                self._close_reads(group, number, step)
+                self._close_in_ledgers(group, number, step)
             elif group.horizons:
                 assert late_windows is not None, "groups that wait need the feature of late windows"
                 ready, unlearned = late_windows.window_ended(group, window, step)
                 ended += ready
-                dropped += unlearned
+                skipped += unlearned
             else:
                 ended.append((group, window))
-        return ended, dropped
+        return ended, skipped
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
         """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members`): `differentiated`."""
@@ -206,7 +211,7 @@ class Engine:
             for update in updates:
                 feature.differentiated(update)
 
-    def postprocess_gradients(self, updates: Sequence[Update], step: int) -> None:
+    def apply_ties_and_hooks(self, updates: Sequence[Update], step: int) -> None:
         """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it.
 
         What a user's module or a hook has changed is checked again.
@@ -225,7 +230,7 @@ class Engine:
         if changed:
             self.divergence.check_updates(list(changed), step)
 
-    def _close_reads(self, group: LearningGroup, number: int, step: int) -> None:
+    def _close_in_ledgers(self, group: LearningGroup, number: int, step: int) -> None:
         """Close a window of a group in the ledgers that it reads."""
         for name in group.agents:
             for channel in self.system.agents[name].connections.read_channels:

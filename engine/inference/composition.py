@@ -23,7 +23,7 @@ from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.message import Message, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.exported_inputs import STEPS, TAKEN, Earlier, argument_names, attribute_name
@@ -355,11 +355,11 @@ class PerfectDeliveries(Deliveries):
         self,
         step: int,
         step_signals: StepSignals,
-        calls: Sequence[Call] | None = None,
+        calls: Sequence[NetworkCall] | None = None,
         *,
         keep: bool = True,
     ) -> None:
-        calls = self.system.schedule.calls(step) if calls is None else calls
+        calls = self.system.schedule.network_calls(step) if calls is None else calls
         super().tick(step, step_signals, [(name,) for call in calls for name in call], keep=keep)
 
     def send(

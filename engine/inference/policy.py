@@ -21,7 +21,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.message import Death, EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import Composition, steps_per_round
 from antiphon.engine.inference.rollout import Rollout, rewired
@@ -174,7 +174,7 @@ class Policy:
                 raise ScenarioError(
                     f"policy: the environment has no agent '{name}'{suggest(str(name), known)}"
                 )
-            ends = EpisodeEnds(deaths={name: Death(self._ended(each), NONE) for name, each in mask.items()})
+            ends = EpisodeEnds(lives={name: Life(self._ended(each), NONE) for name, each in mask.items()})
         self._rollout.end_episodes(self._step - 1, ends)
 
     def _ended(self, mask: Flags) -> Mask:

@@ -25,7 +25,7 @@ from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
-from antiphon.engine.heart.clock import Call, StepWindows
+from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
@@ -102,7 +102,7 @@ class Rollout:
         """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
             channel.ledger.messages.clear()
-            channel.ledger.returning.clear()
+            channel.ledger.due_back.clear()
 
     @property
     def action(self) -> Action | None:
@@ -110,10 +110,12 @@ class Rollout:
         return self._forward_pass.action
 
     @torch.no_grad()
-    def tick(self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None) -> list[Tick]:
+    def tick(
+        self, step: int, step_signals: StepSignals, calls: Sequence[NetworkCall] | None = None
+    ) -> list[Tick]:
         """Evaluate the agents due at a step, or some of them, and return what they read and made."""
         if calls is None:
-            calls = self.system.schedule.calls(step)
+            calls = self.system.schedule.network_calls(step)
         self._forward_pass.tick(step, step_signals, calls)
         ticks: list[Tick] = []
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
@@ -196,7 +198,7 @@ class ExampleRollout:
         self.rows = len(next(iter(signals.values())))
         self.ports: dict[str, Tensors] = {}
         self._signals = StepSignals(0, dict(signals))
-        steps = [system.schedule.calls(step) for step in range(steps_needed(system))]
+        steps = [system.schedule.network_calls(step) for step in range(steps_needed(system))]
         ticks = [(name, step) for step, calls in enumerate(steps) for call in calls for name in call]
         newest = {name: step for name, step in ticks if ends is None or name in ends}
         lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).drop}
@@ -258,7 +260,7 @@ class ExampleRollout:
         return scores
 
 
-def _release(system: System, step: int, call: Call) -> None:
+def _release(system: System, step: int, call: NetworkCall) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
         for channel in (*agent.connections.read_channels, *agent.connections.send_channels):

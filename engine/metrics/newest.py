@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendClock, StepWindows, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendTimes, WindowGrid
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Watched(NamedTuple):
 class _Rhythm:
     """When something can happen, by the clocks alone."""
 
-    source: WindowGrid | Clock | SendClock
+    source: WindowGrid | SendTimes
     """It happens where one of these windows ends, or at a tick."""
     later: int
     """Steps after that."""
@@ -51,7 +51,7 @@ class _Rhythm:
         source, then = self.source, step - self.later
         if isinstance(source, EpisodeWindows):
             return source.ending(then) is not None or then == source.episode_start - 1
-        if isinstance(source, StepWindows):
+        if isinstance(source, WindowGrid):
             return source.ending(then) is not None
         return source.latest(then) == then
 

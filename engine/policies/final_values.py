@@ -133,10 +133,10 @@ class FinalValues(Feature):
             if channel.content.sampler is not None:
                 with_graph, _ = channel.content.sampler.send(with_graph, stamps[0])
         imagined.enter_context(channel.ledger.temporarily_sent(stamps, with_graph, signals, void))
-        arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.tick_points.arrived
+        arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.tick_points.stand_in
         if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
             examples = len(channel.synthetic_input.examples)
-            arrivals[-1] = stand_ins.arrived(channel, arrivals[-1], tick.step)
+            arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], tick.step)
             del channel.synthetic_input.examples[examples:]
         return arrivals
 

@@ -70,7 +70,7 @@ class FurtherPasses(Feature):
         for found, predictors in self._minibatch_updates(updates, step):
             engine.change_gradients(found)
             engine.divergence.check_updates(found, step)
-            engine.postprocess_gradients(found, step)
+            engine.apply_ties_and_hooks(found, step)
             engine.divergence.check_predictors([*predictors.items()], step)
             engine.apply(found, step)
             engine.predictor_trainer.apply(predictors.items(), step, engine.divergence.movable_members)

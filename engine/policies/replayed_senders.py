@@ -160,7 +160,7 @@ class ReplayedSender:
             credit = clipped_per_sample(credit, settings.injection.clip)
         injection = Injection(
             sent.with_graph,
-            sent.injected.fill(credit),
+            sent.injected.zero_elsewhere(credit),
             settings.injection.scale(step),
             settings.injection.discount,
         )

@@ -122,7 +122,7 @@ class _Message:
         """Return what is read, [K * T * b, size], and where there is a message; zeros elsewhere."""
         rows, members = now.ends[self.channel.name], len(self.channel.members)
         there = self.available.map(partial(by_member, members=members, rows=rows))
-        return there.fill(self._values(now, rows)), there
+        return there.zero_elsewhere(self._values(now, rows)), there
 
     def _values(self, now: _Pass, rows: Tensor) -> Tensor:
         channel, count = self.channel, len(self.channel.members)

@@ -38,5 +38,5 @@ class ReturnedActions(Feature):
                     channel = channels.get(read.channel)
                     if channel is not None and isinstance(read, Leaf):
                         action, advantage, valid = map(channel.rows_of_receiver, returned)
-                        advantage, valid = map(read.counted.fill, (advantage, valid))
+                        advantage, valid = map(read.counted.zero_elsewhere, (advantage, valid))
                         read.message.returned.actions.append(ReturnedAction(action, advantage, valid))

@@ -224,7 +224,7 @@ class PolicyEvaluator(Feature):
         masks = [self._mask(agent, steps, lives)] if lives else some
         there = reduce(torch.logical_or, known) if (known := _all_known(masks)) else None
         if step is not None:
-            total, there = Mask.of(step).fill(total), step if there is None else step & there
+            total, there = Mask.of(step).zero_elsewhere(total), step if there is None else step & there
         return total.expand(len(steps), len(agent.members) * agent.batch), there
 
     def _mask(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor | None:
@@ -364,7 +364,7 @@ class _Sampled:
         """Values of the channels' rows as their senders', once for each port."""
         each = values.view(-1, batch)
         if self.counted is not None:
-            each = Mask.of(self.counted).fill(each)
+            each = Mask.of(self.counted).zero_elsewhere(each)
         if self.channel.endpoints.sender_index is None:
             return each.flatten()
         total = each.new_zeros(self.channel.endpoints.sender_count, batch)

@@ -375,7 +375,7 @@ class _Merger:
         }
         joined_calls: list[list[Tree]] = []
         for step in sorted({step for step, *_ in calls}):
-            for names in self.system.schedule.calls(step):
+            for names in self.system.schedule.network_calls(step):
                 agent = agents[names[0]]
                 keys = [(step, *who) for who in self._seeds_and_names(agent)]
                 if keys[0] not in calls:

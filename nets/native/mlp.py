@@ -222,7 +222,7 @@ class _Gradients:
     def tensors(self) -> list[Tensor | None]:
         """Return them as they are given to autograd; None: the parameter is not reached."""
         return [
-            _Gradient(self, place) if reached else None
+            LazyGradient(self, place) if reached else None
             for place, reached in enumerate(self.evaluation.reached)
         ]
 
@@ -232,7 +232,7 @@ class _Gradients:
         return self.made[place]
 
 
-class _Gradient(Tensor):
+class LazyGradient(Tensor):
     """The gradient of one parameter, [N, …], whose numbers are made when an operation reads them."""
 
     of: _Gradients
@@ -251,11 +251,11 @@ class _Gradient(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = tree_map_only(_Gradient, lambda g: g.of[g.place], (args, kwargs or {}))
+        args, kwargs = tree_map_only(LazyGradient, lambda g: g.of[g.place], (args, kwargs or {}))
         return function(*args, **kwargs)
 
     @property
-    def finite(self) -> bool:
+    def known_finite(self) -> bool:
         """Whether its numbers are known to be finite, in float32 too."""
         return self.of.finite
 
@@ -327,7 +327,7 @@ def fused_step(
         no skipping on the device and no counts by parameter are needed.
     """
     first = next((g for g in gradients if g is not None), None)
-    of = first.of if isinstance(first, _Gradient) else None
+    of = first.of if isinstance(first, LazyGradient) else None
     if of is None or of.made is not None:
         return False
     if optimiser.clip is not None or optimiser.skip is not None:
@@ -338,7 +338,7 @@ def fused_step(
     if len(gradients) != len(reached):
         return False
     for place, (gradient, wanted) in enumerate(zip(gradients, reached, strict=True)):
-        mine = isinstance(gradient, _Gradient) and gradient.of is of and gradient.place == place
+        mine = isinstance(gradient, LazyGradient) and gradient.of is of and gradient.place == place
         if not (mine if wanted else gradient is None):
             return False
     if not optimiser.late.isdisjoint(place for place, wanted in enumerate(reached) if wanted):

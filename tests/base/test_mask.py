@@ -42,7 +42,7 @@ def check(mask: Mask, rows: Tensor) -> None:
     assert torch.equal(mask.tensor(4, CPU), rows)
     assert torch.equal(rows_of(mask.plain), rows)
     assert torch.equal(mask.where(VALUES, OTHERS), torch.where(rows.unsqueeze(1), VALUES, OTHERS))
-    assert torch.equal(mask.fill(VALUES), VALUES * rows.unsqueeze(1))
+    assert torch.equal(mask.zero_elsewhere(VALUES), VALUES * rows.unsqueeze(1))
     assert torch.equal(mask.map(lambda own: own.flip(0)).tensor(4, CPU), rows.flip(0))
     assert mask.everywhere is bool(rows.all())
     assert mask.anywhere is bool(rows.any())
@@ -71,7 +71,7 @@ def test_what_is_the_same_in_all_rows_costs_no_tensor(name: str) -> None:
     assert (mask & ALL) is (ALL & mask) is (mask | NONE) is (NONE | mask) is mask
     assert (mask & NONE) is (NONE & mask) is ~ALL is NONE
     assert (mask | ALL) is (ALL | mask) is ~NONE is ALL
-    assert ALL.fill(VALUES) is ALL.where(VALUES, OTHERS) is NONE.where(OTHERS, VALUES) is VALUES
+    assert ALL.zero_elsewhere(VALUES) is ALL.where(VALUES, OTHERS) is NONE.where(OTHERS, VALUES) is VALUES
 
 
 def test_the_device_is_looked_at_by_anywhere_and_everywhere_alone() -> None:
@@ -84,7 +84,7 @@ def test_the_device_is_looked_at_by_anywhere_and_everywhere_alone() -> None:
     found += [(unknown | nowhere, None), (nowhere | unknown, None), (known.map(torch.clone), None)]
     for mask, expected in found:
         assert mask.known_anywhere is expected
-        assert mask.fill(values).shape == mask.where(values, values).shape == values.shape
+        assert mask.zero_elsewhere(values).shape == mask.where(values, values).shape == values.shape
         assert mask.tensor(4, hidden.device).shape == (4,)
     assert known.anywhere
     assert not nowhere.anywhere
@@ -95,16 +95,16 @@ def test_the_device_is_looked_at_by_anywhere_and_everywhere_alone() -> None:
 
 def test_values_that_are_left_out_may_be_no_numbers() -> None:
     values = torch.where(torch.tensor([True, False, True, False]).unsqueeze(1), VALUES, torch.nan)
-    filled = Mask.of(PLAIN["some"]).fill(values)
+    filled = Mask.of(PLAIN["some"]).zero_elsewhere(values)
     assert filled.isfinite().all()
-    assert not NONE.fill(values).any()
+    assert not NONE.zero_elsewhere(values).any()
 
 
 def test_a_mask_of_ticks_and_rows_fills_what_has_them() -> None:
     ticks = torch.tensor([[True, False], [False, True], [True, True]])
     values = torch.ones(3, 2, 5)
-    assert Mask.of(ticks).fill(values).sum((1, 2)).tolist() == [5, 5, 10]
-    assert Mask.of(ticks).fill(values[..., 0]).sum() == 4
+    assert Mask.of(ticks).zero_elsewhere(values).sum((1, 2)).tolist() == [5, 5, 10]
+    assert Mask.of(ticks).zero_elsewhere(values[..., 0]).sum() == 4
 
 
 def test_copies_and_pickles_of_all_and_none_are_themselves() -> None:

@@ -59,7 +59,7 @@ def test_zeros_stand_for_the_oldest_where_there_are_fewer() -> None:
 
 def test_the_mean_is_over_those_that_came() -> None:
     assert torch.equal(ReadMean(3).combine([(B, Mask.of(True)), (C, Mask.of(True))])[0], A * 4)
-    value, came = ReadMean(2).combine([(SOME.fill(B), SOME), (C, Mask.of(True))])
+    value, came = ReadMean(2).combine([(SOME.zero_elsewhere(B), SOME), (C, Mask.of(True))])
     assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
     assert came is Mask.of(True)
 

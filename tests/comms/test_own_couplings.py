@@ -36,7 +36,7 @@ class Waiting(Coupling):
     returns = waits = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return message.returned
+        return message.returned_gradient
 
 
 class Predicting(Coupling):
@@ -75,9 +75,9 @@ class Mixed(Coupling):
         self.share = share
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        if message.returned is None or message.predicted is None:
+        if message.returned_gradient is None or message.predicted is None:
             return None
-        return torch.lerp(message.predicted, message.returned, self.share)
+        return torch.lerp(message.predicted, message.returned_gradient, self.share)
 
 
 class Soonest(Coupling):
@@ -88,9 +88,9 @@ class Soonest(Coupling):
     """By step and stamp of a message: whether its gradient was back."""
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        here = message.returned is not None
+        here = message.returned_gradient is not None
         self.noted[step, message.stamp] = here
-        return message.returned if here else message.predicted
+        return message.returned_gradient if here else message.predicted
 
 
 class Replayed(Coupling):
@@ -101,7 +101,7 @@ class Replayed(Coupling):
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         self.moved.append(float((message.now - message.sent).abs().max()))
-        return message.returned
+        return message.returned_gradient
 
 
 class Flat(Coupling):
@@ -204,6 +204,30 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
     divided.close()
 
 
+class WhereRead(Coupling):
+    """The returned gradient in the rows in which a read counted, elsewhere the prediction; it notes both rows."""
+
+    predicts = returns = waits = True
+    noted: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        if message.returned_gradient is None or message.predicted is None:
+            return message.predicted
+        counted = message.counted.tensor(len(message.sent), "cpu")
+        self.noted.append((counted, message.returned_gradient.any(1)))
+        return message.counted.where(message.returned_gradient, message.predicted)
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_coupling_knows_in_which_rows_a_gradient_has_come_back() -> None:
+    """Links lose a quarter of the messages."""
+    WhereRead.noted.clear()
+    simulated(WhereRead).close()
+    counted, with_gradient = map(torch.cat, zip(*WhereRead.noted, strict=True))
+    assert torch.equal(counted, with_gradient)
+    assert 0.6 < counted.double().mean() < 0.9
+
+
 class Aged(Coupling):
     """The prediction, by half for each tick of the sender since; it notes the ages."""
 
@@ -239,7 +263,7 @@ class Relaxed(Mixed):
         return stamp < 4
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return super().credit(message, step) if message.returned is not None else message.predicted
+        return super().credit(message, step) if message.returned_gradient is not None else message.predicted
 
 
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
@@ -294,7 +318,7 @@ class Early(Waiting):
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         self.first.append(step)
-        return None if message.returned is None else message.returned * len(self.first)
+        return None if message.returned_gradient is None else message.returned_gradient * len(self.first)
 
 
 @pytest.mark.parametrize("own", [Numbered, Early])

@@ -22,8 +22,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-way-back-takes-no-time",
         "engine/heart/ledger.py",
-        "self.returning.setdefault(step + self.timetable.return_delay, []).append(message)",
-        "self.returning.setdefault(step, []).append(message)",
+        "self.due_back.setdefault(step + self.timetable.return_delay, []).append(message)",
+        "self.due_back.setdefault(step, []).append(message)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -57,7 +57,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-gradients-count-in-rows-that-were-not-read",
         "engine/heart/message.py",
-        "            gradient = counted.fill(gradient)",
+        "            gradient = counted.zero_elsewhere(gradient)",
         "            gradient = gradient.clone()",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
@@ -99,7 +99,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
         "engine/heart/clock.py",
-        "            if self.read_mode.newest_only:\n                return ReadPlan.nothing_returns(stamp)\n            stop = first + 1",
+        "            if self.read_mode.newest_only:\n                return ReadPlan.without_return(stamp)\n            stop = first + 1",
         "            stop = first + 1",
         "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),

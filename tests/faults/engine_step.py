@@ -33,8 +33,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-without-a-target-counts",
         "engine/heart/learn.py",
-        "losses, score = rows.fill(losses), rows.fill(score)",
-        "score = rows.fill(score)",
+        "losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)",
+        "score = rows.zero_elsewhere(score)",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -54,7 +54,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/learn.py",
-        "injections.append(Injection(with_graph, credit, scale, settings.injection.discount))",
+        "injections.append(Injection(with_graph, credit, scale, synthetic.injection.discount))",
         "injections.append(Injection(with_graph, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
@@ -68,7 +68,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/learn.py",
-        "message.returned.gradient if channel.ledger.has_returned(message, step) else None",
+        "message.returned.gradient if back else None",
         "message.returned.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
@@ -89,8 +89,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.awaits(message.stamp) or message.returns_nothing:",
-        "if not channel.coupling.waits or message.returns_nothing:",
+        "if not channel.coupling.awaits(message.stamp) or not message.expects_return:",
+        "if not channel.coupling.waits or not message.expects_return:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -117,8 +117,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-trace-mixes-the-other-way",
         "engine/heart/learn.py",
-        "torch.lerp(prediction, gradient, settings.injection.returned_share)",
-        "torch.lerp(gradient, prediction, settings.injection.returned_share)",
+        "torch.lerp(prediction, gradient, synthetic.injection.returned_share)",
+        "torch.lerp(gradient, prediction, synthetic.injection.returned_share)",
         "tests/numerics/test_injections.py::test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction",
     ),
     Fault(
@@ -138,7 +138,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
         "engine/heart/channel.py",
-        "return read.available.fill(self.ledger.link.carry(read.stamp, with_graph))",
+        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))",
         "return self.ledger.link.carry(read.stamp, with_graph)",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
     ),
@@ -152,8 +152,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-locked-one-has-no-noise",
         "engine/heart/channel.py",
-        "return read.available.fill(self.ledger.link.carry(read.stamp, with_graph))",
-        "return read.available.fill(with_graph)",
+        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))",
+        "return read.available.zero_elsewhere(with_graph)",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(
@@ -357,14 +357,14 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
         "engine/features/returned_losses.py",
-        "message.returned.add_loss(mask.fill(loss))",
+        "message.returned.add_loss(mask.zero_elsewhere(loss))",
         "message.returned.add_loss(loss)",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-outlives-its-episode",
         "engine/heart/newest_returned.py",
-        "            self.value = (~ended).fill(self.value)\n",
+        "            self.value = (~ended).zero_elsewhere(self.value)\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[newest gradients, many ends-reference]",
     ),
@@ -372,7 +372,7 @@ STEP: tuple[Fault, ...] = (
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
         "engine/heart/newest_returned.py",
         "counted.where(newest, self.value)",
-        "counted.fill(newest)",
+        "counted.zero_elsewhere(newest)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",
     ),
     Fault(

@@ -400,7 +400,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-rows-that-do-not-count-teach",
         "comms/synthetic_gradients.py",
-        "    return example.valid.fill(error)\n",
+        "    return example.valid.zero_elsewhere(error)\n",
         "    return error\n",
         "tests/comms/test_predictors.py::test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch[local, pooled]",
     ),
@@ -520,7 +520,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-synthetic-input-learns-where-nothing-arrived",
         "comms/synthetic_inputs.py",
-        "error = example.valid.fill(self.forward(example.context, rows, move=True) - message)",
+        "error = example.valid.zero_elsewhere(self.forward(example.context, rows, move=True) - message)",
         "error = self.forward(example.context, rows, move=True) - message",
         "tests/comms/test_inputs.py::test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch[mlp]",
     ),
@@ -548,7 +548,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-unit-follows-what-is-for-other-members",
         "comms/synthetic_gradients.py",
-        "mask.fill(own)",
+        "mask.zero_elsewhere(own)",
         "own",
         "tests/comms/test_predictors.py::test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_others[linear]",
     ),

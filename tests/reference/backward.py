@@ -158,7 +158,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or message.returns_nothing:
+        if not isinstance(synthetic.model, Critic) or not message.expects_return:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
@@ -184,7 +184,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
-            message.returns_nothing
+            not message.expects_return
             or name in window.given_up
             or not state.participates(channel.sender, window.number)
         ):
@@ -270,7 +270,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         back = channel.ledger.timetable.return_delay if message.returned.has_counted else 0
         finished = message.read_plan.finished
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling.name == "delayed" and not message.returns_nothing and not within and not arrived:
+        if channel.coupling.name == "delayed" and message.expects_return and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):

@@ -80,7 +80,7 @@ class ReferenceEngine(State):
         for agent in self.agents.values():
             if agent.body.acts is True and agent.policy is None:
                 NewestAction.ensure(agent).value = None  # outputs of an only actor act at their own step only
-        for names in self.system.schedule.calls(step):
+        for names in self.system.schedule.network_calls(step):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent].body.acts:
                     act(self, tick)
@@ -109,7 +109,7 @@ class ReferenceEngine(State):
         """Where an episode, or one of these lives, is over, and where it ended for good."""
         ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
         for life in lives:
-            own = ends.deaths.get(life, (NONE, NONE))
+            own = ends.lives.get(life, (NONE, NONE))
             over, for_good = (as_mask(mask, self.nowhere[:, None]) for mask in own)
             ended, terminated = ended | over, for_good | (terminated & ~over)
         return ended, terminated

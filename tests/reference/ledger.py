@@ -83,12 +83,12 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
 def take(channel: Channel, step: int) -> list[Message]:
     """Return the messages whose gradient reaches the sender at `step`, once."""
     _note_newest(channel, step)
-    return channel.ledger.returning.pop(step, [])
+    return channel.ledger.due_back.pop(step, [])
 
 
 def _note_newest(channel: Channel, step: int) -> None:
     known = channel.ledger.newest_returned
-    for message in channel.ledger.returning.get(step, []):
+    for message in channel.ledger.due_back.get(step, []):
         if known is None or message.returned.gradient is None:
             continue
         before = channel.content.zeros if known.value is None else known.value
@@ -216,7 +216,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.returned.has_counted and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
-                ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(message)
+                ledger.due_back.setdefault(step + ledger.timetable.return_delay, []).append(message)
 
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
@@ -225,10 +225,10 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
-        if known.any() and final.returns_nothing:  # no use returns anything for it, but it is an example now
+        if known.any() and not final.expects_return:  # no use returns anything, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
-            ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(example)
+            ledger.due_back.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():
             final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
 from antiphon.base.mask import ALL, Mask
-from antiphon.engine.heart.message import Death, EpisodeEnds
+from antiphon.engine.heart.message import EpisodeEnds, Life
 from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3
@@ -175,5 +175,5 @@ def test_no_state_follows_where_the_life_of_its_agent_has_ended_for_good(
         state = simulation.running.backend.system.agents["p"].connections.state_channel
         assert state is not None
         dead, for_good = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False, False]))
-        ends = EpisodeEnds(ALL, ALL, {"b": Death(dead, for_good)})
+        ends = EpisodeEnds(ALL, ALL, {"b": Life(dead, for_good)})
         assert state.terminated(ends).plain.tolist() == [False, True]  # type: ignore[union-attr]

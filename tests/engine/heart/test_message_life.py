@@ -1,4 +1,4 @@
-"""The life of one message: the table in the docstring of engine/heart says what a run computes."""
+"""The lives of messages: the tables in the docstring of engine/heart say what a run computes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from antiphon.scenarios import Scenario
 from tests.numerics.played import Played
 from tests.reference.backend import Chosen, reference
 
-STEPS, BATCH, STAMP = 17, 4, 6
+STEPS, BATCH = 18, 4
+LIVES = (("a->b", 6, 15), ("b->a", 4, 16))
+"""The messages of the tables, in their order: channel, stamp, and the step at which each is gone."""
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
 
@@ -31,32 +33,32 @@ def simulation_of(ends_at: int, backend: Chosen) -> Simulation:
         for name, size in (("x", 3), ("goal", 1))
     }
     agents = {
-        "a": {"observes": ["x"], "network": LINEAR, "clock": {"unroll": 4}},
-        "b": {
+        name: {
             "observes": ["x"],
             "network": LINEAR,
-            "clock": {"period": 4, "unroll": 2},
+            "clock": clock,
             "objective": {"kind": "regression", "target": "goal"},
-        },
+        }
+        for name, clock in (("a", {"unroll": 4}), ("b", {"period": 4, "unroll": 2}))
     }
-    channel = {"from": "a", "to": "b", "size": 2, "norm": "none", "link": {"delay": 2}}
+    channel = {"size": 2, "norm": "none", "link": {"delay": 2}, "gradient": {"context": ["goal"]}}
     document = {
         "scenario": "life",
         "env": Played(shown, (), terminated, torch.zeros_like(terminated)),
         "agents": agents,
-        "channels": [channel | {"gradient": {"context": ["goal"]}}],
+        "channels": [channel | {"from": ends[0], "to": ends[1]} for ends in ("ab", "ba")],
         "training": {"batch": BATCH, "steps": STEPS},
     }
     return Simulation(Scenario.model_validate(document), dtype=torch.float64, backend=backend)
 
 
-def lived(ends_at: int, backend: Chosen) -> dict[int, list[list[int]]]:
-    """By step, the environments in which the message is void, withheld and counted, and has a gradient; gone: empty."""
+def lived(channel: str, stamp: int, ends_at: int, backend: Chosen) -> dict[int, list[list[int]]]:
+    """Of a message, by step: the environments in which it is void, withheld and counted, and has a gradient; gone: empty."""
     life: dict[int, list[list[int]]] = {}
     with simulation_of(ends_at, backend) as simulation:
         for step in range(STEPS - 1):
             simulation.step()
-            message = simulation.channels["a->b"].messages.get(STAMP)
+            message = simulation.channels[channel].messages.get(stamp)
             if message is None:
                 life[step] = []
                 continue
@@ -72,23 +74,28 @@ def places(mask: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("backend", ["cohort", reference])
-def test_the_table_is_what_a_run_computes(backend: Chosen) -> None:
-    text = heart.__doc__ or ""
-    rows = text[text.index("    step  void") :].split("\n\n")[0].splitlines()
-    starts = [rows[0].index(name) for name in ("step", "void", "withheld", "counted", "gradient", "calls")]
-    life = lived(7, backend)
-    for row in rows[1:]:
-        step, *columns = (row[start:end].strip() for start, end in pairwise(starts))
-        written = (
-            [] if "gone" in columns else [[int(n) for n in column.strip("-").split()] for column in columns]
-        )
-        assert life[int(step)] == written, step
-    assert [step for step, facts in life.items() if facts] == list(range(6, 15))
+def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
+    tables = re.findall(r"(    step  void.*?)(?:\n\n|\Z)", heart.__doc__ or "", re.DOTALL)
+    for table, (channel, stamp, gone) in zip(tables, LIVES, strict=True):
+        rows = table.splitlines()
+        starts = [
+            rows[0].index(name) for name in ("step", "void", "withheld", "counted", "gradient", "methods")
+        ]
+        life = lived(channel, stamp, 7, backend)
+        for row in filter(str.strip, rows[1:]):
+            step, *columns = (row[start:end].strip() for start, end in pairwise(starts))
+            written = (
+                []
+                if "gone" in columns
+                else [[int(n) for n in column.strip("-").split()] for column in columns]
+            )
+            assert life[int(step)] == written, (channel, step)
+        assert [step for step, facts in life.items() if facts] == list(range(stamp, gone))
 
 
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen) -> None:
-    assert lived(9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
+    assert lived("a->b", 6, 9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
 
 
 def test_what_the_heart_points_to_exists() -> None:
@@ -108,7 +115,7 @@ def test_what_the_heart_points_to_exists() -> None:
         text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
         for kind_name, member in re.findall(r"\b([A-Z]\w+)\.([a-z]\w+)", text):
             assert member in members.get(kind_name, ()), f"{source.name}: {kind_name}.{member}"
-    table = (heart.__doc__ or "").split("Where a change goes:")[1].split("The life of one message")[0]
+    table = (heart.__doc__ or "").split("Where a change goes:")[1].split("The lives of two messages")[0]
     for path in re.findall(r"[\w/]+\.py", table):
         assert (folder / path).exists() or (folder.parents[1] / path).exists(), path
 
