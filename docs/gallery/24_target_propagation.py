@@ -42,9 +42,7 @@ class Target(Coupling):
     returns = waits = True
 
     def credit(self, message, step):
-        if message.returned_gradient is None:
-            return None
-        return message.now - (message.sent - message.returned_gradient)
+        return None if (back := message.returned_gradient) is None else message.now - (message.sent - back)
 
 
 def targets(coupling):
