@@ -33,6 +33,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from antiphon.base.errors import ScenarioError, first_line, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
 Copied = TypeVar("Copied")
 _OWN_TYPE = "own_type"
@@ -126,10 +127,19 @@ def kept_types(module: nn.Module) -> frozenset[str]:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Give a module another type, in place, and return it; tensors of other types than its own keep theirs."""
+    """Give a module another type, in place, and return it; tensors of other types than its own keep theirs.
+
+    Complex parameters have the module's type too; complex buffers, such as tables, keep theirs.
+    """
     own = own_type(module)
-    if own is not dtype:
-        module._apply(lambda tensor: tensor.to(dtype) if tensor.dtype is own else tensor)  # type: ignore[no-untyped-call]
+
+    def of_type(tensor: Tensor) -> Tensor:
+        if isinstance(tensor, nn.Parameter) and tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.dtype is own else tensor
+
+    if own is not dtype or any(p.is_complex() for p in module.parameters()):
+        module._apply(of_type)  # type: ignore[no-untyped-call]
         if any(_OWN_TYPE in vars(part) for part in module.modules()):
             set_type(module, dtype)
     return module
@@ -382,35 +392,24 @@ def stateful(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def extra_state(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Return a copy of the extra states of modules, by path; ScenarioError where one holds what is not plain data."""
-    found = {path: part.get_extra_state() for path, part in parts.items()}
-    for path, state in found.items():
-        if (wrong := _no_data(state)) is not None:
+    """Return trees of copies of the extra states of modules, by path; ScenarioError where one holds what is not plain data."""
+    found: dict[str, Any] = {}
+    for path, part in parts.items():
+        try:
+            found[path] = copy.deepcopy(to_tree(part.get_extra_state()))
+        except NotPlainError as error:
             raise ScenarioError(
-                f"the extra state of '{path}' holds {wrong}, which a checkpoint cannot; return numbers, text, tensors, "
-                "lists, and dicts with text as keys"
-            )
-    return copy.deepcopy(found)
+                f"the extra state of '{path}' holds {with_article(str(error))}, which a checkpoint cannot; return plain "
+                "data: numbers, text, tensors, arrays, and lists, tuples, sets and dicts of them"
+            ) from None
+    return found
 
 
 def load_extra_state(parts: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
     """Set the extra states of modules to copies of some that were saved."""
     for path, part in parts.items():
         if path in states:
-            part.set_extra_state(copy.deepcopy(states[path]))
-
-
-def _no_data(value: Any) -> str | None:
-    """The first thing in a value that is not plain data; None: there is none."""
-    if isinstance(value, dict):
-        wrong = next((key for key in value if not isinstance(key, str)), None)
-        if wrong is not None:
-            return f"the key {wrong!r}"
-        return next((found for one in value.values() if (found := _no_data(one)) is not None), None)
-    if type(value) in (list, tuple):
-        return next((found for one in value if (found := _no_data(one)) is not None), None)
-    plain = value is None or type(value) in (bool, int, float, str)
-    return None if plain or isinstance(value, Tensor) else with_article(type(value).__name__)
+            part.set_extra_state(from_tree(states[path]))
 
 
 def singular(module: nn.Module) -> str | None:

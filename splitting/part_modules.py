@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon.nets.user_modules import cast as cast_module
 from antiphon.nets.user_modules import copied, hold_mode, own_type, set_mode, set_type
 from antiphon.splitting.cut_plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 from antiphon.splitting.graph import Trace
@@ -147,6 +148,7 @@ class _Builder:
         module = _PartModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         _keep_modes(module, model)
         set_type(module, own_type(model))
+        cast_module(module, own_type(model))  # complex parameters too
         module.keeps_input = cast(Any, True)  # it copies what it reads
         predictions = tuple(self.part.predictions)
         return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends, predictions)
@@ -209,6 +211,10 @@ class _Builder:
             return self.graph.call_function(getattr, (self.x, "device"))
         if found is torch.get_default_dtype():
             return self.graph.call_function(getattr, (self.x, "dtype"))
+        if found is torch.get_default_dtype().to_complex():
+            return self.graph.call_method(
+                "to_complex", (self.graph.call_function(getattr, (self.x, "dtype")),)
+            )
         if not isinstance(found, Rows):
             assert found is not NotImplemented
             return found

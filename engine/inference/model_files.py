@@ -124,7 +124,8 @@ def _module(names: Sequence[str], native: Native, path: Path, module: fx.GraphMo
             logging.disable(logging.WARNING)  # torch's own, of what is not there and not needed
             try:
                 with warnings.catch_warnings(action="ignore"):
-                    found: Any = torch.onnx.export(program, dynamo=True, verbose=False)
+                    names = _output_names(program, len(words))
+                    found: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=names)
             finally:
                 logging.disable(level)
             return bytes(found.model_proto.SerializeToString())
@@ -147,6 +148,31 @@ def _module(names: Sequence[str], native: Native, path: Path, module: fx.GraphMo
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()
+
+
+def _output_names(program: torch.export.ExportedProgram, observed: int) -> list[str]:
+    """Return names of a program's outputs: agents, or the action; of states those of the inputs, which follow so many."""
+    spec = program.module_call_graph[0].signature
+    assert spec is not None
+    whole = spec.out_spec.unflatten([0] * spec.out_spec.num_leaves)
+    inputs = [str(name) for name in program.graph_signature.user_inputs]
+    states = [f"next_{name}" for name in inputs[observed:]]
+    named = [*_paths(whole[0] if states else whole), *states]
+    taken = {*inputs}
+    for place, name in enumerate(named):
+        while name in taken:  # an agent named like a signal
+            name += "_"
+        taken.add(name)
+        named[place] = name
+    return named
+
+
+def _paths(value: Any, path: str = "") -> list[str]:
+    """Return a name for each leaf of nested dicts, lists and tuples: its keys, joined by dots."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [name for key, item in items for name in _paths(item, f"{path}.{key}".strip("."))]
+    return [path or "action"]
 
 
 def _returns_plain_dicts(program: torch.export.ExportedProgram) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -165,12 +166,12 @@ def test_an_object_that_fails_in_an_evaluation_is_named_with_its_agent(env: Any)
 class Complex(nn.Module):
     """A layer whose only parameter is complex."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.complex64) -> None:
         super().__init__()
-        self.turning = nn.Parameter(torch.randn(6, 4, dtype=torch.complex64))
+        self.turning = nn.Parameter(torch.randn(6, 4, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.view_as_real(x.to(torch.complex64) @ self.turning).flatten(1)
+        return torch.view_as_real(x.to(self.turning.dtype) @ self.turning).flatten(1)
 
 
 def _observed() -> nn.Module:
@@ -182,9 +183,10 @@ def _observed() -> nn.Module:
 
 
 @pytest.mark.parametrize("door", ["split", "own"])
-@pytest.mark.parametrize("first", [_observed, Complex])
+@pytest.mark.parametrize("first", [_observed, Complex, partial(Complex, torch.complex128)])
 def test_complex_layers_and_observers_train_as_by_hand(env: Any, first: Any, door: str) -> None:
-    model = nn.Sequential(first(), nn.Tanh(), nn.Linear(8, 3))
+    dtype = torch.float64 if isinstance(first, partial) else torch.float32
+    model = nn.Sequential(first(), nn.Tanh(), nn.Linear(8, 3, dtype=dtype))
     loop = copy.deepcopy(model)
     given: dict[str, Any] = {"optimiser": {"kind": "sgd", "lr": 0.1}, "batch": 8}
     if door == "split":
@@ -193,7 +195,7 @@ def test_complex_layers_and_observers_train_as_by_hand(env: Any, first: Any, doo
         mind = {"observes": ["x"], "network": model, "objective": _GOAL}
         scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=given)
     optimiser = torch.optim.SGD(loop.parameters(), lr=0.1)
-    with antiphon.Simulation(scenario) as simulation:
+    with antiphon.Simulation(scenario, dtype=dtype) as simulation:
         for _ in range(_STEPS):
             batch = {name: value.clone() for name, value in simulation.signals.items()}
             simulation.run(steps=1, progress=False)

@@ -77,11 +77,12 @@ class Odd(nn.Module):
             self.norm.train(not mode)
         return self
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"calls": self.calls}
+    def get_extra_state(self) -> dict[int, Any]:
+        return {0: (np.array([self.calls]), {"odd"})}
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.calls = state["calls"]
+    def set_extra_state(self, state: dict[int, Any]) -> None:
+        assert state[0][1:] == ({"odd"},)
+        self.calls = int(state[0][0][0])
 
     def forward(self, x: Tensor) -> Tensor:
         own = x.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 from pathlib import Path
 from typing import Any
 
@@ -426,11 +427,13 @@ class Held(envs.TorchVectorEnv):
 
 
 class Saved(Samples):
+    own: Any = ()
+
     def state_dict(self) -> dict[str, Any]:
-        return {"at": self.at}
+        return {"at": self.at, "own": self.own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.at = state["at"]
+        self.at, self.own = state["at"], state["own"]
 
 
 def saved() -> SyncVectorEnv:
@@ -442,6 +445,57 @@ HELD: dict[str, Any] = {
     "wrapped": lambda: wrappers.vector.NormalizeReward(saved()),
     "torch": Held,
 }
+
+
+class Rolling(Saved):
+    """Has random numbers of its own, a reward by them, and a state of what they are made of."""
+
+    def __init__(self) -> None:
+        super().__init__(SPACES["float32"])
+        self.dice, self.own = random.Random(0), {0: np.zeros(2), "seen": {()}}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        shown, _, *ends = super().step(action)
+        self.own[0][1] += self.dice.random()
+        self.own["seen"].add((self.at,))
+        return shown, float(self.own[0][1]), *ends  # type: ignore[return-value]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "dice": self.dice.getstate()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.dice.setstate(state["dice"])
+
+
+def test_a_state_of_an_environment_is_any_plain_data(tmp_path: Path) -> None:
+    def given() -> antiphon.Scenario:
+        return scenario(SyncVectorEnv([Rolling] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+
+    with antiphon.Simulation(given()) as whole:
+        whole.run(4, progress=False)
+        whole.save(tmp_path / "saved")
+        with antiphon.Simulation.load(tmp_path / "saved", scenario=given()) as again:
+            for one in (whole, again):
+                one.run(3, progress=False)
+            runs = [one.scenario.env.envs for one in (whole, again)]
+            for a, b in zip(*runs, strict=True):
+                assert (a.own[0] == b.own[0]).all()
+                assert a.own["seen"] == b.own["seen"]
+                assert a.dice.getstate() == b.dice.getstate()
+
+
+def test_a_state_of_an_environment_that_is_no_data_is_refused(tmp_path: Path) -> None:
+    class Locked(Saved):
+        own = object()
+
+    env = SyncVectorEnv([lambda: Locked(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    with antiphon.Simulation(scenario(env)) as run:
+        run.step()
+        run.save(tmp_path / "saved")
+        refused(run.fork, "the state_dict of Locked holds an object, which a checkpoint cannot")
+    again = antiphon.Simulation.load(tmp_path / "saved", scenario=scenario(env))
+    refused(again.step, "the state_dict of Locked holds an object, which a checkpoint cannot")
 
 
 @pytest.mark.parametrize("kind", HELD)

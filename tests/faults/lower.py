@@ -1126,4 +1126,18 @@ LOWER: tuple[Fault, ...] = (
         "                if key:\n",
         "tests/scenarios/test_reader.py::test_merge_keys_add_what_a_mapping_lacks",
     ),
+    Fault(
+        "envs-a-state-of-tuples-comes-back-as-lists",
+        "envs/adaptors/plain_state.py",
+        "return deepcopy(to_tree(owner.state_dict()))",
+        "return deepcopy(owner.state_dict())",
+        "tests/doors/test_worlds.py::test_a_state_of_an_environment_is_any_plain_data",
+    ),
+    Fault(
+        "nets-complex-parameters-keep-their-width",
+        "nets/user_modules.py",
+        "            return tensor.to(dtype.to_complex())\n",
+        "            return tensor\n",
+        "tests/doors/test_failures.py::test_complex_layers_and_observers_train_as_by_hand",
+    ),
 )

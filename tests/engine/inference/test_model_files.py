@@ -94,9 +94,8 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.long
-@torch.no_grad()
-def test_the_state_that_a_file_returns_is_the_state_of_its_next_call(tmp_path: Path) -> None:
+def remembering() -> Simulation:
+    """Two networks with states, one of which has the name of their signal."""
     random = torch.Generator().manual_seed(0)
     label = torch.randint(2, (20,), generator=random)
     env = from_sequences(x=list(torch.randn(20, 4, 3, generator=random)), label=label)
@@ -106,16 +105,46 @@ def test_the_state_that_a_file_returns_is_the_state_of_its_next_call(tmp_path: P
         "objective": {"kind": "classification", "target": "label"},
         "clock": {"unroll": "episode"},
     }
-    simulation = simulate({"a": mind}, [], env, steps=2)
+    return simulate({"a": mind, "x": {**mind, "network": {"kind": "lstm", "size": 3}}}, [], env, steps=2)
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_the_state_that_a_file_returns_is_the_state_of_its_next_call(tmp_path: Path) -> None:
+    simulation = remembering()
     path = simulation.export(tmp_path / "model.pt2")
     module, loaded = simulation.compose(), torch.export.load(path).module()
-    rounds = torch.randn(3, module.steps_per_round, 4, 3, generator=random)  # type: ignore[call-overload]
+    rounds = torch.randn(3, module.steps_per_round, 4, 3)  # type: ignore[call-overload]
     _, begun = module(x=rounds[0], state=None)
     right = state = {key: torch.zeros_like(value) for key, value in begun.items()}
     for x in rounds:
         expected, right = module(x=x, state=right)
         found, state = loaded(x=x, state=state)
         torch.testing.assert_close((found, state), (expected, right))
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from onnx.reference import ReferenceEvaluator
+
+    simulation = remembering()
+    file, module = onnx.load(simulation.export(tmp_path / "model.onnx")), simulation.compose()
+    x, *states = [one.name for one in file.graph.input]
+    assert x == "x"
+    assert [one.name for one in file.graph.output] == ["a", "x_", *(f"next_{name}" for name in states)]
+    rounds = torch.randn(3, module.steps_per_round, 4, 3)  # type: ignore[call-overload]
+    _, right = module(x=rounds[0], state=None)
+    right = {key: torch.zeros_like(value) for key, value in right.items()}
+    given = {name: value.numpy() for name, value in zip(states, right.values(), strict=True)}
+    for x in rounds:
+        expected, right = module(x=x, state=right)
+        found = ReferenceEvaluator(file).run(None, {"x": x.numpy(), **given})
+        for value, wanted in zip(found, [*expected.values(), *right.values()], strict=True):
+            torch.testing.assert_close(torch.from_numpy(value), wanted, rtol=1e-5, atol=1e-5)
+        given = dict(zip(states, found[2:], strict=True))
 
 
 def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
