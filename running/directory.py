@@ -544,6 +544,11 @@ class RunDirectory:
             return dict(json.loads(read_bytes(path)))
 
     @property
+    def has_events(self) -> bool:
+        """Whether there is an event file of an earlier session, with what is written once per folder."""
+        return any(self.path.glob(_EVENTS))
+
+    @property
     def as_member(self) -> str | None:
         """The run as a population's member in words, `member-3, the winner of population pole`; None where it is none."""
         path = self.path.resolve()

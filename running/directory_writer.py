@@ -201,7 +201,6 @@ class DirectoryWriter(Observer):
         self._ended_at = running.now
         self._latest = LatestFigures()
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
-        first = timeline(running.system, 0, span(running.system))
         description = describe_run(
             scenario,
             directory.facts,
@@ -210,7 +209,7 @@ class DirectoryWriter(Observer):
             no_fork=running.system.description.no_fork,
             start=start,
             until=running.until,
-            timeline=first,
+            timeline=None if directory.has_events else timeline(running.system, 0, span(running.system)),
         )
         table = directory.path / "metrics.csv"
         if table.exists():
@@ -313,8 +312,8 @@ class DirectoryWriter(Observer):
             "finished": now(),
         }
         directory.checkpoint(running, run.recorders)
-        last = max(running.now - 1, 0)  # a run that was stopped has no row of its own in the table
-        self._latest.figures(running.now, figures(running, last))
+        if not run.newest_logged:  # it was stopped at another step, or parts logged what they know
+            self._latest.figures(running.now, figures(running, max(running.now - 1, 0)))
         about = directory.facts | ended, display_path(directory.path)
         result = result_of(running, self._latest, *about, scored=outcome.scored)
         for recorder in run.recorders:

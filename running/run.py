@@ -103,6 +103,8 @@ class Run:
         self._until: int | None = None
         """The step at which it ends, while the training loop ends it at another one."""
         self._logged_at: int | None = None
+        self._entry_at: int | None = None
+        """Steps taken when metrics of what runs here were last recorded."""
         self._history: History | None = None
 
     def stay(self) -> None:
@@ -223,6 +225,11 @@ class Run:
         for recorder in self.recorders:
             recorder.figures(step, figures)
 
+    @property
+    def newest_logged(self) -> bool:
+        """Whether the newest log entry has the metrics of the newest step, as this process computed them."""
+        return self._entry_at == self.running.now
+
     def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
         """Hand the metrics of parts to the recorders."""
         for recorder in self.recorders:
@@ -235,7 +242,9 @@ class Run:
             step: The step.
             row: As parts have it; None: as the running scenario itself has.
         """
-        row = row or Row.of(self.running, step, sampled=self.log_steps.sampled(step))
+        if row is None:
+            row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
+            self._entry_at = step + 1
         self.log(step + 1, entry_figures(self.running, row))
         for recorder in self.recorders:
             if row.histograms:

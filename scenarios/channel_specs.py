@@ -164,7 +164,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         given = "context" in self.model_fields_set and not self.context
         return self.written | ({"context"} if given else frozenset())
 
-    @property
+    @cached_property
     def own_target(self) -> str | None:
         """The target of the kind's own loss; None: it has none."""
         found: str | None = self.get("target")

@@ -244,64 +244,40 @@ class Scenario(Spec):
         """The agents that a locked channel joins to another."""
         return frozenset(agent for group in self.locked_groups() if len(group) > 1 for agent in group)
 
-    @cached_property
+    @property
     def windows(self) -> dict[str, Window]:
         """The window of each agent; a locked group has one window."""
-        groups = self.locked_groups()
-        return {name: window for group in groups for window in [self.window(group)] for name in group}
-
-    @property
-    def given(self) -> frozenset[str]:
-        """The settings that are not their defaults in some agent or channel, by their keys: `channels.link.delay`."""
-        return self._relations.given
+        return self.relations.windows
 
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels into an agent, in canonical order (the order of a `concat` fan-in)."""
-        return self._relations.inputs[agent]
+        return self.relations.inputs[agent]
 
     def outputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels out of an agent, in canonical order."""
-        return self._relations.outputs[agent]
+        return self.relations.outputs[agent]
 
     def state_channel_of(self, agent: str) -> ChannelSpec | None:
         """Return an agent's state channel; None: it has none (the state of a recurrent agent is detached then)."""
-        return self._relations.states.get(agent)
+        return self.relations.states.get(agent)
 
     def locked_groups(self) -> tuple[tuple[str, ...], ...]:
         """Return the agents partitioned into maximal sets joined by locked channels.
 
         An agent without locked channels is a group of its own.
         """
-        return self._relations.locked_groups
-
-    def learning_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Return the agents partitioned into maximal sets joined by locked channels or shared parameters."""
-        return self._relations.learning_groups
-
-    @property
-    def learning_group_of(self) -> dict[str, tuple[str, ...]]:
-        """The learning group of each agent."""
-        return self._relations.learning
+        return self.relations.locked_groups
 
     def window(self, group: Iterable[str]) -> Window:
         """Return a locked group's window: steps from one update to the next, or `episode`."""
-        return self._relations.window(group)
+        return self.relations.window(group)
 
     def waves(self) -> tuple[tuple[str, ...], ...]:
         """Return the order in which agents tick within a step.
 
         The waves are the topological levels of the message channels without delay, each sorted by name.
         """
-        return self._relations.levels[0]
-
-    def gated(self, channel: ChannelSpec) -> bool:
-        """Return whether a channel's synthetic gradient is applied only as far as it predicts (`gradient.gate`)."""
-        gradient = channel.gradient
-        if not (channel.made_coupling.predicts and gradient.apply):
-            return False
-        if gradient.gate == "auto":
-            return gradient.gateable and not channel.state and channel.receiver in self._relations.rewarded
-        return gradient.gate == "skill"
+        return self.relations.levels[0]
 
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.
@@ -442,7 +418,8 @@ class Scenario(Spec):
             raise named_by_ends(error, document["channels"]) from None
 
     @cached_property
-    def _relations(self) -> Relations:
+    def relations(self) -> Relations:
+        """What its agents and channels are to one another, each computed once."""
         return Relations(self)
 
 

@@ -1,4 +1,4 @@
-"""Graph relations of agents: waves, locked groups, cycles.
+"""Graph relations of agents: waves, locked groups, cycles, and what a learning signal reaches.
 
 State channels connect no agents; locked ones only make an agent's window the episode.
 """
@@ -152,6 +152,12 @@ class Relations:
             steps = math.lcm(steps, clock.period * clock.unroll)
         return steps
 
+    @cached_property
+    def windows(self) -> dict[str, Window]:
+        """The window of each agent; a locked group has one window."""
+        groups = self.locked_groups
+        return {name: window for group in groups for window in [self.window(group)] for name in group}
+
     def learns(self, name: str) -> tuple[Window, int]:
         """Return the period of an agent's updates in steps, and the step of the first (0: the episode's)."""
         return self._times[self.learning[name][0]]
@@ -168,6 +174,75 @@ class Relations:
             else:
                 times[group[0]] = window, window - clock.period + clock.phase % clock.period
         return times
+
+    # --- learning signals --------------------------------------------------------------------------------
+
+    def gated(self, channel: ChannelSpec) -> bool:
+        """Return whether a channel's synthetic gradient is applied only as far as it predicts (`gradient.gate`)."""
+        gradient = channel.gradient
+        if not (channel.made_coupling.predicts and gradient.apply):
+            return False
+        if gradient.gate == "auto":
+            return gradient.gateable and not channel.state and channel.receiver in self.rewarded
+        return gradient.gate == "skill"
+
+    @cached_property
+    def blocked(self) -> frozenset[str]:
+        """The names of locked channels whose delay is not shorter than the group's window: no gradient passes."""
+        joining = [channel for channel in self.channels if channel.made_coupling.joins]
+        windows = self.windows if joining else {}
+        delays = ((channel, windows[channel.sender]) for channel in joining)
+        return frozenset(c.name for c, window in delays if window != "episode" and c.link.delay >= window)
+
+    @cached_property
+    def reached(self) -> frozenset[str]:
+        """The agents whose parameters a learning signal reaches."""
+        return self._reached(self.channels)
+
+    @cached_property
+    def learners(self) -> frozenset[str]:
+        """The agents whose parameters change: they learn, a learning signal reaches them, and they have some to train."""
+        return frozenset(
+            name for name in self.reached if self.agents[name].learn and self.agents[name].trainable
+        )
+
+    @cached_property
+    def learners_by_gates(self) -> tuple[str, ...]:
+        """The learners that only channels with a gate teach: their updates do nothing while the gates are shut."""
+        reached = self._reached([channel for channel in self.channels if not self.gated(channel)])
+        return tuple(sorted(self.learners - reached))
+
+    def _reached(self, channels: Iterable[ChannelSpec]) -> frozenset[str]:
+        """Return the agents whose parameters a learning signal reaches over some of the channels.
+
+        In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
+        without the other. Agents joined by locked channels learn as one.
+        """
+        channels = [channel for channel in channels if channel.name not in self.blocked]
+        goals = {name for name, agent in self.agents.items() if agent.goals}
+        alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
+        back = [channel for channel in channels if channel.made_coupling.credits_from_receiver(channel)]
+        returning = reachable(
+            goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
+            [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
+        )
+        returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins]
+        taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
+        return reachable(goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins])
+
+
+def _weighs(channel: ChannelSpec, weight: float) -> bool:
+    """Whether the credit of a channel has a weight: where it is predicted, `scale` or `discount` (semantics 3)."""
+    return not channel.made_coupling.predicts or weight > 0
+
+
+def reachable(start: Iterable[str], arcs: Arcs) -> frozenset[str]:
+    """Return the agents that are reached from `start` along pairs (from, to), these among them."""
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph(list(arcs))
+    graph.add_edges_from(("", name) for name in start)  # no agent has this name
+    return frozenset(nx.descendants(graph, "")) if "" in graph else frozenset()
 
 
 def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

@@ -22,6 +22,7 @@ from antiphon.scenarios.channel_specs import (
 )
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.relations import reachable
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
@@ -128,7 +129,7 @@ def _trained_as_all(channel: ChannelSpec) -> bool:
 def _is_late(scenario: Scenario) -> bool:
     """Whether a message may be read after the step at which it is sent. A delay that is written, be it 0, is a decision."""
     late = {"channels.link.drop", "channels.link.rate", "agents.clock.period", "agents.clock.phase"}
-    return not late.isdisjoint(scenario.given) or any(
+    return not late.isdisjoint(scenario.relations.given) or any(
         channel.made_coupling.replaces or "ways" in channel.link.model_fields_set
         for channel in scenario.channels
     )
@@ -136,7 +137,7 @@ def _is_late(scenario: Scenario) -> bool:
 
 def warn_14_one_window(scenario: Scenario) -> Iterator[Finding]:
     """Agents that locked channels join learn once in a common window, whatever `unroll` each has."""
-    for group in scenario.learning_groups():
+    for group in scenario.relations.learning_groups:
         window = scenario.window(group)
         learns = "once an episode" if window == "episode" else f"every {window} steps"
         for name in group:
@@ -243,7 +244,7 @@ def _differs(finding: Finding, subjects: Collection[Subject | None]) -> bool:
 def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from warn_15_blocked(scenario)
     yield from warn_2_signal(scenario)
-    reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.given)
+    reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
     for channel in scenario.channels:
         found = (warn(scenario, channel, reach) for warn in rules)
         messages = chain(*found, unused_by_channel(channel))
@@ -269,15 +270,6 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         yield Finding("training", "telemetry.value", message)
 
 
-def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the nodes reachable from `start` along pairs (from, to)."""
-    import networkx as nx
-
-    graph: nx.DiGraph[str] = nx.DiGraph(list(steps))
-    graph.add_edges_from(("", name) for name in start)  # no agent has this name
-    return nx.descendants(graph, "") if "" in graph else set()
-
-
 @dataclass(frozen=True)
 class _Reach:
     """What messages lead to, over any number of agents; and what learns together."""
@@ -285,85 +277,36 @@ class _Reach:
     scenario: Scenario
 
     @cached_property
-    def learning(self) -> set[str]:
+    def learning(self) -> frozenset[str]:
         """The agents whose messages lead to one with an objective."""
         return self._to(lambda objective: True)
 
     @cached_property
-    def classifying(self) -> set[str]:
+    def classifying(self) -> frozenset[str]:
         """The agents whose messages lead to one that classifies."""
         return self._to(lambda objective: objective.classifies)
 
     @cached_property
-    def acting(self) -> set[str]:
+    def acting(self) -> frozenset[str]:
         """The agents whose messages lead to policies, and to no other objective."""
         return self._to(lambda objective: objective.policy) - self._to(lambda objective: not objective.policy)
 
-    def _to(self, counts: Callable[[ObjectiveSpec], bool]) -> set[str]:
+    def _to(self, counts: Callable[[ObjectiveSpec], bool]) -> frozenset[str]:
         agents = self.scenario.agents.items()
         goals = [name for name, agent in agents if any(map(counts, agent.goals.values()))]
-        return _closure(goals, [(c.receiver, c.sender) for c in self.scenario.channels])
-
-
-def _blocked(scenario: Scenario) -> set[str]:
-    """Return the names of locked channels whose delay is not shorter than the group's window."""
-    windows = scenario.windows
-    blocked = set()
-    for channel in scenario.channels:
-        if channel.made_coupling.joins:
-            window = windows[channel.sender]
-            if window != "episode" and channel.link.delay >= window:
-                blocked.add(channel.name)
-    return blocked
+        return reachable(goals, [(c.receiver, c.sender) for c in self.scenario.channels])
 
 
 def warn_15_blocked(scenario: Scenario) -> Iterator[Finding]:
     """A gradient passes over a locked channel within a window."""
-    for name in sorted(_blocked(scenario)):
+    for name in sorted(scenario.relations.blocked):
         message = "no gradient passes, as the delay is a whole window; use unroll: episode"
         yield Finding("channel", name, message)
 
 
-def _weighs(channel: ChannelSpec, weight: float) -> bool:
-    """Whether the credit of a channel has a weight: where it is predicted, `scale` or `discount` (semantics 3)."""
-    return not channel.made_coupling.predicts or weight > 0
-
-
-def _reached(scenario: Scenario, *, gates_open: bool = True) -> set[str]:
-    """Return the agents whose parameters a learning signal reaches, also over channels with a gate or not.
-
-    In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
-    without the other. Agents joined by locked channels learn as one.
-    """
-    blocked = _blocked(scenario)
-    channels = [channel for channel in scenario.channels if channel.name not in blocked]
-    channels = [channel for channel in channels if gates_open or not scenario.gated(channel)]
-    goals = {name for name, agent in scenario.agents.items() if agent.goals}
-    alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
-    back = [channel for channel in channels if channel.made_coupling.credits_from_receiver(channel)]
-    returning = _closure(
-        goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
-        [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
-    )
-    returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins]
-    taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
-    return _closure(goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins])
-
-
-def learning(scenario: Scenario) -> set[str]:
-    """Return the agents whose parameters change: they learn, a learning signal reaches them, and they have some to train."""
-    agents = scenario.agents
-    return {name for name in _reached(scenario) if agents[name].learn and agents[name].trainable}
-
-
-def learning_by_gates(scenario: Scenario) -> list[str]:
-    """Return the agents that only channels with a gate teach: their updates do nothing while the gates are shut."""
-    return sorted(learning(scenario) - _reached(scenario, gates_open=False))
-
-
 def warn_2_signal(scenario: Scenario) -> Iterator[Finding]:
     """An agent that learns has a learning signal, and parameters; and some agent learns."""
-    reached = _reached(scenario)
+    reached = scenario.relations.reached
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
             yield Finding("agent", name, _UNREACHED, control=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Names(TypedDict):
     """(name, slug) of each channel: ("a->b", "a__to__b")."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RunDescription:
     """Description of a run, passed to recorders before the first metrics."""
 
@@ -102,7 +103,32 @@ class RunDescription:
     max: int = 32
     """Number of agents, and of channels, that get curves of their own in a larger graph."""
     timeline: Timeline | None = None
-    """Timeline of the first steps; None: not computed."""
+    """Timeline of the first steps; None: it is not computed, or was recorded before."""
+
+    @cached_property
+    def edges(self) -> dict[str, tuple[str, str, int | str]]:
+        """The edge (sender, receiver, key) of each channel by name."""
+        return {
+            f"{sender}->{receiver}" + (f":{key}" if key != 0 else ""): (sender, receiver, key)
+            for sender, receiver, key in self.graph.edges(keys=True)
+        }
+
+    @cached_property
+    def agents(self) -> list[str]:
+        """The agents in the graph, in the order of the tab."""
+        named = [name for name in self.names["agents"] if name in self.graph]
+        return list(dict.fromkeys([*named, *self.graph.nodes]))
+
+    @cached_property
+    def channels(self) -> list[str]:
+        """The channels in the graph, in the order of the tab."""
+        return [name for name, _ in self.names["channels"] if name in self.edges]
+
+    @cached_property
+    def parts(self) -> int:
+        """The number of parts that compute the run; 0: it is not in parts."""
+        placed = (attributes.get("part", -1) for _, attributes in self.graph.nodes(data=True))
+        return 1 + max(map(int, placed), default=-1)
 
 
 class Recorder:

@@ -26,7 +26,6 @@ from antiphon.telemetry.figures import (
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.tab.documents import edges_by_name, parts_of
 from antiphon.telemetry.tab.recorder import ChannelsWriter, part_rows
 
 _log = logging.getLogger(__name__)
@@ -181,11 +180,10 @@ class Curves:
         readouts = {
             name for name, attributes in graph.nodes(data=True) if attributes.get("role") == "readout"
         }
-        named = edges_by_name(graph)
-        to_readout = {name for name, (_, receiver, _) in named.items() if receiver in readouts}
+        to_readout = {name for name, (_, receiver, _) in description.edges.items() if receiver in readouts}
         agents = sorted(description.names["agents"], key=lambda name: name not in readouts)
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
-        slugs, parts = dict(channels), range(parts_of(graph))
+        slugs, parts = dict(channels), range(description.parts)
         self._tags: dict[Kind, dict[str, str]] = {
             "agent": {name: tag_part(name) for name in agents[: description.max]},
             "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.max]},

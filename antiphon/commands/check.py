@@ -23,7 +23,6 @@ from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
-from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (
     console,
@@ -235,7 +234,7 @@ def _examine(
     found.add(label, [], advice(scenario, others))
     if found.updates is None:
         found.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
-        found.by_gates = learning_by_gates(scenario)
+        found.by_gates = [*scenario.relations.learners_by_gates]
     return scenario
 
 

@@ -18,7 +18,6 @@ from antiphon.engine.planning.advice import expected_updates
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
-from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.telemetry.tab.reading import read_run
 from antiphon.telemetry.tab.verdict_series import newest_verdicts
 from antiphon.telemetry.verdicts import MEASURES, measuring_command
@@ -45,7 +44,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "steps": scenario.training.steps,
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
         "updates": expected_updates(scenario, system.description),
-        "by_gates": learning_by_gates(scenario),
+        "by_gates": [*scenario.relations.learners_by_gates],
         "evaluation": _evaluation(scenario, system),
         "agents": agents,
         "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
@@ -173,7 +172,7 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
         "norm": norm,
         "coupling": channel.coupling,
         "delay": channel.link.delay,
-        "about": about_channel(channel, gated=scenario.gated(channel)),
+        "about": about_channel(channel, gated=scenario.relations.gated(channel)),
     }
 
 

@@ -510,7 +510,7 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        for members in self.scenario.learning_groups():
+        for members in self.scenario.relations.learning_groups:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))

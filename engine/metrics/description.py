@@ -90,7 +90,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             drop=link.drop,
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
-            about=about_channel(channel, gated=scenario.gated(channel)),
+            about=about_channel(channel, gated=scenario.relations.gated(channel)),
         )
     return graph
 
@@ -149,7 +149,7 @@ def _learning(scenario: Scenario, name: str) -> str:
 
 
 def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
-    """Return a channel in words, by heading; `gated`: see `Scenario.gated`."""
+    """Return a channel in words, by heading; `gated`: see `Relations.gated`."""
     link = channel.link
     about: dict[str, str] = {}
     if channel.state:

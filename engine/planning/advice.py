@@ -20,7 +20,7 @@ from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_netw
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.unintended_settings import is_unused_key, learning, listed
+from antiphon.scenarios.unintended_settings import is_unused_key, listed
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -68,7 +68,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
     found: list[str] = []
     if env.is_stream:
         found += _of_stream(scenario, env)
-    for rule in speaking(_RULES, scenario.given):
+    for rule in speaking(_RULES, scenario.relations.given):
         found += rule(scenario, env)
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
@@ -256,7 +256,7 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     Where windows wait for late gradients the last ones are missing.
     """
     found: dict[str, int | None] = {}
-    for group in scenario.learning_groups():
+    for group in scenario.relations.learning_groups:
         goals = list(filter(None, (scenario.agents[name].objective for name in group)))
         count = None
         if scenario.window(group) != "episode" or env.episode_steps is not None:
@@ -268,7 +268,7 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
                 count = _with_an_end(windows, count, env.episode_steps)
         found |= dict.fromkeys(group, count)
     shares = {name: agent.p_update for name, agent in scenario.agents.items() if agent.learn}
-    changed = learning(scenario)
+    changed = scenario.relations.learners
     found = {name: count if name in changed else 0 for name, count in found.items()}
     return {name: None if (n := found[name]) is None else round(n * p) for name, p in shares.items()}
 
@@ -300,7 +300,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         if agent.valued and agent.clock.unroll == POLICY_WINDOW
     }
     seldom: dict[tuple[int, object, str], list[str]] = {}
-    changed = learning(scenario)  # of others another warning says why they do not learn
+    changed = scenario.relations.learners  # of others another warning says why they do not learn
     for name, count in updates.items():
         learned_every = scenario.windows[name]
         goal = scenario.agents[name].objective
@@ -310,7 +310,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         if name not in changed or count is None or enough:
             continue
         if not count or scenario.agents[name].goals or learned_every not in often:
-            clocks = [scenario.agents[member].clock for member in scenario.learning_group_of[name]]
+            clocks = [scenario.agents[member].clock for member in scenario.relations.learning[name]]
             fix = _fix_of_window(clocks, usual=learned_every in usual)
             seldom.setdefault((count, learned_every, fix), []).append(name)
     for (count, window, fix), names in seldom.items():
@@ -331,7 +331,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
             )
         elif count:
             length = "episode" if window == "episode" else f"{window} steps"
-            passes = _updates_of_window(scenario, scenario.learning_group_of[names[0]])
+            passes = _updates_of_window(scenario, scenario.relations.learning[names[0]])
             if passes > 1:
                 learns = (
                     f"{learn} at the end of every {length}: {round(count / passes)} windows, {count} updates"
@@ -519,7 +519,7 @@ def _lags(scenario: Scenario) -> dict[str, int]:
 
 def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
-    group_of = scenario.learning_group_of
+    group_of = scenario.relations.learning
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
         if not channel.made_coupling.waits:

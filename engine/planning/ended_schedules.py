@@ -5,7 +5,7 @@ from __future__ import annotations
 from antiphon.engine.build.channels import rate_of
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.scenarios.unintended_settings import learning, listed
+from antiphon.scenarios.unintended_settings import listed
 
 
 def ended_schedules(scenario: Scenario, until: int) -> list[str]:
@@ -23,7 +23,7 @@ def ended_schedules(scenario: Scenario, until: int) -> list[str]:
         rate = rate_of(1.0, optimiser.schedule, scenario)
         return not any(bool(rate(step)) for step in (training.steps, until - 1))
 
-    changed = learning(scenario)
+    changed = scenario.relations.learners
     agents = [
         name
         for name, agent in scenario.agents.items()

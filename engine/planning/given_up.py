@@ -20,7 +20,7 @@ _MOST_WINDOWS, _MOST_SENT = 64, 1024
 
 def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of delayed channels of whose gradients at least half are given up."""
-    group_of = scenario.learning_group_of
+    group_of = scenario.relations.learning
     waiting = [
         c for c in scenario.channels if c.made_coupling.waits and group_of[c.sender] != group_of[c.receiver]
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import FORMAT
 from antiphon.telemetry.timeline_text import Timeline, channel_cells
 
-if TYPE_CHECKING:
-    import networkx as nx
-
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
 
@@ -26,12 +23,10 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
 
     The order of agents and channels is the order of their values in the event file.
     """
-    graph = description.graph
-    edges = edges_by_name(graph)
-    agents, channels = order(description)
+    graph, edges, parts = description.graph, description.edges, description.parts
+    agents, channels = description.agents, description.channels
     number = {name: place for place, name in enumerate(agents)}
     places, by_timescale = positions(graph)
-    parts = parts_of(graph)
     grouped = communities(graph)
     return {
         "format": FORMAT,
@@ -55,25 +50,11 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     }
 
 
-def parts_of(graph: nx.MultiDiGraph[str]) -> int:
-    """Return the number of parts that compute the run; 0: the run is not in parts."""
-    placed = (attributes.get("part", -1) for _, attributes in graph.nodes(data=True))
-    return 1 + max(map(int, placed), default=-1)
-
-
-def order(description: RunDescription) -> tuple[list[str], list[str]]:
-    """Return the names of agents and channels in the tab's order, which is the graph's."""
-    edges = edges_by_name(description.graph)
-    named = [name for name in description.names["agents"] if name in description.graph]
-    agents = list(dict.fromkeys([*named, *description.graph.nodes]))
-    return agents, [name for name, _ in description.names["channels"] if name in edges]
-
-
 def timeline_document(timeline: Timeline, description: RunDescription) -> dict[str, Any] | None:
     """Return the timeline of a run's first steps, implicit states included, as plain data; None if it is too long."""
     by_agent = {agent.name: agent for agent in timeline.agents}
     by_channel = {channel.name: channel for channel in timeline.channels}
-    agents, channels = order(description)
+    agents, channels = description.agents, description.channels
     start = timeline.start
     found: dict[str, Any] = {
         "start": start,
@@ -126,11 +107,3 @@ def _channel(
     known = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
     ends_by_number = {"from": number[ends[0]], "to": number[ends[1]]}
     return {"name": name, **ends_by_number, **known, "state": edge.get("carries") == "state"}
-
-
-def edges_by_name(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[str, str, int | str]]:
-    """Return the channels (sender, receiver, key) by name."""
-    return {
-        f"{sender}->{receiver}" + (f":{key}" if key != 0 else ""): (sender, receiver, key)
-        for sender, receiver, key in graph.edges(keys=True)
-    }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.tab.documents import graph_document, order, parts_of, timeline_document
+from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     PARTS,
@@ -44,9 +44,12 @@ class ChannelsWriter:
 
     def __init__(self, events: EventFile, description: RunDescription) -> None:
         self._events = events
-        agents, channels = order(description)
-        self._machines = [""] * parts_of(description.graph)
-        names = {"agent": agents, "channel": channels, "part": map(str, range(len(self._machines)))}
+        self._machines = [""] * description.parts
+        names = {
+            "agent": description.agents,
+            "channel": description.channels,
+            "part": map(str, range(description.parts)),
+        }
         self._places = {
             kind: {name: place for place, name in enumerate(found)} for kind, found in names.items()
         }

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from antiphon import RunError, Simulation, load
+from antiphon.telemetry import read_run
 from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 from tests.kit.resigned import resign, rewrite_facts, rewrite_state
@@ -87,6 +88,7 @@ def test_what_may_be_deleted_is_no_obstacle(run: Path, whole: Path, file: str) -
     gone_on_with(run)
     last = Path("checkpoints") / "step-000000006"
     assert contents(run / last) == contents(whole / last)
+    assert read_run(run).timeline == read_run(whole).timeline is not None
 
 
 def test_a_damaged_result_is_written_anew_without_it(run: Path, cli: Commands) -> None:
