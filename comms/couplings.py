@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 
 
 class _Link(Protocol):
+    """The keys of `link` that a coupling reads (`LinkSpec`)."""
+
     @property
     def drop(self) -> float: ...
 
 
 class _Feedback(Protocol):
+    """The keys of `feedback` that a coupling reads (`FeedbackSpec`)."""
+
     @property
     def direct(self) -> bool: ...
 
@@ -54,7 +58,7 @@ class _Gradient(Protocol):
         """The signal that it learns from, in place of what is returned or beside it; None: it learns from no signal."""
 
 
-class Declared(Protocol):
+class DeclaredChannel(Protocol):
     """The keys of a scenario's channel that a coupling reads (`ChannelSpec`)."""
 
     @property
@@ -110,9 +114,8 @@ class CreditedMessage:
         It differs from `sent` if the window has waited and been replayed, and where the message was void as it was sent: there
         `sent` is zeros.
         """
-        from antiphon.comms.backward_requests import (
-            value_of,
-        )  # commands that only list couplings load no torch
+        # commands that only list couplings load no torch
+        from antiphon.comms.backward_requests import value_of
 
         return value_of(self._with_graph)
 
@@ -222,22 +225,22 @@ class Coupling:
         }
         return frozenset(key for key, used in uses.items() if used)
 
-    def problems(self, channel: Declared) -> Iterator[Problem]:
+    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         """Yield the settings of a channel that the coupling refuses."""
         yield from ()
 
-    def never_read(self, channel: Declared) -> bool:
+    def never_read(self, channel: DeclaredChannel) -> bool:
         """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
         return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
 
-    def credits_without_returns(self, channel: Declared) -> bool:
+    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         """Return whether the sender has credit that needs no gradient of the receiver: a direct error, or a loss of the predictor's own.
 
         Advice counts it as a learning signal even if the receiver has none.
         """
         return False
 
-    def credits_from_receiver(self, channel: Declared) -> bool:
+    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
         """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph.
 
         Advice counts it as a learning signal if the receiver has one.
@@ -258,15 +261,15 @@ class Locked(Coupling):
         """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
         return Followed.GRAPH if within else Followed.CONSTANT
 
-    def problems(self, channel: Declared) -> Iterator[Problem]:
+    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         if channel.link.drop > 0:
             message = f"must be 0 on a locked channel, not {channel.link.drop}; leave it out"
             yield "link.drop", f"{message}, or use another coupling"
 
-    def credits_without_returns(self, channel: Declared) -> bool:
+    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         return channel.feedback is not None and channel.feedback.direct
 
-    def credits_from_receiver(self, channel: Declared) -> bool:
+    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
         return channel.feedback is None or not channel.feedback.direct
 
 
@@ -307,12 +310,12 @@ class Decoupled(Coupling):
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.predicted
 
-    def credits_without_returns(self, channel: Declared) -> bool:
+    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         gradient = channel.gradient
         local_loss = gradient.own_target is not None and not self.never_read(channel)
         return gradient.apply and (not gradient.learns_from_returns or local_loss)
 
-    def credits_from_receiver(self, channel: Declared) -> bool:
+    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
         gradient = channel.gradient
         return gradient.apply and gradient.learns_from_returns and not self.never_read(channel)
 
@@ -326,7 +329,7 @@ class Unlocked(Decoupled):
     replaces = True
     carries_states = False
 
-    def problems(self, channel: Declared) -> Iterator[Problem]:
+    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         if channel.input is None:
             message = "an unlocked channel needs a synthetic input; give it one, such as {kind: linear}"
             yield "input", message
@@ -367,7 +370,7 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
     return coupling
 
 
-def predicts(coupling: object) -> bool:
+def kind_predicts(coupling: object) -> bool:
     """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
     kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
     catalogue = extensions.Catalogue("coupling")

@@ -21,7 +21,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
-from antiphon.comms.couplings import DEFAULT, predicts
+from antiphon.comms.couplings import DEFAULT, kind_predicts
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
@@ -245,7 +245,7 @@ def _flop_of_heads(
     rows = len(next(iter(given.example.values())))
     with suppress(ScenarioError):  # of the cuts that are chosen it is reported what is wrong
         cut, credit = cut_before(names)
-        for wire in (wire for part in cut.parts for wire in part.reads if predicts(coupling)):
+        for wire in (wire for part in cut.parts for wire in part.reads if kind_predicts(coupling)):
             with suppress(ScenarioError):
                 keys = credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
                 if isinstance(keys, str) or not isinstance(head := keys.get("network"), nn.Module):
@@ -416,7 +416,7 @@ def _channels(
                 channel["link"]["delay"] = steps
             if gradient is not None:  # also one that the coupling does not use, of which the scenario warns
                 channel["gradient"] = credit.gradient(gradient, wire)
-            elif predicts(coupling):
+            elif kind_predicts(coupling):
                 channel["gradient"] = credit.default(wire)
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
-from antiphon.comms.couplings import DEFAULT, Detached, Locked, predicts
+from antiphon.comms.couplings import DEFAULT, Detached, Locked, kind_predicts
 from antiphon.envs import registry
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded
@@ -75,7 +75,7 @@ def gpt(
         gradient=None if gradient is None else _gradient(gradient, "following"),
         tie="together" if tied else None,
         scenario="gpt",
-        **_training(batch, steps, lr, sg_lr if predicts(coupling) else None, schedule),
+        **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )
 
 
@@ -112,7 +112,7 @@ def resnet(
         initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/Digits-v0", "data": data, "sampling": "with_replacement"}
-    if gradient is None and predicts(coupling):
+    if gradient is None and kind_predicts(coupling):
         gradient = "local"
     signals = registry.describe(env).signals
     classes = signals["label"].classes
@@ -128,7 +128,7 @@ def resnet(
         delay=delay,
         gradient=None if gradient is None else _gradient(gradient, "label"),
         scenario="resnet",
-        **_training(batch, steps, lr, sg_lr if predicts(coupling) else None, schedule),
+        **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )
 
 

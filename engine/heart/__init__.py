@@ -1,7 +1,7 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
 Six files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
-first screen says which object is made where), ledger.py (what happens to a message, call by call), forward.py (a tick), learn.py
+first screen says which object is made where), ledger.py (what happens to a message, in order), forward.py (a tick), learn.py
 (a window that is learned from) and predictors.py (what predictors learn from). The others explain a type that these use, and are
 read when one is met.
 
@@ -48,8 +48,9 @@ Where a change goes:
     a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`; or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack in `StackFanIn`
-    when an agent ticks or sends                 clock.py: `Clock`, `SendClock`; which agents, engine/build/builder.py
-    which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
+    when an agent ticks                          clock.py: `Clock`; which agents, engine/build/builder.py
+    when it sends                                clock.py: a class of `SendTimes` beside `SendClock`, chosen in engine/build/channels.py
+    which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
                                                  these two of `Timetable`, where it reads others than those since the tick before
@@ -65,11 +66,13 @@ Where a change goes:
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`
     which window is differentiated first         order.py
+    when an ended window is learned from         a coupling's `waits` and `awaits`, by the feature at `window_ended`: engine/features/late_windows.py
     what is done to gradients before they move   a feature with the point `differentiated`, for each window; `before_move`, for all of a step
     what is refused before parameters move       divergence.py
     how rows are laid out in a stack             layout.py
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
-    a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns and the ledgers
+    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns (`Update.window` has the ticks and
+                                                 their reads) and the ledgers
 
 The lives of two messages, in real numbers (a test computes these tables):
 

@@ -119,7 +119,7 @@ class SendClock:
     @property
     def repeats(self) -> int:
         """Steps after which its stamps repeat."""
-        return self.period * self.every.numerator
+        return self.period * self.ticks_per_message.numerator
 
     @property
     def interval(self) -> float:
@@ -127,7 +127,7 @@ class SendClock:
         return self.period / self.rate
 
     @cached_property
-    def every(self) -> Fraction:
+    def ticks_per_message(self) -> Fraction:
         """Ticks from one message to the next, on average."""
         return 1 / Fraction(str(self.rate))
 
@@ -150,12 +150,12 @@ class SendClock:
 
     def _before(self, count: int) -> int:
         """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""
-        every = self.every
-        return -(-count * every.denominator // every.numerator)
+        ticks = self.ticks_per_message
+        return -(-count * ticks.denominator // ticks.numerator)
 
     def _stamp(self, message: int) -> int:
-        every = self.every
-        return self.clock.step_of(message * every.numerator // every.denominator)
+        ticks = self.ticks_per_message
+        return self.clock.step_of(message * ticks.numerator // ticks.denominator)
 
 
 class WindowGrid:

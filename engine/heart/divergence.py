@@ -202,7 +202,9 @@ class DivergenceCheck:
         self.rule = rule
         self.agents, self.channels = agents, channels
         self.groups = groups
-        self._group_of = [{name: group for group in of_seed for name in group.agents} for of_seed in groups]
+        self._groups_by_name = [
+            {name: group for group in of_seed for name in group.agents} for of_seed in groups
+        ]
         self.statistics = RunningStatistics(agents, channels)
 
     def movable_members(self, stack: Agent | Channel) -> Mask:
@@ -284,7 +286,7 @@ class DivergenceCheck:
             channel = self.channels[read.channel]
             for k in self.rule.diverged(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
-                wrong.setdefault(self._group_of[channel.layout.seed_of(k)][receiver], GRADIENT)
+                wrong.setdefault(self._groups_by_name[channel.layout.seed_of(k)][receiver], GRADIENT)
         for name, reported in update.window_loss.reported.items():
             agent = self.agents[name]
             for n in self.rule.diverged(len(agent.members), [], [reported.loss]):
@@ -293,7 +295,7 @@ class DivergenceCheck:
 
     def group_of(self, agent: Agent, member: int) -> LearningGroup:
         """Return the learning group of single agents that a member of a stack is in."""
-        return self._group_of[agent.layout.seed_of(member)][agent.members[member].name]
+        return self._groups_by_name[agent.layout.seed_of(member)][agent.members[member].name]
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
         """Report a group of agents; `{at}` in the reason stands for the step. See `DivergenceRule.report`."""

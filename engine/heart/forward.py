@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from antiphon.agents.network import Tensors
 
 
-def aligned(arrivals: Sequence[Arrival]) -> StepSignals:
+def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
     """Return the signals that an aligned agent observes: those of the newest message that it reads; none before the first."""
     if not arrivals or arrivals[-1].value is None:
         return StepSignals(-1, {})
@@ -94,12 +94,12 @@ class ForwardPass:
             if window.number != number:
                 learners = ((name, self.system.agents[name].learner) for name in group.agents_per_learner)
                 window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
-            ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
+            ticks = [self._new_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             learner.buffers = self.evaluate(ticks, window, learner.buffers)
             window.calls.append(ticks)
             for tick in ticks:
-                self._send(self.system.agents[tick.agent], tick, window, step_signals)
+                self._send_messages(self.system.agents[tick.agent], tick, window, step_signals)
             for feature in points.sent:
                 feature.sent(call, step, keep=keep)
 
@@ -115,7 +115,7 @@ class ForwardPass:
                 terminated = channel.terminated(ends) if channel.state else NONE
                 channel.ledger.end_episodes(step, ended, terminated)
 
-    def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
+    def _new_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrived: list[list[Arrival]] = []
         stand_ins = self.tick_points.stand_in
@@ -124,7 +124,7 @@ class ForwardPass:
             if stand_ins is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
-                tick.step_signals = aligned(arrivals)
+                tick.step_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
             reads = [self.as_read(channel, arrival, tick, window) for arrival in arrivals]
             reads = reads or [Constant(channel.name)]
@@ -240,7 +240,7 @@ class ForwardPass:
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
         return lambda name: network_input(self.system, name, signals.get(name), categories)
 
-    def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
+    def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick: void by the signals of this step, `step_signals`, and made from those that the tick works on."""
         for feature in self.tick_points.ticked:
             feature.ticked(tick)

@@ -4,9 +4,10 @@ A window's losses and what is injected into the messages it sent are differentia
 parameters wait for the update; those of received messages are booked with the messages (4).
 
     loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
-    prediction   the synthetic gradient of a sent message; as applied, behind its gate and mixed with what has come back (`gradient.trace`)
+    prediction   what a synthetic gradient gives for a sent message
     gradient     what its receivers return for it: the prediction's target
-    credit       what the sender learns from about a message: its prediction as applied, shortened (`clip`), or its gradient
+    applied prediction  the prediction behind its gate, mixed with a gradient of the same step (`gradient.trace`)
+    credit       what the sender learns from about a message: the applied prediction, shortened (`clip`), or the gradient
                  (`delayed`); the credit of a feature at the point `credit` replaces it, and is not shortened
     injection    the credit that is put on the message in the sender's backward pass, zero in rows that do not learn or that are
                  withheld
@@ -242,6 +243,7 @@ class BackwardPass:
         pending: list[tuple[Update, list[Leaf]]] = []  # with the reads that gradients are wanted for
         requests: list[BackwardRequest] = []
         channels, swept = self.system.channels, self.swept_window_updates
+        # a swept window was differentiated as soon as its group had ticked
         updates = {window: swept.pop(window) for _, window in ended if window in swept}
         for group, window in ended:
             if window in updates:
@@ -261,9 +263,9 @@ class BackwardPass:
                 update.window_loss.roots,
                 update.injections,
                 {
-                    n: self.agents[n].learner.trainable
-                    for n in group.agents_per_learner
-                    if rows_by_agent[n] is not NONE
+                    name: self.agents[name].learner.trainable
+                    for name in group.agents_per_learner
+                    if rows_by_agent[name] is not NONE
                 },
                 [read.value for read in reads],
                 update.auxiliary_loss,

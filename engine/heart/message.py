@@ -9,8 +9,8 @@
     Fate                       where a message is lost or void                 `Ledger.send`
     Returned                   what receivers have returned for a message      with the message, empty; whole for a last state (ledger.py)
     Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `stand_in`
-    Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._read`
-    Tick                       one evaluation of an agent's network            `ForwardPass._read`
+    Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._new_tick`
+    Tick                       one evaluation of an agent's network            `ForwardPass._new_tick`
     Window                     consecutive ticks that are learned from at once `LearningGroup.next_window`, as the one before ends
     LearningGroup              agents that learn as one network                the builder, once
 
@@ -441,7 +441,7 @@ class Window:
     Attributes:
         number: The number of the window; -1 before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
-        calls: The ticks in order; those of one call are of one agent, or of several tied agents evaluated as one batch.
+        calls: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         with_graph: The messages of this window with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).

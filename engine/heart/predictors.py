@@ -43,7 +43,7 @@ class PredictorTrainer:
         self.system, self.features = system, features or Features()
         self.learning_points = self.features.learning
         self.predicted_examples: dict[Message, Example] = {}
-        """The examples evaluated at this step, with their prediction, by message; emptied at the step's end (`forget`), as predictors move."""
+        """The examples evaluated at this step, with their prediction, by message; emptied at the step's end (`clear_step`), as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
         self.swept_predictor_updates: dict[str, PredictorUpdate] = {}
@@ -81,7 +81,7 @@ class PredictorTrainer:
         """Train no predictor from now on."""
         self.frozen = True
 
-    def forget(self) -> None:
+    def clear_step(self) -> None:
         """Forget the predictions and updates of a step, at its end."""
         self.predicted_examples.clear()
         self._contexts.clear()
@@ -246,7 +246,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
-                examples, *self._models[name].gradients(examples), member_mask=mask_of(examples)
+                examples, *self._models[name].gradients(examples), member_mask=learning_members(examples)
             )
             for name, examples in examples_by_channel.items()
             if examples
@@ -260,7 +260,7 @@ class PredictorTrainer:
             model = channel.synthetic_input.model
             if self.frozen or model is None or model.frozen or not examples:
                 continue
-            mask, learned = mask_of(examples), model.gradients(examples)
+            mask, learned = learning_members(examples), model.gradients(examples)
             updates[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)
         return updates
 
@@ -283,6 +283,6 @@ class PredictorTrainer:
         step_all(steps, step)
 
 
-def mask_of(examples: Sequence[Example]) -> Mask:
+def learning_members(examples: Sequence[Example]) -> Mask:
     """Return the members of a stack that have an example."""
     return reduce(or_, (example.member_mask for example in examples))

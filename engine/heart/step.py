@@ -1,9 +1,7 @@
 """A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (semantics 13).
 
-Agents due tick in waves (forward); the environment moves on; episodes end; groups whose window ends evaluate their
-objectives and differentiate their losses (learn), all with the parameters of before the step; predictors learn from what has come
-back (predictors); then, and only then, parameters move. Files are named in parentheses; rules are cited by their numbers in
-docs/semantics.md.
+Agents due tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the parameters of
+before the step, and checked, before any parameter moves. Rules are cited by their numbers in docs/semantics.md.
 """
 
 from __future__ import annotations
@@ -173,7 +171,7 @@ class Engine:
             for feature in self.learning_points.after_move:
                 for turn in turns:
                     feature.after_move(turn, step)
-        self.predictor_trainer.forget()
+        self.predictor_trainer.clear_step()
         for _, window in [*ended, *skipped]:
             window.release()
         self.divergence.end_step(step)

@@ -18,7 +18,7 @@ from antiphon.engine.features.ages import Ages
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass, aligned
+from antiphon.engine.heart.forward import ForwardPass, aligned_signals
 from antiphon.engine.heart.message import Arrival, Constant, EpisodeEnds, StepSignals, Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.engine.policies.critics import Critics
@@ -102,7 +102,7 @@ class FinalValues(Feature):
                     return None
                 arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
                 if channel.name == agent.inputs.align:
-                    tick.step_signals = aligned(arrivals)
+                    tick.step_signals = aligned_signals(arrivals)
                 arrived.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
             if (ages := self.forward_pass.features.of(Ages)) is not None:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from antiphon.base.problems import DocumentError, Path, Problems, kind_of
 from antiphon.base.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
 from antiphon.base.spellings import standard_keys, suggest_key
-from antiphon.comms.couplings import DEFAULT, Detached, predicts
+from antiphon.comms.couplings import DEFAULT, Detached, kind_predicts
 from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:
@@ -244,7 +244,9 @@ def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
     if not isinstance(gradient, Mapping) or gradient.get("target") != signal:
         return channel
     without = {key: value for key, value in channel.items() if key != "gradient"}
-    return {**without, "coupling": Detached.name} if predicts(channel.get("coupling", DEFAULT)) else without
+    return (
+        {**without, "coupling": Detached.name} if kind_predicts(channel.get("coupling", DEFAULT)) else without
+    )
 
 
 def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:

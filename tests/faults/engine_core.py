@@ -78,8 +78,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-share-of-ticks-is-rounded-down",
         "engine/heart/clock.py",
-        "return -(-count * every.denominator // every.numerator)",
-        "return count * every.denominator // every.numerator",
+        "return -(-count * ticks.denominator // ticks.numerator)",
+        "return count * ticks.denominator // ticks.numerator",
         "tests/engine/heart/test_clock.py::test_sending_agrees_with_counting[0.75]",
     ),
     Fault(
