@@ -115,8 +115,8 @@ class Ledger:
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
             self.newest_returned.update(self.due_back.get(step, ()))
         read_plan = self.timetable.read_plan(step)
-        # ticks of the same window read a state with its graph (`Window.with_graph`), and nothing else does
-        pinned = not (read_plan.first_tick is None and self.timetable.state)
+        # a state for which nothing returns is read by its own window alone, with its graph (`Window.with_graph`)
+        pinned = read_plan.first_tick is not None or not self.timetable.state
         message = self._carried(step, with_graph, step_signals, read_plan, void, pinned=pinned)
         self._delete_finished(step)
         self.messages[step] = message

@@ -22,7 +22,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
+from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, Update
 from antiphon.nets.trained_parameters import step_all
 
 
@@ -143,16 +143,7 @@ class Engine:
         """
         self.forward_pass.end_episodes(step, ends)
         ended, skipped = self._pop_ended_windows(step)
-        turns: list[list[Update]] = []
-        for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
-            turn = self.backward_pass.differentiate(windows, step)
-            self.change_gradients(turn)
-            self.divergence.check_updates(turn, step)
-            if self.has_ties_or_hooks:
-                self.apply_ties_and_hooks(turn, step)
-            for update in turn:
-                self.backward_pass.book(update)
-            turns.append(turn)
+        turns = self._differentiate_in_turns(ended, step)
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *skipped]:
             for _, message in window.sent_messages:
@@ -165,12 +156,7 @@ class Engine:
         for feature in self.learning_points.before_move:
             feature.before_move(updates)
         if not self.frozen:  # all is computed and checked: now, and only now, parameters move
-            for turn in turns:
-                self.apply(turn, step)
-            self.predictor_trainer.apply(learned, step, self.divergence.movable_members)
-            for feature in self.learning_points.after_move:
-                for turn in turns:
-                    feature.after_move(turn, step)
+            self._move(turns, learned, step)
         self.predictor_trainer.clear_step()
         for _, window in [*ended, *skipped]:
             window.release()
@@ -202,6 +188,20 @@ class Engine:
             else:
                 ended.append((group, window))
         return ended, skipped
+
+    def _differentiate_in_turns(self, ended: EndedWindows, step: int) -> list[list[Update]]:
+        """Differentiate windows, check and finish their gradients, and book those of the messages read; return the updates by turn."""
+        turns: list[list[Update]] = []
+        for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
+            turn = self.backward_pass.differentiate(windows, step)
+            self.change_gradients(turn)
+            self.divergence.check_updates(turn, step)
+            if self.has_ties_or_hooks:
+                self.apply_ties_and_hooks(turn, step)
+            for update in turn:
+                self.backward_pass.book(update)
+            turns.append(turn)
+        return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
         """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members`): `differentiated`."""
@@ -235,6 +235,17 @@ class Engine:
                 channel.ledger.close_window(number, step)
 
     # --- the update ----------------------------------------------------------------------------------------
+
+    def _move(
+        self, turns: Sequence[Sequence[Update]], learned: Sequence[tuple[str, PredictorUpdate]], step: int
+    ) -> None:
+        """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
+        for turn in turns:
+            self.apply(turn, step)
+        self.predictor_trainer.apply(learned, step, self.divergence.movable_members)
+        for feature in self.learning_points.after_move:
+            for turn in turns:
+                feature.after_move(turn, step)
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of the agents, or of the members of stacks, that take a step."""
