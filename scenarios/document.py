@@ -827,6 +827,7 @@ _LIBRARY = Path(__file__).with_name("library")
 _SUFFIXES = (".yaml", ".yml")
 
 
+@cache
 def library_names() -> tuple[str, ...]:
     """Return the names of the library's scenarios, sorted."""
     return tuple(sorted(path.stem for path in _LIBRARY.glob("*.yaml")))
@@ -880,5 +881,5 @@ def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
 
 @cache
 def _of_library(path: Path) -> Template:
-    """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""
+    """Read a template of the library, cached, as the names are: no file of the library changes while antiphon runs."""
     return Template.from_yaml(read_file(path), path.name)

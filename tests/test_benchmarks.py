@@ -16,7 +16,6 @@ import torch
 
 import antiphon
 from antiphon import Simulation, envs
-from antiphon.envs.worlds.speaker import SpeakerListener
 from benchmarks import (
     agents_scaling,
     building,
@@ -298,7 +297,7 @@ def test_the_riddle_is_learned_and_its_oracle_knows_who_has_been_in_the_room(
 
 def test_listeners_of_the_benchmark_move_as_those_of_the_library() -> None:
     settings = {"device": "cpu", "dtype": torch.float64}
-    theirs = SpeakerListener(4, SpeakerListener.Options(message="channel"), **settings)
+    theirs: Any = envs.make({"id": "antiphon/SpeakerListener-v0", "message": "channel"}, batch=4, **settings)
     both = speaking.Reference(4, speaking.Reference.Options(), **settings)
     one = speaking.Reference(4, speaking.Reference.Options(listeners=1, squared=True), **settings)
     start, distances = both.start(torch.rand(4, both.randoms, dtype=torch.float64)), []

@@ -13,7 +13,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
-from antiphon.envs.worlds.cartpole import CartPole
 from antiphon.scenarios import EnvSpec
 from tests.kit.some import some
 
@@ -29,7 +28,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a user's."""
     monkeypatch.setattr(registry, "_environments", dict(registry._environments))
     registry.register("user/Stream-v0", lambda: source())
-    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs, CartPole.Options()))
+    registry.register("user/Pole-v0", lambda num_envs: registry.make("antiphon/CartPole-v0", batch=num_envs))
     registry.register("user/Vector-v0", vector)
     registry.register("user/Single-v0", lambda: gymnasium.make("CartPole-v1"))
 
