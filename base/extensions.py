@@ -240,7 +240,7 @@ def imported_by_name(module: str, place: str) -> Any:
         raise ScenarioError(f"{place}: {module!r} is not a module; write package.module")
     allowed = allowed_imports()
     if package not in {*_WORLDS, *allowed}:
-        raise ScenarioError(
+        raise ModuleError(
             f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or "
             f"import {module} in Python first"
         )
@@ -254,7 +254,7 @@ def imported_by_name(module: str, place: str) -> Any:
                 f"{place}: {package} is not installed; pip install {_WORLDS[package]}"
             ) from None
         if error.name == package:
-            raise ScenarioError(
+            raise ModuleError(
                 f"{place}: no module '{package}' in {Path.cwd()} or among the installed packages"
                 "; run antiphon in the folder that has it, or install it"
             ) from None
@@ -273,6 +273,10 @@ def _modules_beside(module: str) -> list[str]:
     """The modules of the package that a module is said to be in."""
     parent = module.rpartition(".")[0]
     return [f"{parent}.{found.name}" for found in iter_modules(getattr(sys.modules[parent], "__path__", []))]
+
+
+class ModuleError(ScenarioError):
+    """A module of the user's own is not found in this folder, or may not be imported."""
 
 
 class Catalogue(Mapping[str, Any]):

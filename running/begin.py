@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import allowed_imports
 from antiphon.base.files import given_path
 from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
@@ -16,11 +19,20 @@ from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
 from antiphon.running.directory_writer import check_interval, open_writer
 from antiphon.running.execution import divide, executor_of
+from antiphon.running.library import MADE_IN_PYTHON
 from antiphon.running.request import Request
 from antiphon.running.resume import resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
+
+
+def _own_modules(template: Mapping[str, str]) -> dict[str, Any]:
+    """Return, for run.json, where the modules of the user's own are that a run imported, and which `--allow-import` let in."""
+    imports = [package for package in allowed_imports() if package in sys.modules]
+    source = template.get("source", "")
+    made_by_own = ":" in source and not template.get("text") and source not in MADE_IN_PYTHON.values()
+    return {"own_modules": {"folder": os.getcwd(), "imports": imports}} if imports or made_by_own else {}
 
 
 def begin(
@@ -94,6 +106,7 @@ def begin(
             known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
             known |= {"capture": True} if capture is True else {}
             known |= {**running.executor.facts, **(facts or {})}
+            known |= _own_modules(known.get("template") or {})
             run.write_by(open_writer(run, folder, checkpoint_every, known, variants, exist))
         undo.pop_all()
     return run

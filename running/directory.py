@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError, write_error
+from antiphon.base.extensions import ModuleError
 from antiphon.base.files import (
     cut,
     display_path,
@@ -88,6 +89,7 @@ _KINDS_IF_THERE: Mapping[str, Any] = {
     "capture": bool,
     "changes": [list],
     "weights": [{"step": int}],
+    "own_modules": {"folder": str, "imports": [str]},
 }
 """Kinds of what a run.json may have, or null."""
 
@@ -147,6 +149,8 @@ def run_folder(path: str | Path) -> Path:
     return path if best is None else path / Path(str(best)).name
 
 
+_DEEPEST_FILE = 3
+"""Folders of a run above one of its files: `checkpoints/step-000000100/x` is of the third."""
 _MOST_NAMED = 5
 """Runs of a folder in a line."""
 LOGDIR = "runs"
@@ -154,7 +158,10 @@ LOGDIR = "runs"
 
 
 def _run_meant(path: Path) -> str:
-    """Return "; …" with runs that may be meant by a path without one: those in the folder, the newest first, or a similar name beside it."""
+    """Return "; …" with runs that may be meant by a path without one: what it is a file of, those in it, a similar name beside it."""
+    of_file = next((parent for parent in [*path.parents][:_DEEPEST_FILE] if (parent / _RUN).is_file()), None)
+    if of_file is not None:
+        return f"; did you mean '{display_path(of_file)}'?"
     folder = path if path.is_dir() else path.parent
     try:
         runs = sorted(folder.glob(f"*/{_RUN}"), key=lambda file: file.stat().st_mtime)
@@ -164,11 +171,12 @@ def _run_meant(path: Path) -> str:
         newest = [display_path(file.parent) for file in reversed(runs[-_MOST_NAMED:])]
         more = f", … ({len(runs)} runs)" if len(runs) > len(newest) else ""
         return f"; name one, such as {', '.join(newest)}{more}"
+    begins = f"; antiphon run SCENARIO --name NAME writes one, {LOGDIR}/NAME"
     if folder == path:
-        return ""
+        return begins
     names = [str(file.parent.relative_to(folder)) for file in (*runs, *folder.glob(f"{LOGDIR}/*/{_RUN}"))]
     place = display_path(folder)
-    return suggest(path.name, names, "" if place == os.curdir else f"{place}/")
+    return suggest(path.name, names, "" if place == os.curdir else f"{place}/") or begins
 
 
 def is_free(path: Path) -> bool:
@@ -531,8 +539,31 @@ class RunDirectory:
             source = str((self.facts.get("template") or {}).get("source"))
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
-                f"(on the command line: --scenario {source if ':' in source else 'MODULE:FUNCTION'})"
+                f"(on the command line: --scenario {source if ':' in source else 'MODULE:FUNCTION'}{self.of_modules})"
             )
+
+    @property
+    def of_modules(self) -> str:
+        """Where the modules of the user's own are that the run was started with, as ", in FOLDER"; empty: none, or it is this folder."""
+        folder = (self.facts.get("own_modules") or {}).get("folder")
+        return "" if folder in (None, os.getcwd()) else f", in {display_path(folder)}"
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Name, where a module is not found or may not be imported, the folder and the imports that the run was started with.
+
+        Raises:
+            ModuleError: The error with them.
+        """
+        try:
+            yield
+        except ModuleError as error:
+            own = self.facts.get("own_modules")
+            if own is None:
+                raise
+            allowed = "".join(f" --allow-import {name}" for name in own["imports"])
+            line, command = str(error).partition("; ")[0], f"antiphon{allowed} …" if allowed else "antiphon"
+            raise ModuleError(f"{line}; run {command} in {own['folder']}, as this run was started") from None
 
     @property
     def result(self) -> dict[str, Any] | None:

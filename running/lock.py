@@ -40,6 +40,20 @@ def file_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def being_written(lock: Path) -> str:
+    """Return the line about a lock that is held, with the process that holds it where the system says so, and the fix."""
+    with suppress(OSError):
+        place = lock.stat()
+        file = f" {os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino} "
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
+        process = next((fields[4] for fields in held if fields[1] == "FLOCK"), "0")  # "->": waits for it
+        if process == str(os.getpid()):
+            return "is being written now by a simulation in this process; close it"
+        if int(process) > 0:  # 0 is of another container
+            return f"is being written now by process {process}; wait until it has ended, or stop it (kill {process})"
+    return "is being written now by another process, or by a simulation in this one; wait until it has ended, or stop it"
+
+
 class DirectoryLock:
     """The right to write in a directory, held until `release`, or the end of its context or of the process.
 
@@ -63,10 +77,7 @@ class DirectoryLock:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise RunError(
-                    f"{folder}: is being written by another process, or by a simulation in this one; wait until it has "
-                    "ended, or stop it"
-                ) from None
+                raise RunError(f"{folder}: {being_written(self._path)}") from None
             try:
                 remove_temporary(folder)
             except OSError:

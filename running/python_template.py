@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from antiphon.base.errors import AntiphonError, ScenarioError
+from antiphon.base.extensions import ModuleError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
@@ -258,7 +259,7 @@ def _imported(place: str) -> Any:
     except ScenarioError as error:
         missing = getattr(error.__cause__, "name", None)
         if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
-            raise ScenarioError(
+            raise ModuleError(
                 f"{place}: no module '{missing}' in {here} or among the installed packages"
                 "; run antiphon in the folder that has it, or install it"
             ) from None

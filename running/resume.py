@@ -193,6 +193,8 @@ def checked_scenario(
         error = directory.facts["error"]
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
     described = directory.described  # None: it is a document
+    if described is not None and scenario is None:
+        directory.check_document()
     if scenario is not None:
         saved = described_scenario(directory.scenario) if described is None else described
         scenario = with_saved_links(as_scenario(scenario), saved)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.extensions import with_imports
+from antiphon.base.extensions import imported_by_name, with_imports
 from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
@@ -32,7 +32,6 @@ _PART = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NUMBERS = re.compile(r"[0-9]+(,[0-9]+)+")
 _MOST_DIGITS = 18
-_ONE_EACH = "one AGENT=PART each time, as --parts a=0 --parts b=1"
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -107,6 +106,9 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
         ScenarioError: There is no such scenario.
         RunError: The option is not given, and the scenario's environment is only known with the module that made it.
     """
+    with directory.importing():
+        for package in (directory.facts.get("own_modules") or {}).get("imports", ()):
+            imported_by_name(package, str(directory.path))
     if python is None:
         source = str((directory.facts.get("template") or {}).get("source"))
         if source not in MADE_IN_PYTHON.values():
@@ -114,7 +116,8 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
                 _check_environment(directory, source)
             return None
         python = source
-    template, described = load_python(python), directory.described
+    with directory.importing():
+        template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
     known = {name: value for name, value in values.items() if name in template.parameters}
     saved = plain(directory.scenario) if described is None else described
@@ -162,10 +165,13 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
         ScenarioError: Another form, a file that cannot be read, an unknown agent, or an agent that is left out.
     """
     agents = list(agents)
+    one_each = "one AGENT=PART each time, as " + " ".join(
+        f"--parts {a}={n}" for n, a in enumerate(agents[:2])
+    )
     placement = dict[str, int | None].fromkeys(agents)
     for entry in entries:
         if _NUMBERS.fullmatch(entry):
-            raise ScenarioError(f"--parts {entry}: {_ONE_EACH}")
+            raise ScenarioError(f"--parts {entry}: {one_each}")
         pattern, equals, number = entry.rpartition("=")
         found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
         for name, part in found.items():
@@ -177,7 +183,7 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
                 )
             matching = [pattern] if pattern in placement else fnmatch.filter(agents, pattern)
             if not matching and "," in name:
-                raise ScenarioError(f"--parts {entry}: {_ONE_EACH}")
+                raise ScenarioError(f"--parts {entry}: {one_each}")
             if not matching:
                 raise ScenarioError(f"--parts {entry}: no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))
@@ -216,7 +222,9 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
         raise ScenarioError(f"--parts {number}: a number of parts must be alone; leave out the other --parts")
     digits = number.lstrip("+-")
     if not digits.isdecimal():
-        raise ScenarioError(f"--parts: must be a whole number, not {number}")
+        raise ScenarioError(
+            f"--parts: must be a whole number, not {number}; give how many parts share the agents, such as 2"
+        )
     if len(digits) > _MOST_DIGITS:
         raise ScenarioError(f"--parts: has {len(digits):,} digits; use at most the number of agents")
     if int(number) < 1:

@@ -86,6 +86,8 @@ def evaluate(
     _check_users("repeats", repeats, asked, ("value",))
     over, only, directory = Links(links, drop, inputs), channels or None, RunDirectory.open(path)
     scenario = given_scenario(directory, python)
+    if scenario is None:
+        directory.check_document()
     saved = directory.checkpoints.find(checkpoint)
     with Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         measurements.check_measurable(

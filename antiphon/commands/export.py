@@ -53,6 +53,8 @@ def export(
         raise ScenarioError(f"--episodes: has no effect on {file.name}; it is for .gif files")
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
+    if scenario is None:
+        directory.check_document()
     saved = directory.checkpoints.find(checkpoint)
     with antiphon.Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         _check_agents(simulation, file, agents or ())

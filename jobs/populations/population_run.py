@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -162,13 +163,18 @@ class PopulationRun(Observer):
         with fitting(place):
             spec, template = PopulationSpec(**facts["document"]), facts["template"]
             text, source = str(template["text"]), str(template["source"])
+        first: RunDirectory | None = None
         for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
-            settings |= {name: RunDirectory.open(member).facts[name] for name in ("device", "backend")}
+            first = RunDirectory.open(member)
+            settings |= {name: first.facts[name] for name in ("device", "backend")}
         if python is None and source in MADE_IN_PYTHON.values():
             python = source
         if python is None and not text:
-            raise RunError(f"{directory}: its scenario was made in Python; add --scenario MODULE:FUNCTION")
-        found = Template.from_yaml(text, source) if python is None else load_python(python)
+            where = "" if first is None else first.of_modules
+            own = source if ":" in source else "MODULE:FUNCTION"
+            raise RunError(f"{directory}: its scenario was made in Python; add --scenario {own}{where}")
+        with nullcontext() if first is None else first.importing():
+            found = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, found, directory, exist="resume", **settings)
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:

@@ -60,7 +60,10 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
         ("--parts 0", "--parts: must be at least 1, not 0"),
         ("--parts=-1", "--parts: must be at least 1, not -1"),
         ("--parts 1.5", "--parts: must be a whole number, not 1.5"),
-        ("--parts .5", "--parts: must be a whole number, not .5"),
+        (
+            "--parts .5",
+            "--parts: must be a whole number, not .5; give how many parts share the agents, such as 2",
+        ),
         ("--parts 1e3", "--parts: must be a whole number, not 1e3"),
         ("--parts " + "9" * 5000, "--parts: has 5,000 digits; use at most the number of agents"),
         ("--parts 2,3", "--parts 2,3: one AGENT=PART each time, as --parts a=0 --parts b=1"),

@@ -47,6 +47,14 @@ def build(width: int = 4, coupling: str = "decoupled", shift: float = 0.0):
 def shifted():
     return build(shift=1.0)
 """
+WORLD = """
+from antiphon.envs import from_tensors
+from own import X
+
+
+def world():
+    return from_tensors(x=X, label=(X[:, 0] > 0).long())
+"""
 OBJECTS = "its scenario holds Python objects"
 
 
@@ -107,6 +115,30 @@ def test_a_run_whose_module_registers_its_environment_names_the_module(here: Pat
             "no environment 'own/Harbour-v0'; this run was made by beacon:build; add --scenario beacon:build"
         )
         assert line in cli.refused(words)
+
+
+def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "world.py").write_text(WORLD)
+    agents = "{a: {observes: [x], objective: {kind: classification, target: label}}}"
+    (here / "w.yaml").write_text(f"scenario: w\nenv: {{id: 'world:world'}}\nagents: {agents}\n")
+    cli("run own:build --steps 1 --name a --logdir .")
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "world")
+    cli("run w.yaml --steps 1 --name b --logdir .")
+    monkeypatch.delenv("ANTIPHON_ALLOW_IMPORT")
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(here)])
+    assert "(on the command line: --scenario own:build, in" in cli.refused("resume ../a --steps 2")
+    for name in ("own", "world"):
+        monkeypatch.delitem(sys.modules, name)
+    line = cli.refused("evaluate ../a --scenario own:build")
+    assert line.endswith(f"; run antiphon in {here}, as this run was started")
+    again = f"; run antiphon --allow-import world … in {here}, as this run was started"
+    assert cli.refused("resume ../b --steps 2").endswith(f"may not import 'world'{again}")
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "world")
+    assert cli.refused("export ../b b.safetensors").endswith(f"installed packages{again}")
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:

@@ -71,11 +71,13 @@ def test_runs_that_may_be_meant_are_those_of_runs_too(run: Path, here: Path, cli
         shutil.copytree(run, here / place)
     assert cli.refused("report zzz").endswith("; known: b2, runs/e1")
     assert cli.refused("report b").endswith("; did you mean 'b2'?")
+    assert cli.refused("resume runs/e1/scenario.yaml").endswith("; did you mean 'runs/e1'?")
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
     (tmp_path / "empty").mkdir()
-    assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
+    line = cli.refused("report", tmp_path / "empty" / "nowhere")
+    assert line.endswith("; antiphon run SCENARIO --name NAME writes one, runs/NAME")
     assert "contains no run" in cli.refused("report", run, tmp_path / "empty", "-o", output)
     assert "is a folder; name a file" in cli.refused("report", run, "-o", tmp_path)
     assert "create it first" in cli.refused("report", run, "-o", tmp_path / "none" / "out.html")

@@ -49,7 +49,9 @@ def end(process: int) -> None:
 
 
 def refused(folder: Path) -> Any:
-    return one_line(f"^{re.escape(str(folder))}: is being written by another process, or by a sim", RunError)
+    return one_line(
+        f"^{re.escape(str(folder))}: is being written now by (a simulation in this )?process", RunError
+    )
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
@@ -130,9 +132,10 @@ def test_one_process_writes_in_a_run_directory(tmp_path: Path, cli: Commands) ->
         with refused(run):
             Simulation.resume(run)
     assert not (run / LOCK).exists()
-    with holder(run):
+    with holder(run) as process:
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        assert "run: is being written by another process" in cli.refused("resume", run, "--steps 3")
+        line = f"run: is being written now by process {process}; wait until it has ended, or stop it (kill "
+        assert line in cli.refused("resume", run, "--steps 3")
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     cli("resume", run, "--steps 3")
     assert not (run / LOCK).exists()
@@ -151,7 +154,7 @@ def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path,
     ):
         run.mkdir()
         with holder(run, lambda names=names: [(run / name).write_text("") for name in names]):  # type: ignore[misc]
-            assert "run: is being written by another process" in cli.refused(words, tmp_path)
+            assert "run: is being written now by process" in cli.refused(words, tmp_path)
         cli(words, tmp_path)
         assert not list(run.glob(".*"))
         for path in sorted(run.rglob("*"), reverse=True):

@@ -361,7 +361,7 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
     for made in (Simulation.resume, Simulation.load):
         with one_line(r"^scenario: must be an antiphon\.Scenario, .*, not int$"):
             made(whole[0], 3)  # type: ignore[arg-type]
-    with one_line(r"run.*its scenario holds Python objects; load it with scenario=", RunError):
+    with one_line(r"run.*its scenario holds Python objects; (load it with|give) scenario=", RunError):
         Simulation.resume(whole[0])
     stepped(Simulation("digits-mlp", logdir=tmp_path / "run"), 1).close()
     for given in ("digits-mlp", load("digits-mlp")):

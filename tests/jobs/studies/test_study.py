@@ -85,7 +85,7 @@ def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
     assert "cannot be written (Not a directory)" in refused("file/study")
     with Simulation("digits-mlp", logdir=here / "held"):
         before = sorted(path.name for path in (here / "held").iterdir())
-        assert "held: is being written by another process, or" in refused("held")
+        assert "held: is being written now by a simulation in this process; close it" in refused("held")
         assert sorted(path.name for path in (here / "held").iterdir()) == before
 
     def full(*_: object) -> None:
