@@ -24,14 +24,14 @@ class AuxiliaryLosses(Feature):
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
 
     def credited(self, update: Update) -> None:
-        """Add their loss to what a window learns from."""
-        update.auxiliary_loss = _loss(self.system, self.predictor_trainer, update)
+        """Add their losses to what a window learns from."""
+        update.auxiliary_losses |= _losses(self.system, self.predictor_trainer, update)
 
 
-def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor | None:
-    """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
+def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> dict[str, Tensor]:
+    """Losses of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12), by agent."""
     window = update.window
-    total: Tensor | None = None
+    losses: dict[str, Tensor] = {}
     for name in update.group.agents:
         state_channel = system.agents[name].connections.state_channel
         if state_channel is None or not state_channel.synthetic_gradient.of_state.auxiliary:
@@ -49,7 +49,7 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
         else:
             target = (~last.fate.withheld).zero_elsewhere(prediction)
         error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
-        update.auxiliary_agents.add(name)
-        loss = state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
-        total = loss if total is None else total + loss
-    return total
+        losses[name] = (
+            state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
+        )
+    return losses

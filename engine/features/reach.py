@@ -97,7 +97,7 @@ class _Window:
         for (name, _), members in self.by_tick.items():
             if name == agent.name:
                 found = found | members
-        if agent.name in self.update.auxiliary_agents:
+        if agent.name in self.update.auxiliary_losses:
             return ALL
         return ALL if bool(found.all()) else Mask.of(found)
 

@@ -57,7 +57,7 @@ Where a change goes:
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
     what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close:
                                                  later ticks go on in the same one, and `EpisodeWindows` end by their length
-    where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_sent` (`valid`)
+    where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_as_sent` (`valid`)
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
     a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too: `Ledger.finish`, as its return begins
     when a gradient has come back                `Ledger.finish`, and `Ledger.has_returned`, for which windows that wait are kept

@@ -235,7 +235,7 @@ class Channel:
         """
         terminated = ends.terminated.map(self.layout.to_rows)
         if ends.lives and self.lives:
-            (lives,) = self.lives
+            (lives,) = self.lives  # a state's sender is its receiver
             over = {name: life.over for name, life in ends.lives.items()}
             for_good = {name: life.terminated for name, life in ends.lives.items()}
             dead = self.layout.mask_by_name(over, lives)

@@ -352,7 +352,7 @@ class Timetable:
         first = receiver.at_or_after(stamp + delay)
         if self.state and windows.number(first) == windows.number(stamp):
             return ReadPlan.without_return(stamp)  # within a window a state is passed on with its graph
-        stop = self.send_clock.after(stamp) + delay
+        stop = self.send_clock.after(stamp) + delay  # a tick from here on reads a newer message
         if first >= stop:
             if self.read_mode.newest_only:
                 return ReadPlan.without_return(stamp)

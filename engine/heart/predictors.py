@@ -65,7 +65,7 @@ class PredictorTrainer:
         """
         if message in self.predicted_examples:
             return self.cached_prediction(message)
-        predictor, example = channel.synthetic_gradient.model, self._example_sent(channel, message)
+        predictor, example = channel.synthetic_gradient.model, self._example_as_sent(channel, message)
         if predictor is None or example is None:
             return None
         example.prediction = constant(predictor.predict_sent(example, learns=not self.frozen))
@@ -101,17 +101,21 @@ class PredictorTrainer:
             The example; None: its target or a signal of its context is absent, or no action has come back where they are needed.
         """
         needs_actions = channel.synthetic_gradient.needs_actions
+        # more actions may have come back since a predictor that needs them was evaluated
         evaluated = None if needs_actions else self.predicted_examples.get(message)
-        example = self._example_sent(channel, message) if evaluated is None else replace(evaluated)
+        example = self._example_as_sent(channel, message) if evaluated is None else replace(evaluated)
         if example is not None and with_returned and channel.ledger.wants_gradient:
             loss = message.returned.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
-            counted = ALL if needs_actions else message.returned.counted
+            counted = (
+                ALL if needs_actions else message.returned.counted
+            )  # `valid` has the rows with an action
             example.set_returned(message.returned.gradient, loss, counted)
         return example
 
-    def _example_sent(self, channel: Channel, message: Message) -> Example | None:
+    def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
+        """The example without a returned gradient; None: see `example`."""
         synthetic, signals = channel.synthetic_gradient, message.step_signals.signals
         if synthetic.target is not None and synthetic.target not in signals:
             return None

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import torch
@@ -106,10 +108,15 @@ class Update:
     """The places of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
     injections: list[Injection] = field(default_factory=list)
     """The injections into the messages that the window sent; emptied when it has been differentiated."""
-    auxiliary_agents: set[str] = field(default_factory=set)
-    """Agents with an auxiliary loss."""
-    auxiliary_loss: Tensor | None = None
-    """A loss beside the objectives', which parameters follow and messages read do not; None once the window has been differentiated."""
+    auxiliary_losses: dict[str, Tensor | None] = field(default_factory=dict)
+    """Losses beside the objectives', by agent, which parameters follow and messages read do not; None once the window has been
+    differentiated."""
+
+    @property
+    def auxiliary_loss(self) -> Tensor | None:
+        """The sum of the auxiliary losses; None: there is none."""
+        losses = [loss for loss in self.auxiliary_losses.values() if loss is not None]
+        return reduce(add, losses) if losses else None
 
     def keep_credit(self, channel: str, credit: Tensor, *, by_row: bool) -> None:
         """Keep the credit of a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
@@ -129,7 +136,7 @@ class Update:
         """Set the gradients of the window, and free the losses and injections, with what is left of the graph."""
         self.gradients = {**gradients}
         self.window_loss.roots.clear()
-        self.injections, self.auxiliary_loss = [], None
+        self.injections, self.auxiliary_losses = [], dict.fromkeys(self.auxiliary_losses)
         self.leaf_gradients.update(leaf_gradients)
 
 
