@@ -366,28 +366,9 @@ def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
     return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start
 
 
-def make_environment(
-    scenario: Scenario, device: torch.device, dtype: torch.dtype, batch: int, split: str | None = None
-) -> TorchVectorEnv:
-    """Make an environment of a scenario.
-
-    Args:
-        scenario: What declares it.
-        device: Of its tensors.
-        dtype: Of its floats.
-        batch: Number of environments.
-        split: The part of the data; None: the one that the scenario trains on.
-
-    Raises:
-        ScenarioError: See `envs.make`.
-        DataError: The data are missing or broken.
-    """
-    return registry.make(scenario.env, batch=batch, device=device, dtype=dtype, split=split)
-
-
 def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
     """Return the steps that so many epochs of a scenario take from the first; errors as of both above."""
-    env = make_environment(scenario, torch.device("cpu"), torch.float32, scenario.training.batch)
+    env = registry.make(scenario.env, batch=scenario.training.batch)
     try:
         env.reset(seed=_reset_seed(env, seed))
         return steps_of_epochs(env, epochs)

@@ -27,7 +27,6 @@ from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
     environment_state,
-    make_environment,
     signals_read,
     steps_of_epochs,
     with_own_env,
@@ -48,6 +47,7 @@ from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.envs import registry
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.scenarios import Scenario, Template
@@ -314,7 +314,8 @@ class LiveSystem:
         self.closed = False
         self._world: EnvironmentRunner | None = None
         with settings.context():
-            self.env = make_environment(scenario, settings.device, settings.dtype, scenario.training.batch)
+            how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
+            self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
             try:
                 with uncollected(kept=True), refusals_named():
                     self.restart(settings)

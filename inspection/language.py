@@ -33,13 +33,14 @@ from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL
 from antiphon.comms.symbols import SymbolSampler
-from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
+from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import network_input
 from antiphon.engine.heart.message import Constant, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
+from antiphon.engine.inference.of_running import environment_of
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
@@ -331,9 +332,7 @@ def _ticks(
         return
     rows = min(_ENVS, examples)
     seed, part_of = rollout_seed(running.seed, split, 0), split if split in env.splits else None
-    scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
-    made = make_environment(scenario, running.device, running.dtype, rows, part_of)
-    with closing(continued(made, running.env)) as own:
+    with closing(environment_of(running, rows, part_of)) as own:
         forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
         periods = [agent.clock.period for agent in system.agents.values()]
         for step in range(max(full.values()) + max(periods) * -(-examples // rows)):

@@ -25,7 +25,7 @@ from antiphon.distributed.parts.placement import Placement, lookahead_of
 from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, signals_read
+from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
@@ -36,6 +36,7 @@ from antiphon.engine.metrics.step_metrics import Row, keep_figures
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
+from antiphon.envs import registry
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure
 
@@ -97,7 +98,7 @@ class Part:
         self._unchecked = whole is None
         """Whether no step has shown yet whether users' objects keep what its state does not hold."""
         place = chosen_device(device)
-        self._env = make_environment(scenario, place, dtype, scenario.training.batch)
+        self._env = registry.make(scenario.env, batch=scenario.training.batch, device=place, dtype=dtype)
         if whole is None:
             numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
             here = {name for name, part in placement.items() if part == index}

@@ -14,11 +14,12 @@ from torch import Tensor
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError
 from antiphon.base.progress import Progress
 from antiphon.base.spec import plain
-from antiphon.engine.environment import continued, make_environment, with_own_env
+from antiphon.engine.environment import continued
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.inference.rollout_links import Links
+from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.scenarios import Scenario
@@ -102,12 +103,12 @@ def film(
 
 def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
     """Make an environment that renders pictures: as few copies as possible, unless the scenario holds the environment itself."""
-    scenario = with_own_env(scenario, "a film needs one of its own")
-    spec = scenario.env
+    spec = registry.copied(scenario.env, "a film needs one of its own")
     batch = scenario.training.batch
     if isinstance(spec, EnvSpec):  # the first row is filmed; others of ours may be its opponent
         batch = 1 if spec.id.startswith(_EXTERNAL) else 2
-    env = make_environment(scenario, system.device, system.dtype, batch)
+    how: dict[str, Any] = {"batch": batch, "device": system.device, "dtype": system.dtype}
+    env = registry.make(spec, **how)
     modes = env.metadata.get("render_modes") or []
     if _MODE not in modes:
         env.close()
@@ -120,8 +121,7 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
         return env  # environments by id draw without a mode, or have it among their keys
     env.close()
     drawn = EnvSpec.model_validate({**plain(spec), "render_mode": _MODE})
-    scenario = scenario.model_copy(update={"env": drawn})
-    return make_environment(scenario, system.device, system.dtype, batch)
+    return registry.make(drawn, **how)
 
 
 def _picture(env: Any) -> NDArray[np.uint8]:

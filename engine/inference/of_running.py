@@ -14,7 +14,7 @@ from antiphon.base.counts import check_counts, check_names, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.memory import uncollected
-from antiphon.engine.environment import continued, make_environment, with_own_env
+from antiphon.engine.environment import continued
 from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
 from antiphon.engine.inference.film import film
@@ -22,14 +22,15 @@ from antiphon.engine.inference.model_files import check_agents, write_system
 from antiphon.engine.inference.policy import Policy, policy_module
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem
+from antiphon.envs import registry
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
 
 
 def environment_of(running: LiveSystem, batch: int, split: str | None) -> TorchVectorEnv:
     """Return an environment like the run's to run forward in, with the running statistics of the run's."""
-    scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
-    made = make_environment(scenario, running.device, running.dtype, batch, split)
+    env = registry.copied(running.scenario.env, "an evaluation needs one of its own")
+    made = registry.make(env, batch=batch, device=running.device, dtype=running.dtype, split=split)
     return continued(made, running.env)
 
 
@@ -131,7 +132,10 @@ def _check_own_loop(running: LiveSystem) -> None:
     """Raise ScenarioError where a policy would see other observations in a loop of the user's own."""
 
     def make() -> TorchVectorEnv:
-        scenario = with_own_env(running.scenario, "a policy needs one of its own")
-        return make_environment(scenario, running.device, running.dtype, scenario.training.batch)
+        env, batch = (
+            registry.copied(running.scenario.env, "a policy needs one of its own"),
+            running.env.num_envs,
+        )
+        return registry.make(env, batch=batch, device=running.device, dtype=running.dtype)
 
     running.env.check_own_loop(make)
