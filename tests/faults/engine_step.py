@@ -459,4 +459,18 @@ STEP: tuple[Fault, ...] = (
         "pass",
         "tests/engine/heart/test_reach.py",
     ),
+    Fault(
+        "policies-a-tick-is-no-experience-where-another-agent's-reward-is-absent",
+        "engine/policies/trajectories.py",
+        "masks = [self._mask(agent, steps, lives)] if lives else some",
+        "masks = some",
+        "tests/engine/heart/test_lives_of_policies.py::test_who_lives_on_learns_from_all_ticks_whoever_else_has_died[the other's-cohort]",
+    ),
+    Fault(
+        "policies-a-message-for-the-final-observation-is-the-newest-that-was-sent",
+        "engine/policies/final_values.py",
+        "stamps = [stamp for stamp in channel.ledger.timetable.due_stamps(tick.step) if stamp > step]",
+        "stamps: list[int] = []",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
+    ),
 )
