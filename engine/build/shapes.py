@@ -423,7 +423,10 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
             message = f"'{agent.acts}' is a part of a Dict of actions, and the environment's are {space}; write true"
             raise DocumentError(path, message)
         if agent.acts not in space.spaces:
+            below = [part for part in space.spaces if part.startswith(f"{agent.acts}.")]
             suggestion = suggest(agent.acts, space.spaces)
+            if below:
+                suggestion = f"; it consists of {', '.join(below)}: an agent acts for one of these, or for all parts (true)"
             raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{suggestion}")
         return space[agent.acts]
     if agent.acts and isinstance(space, spaces.Dict) and not agent.policy:

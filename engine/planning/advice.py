@@ -14,7 +14,7 @@ from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.planning.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
-from antiphon.envs.signal import ID, Description
+from antiphon.envs.signal import ID, TURN, Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
 from antiphon.scenarios.channel_specs import CouplingSpec
@@ -463,6 +463,21 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
         yield f"env: no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name"
 
 
+def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
+    """A warning of policies whose windows have about one turn: they learn from all but the last (rule 38a)."""
+    takers = sum(name.startswith(f"{TURN}.") for name in env.signals)
+    found = []
+    for name, agent in scenario.agents.items():
+        part, unroll = agent.acts if isinstance(agent.acts, str) else name, agent.clock.unroll
+        if agent.acts and agent.policy and f"{TURN}.{part}" in env.signals and not isinstance(unroll, str):
+            found += [name] * (unroll * agent.clock.period <= takers)
+    if found:
+        yield (
+            f"agents {', '.join(found)}: {takers} agents take turns, so their windows have about one turn, and a policy does not "
+            f"learn from the last turn of a window; set clock.unroll to {4 * takers} or more"
+        )
+
+
 def _mixed(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of aligned agents whose messages were made from different examples."""
     lags = _lags(scenario)
@@ -545,6 +560,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _unmasked: ("agents.acts",),
     _unobserved: ("agents.acts",),
     _untaken: ("agents.acts",),
+    _few_turns: ("agents.acts",),
     _one_object: (),
     _weak_signals: (),
     _wide: (),

@@ -8,6 +8,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.envs.adaptors import parallel_worlds
+from tests.envs.adaptors.turn_games import Race
 from tests.kit.examined import checked, explained, warned
 from tests.kit.tiers import sampled
 
@@ -388,6 +390,18 @@ def test_parts_of_agents_without_an_actor_are_not_named(monkeypatch: pytest.Monk
     both = {"a": agent, "b": {**agent, "acts": "low"}}
     scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents=both)
     assert "no agent acts for" not in "".join(advice(scenario))
+
+
+def test_windows_with_one_turn_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "turns_of_advice", SimpleNamespace(env=Race))
+    objective = {"kind": "ppo", "mask": "red.action_mask"}
+    for unroll, named in ((2, True), (3, False)):
+        agent = {"observes": ["red.observation"], "acts": "red", "objective": objective}
+        agents = {"a": {**agent, "clock": {"unroll": unroll}}}
+        scenario = Scenario(scenario="race", env="pettingzoo/turns_of_advice", agents=agents)
+        found = [line for line in advice(scenario) if "take turns" in line]
+        assert len(found) == named
+        assert not found or found[0].startswith("agents a: 2 agents take turns, so their windows have about")
 
 
 def test_a_module_without_gradients_does_not_learn() -> None:

@@ -97,6 +97,12 @@ def test_an_unknown_part_or_a_number_without_parts_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"agents.a.acts: the environment's actions have no part '2'"):
         trained(BOX, "observation", action, acts=2)
     registry._environments.pop("Parts")
+    nested = spaces.Dict({"go": action, "say": spaces.Discrete(2)})
+    with pytest.raises(
+        ScenarioError, match=r"no part 'go'; it consists of go.0, go.1: an agent acts for one"
+    ):
+        trained(BOX, "observation", nested, acts="go")
+    registry._environments.pop("Parts")
     with pytest.raises(ScenarioError, match=r"agents.a.acts: '1' is a part of a Dict of actions"):
         trained(BOX, "observation", acts=1)
 
