@@ -191,7 +191,8 @@ class PolicyLosses:
     """[T, rows], a constant: log-probability of the actions and sampled messages. Later passes of `ppo` use the first pass's."""
     metrics: dict[str, Tensor]
     """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
-    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks."""
+    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`, which alone a later pass has. NaN for a
+    member without valid ticks."""
 
 
 def gae(
@@ -541,12 +542,14 @@ class PolicyGradient(PolicyObjective):
         means = MemberMeans(advantages.valid, member_count)
         policy, metrics = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
-        metrics |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
+        averaged = {"policy_loss": policy, "entropy": entropy}
         if values is not None:
-            error = (values - advantages.targets).square()
+            averaged["value_loss"] = error = (values - advantages.targets).square()
             total = total + scaled(error, self.value, 1)
-            metrics["value_loss"] = means.of(constant(error))
-            metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
+        if log_prob_then is None:  # of later passes only how far the policy moved is reported
+            metrics |= {name: means.of(constant(each)) for name, each in averaged.items()}
+            if values is not None:
+                metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
         losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
         return PolicyLosses(losses, constant(log_prob), metrics)
 

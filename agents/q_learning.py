@@ -235,6 +235,8 @@ class QLearning(PolicyObjective):
         assert trajectory.actions is not None
         taken = outputs.gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)
         error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
-        metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
+        metrics = {}
+        if log_prob_then is None:
+            metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
         return PolicyLosses(losses, torch.zeros_like(constant(error)), metrics)

@@ -255,13 +255,15 @@ class ParallelAdaptor(Adaptor):
     def _check_observed(self, call: str, agents: Sequence[str], observed: Mapping[str, Any]) -> None:
         self._check_given(call, "observation", agents, observed)
         for agent in observed:
-            unknown = f"'{self._name}' returned an observation of '{agent}' from {call}(), which is not in possible_agents; name it there"
-            require(agent in self._agents, "env", unknown, RunError)
+            if agent not in self._agents:
+                fault = f"an observation of '{agent}' from {call}(), which is not in possible_agents; name it there"
+                raise RunError(f"env: '{self._name}' returned {fault}")
 
     def _check_given(self, call: str, what: str, agents: Sequence[str], given: Mapping[str, Any]) -> None:
         for agent in agents:
-            missing = f"'{self._name}' returned no {what} of '{agent}' from {call}(), which is alive; return one, or take it out of agents"
-            require(agent in given, "env", missing, RunError)
+            if agent not in given:
+                fault = f"no {what} of '{agent}' from {call}(), which is alive; return one, or take it out of agents"
+                raise RunError(f"env: '{self._name}' returned {fault}")
 
     @staticmethod
     def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:

@@ -17,6 +17,7 @@ from antiphon.nets.random import (
     uniform,
     uniform_many,
 )
+from antiphon.nets.step_numbers import numbers_from
 
 
 def test_numbers_are_uniform_over_lanes_and_over_steps() -> None:
@@ -105,3 +106,6 @@ def test_many_seeds_draw_the_bits_of_each(
     drawn = many(torch.tensor(seeds), step, lanes)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(drawn, torch.stack([one(seed, step, lanes) for seed in seeds]))
+    with numbers_from(lambda function, at, dtype: torch.tensor(function(at), dtype=dtype)):  # as a recording
+        assert torch.equal(drawn, many(torch.tensor(seeds), step, lanes))
+        assert torch.equal(drawn[0], one(seeds[0], step, lanes))
