@@ -157,7 +157,7 @@ class DifferentiableRollout:
                 held=copy.copy(ledger.held),
                 newest_returned=copy.copy(ledger.newest_returned),
                 messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
-                due_back=dict(ledger.due_back),
+                back_by_step=dict(ledger.back_by_step),
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
             channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
@@ -252,7 +252,7 @@ def rollouts_ahead(
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
         while names := [name for name, own in samples.items() if not own.complete()]:
-            due = [name for name in names if system.channels[name].ledger.timetable.send_clock.due(twin.now)]
+            due = [name for name in names if system.channels[name].ledger.timetable.send_times.due(twin.now)]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
                 rollout = DifferentiableRollout(system, twin.now, horizon, due)
@@ -273,7 +273,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     sent = [
         system.channels[name]
         for name in names
-        if system.channels[name].ledger.timetable.send_clock.due(stamp)
+        if system.channels[name].ledger.timetable.send_times.due(stamp)
     ]
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(system.agents)
@@ -302,7 +302,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     last = max(last, windows.end(windows.number(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
-                    if channel.ledger.timetable.send_clock.due(step):
+                    if channel.ledger.timetable.send_times.due(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)
         gone_round = cyclic and end is None and (not goals or step - stamp >= _FARTHEST)
@@ -330,6 +330,6 @@ def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
     ledger = channel.ledger
     delay = ledger.timetable.delay
     tick = ledger.timetable.receive_clock.at_or_after(stamp + delay)
-    while tick < ledger.timetable.send_clock.after(stamp) + delay:
+    while tick < ledger.timetable.send_times.after(stamp) + delay:
         touched[tick].add(channel.receiver)
         tick = ledger.timetable.receive_clock.at_or_after(tick + 1)

@@ -472,7 +472,7 @@ class TrueGradient(ZeroGradient):
         due = [
             n
             for n, timetable in timetables.items()
-            if timetable.send_clock.due(step)
+            if timetable.send_times.due(step)
             and (not timetable.state or timetable.returned_at(step) is not None)
         ]
         if due:

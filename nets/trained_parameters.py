@@ -301,7 +301,7 @@ class TrainedParameters:
             now: The step, for the learning rate.
             member_mask: The members of a stack that are updated.
         """
-        step_all([(self, gradients, member_mask, ())], now)
+        take_optimiser_steps([(self, gradients, member_mask, ())], now)
 
     def begin_step(
         self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask, resting: Container[int]
@@ -369,7 +369,7 @@ class TrainedParameters:
 
 
 @torch.no_grad()
-def step_all(
+def take_optimiser_steps(
     steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]],
     now: int,
 ) -> None:

@@ -58,7 +58,7 @@ class Boundary:
         for key, channel in cut.sending.items():
             if channel.endpoints.sender_rows is not None:
                 channel.endpoints.sender_rows.release()
-            if channel.ledger.timetable.send_clock.due(step):
+            if channel.ledger.timetable.send_times.due(step):
                 message = channel.ledger.messages[step]
                 messages, _ = self._outgoing[cut.part_of[key]]
                 messages.append(self._crossing(key, message))

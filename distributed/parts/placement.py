@@ -299,7 +299,7 @@ def message_bytes(system: System, channel: Channel) -> float:
     A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with messages in free
     mode and where an aligned sender's messages were lost, are left out.
     """
-    sender, link = channel.ledger.timetable.send_clock, channel.ledger.link
+    sender, link = channel.ledger.timetable.send_times, channel.ledger.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
     return size * system.batch / sender.interval
 
@@ -315,7 +315,7 @@ def returned_bytes(system: System, channel: Channel) -> float:
     if not ledger.wants_gradient:
         return 0.0
     timetable = ledger.timetable
-    read = min(1 / timetable.send_clock.interval, timetable.read_mode.slots / timetable.receive_clock.period)
+    read = min(1 / timetable.send_times.interval, timetable.read_mode.slots / timetable.receive_clock.period)
     numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read
 

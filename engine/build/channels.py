@@ -37,7 +37,7 @@ from antiphon.engine.heart.channel import (
     SyntheticGradient,
     SyntheticInput,
 )
-from antiphon.engine.heart.clock import Clock, SendClock, SendTimes, StepWindows, Timetable, WindowGrid
+from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes, StepWindows, Timetable, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content, LearningGroup
 from antiphon.envs.signal import Description
@@ -384,4 +384,4 @@ def _sending(clock: Clock, rate: float) -> SendTimes:
     """When messages go: at each tick of the sender's clock, or at a share of them."""
     if rate == 1:
         return clock
-    return SendClock(clock, rate)
+    return RatedSends(clock, rate)

@@ -196,7 +196,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     if sender.inputs.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     place = [c.name for c in agent.connections.incoming].index(agent.inputs.align)
-    step_behind = (place, ledger.timetable.send_clock, ledger.timetable.delay)
+    step_behind = (place, ledger.timetable.send_times, ledger.timetable.delay)
     return None if before is None else (step_behind, before)
 
 
@@ -243,7 +243,7 @@ _CHANNEL = attrgetter(
 )
 _LEDGER = attrgetter(
     *(
-        "timetable.send_clock",
+        "timetable.send_times",
         "timetable.delay",
         "timetable.return_delay",
         "timetable.read_mode",

@@ -25,7 +25,7 @@ def period_of(system: System) -> int:
             period = system.agents[name].clock.period
             lengths.append(period * windows.max_ticks(period))
     for channel in system.channels.values():
-        lengths.append(channel.ledger.timetable.send_clock.repeats)
+        lengths.append(channel.ledger.timetable.send_times.repeats)
     return math.lcm(*lengths)
 
 

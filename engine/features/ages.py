@@ -47,7 +47,7 @@ class Ages(Feature):
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))
 
-    def observed(self, tick: Tick) -> Tensor | None:
+    def message_ages(self, tick: Tick) -> Tensor | None:
         """Return the ages of what a tick has read."""
         ages = MessageAges.of(tick)
         return None if ages is None else ages.columns
@@ -63,4 +63,4 @@ def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     age: Tensor | int = step - newest.message.stamp
     if held is not None and held.stamp is not None and newest.synthetic is NONE:
         age = stamp_number(step) - held.stamp
-    return available.zero_elsewhere((blank + age) / channel.ledger.timetable.send_clock.period)
+    return available.zero_elsewhere((blank + age) / channel.ledger.timetable.send_times.period)

@@ -59,7 +59,7 @@ class Contexts(Feature):
         self._phases: dict[int, Tensor] = {}
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
-    def conditioned(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
+    def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
         """Return what the synthetic gradient of `message` is conditioned on, where values of the endpoints are among it.
 
         Args:
@@ -101,7 +101,7 @@ class Contexts(Feature):
                 return then.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
-        period = (ledger.timetable.send_clock if sends else ledger.timetable.receive_clock).period
+        period = (ledger.timetable.send_times if sends else ledger.timetable.receive_clock).period
         assert windows is not None
         return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
 

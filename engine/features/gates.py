@@ -27,7 +27,7 @@ class Gates(Feature):
         self._compared: dict[str, Tensor] = {}
         """By channel: the sums of its gate after the step."""
 
-    def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
+    def gated_prediction(self, channel: Channel, prediction: Tensor) -> Tensor | None:
         """Return a prediction as it is applied."""
         gate = channel.synthetic_gradient.gate
         return prediction if gate is None else gate.applied(prediction)

@@ -66,7 +66,7 @@ class GroupClip(Feature):
         ]
         self._places: dict[LearningGroup, _Places] = {}
 
-    def clipped(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
+    def clipped_gradients(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
         """Return the clipped gradients of the agents of a group that take a step."""
         if group not in self._places:
             names = [name for name in group.agents_per_learner if name in self._numbers]

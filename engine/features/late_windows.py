@@ -29,7 +29,7 @@ class LateWindows(Feature):
         self.not_awaited: Callable[[Channel, Message], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
-    def window_ended(
+    def windows_to_learn(
         self, group: LearningGroup, window: Window, step: int
     ) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
@@ -93,4 +93,4 @@ class LateWindows(Feature):
             return True
         if message.read_plan.finished is None or message.read_plan.finished >= step:
             return False
-        return not message.returned.has_counted or channel.ledger.has_returned(message, step)
+        return not message.returned.has_counted or channel.ledger.gradient_is_back(message, step)

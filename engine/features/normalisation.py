@@ -38,7 +38,7 @@ class NormalisedObservations(Feature):
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = forward_pass.system
 
-    def normalised(
+    def normaliser(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
         """Return what normalises an agent's observations at a tick, of which some are, by their place; None: none is.

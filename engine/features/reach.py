@@ -48,7 +48,7 @@ class Reach(Feature):
 
     def differentiated(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
-        update.stepping_members = {
+        update.moving_members = {
             agent.name: agent.layout.members_in(update.rows_by_agent[agent.name])
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())

@@ -91,4 +91,4 @@ class SweepOrder(Feature):
         if kept or (channel.name, message.stamp) in sender.window.with_graph:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
-        return timetable.delay + timetable.return_delay == 0 and timetable.send_clock.due(message.stamp + 1)
+        return timetable.delay + timetable.return_delay == 0 and timetable.send_times.due(message.stamp + 1)

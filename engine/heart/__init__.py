@@ -49,7 +49,7 @@ Where a change goes:
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack in `StackFanIn`
     when an agent ticks                          clock.py: `Clock`; which agents, engine/build/builder.py
-    when it sends                                clock.py: a class of `SendTimes` beside `SendClock`, chosen in engine/build/channels.py
+    when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
     which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
@@ -57,16 +57,17 @@ Where a change goes:
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
     what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close:
                                                  later ticks go on in the same one, and `EpisodeWindows` end by their length
-    where nothing is learned                     the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_as_sent` (`valid`)
+    in which rows nothing is learned             the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_as_sent` (`valid`), and which
+                                                 members learn, `local_examples` and `_returned_examples`
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
     a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too: `Ledger.finish`, as its return begins
-    when a gradient has come back                `Ledger.finish`, and `Ledger.has_returned`, for which windows that wait are kept
+    when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait (`Ledger.gradient_is_back`)
     what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window closes (`Returned.has_counted`: a read counted)
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`
     which window is differentiated first         order.py
-    when an ended window is learned from         a coupling's `waits` and `awaits`, by the feature at `window_ended`: engine/features/late_windows.py
+    when an ended window is learned from         a coupling's `waits` and `awaits`, by the feature at `windows_to_learn`: engine/features/late_windows.py
     what is done to gradients before they move   a feature with the point `differentiated`, for each window; `before_move`, for all of a step
     what is refused before parameters move       divergence.py
     how rows are laid out in a stack             layout.py
@@ -87,7 +88,7 @@ counted, and has a returned gradient. The message of a->b that a sends at step 6
     7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     12    0 1   0 1       2 3      2 3       b's window ends: Returned.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
-    14    0 1   0 1       2 3      2 3       Ledger.pop_due_back: the predictor of a->b learns from 2 and 3, and a does not learn again
+    14    0 1   0 1       2 3      2 3       Ledger.pop_returned: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
@@ -97,11 +98,12 @@ all four environments.
 The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
 
     step  void  withheld  counted  gradient  methods
-    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a
+    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0 (steps 0, 4)
+                                             ends: BackwardPass.collect_injections, in all four; the later end takes nothing back
     6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
     7     0 1   -         0 1 2 3  0 1 2 3   Ledger.end_episodes; then a's window 1 ends: what was read before the end counts
     8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Returned.add adds to the gradient in 2 and 3 alone; it is at b at 13
-    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_due_back: the predictor of b->a learns from all four
+    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_returned: the predictor of b->a learns from all four
     16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 """

@@ -267,7 +267,7 @@ class Channel:
         with_graph = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))
 
-    def stop_gradient(self, value: Tensor, learning_rows: Mask) -> Tensor:
+    def graph_in_learning_rows(self, value: Tensor, learning_rows: Mask) -> Tensor:
         """Return a value that was passed on, [rows, size], with its graph in the `learning_rows` of the receiver; constant elsewhere.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
@@ -281,7 +281,7 @@ class Channel:
             else self.mask_of_receiver(learning_rows).where(value, constant(value))
         )
 
-    def mask_of_sender(self, mask: Mask) -> Mask:
+    def participation_of_sender(self, mask: Mask) -> Mask:
         """Return a mask of the sender's rows as a mask of the channel's.
 
         It must be a mask of whole members, as participation is: a member learns from a window in all its environments, or in none.
@@ -291,7 +291,9 @@ class Channel:
         if index is None:
             return mask
         rows = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
-        return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE
+        if len(self.members) > 1:
+            return rows
+        return ALL if rows.anywhere else NONE
 
     def mask_of_receiver(self, mask: Mask) -> Mask:
         """Return a mask of the receiver's rows as a mask of the channel's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -72,7 +72,7 @@ class Clock:
 
 
 class SendTimes(Protocol):
-    """When a sender sends: at each of its ticks (`Clock`), or less often (`SendClock`). Its stamps are the steps at which it does."""
+    """When a sender sends: at each of its ticks (`Clock`), or less often (`RatedSends`). Its stamps are the steps at which it does."""
 
     @property
     def period(self) -> int:
@@ -100,7 +100,7 @@ class SendTimes(Protocol):
 
 
 @dataclass(frozen=True)
-class SendClock:
+class RatedSends:
     """The `SendTimes` of a sender with a message rate, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
 
     Attributes:
@@ -158,7 +158,7 @@ class SendClock:
         return self.clock.step_of(message * ticks.numerator // ticks.denominator)
 
 
-class WindowGrid:
+class WindowGrid(ABC):
     """The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
 
     __slots__ = ()
@@ -332,7 +332,7 @@ class Timetable:
     present one too.
     """
 
-    send_clock: SendTimes
+    send_times: SendTimes
     """When the sender sends: its stamps."""
     receive_clock: Clock
     receiver_windows: WindowGrid
@@ -352,7 +352,7 @@ class Timetable:
         first = receiver.at_or_after(stamp + delay)
         if self.state and windows.number(first) == windows.number(stamp):
             return ReadPlan.without_return(stamp)  # within a window a state is passed on with its graph
-        stop = self.send_clock.after(stamp) + delay  # a tick from here on reads a newer message
+        stop = self.send_times.after(stamp) + delay  # a tick from here on reads a newer message
         if first >= stop:
             if self.read_mode.newest_only:
                 return ReadPlan.without_return(stamp)
@@ -362,7 +362,7 @@ class Timetable:
 
     def due_stamps(self, step: int) -> list[int]:
         """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first."""
-        sender, delay = self.send_clock, self.delay
+        sender, delay = self.send_times, self.delay
         newest = sender.latest(step - delay)
         if newest is None:
             return []
@@ -373,13 +373,17 @@ class Timetable:
                 stamps.insert(0, stamp)
         return stamps
 
+    def back_at(self, finished: int) -> int:
+        """Return the step at which what receivers have returned is at the sender, for a message finished at a step."""
+        return finished + self.return_delay
+
     def returned_at(self, stamp: int) -> int | None:
         """Step at which the gradient of a message is back at its sender; None: nothing returns.
 
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
-        return None if plan.first_tick is None else plan.deadline + self.return_delay
+        return None if plan.first_tick is None else self.back_at(plan.deadline)
 
 
 NetworkCall = tuple[str, ...]

@@ -254,7 +254,7 @@ class DivergenceCheck:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
         for read, gradient in update.leaf_gradients.items():
             channel = self.channels[read.channel]
-            members = update.stepping_members.get(channel.receiver, ALL)
+            members = update.moving_members.get(channel.receiver, ALL)
             if members is ALL or gradient is None or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_of_members)
@@ -266,7 +266,7 @@ class DivergenceCheck:
         lengths: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
         for name, gradients in update.gradients.items():
             agent = self.agents[name]
-            stepping = update.stepping_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
+            stepping = update.moving_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []

@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 class Feature:
     """The points of a step; a feature has those at which it is called, and no others.
 
-    They are in the order in which they are called first. But `credit` may call `ordinary`, in which `predicted` is called on the
-    prediction that `conditioned` went into; `conditioned` is called again where a message becomes an example, after
-    `gradients_back`; and `observed`, `normalised`, `transports` and `evaluated` are called again where a window is replayed.
+    They are in the order in which they are called first. But `credit` may call `ordinary`, in which `gated_prediction` is called on the
+    prediction that `predictor_context` went into; `predictor_context` is called again where a message becomes an example, after
+    `gradients_back`; and `message_ages`, `normaliser`, `transports` and `evaluated` are called again where a window is replayed.
 
-    `TickPoints` and `LearningPoints` say of each point whether all features that have it are called (`Many`), or one feature
-    has it, whose answer is used (`One`).
+    A point that one feature answers is named for its answer (`One` in `TickPoints` and `LearningPoints`); one at which all features that
+    have it are called, for what has happened (`Many`).
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------
@@ -63,11 +63,11 @@ class Feature:
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Handle a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
-    def observed(self, tick: Tick) -> Tensor | None:
+    def message_ages(self, tick: Tick) -> Tensor | None:
         """Return what a tick observes beside its inputs: how old the messages are that it reads, [rows, channels]; None: its agent does not."""
         raise NotImplementedError
 
-    def normalised(
+    def normaliser(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
         """Return a function from the place of an observation, and the observation, to its normalised value; None: none is normalised."""
@@ -114,7 +114,7 @@ class Feature:
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
-    def window_ended(
+    def windows_to_learn(
         self, group: LearningGroup, window: Window, step: int
     ) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows to learn from and those skipped, of a group that waits for delayed gradients and whose `window` has ended.
@@ -123,7 +123,7 @@ class Feature:
         """
         raise NotImplementedError
 
-    def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
+    def policy_losses(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
         """Add the losses of an agent that learns from rewards in a window."""
         raise NotImplementedError
 
@@ -133,11 +133,11 @@ class Feature:
         """Return the credit of a message, [rows, size], in place of the ordinary one; None: nothing is injected."""
         raise NotImplementedError
 
-    def conditioned(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
+    def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
         """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `context`: the environment's signals."""
         raise NotImplementedError
 
-    def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
+    def gated_prediction(self, channel: Channel, prediction: Tensor) -> Tensor | None:
         """Return as much of a synthetic gradient, [rows, size], as is applied, in place of the whole `prediction`; None: nothing is."""
         raise NotImplementedError
 
@@ -163,7 +163,7 @@ class Feature:
     def before_move(self, updates: Sequence[Update]) -> None:
         """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves."""
 
-    def clipped(
+    def clipped_gradients(
         self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
     ) -> dict[str, Sequence[Tensor | None]]:
         """Return the gradients of agents of a group in place of their own.
@@ -198,8 +198,8 @@ class TickPoints:
     begin: Many = ()
     stand_in: One = None
     read: Many = ()
-    observed: One = None
-    normalised: One = None
+    message_ages: One = None
+    normaliser: One = None
     transports: One = None
     evaluated: Many = ()
     ticked: Many = ()
@@ -213,17 +213,17 @@ class TickPoints:
 class LearningPoints:
     """The installed features by the point of learning at which they are called."""
 
-    window_ended: One = None
-    rewarded: One = None
+    windows_to_learn: One = None
+    policy_losses: One = None
     credit: One = None
-    conditioned: One = None
-    predicted: One = None
+    predictor_context: One = None
+    gated_prediction: One = None
     credited: Many = ()
     differentiated: Many = ()
     booked: Many = ()
     gradients_back: Many = ()
     before_move: Many = ()
-    clipped: One = None
+    clipped_gradients: One = None
     after_move: Many = ()
 
 

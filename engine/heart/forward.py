@@ -222,10 +222,10 @@ class ForwardPass:
         """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.observation_rows`."""
         agent, points, signal = self.system.agents[tick.agent], self.tick_points, self.signal_of(tick)
         flat, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
-        ages = None if (feature := points.observed) is None else feature.observed(tick)
+        ages = None if (feature := points.message_ages) is None else feature.message_ages(tick)
         normalised = None
-        if (feature := points.normalised) is not None:
-            normalised = feature.normalised(agent, tick, statistics)
+        if (feature := points.normaliser) is not None:
+            normalised = feature.normaliser(agent, tick, statistics)
         observations = []
         for place, names in enumerate(observed.by_member):
             rows = ages if names[0] == AGE else agent.observation_rows(names, signal, self.system.dtype)
@@ -264,7 +264,7 @@ class ForwardPass:
         channels = [
             channel
             for channel in agent.connections.send_channels
-            if channel.ledger.timetable.send_clock.due(tick.step)
+            if channel.ledger.timetable.send_times.due(tick.step)
         ]
         for channel in channels:
             with_graph = channel.message_of(tick.ports[channel.content.port])

@@ -107,9 +107,9 @@ class ObjectiveEvaluator:
         for name, losses in averaged.items():
             self._add_mean(window_loss, self.system.agents[name], losses)
         for name, ticks in acted.items():
-            feature = self.learning_points.rewarded
+            feature = self.learning_points.policy_losses
             assert feature is not None
-            feature.rewarded(window_loss, self.system.agents[name], ticks, window)
+            feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
@@ -308,7 +308,7 @@ class BackwardPass:
             if credit is None:
                 continue
             learning_rows = update.rows_by_agent[channel.sender]
-            rows = channel.mask_of_sender(learning_rows) & ~message.fate.withheld
+            rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld
             credit = rows.zero_elsewhere(credit)
             if not channel.coupling.predicts:
                 injections.append(Injection(with_graph, credit))
@@ -348,11 +348,11 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        back = channel.ledger.has_returned(message, step)
+        back = channel.ledger.gradient_is_back(message, step)
         credited = CreditedMessage(
             message.sent,
             message.stamp,
-            channel.ledger.timetable.send_clock.period,
+            channel.ledger.timetable.send_times.period,
             message.returned.gradient if back else None,
             message.returned.counted if back else NONE,
             with_graph,
@@ -373,9 +373,9 @@ class BackwardPass:
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the prediction for a message as it is applied, [rows, size] per sample (semantics 11; BP(lambda)).
 
-        With `returned_share` it is mixed with the gradient that the receiver has just returned. No more will be returned: rule 11
-        refuses delays, losses, rates and clocks or windows that differ, so no later window reads the message, and receivers have
-        been differentiated (13a).
+        With `returned_share` it is mixed with the gradient that the receiver has just returned. No more will be returned: a scenario
+        with `trace` is refused where delays, losses, rates, or other clocks or windows would let a later window read the message
+        (rule 11), and receivers have been differentiated, as they have earlier turns (13a).
 
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate withholds it; but zeros
         where the receiver's actions are needed.
@@ -383,9 +383,9 @@ class BackwardPass:
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
-        feature = self.learning_points.predicted
+        feature = self.learning_points.gated_prediction
         if prediction is not None and feature is not None:
-            prediction = feature.predicted(channel, prediction)
+            prediction = feature.gated_prediction(channel, prediction)
         synthetic = channel.synthetic_gradient
         if (
             prediction is None and synthetic.needs_actions

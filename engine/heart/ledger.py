@@ -8,7 +8,7 @@ losses and ends of episodes only decide in which environments it counts. The met
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
     close_window    closes a window of the receiver; the last one finishes the message
-    pop_due_back    gives a message with a gradient to the training of predictors, `return_delay` steps later
+    pop_returned    gives a message with a gradient to the training of predictors, `return_delay` steps later
     send            of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
@@ -61,7 +61,7 @@ class Ledger:
             too, and none is deleted before.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
-        due_back: Finished messages with a gradient, by the step at which their gradient reaches the sender.
+        back_by_step: Finished messages with a gradient, by the step at which their gradient reaches the sender.
         held: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
         newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
     """
@@ -74,13 +74,13 @@ class Ledger:
     aligned: bool = False
     holds_all: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
-    due_back: dict[int, list[Message]] = field(default_factory=dict)
+    back_by_step: dict[int, list[Message]] = field(default_factory=dict)
     held: HeldMessages | None = None
     newest_returned: NewestReturned | None = None
 
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger without messages, with other settings."""
-        empty: dict[str, Any] = {"messages": {}, "due_back": {}}
+        empty: dict[str, Any] = {"messages": {}, "back_by_step": {}}
         for name in ("held", "newest_returned"):
             before = getattr(self, name)
             empty[name] = None if before is None else type(before)()
@@ -89,12 +89,12 @@ class Ledger:
     def load(
         self,
         messages: dict[int, Message],
-        due_back: dict[int, list[Message]],
+        back_by_step: dict[int, list[Message]],
         held: HeldMessages | None,
         newest_returned: NewestReturned | None,
     ) -> None:
         """Take over a saved state: all that changes with every step."""
-        self.messages, self.due_back = messages, due_back
+        self.messages, self.back_by_step = messages, back_by_step
         self.held, self.newest_returned = held, newest_returned
 
     def allow_slack(self, steps: int) -> None:
@@ -113,7 +113,7 @@ class Ledger:
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
-            self.newest_returned.update(self.due_back.get(step, ()))
+            self.newest_returned.update(self.back_by_step.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # a state for which nothing returns is read by its own window alone, with its graph (`Window.with_graph`)
         pinned = read_plan.first_tick is not None or not self.timetable.state
@@ -159,7 +159,7 @@ class Ledger:
 
     def _delete_finished(self, step: int) -> None:
         """Delete messages that nothing will read; EngineError where a message is open beyond its deadline."""
-        newest = self.timetable.send_clock.latest(step - self.timetable.delay)
+        newest = self.timetable.send_times.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             plan = message.read_plan
             if plan.finished is None:
@@ -168,23 +168,23 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                nothing_due = (  # any more, or ever
-                    plan.finished + self.timetable.return_delay < step or not message.returned.has_counted
+                nothing_returns = (  # any more, or ever
+                    self.timetable.back_at(plan.finished) < step or not message.returned.has_counted
                 )
-                if nothing_due and (self.held is None or not self.held.may_hold(self, stamp)):
+                if nothing_returns and (self.held is None or not self.held.may_hold(self, stamp)):
                     del self.messages[stamp]
 
-    def pop_due_back(self, step: int) -> list[Message]:
+    def pop_returned(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        messages = self.due_back.pop(step, [])
+        messages = self.back_by_step.pop(step, [])
         if self.newest_returned is not None and not self._seen_by_send(step):
             self.newest_returned.update(messages)
         return messages
 
-    def has_returned(self, message: Message, step: int) -> bool:
+    def gradient_is_back(self, message: Message, step: int) -> bool:
         """Return whether all that returns for a message is at the sender by the end of `step`, and a read counted."""
         finished = message.read_plan.finished
-        reached = finished is not None and finished + self.timetable.return_delay <= step
+        reached = finished is not None and self.timetable.back_at(finished) <= step
         return reached and message.returned.has_counted
 
     def _seen_by_send(self, step: int) -> bool:
@@ -193,7 +193,7 @@ class Ledger:
         Gradients that take time to return are there as the step begins, before the sender sends. They are not given again: an
         episode may have ended since. Gradients that take no time return only as the step ends.
         """
-        return self.timetable.return_delay > 0 and self.timetable.send_clock.due(step)
+        return self.timetable.return_delay > 0 and self.timetable.send_times.due(step)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -243,7 +243,7 @@ class Ledger:
             return
         message.returned.settle(message.sent, wanted=self.wants_gradient)
         if self.wants_gradient and message.returned.has_counted:
-            self.due_back.setdefault(step + self.timetable.return_delay, []).append(message)
+            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -268,7 +268,7 @@ class Ledger:
 
     def _last_state(self, step: int, terminated: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""
-        stamp = self.timetable.send_clock.latest(step)
+        stamp = self.timetable.send_times.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return
@@ -279,7 +279,7 @@ class Ledger:
         if not message.expects_return:
             returned = Returned(torch.zeros_like(message.sent), None, last)
             example = replace(message.copied(), returned=returned)
-            self.due_back.setdefault(step + self.timetable.return_delay, []).append(example)
+            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(example)
         else:
             message.returned.add(last, None)
 

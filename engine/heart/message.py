@@ -56,7 +56,8 @@ class StepSignals:
 
     Attributes:
         step: The environment step.
-        signals: Signals by name, [B, …]; those known only after the step are added when it has been taken.
+        signals: Signals by name, [B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
+            where it is present, for all of it or by site; without one it is present everywhere.
         uniform: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
     """
 
@@ -331,7 +332,7 @@ class Carrier(Protocol):
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return the message with its graph, as the link carries it."""
 
-    def stop_gradient(self, value: Tensor, learning_rows: Mask) -> Tensor:
+    def graph_in_learning_rows(self, value: Tensor, learning_rows: Mask) -> Tensor:
         """Return a value with as much of its graph as gradients go back through, in the `learning_rows` of the receiver."""
 
 
@@ -370,7 +371,7 @@ class PassedOn:
 
     def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
-        return channel.stop_gradient(channel.passed_on(self, window), learning_rows)
+        return channel.graph_in_learning_rows(channel.passed_on(self, window), learning_rows)
 
 
 @dataclass(slots=True, eq=False)

@@ -49,8 +49,8 @@ class LearningOrder:
     def turns(self, ended: EndedWindows) -> list[EndedWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
-        A group has its turn by `turns_of`. Two windows of one group, of which the older has waited (27b), share parameters and
-        are never in one turn.
+        A group has its turn by `turns_of`. Two windows of one group, of which the older has waited for a delayed gradient
+        (27b), share parameters and are never in one turn.
         """
         turns: dict[int, EndedWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}
@@ -110,7 +110,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             if not channel.injects or system.description.endless:
                 continue
             # no end of an episode voids a message that is read at the step of its sending; a state's link has a delay
-            sender, receiver = channel.ledger.timetable.send_clock, channel.ledger.timetable.receive_clock
+            sender, receiver = channel.ledger.timetable.send_times, channel.ledger.timetable.receive_clock
             sent_at_ticks = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
             if not sent_at_ticks or channel.ledger.timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

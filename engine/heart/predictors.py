@@ -20,7 +20,7 @@ from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
-from antiphon.nets.trained_parameters import TrainedParameters, step_all
+from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
@@ -124,9 +124,9 @@ class PredictorTrainer:
         if synthetic.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
-        feature = self.learning_points.conditioned
+        feature = self.learning_points.predictor_context
         if synthetic.context.endpoints and feature is not None:
-            context = feature.conditioned(context, channel, message)
+            context = feature.predictor_context(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
         if synthetic.needs_actions:  # only rows with an action that is trained on are examples
             actions = tuple(message.returned.actions)
@@ -158,8 +158,8 @@ class PredictorTrainer:
                     continue
                 if name in self.swept_predictor_updates:
                     continue
-                sender = self.system.agents[channel.sender]
-                rows = channel.mask_of_sender(sender.learning_rows(window.number)) & ~message.fate.withheld
+                learning_rows = self.system.agents[channel.sender].learning_rows(window.number)
+                rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -196,16 +196,23 @@ class PredictorTrainer:
             and channel.sender in self.system.agents
         )
 
-    def collect_updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
+    def collect_updates(
+        self,
+        messages_back: dict[str, list[Message]],
+        ended: EndedWindows,
+        step: int,
+        *,
+        watch: Watch,
+    ) -> dict[str, PredictorUpdate]:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
+            messages_back: What `pop_returned` has returned.
             ended: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        messages_back = self._pop_all(step)
         for feature in self.learning_points.gradients_back:
             feature.gradients_back(messages_back, ended, step)
         examples_by_channel = self.local_examples(window for _, window in ended)
@@ -220,14 +227,14 @@ class PredictorTrainer:
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def _pop_all(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back from all ledgers, and return those that a predictor learns from or a gate is moved by.
+    def pop_returned(self, step: int) -> dict[str, list[Message]]:
+        """Pop the messages whose gradient is back at `step` from all ledgers; return those that a predictor or a gate learns from, by channel.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.returned`.
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
-            messages = channel.ledger.pop_due_back(step)
+            messages = channel.ledger.pop_returned(step)
             if channel.ledger.wants_gradient and (self._learns(channel) or self._gated(channel)):
                 messages_back[name] = messages
         return messages_back
@@ -275,16 +282,16 @@ class PredictorTrainer:
         moving: Callable[[Channel], Mask],
     ) -> None:
         """Take the optimiser steps of synthetic gradients or inputs, by channel; `moving` returns the members that may move."""
-        steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
+        moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             synthetic = channel.synthetic_input if update.of_input else channel.synthetic_gradient
             assert synthetic.model is not None
             update.member_mask &= moving(channel)
             if update.member_mask.anywhere:
-                steps.append((synthetic.model, update.gradients, update.member_mask, ()))
+                moves.append((synthetic.model, update.gradients, update.member_mask, ()))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
-        step_all(steps, step)
+        take_optimiser_steps(moves, step)
 
 
 def learning_members(examples: Sequence[Example]) -> Mask:

@@ -23,7 +23,7 @@ from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, Update
-from antiphon.nets.trained_parameters import step_all
+from antiphon.nets.trained_parameters import take_optimiser_steps
 
 
 class Steppable(Protocol):
@@ -128,7 +128,7 @@ class Engine:
            gradients of the messages read are booked; then the next turn begins.
         3. The windows are closed in the ledgers that they read: a message whose last window closes is finished, and its gradient goes
            back.
-        4. Predictors are differentiated on the gradients that are back, and checked.
+        4. The messages whose gradients are back leave the ledgers. Predictors are differentiated on them, and checked.
         5. Agents and predictors move, and policies take their further passes.
         6. Graphs and predictions of the step are freed.
 
@@ -149,7 +149,8 @@ class Engine:
             for _, message in window.sent_messages:
                 message.unpin()
             self._close_in_ledgers(group, window.number, step)
-        predictor_updates = self.predictor_trainer.collect_updates(ended, step, watch=watch)
+        messages_back = self.predictor_trainer.pop_returned(step)
+        predictor_updates = self.predictor_trainer.collect_updates(messages_back, ended, step, watch=watch)
         input_updates = self.predictor_trainer.collect_input_updates()
         learned = [*predictor_updates.items(), *input_updates.items()]
         self.divergence.check_predictors(learned, step)
@@ -172,7 +173,7 @@ class Engine:
         """
         ended: EndedWindows = []
         skipped: EndedWindows = []
-        late_windows = self.learning_points.window_ended
+        late_windows = self.learning_points.windows_to_learn
         for group in self.system.groups:
             number = group.windows.ending(step)
             if number is None:
@@ -182,7 +183,7 @@ class Engine:
                 self._close_in_ledgers(group, number, step)
             elif group.horizons:
                 assert late_windows is not None, "groups that wait need the feature of late windows"
-                ready, unlearned = late_windows.window_ended(group, window, step)
+                ready, unlearned = late_windows.windows_to_learn(group, window, step)
                 ended += ready
                 skipped += unlearned
             else:
@@ -204,7 +205,7 @@ class Engine:
         return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members`): `differentiated`."""
+        """Have features change gradients, and set which members of stacks take a step (`Update.moving_members`): `differentiated`."""
         for feature in self.learning_points.differentiated:
             for update in updates:
                 feature.differentiated(update)
@@ -249,22 +250,22 @@ class Engine:
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of the agents, or of the members of stacks, that take a step."""
-        steps: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
+        moves: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
         for update in updates:
             moving: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = update.stepping_members.get(name, ALL) & self.divergence.movable_members(agent)
-                update.stepping_members[name] = members
+                members = update.moving_members.get(name, ALL) & self.divergence.movable_members(agent)
+                update.moving_members[name] = members
                 if members.anywhere:
                     moving[name] = gradients, members
             clipped: dict[str, Sequence[Tensor | None]] = {}
-            if (feature := self.learning_points.clipped) is not None:
-                clipped = feature.clipped(update.group, moving)
+            if (feature := self.learning_points.clipped_gradients) is not None:
+                clipped = feature.clipped_gradients(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
                 gradients, members = clipped.get(name, gradients), members if agent.stacked else ALL
-                steps.append((agent.learner, gradients, members, update.resting.get(name, ())))
-        step_all(steps, step)
+                moves.append((agent.learner, gradients, members, update.resting.get(name, ())))
+        take_optimiser_steps(moves, step)

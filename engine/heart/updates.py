@@ -4,7 +4,7 @@ Five masks say which agents and predictors learn, in rows (member, environment) 
 
     Tick.learning_rows           rows of an agent that learn from the tick's window
     Update.rows_by_agent         the same rows, by agent, as the window is learned from
-    Update.stepping_members      members of agents that a learning signal has reached: these take a step
+    Update.moving_members      members of agents that a learning signal has reached: these take a step
     PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
     DivergenceCheck.movable_members  members, of agents or channels, of the seeds that have not diverged: the others take no step
 """
@@ -101,7 +101,7 @@ class Update:
     gradients that are injected (`delayed`) are in neither."""
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
     """The gradients, [rows, size] per sample, by leaf that the window read; None: no loss depends on it, or none is wanted."""
-    stepping_members: dict[str, Mask] = field(default_factory=dict)
+    moving_members: dict[str, Mask] = field(default_factory=dict)
     """The members that take a step, by agent; of an agent that is absent, all do. Features set it (features/reach.py, of stacks), and the
     step takes away the members of seeds that have diverged."""
     resting: dict[str, Container[int]] = field(default_factory=dict)

@@ -107,7 +107,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a graph.
     """
     lengths = [agent.clock.period for agent in system.agents.values()]
-    lengths += [channel.ledger.timetable.send_clock.repeats for channel in system.channels.values()]
+    lengths += [channel.ledger.timetable.send_times.repeats for channel in system.channels.values()]
     found = math.lcm(*lengths)
     if found > _LONGEST:
         raise ScenarioError(
@@ -301,7 +301,7 @@ class Composition:
         system, rows = self.system, recorder.rows
         timetables = [channel.ledger.timetable for channel in system.channels.values()]
         longest = max(
-            (one.delay + one.receive_clock.period + one.send_clock.period for one in timetables), default=0
+            (one.delay + one.receive_clock.period + one.send_times.period for one in timetables), default=0
         )
         start = (max(longest, *filled(system).values()) // self.length + 1) * self.length
         continued: list[Continued] = []

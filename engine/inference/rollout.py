@@ -102,7 +102,7 @@ class Rollout:
         """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
             channel.ledger.messages.clear()
-            channel.ledger.due_back.clear()
+            channel.ledger.back_by_step.clear()
 
     @property
     def action(self) -> Action | None:
@@ -208,7 +208,7 @@ class ExampleRollout:
                 due = channel.ledger.timetable.due_stamps(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
-                sender = channel.ledger.timetable.send_clock
+                sender = channel.ledger.timetable.send_times
                 earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
@@ -504,7 +504,7 @@ def filled(system: System) -> dict[str, int]:
                     since = step - ledger.timetable.receive_clock.period - ledger.timetable.delay
                     full &= bool(stamps) and (
                         ledger.timetable.read_mode.newest_only
-                        or stamps[0] - ledger.timetable.send_clock.period <= since
+                        or stamps[0] - ledger.timetable.send_times.period <= since
                     )
                     full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)
                 if stamps:

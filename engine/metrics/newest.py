@@ -187,7 +187,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         timetable = ledger.timetable
         chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
-        yield owner, _Rhythm(timetable.send_clock, timetable.delay, apart, "")
+        yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
@@ -207,6 +207,6 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
-    sender = channel.ledger.timetable.send_clock
+    sender = channel.ledger.timetable.send_times
     ticks = -(-sender.interval // sender.period)
     return int(ticks) * sender.period

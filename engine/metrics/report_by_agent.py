@@ -148,7 +148,9 @@ class AgentReport:
         for name, injected in update.newest_credits.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            learned = channel.mask_of_sender(agents[channel.sender].learning_rows(update.window.number))
+            learned = channel.participation_of_sender(
+                agents[channel.sender].learning_rows(update.window.number)
+            )
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:

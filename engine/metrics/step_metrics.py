@@ -269,7 +269,7 @@ def of_agents(
             if not _any(agent.names, of):
                 continue
             if found := [g for g in gradients if g is not None]:
-                present = _list(update.stepping_members.get(name, ALL), len(agent.names))
+                present = _list(update.moving_members.get(name, ALL), len(agent.names))
                 yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         if not _any(agent.names, of):
@@ -326,7 +326,7 @@ def of_channels(
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            learned_in = channel.mask_of_sender(
+            learned_in = channel.participation_of_sender(
                 system.agents[channel.sender].learning_rows(update.window.number)
             )
             put = channel.layout.members_in(learned_in)
@@ -353,7 +353,7 @@ def of_channels(
         if channel.synthetic_gradient.gate is not None:
             yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
             yield Measured(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
-        newest_usable = channel.ledger.timetable.send_clock.latest(step - channel.ledger.timetable.delay)
+        newest_usable = channel.ledger.timetable.send_times.latest(step - channel.ledger.timetable.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
@@ -386,7 +386,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     """
     ledger, link = channel.ledger, channel.ledger.link
     names, count = channel.names, len(channel.names)
-    stamp = ledger.timetable.send_clock.latest(step - ledger.timetable.delay)
+    stamp = ledger.timetable.send_times.latest(step - ledger.timetable.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
         rows = message.fate.lost.tensor(len(message.sent), message.sent.device)
@@ -403,7 +403,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
-    sending = content * (1 / ledger.timetable.send_clock.interval)
+    sending = content * (1 / ledger.timetable.send_times.interval)
     back = 0.0
     if "to.state" in channel.synthetic_gradient.context.endpoints:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow

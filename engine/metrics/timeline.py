@@ -184,7 +184,7 @@ class _Times:
 
     def channel(self, channel: Channel) -> ChannelTimes:
         """Return the times of one channel."""
-        sent = [*channel.ledger.timetable.send_clock.among(self.steps)]
+        sent = [*channel.ledger.timetable.send_times.among(self.steps)]
         due = channel.ledger.timetable.receive_clock.among(self.steps)
         read = {step: self._read(channel, step) if step in due else () for step in self.steps}
         uses = self._uses(channel, sent)

@@ -128,10 +128,10 @@ class CostModel:
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
         ledger = channel.ledger
-        stamp = ledger.timetable.send_clock.after(0)
+        stamp = ledger.timetable.send_times.after(0)
         back = ledger.timetable.returned_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
-        known = back is not None and back < ledger.timetable.send_clock.after(stamp)
+        known = back is not None and back < ledger.timetable.send_times.after(stamp)
         return self._model(channel.synthetic_gradient.model, known=known) * _read(channel)
 
     def input(self, channel: Channel) -> float:
@@ -173,7 +173,7 @@ def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
         return 1 / channel.ledger.timetable.receiver_windows.max_steps()
-    sent = 1 / channel.ledger.timetable.send_clock.interval
+    sent = 1 / channel.ledger.timetable.send_times.interval
     return min(sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receive_clock.period)
 
 

@@ -10,7 +10,7 @@ import networkx as nx
 
 from antiphon.comms.read_modes import READ_MODES
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, SendClock, StepWindows, Timetable
+from antiphon.engine.heart.clock import Clock, RatedSends, StepWindows, Timetable
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
 
@@ -46,7 +46,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
             clocks = [scenario.agents[name].clock for name in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             way = receiver, ends[1], ages[group_of[channel.receiver]], channel.link.delay, channel.link.back
-            needed = _windows_until_back(SendClock(sender, channel.link.rate), ends[0], *way, channel.read)
+            needed = _windows_until_back(RatedSends(sender, channel.link.rate), ends[0], *way, channel.read)
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(windows > channel.horizon for windows in needed)
             if late and 2 * late >= len(needed):
@@ -58,7 +58,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
 
 @cache
 def _windows_until_back(
-    sent: SendClock,
+    sent: RatedSends,
     sender: StepWindows,
     receiver: Clock,
     windows: StepWindows,

@@ -94,7 +94,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.synthetic_gradient.of_state.return_windows if channel.has_lambda_returns else 0)
-    every = ledger.timetable.send_clock.interval
+    every = ledger.timetable.send_times.interval
     read = max(math.ceil(every), ledger.timetable.receive_clock.period)
     used = (
         ledger.timetable.delay + read - 1 + ledger.timetable.receiver_windows.max_steps() - 1 + ledger.slack

@@ -152,8 +152,8 @@ class ReplayedSender:
             [example.prediction for example in sent.examples if example.prediction is not None]
         )
         prediction = by_member(each, len(self.channel.members))
-        gate = self._engine.learning_points.predicted
-        credit = prediction if gate is None else gate.predicted(self.channel, prediction)
+        gate = self._engine.learning_points.gated_prediction
+        credit = prediction if gate is None else gate.gated_prediction(self.channel, prediction)
         if credit is None:
             return None
         if settings.injection.clip is not None:

@@ -82,7 +82,7 @@ class PolicyEvaluator(Feature):
             found.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, found)
 
-    def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
+    def policy_losses(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
         """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
         policy = self.window(agent, ticks, window)
         if policy is None:
@@ -127,9 +127,7 @@ class PolicyEvaluator(Feature):
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
                 if agent.stacked:
-                    members = update.stepping_members.get(name, ALL).map(
-                        lambda own: own.to(self.system.device)
-                    )
+                    members = update.moving_members.get(name, ALL).map(lambda own: own.to(self.system.device))
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})
 

@@ -231,7 +231,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
     if finished is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
-    newest = ledger.timetable.send_clock.latest(sent - ledger.timetable.delay)
+    newest = ledger.timetable.send_times.latest(sent - ledger.timetable.delay)
     if ledger.held is not None and ledger.held.may_hold(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and finished < sent

@@ -181,12 +181,12 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
-    completed = [message for messages in ledger.due_back.values() for message in messages]
+    completed = [message for messages in ledger.back_by_step.values() for message in messages]
     loose = {m.stamp: m for m in (*held, *completed) if m.stamp not in ledger.messages}
     return {
         "messages": [to_tree(message, number) for message in ledger.messages.values()],
         "loose": [to_tree(message, number) for message in loose.values()],
-        "returning": [[step, [m.stamp for m in messages]] for step, messages in ledger.due_back.items()],
+        "returning": [[step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()],
         "newest_returned": None if ledger.newest_returned is None else ledger.newest_returned.value,
         "held": None if ledger.held is None else to_tree(ledger.held, number),
     }

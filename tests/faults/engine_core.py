@@ -22,8 +22,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-way-back-takes-no-time",
         "engine/heart/ledger.py",
-        "self.due_back.setdefault(step + self.timetable.return_delay, []).append(message)",
-        "self.due_back.setdefault(step, []).append(message)",
+        "self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)",
+        "self.back_by_step.setdefault(step, []).append(message)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -344,7 +344,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "sweep-a-message-that-is-read-again-is-released",
         "engine/features/sweep.py",
-        "return timetable.delay + timetable.return_delay == 0 and timetable.send_clock.due(message.stamp + 1)",
+        "return timetable.delay + timetable.return_delay == 0 and timetable.send_times.due(message.stamp + 1)",
         "return timetable.delay + timetable.return_delay == 0",
         "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
     ),

@@ -629,8 +629,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-an-age-forgets-the-link",
         "engine/metrics/step_metrics.py",
-        "newest_usable = channel.ledger.timetable.send_clock.latest(step - channel.ledger.timetable.delay)",
-        "newest_usable = channel.ledger.timetable.send_clock.latest(step)",
+        "newest_usable = channel.ledger.timetable.send_times.latest(step - channel.ledger.timetable.delay)",
+        "newest_usable = channel.ledger.timetable.send_times.latest(step)",
         "tests/engine/metrics/test_figures.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(

@@ -61,8 +61,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = channel.mask_of_sender(learning_rows) & ~message.fate.withheld\n            credit",
-        "rows = channel.mask_of_sender(learning_rows)\n            credit",
+        "rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld\n            credit",
+        "rows = channel.participation_of_sender(learning_rows)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -145,7 +145,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-age-is-in-steps",
         "engine/features/ages.py",
-        "(blank + age) / channel.ledger.timetable.send_clock.period",
+        "(blank + age) / channel.ledger.timetable.send_times.period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),
@@ -208,7 +208,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = channel.mask_of_sender(sender.learning_rows(window.number)) & ~message.fate.withheld",
+        "rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld",
         "rows = ~message.fate.withheld",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
@@ -420,7 +420,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "or channel.ledger.has_returned(message, step)",
+        "or channel.ledger.gradient_is_back(message, step)",
         "or message.read_plan.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),

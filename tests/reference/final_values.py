@@ -93,7 +93,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
 
 def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
     """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
-    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.send_clock
+    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.send_times
     stamps = (
         [] if channel.state else [stamp for stamp in range(step + 1, at - delay + 1) if sender.due(stamp)]
     )

@@ -52,7 +52,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     timetable, grid = ledger.timetable, ledger.timetable.receiver_windows
-    start, stop = step + timetable.delay, timetable.send_clock.after(step) + timetable.delay
+    start, stop = step + timetable.delay, timetable.send_times.after(step) + timetable.delay
     ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
@@ -68,7 +68,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
-    due, held = timetable.send_clock.latest(step - timetable.delay), ledger.held
+    due, held = timetable.send_times.latest(step - timetable.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
         plan, back = old.read_plan, timetable.return_delay
         if plan.finished is None and plan.deadline + ledger.slack < step:
@@ -83,12 +83,12 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
 def take(channel: Channel, step: int) -> list[Message]:
     """Return the messages whose gradient reaches the sender at `step`, once."""
     _note_newest(channel, step)
-    return channel.ledger.due_back.pop(step, [])
+    return channel.ledger.back_by_step.pop(step, [])
 
 
 def _note_newest(channel: Channel, step: int) -> None:
     known = channel.ledger.newest_returned
-    for message in channel.ledger.due_back.get(step, []):
+    for message in channel.ledger.back_by_step.get(step, []):
         if known is None or message.returned.gradient is None:
             continue
         before = channel.content.zeros if known.value is None else known.value
@@ -99,12 +99,12 @@ def _note_newest(channel: Channel, step: int) -> None:
 def arrivals(channel: Channel, step: int) -> list[Arrival]:
     """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
     ledger, timetable, delay = channel.ledger, channel.ledger.timetable, channel.ledger.timetable.delay
-    stamp, stamps = timetable.send_clock.latest(step - delay), list[int]()
+    stamp, stamps = timetable.send_times.latest(step - delay), list[int]()
     since = step - timetable.receive_clock.period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
     while stamp is not None and (not stamps or (not timetable.read_mode.newest_only and stamp > since)):
         stamps.insert(0, stamp)
-        stamp = timetable.send_clock.latest(stamp - 1)
+        stamp = timetable.send_times.latest(stamp - 1)
     return [_arrival(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
 
 
@@ -175,7 +175,7 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     stamp = stamp + arrived[-1].message.stamp
     if held is not None and held.stamp is not None:
         stamp = torch.where(as_mask(arrived[-1].synthetic, channel.content.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_clock.period
+    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_times.period
     return mask_fill_zero(as_mask(arrived[-1].available, channel.content.zeros), age)
 
 
@@ -216,19 +216,19 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.returned.has_counted and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
-                ledger.due_back.setdefault(step + ledger.timetable.return_delay, []).append(message)
+                ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
 
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
-    ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.send_clock
+    ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.send_times
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and not final.expects_return:  # no use returns anything, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
-            ledger.due_back.setdefault(step + ledger.timetable.return_delay, []).append(example)
+            ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():
             final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():

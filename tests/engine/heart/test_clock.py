@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendClock, StepWindows, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, RatedSends, StepWindows, WindowGrid
 
 HORIZON = 60
 CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
@@ -41,7 +41,7 @@ def test_sending_agrees_with_counting(rate: float) -> None:
         ticks = [t for t in range(40 * HORIZON) if clock.due(t)]
         numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
         stamps = [ticks[number] for number in numbers if number < len(ticks)]
-        sends = SendClock(clock, rate)
+        sends = RatedSends(clock, rate)
         for step in range(HORIZON):
             assert sends.due(step) == (step in stamps)
             assert sends.latest(step) == max((s for s in stamps if s <= step), default=None)
@@ -56,7 +56,7 @@ def test_sending_agrees_with_counting(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
-    sends = SendClock(Clock(), rate)
+    sends = RatedSends(Clock(), rate)
     for message in (10, 1_000, 10**6, 10**9):
         stamp = math.floor(message / Decimal(str(rate)))
         assert sends.due(stamp)

@@ -82,7 +82,7 @@ def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
             rows[0].index(name) for name in ("step", "void", "withheld", "counted", "gradient", "methods")
         ]
         life = lived(channel, stamp, 7, backend)
-        for row in filter(str.strip, rows[1:]):
+        for row in (row for row in rows[1:] if row[: starts[1]].strip()):  # others continue one
             step, *columns = (row[start:end].strip() for start, end in pairwise(starts))
             written = (
                 []
