@@ -15,10 +15,10 @@ from antiphon.base.errors import EngineError
 from antiphon.engine.heart.feature import Feature, Features
 from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
 
 class Row(NamedTuple):

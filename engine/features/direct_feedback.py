@@ -11,11 +11,11 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
 
 class DirectFeedback(Feature):

@@ -1,9 +1,9 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Six files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
-first screen says which object is made where), ledger.py (what happens to a message, in order), forward.py (a tick), learn.py
-(a window that is learned from) and predictors.py (what predictors learn from). The others explain a type that these use, and are
-read when one is met.
+Seven files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
+first screen says which object is made where), ledger.py (what happens to a message, in order), forward.py (a tick),
+window_losses.py and learn.py (losses and gradients of a window), and predictors.py (what predictors learn from). The others explain
+a type that these use, and are read when one is met.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
@@ -32,8 +32,9 @@ imports only files above it in this list:
     stacked             a system of stacks, and the single agents that they are made of
     feature             the points of the step at which features are called
     forward             a tick: read, evaluate, send
+    window_losses       losses of a window
     predictors          training of synthetic gradients and inputs
-    learn               losses and gradients of a window that ends
+    learn               gradients of a window that ends
     order               the order in which windows are differentiated
     step                the step: tick, environment, ends of episodes, learn
 
@@ -45,35 +46,43 @@ where a scenario needs them.
 
 Where a change goes:
 
-    a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`; or a user's own
+    a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`;
+                                                 or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack in `StackFanIn`
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
+                                                 in `StackFanIn`
     when an agent ticks                          clock.py: `Clock`; which agents, engine/build/builder.py
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
-    which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in engine/build/learning_groups.py
+    which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in
+                                                 engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
-    how a tick reads several messages (`read`)   comms/read_modes.py: a class, whose number of messages is counted in engine/build/shapes.py;
-                                                 these two of `Timetable`, where it reads others than those since the tick before
+    how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages; these two of
+                                                 `Timetable`, where it reads others than those since the tick before
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
-    what ends with an episode, or at a death     messages: ledger.py, `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close:
-                                                 later ticks go on in the same one, and `EpisodeWindows` end by their length
-    in which rows nothing is learned             the sender: `BackwardPass.collect_injections`; the predictor: `PredictorTrainer._example_as_sent` (`valid`), and which
-                                                 members learn, `local_examples` and `_returned_examples`
+    what ends with an episode, or at a death     messages: `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close: later
+                                                 ticks go on in the same one, and `EpisodeWindows` end by their length
+    in which rows nothing is learned             the sender: `BackwardPass.collect_injections`; the predictor: `valid` in
+                                                 `PredictorTrainer._example_as_sent`, and which members learn in `local_examples` and
+                                                 `_returned_examples`
     what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
-    a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too: `Ledger.finish`, as its return begins
-    when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait (`Ledger.gradient_is_back`)
-    what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window closes (`Returned.has_counted`: a read counted)
-    a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py beside it, by labels; agents/local_policy.py
-    an objective                                 agents/objectives.py; learn.py applies it
+    a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too:
+                                                 `Ledger.finish`, as its return begins
+    when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
+                                                 (`Ledger.gradient_is_back`)
+    what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
+                                                 closes (`Returned.has_counted`: a read counted)
+    a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py, by labels; agents/local_policy.py
+    an objective                                 agents/objectives.py; window_losses.py applies it
     a loss beside the objectives                 a feature with the point `credited`
     which window is differentiated first         order.py
-    when an ended window is learned from         a coupling's `waits` and `awaits`, by the feature at `windows_to_learn`: engine/features/late_windows.py
-    what is done to gradients before they move   a feature with the point `differentiated`, for each window; `before_move`, for all of a step
+    when an ended window is learned from         a coupling's `waits` and `awaits`, by the feature at `windows_to_learn`:
+                                                 engine/features/late_windows.py
+    what is done to gradients before they move   a feature with the point `differentiated`, for a window; `before_move`, for all of a step
     what is refused before parameters move       divergence.py
     how rows are laid out in a stack             layout.py
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
-    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns (`Update.window` has the ticks and
-                                                 their reads) and the ledgers
+    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns (the ticks of
+                                                 `Update.window` have their reads) and the ledgers
 
 The lives of two messages, in real numbers (a test computes these tables):
 
@@ -98,8 +107,8 @@ all four environments.
 The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
 
     step  void  withheld  counted  gradient  methods
-    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0 (steps 0, 4)
-                                             ends: BackwardPass.collect_injections, in all four; the later end takes nothing back
+    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
+                                             ends: BackwardPass.collect_injections, in all four, which the later end leaves as it is
     6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
     7     0 1   -         0 1 2 3  0 1 2 3   Ledger.end_episodes; then a's window 1 ends: what was read before the end counts
     8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3

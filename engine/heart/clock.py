@@ -299,14 +299,15 @@ class EpisodeWindows(WindowGrid):
 
 @dataclass(slots=True, eq=False)
 class ReadPlan:
-    """When a message is read, and returns something for it: computed by `Timetable.read_plan` as it is sent.
+    """When a message is read, and returns something for it: computed by `Timetable.read_plan` as it is sent. Then `open_windows` shrinks
+    as windows close, and `finished` is set with the last one.
 
     For three kinds of messages nothing returns. A newer message replaces it before a tick reads it. Or it is a state that only ticks
     of its own window read, with its graph. Or it is imagined (`Ledger.temporarily_sent`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that can read it; None: nothing returns for it."""
+    """Step of the receiver's first tick that can read it and return something; None: there is none, for one of the three kinds above."""
     open_windows: set[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows that may read it and have not closed."""
     deadline: int = field(metadata=PLAIN)

@@ -1,4 +1,4 @@
-"""Losses of ended windows (semantics 1, 21), and their gradients by parameters and by the messages that were read.
+"""Gradients of ended windows, by parameters and by the messages that were read.
 
 A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3). The gradients of
 parameters wait for the update; those of received messages are booked with the messages (4).
@@ -19,15 +19,11 @@ read by B; it also weighs injections, by `scale` for the parameters and by `disc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE
-from antiphon.agents.objectives import Weighted
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import (
@@ -35,183 +31,16 @@ from antiphon.comms.backward_requests import (
     Injection,
     backward_all,
     clipped_per_sample,
-    constant,
 )
 from antiphon.comms.couplings import CreditedMessage
-from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, ReportedLoss, Update, WindowLoss
-from antiphon.nets.per_member import nonzero, scaled
-
-
-class TickLoss(NamedTuple):
-    """An objective at one tick."""
-
-    losses: Tensor
-    """[rows], zero where not `present`."""
-    score: Tensor
-    """[rows], zero where not `present`; [rows, columns] of several objectives."""
-    present: Mask
-    """Where there is a target, in rows that participate: these count in the mean."""
-    site_counts: Tensor | None = None
-    """[rows] int64: the number of sites that each target has; None: all have as many."""
-
-    def newest(self, rows: int) -> TickLoss:
-        """Return the objective of its last rows."""
-        losses, score, present, counts = self
-        counts = None if counts is None else counts[-rows:]
-        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda mask: mask[-rows:]), counts)
-
-    @property
-    def weights(self) -> Tensor:
-        """[rows]: how many targets each sample counts as in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
-        losses = constant(self.losses)
-        counts = torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
-        return self.present.zero_elsewhere(counts)
-
-
-class ObjectiveEvaluator:
-    """Applies a system's objectives.
-
-    Args:
-        system: The system of the agents.
-        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
-    """
-
-    def __init__(self, system: System, features: Features | None = None) -> None:
-        self.system, self.features = system, features or Features()
-        self.learning_points = self.features.learning
-
-    def window_loss(self, window: Window) -> WindowLoss:
-        """Return the losses of a window."""
-        window_loss = WindowLoss()
-        acted: dict[str, list[Tick]] = {}
-        averaged: dict[str, list[TickLoss]] = {}
-        for tick in window.ticks():
-            agent = self.system.agents[tick.agent]
-            goal = agent.goal
-            if goal is None or tick.learning_rows is NONE:
-                continue
-            if goal.rewards is not None:
-                acted.setdefault(tick.agent, []).append(tick)
-            elif (tick_loss := self.tick_loss(tick)) is not None:
-                window_loss.ticks_with_loss.add((tick.step, tick.agent))
-                if goal.mean_over_targets:
-                    averaged.setdefault(tick.agent, []).append(tick_loss)
-                else:
-                    self._add(window_loss, agent, tick_loss)
-        for name, losses in averaged.items():
-            self._add_mean(window_loss, self.system.agents[name], losses)
-        for name, ticks in acted.items():
-            feature = self.learning_points.policy_losses
-            assert feature is not None
-            feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
-        return window_loss
-
-    def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
-        samples, batch, layout = constant(tick_loss.losses), self.system.batch, agent.layout
-        total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
-        count: int | Tensor = batch
-        if tick_loss.present is not ALL:
-            count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
-        reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), count)
-        window_loss.add(agent.name, tick_loss.losses, reported)
-
-    def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
-        """Add losses that are divided by the number of their targets in the window, in place of B (semantics 1)."""
-        layout, batch = agent.layout, self.system.batch
-        weights = [tick_loss.weights for tick_loss in tick_losses]
-        counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
-        factor = layout.rows_of_members(batch / torch.stack(counts).sum(0).clamp(min=1))
-        window_loss.factors[agent.name] = factor
-        for tick_loss, weight, count in zip(tick_losses, weights, counts, strict=True):
-            samples = tick_loss.losses * weight * factor
-            loss = layout.sum_by_member(constant(samples)) / batch
-            reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), count)
-            window_loss.add(agent.name, samples, reported)
-
-    def tick_loss(self, tick: Tick) -> TickLoss | None:
-        """An objective at one tick; None if its target is absent everywhere."""
-        agent, step_signals = self.system.agents[tick.agent], tick.step_signals
-        goal = agent.goal
-        if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
-            return None
-        terms: list[TickLoss | None] = []
-        for term in goal.terms:
-            if term.last_only and (step_signals.step + 1) % self.system.steps_per_example:
-                terms.append(None)
-            else:
-                terms.append(
-                    self.term_loss(agent, term, step_signals, tick.ports[OBJECTIVE], tick.learning_rows)
-                )
-        tick_loss = _combined(goal, terms)
-        return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
-
-    def output_loss(self, agent: Agent, step_signals: StepSignals, output: Tensor) -> TickLoss | None:
-        """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere.
-
-        A rollout scores with it (engine/inference/rollout.py).
-        """
-        assert agent.goal is not None
-        return _combined(
-            agent.goal, [self.term_loss(agent, term, step_signals, output) for term in agent.goal.terms]
-        )
-
-    @staticmethod
-    def term_loss(
-        agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, learning_rows: Mask = ALL
-    ) -> TickLoss | None:
-        """A single objective of an agent's output, without its weight; None if its target is absent everywhere.
-
-        A network's own loss may have no target.
-        """
-        if goal.target and goal.target not in step_signals.signals:
-            return None
-        present, sites, objective = step_signals.present(goal.target), None, goal.output_objective
-        if present is NONE:
-            return None
-        output = output if goal.outputs is None else output[:, goal.outputs]
-        target = constant(output)
-        if goal.target:
-            target, sites = step_signals.signals[goal.target], step_signals.present_sites(goal.target)
-            sites = None if sites is None else sites.reshape(target.shape)
-            if objective.ignore_index is not None:
-                counted = target != objective.ignore_index
-                sites = counted if sites is None else sites & counted
-            if objective.weight is not None and present is not ALL:  # absent targets have no weight
-                present_rows = present.tensor(len(target), target.device)
-                present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
-                sites = present_rows if sites is None else sites & present_rows
-            if sites is not None and target.dim() == 1 and objective.weight is None:
-                present, sites = present & Mask.of(sites.flatten()), None
-            elif sites is not None:
-                present &= Mask.of(sites.reshape(len(sites), -1).any(1))
-                target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
-            target = agent.layout.to_rows(present.zero_elsewhere(target))  # absent targets may be NaN
-        rows = present.map(agent.layout.to_rows) & learning_rows
-        losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
-        if objective.scores_loss:
-            score = constant(losses)
-        elif sites is None:
-            score = objective.score(constant(output), target)
-        else:
-            score = objective.score(constant(output), target, sites)
-        losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)
-        counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
-        return TickLoss(losses, score, rows, counts)
-
-
-def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
-    """The objective of its terms: of the only one, or of a weighted sum."""
-    if not goal.summands:
-        return terms[0]
-    assert isinstance(goal.objective, Weighted)
-    summands = [None if term is None else term[:3] for term in terms]
-    return TickLoss(*goal.objective.combined(summands)) if any(terms) else None
+from antiphon.engine.heart.updates import EndedWindows, Update
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator
+from antiphon.nets.per_member import nonzero
 
 
 class BackwardPass:

@@ -34,10 +34,10 @@ class PredictorTrainer:
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
 
     Attributes:
-        frozen: Whether no predictor learns.
+        learning_stopped: Whether no predictor learns (`stop_learning`).
     """
 
-    frozen = False
+    learning_stopped = False
 
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
@@ -68,7 +68,7 @@ class PredictorTrainer:
         predictor, example = channel.synthetic_gradient.model, self._example_as_sent(channel, message)
         if predictor is None or example is None:
             return None
-        example.prediction = constant(predictor.predict_sent(example, learns=not self.frozen))
+        example.prediction = constant(predictor.predict_sent(example, learns=not self.learning_stopped))
         self.predicted_examples[message] = example
         return example.prediction
 
@@ -79,7 +79,7 @@ class PredictorTrainer:
 
     def stop_learning(self) -> None:
         """Train no predictor from now on."""
-        self.frozen = True
+        self.learning_stopped = True
 
     def clear_step(self) -> None:
         """Forget the predictions and updates of a step, at its end."""
@@ -185,14 +185,14 @@ class PredictorTrainer:
     def _learns(self, channel: Channel) -> bool:
         """Whether the synthetic gradient of a channel is trained here; of a cut channel it is trained in its sender's part."""
         predictor = channel.synthetic_gradient.model
-        trained = predictor is not None and not predictor.frozen and not self.frozen
+        trained = predictor is not None and not predictor.frozen and not self.learning_stopped
         return trained and channel.sender in self.system.agents
 
     def _gated(self, channel: Channel) -> bool:
         """Whether what comes back over a channel moves a gate here, even if no predictor learns from it."""
         return (
             channel.synthetic_gradient.gate is not None
-            and not self.frozen
+            and not self.learning_stopped
             and channel.sender in self.system.agents
         )
 
@@ -269,7 +269,7 @@ class PredictorTrainer:
         for channel in self._inputs:
             examples = channel.synthetic_input.pop_examples()
             model = channel.synthetic_input.model
-            if self.frozen or model is None or model.frozen or not examples:
+            if self.learning_stopped or model is None or model.frozen or not examples:
                 continue
             mask, learned = learning_members(examples), model.gradients(examples)
             updates[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)

@@ -17,12 +17,13 @@ from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
+from antiphon.engine.heart.learn import BackwardPass
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, Update
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
 
 
@@ -90,10 +91,10 @@ class Engine:
         divergence: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
             gradients, or a user's module may leave some (`apply_ties_and_hooks`).
-        frozen: Whether nothing moves but running statistics; probes measure on such an engine.
+        measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
-    frozen = False
+    measures_only = False
 
     def __init__(self, system: System, single_systems: Sequence[System]) -> None:
         keep_memory()
@@ -156,7 +157,7 @@ class Engine:
         self.divergence.check_predictors(learned, step)
         for feature in self.learning_points.before_move:
             feature.before_move(updates)
-        if not self.frozen:  # all is computed and checked: now, and only now, parameters move
+        if not self.measures_only:  # all is computed and checked: now, and only now, parameters move
             self._move(turns, learned, step)
         self.predictor_trainer.clear_step()
         for _, window in [*ended, *skipped]:

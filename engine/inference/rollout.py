@@ -29,7 +29,6 @@ from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.message import (
     Action,
     Arrival,
@@ -43,6 +42,7 @@ from antiphon.engine.heart.message import (
 )
 from antiphon.engine.heart.notes import copied as copied_notes
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.installed import install_in
 from antiphon.envs.base import TorchVectorEnv

@@ -31,10 +31,10 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label, select_rows
-from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rewards import COSINE, PolicyWindow, Rewards
 from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.policies.actions import Experience
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled

@@ -18,21 +18,21 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
-        "engine/heart/learn.py",
+        "engine/heart/window_losses.py",
         "window_loss.add(agent.name, tick_loss.losses, ",
         "window_loss.add(agent.name, tick_loss.losses if tick_loss.present is None else tick_loss.losses * batch / tick_loss.present.sum(), ",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
         "backward-an-example's-first-step-counts-in-place-of-its-last",
-        "engine/heart/learn.py",
+        "engine/heart/window_losses.py",
         "if term.last_only and (step_signals.step + 1) % self.system.steps_per_example:",
         "if term.last_only and step_signals.step % self.system.steps_per_example:",
         "tests/contracts/test_contracts.py::test_documents[library corporation, {}-reference]",
     ),
     Fault(
         "backward-a-loss-without-a-target-counts",
-        "engine/heart/learn.py",
+        "engine/heart/window_losses.py",
         "losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)",
         "score = rows.zero_elsewhere(score)",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
@@ -46,7 +46,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-the-weight-of-an-objective-is-forgotten",
-        "engine/heart/learn.py",
+        "engine/heart/window_losses.py",
         "tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))",
         "tick_loss",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
