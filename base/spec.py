@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from inspect import Parameter, Signature
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
@@ -389,6 +389,19 @@ class Spec(BaseModel):
         values = state["__dict__"].items()
         return {**state, "__dict__": {name: value for name, value in values if name in fields}}
 
+    @cached_property
+    def given_keys(self) -> frozenset[str]:
+        """The keys of the part, and of the parts in it, that are given and not their defaults: `link`, `link.delay`."""
+        spec = type(self)
+        keys, plain_values = set(), defaults(spec)
+        for field in self.model_fields_set & spec.model_fields.keys():
+            value, key = getattr(self, field), written_key(spec, field)
+            if field not in plain_values or value != plain_values[field]:
+                keys.add(key)
+                if isinstance(value, Spec):
+                    keys |= {f"{key}.{own}" for own in value.given_keys}
+        return frozenset(keys)
+
     def always_written(self) -> frozenset[str]:
         """Return the fields that are written out even where they have their default."""
         return self.written
@@ -539,18 +552,6 @@ def _plain_value(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _plain_value(item) for key, item in value.items()}
     return value
-
-
-def given_keys(spec: Spec) -> set[str]:
-    """Return the keys of a part, and of the parts in it, that are given and not their defaults: `link`, `link.delay`."""
-    keys, plain_values = set(), defaults(type(spec))
-    for field in spec.model_fields_set & type(spec).model_fields.keys():
-        value, key = getattr(spec, field), written_key(type(spec), field)
-        if field not in plain_values or value != plain_values[field]:
-            keys.add(key)
-            if isinstance(value, Spec):
-                keys |= {f"{key}.{own}" for own in given_keys(value)}
-    return keys
 
 
 class OrObject:

@@ -29,7 +29,6 @@ from antiphon.base.spec import (
     channel_name,
     channel_slug,
     fail,
-    given_keys,
     plain,
 )
 from antiphon.base.spellings import fix_of_word
@@ -214,7 +213,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        given = set() if self.apply else given_keys(self)
+        given = frozenset() if self.apply else self.given_keys
         applied = ("schedule", "clip", "gate", "passes", "trace", "auxiliary")
         yield from ((key, "where scale and discount are 0") for key in applied if key in given)
 

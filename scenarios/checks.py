@@ -14,7 +14,7 @@ from typing import TypeVar
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
-from antiphon.base.spec import Spec, given_keys, plain
+from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
@@ -112,7 +112,7 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         )
         message = f"agent {channel.sender!r} has no state: its network {what}"
         yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
-    given = given_keys(channel)
+    given = channel.given_keys
     yield from (
         (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given
     )
@@ -124,7 +124,7 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`horizon` and `auxiliary` are of states."""
-    given = set() if channel.state else given_keys(channel)
+    given = frozenset() if channel.state else channel.given_keys
     yield from ((key, "is for state channels only; leave it out") for key in _FOR_STATES if key in given)
 
 

@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from antiphon.base.spec import given_keys
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.training import TrainingSpec
@@ -54,8 +53,8 @@ class Relations:
     @cached_property
     def given(self) -> frozenset[str]:
         """The settings that are not their defaults in some agent or channel, by their keys: `channels.link.delay`."""
-        of_agents = {f"agents.{key}" for agent in self.agents.values() for key in given_keys(agent)}
-        of_channels = {f"channels.{key}" for channel in self.channels for key in given_keys(channel)}
+        of_agents = {f"agents.{key}" for agent in self.agents.values() for key in agent.given_keys}
+        of_channels = {f"channels.{key}" for channel in self.channels for key in channel.given_keys}
         return frozenset(of_agents | of_channels | ({"share"} if self.scenario.share else set()))
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
-from antiphon.base.spec import given_keys, plain
+from antiphon.base.spec import plain
 from antiphon.comms.couplings import OPTIONAL_KEYS
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
@@ -53,7 +53,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         channel.link,
         channel.made_coupling,
     )
-    loses, given = coupling.replaces or link.drop > 0, given_keys(channel)
+    loses, given = coupling.replaces or link.drop > 0, channel.given_keys
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
