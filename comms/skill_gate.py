@@ -3,6 +3,9 @@
 Where a receiver acts, what comes back is mostly noise, and so is a prediction that was fitted to it. Injected, it would move the
 sender at full speed, since an adaptive optimiser undoes any small factor, and the receiver could not follow. So a prediction
 whose skill is not beyond chance is not applied at all, and any other is shrunk to what it is certainly worth.
+
+A sender that is replayed follows its receiver. Its gate is open at first, while no code is learned that could be lost: opened
+later, it would move a code that the receiver has learned to read.
 """
 
 from __future__ import annotations
@@ -35,19 +38,29 @@ class SkillGate:
     where the prediction is noise.
 
     Attributes:
-        sums: Running sums of cosines, of their variance and of ones, the newest ratio, and 1 where it is open, [5, K] float64;
-            zeros at first.
+        sums: Running sums of cosines, of their variance and of ones, the newest ratio, and 1 where it is open, [5, K] float64; at
+            first zeros, but ones as the last two of a gate that begins open.
+        begins_open: Whether comparisons not yet made, of the memory's fifty, count as perfect, so that it is open at first.
         factors: By what predictions are multiplied, from 0 to 1, [K] float64.
         open: The members whose factor is not 0.
 
     Args:
         device: Device of the gradients.
         members: The gates of K stacked channels; they have the stack's state only after `write_members`.
+        begins_open: See the attribute; of members, theirs.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", members: Sequence[SkillGate] = ()) -> None:
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        members: Sequence[SkillGate] = (),
+        *,
+        begins_open: bool = False,
+    ) -> None:
         self.members = tuple(members)
-        self.load_values([torch.zeros(5, 1, dtype=torch.float64, device=device)])
+        self.begins_open: bool = members[0].begins_open if members else begins_open
+        first = [0.0, 0.0, 0.0, 1.0, 1.0] if self.begins_open else [0.0] * 5
+        self.load_values([torch.tensor(first, dtype=torch.float64, device=device).unsqueeze(1)])
         self.read_members()
 
     @property
@@ -82,9 +95,16 @@ class SkillGate:
         errors = torch.where(
             self.sums[-1] > 0, 0.0, _ERRORS
         )  # it opens where skill is certain, and shuts where it is gone
-        opens = (cosine - errors * variance.sqrt()) / (number * ratio) >= _LEAST
+        opens = self._factor(cosine - errors * variance.sqrt(), number, ratio) >= _LEAST
         sums = torch.stack([cosine, variance, number, ratio, opens.double()])
         return torch.where((scale > 0) & sums.isfinite().all(0), sums, self.sums)
+
+    def _factor(self, cosine: Tensor, count: Tensor, ratio: Tensor) -> Tensor:
+        """The factor that makes predictions least wrong, by running sums, [K]."""
+        if not self.begins_open:
+            return cosine / (count * ratio)
+        whole = 1 / (1 - _MEMORY)
+        return (cosine / ratio + whole - count) / whole
 
     def move(self, sums: Tensor, members: Mask) -> None:
         """Take over the sums that `compared` returned, of some members."""
@@ -98,7 +118,7 @@ class SkillGate:
         """Load `values`; the tensors are used as they are."""
         (self.sums,) = values
         cosine, _, count, ratio, opens = self.sums
-        self.factors = torch.where(opens > 0, cosine / (count * ratio), 0.0).clamp(max=1.0)
+        self.factors = torch.where(opens > 0, self._factor(cosine, count, ratio), 0.0).clamp(max=1.0)
         self.open = Mask.of(opens > 0)
 
     def read_members(self) -> None:

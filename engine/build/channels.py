@@ -162,7 +162,9 @@ class Wiring:
                     returned_share=0.0 if spec.state else gradient.trace,
                 ),
                 of_state=of_state,
-                gate=SkillGate(self.devices.whole) if self.scenario.relations.gated(spec) else None,
+                gate=SkillGate(self.devices.whole, begins_open=spec.replayed)
+                if self.scenario.relations.gated(spec)
+                else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
                 replayed=spec.replayed,
             ),

@@ -28,8 +28,8 @@ def drawn(count: int, *, signal: float, noise: float, seed: int = 0) -> list[tup
     return found
 
 
-def after(batches: list[tuple[Tensor, Tensor]]) -> SkillGate:
-    gate = SkillGate()
+def after(batches: list[tuple[Tensor, Tensor]], *, begins_open: bool = False) -> SkillGate:
+    gate = SkillGate(begins_open=begins_open)
     for predictions, returned in batches:
         compare(gate, predictions, returned)
     return gate
@@ -86,6 +86,14 @@ def test_it_opens_where_skill_is_certain_and_stays_open_while_it_is_likely() -> 
     for predictions, returned in weak:
         compare(gate, predictions, returned)
         assert gate.open.anywhere
+
+
+def test_one_that_begins_open_shuts_by_failures_or_after_hundreds_without_skill() -> None:
+    assert float(after([], begins_open=True).factors) == 1
+    noise = drawn(300, signal=0.0, noise=1.0)
+    assert after(noise[:100], begins_open=True).open.anywhere
+    assert not after(noise, begins_open=True).open.anywhere
+    assert not after(drawn(60, signal=-0.5, noise=0.5), begins_open=True).open.anywhere
 
 
 def test_a_state_is_taken_over_to_the_bit() -> None:

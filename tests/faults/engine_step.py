@@ -311,6 +311,13 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
     Fault(
+        "gates-of-replayed-senders-begin-shut",
+        "engine/build/channels.py",
+        "begins_open=spec.replayed",
+        "begins_open=False",
+        "tests/engine/heart/test_replayed_senders.py::test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver[gradient1-5]",
+    ),
+    Fault(
         "gates-those-of-a-seed-that-has-stopped-move",
         "engine/features/gates.py",
         "gate.move(sums, self.divergence.movable_members(channel))",

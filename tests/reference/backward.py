@@ -216,7 +216,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.gate is not None:
-        credit = gated(synthetic.gate.sums, credit)
+        credit = gated(synthetic, credit)
     if credit is None:
         return None
     if channel.injects_returned:  # rule 11: with what has just come back

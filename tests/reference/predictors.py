@@ -129,14 +129,15 @@ def gradient_updates(
     return updates
 
 
-def gated(sums: Tensor, prediction: Tensor) -> Tensor | None:
-    """Return a prediction by the factor that makes it least wrong; None: its gate is shut (rule 9a).
+def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
+    """Return a prediction by the factor that makes it least wrong; None: its gate is shut (rule 9a)."""
+    cosine, _, count, ratio, opens = synthetic.gate.sums.flatten()
+    return prediction * min(1.0, float(_factor(synthetic, cosine, count, ratio))) if opens else None
 
-    `sums`: running sums of cosines, of the squares of the samples' shares of them, of ones, the newest ratio of norms, and
-    whether it is open.
-    """
-    cosine, _, count, ratio, opens = (float(own) for own in sums.flatten())
-    return prediction * min(1.0, cosine / count / ratio) if opens else None
+
+def _factor(synthetic: SyntheticGradient, cosine: Tensor, count: Tensor, ratio: Tensor) -> Tensor:
+    """The factor, by running sums of cosines and of ones, and the newest ratio of norms; of a replayed sender 1 at first."""
+    return (50 - count + cosine / ratio) / 50 if synthetic.replayed else cosine / count / ratio
 
 
 def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor:
@@ -161,7 +162,7 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
     cosine, variance, count = 0.98 * sums[0, 0], 0.98**2 * sums[1, 0], 0.98 * sums[2, 0]
     cosine, variance, count = cosine + shares.sum(), variance + shares.square().sum(), count + 1
     ratio, errors = lengths.sum() / scale, 0.0 if sums[4, 0] else 2.5
-    opens = (cosine - errors * variance.sqrt()) / count / ratio >= 0.02
+    opens = _factor(synthetic, cosine - errors * variance.sqrt(), count, ratio) >= 0.02
     return torch.stack([cosine, variance, count, ratio, opens.double()]).view(5, 1)
 
 

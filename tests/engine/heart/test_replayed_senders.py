@@ -55,7 +55,13 @@ def team(
 
 @pytest.mark.parametrize(
     ("gradient", "steps"),
-    [({}, 5), ({"passes": "first"}, 1), ({"gate": "skill"}, 0), ({"scale": 0, "discount": 0}, 0)],
+    [
+        ({}, 5),
+        ({"gate": "auto"}, 5),
+        ({"passes": "first"}, 1),
+        ({"passes": "first", "gate": "auto"}, 0),
+        ({"scale": 0, "discount": 0}, 0),
+    ],
 )
 def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(
     gradient: Document, steps: int, tmp_path: Path, cli: Commands
