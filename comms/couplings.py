@@ -146,7 +146,7 @@ Problem = tuple[str, str]
 
 
 class Coupling:
-    """How gradients cross a channel; the base lets none cross between windows. Channels share one object of a coupling, which keeps no state."""
+    """How gradients cross a channel; the base lets none cross between windows. A coupling keeps no state: channels share one object."""
 
     name: str = ""
     """The name in scenarios."""

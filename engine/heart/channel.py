@@ -133,7 +133,7 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """The senders and receivers of a stack's channels: their places in the stacks of agents, and of a single channel when they are alive."""
+    """Where the senders and receivers of a stack's channels are in the stacks of agents; of a single channel, also when they are alive."""
 
     sender_index: Tensor | None = None
     """[K]: the place of each channel's sender in the stack of senders; None: channel k has sender k."""

@@ -64,7 +64,7 @@ class Feature:
         """Handle a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
     def message_ages(self, tick: Tick) -> Tensor | None:
-        """Return what a tick observes beside its inputs: how old the messages are that it reads, [rows, channels]; None: its agent does not."""
+        """Return how old the messages are that a tick reads, [rows, channels], which it observes; None: its agent does not."""
         raise NotImplementedError
 
     def normaliser(

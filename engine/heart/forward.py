@@ -215,7 +215,7 @@ class ForwardPass:
         return agent.inputs.fan_in.join(observations, messages, available)
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
-        """Return the running statistics that normalise an agent's observations: its window's start has them; outside a window, `buffers`."""
+        """Return the running statistics that normalise observations: those of the window's start; outside a window, `buffers`."""
         return window.statistics_before.get(self.system.learner_name_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:

@@ -90,7 +90,7 @@ class Layout:
         return select_rows(values, self._orders[names], self.batch)
 
     def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
-        """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; the mask of a name that is absent is `NONE`."""
+        """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask has `NONE`."""
         distinct = tuple(dict.fromkeys(names))
         of_names = [masks.get(name, NONE) for name in distinct]
         if all(mask is NONE for mask in of_names):

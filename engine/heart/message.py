@@ -199,7 +199,7 @@ class Returned:
     counted: Mask = field(default=NONE, metadata=MASK)
     """Where a read counted: the rows in which the gradient is the receiver's, and which are examples for the predictor."""
     actions: list[ReturnedAction] = field(default_factory=list)
-    """Actions of the receiver at the ticks that read it, for `local_policy`. They are used at the step that books them, and are not saved."""
+    """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     @property
     def has_counted(self) -> bool:
@@ -338,7 +338,7 @@ class Carrier(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Constant:
-    """A read that is not differentiated. It has no message and no stamp: nothing is booked for it, and before the first message there is none."""
+    """A read that is not differentiated. Nothing is booked for it, so it keeps no message; before the first message there is none."""
 
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)

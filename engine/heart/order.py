@@ -12,7 +12,7 @@ from antiphon.engine.heart.updates import EndedWindows
 
 
 class LearningOrder:
-    """Sorts the windows that end at a step: those of the `swept` groups as soon as the group has ticked, the others in turns after all ticks.
+    """Sorts the windows that end at a step: those of `swept` groups come as soon as the group has ticked, the others in turns after all.
 
     All are differentiated with the parameters of before the step. So the order decides only how many graphs exist at once, and
     which returned gradients are there for a sender that mixes them into its credit.
@@ -62,7 +62,7 @@ class LearningOrder:
 
 
 def turns_of(system: System) -> dict[LearningGroup, int]:
-    """Return the turns of groups; of one that is absent it is 0. The receiver of a channel that mixes is in an earlier turn than its sender."""
+    """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver."""
     before: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
         if channel.injects_returned:

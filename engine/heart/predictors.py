@@ -43,7 +43,7 @@ class PredictorTrainer:
         self.system, self.features = system, features or Features()
         self.learning_points = self.features.learning
         self.predicted_examples: dict[Message, Example] = {}
-        """The examples evaluated at this step, with their prediction, by message; emptied at the step's end (`clear_step`), as predictors move."""
+        """The examples evaluated at this step, with their prediction, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
         self.swept_predictor_updates: dict[str, PredictorUpdate] = {}
@@ -228,7 +228,7 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_returned(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step` from all ledgers; return those that a predictor or a gate learns from, by channel.
+        """Pop the messages whose gradient is back at `step`; return those that a predictor or a gate learns from, by channel.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.returned`.
         """
