@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError, with_article
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
@@ -26,6 +26,7 @@ from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
+from antiphon.nets.users.plain_trees import NotPlainError, to_tree
 from antiphon.scenarios.document import Scenario
 
 
@@ -334,15 +335,26 @@ def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
     return all(type(env) is kind and env.as_often_stepped(first) for env in envs)
 
 
+def plain_state(state: Any) -> Any:
+    """Return a state of an environment as a tree, which `from_tree` reads; RunError where it holds what is not plain data."""
+    try:
+        return to_tree(state)
+    except NotPlainError as error:
+        raise RunError(
+            f"env: its state_dict holds {with_article(str(error))}, which a checkpoint cannot; return plain data: numbers, "
+            "text, tensors, arrays, and lists, tuples, sets and dicts of them"
+        ) from None
+
+
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:
     """Return an environment's state under `env`; None where it cannot be saved, with the reason and what evaluations need."""
     try:
-        return {"env": env.state_dict()}
+        return {"env": plain_state(env.state_dict())}
     except RunError as error:
         reason = (
             env.description.unsaved if not env.description.can_be_saved else str(error).removeprefix("env: ")
         )
-        return {"env": None, "unsaved": reason, "carried": env.carried()}
+        return {"env": None, "unsaved": reason, "carried": plain_state(env.carried())}
 
 
 def continued(env: TorchVectorEnv, run: TorchVectorEnv) -> TorchVectorEnv:

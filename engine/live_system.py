@@ -27,6 +27,7 @@ from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
     environment_state,
+    plain_state,
     signals_read,
     steps_of_epochs,
     with_own_env,
@@ -50,6 +51,7 @@ from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context, own_context
+from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -597,7 +599,7 @@ class LiveSystem:
         if whole and lost is not None:
             raise RunError(lost)
         return {
-            **({"env": self.env.state_dict()} if whole else environment_state(self.env)),
+            **({"env": plain_state(self.env.state_dict())} if whole else environment_state(self.env)),
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
@@ -644,10 +646,10 @@ class LiveSystem:
             # a checkpoint without it: what is learned can be used, and nothing follows
             if state["env"] is None:
                 if (carried := state.get("carried")) is not None:
-                    self.env.carry(carried, self.env.num_envs)
+                    self.env.carry(from_tree(carried), self.env.num_envs)
                 self.world.reset(self.seed)
             else:
-                self.env.load_state_dict(state["env"])
+                self.env.load_state_dict(from_tree(state["env"]))
             # a network may change its parameters in a replay: then what is learned can be used, and nothing follows
             self.backend.load_state_dict(state["system"], replays="lost" not in state)
             self.world.load_state_dict(state)

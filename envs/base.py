@@ -141,7 +141,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, numbers and tensors, from which `load_state_dict` continues bit-identically."""
+        """Return the state, plain data and tensors, from which `load_state_dict` continues bit-identically."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

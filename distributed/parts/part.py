@@ -37,6 +37,7 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.envs import registry
+from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure
 
@@ -264,7 +265,7 @@ class Part:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.now = state["now"]
-        self._env.load_state_dict(state["env"])
+        self._env.load_state_dict(from_tree(state["env"]))
         self.backend.load_state_dict(state["system"])
         self._boundary.reset(self.now)
         self.world.load_state_dict(state)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
-from antiphon.envs.adaptors.plain_state import load_own_state, own_state
 from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
@@ -159,7 +158,7 @@ class VectorAdaptor(Adaptor):
         self._require_state()
         base: Any = self._env.unwrapped
         with self._failing("state_dict"):
-            own = own_state(base) if self._subs is None else [_state_of(sub) for sub in self._subs]
+            own = base.state_dict() if self._subs is None else [_state_of(sub) for sub in self._subs]
         found = {
             "env": own,
             "wrappers": self._layers.state_dict(),
@@ -179,10 +178,10 @@ class VectorAdaptor(Adaptor):
             self._layers.load_elapsed([] if self._subs is None else [one["elapsed"] for one in state["env"]])
         with self._failing("load_state_dict"):
             if self._subs is None:
-                load_own_state(base, state["env"])
+                base.load_state_dict(state["env"])
             else:
                 for sub, saved in zip(self._subs, state["env"], strict=True):
-                    load_own_state(sub.unwrapped, saved["env"])
+                    sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
         if self._subs is not None:
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
         self._ended, self._shown = state["ended"], dict(state["shown"])
@@ -244,8 +243,9 @@ class VectorAdaptor(Adaptor):
 
 def _state_of(sub: gymnasium.Env[Any, Any]) -> dict[str, Any]:
     """Return the state of a sub-environment, and the steps of its time limits, which earlier versions read."""
+    base: Any = sub.unwrapped
     limits = [one for one in Layers(sub).wrappers if isinstance(one, TimeLimit)]
-    return {"env": own_state(sub.unwrapped), "elapsed": [limit._elapsed_steps for limit in limits]}
+    return {"env": base.state_dict(), "elapsed": [limit._elapsed_steps for limit in limits]}
 
 
 def _in_rows(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from antiphon.envs.adaptors.checked import (
 )
 from antiphon.envs.adaptors.final_observation import reward_of
 from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
-from antiphon.envs.adaptors.plain_state import load_own_state, own_state
 from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
@@ -368,7 +367,7 @@ class ParallelAdaptor(Adaptor):
         """Return the copies' own states."""
         self._require_state()
         with self._failing("state_dict"):
-            worlds = [own_state(world) for world in self._stateful]
+            worlds = [world.state_dict() for world in self._stateful]
         found = {"worlds": worlds, "wrappers": self._layers.state_dict()}
         legal = [{agent: torch.from_numpy(mask) for agent, mask in each.items()} for each in self._legal]
         return {
@@ -388,7 +387,7 @@ class ParallelAdaptor(Adaptor):
             self._layers.load_elapsed([])
         with self._failing("load_state_dict"):
             for world, each in zip(self._stateful, state["worlds"], strict=True):
-                load_own_state(world, each)
+                world.load_state_dict(each)
         load_random_state(self._native, state["random"])
         if "legal" in state:  # earlier checkpoints have none
             load_random_state(self._single, state["choices"])

@@ -28,8 +28,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.utils import RunningMeanStd
 from torch import Tensor
 
-from antiphon.base.errors import RunError, with_article
-from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
+from antiphon.base.errors import with_article
 
 _FIXED = (
     *(BuiltinFunctionType, ModuleType, type, np.ufunc, np.dtype, torch.dtype, torch.device),
@@ -44,22 +43,6 @@ _MAPPINGS = {cls.__name__: cls for cls in (dict, OrderedDict, Counter, defaultdi
 
 class NotPlain(Exception):
     """A value is no plain data, or nothing of its make stands where it is restored; the message says what and where."""
-
-
-def own_state(owner: Any) -> Any:
-    """Return a copy of what `state_dict` of an environment or wrapper returns, as a tree; RunError where it is not plain data."""
-    try:
-        return deepcopy(to_tree(owner.state_dict()))
-    except NotPlainError as error:
-        raise RunError(
-            f"env: the state_dict of {type(owner).__name__} holds {with_article(str(error))}, which a checkpoint cannot; "
-            "return plain data: numbers, text, tensors, arrays, and lists, tuples, sets and dicts of them"
-        ) from None
-
-
-def load_own_state(owner: Any, tree: Any) -> None:
-    """Load what `own_state` returned."""
-    owner.load_state_dict(from_tree(tree))
 
 
 class Capture:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.plain_state import (
-    Capture,
-    NotPlain,
-    Restore,
-    equal_trees,
-    load_own_state,
-    own_state,
-)
+from antiphon.envs.adaptors.plain_state import Capture, NotPlain, Restore, equal_trees
 
 _WATCHING: tuple[type, ...] = (
     FinalObservation,
@@ -120,7 +114,7 @@ class Layers:
                 what = f"holds a {make.rpartition('.')[2]} ({place}) that was made during the run"
                 raise RunError(f"env: its wrapper {name} {what}, and cannot be saved; make it in __init__")
         own = [
-            {"name": type(wrapper).__name__, "own": own_state(wrapper)}
+            {"name": type(wrapper).__name__, "own": deepcopy(wrapper.state_dict())}
             if _own_state(wrapper)
             else {"name": type(wrapper).__name__, "state": trees}
             for wrapper, trees in zip(self.wrappers, found[1:], strict=True)
@@ -157,7 +151,7 @@ class Layers:
                 setattr(self._base, name, value)
         for wrapper, saved in zip(self.wrappers, state[1:], strict=True):
             if "own" in saved:
-                load_own_state(wrapper, saved["own"])
+                wrapper.load_state_dict(deepcopy(saved["own"]))
                 continue
             self._set(wrapper, saved["state"], restore)
             for name in _attributes(wrapper).keys() - saved["state"].keys():
@@ -178,7 +172,7 @@ class Layers:
         if isinstance(wrapper, _OF_EPISODES):
             return {"name": name, "state": {}}
         if _own_state(wrapper):
-            return {"name": name, "own": own_state(wrapper)}
+            return {"name": name, "own": deepcopy(wrapper.state_dict())}
         trees = {}
         for attribute, value in _attributes(wrapper).items():
             if isinstance(value, Space):  # each environment has its own samples
@@ -204,7 +198,7 @@ class Layers:
         restore = Restore([*self._references, *self._generators()], apart=True)
         for wrapper, saved in zip(self.wrappers, state, strict=True):
             if "own" in saved:
-                load_own_state(wrapper, saved["own"])
+                wrapper.load_state_dict(deepcopy(saved["own"]))
             else:
                 self._set(wrapper, saved["state"], restore, sizes)
             if hasattr(type(wrapper), _RUNNING) or _RUNNING in vars(wrapper):

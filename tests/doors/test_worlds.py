@@ -420,10 +420,10 @@ class Held(envs.TorchVectorEnv):
         return {"observation": torch.ones(2, 1)}, torch.zeros(2), off, off, {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"own": (np.zeros(2), {0: "first"})}
 
     def load_state_dict(self, state: Any) -> None:
-        pass
+        assert state["own"][1:] == ({0: "first"},)
 
 
 class Saved(Samples):
@@ -493,9 +493,9 @@ def test_a_state_of_an_environment_that_is_no_data_is_refused(tmp_path: Path) ->
     with antiphon.Simulation(scenario(env)) as run:
         run.step()
         run.save(tmp_path / "saved")
-        refused(run.fork, "the state_dict of Locked holds an object, which a checkpoint cannot")
+        refused(run.fork, "its state_dict holds an object, which a checkpoint cannot")
     again = antiphon.Simulation.load(tmp_path / "saved", scenario=scenario(env))
-    refused(again.step, "the state_dict of Locked holds an object, which a checkpoint cannot")
+    refused(again.step, "its state_dict holds an object, which a checkpoint cannot")
 
 
 @pytest.mark.parametrize("kind", HELD)

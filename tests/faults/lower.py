@@ -1058,9 +1058,9 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "envs-a-state-of-tuples-comes-back-as-lists",
-        "envs/adaptors/plain_state.py",
-        "return deepcopy(to_tree(owner.state_dict()))",
-        "return deepcopy(owner.state_dict())",
+        "engine/environment.py",
+        "        return to_tree(state)\n",
+        "        return state\n",
         "tests/doors/test_worlds.py::test_a_state_of_an_environment_is_any_plain_data",
     ),
     Fault(
