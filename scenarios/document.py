@@ -680,7 +680,7 @@ class Template:
                 return self._generated(body, graph, sections)
             refuse_what_is_too_large(body)
             for path in sections:
-                raise DocumentError(path, "is for a generated graph, and there is no `graph`; add one")
+                raise UnknownKey(path, "is for a generated graph, and there is no `graph`; add one")
             return ExplicitDocument(body, self.document.lines)
 
     def _generated(

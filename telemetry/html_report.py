@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
-from antiphon.telemetry.statistics import Estimate, mean
+from antiphon.telemetry.statistics import Estimate, mean, of_few_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.series import RunData, Series
@@ -271,7 +271,10 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
             row.append(_spread(metric, mean(values, share=_is_share(metric))) if values else "–")
         rows.append(row)
     heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
-    return _table(heads, rows, 1) + _lines(["± standard deviation over seeds [95 % interval, Student's t]."])
+    few = of_few_seeds(len(runs) for runs in done.values())
+    return _table(heads, rows, 1) + _lines(
+        ["± standard deviation over seeds [95 % interval, Student's t].", *few]
+    )
 
 
 def _spread(metric: str, found: Estimate) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 FEWEST = 5
 """Least seeds for the interquartile mean: with fewer it would be the value of one or two seeds."""
+_FEW_SEEDS = 2
+"""Seeds whose interval rests on a single difference."""
 _RESAMPLES = 10_000
 _TAILS = (0.025, 0.975)
 _Z = 1.96
@@ -33,6 +35,12 @@ _T: tuple[float, ...] = (
 """Quantiles of Student's t distribution by degrees of freedom, from 1."""
 _ERRORS = 3.0
 """A ratio is defined if its denominator is above zero by this many standard errors (semantics 35)."""
+
+
+def of_few_seeds(counts: Iterable[int]) -> list[str]:
+    """Return the line, if it applies, that an interval among those of so many seeds each rests on two."""
+    line = "An interval of two seeds rests on the one difference between them: take --seeds 5."
+    return [line] if _FEW_SEEDS in counts else []
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from rich.text import Text
 from antiphon.base.files import display_path
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import METRICS, SCORES
+from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.terminal.output import (
     console,
     counted,
@@ -126,6 +127,7 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     if summary:
         line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
         complete = max(found["n"] for found in summary.values())
+        line = "\n".join([line, *of_few_seeds([complete])])
         if complete < len(seeds):
             which = "finished" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
             line += f"\nOnly the {complete} of {len(seeds)} seeds that {which}."

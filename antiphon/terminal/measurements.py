@@ -203,11 +203,12 @@ def _show_ablation(found: Ablation) -> None:
     rows = []
     for name in found.ranked():
         changes, agents = found.readouts[name], found.channels[name]
-        most = max(agents, key=lambda agent: agents[agent][found.measure].cost.value)
+        affects = {agent: abs(of[found.measure].cost.value) for agent, of in agents.items()}
+        resolved = [agent for agent in agents if agents[agent][found.measure].verdict != "unresolved"]
         row = [name, *_change(found.change(name), 1, 4)]
         if metric is not None:
             row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
-        affected = most if agents[most][found.measure].verdict == "matters" else "–"
+        affected = max(resolved, key=lambda agent: affects[agent], default="–")
         rows.append([*row, found.change(name).verdict, affected])
     heads = ["channel", found.measure, "±"]
     if metric is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import DocumentError, Problems
 from antiphon.envs.adaptors.spaces import Actions, leaves
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
@@ -183,17 +184,34 @@ def _wordless(error: BaseException) -> str:
     return type(error).__name__ + (f" in {module}" if module else "")
 
 
+def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[..., Any] | None) -> list[str]:
+    """Return the keys that a call does not take: the one that its error names, and those that later calls of `make` do."""
+    unknown: list[str] = []
+    while found := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+        if found[1] not in keys or found[1] in unknown:
+            break
+        unknown.append(found[1])
+        if make is None:
+            break
+        try:
+            make(**{key: value for key, value in keys.items() if key not in unknown}).close()
+        except Exception as later:  # noqa: BLE001  (anything somebody's world may raise)
+            error = later
+    return unknown
+
+
 @contextmanager
 def making(
     name: str,
     fix: str = "",
     keys: Mapping[str, Any] | None = None,
     instead: Mapping[str, str] = MappingProxyType({}),
+    make: Callable[..., Any] | None = None,
 ) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
     The place of the line is the one of `keys`, with their values, that the exception names or that is the only one; `instead` has
-    the fixes of keys that are not taken.
+    the fixes of keys that are not taken. With `make`, which makes one of some keys, all keys that are not taken are named.
 
     Errors of antiphon stay what they are.
     """
@@ -209,10 +227,13 @@ def making(
             keys = {}
         elif fix:
             line += f"; {fix}"
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", line)
-        if unknown is not None and unknown[1] in keys:
-            remedy = instead.get(unknown[1]) or fix or "leave it out"
-            raise ScenarioError(f"env.{unknown[1]}: '{name}' does not take it; {remedy}") from None
+        if unknown := _not_taken(error, keys, make):
+            raise Problems(
+                DocumentError(
+                    ("env", key), f"'{name}' does not take it; {instead.get(key) or fix or 'leave it out'}"
+                )
+                for key in unknown
+            ).as_one() from None
         named = [key for key in keys if re.search(rf"\b{key}\b", line)] or list(keys)
         if len(named) == 1:
             cannot = f"{keys[named[0]]!r}, and '{name}' cannot be made with it: {line}"

@@ -76,14 +76,19 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     fix = ""
     if chosen and arguments:
         fix = "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
-    with making(name, fix, arguments, _INSTEAD), warnings.catch_warnings():
+    one = (
+        partial(gymnasium.make_vec, name, 1, vectorization_mode=mode)
+        if mode == "vector_entry_point"
+        else partial(gymnasium.make, name)
+    )
+    with making(name, fix, arguments, _INSTEAD, one), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         if mode == "vector_entry_point":
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
         else:
-            one = partial(_make, name, arguments, found.stack)
+            row = partial(_make, name, arguments, found.stack)
             several = AsyncVectorEnv if mode == "async" else SyncVectorEnv
-            env = several([one] * batch, autoreset_mode=_AUTORESET[autoreset or "same_step"])
+            env = several([row] * batch, autoreset_mode=_AUTORESET[autoreset or "same_step"])
             env.spec = gymnasium.spec(name)  # by which errors name it
     try:
         check_render_mode(name, env, arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.extensions import imported_by_name
+from antiphon.base.problems import kind_of
 from antiphon.envs.adaptors.checked import (
     Adaptor,
     check_render_mode,
@@ -54,11 +56,39 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
-    make = partial(factory, **{key: value for key, value in options.items() if key not in _OF_COPIES})
-    with making(name, keys={key: value for key, value in options.items() if key not in _OF_COPIES}):
+    arguments = {key: value for key, value in options.items() if key not in _OF_COPIES}
+    _check_flags(getattr(module, "raw_env", factory), arguments)
+    make = partial(factory, **arguments)
+    with making(name, keys=arguments, make=factory):
         first = make()
+        if arguments:
+            _try_out(make())
         check_render_mode(name, first, options)
         return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
+
+
+def _check_flags(factory: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise ScenarioError for an argument whose default is true or false, and whose value is neither: any word would be true."""
+    try:
+        parameters = signature(factory).parameters
+    except (TypeError, ValueError):  # it has no signature
+        return
+    for key in parameters.keys() & arguments.keys():
+        flag = isinstance(parameters[key].default, bool)
+        wrong = f"must be true or false, not {kind_of(arguments[key])}"
+        require(not flag or isinstance(arguments[key], bool), f"env.{key}", wrong, ScenarioError)
+
+
+def _try_out(world: Any) -> None:
+    """Reset an environment and take a step in it, which is where some values of its arguments first fail."""
+    trial = parallel(world)
+    observed: Any = trial.reset(seed=0)[0]
+    if not any(isinstance(shown, Mapping) and _MASK in shown for shown in observed.values()):
+        moves = {agent: deepcopy(trial.action_space(agent)) for agent in trial.agents}
+        for space in moves.values():
+            space.seed(0)
+        trial.step({agent: space.sample() for agent, space in moves.items()})
+    trial.close()
 
 
 def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]) -> list[Any]:

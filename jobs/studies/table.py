@@ -13,6 +13,7 @@ from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
 from antiphon.telemetry.history import of_shut_gates
+from antiphon.telemetry.statistics import of_few_seeds
 
 STUDY = "study.json"
 """The study's result in its directory, as `--json` prints it."""
@@ -70,7 +71,7 @@ def described(line: Line) -> str:
 
 def notes(study: Mapping[str, Any]) -> list[str]:
     """Return the notes under the tables: what the numbers are, how values were tuned, and which runs are missing."""
-    lines = [_LEGEND]
+    lines = [_LEGEND, *of_few_seeds(line["n"] for line in study["lines"])]
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
     if any(line["communicate"] for line in study["lines"]):

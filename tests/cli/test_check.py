@@ -464,3 +464,45 @@ def test_a_scenario_with_a_section_called_study_is_a_scenario(here: Path, cli: C
     Path("s.yaml").write_text(f"{text}study: {{metric: accuracy}}\n")
     line = f"s.yaml:{len(text.splitlines()) + 1}: study: unknown key 'study'; known: agent, "
     assert cli.refused("check s.yaml").startswith(line)
+
+
+def test_sections_of_a_generated_graph_and_refused_arguments_hide_no_other_mistake(
+    here: Path, cli: Commands
+) -> None:
+    goal = "{kind: classification, target: label}"
+    (here / "a.yaml").write_text(
+        "scenario: a\nenv: {id: antiphon/Digits-v0}\nagent: {observes: [image]}\nchannel: {size: 3}\n"
+        f"agents: {{a: {{observes: [image], obsrves: 3, objective: {goal}}}}}\ntraining: {{stps: 3}}\n"
+    )
+    (here / "b.yaml").write_text(
+        "scenario: b\nenv: {id: gymnasium/CartPole-v1, max_steps: 3, foo: 2, bar: 1}\n"
+        "agents: {a: {observes: [observation], acts: true, objective: ppo}}\n"
+    )
+    problems = ["agent: is for", "channel: is for", "agents.a.obsrves: unknown", "training.stps: unknown"]
+    for name, starts in (("a", problems), ("b", [f"env.{key}: " for key in ("max_steps", "foo", "bar")])):
+        assert cli.code(f"check {name}.yaml") == 2
+        lines = [line for line in cli.err.splitlines() if line.startswith("error: ")]
+        assert [
+            line.split(": ", 2)[2].startswith(start) for line, start in zip(lines, starts, strict=True)
+        ] == [True for _ in starts]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            "max_cycles: null",
+            "env.max_cycles: None, and 'mpe2.simple_spread_v3' cannot be made with it: '>='",
+        ),
+        ("continuous_actions: x", "env.continuous_actions: must be true or false, not the word 'x'"),
+    ],
+)
+def test_arguments_that_a_world_fails_on_at_its_first_step_are_refused_before(
+    arguments: str, line: str, here: Path, cli: Commands
+) -> None:
+    (here / "w.yaml").write_text(
+        f"scenario: w\nenv: {{id: pettingzoo/mpe2.simple_spread_v3, {arguments}}}\n"
+        "agents: {a: {observes: [agent_0.observation], acts: agent_0, objective: ppo}}\n"
+    )
+    assert cli.code("check w.yaml") == 2
+    assert line in cli.err

@@ -73,6 +73,10 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     assert any((here / "mine/exp-s1/checkpoints").iterdir())
     found = cli.json(words, "--exist resume")
     assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 12)}
+    cli(words, "--exist resume")
+    assert "An interval of two seeds rests on the one difference between them: take --seeds 5." in cli.out
+    cli("report mine")
+    assert "An interval of two seeds rests on" in (here / "report.html").read_text(encoding="utf-8")
 
 
 def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
