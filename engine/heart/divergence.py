@@ -74,7 +74,7 @@ class DivergenceRule:
         if self.bound is not None:
             return all(number is None for number in numbers)
         unchecked = [
-            t for t in numbers if t is not None and not (isinstance(t, LazyGradient) and t.known_finite)
+            t for t in numbers if t is not None and (type(t) is not LazyGradient or not t.known_finite)
         ]
         return not unchecked or math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())
 
