@@ -61,8 +61,6 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     make = partial(factory, **arguments)
     with making(name, keys=arguments, make=factory):
         first = make()
-        if arguments:
-            _try_out(make())
         check_render_mode(name, first, options)
         return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
 
@@ -77,18 +75,6 @@ def _check_flags(factory: Any, arguments: Mapping[str, Any]) -> None:
         flag = isinstance(parameters[key].default, bool)
         wrong = f"must be true or false, not {kind_of(arguments[key])}"
         require(not flag or isinstance(arguments[key], bool), f"env.{key}", wrong, ScenarioError)
-
-
-def _try_out(world: Any) -> None:
-    """Reset an environment and take a step in it, which is where some values of its arguments first fail."""
-    trial = parallel(world)
-    observed: Any = trial.reset(seed=0)[0]
-    if not any(isinstance(shown, Mapping) and _MASK in shown for shown in observed.values()):
-        moves = {agent: deepcopy(trial.action_space(agent)) for agent in trial.agents}
-        for space in moves.values():
-            space.seed(0)
-        trial.step({agent: space.sample() for agent, space in moves.items()})
-    trial.close()
 
 
 def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]) -> list[Any]:

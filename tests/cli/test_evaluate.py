@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,17 @@ def test_synthetic_inputs_of_lost_messages_are_left_out_on_request(cli: Commands
     assert "no synthetic inputs" not in with_inputs
     assert "50.00 % lost, no synthetic inputs" in without
     assert with_inputs.splitlines()[1:] != without.splitlines()[1:]
+
+
+def test_an_ablation_names_the_agent_that_a_harmful_channel_affects(here: Path, cli: Commands) -> None:
+    (here / "h.yaml").write_text(
+        "scenario: h\nenv: {id: antiphon/Digits-v0}\nagents:\n"
+        "  eye: {observes: [image], network: {kind: mlp, hidden: [8]}, optimiser: {learning_rate: 30}}\n"
+        "  mind: {network: {kind: mlp, hidden: [8]}, objective: {kind: classification, target: label}}\n"
+        "channels: [{from: eye, to: mind, size: 16}]\ntraining: {steps: 3, batch: 32}\n"
+    )
+    cli("run h.yaml --name h --logdir runs")
+    assert re.search(r"eye->mind +-.* harms +mind\n", cli("evaluate runs/h --ablate zero"))
 
 
 def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
