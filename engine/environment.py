@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import RunError, ScenarioError, with_article
+from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, with_article
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
@@ -351,9 +352,10 @@ def environment_state(env: TorchVectorEnv) -> dict[str, Any]:
     try:
         return {"env": plain_state(env.state_dict())}
     except RunError as error:
-        reason = (
-            env.description.unsaved if not env.description.can_be_saved else str(error).removeprefix("env: ")
-        )
+        reason = env.description.unsaved
+        if env.description.can_be_saved:
+            reason = str(error).removeprefix("env: ")
+            warnings.warn(f"env: {reason}; this run cannot be resumed", ScenarioWarning, stacklevel=2)
         return {"env": None, "unsaved": reason, "carried": plain_state(env.carried())}
 
 

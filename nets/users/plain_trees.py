@@ -47,6 +47,8 @@ def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
     kind = type(value)
     if value is None or kind in (bool, float, str):
         return value
+    if kind is numpy.str_:
+        return str(value)
     if kind is int:
         return {_KIND: "id", _ITEMS: places[value]} if value in places else value
     if isinstance(value, Tensor):
@@ -77,12 +79,12 @@ def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
 def _of_tensor(value: Tensor, places: Mapping[int, int]) -> Any:
     if id(value) in places:
         return {_KIND: "parameter", _ITEMS: places[id(value)]}
-    if (
-        type(value) not in (Tensor, nn.Parameter, nn.Buffer)
-        or value.layout is not torch.strided
-        or value.grad_fn is not None
-    ):
+    if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
         raise NotPlainError(type(value).__name__)
+    if value.layout is not torch.strided:
+        raise NotPlainError(f"Tensor of the layout {value.layout}")
+    if value.grad_fn is not None:
+        raise NotPlainError("Tensor with a graph")
     return {_KIND: "leaf", _ITEMS: value.data} if value.requires_grad else value
 
 

@@ -452,7 +452,7 @@ class Rolling(Saved):
 
     def __init__(self) -> None:
         super().__init__(SPACES["float32"])
-        self.dice, self.own = random.Random(0), {0: np.zeros(2), "seen": {()}}
+        self.dice, self.own = random.Random(0), {0: np.zeros(2), "seen": {()}, "name": np.str_("dice")}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         shown, _, *ends = super().step(action)
@@ -492,7 +492,8 @@ def test_a_state_of_an_environment_that_is_no_data_is_refused(tmp_path: Path) ->
     env = SyncVectorEnv([lambda: Locked(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     with antiphon.Simulation(scenario(env)) as run:
         run.step()
-        run.save(tmp_path / "saved")
+        with pytest.warns(antiphon.ScenarioWarning, match="holds an object, .*; this run cannot be resumed"):
+            run.save(tmp_path / "saved")
         refused(run.fork, "its state_dict holds an object, which a checkpoint cannot")
     again = antiphon.Simulation.load(tmp_path / "saved", scenario=scenario(env))
     refused(again.step, "its state_dict holds an object, which a checkpoint cannot")
