@@ -69,7 +69,7 @@ def steps_of(simulation: Simulation) -> int:
     """Return the steps after which windows and examples, and so costs, repeat."""
     running = getattr(simulation, "running", simulation)  # an older version has the system itself
     system = getattr(simulation, "_system", None) or running.system
-    lengths = {group.windows.end(1) - group.windows.end(0) for group in system.groups}
+    lengths = {group.grid.end(1) - group.grid.end(0) for group in system.groups}
     return min(math.lcm(system.description.hold, *lengths), _LONGEST)
 
 

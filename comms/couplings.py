@@ -5,7 +5,7 @@ A scenario names a coupling, and the builder puts one object of its class into t
 
     follow    at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
     credit    when the sender's window is learned from: the gradient that is injected into a message
-    awaits    where the coupling `waits`: does the window wait for the gradient of a message to come back?
+    waits_for    where the coupling `waits`: does the window wait for the gradient of a message to come back?
 
 The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
 the timeline and telemetry read them. No other file compares the name of a coupling.
@@ -198,7 +198,7 @@ class Coupling:
         """
         return None
 
-    def awaits(self, stamp: int) -> bool:
+    def waits_for(self, stamp: int) -> bool:
         """Return whether a window waits for the gradient of a message sent at step `stamp`; read only where the coupling `waits`."""
         return self.waits
 

@@ -40,7 +40,7 @@ def signals_of(agent: Agent) -> set[str]:
     if agent.goal is not None:
         names.update(agent.goal.signals)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
-        names.update(filter(None, (member.endpoints.mask for member in channel.members)))
+        names.update(filter(None, (member.endpoints.mask_signal for member in channel.members)))
     for channel in agent.connections.send_channels:
         names.update(spec.name for spec in channel.synthetic_input.context.signals)
         if channel.synthetic_gradient.model is not None:

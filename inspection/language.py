@@ -334,7 +334,7 @@ def _ticks(
     seed, part_of = rollout_seed(running.seed, split, 0), split if split in env.splits else None
     with closing(environment_of(running, rows, part_of)) as own:
         forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
-        periods = [agent.clock.period for agent in system.agents.values()]
+        periods = [agent.clock.tick_period for agent in system.agents.values()]
         for step in range(max(full.values()) + max(periods) * -(-examples // rows)):
             ticks = forward.step()
             yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent]]

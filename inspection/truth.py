@@ -295,11 +295,10 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):
-                    windows = system.group_of[
-                        name
-                    ].windows  # a policy's loss is known at the end of its window
+                    grid = system.group_of[name].grid
+                    # a policy's loss is known at the end of its window
                     policy = agent.goal.policy is not None
-                    last = max(last, windows.end(windows.number(step)) if policy else step)
+                    last = max(last, grid.end(grid.number(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
                     if channel.ledger.timetable.send_times.due(step):

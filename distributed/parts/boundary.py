@@ -57,7 +57,7 @@ class Boundary:
         cut = self._cut
         for key, channel in cut.sending.items():
             if channel.endpoints.sender_rows is not None:
-                channel.endpoints.sender_rows.release()
+                channel.endpoints.sender_rows.free_graph()
             if channel.ledger.timetable.send_times.due(step):
                 message = channel.ledger.messages[step]
                 messages, _ = self._outgoing[cut.part_of[key]]

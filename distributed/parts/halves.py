@@ -147,6 +147,6 @@ def _oldest_example(whole: System, agent: str) -> int:
     while (aligned_to := whole.agents[agent].inputs.align) is not None and aligned_to not in seen:
         seen.add(aligned_to)
         channel = whole.channels[aligned_to]
-        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.send_times.interval)
+        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.send_times.mean_send_interval)
         agent = channel.sender
     return steps

@@ -143,7 +143,7 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
         agent = system.agents[name]
         for channel in agent.connections.incoming:
             yield channel
-            made_then = channel.ledger.timetable.delay < agent.clock.period
+            made_then = channel.ledger.timetable.delay < agent.clock.tick_period
             if made_then and channel.sender in system.agents and channel.sender not in waiting:
                 waiting.append(channel.sender)
 
@@ -301,7 +301,7 @@ def message_bytes(system: System, channel: Channel) -> float:
     """
     sender, link = channel.ledger.timetable.send_times, channel.ledger.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
-    return size * system.batch / sender.interval
+    return size * system.batch / sender.mean_send_interval
 
 
 def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
@@ -315,7 +315,10 @@ def returned_bytes(system: System, channel: Channel) -> float:
     if not ledger.wants_gradient:
         return 0.0
     timetable = ledger.timetable
-    read = min(1 / timetable.send_times.interval, timetable.read_mode.slots / timetable.receive_clock.period)
+    read = min(
+        1 / timetable.send_times.mean_send_interval,
+        timetable.read_mode.slots / timetable.receive_clock.tick_period,
+    )
     numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read
 

@@ -24,7 +24,7 @@ class Half(Coupling):
     def __init__(self, steps=150):
         self.steps = steps
 
-    def awaits(self, stamp):
+    def waits_for(self, stamp):
         return stamp < self.steps
 
     def credit(self, message, step):

@@ -174,7 +174,7 @@ class Wiring:
             self._feedback(spec, spec.feedback, shape)
             if spec.feedback is not None and spec.made_coupling.joins
             else Feedback(),
-            Endpoints(lives=lives, mask=spec.mask or ""),
+            Endpoints(lives=lives, mask_signal=spec.mask or ""),
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:
@@ -197,7 +197,7 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         slack = (
-            max(group.horizons.values()) * group.windows.max_steps() + receiver.period
+            max(group.horizons.values()) * group.grid.max_steps() + receiver.tick_period
             if group.horizons
             else 0
         )
@@ -207,7 +207,7 @@ class Wiring:
 
             of_all["newest_returned"] = NewestReturned()
         if spec.state:  # made at one tick, read at the next, and nothing is between
-            timetable = Timetable(sender, sender, group.windows, delay=1, state=True)
+            timetable = Timetable(sender, sender, group.grid, delay=1, state=True)
             return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].inputs.align == spec.name
@@ -222,7 +222,7 @@ class Wiring:
             Timetable(
                 _sending(sender, link.rate),
                 receiver,
-                group.windows,
+                group.grid,
                 link.delay,
                 link.back,
                 read_mode_of(spec, self.scenario),
@@ -251,8 +251,8 @@ class Wiring:
     ) -> dict[str, WindowGrid | None]:
         """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
         of_phases = {
-            "from.phase": self.group_of[spec.sender].windows,
-            "to.phase": self.group_of[spec.receiver].windows,
+            "from.phase": self.group_of[spec.sender].grid,
+            "to.phase": self.group_of[spec.receiver].grid,
         }
         return {name: of_phases.get(name) for name in names if name in endpoints}
 
@@ -260,7 +260,7 @@ class Wiring:
         """The values of a channel's endpoints among `names`, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`."""
 
         def ticks(name: str) -> int:
-            return self.group_of[name].windows.max_ticks(self.agents[name].clock.period)
+            return self.group_of[name].grid.max_ticks(self.agents[name].clock.tick_period)
 
         specs = {
             "returned": ContextSpec("returned", shape),
@@ -304,14 +304,15 @@ class Wiring:
     def _distribution(self, spec: ChannelSpec) -> Distribution:
         """The distribution of the receiver's actions, which has read each message when the sender learns from it."""
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
-        windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
-        stamps = range(sender.phase, sender.phase + own.max_steps() + sender.period, sender.period)
+        receiver_grid, sender_grid = self.group_of[spec.receiver].grid, self.group_of[spec.sender].grid
+        until = sender.phase + sender_grid.max_steps() + sender.tick_period
+        stamps = range(sender.phase, until, sender.tick_period)
         timetable = Timetable(
-            _sending(sender, spec.link.rate), receiver, windows, read_mode=READ_MODES[spec.read]()
+            _sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=READ_MODES[spec.read]()
         )
-        for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
+        for stamp in stamps[:_MOST_STAMPS] if isinstance(receiver_grid, StepWindows) else ():
             end = timetable.read_plan(stamp).deadline
-            if end > own.end(own.number(stamp)):
+            if end > sender_grid.end(sender_grid.number(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),
                     f"local_policy needs the actions of '{spec.receiver}' on a message when '{spec.sender}' learns from it, "

@@ -142,7 +142,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     return (
         learner.network.signature(),
         agent.clock,
-        group.windows,
+        group.grid,
         learner.frozen,
         _trained(learner),
         (agent.inputs.categories, agent.inputs.observed.layouts, agent.inputs.critic_observed.layouts),
@@ -371,7 +371,7 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(place[name][0] for name in call))
-        return names if agents[names[0]].stacked else call
+        return names if agents[names[0]].has_member_axis else call
 
     waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
@@ -400,7 +400,7 @@ def _index(places: list[int], count: int, device: torch.device) -> Tensor | None
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
-    layout = Layout(len(members), seeds, base.batch, base.device, stacked=True)
+    layout = Layout(len(members), seeds, base.batch, base.device, has_member_axis=True)
     first, participation = members[0], members[0].participation
     if participation is not None:
         drawn = tuple(sampled.seeds[0] for agent in members if (sampled := agent.participation) is not None)
@@ -473,7 +473,7 @@ class _Channels:
                 connect(channel, self.agents)
                 progress.advance(len(channel.members) // len(self.bases))
         for agent in self.agents.values():
-            if agent.stacked:
+            if agent.has_member_axis:
                 agent.inputs.fan_in = self._layout(agent, whole)
                 if agent.inputs.align is not None:
                     incoming, align = agent.connections.incoming, agent.inputs.align
@@ -534,7 +534,7 @@ class _Channels:
         endpoints: dict[str, Any] = {}
         of_gradient: dict[str, Any] = {}
         of_input: dict[str, Any] = {"examples": []}
-        settings["layout"] = Layout(len(members), len(self.bases), batch, device, stacked=stacked)
+        settings["layout"] = Layout(len(members), len(self.bases), batch, device, has_member_axis=stacked)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = self._places([self.place[c.sender][1] for c in channels], sender)
@@ -543,7 +543,7 @@ class _Channels:
             index = _index(places, len(sender.members), device)
             selects = index is None and self._selects(family)
             endpoints["sender_index"] = torch.tensor(places, device=device) if selects else index
-            if sender.stacked:  # its ports have the names of its first member's
+            if sender.has_member_axis:  # its ports have the names of its first member's
                 port = place_of(first.content.port, sender.members[places[0]].learner.network)
                 of_content["port"] = (
                     port if isinstance(port, str) else list(sender.learner.network.heads)[port]
@@ -670,6 +670,6 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
         groups.setdefault(part, group)
     return [
-        LearningGroup(tuple(members[part]), group.windows, horizons=group.horizons)
+        LearningGroup(tuple(members[part]), group.grid, horizons=group.horizons)
         for part, group in groups.items()
     ]

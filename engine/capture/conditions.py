@@ -18,12 +18,12 @@ def period_of(system: System) -> int:
     """Return the steps after which the schedule repeats: of all clocks, windows, episodes and examples."""
     lengths = [system.steps_per_example, system.description.episode_steps or 1]
     for group in system.groups:
-        windows = group.windows
-        if isinstance(windows, StepWindows):
-            lengths.append(windows.length)
+        grid = group.grid
+        if isinstance(grid, StepWindows):
+            lengths.append(grid.length)
         for name in group.agents:
-            period = system.agents[name].clock.period
-            lengths.append(period * windows.max_ticks(period))
+            period = system.agents[name].clock.tick_period
+            lengths.append(period * grid.max_ticks(period))
     for channel in system.channels.values():
         lengths.append(channel.ledger.timetable.send_times.repeats)
     return math.lcm(*lengths)

@@ -40,7 +40,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
         and message.expects_return
-        and update.rows_by_agent[channel.sender] is not NONE
+        and update.learning_rows_by_agent[channel.sender] is not NONE
     ]
     if not sent:
         return

@@ -86,7 +86,9 @@ class GroupClip(Feature):
             assert limit is not None
             present = [g for g in gradients if g is not None]
             short = iter(
-                clipped_each(present, limit, norm) if agent.stacked else clipped(present, limit, norm[0])
+                clipped_each(present, limit, norm)
+                if agent.has_member_axis
+                else clipped(present, limit, norm[0])
             )
             found[name] = [None if g is None else next(short) for g in gradients]
         return found
@@ -97,7 +99,7 @@ class GroupClip(Feature):
         present = [g for i, g in enumerate(gradients) if g is not None and (name, i) not in again]
         if not present:
             return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
-        if not agent.stacked:
+        if not agent.has_member_axis:
             return norm_of(present).view(1)
         norms = norms_of_each(present)
         return members.map(lambda own: own.to(norms.device)).zero_elsewhere(norms)

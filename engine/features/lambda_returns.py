@@ -94,7 +94,7 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window, self.backward_pass.rows_by_agent(group, window))
+            update = Update(group, window, self.backward_pass.learning_rows_by_agent(group, window))
             self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:
@@ -112,7 +112,7 @@ class LambdaReturns(Feature):
             )
             ((_, gradients),) = backward_all([request], self.system.batch)
             returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
-            window.release()
+            window.free_graph()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].content.zeros))
 
     def _beyond(self, window: Window, state_channel: Channel, later: Tensor | None) -> Injection | None:

@@ -44,7 +44,7 @@ class LateWindows(Feature):
         waiting, kept = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for own in waiting:
             if self._waits(group, own, window.number - own.number, step):
-                own.release()
+                own.free_graph()
                 kept.append(own)
             elif self._contributes(group, own):
                 if own is not window:
@@ -87,7 +87,7 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.awaits(message.stamp) or not message.expects_return:
+        if not channel.coupling.waits_for(message.stamp) or not message.expects_return:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

@@ -111,7 +111,7 @@ class ObservationStatistics(Feature):
         for update in updates:
             for name in update.group.agents:
                 agent = self.system.agents[name]
-                learning = update.rows_by_agent[name]
+                learning = update.learning_rows_by_agent[name]
                 if learning is not NONE and not agent.learner.frozen:
                     ticks = [tick for tick in update.window.ticks() if tick.agent == name]
                     self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)

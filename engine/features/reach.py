@@ -34,7 +34,7 @@ class Reach(Feature):
         self._stacked = {
             group: [system.agents[name] for name in group.agents_per_learner]
             for group in system.groups
-            if any(system.agents[name].stacked for name in group.agents)
+            if any(system.agents[name].has_member_axis for name in group.agents)
         }
         """The agents of the groups in which any is stacked."""
         self.places = {
@@ -49,14 +49,14 @@ class Reach(Feature):
     def differentiated(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
         update.moving_members = {
-            agent.name: agent.layout.members_in(update.rows_by_agent[agent.name])
+            agent.name: agent.layout.members_in(update.learning_rows_by_agent[agent.name])
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }
 
     def _reached(self, update: Update, agent: Agent) -> Mask:
         losses = update.window_loss.reported.get(agent.name)
-        if losses is not None and not (agent.stacked and isinstance(losses.count, Tensor)):
+        if losses is not None and not (agent.has_member_axis and isinstance(losses.count, Tensor)):
             return ALL
         sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
         for name, stamp in update.injected_messages:

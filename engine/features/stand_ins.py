@@ -51,7 +51,7 @@ class StandIns(Feature):
         context = self.contexts.of_input(channel, message, step)
         if message.read_plan.first_tick == step and message.fate.void is not ALL:
             example = Example(message.received, context, None, valid=~message.missing)
-            if channel.stacked:
+            if channel.has_member_axis:
                 example.member_mask = channel.layout.members_in(~message.fate.void)
             channel.synthetic_input.examples.append(example)
         missing = _missing(channel, arrival)

@@ -60,7 +60,7 @@ class SweepOrder(Feature):
         examples = self.predictor_trainer.local_examples([window])
         local = self.predictor_trainer.differentiate(examples)
         self.predictor_trainer.swept_predictor_updates |= local
-        window.release()
+        window.free_graph()
         self.backward_pass.swept_window_updates[window] = update
         if not keep:
             self._release(window, update, local)
@@ -79,8 +79,8 @@ class SweepOrder(Feature):
             if channel.content.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
-                read.message.release()
-                read.release()
+                read.message.free_content()
+                read.free_value()
 
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""

@@ -46,39 +46,44 @@ where a scenario needs them.
 
 Where a change goes:
 
-    a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`;
-                                                 or a user's own
-    what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
-                                                 in `StackFanIn`
+  Sending:
     when an agent ticks                          clock.py: `Clock`; which agents, engine/build/builder.py
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
-    which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in
-                                                 engine/build/learning_groups.py
+    what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
+  Reading:
     which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages; these two of
                                                  `Timetable`, where it reads others than those since the tick before
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
+                                                 in `StackFanIn`
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
     what ends with an episode, or at a death     messages: `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close: later
                                                  ticks go on in the same one, and `EpisodeWindows` end by their length
+  Returning:
+    what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
+                                                 closes (`Returned.has_counted`: a read counted)
+    when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
+                                                 (`Ledger.gradient_is_back`)
+    a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too:
+                                                 `Ledger.finish`, as its return begins
+  Learning:
+    a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`;
+                                                 or a user's own
+    what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
+    a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py, by labels; agents/local_policy.py
     in which rows nothing is learned             the sender: `BackwardPass.collect_injections`; the predictor: `valid` in
                                                  `PredictorTrainer._example_as_sent`, and which members learn in `local_examples` and
                                                  `_returned_examples`
-    what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
-    a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too:
-                                                 `Ledger.finish`, as its return begins
-    when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
-                                                 (`Ledger.gradient_is_back`)
-    what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
-                                                 closes (`Returned.has_counted`: a read counted)
-    a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py, by labels; agents/local_policy.py
     an objective                                 agents/objectives.py; window_losses.py applies it
     a loss beside the objectives                 a feature with the point `credited`
-    which window is differentiated first         order.py
-    when an ended window is learned from         a coupling's `waits` and `awaits`, by the feature at `windows_to_learn`:
+    which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in
+                                                 engine/build/learning_groups.py
+    when an ended window is learned from         a coupling's `waits` and `waits_for`, by the feature at `windows_to_learn`:
                                                  engine/features/late_windows.py
+    which window is differentiated first         order.py
     what is done to gradients before they move   a feature with the point `differentiated`, for a window; `before_move`, for all of a step
     what is refused before parameters move       divergence.py
+  Other:
     how rows are laid out in a stack             layout.py
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
     a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns (the ticks of

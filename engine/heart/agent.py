@@ -230,9 +230,9 @@ class Agent:
         return None if self.goal is None else self.goal.policy
 
     @cached_property
-    def stacked(self) -> bool:
+    def has_member_axis(self) -> bool:
         """Whether its parameters have a leading axis of members."""
-        return self.layout.stacked
+        return self.layout.has_member_axis
 
     def state_steps(self) -> int | None:
         """Return for how many steps its states are kept, as predictors are conditioned on them; None: no predictor is.
@@ -273,7 +273,7 @@ class Agent:
             FeatureSetting.REWARDS: policy is not None,
             FeatureSetting.FINAL_VALUES: policy is not None and policy.has_values,
             FeatureSetting.FURTHER_PASSES: policy is not None and policy.epochs > 1,
-            FeatureSetting.STACK: self.stacked,
+            FeatureSetting.STACK: self.has_member_axis,
         }
 
     # --- what it observes ----------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class Endpoints:
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
     lives: tuple[str, str] = ("", "")
     """The lives of the sender and the receiver of a single channel (`Body.life`)."""
-    mask: str = ""
+    mask_signal: str = ""
     """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
 
 
@@ -182,9 +182,9 @@ class Channel:
         )
 
     @cached_property
-    def stacked(self) -> bool:
+    def has_member_axis(self) -> bool:
         """Whether its predictors have a leading axis of members."""
-        return self.layout.stacked
+        return self.layout.has_member_axis
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Channel:
     def required_signals(self) -> tuple[tuple[str, ...], ...]:
         """Signals that are 0 or less where a message is void as it is sent, by member: whether endpoints live, and masks; usually none."""
         alive = [tuple(life and f"{ALIVE}.{life}" for life in lives) for lives in self.lives]
-        masks = tuple(member.endpoints.mask for member in self.members)
+        masks = tuple(member.endpoints.mask_signal for member in self.members)
         return (*alive, masks) if any(masks) else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
@@ -293,6 +293,7 @@ class Channel:
         rows = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
         if len(self.members) > 1:
             return rows
+        assert rows.everywhere or not rows.anywhere, "a member takes part in all its environments, or in none"
         return ALL if rows.anywhere else NONE
 
     def mask_of_receiver(self, mask: Mask) -> Mask:
@@ -307,7 +308,7 @@ class Channel:
 
     def members_with_example(self, mask: Mask) -> Mask:
         """Return the members for whose predictors a message is an example: those with a row in the mask."""
-        if not self.stacked:
+        if not self.has_member_axis:
             return ALL
         members = self.layout.members_in(mask)
         return ALL if members.everywhere else members

@@ -15,52 +15,52 @@ from antiphon.engine.heart.roles import PLAIN
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Regular ticks of an agent: at steps t with (t - phase) % period == 0, t >= phase.
+    """Regular ticks of an agent: at steps t with (t - phase) % tick_period == 0, t >= phase.
 
-    Its ticks are `period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`, order.py,
-    the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). So irregular ticks need another
+    Its ticks are `tick_period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`,
+    order.py, the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). So irregular ticks need another
     kind of windows too; a rule that only says when messages are sent is one more class of `SendTimes`.
 
     Attributes:
-        period: Steps between ticks.
-        phase: First tick, in [0, period); a negative one counts from the period's end.
+        tick_period: Steps between ticks.
+        phase: First tick, in [0, tick_period); a negative one counts from its end.
     """
 
-    period: int = 1
+    tick_period: int = 1
     phase: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "phase", self.phase % self.period)
+        object.__setattr__(self, "phase", self.phase % self.tick_period)
 
     @property
     def repeats(self) -> int:
         """Steps after which its ticks repeat."""
-        return self.period
+        return self.tick_period
 
     @property
-    def interval(self) -> float:
+    def mean_send_interval(self) -> float:
         """Steps from one tick to the next."""
-        return self.period
+        return self.tick_period
 
     def due(self, step: int) -> bool:
         """Whether the clock ticks at `step`."""
-        return step % self.period == self.phase
+        return step % self.tick_period == self.phase
 
     def tick_number(self, step: int) -> int:
         """Number of the tick at `step`, from 0."""
-        return (step - self.phase) // self.period
+        return (step - self.phase) // self.tick_period
 
     def step_of(self, number: int) -> int:
         """Step of the tick of a number."""
-        return self.phase + number * self.period
+        return self.phase + number * self.tick_period
 
     def latest(self, step: int) -> int | None:
         """The newest tick at or before `step`, if there was one."""
-        return None if step < self.phase else step - (step - self.phase) % self.period
+        return None if step < self.phase else step - (step - self.phase) % self.tick_period
 
     def at_or_after(self, step: int) -> int:
         """The first tick at or after `step`."""
-        return self.phase if step <= self.phase else step + (self.phase - step) % self.period
+        return self.phase if step <= self.phase else step + (self.phase - step) % self.tick_period
 
     def after(self, step: int) -> int:
         """The first tick after `step`."""
@@ -68,22 +68,22 @@ class Clock:
 
     def among(self, steps: range) -> range:
         """The ticks among consecutive steps."""
-        return range(self.at_or_after(steps.start), steps.stop, self.period)
+        return range(self.at_or_after(steps.start), steps.stop, self.tick_period)
 
 
 class SendTimes(Protocol):
     """When a sender sends: at each of its ticks (`Clock`), or less often (`RatedSends`). Its stamps are the steps at which it does."""
 
     @property
-    def period(self) -> int:
-        """Steps between ticks of the sender, not between messages: see `interval`."""
+    def tick_period(self) -> int:
+        """Steps between ticks of the sender."""
 
     @property
     def repeats(self) -> int:
         """Steps after which its stamps repeat."""
 
     @property
-    def interval(self) -> float:
+    def mean_send_interval(self) -> float:
         """Steps from one message to the next, on average."""
 
     def due(self, step: int) -> bool:
@@ -112,19 +112,19 @@ class RatedSends:
     rate: float
 
     @property
-    def period(self) -> int:
+    def tick_period(self) -> int:
         """Steps between ticks of the sender."""
-        return self.clock.period
+        return self.clock.tick_period
 
     @property
     def repeats(self) -> int:
         """Steps after which its stamps repeat."""
-        return self.period * self.ticks_per_message.numerator
+        return self.tick_period * self.ticks_per_message.numerator
 
     @property
-    def interval(self) -> float:
+    def mean_send_interval(self) -> float:
         """Steps from one message to the next, on average."""
-        return self.period / self.rate
+        return self.tick_period / self.rate
 
     @cached_property
     def ticks_per_message(self) -> Fraction:
@@ -214,7 +214,7 @@ class StepWindows(WindowGrid):
     @classmethod
     def of_ticks(cls, clock: Clock, unroll: int = 1) -> StepWindows:
         """Return windows of `unroll` ticks of a clock, each of which ends with its last tick."""
-        return cls(clock.period * unroll, clock.phase, clock.period * (unroll - 1))
+        return cls(clock.tick_period * unroll, clock.phase, clock.tick_period * (unroll - 1))
 
     def number(self, step: int) -> int:
         """Return the number of the window that holds a tick at `step`."""
@@ -336,7 +336,7 @@ class Timetable:
     send_times: SendTimes
     """When the sender sends: its stamps."""
     receive_clock: Clock
-    receiver_windows: WindowGrid
+    receiver_grid: WindowGrid
     """The division of the receiving group's ticks into windows."""
     delay: int = 0
     """Steps of a message on the way."""
@@ -349,17 +349,17 @@ class Timetable:
 
     def read_plan(self, stamp: int) -> ReadPlan:
         """Return when the message of a stamp is read: known when it is sent."""
-        receiver, windows, delay = self.receive_clock, self.receiver_windows, self.delay
+        receiver, grid, delay = self.receive_clock, self.receiver_grid, self.delay
         first = receiver.at_or_after(stamp + delay)
-        if self.state and windows.number(first) == windows.number(stamp):
+        if self.state and grid.number(first) == grid.number(stamp):
             return ReadPlan.without_return(stamp)  # within a window a state is passed on with its graph
         stop = self.send_times.after(stamp) + delay  # a tick from here on reads a newer message
         if first >= stop:
             if self.read_mode.newest_only:
                 return ReadPlan.without_return(stamp)
             stop = first + 1
-        waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
-        return ReadPlan(first, waiting, windows.end(max(waiting)))
+        waiting = {grid.number(tick) for tick in range(first, stop, receiver.tick_period)}
+        return ReadPlan(first, waiting, grid.end(max(waiting)))
 
     def due_stamps(self, step: int) -> list[int]:
         """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first."""
@@ -369,7 +369,7 @@ class Timetable:
             return []
         stamps = [newest]
         if not self.read_mode.newest_only:
-            since = step - self.receive_clock.period - delay
+            since = step - self.receive_clock.tick_period - delay
             while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
                 stamps.insert(0, stamp)
         return stamps

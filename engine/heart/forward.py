@@ -90,7 +90,7 @@ class ForwardPass:
             feature.begin(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
-            window, number = group.window, group.windows.number(step)
+            window, number = group.window, group.grid.number(step)
             if window.number != number:
                 learners = ((name, self.system.agents[name].learner) for name in group.agents_per_learner)
                 window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
@@ -143,6 +143,7 @@ class ForwardPass:
         within = (channel.name, message.stamp) in window.with_graph
         followed = channel.coupling.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
+            # `lost` is not looked at: `Locked.problems` refuses a link that loses, and a state crosses none
             return PassedOn(channel.name, message.stamp, ~message.fate.void)
         if followed is Followed.LEAF and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.counted

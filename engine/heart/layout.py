@@ -30,7 +30,7 @@ class Layout:
         seeds: The number of seeds.
         batch: B, the environments of one seed.
         device: The device that signals are on.
-        stacked: Whether parameters have a leading axis of members.
+        has_member_axis: Whether parameters have a leading axis of members.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class Layout:
         batch: int = 0,
         device: torch.device | str = "cpu",
         *,
-        stacked: bool = False,
+        has_member_axis: bool = False,
     ) -> None:
-        self.stacked = stacked
+        self.has_member_axis = has_member_axis
         self.count, self.seeds, self.batch, self.device = count, seeds, batch, torch.device(device)
         self.per_seed = count // seeds
         """The number of members of one seed."""
@@ -132,6 +132,6 @@ class SenderRows:
             self._selected = port, select_rows(port, self.senders, self.batch)
         return select_rows(self._selected[1], self.pieces[piece], self.batch)
 
-    def release(self) -> None:
+    def free_graph(self) -> None:
         """Free the graph of the newest port. Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends."""
         self._selected = None

@@ -77,12 +77,12 @@ class BackwardPass:
         for group, window in ended:
             if window in updates:
                 continue
-            rows_by_agent = self.rows_by_agent(group, window)
+            learning_rows_by_agent = self.learning_rows_by_agent(group, window)
             without_gradients = dict.fromkeys(window.leaves.values())  # until `Update.set_gradients`
             update = Update(
                 group,
                 window,
-                rows_by_agent,
+                learning_rows_by_agent,
                 self.evaluator.window_loss(window),
                 leaf_gradients=without_gradients,
             )
@@ -94,7 +94,7 @@ class BackwardPass:
                 {
                     name: self.agents[name].learner.trainable
                     for name in group.agents_per_learner
-                    if rows_by_agent[name] is not NONE
+                    if learning_rows_by_agent[name] is not NONE
                 },
                 [read.value for read in reads],
                 update.auxiliary_loss,
@@ -107,7 +107,7 @@ class BackwardPass:
             updates[update.window] = update
         return [updates[window] for _, window in ended]
 
-    def rows_by_agent(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
+    def learning_rows_by_agent(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """Return the rows in which each agent of a group learns from a window."""
         return {name: self.agents[name].learning_rows(window.number) for name in group.agents}
 
@@ -136,7 +136,7 @@ class BackwardPass:
                 credit = feature.credit(channel, message, ordinary)
             if credit is None:
                 continue
-            learning_rows = update.rows_by_agent[channel.sender]
+            learning_rows = update.learning_rows_by_agent[channel.sender]
             rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld
             credit = rows.zero_elsewhere(credit)
             if not channel.coupling.predicts:
@@ -161,7 +161,7 @@ class BackwardPass:
         return (
             message.expects_return
             and message.fate.withheld is not ALL
-            and update.rows_by_agent[channel.sender] is not NONE
+            and update.learning_rows_by_agent[channel.sender] is not NONE
             and channel.name not in update.window.given_up
         )
 
@@ -181,7 +181,7 @@ class BackwardPass:
         credited = CreditedMessage(
             message.sent,
             message.stamp,
-            channel.ledger.timetable.send_times.period,
+            channel.ledger.timetable.send_times.tick_period,
             message.returned.gradient if back else None,
             message.returned.counted if back else NONE,
             with_graph,

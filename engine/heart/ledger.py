@@ -17,7 +17,7 @@ A message changes through the ledger of its channel, or through these:
     features at `booked`         add losses and actions to what is returned (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `gradients_back` may replace a gradient that has come back
-    features/sweep.py            releases content that is read no more (`Message.release`)
+    features/sweep.py            frees content that is read no more (`Message.free_content`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_returned`, `replace_content`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
@@ -130,7 +130,7 @@ class Ledger:
         read_plan: ReadPlan,
         void: Mask,
         *,
-        pinned: bool = True,
+        pinned: bool,
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(with_graph)
@@ -151,7 +151,7 @@ class Ledger:
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
             plan = ReadPlan.without_return(stamp)
-            self.messages[stamp] = self._carried(stamp, with_graph, signals, plan, void)
+            self.messages[stamp] = self._carried(stamp, with_graph, signals, plan, void, pinned=False)
         try:
             yield
         finally:
@@ -238,7 +238,7 @@ class Ledger:
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
         message.read_plan.finish(step)
-        if message.released:
+        if message.content_is_freed:
             del self.messages[message.stamp]
             return
         message.returned.settle(message.sent, wanted=self.wants_gradient)

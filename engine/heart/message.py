@@ -14,6 +14,23 @@
     Window                     consecutive ticks that are learned from at once `LearningGroup.next_window`, as the one before ends
     LearningGroup              agents that learn as one network                the builder, once
 
+Masks of rows that go with a message. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
+
+    mask               set by                                      where it holds
+    Fate.lost          `Ledger.send`; `Fate.lose`, between parts   the link lost the message
+    Fate.void          `Ledger.send`, `Ledger.end_episodes`        it is read as zeros: its episode has ended since it was sent, or
+                                                                   as it was sent an endpoint was not alive or its mask signal 0
+    Fate.withheld      `Ledger.send`, `Ledger.end_episodes`        it is void since before its first tick: no tick has read it
+    Fate.unsent        `Ledger.send`                               it was void as it was sent: nothing crossed the link
+    Message.missing    computed from these                         it is lost or void
+    Arrival.available  `Ledger.arrivals`; the point `stand_in`     a tick has a value to read: the message, an older one that is
+                                                                   held, or a synthetic input; elsewhere it reads zeros
+    Arrival.synthetic  the point `stand_in`                        that value is a synthetic input
+    Arrival.counted    `Ledger.arrivals`; the point `stand_in`     that value is the due message, or a synthetic input in its place
+    Leaf.counted       `ForwardPass.as_read`                       the same, and the receiver learns from the tick's window
+    Returned.counted   `Returned.add`; `Ledger._last_state`        a leaf that read the message has counted
+    Example.valid      `PredictorTrainer.example`; stand_ins.py    a predictor learns from the message (comms/examples.py)
+
 Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
 stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
@@ -170,12 +187,12 @@ class Fate:
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or an endpoint was not alive or the mask 0 as it was sent: it is read as zeros."""
+    """Where it is read as zeros."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where it has been void since before `ReadPlan.first_tick`, so that no tick has read it. Nothing is injected there from then on;
-    a window of the sender that ended before the episode did has injected there."""
+    """Where it has been void since before `ReadPlan.first_tick`. Nothing is injected there from then on; a window of the sender that
+    ended before the episode did has injected there."""
     unsent: Mask = field(default=NONE, metadata=MASK)
-    """Where it was void as it was sent: nothing crossed the link there. Traffic is counted by it."""
+    """Where it was void as it was sent: traffic is not counted there."""
 
     def lose(self, rows: Mask) -> None:
         """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
@@ -197,7 +214,7 @@ class Returned:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's, and which are examples for the predictor."""
+    """Where a read counted: the rows in which the gradient is the receiver's."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
@@ -242,7 +259,7 @@ class Message:
     stamp: int = field(metadata=PLAIN)
     """The step at which it was sent."""
     sent: Tensor = field(metadata=ROWS)
-    """[rows, size], as it was sent; without components once it has been released."""
+    """[rows, size], as it was sent; without components once it has been freed."""
     received: Tensor = field(metadata=ROWS)
     """[rows, size], as it arrives: rounded to the link's bits, with its noise."""
     step_signals: StepSignals = field(metadata=SIGNALS)
@@ -252,14 +269,14 @@ class Message:
     returned: Returned = field(default_factory=Returned, metadata=record(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
     """Whether the ledger keeps it for its sender's window, which may inject into it: True from its sending until that window closes;
-    never True of a state for which nothing returns."""
+    never True of a state for which nothing returns, nor of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
         """Let it be deleted: its sender's window has closed."""
         self.pinned = False
 
-    def release(self) -> None:
+    def free_content(self) -> None:
         """Free the content, which is read no more (features/sweep.py); the message is deleted when its last window closes."""
         self.sent = self.received = self.sent.new_empty(0)
 
@@ -281,8 +298,8 @@ class Message:
         return self.read_plan.first_tick is not None
 
     @property
-    def released(self) -> bool:
-        """Whether its content has been freed (`release`)."""
+    def content_is_freed(self) -> bool:
+        """Whether its content has been freed (`free_content`)."""
         return not self.sent.numel()
 
     @property
@@ -312,8 +329,7 @@ class Arrival:
     available: Mask = NONE
     """Where there is a message; zeros elsewhere."""
     counted: Mask = NONE
-    """Where the gradient of a read is booked: the value is the due message, or a synthetic input in its place, and is not void. Where
-    an older message stands in, the value is available and does not count."""
+    """Where the gradient of a read is booked; where an older message stands in, the value is available and does not count."""
     synthetic: Mask = NONE
     """Where a synthetic input stands in for the message."""
     step_signals: StepSignals | None = None
@@ -388,7 +404,7 @@ class Leaf:
     available: Mask = field(metadata=MASK)
     """Where there is a message; zeros elsewhere."""
     counted: Mask = field(metadata=MASK)
-    """Where the value is the due message, or a synthetic input in its place, and is not void: gradients elsewhere are not booked."""
+    """Where the read counts: gradients elsewhere are not booked."""
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that reads the leaf; None: all ticks of the window that read the message share it."""
 
@@ -400,7 +416,7 @@ class Leaf:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return self.value
 
-    def release(self) -> None:
+    def free_value(self) -> None:
         """Free the value, once no tick reads it any more."""
         self.value = self.value.new_empty(0)
 
@@ -430,7 +446,7 @@ class Tick:
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
-    """The outputs of the network, with their graph; empty once the window has been released."""
+    """The outputs of the network, with their graph; empty once the graph has been freed."""
     sampled: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
@@ -466,7 +482,7 @@ class Window:
         """Yield its ticks, in order."""
         return (tick for call in self.calls for tick in call)
 
-    def release(self) -> None:
+    def free_graph(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
         self.with_graph.clear()
         for tick in self.ticks():
@@ -479,7 +495,7 @@ class LearningGroup:
 
     Attributes:
         agents: The names of its agents, in canonical order.
-        windows: The division of its ticks into windows.
+        grid: The division of its ticks into windows.
         agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
             windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
@@ -488,7 +504,7 @@ class LearningGroup:
     """
 
     agents: tuple[str, ...]
-    windows: WindowGrid
+    grid: WindowGrid
     agents_per_learner: dict[str, int] = field(default_factory=dict)
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)

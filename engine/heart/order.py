@@ -43,7 +43,7 @@ class LearningOrder:
         return {
             call: group
             for group, call in last.items()
-            if group in self.swept and group.windows.ending(step) is not None
+            if group in self.swept and group.grid.ending(step) is not None
         }
 
     def turns(self, ended: EndedWindows) -> list[EndedWindows]:
@@ -111,6 +111,6 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 continue
             # no end of an episode voids a message that is read at the step of its sending; a state's link has a delay
             sender, receiver = channel.ledger.timetable.send_times, channel.ledger.timetable.receive_clock
-            sent_at_ticks = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
+            sent_at_ticks = sender.tick_period % receiver.tick_period == 0 and receiver.due(sender.after(-1))
             if not sent_at_ticks or channel.ledger.timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

@@ -108,9 +108,8 @@ class PredictorTrainer:
             loss = message.returned.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
-            counted = (
-                ALL if needs_actions else message.returned.counted
-            )  # `valid` has the rows with an action
+            # with actions, `valid` has the rows in which one has come back
+            counted = ALL if needs_actions else message.returned.counted
             example.set_returned(message.returned.gradient, loss, counted)
         return example
 
@@ -219,9 +218,8 @@ class PredictorTrainer:
         for name, messages in messages_back.items():
             if self._learns(channels[name]):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
-        predictions = self._watched_predictions(
-            examples_by_channel, watch
-        )  # with running statistics of before the update
+        # before the update, which changes running statistics
+        predictions = self._watched_predictions(examples_by_channel, watch)
         updates = {**self.swept_predictor_updates, **self.differentiate(examples_by_channel)}
         for name, update in updates.items():
             update.prediction = predictions.get(name)

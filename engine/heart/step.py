@@ -77,7 +77,9 @@ def take_step(
 
 
 class Engine:
-    """Runs a system step by step. An agent or channel here is a stack of N >= 1; if it is `stacked`, parameters have a leading axis.
+    """Runs a system step by step. An agent or channel here is a stack of N >= 1.
+
+    If it `has_member_axis`, its parameters have a leading axis of members, also of one.
 
     What is not the step itself is a feature, called at its points where the scenario uses it (feature.py).
 
@@ -161,7 +163,7 @@ class Engine:
             self._move(turns, learned, step)
         self.predictor_trainer.clear_step()
         for _, window in [*ended, *skipped]:
-            window.release()
+            window.free_graph()
         self.divergence.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
@@ -176,7 +178,7 @@ class Engine:
         skipped: EndedWindows = []
         late_windows = self.learning_points.windows_to_learn
         for group in self.system.groups:
-            number = group.windows.ending(step)
+            number = group.grid.ending(step)
             if number is None:
                 continue
             window = group.next_window()
@@ -267,6 +269,6 @@ class Engine:
                 clipped = feature.clipped_gradients(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
-                gradients, members = clipped.get(name, gradients), members if agent.stacked else ALL
+                gradients, members = clipped.get(name, gradients), members if agent.has_member_axis else ALL
                 moves.append((agent.learner, gradients, members, update.resting.get(name, ())))
         take_optimiser_steps(moves, step)

@@ -2,10 +2,10 @@
 
 Five masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
 
-    Tick.learning_rows           rows of an agent that learn from the tick's window
-    Update.rows_by_agent         the same rows, by agent, as the window is learned from
-    Update.moving_members      members of agents that a learning signal has reached: these take a step
-    PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
+    Tick.learning_rows               rows of an agent that learn from the tick's window
+    Update.learning_rows_by_agent    the same rows, by agent, as the window is learned from
+    Update.moving_members            members of agents that a learning signal has reached: these take a step
+    PredictorUpdate.member_mask      members of channels that have an example: their predictors take a step
     DivergenceCheck.movable_members  members, of agents or channels, of the seeds that have not diverged: the others take no step
 """
 
@@ -88,7 +88,7 @@ class Update:
 
     group: LearningGroup
     window: Window
-    rows_by_agent: dict[str, Mask] = field(default_factory=dict)
+    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict)
     """The rows in which agents learn from the window, by agent."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """The losses of its agents' objectives."""

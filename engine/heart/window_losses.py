@@ -152,8 +152,8 @@ class ObjectiveEvaluator:
             target, sites = step_signals.signals[goal.target], step_signals.present_sites(goal.target)
             sites = None if sites is None else sites.reshape(target.shape)
             if objective.ignore_index is not None:
-                counted = target != objective.ignore_index
-                sites = counted if sites is None else sites & counted
+                scored_sites = target != objective.ignore_index
+                sites = scored_sites if sites is None else sites & scored_sites
             if objective.weight is not None and present is not ALL:  # absent targets have no weight
                 present_rows = present.tensor(len(target), target.device)
                 present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)

@@ -106,7 +106,7 @@ def steps_per_round(system: System) -> int:
     Raises:
         ScenarioError: They are too many for a graph.
     """
-    lengths = [agent.clock.period for agent in system.agents.values()]
+    lengths = [agent.clock.tick_period for agent in system.agents.values()]
     lengths += [channel.ledger.timetable.send_times.repeats for channel in system.channels.values()]
     found = math.lcm(*lengths)
     if found > _LONGEST:
@@ -161,9 +161,9 @@ class Composition:
         self._observed = observed(system)
         self.carried: dict[str, tuple[int, ...]] = {}
         for channel in system.channels.values():
-            if channel.endpoints.mask:
+            if channel.endpoints.mask_signal:
                 raise ScenarioError(
-                    f"compose: {channel.name} has the mask '{channel.endpoints.mask}', which only the environment knows; evaluate "
+                    f"compose: {channel.name} has the mask '{channel.endpoints.mask_signal}', which only the environment knows; evaluate "
                     "the run, or leave the mask out"
                 )
             if (
@@ -301,7 +301,8 @@ class Composition:
         system, rows = self.system, recorder.rows
         timetables = [channel.ledger.timetable for channel in system.channels.values()]
         longest = max(
-            (one.delay + one.receive_clock.period + one.send_times.period for one in timetables), default=0
+            (one.delay + one.receive_clock.tick_period + one.send_times.tick_period for one in timetables),
+            default=0,
         )
         start = (max(longest, *filled(system).values()) // self.length + 1) * self.length
         continued: list[Continued] = []

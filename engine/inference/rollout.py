@@ -451,7 +451,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
     held = HeldMessages() if link.drop or channel.ledger.holds_all else None
     timetable = replace(
-        channel.ledger.timetable, receiver_windows=_STEP, return_delay=channel.ledger.timetable.delay
+        channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
     )
     ledger = channel.ledger.emptied(timetable=timetable, link=link, wants_gradient=False, slack=0, held=held)
     return replace(
@@ -501,10 +501,10 @@ def filled(system: System) -> dict[str, int]:
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
-                    since = step - ledger.timetable.receive_clock.period - ledger.timetable.delay
+                    since = step - ledger.timetable.receive_clock.tick_period - ledger.timetable.delay
                     full &= bool(stamps) and (
                         ledger.timetable.read_mode.newest_only
-                        or stamps[0] - ledger.timetable.send_times.period <= since
+                        or stamps[0] - ledger.timetable.send_times.tick_period <= since
                     )
                     full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)
                 if stamps:

@@ -44,7 +44,7 @@ def channel_figures(running: LiveSystem) -> ChannelFigures:
 def _of_steps(twin: LiveSystem) -> Iterable[Figure]:
     """Take steps, and yield the metrics of each."""
     system = twin.system
-    windows = [group.windows.max_steps() for group in system.groups]
+    windows = [group.grid.max_steps() for group in system.groups]
     delays = [channel.ledger.timetable.delay for channel in system.channels.values()]
     for _ in range(min(2 * max(system.steps_per_example, *windows) + 2 * max(delays, default=0), _LONGEST)):
         twin.advance(watch=True)

@@ -179,34 +179,32 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         return episodic or any(name in agents and agents[name].participation is not None for name in names)
 
     for group in system.groups:
-        steps = group.windows.max_steps()
+        steps = group.grid.max_steps()
         for name in group.agents:
             if agents[name].learner.trainable:
-                yield ("agent", name), _Rhythm(group.windows, 0, steps, "gradient_norm", by_chance(name))
+                yield ("agent", name), _Rhythm(group.grid, 0, steps, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         timetable = ledger.timetable
         chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
         yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
-        sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
+        sent_in = system.group_of[channel.sender].grid if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
             returned = (
-                (timetable.receiver_windows, timetable.return_delay)
-                if ledger.wants_gradient
-                else (sent_in, 0)
+                (timetable.receiver_grid, timetable.return_delay) if ledger.wants_gradient else (sent_in, 0)
             )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
             learns.append((timetable.receive_clock, 0, "si_loss"))
         for source, later, metric in learns:
-            steps = source.period if isinstance(source, Clock) else source.max_steps()
+            steps = source.tick_period if isinstance(source, Clock) else source.max_steps()
             yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)
 
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
     sender = channel.ledger.timetable.send_times
-    ticks = -(-sender.interval // sender.period)
-    return int(ticks) * sender.period
+    ticks = -(-sender.mean_send_interval // sender.tick_period)
+    return int(ticks) * sender.tick_period

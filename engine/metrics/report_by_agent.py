@@ -71,7 +71,9 @@ class AgentReport:
         by_channel: dict[str, PredictorUpdate] = {}
         for name, update in updates.items():
             channel = self._stacked.system.channels[name]
-            by_channel |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
+            by_channel |= (
+                self._by_channel(channel, update) if channel.has_member_axis else {channel.names[0]: update}
+            )
         return {name: by_channel[name] for name in self._stacked.single_system.channels if name in by_channel}
 
     def by_stack(self) -> Iterator[tuple[Agent, ReportedLoss, dict[str, Tensor]]]:
@@ -124,7 +126,7 @@ class AgentReport:
 
     def _by_group(self, update: Update) -> Iterator[Update]:
         base, agents = self._stacked.single_system, self._stacked.system.agents
-        if not any(agents[name].stacked for name in update.group.agents):
+        if not any(agents[name].has_member_axis for name in update.group.agents):
             yield update
             return
         updates: dict[LearningGroup, Update] = {}
@@ -140,7 +142,7 @@ class AgentReport:
                     continue
                 if name in update.gradients:
                     single.gradients[member.name] = [
-                        g[n] if agent.stacked and g is not None else g for g in update.gradients[name]
+                        g[n] if agent.has_member_axis and g is not None else g for g in update.gradients[name]
                     ]
                 count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
                 if losses is not None and bool(count):

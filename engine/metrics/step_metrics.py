@@ -403,13 +403,13 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
-    sending = content * (1 / ledger.timetable.send_times.interval)
+    sending = content * (1 / ledger.timetable.send_times.mean_send_interval)
     back = 0.0
     if "to.state" in channel.synthetic_gradient.context.endpoints:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
-        back = size * bits / ledger.timetable.receive_clock.period
+        back = size * bits / ledger.timetable.receive_clock.tick_period
     yield Measured(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
 
 

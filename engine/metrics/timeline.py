@@ -35,7 +35,7 @@ class _Simulation(Protocol):
 
 def span(system: System) -> int:
     """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
-    longest = max((group.windows.max_steps() for group in system.groups), default=0)
+    longest = max((group.grid.max_steps() for group in system.groups), default=0)
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
@@ -111,7 +111,7 @@ class _Times:
             self.episodes = StepWindows(system.schedule.episode.length, system.schedule.episode.episode_start)
         self.windows: dict[str, StepWindows] = {}
         for name, group in system.group_of.items():
-            windows = group.windows if isinstance(group.windows, StepWindows) else self.episodes
+            windows = group.grid if isinstance(group.grid, StepWindows) else self.episodes
             assert windows is not None  # windows of another kind are episodes
             self.windows[name] = windows
         self.credit = {name: _Credit.of(channel) for name, channel in system.channels.items()}
@@ -221,7 +221,7 @@ class _Times:
     def _uses(self, channel: Channel, sent: Sequence[int]) -> dict[int, tuple[int, int]]:
         """By stamp, the first receiver tick that may use the message, and the step at which all have learned from it."""
         windows, uses = self.windows[channel.receiver], {}
-        timetable = replace(channel.ledger.timetable, receiver_windows=windows, state=False)
+        timetable = replace(channel.ledger.timetable, receiver_grid=windows, state=False)
         for stamp in sent:
             plan = timetable.read_plan(stamp)
             if plan.first_tick is not None and self._of_one_episode(stamp, plan.first_tick):

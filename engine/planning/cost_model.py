@@ -94,7 +94,7 @@ class CostModel:
         if any(map(_learns, map(self.system.agents.__getitem__, group.agents))):
             draws = agent.participation
             flop += cost.backward * (1.0 if draws is None else float(draws.probability))
-        return flop / agent.clock.period
+        return flop / agent.clock.tick_period
 
     def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:
         """Return FLOP forward, bytes saved and FLOP backward of a tick with so many rows."""
@@ -172,9 +172,11 @@ def _learns(agent: Agent) -> bool:
 def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
-        return 1 / channel.ledger.timetable.receiver_windows.max_steps()
-    sent = 1 / channel.ledger.timetable.send_times.interval
-    return min(sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receive_clock.period)
+        return 1 / channel.ledger.timetable.receiver_grid.max_steps()
+    sent = 1 / channel.ledger.timetable.send_times.mean_send_interval
+    return min(
+        sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receive_clock.tick_period
+    )
 
 
 def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:

@@ -83,7 +83,7 @@ def _replay(system: System, agent: Agent) -> int:
     windows = 1 if agent.policy is None else agent.policy.windows_kept
     if windows == 1:
         return 0
-    ticks = system.group_of[agent.name].windows.max_ticks(agent.clock.period)
+    ticks = system.group_of[agent.name].grid.max_ticks(agent.clock.tick_period)
     numbers = features_of(agent.learner.network.input_shape) + 1  # the input and the reward
     of_tick = numbers * system.dtype.itemsize + _ACTION + _MASKS
     return system.batch * (windows * ticks * of_tick + _ACTION)
@@ -94,12 +94,10 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.synthetic_gradient.of_state.return_windows if channel.has_lambda_returns else 0)
-    every = ledger.timetable.send_times.interval
-    read = max(math.ceil(every), ledger.timetable.receive_clock.period)
-    used = (
-        ledger.timetable.delay + read - 1 + ledger.timetable.receiver_windows.max_steps() - 1 + ledger.slack
-    )
-    learned = sender.windows.max_steps() * (1 + max(sender.horizons.values(), default=0))
+    every = ledger.timetable.send_times.mean_send_interval
+    read = max(math.ceil(every), ledger.timetable.receive_clock.tick_period)
+    used = ledger.timetable.delay + read - 1 + ledger.timetable.receiver_grid.max_steps() - 1 + ledger.slack
+    learned = sender.grid.max_steps() * (1 + max(sender.horizons.values(), default=0))
     return math.ceil(max(used + ledger.timetable.return_delay + 1, learned) / every)
 
 
@@ -107,7 +105,7 @@ def _activations(system: System, costs: CostModel) -> int:
     """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
     kept = {
-        n: last[n] * system.group_of[n].windows.max_ticks(agent.clock.period)
+        n: last[n] * system.group_of[n].grid.max_ticks(agent.clock.tick_period)
         for n, agent in system.agents.items()
     }
     if not system.schedule.sweep:

@@ -69,7 +69,7 @@ class Actions(Feature):
         self.greedy, self._learns = forward_pass.greedy, not forward_pass.deployed
         self.actors = [agent for agent in system.agents.values() if agent.body.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
-        self._slower = [agent for agent in policies if agent.clock.period > 1]
+        self._slower = [agent for agent in policies if agent.clock.tick_period > 1]
         self._seeds: dict[str, tuple[list[int], Tensor]] = {}
         """By stack, of what its members sample: on the host, and [N] int64."""
         self._units: dict[str | bool, BoxUnits | None] = {}

@@ -173,7 +173,7 @@ class ReplayedSender:
         return Update(
             first.group,
             first.window,
-            first.rows_by_agent,
+            first.learning_rows_by_agent,
             gradients={**gradients},
             injected_messages=injected,
             resting={self._sender.name: self._resting},

@@ -126,7 +126,7 @@ class PolicyEvaluator(Feature):
                     continue
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
-                if agent.stacked:
+                if agent.has_member_axis:
                     members = update.moving_members.get(name, ALL).map(lambda own: own.to(self.system.device))
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})

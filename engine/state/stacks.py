@@ -170,7 +170,9 @@ class _Splitter:
                 windows[group_of[member]]["statistics_before"][member] = own_buffers
         for call in window["calls"]:
             agent = agents[call[0]["agent"]]
-            for ticks in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
+            for ticks in (
+                [[tick] for tick in self._ticks(call[0], agent)] if agent.has_member_axis else [call]
+            ):
                 windows[group_of[ticks[0]["agent"]]]["calls"].append(ticks)
         for name, stamp in window["sent_messages"]:
             for _, channel in self.stacked.singles(channels[name]):
@@ -181,7 +183,7 @@ class _Splitter:
         return windows
 
     def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
-        if not stack.stacked:
+        if not stack.has_member_axis:
             yield stack.name, buffers
             return
         rows_by_name = [rows.unbind() for rows in buffers.values()]
@@ -380,7 +382,7 @@ class _Merger:
                 keys = [(step, *who) for who in self._seeds_and_names(agent)]
                 if keys[0] not in calls:
                     continue
-                if agent.stacked:
+                if agent.has_member_axis:
                     joined_calls.append([self._tick(agent, [calls[key][0] for key in keys])])
                 else:
                     joined_calls.append(calls[keys[0]])
@@ -409,7 +411,7 @@ class _Merger:
         """A stack's statistics at the window's start; a member that has not ticked yet starts from its present ones."""
         members = zip(self._seeds_and_names(agent), agent.members, strict=True)
         buffers_by_member = [starts.get(who, member.learner.buffers) for who, member in members]
-        if not agent.stacked:
+        if not agent.has_member_axis:
             return dict(buffers_by_member[0])
         values = zip(*(buffers.values() for buffers in buffers_by_member), strict=True)
         return {

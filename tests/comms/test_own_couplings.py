@@ -259,7 +259,7 @@ def test_a_window_that_has_waited_is_replayed_with_the_present_parameters() -> N
 class Relaxed(Mixed):
     """A mixture that is waited for at first."""
 
-    def awaits(self, stamp: int) -> bool:
+    def waits_for(self, stamp: int) -> bool:
         return stamp < 4
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:

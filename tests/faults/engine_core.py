@@ -64,15 +64,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-negative-phase-counts-from-the-front",
         "engine/heart/clock.py",
-        'object.__setattr__(self, "phase", self.phase % self.period)',
-        'object.__setattr__(self, "phase", abs(self.phase) % self.period)',
+        'object.__setattr__(self, "phase", self.phase % self.tick_period)',
+        'object.__setattr__(self, "phase", abs(self.phase) % self.tick_period)',
         "tests/engine/heart/test_clock.py::test_a_negative_phase_counts_from_the_end",
     ),
     Fault(
         "clock-the-first-tick-is-never-the-newest",
         "engine/heart/clock.py",
-        "return None if step < self.phase else step - (step - self.phase) % self.period",
-        "return None if step <= self.phase else step - (step - self.phase) % self.period",
+        "return None if step < self.phase else step - (step - self.phase) % self.tick_period",
+        "return None if step <= self.phase else step - (step - self.phase) % self.tick_period",
         "tests/engine/heart/test_clock.py::test_sending_agrees_with_counting[0.75]",
     ),
     Fault(
@@ -106,8 +106,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
         "engine/heart/clock.py",
-        "if self.state and windows.number(first) == windows.number(stamp):",
-        "if self.state and windows.number(first) < windows.number(stamp):",
+        "if self.state and grid.number(first) == grid.number(stamp):",
+        "if self.state and grid.number(first) < grid.number(stamp):",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(

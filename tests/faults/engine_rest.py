@@ -722,8 +722,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-return-is-expected-before-its-delay",
         "engine/metrics/newest.py",
-        "(timetable.receiver_windows, timetable.return_delay)",
-        "(timetable.receiver_windows, 0)",
+        "(timetable.receiver_grid, timetable.return_delay)",
+        "(timetable.receiver_grid, 0)",
         "tests/engine/metrics/test_newest.py::"
         "test_an_entry_has_the_newest_value_since_the_one_before[windows and a delay]",
     ),

@@ -89,7 +89,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.awaits(message.stamp) or not message.expects_return:",
+        "if not channel.coupling.waits_for(message.stamp) or not message.expects_return:",
         "if not channel.coupling.waits or not message.expects_return:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
@@ -145,7 +145,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-age-is-in-steps",
         "engine/features/ages.py",
-        "(blank + age) / channel.ledger.timetable.send_times.period",
+        "(blank + age) / channel.ledger.timetable.send_times.tick_period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),
@@ -173,7 +173,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(update.rows_by_agent[agent.name])",
+        "agent.layout.members_in(update.learning_rows_by_agent[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),

@@ -128,7 +128,7 @@ def stacks(
     """Return the agents that are computed as one, the channels that are, and by agent why it is computed alone."""
     backend: Any = simulation.running.backend
     system = backend.stacked.system
-    agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.stacked]
+    agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.has_member_axis]
     channels = (one.members for one in system.channels.values() if one.members[0] is not one)
     alone = stacks_of(backend.stacked.single_system)[1]
     return agents, {frozenset(m.name for m in members) for members in channels}, alone

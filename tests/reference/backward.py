@@ -263,7 +263,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
 
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
-    missing, age = set(), (group.windows.ending(step) or 0) - window.number
+    missing, age = set(), (group.grid.ending(step) or 0) - window.number
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
@@ -338,5 +338,5 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             injection = Injection(window.with_graph[channel.name, last.stamp], more)
             terms.append(_term(injection, synthetic.injection.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
-    window.release()
+    window.free_graph()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

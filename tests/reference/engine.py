@@ -146,14 +146,14 @@ class ReferenceEngine(State):
         for group, window in closed:
             update_statistics(self, group, window)
         for _, window in [*closed, *dropped]:
-            window.release()
+            window.free_graph()
         return StepReport(updates, gradients, inputs)
 
     def _closed_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
         ended = {"closed": EndedWindows(), "dropped": EndedWindows()}
         for group in self.system.groups:
-            number = group.windows.ending(step)
+            number = group.grid.ending(step)
             if number is None:
                 continue
             newest, group.window = group.window, Window()
@@ -164,7 +164,7 @@ class ReferenceEngine(State):
             for window in waiting:
                 fate = fate_of(self, group, window, step)
                 if fate == "waits":
-                    window.release()
+                    window.free_graph()
                     group.kept_windows["waiting"].append(window)
                     continue
                 if fate == "closed" and window is not newest:

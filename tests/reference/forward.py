@@ -31,8 +31,8 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     """Let one agent, or tied agents as one batch (rule 27a), tick: read, evaluate the network, send (rule 13)."""
     group, agents = state.group_of[names[0]], [state.agents[name] for name in names]
     window, learner = group.window, agents[0].learner
-    if window.number != group.windows.number(signals.step):
-        window.number = group.windows.number(signals.step)
+    if window.number != group.grid.number(signals.step):
+        window.number = group.grid.number(signals.step)
         window.statistics_before = {
             name: dict(state.agents[name].learner.buffers) for name in group.agents_per_learner
         }
@@ -273,6 +273,6 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
-    names = [*(f"alive.{life}" for life in channel.endpoints.lives), channel.endpoints.mask]
+    names = [*(f"alive.{life}" for life in channel.endpoints.lives), channel.endpoints.mask_signal]
     needed = [signals.signals.get(name) for name in names]
     return torch.stack([state.nowhere, *(one.flatten() == 0 for one in needed if one is not None)]).any(0)

@@ -51,9 +51,9 @@ def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
 def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
-    timetable, grid = ledger.timetable, ledger.timetable.receiver_windows
+    timetable, grid = ledger.timetable, ledger.timetable.receiver_grid
     start, stop = step + timetable.delay, timetable.send_times.after(step) + timetable.delay
-    ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.period)
+    ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.tick_period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
     if channel.state and grid.number(ticks.start) == grid.number(step):
@@ -100,7 +100,7 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
     """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
     ledger, timetable, delay = channel.ledger, channel.ledger.timetable, channel.ledger.timetable.delay
     stamp, stamps = timetable.send_times.latest(step - delay), list[int]()
-    since = step - timetable.receive_clock.period - delay
+    since = step - timetable.receive_clock.tick_period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
     while stamp is not None and (not stamps or (not timetable.read_mode.newest_only and stamp > since)):
         stamps.insert(0, stamp)
@@ -175,7 +175,7 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     stamp = stamp + arrived[-1].message.stamp
     if held is not None and held.stamp is not None:
         stamp = torch.where(as_mask(arrived[-1].synthetic, channel.content.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_times.period
+    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_times.tick_period
     return mask_fill_zero(as_mask(arrived[-1].available, channel.content.zeros), age)
 
 

@@ -89,9 +89,9 @@ def context_of(
             zeros = channel.content.zeros.new_zeros(state.batch, agent.learner.network.state_size)
             column = then.states.get(end, zeros)
         else:  # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
-            at, windows = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].windows
-            place = None if at is None else windows.position(at, agent.clock.period, then.episode_start)
-            row = [float(i == place) for i in range(windows.max_ticks(agent.clock.period))]
+            at, grid = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].grid
+            place = None if at is None else grid.position(at, agent.clock.tick_period, then.episode_start)
+            row = [float(i == place) for i in range(grid.max_ticks(agent.clock.tick_period))]
             column = channel.content.zeros.new_tensor(row).expand(state.batch, len(row))
         columns.append(column)
     return torch.cat(columns, 1) if columns else None

@@ -16,8 +16,8 @@ CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
 
 @pytest.mark.parametrize("clock", CLOCKS[::2], ids=str)
 def test_a_clock_agrees_with_counting(clock: Clock) -> None:
-    ticks = [t for t in range(3 * HORIZON) if (t - clock.phase) % clock.period == 0]
-    assert 0 <= clock.phase < clock.period
+    ticks = [t for t in range(3 * HORIZON) if (t - clock.phase) % clock.tick_period == 0]
+    assert 0 <= clock.phase < clock.tick_period
     for step in range(HORIZON):
         assert clock.due(step) == (step in ticks)
         assert clock.at_or_after(step) == min(t for t in ticks if t >= step)
@@ -79,7 +79,7 @@ def test_windows_of_steps_agree_with_counting(length: int) -> None:
     agree(StepWindows(length), pieces)
     agree(StepWindows(length, 4), [[t + 4 for t in piece] for piece in pieces], 4)
     for clock in CLOCKS:
-        if length % clock.period == 0:
+        if length % clock.tick_period == 0:
             positions(StepWindows(length), clock, [[t for t in piece if clock.due(t)] for piece in pieces])
 
 
@@ -106,15 +106,15 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
 def test_positions_in_an_episode_count_from_its_start() -> None:
     windows, clock = EpisodeWindows(7), Clock(2)
     windows.begin(10, 5, 1)
-    assert windows.max_ticks(clock.period) == 4
-    assert [windows.position(tick, clock.period, 10) for tick in (10, 12, 14)] == [0, 1, 2]
-    assert windows.position(18, clock.period, 10) == 0  # of the episode after, whose length is not known
+    assert windows.max_ticks(clock.tick_period) == 4
+    assert [windows.position(tick, clock.tick_period, 10) for tick in (10, 12, 14)] == [0, 1, 2]
+    assert windows.position(18, clock.tick_period, 10) == 0  # of the episode after, whose length is not known
 
 
 def positions(windows: WindowGrid, clock: Clock, pieces: list[list[int]]) -> None:
     for ticks in pieces:
-        assert windows.max_ticks(clock.period) == len(ticks)
-        assert [windows.position(tick, clock.period, 0) for tick in ticks] == list(range(len(ticks)))
+        assert windows.max_ticks(clock.tick_period) == len(ticks)
+        assert [windows.position(tick, clock.tick_period, 0) for tick in ticks] == list(range(len(ticks)))
 
 
 def agree(windows: WindowGrid, pieces: list[list[int]], start: int = 0) -> None:

@@ -43,7 +43,7 @@ READ = {  # the stamps that the tick at step 3 reads side by side, by environmen
 
 
 def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one_where_none_has() -> None:
-    sender, receiver = Clock(), Clock(period=2, phase=1)
+    sender, receiver = Clock(), Clock(tick_period=2, phase=1)
     link = Link(name="a->b", drop=0.5)
     timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read_mode=ReadMean())
     ledger = Ledger("a->b", timetable, link, wants_gradient=False)
