@@ -69,7 +69,8 @@ def steps_of(simulation: Simulation) -> int:
     """Return the steps after which windows and examples, and so costs, repeat."""
     running = getattr(simulation, "running", simulation)  # an older version has the system itself
     system = getattr(simulation, "_system", None) or running.system
-    lengths = {group.grid.end(1) - group.grid.end(0) for group in system.groups}
+    grids = [getattr(group, "grid", None) or getattr(group, "windows", None) for group in system.groups]
+    lengths = {grid.end(1) - grid.end(0) for grid in grids}  # an older version has `windows`
     return min(math.lcm(system.description.hold, *lengths), _LONGEST)
 
 
