@@ -263,8 +263,29 @@ def measuring_time(agents: int, channels: int) -> str:
     return f"{seconds / length:,.0f} {unit}s"
 
 
-# --- cautions ----------------------------------------------------------------------------------------------
+# --- signs and cautions ----------------------------------------------------------------------------------------------
 
+
+class Sign(NamedTuple):
+    """Sign that the prediction of a channel's gradient does not help.
+
+    Attributes:
+        metric: A metric of the channel,
+        below: below which it is one.
+        says: What it then means, as the beginning of a sentence that ends with the number.
+    """
+
+    metric: str
+    below: float
+    says: str
+
+
+SIGNS = (
+    Sign("cosine", 0.1, "Its prediction does not follow the true gradient"),
+    Sign("skill", 2.5, "That its prediction follows the true gradient may be chance"),
+    Sign("r2", 0.0, "It predicts worse than the mean of the returned gradients"),
+)
+"""Signs, in order of display."""
 _HIGH = 0.5
 """Cosine of single messages from which a signal looks good."""
 _SHARE = 0.5

@@ -10,6 +10,7 @@ from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     FLAGS,
     MEASURES,
+    SIGNS,
     VERDICTS,
     Measure,
     bounds,
@@ -324,7 +325,7 @@ def verdicts_document(logged: Mapping[str, int], graph: Mapping[str, Any], path:
     `bounds` and whether it was `measured`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure.
+    it needs no measure. `signs`: `SIGNS` of the metrics that were logged, each with the metric's `title`.
 
     Args:
         logged: The newest step of each metric of channels.
@@ -351,9 +352,13 @@ def verdicts_document(logged: Mapping[str, int], graph: Mapping[str, Any], path:
         for name, definition in VERDICTS.items()
         if name not in _NEEDS or _NEEDS[name] in logged
     ]
+    signs = [
+        {**sign._asdict(), "title": channel[sign.metric].title} for sign in SIGNS if sign.metric in logged
+    ]
     by = ""
     if path and graph["channels"]:
         by = measuring_command(path, graph)
     no_fork = graph.get("no_fork", "")
     takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
-    return {"measures": measures, "words": words, "by": by, "takes": takes, "no_fork": no_fork}
+    known = {"measures": measures, "words": words, "signs": signs}
+    return {**known, "by": by, "takes": takes, "no_fork": no_fork}

@@ -16,7 +16,7 @@ STATIC = Path(__file__).with_name("static")
 _ENTRY = "index.js"
 """Entry module for TensorBoard alone, which has a server."""
 _VENDOR = "vendor"
-"""Folder of other projects' scripts."""
+"""Folder of other projects' scripts, and of what is run before them."""
 _IMPORT = re.compile(r'^import \{[^}\n]*\} from "(\.\.?/[\w/-]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |function|class|const|let)", re.MULTILINE)
 
@@ -37,7 +37,7 @@ def bundled(folder: Path = STATIC) -> str:
 
 
 def vendored(name: str, folder: Path = STATIC) -> str:
-    """Return a script of another project, unmodified."""
+    """Return a script of the folder of other projects', unmodified."""
     return _read(folder / _VENDOR / name)
 
 

@@ -27,6 +27,7 @@ _FRAME = 4_000
 _LEAST_DATA = 1_000_000
 """Bytes of data that are always allowed on a page."""
 _DATA, _CHARTS, _ROOT = "antiphon-data", "antiphon-chart-data", "antiphon"
+_LOCALE = "locale.js"
 _UPLOT = "uPlot.iife.min.js"
 _MOUNT = """
 const data = JSON.parse(document.getElementById("antiphon-data").textContent);
@@ -71,7 +72,7 @@ def page(
     sheets, graph, scripts = [_LAYOUT, sheet(static)], "", []
     if runs:
         script = f'(() => {{\n"use strict";\n{bundled(static)}{_MOUNT}}})();'  # in a scope of its own
-        scripts = [vendored(_UPLOT, static), script]
+        scripts = [vendored(_LOCALE, static), vendored(_UPLOT, static), script]
         drawn = _data(_CHARTS, charts) if charts else ""
         others = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
         fitting, note = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))

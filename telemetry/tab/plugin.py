@@ -212,7 +212,9 @@ def _file(_: _Question, path: Path) -> _Answer:
 
 
 def _runs(question: _Question) -> _Answer:
-    return sorted(run for run, tags in question.series(tag=GRAPH).items() if tags), _JSON
+    """Return the names of the runs, the newest first: the tab opens it."""
+    begun = {run: tags[GRAPH].max_wall_time for run, tags in question.series(tag=GRAPH).items() if tags}
+    return sorted(begun, key=lambda run: (-begun[run], run)), _JSON
 
 
 def _document(question: _Question, tag: str) -> _Answer:

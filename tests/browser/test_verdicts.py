@@ -163,15 +163,48 @@ def test_what_may_be_chance_is_faded_and_has_no_verdict_of_worth(opened: Opened)
     assert "faded: the interval contains 0" in tab.part("legend").inner_text()
 
 
-def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -> None:
-    """The largest value, 3.4, has the widest interval."""
+def test_a_panel_says_why(opened: Opened) -> None:
+    """What the verdicts mean, and signs in the numbers of the step shown."""
+    tab = opened(
+        data({10: MEASURED[20] | {"cosine": [0.5, 0.02] + [NAN] * 7, "r2": [0.5, -0.3] + [NAN] * 7}})
+    )
+    for index, words in (
+        (0, "matters: The whole 95 % interval lies above 0."),
+        (
+            1,
+            "harms: The whole 95 % interval lies below 0. Its prediction does not follow the true gradient (cosine 0.02)."
+            + " It predicts worse than the mean of the returned gradients (R² −0.3).",
+        ),
+    ):
+        tab.select("channel", index)
+        assert tab.part("panel-why").inner_text() == words
+    tab.select("channel", 5)
+    assert not tab.part("panel-why").is_visible()
+
+
+def test_a_language_that_intl_refuses_leaves_the_charts(
+    opened: Opened, context: BrowserContext, address: str
+) -> None:
+    """In TensorBoard, and on a page without a server."""
+    context.add_init_script(
+        "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })"
+    )
+    figures = {10: LOGGED, 20: {"age": [2.0] * 9}}
+    for show in (lambda: Tab.alone(context.new_page(), address, "made"), lambda: opened(data(figures))):
+        tab = show()
+        tab.select("channel", 0)
+        assert tab.frame.locator(".ap-chart canvas").count() > 0
+
+
+def test_the_list_has_intervals_and_is_in_the_order_of_what_it_shows(opened: Opened) -> None:
+    """Also where an interval is wide."""
     tab = opened(data(MEASURED))
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
-    assert texts[0] == "left->mind 0.9 [0.7, 1.1]"
-    assert texts[1] == "mind->second 0.4 [0.3, 0.5]"
+    assert texts[1] == "left->mind 0.9 [0.7, 1.1]"
     assert texts[-1] == "left->mind:again −0.8 [−1.1, −0.5]"
-    assert not any("slow->slow" in text for text in texts[:2])
+    shown = [float(text.split()[1].replace("−", "-")) for text in texts]
+    assert shown == [3.4, 0.9, 0.5, -0.12, -0.2, -0.8]
     assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
     options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options

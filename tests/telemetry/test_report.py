@@ -212,7 +212,7 @@ def test_nothing_is_fetched_from_anywhere() -> None:
     assert Elements(text).addresses == []
     sheets = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
     assert not re.search(r"url\(|@import|//", re.sub(r"/\*.*?\*/", "", sheets, flags=re.DOTALL))
-    assert len(re.findall("<script", text)) == 4
+    assert len(re.findall("<script", text)) == 5
 
 
 def test_a_run_of_which_little_can_be_read_has_a_report() -> None:

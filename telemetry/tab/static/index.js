@@ -8,6 +8,7 @@ import { HttpSource } from "./data/source.js";
 export async function render() {
   const here = (path) => new URL(path, import.meta.url).href;
   const sheets = ["./vendor/uPlot.min.css", "./style.css"].map((path) => el("link", { rel: "stylesheet", href: here(path) }));
+  await loaded(el("script", { src: here("./vendor/locale.js") }));
   await Promise.all([...sheets, el("script", { src: here("./vendor/uPlot.iife.min.js") })].map(loaded));
   document.title = "Channels";
   document.body.style.margin = "0";

@@ -22,6 +22,7 @@ def static(tmp_path: Path) -> Path:
     """A front end that does nothing."""
     (tmp_path / "vendor").mkdir()
     (tmp_path / "vendor" / "uPlot.iife.min.js").write_text("var uPlot = 1;\n")
+    (tmp_path / "vendor" / "locale.js").write_text("")
     (tmp_path / "app.js").write_text("export function mount(root, source, options) {}\n")
     (tmp_path / "source.js").write_text("export class EmbeddedSource {}\n")
     (tmp_path / "style.css").write_text(".ap { color: red; }\n")
@@ -49,7 +50,7 @@ def test_only_the_scripts_of_the_page_may_run_and_nothing_may_be_fetched(static:
     assert policy[1].startswith("default-src &#x27;none&#x27;; script-src &#x27;sha256-")
     assert "connect-src" not in policy[1]
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"sha256-{digest}" in policy[1].replace("&#x27;", "'")

@@ -5,7 +5,7 @@ import { formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
-import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair } from "./facts.js";
+import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair, panelWhy } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
@@ -26,7 +26,7 @@ export class SidePanel {
     this.close();
     const { kind, name } = this.model.selection ?? {};
     if (!kind) return;
-    Object.assign(this, { kind, name, theme: this.actions.theme(), words: null });
+    Object.assign(this, { kind, name, theme: this.actions.theme(), words: null, why: null });
     this.runs = this.model.shown().map((run) => ({ run, item: run.find(kind, name) })).filter(({ item }) => item >= 0);
     if (this.runs.length) this.actions.track(this.build());
   }
@@ -78,10 +78,11 @@ export class SidePanel {
       title.append(panelPair(sender, receiver), key ? " (" : "", el("bdi", { text: key }), key ? ")" : "");
       const itself = sender === receiver ? "to itself" : null;
       this.words = el("span", { class: "ap-panel-verdicts", testid: "panel-verdicts" });
+      this.why = el("p", { class: "ap-says", testid: "panel-why", hidden: true });
       below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver), this.words);
     } else title.textContent = this.name;
     const close = iconButton("close", "Close (Esc)", this.actions.close, "close");
-    const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below);
+    const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below, this.why);
     return el("header", { class: "ap-panel-head" }, words, close);
   }
 
@@ -286,23 +287,26 @@ export class SidePanel {
     this.caption.textContent = `${older ? "Newest values up to step" : "Values at step"} ${formatStep(this.step)}`;
   }
 
-  /** Mark what the verdicts on a channel of the first run are. */
+  /** The newest number of a metric at the step shown; NaN where there is none. */
+  numberOf(run, item, metric) {
+    const series = run.peek(this.kind, metric);
+    return series ? itemAt(series, this.step, item) : NaN;
+  }
+
+  /** Mark what the verdicts on a channel of the first run are, and say why. */
   writeVerdicts() {
     if (!this.words) return;
     const { run, item } = this.runs[0];
     const found = this.model.verdictsOn(run, item, this.step);
     clear(this.words).append(...found.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]));
+    setText(this.why, panelWhy(found, run.catalog.verdicts?.signs ?? [], (metric) => this.numberOf(run, item, metric)));
   }
 
   /** Say where the metrics of the shown step contradict each other, of two runs each under its name. */
   writeCaution() {
     if (!this.caution) return;
     const found = this.runs.map(({ run, item }) => {
-      const [cosine, parameterCosine] = ["cosine", "parameter_cosine"].map((metric) => {
-        const series = run.peek(this.kind, metric);
-        return series ? itemAt(series, this.step, item) : NaN;
-      });
-      const text = panelCaution(cosine, parameterCosine);
+      const text = panelCaution(...["cosine", "parameter_cosine"].map((metric) => this.numberOf(run, item, metric)));
       return text && this.runs.length > 1 ? `${run.name}: ${text}` : text;
     });
     setText(this.caution, found.filter(Boolean).join(" "));

@@ -56,18 +56,9 @@ export class Extremes {
   }
 }
 
-/**
- * Numbers of the items at the ends: highest first, then the lowest in falling order. No item is there twice.
- *
- * Where numbers have intervals the highest are those of the highest lower ends, the lowest those of the lowest upper ends: what is far
- * from 0 by chance does not come first.
- */
-function endsFound({ values, lower, upper }, mask) {
+/** Numbers of the items at the ends: highest first, then the lowest in falling order. No item is there twice. */
+function endsFound({ values }, mask) {
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
-  const ordered = (ends, sign) => {
-    const rank = (item) => (Number.isNaN(ends[item]) ? -Infinity : sign * ends[item]);
-    return [...known].sort((one, other) => rank(other) - rank(one) || one - other);
-  };
-  const first = ordered(lower ?? values, 1).slice(0, SHOWN);
-  return [...first, ...ordered(upper ?? values, -1).slice(0, 2 * SHOWN).filter((item) => !first.includes(item)).slice(0, SHOWN).reverse()];
+  known.sort((one, other) => values[other] - values[one] || one - other);
+  return [...known.slice(0, SHOWN), ...known.slice(SHOWN).slice(-SHOWN)];
 }

@@ -55,6 +55,12 @@ export function panelCaution(cosine, parameterCosine) {
   return `The signal matches the true gradient of single messages (cosine ${cosine.toFixed(2)}), but moves the sender's parameters in another direction (cosine ${parameterCosine.toFixed(2)}).`;
 }
 
+/** Say why a channel is as it is: what its verdicts mean, and which numbers are signs of a prediction that does not help. */
+export function panelWhy(verdicts, signs, numberOf) {
+  const found = signs.filter(({ metric, below }) => numberOf(metric) < below);
+  return [...verdicts.map(({ name, says }) => `${name}: ${says}`), ...found.map(({ metric, title, says }) => `${says} (${title} ${formatNumber(numberOf(metric))}).`)].join(" ");
+}
+
 /** Return what a channel is called: sender, receiver and key. */
 export function panelChannel(run, index) {
   const { name, from, to } = run.channels[index];
