@@ -559,7 +559,7 @@ class RunDirectory:
             yield
         except ModuleError as error:
             own = self.facts.get("own_modules")
-            if own is None:
+            if own is None or not Path(own["folder"]).is_dir():
                 raise
             allowed = "".join(f" --allow-import {name}" for name in own["imports"])
             line, command = str(error).partition("; ")[0], f"antiphon{allowed} …" if allowed else "antiphon"

@@ -50,7 +50,8 @@ def end(process: int) -> None:
 
 def refused(folder: Path) -> Any:
     return one_line(
-        f"^{re.escape(str(folder))}: is being written now by (a simulation in this )?process", RunError
+        f"^{re.escape(str(folder))}: is being written now by (process|another process|a simulation in this)",
+        RunError,
     )
 
 
@@ -134,8 +135,10 @@ def test_one_process_writes_in_a_run_directory(tmp_path: Path, cli: Commands) ->
     assert not (run / LOCK).exists()
     with holder(run) as process:
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        line = f"run: is being written now by process {process}; wait until it has ended, or stop it (kill "
-        assert line in cli.refused("resume", run, "--steps 3")
+        line = cli.refused("resume", run, "--steps 3")
+        assert "run: is being written now by " in line
+        if f" {process} " in line:  # not every system says who holds a lock
+            assert f"by process {process}; wait until it has ended, or stop it (kill {process})" in line
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     cli("resume", run, "--steps 3")
     assert not (run / LOCK).exists()
@@ -154,7 +157,7 @@ def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path,
     ):
         run.mkdir()
         with holder(run, lambda names=names: [(run / name).write_text("") for name in names]):  # type: ignore[misc]
-            assert "run: is being written now by process" in cli.refused(words, tmp_path)
+            assert "run: is being written now by " in cli.refused(words, tmp_path)
         cli(words, tmp_path)
         assert not list(run.glob(".*"))
         for path in sorted(run.rglob("*"), reverse=True):
