@@ -7,6 +7,7 @@ An extension point maps names to factories. antiphon's own names are entries of 
 
 from __future__ import annotations
 
+import dis
 import inspect
 import json
 import os
@@ -475,6 +476,16 @@ def call_error(error: Exception, place: str, name: str = "") -> CallError | None
     else:
         return None
     return CallError(f"{prefix}{where}: {what}")
+
+
+def raised_by_user(error: Exception) -> bool:
+    """Return whether a `raise` in a user's code raised an error, and no library that it called."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or not _is_users(last.tb_frame):
+        return False
+    return last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 @cache

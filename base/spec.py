@@ -119,7 +119,8 @@ def whole(value: object) -> int:
     """Read a whole number."""
     number = as_whole(value)
     if number is None:
-        fail(f"must be a whole number, not {kind_of(value)}")
+        mend = f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
+        fail(f"must be a whole number, not {kind_of(value)}{mend}")
     if abs(number) > _LARGEST:
         fail(f"is too large: {show_value(number)}")
     return number

@@ -24,6 +24,7 @@ from torch.func import functional_call
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.extensions import call_error, raised_by_user
 from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws, draws_of, seeded
 from antiphon.nets.user_modules import (
     buffers_of,
@@ -269,6 +270,9 @@ def check_module(
             raise ScenarioError(
                 f"{name} has a state (state_size), but a prediction must depend on its input alone; use a module without"
             ) from None
+        own = call_error(error, "") if raised_by_user(error) else None
+        if own is not None:
+            raise ScenarioError(str(own)) from None
         raise ScenarioError(
             f"{name} does not take inputs of [batch, {inputs}], flat numbers (begin with nn.Unflatten(1, shape) for another "
             f"shape, with .long() for integers): {first_line(error)}"

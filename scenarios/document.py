@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import DataError, ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
@@ -636,7 +636,7 @@ class Template:
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
-        """Add the lines of this file to the problems of its scenario that the body raises, one per mistake."""
+        """Add the lines of this file to the problems of its scenario and data that the body raises, one per mistake."""
         try:
             yield
         except ScenarioError as error:
@@ -645,6 +645,12 @@ class Template:
                 raise
             with self._placing(self._explicit(variant, values)):
                 raise found from None
+        except DataError as error:
+            found = placed(ScenarioError(str(error)))
+            if found.path[:1] != ("env",):
+                env = self.document.data.get("env")
+                found = DocumentError(("env", "file") if "file" in (env or ()) else ("env",), str(error))
+            raise DataError(str(found.located(self.source, self.document.lines))) from None
 
     @contextmanager
     def _placing(self, document: ExplicitDocument) -> Iterator[None]:

@@ -33,7 +33,7 @@ def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSect
 
 
 def study_variants(directory: Path) -> dict[Path, str]:
-    """Return the variants that the runs of a study's table are of, by directory; of no study: none.
+    """Return the variants that the runs of a study are of, by directory; of no study: none.
 
     Raises:
         RunError: It cannot be read.
@@ -43,12 +43,8 @@ def study_variants(directory: Path) -> dict[Path, str]:
         return {}
     result = read_checked(place)
     with fitting(place):
-        lines: dict[str, list[str]] = {}
-        for line in result["lines"]:
-            lines.setdefault(line["runs"], []).append(line["variant"])
         return {
-            (directory / name).resolve(): ", ".join(dict.fromkeys(lines.get(name.rpartition("-s")[0], ())))
-            for name in result["runs"]
+            (directory / name).resolve(): ", ".join(run["variants"]) for name, run in result["runs"].items()
         }
 
 

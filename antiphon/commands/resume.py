@@ -71,6 +71,8 @@ def resume(
     if isinstance(resumed, Outcome):
         _end(is_done, given)
         return print_outcome(resumed, json)
+    if resumed.running.now == 0:
+        remark(f"{display_path(path)}: ended before its first checkpoint, so it begins anew, at step 0")
     return train(resumed, json)
 
 

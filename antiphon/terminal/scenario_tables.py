@@ -123,7 +123,8 @@ def show_scenario(
     """Print a scenario or a run with its execution plan; for the arguments, see the command `show`."""
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
-    system = built(scenario)
+    with template.placing(variant, values):
+        system = built(scenario)
     folder = run_folder(what)
     run = RunDirectory.open(folder) if (folder / "run.json").is_file() else None
     facts = {} if run is None else run.facts

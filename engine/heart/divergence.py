@@ -300,12 +300,11 @@ class DivergenceCheck:
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
         """Report a group of agents; `{at}` in the reason stands for the step. See `DivergenceRule.report`."""
         fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
-        if reason == LOSS:
-            fix = f"{fix}, or look for nan in its inputs and its loss"
+        if reason in (LOSS, GRADIENT):
+            place = "loss" if reason == LOSS else "network's output"
+            fix = f"{fix}, or look for nan in its inputs and its {place}"
             if step == 0:
-                fix = (
-                    "nothing was learned before: look for nan in its loss, its inputs and its initial weights"
-                )
+                fix = f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
         text = f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; {fix}"
         self.rule.report(Report(step, text, group.agents, seed=seed))
 

@@ -162,6 +162,10 @@ class Study:
         self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
     ) -> dict[str, Any]:
         plan, axes = self.plan, list(self.plan.lines[0].point)
+        variants: dict[str, dict[str, None]] = {}  # of runs, in order
+        for line in plan.lines:
+            for name in line.candidates:
+                variants.setdefault(name, {})[line.variant] = None
         several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
             "study": self._title(finished),
@@ -176,7 +180,7 @@ class Study:
             "fixed": list(plan.fixed),
             "lines": summary(plan, finished),
             "runs": {
-                f"{name}-s{seed}": {"seed": seed, "scores": dict(run.scores)}
+                f"{name}-s{seed}": {"variants": [*variants[name]], "seed": seed, "scores": dict(run.scores)}
                 | {key: run.result[key] for key in _OF_RUNS}
                 for name, runs in finished.items()
                 for seed, run in sorted(runs.items())

@@ -29,6 +29,10 @@ WRONG: dict[str, Callable[[Any], object]] = {
         run.scenario, threads=0
     ),
     "device: no device 'None' on this machine": lambda run: Simulation(run.scenario, device=None),  # type: ignore[arg-type]
+    "dtype: 'float64' is no floating-point type of torch; pass torch.float64": lambda run: Simulation(
+        run.scenario,
+        dtype="float64",  # type: ignore[arg-type]
+    ),
     "load_weights: agents: ['x'] is not a name; write it as a word": lambda run: run.load_weights(
         "nowhere",
         agents=[["x"]],  # type: ignore[list-item]

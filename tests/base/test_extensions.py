@@ -339,6 +339,17 @@ class Wrong(Leaky):
     state_size = 4
 
 
+class Broken(nn.Module):
+    """A network with a mistake of its own."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.read = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("my bug")
+
+
 def noisy(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs))
 
@@ -441,6 +452,12 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. fails: "),
         ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> uses random numbers"),
         ("network", Wrong, {}, "agents.n0.network: Wrong does not take inputs of "),
+        (
+            "network",
+            Broken,
+            {},
+            r"n0.network: Broken.forward failed at test_extensions.py:\d+: RuntimeError: my bug",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")

@@ -58,14 +58,18 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
 
 
 def test_a_report_calls_a_run_by_the_variant_of_its_study(here: Path, cli: Commands) -> None:
+    """Also one of values that were not chosen."""
     text = TEXT.replace("[locked, detached, local]", "{blind: {variant: detached}}").replace("[2, 3]", "[2]")
-    (here / "toy.yaml").write_text(text)
+    (here / "toy.yaml").write_text(f"{text}tune: {{lr: [0.1, 0.2]}}\n")
     cli("study toy.yaml --jobs 1 --seeds 1 --steps 1 --logdir mine")
     cli("report mine")
-    (row,) = re.findall(r"<tr><th.*-s0<.*", (here / "report.html").read_text(encoding="utf-8"))
-    assert "depth-2-blind-s0" in row
-    assert ">blind<" in row
-    assert ">detached<" not in row
+    text = (here / "report.html").read_text(encoding="utf-8")
+    rows = re.findall(r'<tr><th scope="row">[^<]*-s0<.*?</tr>', text)
+    assert len(rows) == 2
+    for row in rows:
+        assert "depth-2-blind-lr-0." in row
+        assert ">blind<" in row
+        assert ">detached<" not in row
 
 
 @pytest.mark.parametrize(

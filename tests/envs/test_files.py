@@ -14,6 +14,7 @@ from antiphon import Simulation, envs
 from antiphon.errors import DataError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
+from tests.kit.commands import Commands
 
 COUNT = 60
 X = np.arange(COUNT * 3, dtype=np.float32).reshape(COUNT, 3) / 100
@@ -52,6 +53,19 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
     assert first.table is loaded.table
     np.savez(folder / "data.npz", x=X[:50], label=LABEL[:50])
     assert envs.from_file("data.npz").description.example_counts["train"] == 35
+
+
+def test_a_scenario_names_the_line_of_a_file_that_is_missing(folder: Path, cli: Commands) -> None:
+    goal = "{kind: classification, target: label}"
+    (folder / "mine.yaml").write_text(
+        "scenario: mine\nenv: {id: antiphon/Tensors-v0, file: none.npz}\n"
+        f"agents: {{a: {{observes: [x], network: {{kind: mlp, hidden: []}}, objective: {goal}}}}}\n"
+    )
+    for command in ("check", "show", "run"):
+        assert cli.refused(f"{command} mine.yaml").startswith("mine.yaml:2: env.file: none.npz: no such")
+    text = (folder / "mine.yaml").read_text().replace("none", "data").replace("[x]", "[y]")
+    (folder / "mine.yaml").write_text(text)
+    assert cli.refused("show mine.yaml").startswith("mine.yaml:3: agents.a.observes: no signal 'y'")
 
 
 @pytest.mark.parametrize(

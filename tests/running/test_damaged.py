@@ -124,6 +124,16 @@ def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows
     assert "scenario.yaml: is damaged" in cli.refused("diff", original, run)
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_says_that_it_begins_anew(
+    tmp_path: Path, cli: Commands
+) -> None:
+    run = trained(tmp_path / "run", 1)
+    shutil.rmtree(run / "checkpoints")
+    rewrite_facts(run, exit="running", finished=None, step=0, checkpoints={})
+    cli("resume", run)
+    assert "run: ended before its first checkpoint, so it begins anew, at step 0" in cli.err
+
+
 def test_a_checkpoint_that_the_run_knows_nothing_of_is_not_gone_on_from(run: Path) -> None:
     with Simulation.load(run) as simulation:
         simulation.step()

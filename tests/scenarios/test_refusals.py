@@ -174,7 +174,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ),
     # the whole
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
-    ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0"),
+    ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0; write 2"),
     (
         "agents.a.learn",
         "no",

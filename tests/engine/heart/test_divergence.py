@@ -18,15 +18,16 @@ GOAL = {"kind": "regression", "target": "right_half"}
 BOTH = pytest.mark.parametrize("backend", ["cohort", reference])
 
 
-def chain(coupling: str = "decoupled", *, scale: float = 1.0, **training: Any) -> Scenario:
+def chain(coupling: str = "decoupled", *, scale: float = 1.0, first: Any = None, **training: Any) -> Scenario:
     net = {"kind": "mlp", "hidden": [5], "norm": "none"}
     agents = {
-        "a": {"observes": ["left_half"], "network": net},
+        "a": {"observes": ["left_half"], "network": first or net},
         "b": {"network": net},
         "c": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
     }
     channel = {"coupling": coupling, "gradient": {"context": ["label"], "scale": scale, "discount": scale}}
-    channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
+    sizes = {} if first is None else {"size": 5}
+    channels = [{"from": s, "to": r, **channel, **sizes} for s, r in ("ab", "bc")]
     return scenario_of(agents, channels, **{"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training})
 
 
@@ -77,6 +78,22 @@ def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: Chosen) ->
     assert "agent 'c': the loss at step 1 is not finite" in line
     if backend == "cohort":
         assert "nothing was learned before: look for nan in its loss" in line
+
+
+class Unbounded(torch.nn.Linear):
+    """A network whose outputs are no numbers."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * torch.nan
+
+
+def test_a_network_that_returns_no_numbers_is_named() -> None:
+    line = diverge(Simulation(chain(first=Unbounded)))
+    fix = "nothing was learned before: look for nan in its network's output"
+    assert line.startswith(f"agent 'a': the gradient at step 1 is not finite; {fix}")
 
 
 def overflowing(count: int, **optimiser: Any) -> Scenario:
