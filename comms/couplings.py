@@ -227,7 +227,10 @@ class Coupling:
 
     def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         """Yield the settings of a channel that the coupling refuses."""
-        yield from ()
+        if self.joins and channel.link.drop > 0:  # a message that is read with its graph has arrived
+            kind = type(self).__name__.lower()
+            message = f"must be 0 on a {kind} channel, not {channel.link.drop}; leave it out"
+            yield "link.drop", f"{message}, or use another coupling"
 
     def never_read(self, channel: DeclaredChannel) -> bool:
         """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
@@ -260,11 +263,6 @@ class Locked(Coupling):
     def follow(self, *, within: bool, state: bool) -> Followed:
         """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
         return Followed.GRAPH if within else Followed.CONSTANT
-
-    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
-        if channel.link.drop > 0:
-            message = f"must be 0 on a locked channel, not {channel.link.drop}; leave it out"
-            yield "link.drop", f"{message}, or use another coupling"
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         return channel.feedback is not None and channel.feedback.direct

@@ -153,6 +153,13 @@ def test_a_copy_of_a_coupling_computes_its_bits(
     assert not same(mine, of_agents(simulated("detached", stacked=stacked, **keys)))
 
 
+def test_one_that_joins_graphs_loses_no_message() -> None:
+    with one_line(
+        "link.drop: must be 0 on a joining channel, not 0.5; leave it out, or use another coupling"
+    ):
+        simulated(Joining, steps=0, channel={"link": {"drop": 0.5}})
+
+
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_a_state_may_have_one_that_says_so() -> None:
     recurrent = {"network": {"kind": "gru", "size": 4}, "observes": ["x"], "clock": {"unroll": 2}}
