@@ -56,7 +56,8 @@ def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Pa
 
 def test_a_population_made_in_python_is_resumed_with_its_function(tmp_path: Path) -> None:
     antiphon.population(digits, vary=RATES, members=2, steps=4, logdir=tmp_path / "it")
-    with one_line("it: its scenario was made in Python; add --scenario MODULE:FUNCTION", antiphon.RunError):
+    source = f"{digits.__module__}:digits"
+    with one_line(f"it: its scenario was made in Python; add --scenario {source}", antiphon.RunError):
         PopulationRun.of_directory(tmp_path / "it")
-    again = PopulationRun.of_directory(tmp_path / "it", f"{digits.__module__}:digits").train()
+    again = PopulationRun.of_directory(tmp_path / "it", source).train()
     assert [one["exit"] for one in again["members"]] == ["done", "done"]

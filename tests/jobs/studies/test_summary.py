@@ -213,11 +213,12 @@ def test_cells_and_notes_read_well() -> None:
     several = study | {"budget": "default", "steps": [8, 2000], "seeds": 1}
     assert heading(several) == "toy: 8 – 2,000 steps, 1 seed"
     assert notes(study)[1:] == [
+        "An interval of two seeds rests on the one difference between them: take --seeds 5.",
         "lr: of 0.1, 0.2, for each line the one that was best on the validation split.",
         "local-s1: missing, out of memory.",
     ]
     fixed = "lr: fixed here; it was not chosen on the validation split."
-    assert notes(study_of(found, fixed=["lr"]))[1] == fixed
+    assert notes(study_of(found, fixed=["lr"]))[2] == fixed
 
 
 @pytest.mark.parametrize(("gates", "shut"), [([0, 0, 0], ["ab"]), ([0, 0.25, 0], []), ([0, 0, 0.25], [])])
