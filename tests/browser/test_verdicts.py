@@ -169,10 +169,10 @@ def test_a_panel_says_why(opened: Opened) -> None:
         data({10: MEASURED[20] | {"cosine": [0.5, 0.02] + [NAN] * 7, "r2": [0.5, -0.3] + [NAN] * 7}})
     )
     for index, words in (
-        (0, "matters: The whole 95 % interval lies above 0."),
+        (0, "matters (value): The whole 95 % interval lies above 0."),
         (
             1,
-            "harms: The whole 95 % interval lies below 0. Its prediction does not follow the true gradient (cosine 0.02)."
+            "harms (value): The whole 95 % interval lies below 0. Its prediction does not follow the true gradient (cosine 0.02)."
             + " It predicts worse than the mean of the returned gradients (R² −0.3).",
         ),
     ):
@@ -180,6 +180,20 @@ def test_a_panel_says_why(opened: Opened) -> None:
         assert tab.part("panel-why").inner_text() == words
     tab.select("channel", 5)
     assert not tab.part("panel-why").is_visible()
+
+
+def test_an_open_panel_follows_the_measure_of_the_verdicts(opened: Opened) -> None:
+    against = interval("ablation_zero", [-value for value in VALUES], HALVES)
+    tab = opened(data({20: {**MEASURED[20], **against}}))
+    tab.choose("metric", "value")
+    tab.select("channel", 0)
+    for metric, words in (
+        ("value", "matters (value): "),
+        ("ablation_zero", "harms ("),
+        ("value", "matters ("),
+    ):
+        tab.choose("metric", metric)
+        assert tab.part("panel-why").inner_text().startswith(words)
 
 
 def test_a_language_that_intl_refuses_leaves_the_charts(

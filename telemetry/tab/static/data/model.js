@@ -135,11 +135,11 @@ export class Model {
     return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, measured };
   }
 
-  /** The verdicts on one channel of a run at a step, as {name, says}. */
+  /** The verdicts on one channel of a run at a step, as {name, says, by}; by: the title of the measure that they are of. */
   verdictsOn(run, channel, step) {
-    const flags = this.#flags(run, step)?.[channel] ?? 0;
-    const measure = this.measure(run);
-    return (run.catalog.verdicts?.words ?? []).filter((word) => flags & verdictBit(word, measure));
+    const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
+    const by = (word) => (word.flags[""] ? "" : measuresOf(run).find(({ metric }) => metric === measure)?.title);
+    return (run.catalog.verdicts?.words ?? []).filter((word) => flags & verdictBit(word, measure)).map((word) => ({ ...word, by: by(word) }));
   }
 
   /** The verdicts that the filter asks for. */

@@ -324,13 +324,14 @@ export class SidePanel {
     }
   }
 
-  /** Another metric was chosen for the channels: an agent's list shows its numbers. */
+  /** Another metric was chosen for the channels: an agent's list shows its numbers, a channel the verdicts by it. */
   setMetric() {
     if (!this.runs.length) return;
     this.chosen = this.model.metric.channel;
     const { title } = this.runs[0].run.info("channel", this.chosen);
     for (const node of this.metricNames) node.textContent = title;
     this.writeOthers();
+    this.writeVerdicts();
   }
 
   writeOthers() {

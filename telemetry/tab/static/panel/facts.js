@@ -58,7 +58,7 @@ export function panelCaution(cosine, parameterCosine) {
 /** Say why a channel is as it is: what its verdicts mean, and which numbers are signs of a prediction that does not help. */
 export function panelWhy(verdicts, signs, numberOf) {
   const found = signs.filter(({ metric, below }) => numberOf(metric) < below);
-  return [...verdicts.map(({ name, says }) => `${name}: ${says}`), ...found.map(({ metric, title, says }) => `${says} (${title} ${formatNumber(numberOf(metric))}).`)].join(" ");
+  return [...verdicts.map(({ name, says, by }) => `${name}${by && ` (${by})`}: ${says}`), ...found.map(({ metric, title, says }) => `${says} (${title} ${formatNumber(numberOf(metric))}).`)].join(" ");
 }
 
 /** Return what a channel is called: sender, receiver and key. */
