@@ -78,14 +78,12 @@ class Settings:
         """Return settings as a caller gives them.
 
         Raises:
-            ScenarioError: The seed or `threads` is no whole number, `stacked` no flag, or `dtype` no type of floating-point tensors;
+            ScenarioError: The seed or `threads` is no whole number, `stacked` no flag, or `dtype` neither float32 nor float64;
                 there is no such device or backend.
         """
         found = cls(seed=checked_seed(seed), device=chosen_device(device), **others)
-        if not isinstance(found.dtype, torch.dtype) or not found.dtype.is_floating_point:
-            raise ScenarioError(
-                f"dtype: {found.dtype!r} is no floating-point type of torch; pass torch.float64 or torch.float32"
-            )
+        if found.dtype not in (torch.float32, torch.float64):
+            raise ScenarioError(f"dtype: {found.dtype!r}; use torch.float32 or torch.float64")
         check_flags("Simulation", stacked=found.stacked)
         check_counts("Simulation", needed=True, threads=found.threads)
         backend = checked_backend(found.backend) if isinstance(found.backend, str) else found.backend

@@ -29,7 +29,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
         run.scenario, threads=0
     ),
     "device: no device 'None' on this machine": lambda run: Simulation(run.scenario, device=None),  # type: ignore[arg-type]
-    "dtype: 'float64' is no floating-point type of torch; pass torch.float64": lambda run: Simulation(
+    "dtype: 'float64'; use torch.float32 or torch.float64": lambda run: Simulation(
         run.scenario,
         dtype="float64",  # type: ignore[arg-type]
     ),
