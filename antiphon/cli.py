@@ -7,6 +7,7 @@ when it is called, so that `antiphon --help` is quick; and what needs torch, whe
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -24,6 +25,7 @@ from antiphon.base.errors import (
     replace_what_cannot_be_encoded,
     write_error,
 )
+from antiphon.base.extensions import COMMAND, ModuleError
 
 
 class Command(NamedTuple):
@@ -234,6 +236,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except EngineError:
         raise
+    except ModuleError as error:
+        write_error(f"error: {str(error).replace(COMMAND, shlex.join(words))}")
+        return error.exit_code
     except AntiphonError as error:
         write_error(f"error: {error}")
         return error.exit_code

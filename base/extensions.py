@@ -11,15 +11,16 @@ import dis
 import inspect
 import json
 import os
+import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from traceback import walk_tb
+from traceback import walk_stack, walk_tb
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -64,6 +65,10 @@ _OWN: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 """antiphon's own kinds by name, as they register themselves."""
 Kind = TypeVar("Kind", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
+_registrars: dict[str, list[str]] = {}
+"""By name of a user's kind or environment, the packages whose code registered it, the innermost first."""
+COMMAND = "…"
+"""In the line of a `ModuleError`, the words of the command, which the command line knows."""
 
 
 def register(point: str, name: str, factory: Callable[..., Any]) -> None:
@@ -96,6 +101,14 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
     (_OWN if own else _registered)[point][name] = factory
+    if not own:
+        note_registrars(name)
+
+
+def note_registrars(name: str) -> None:
+    """Note the packages whose code registers a name."""
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in walk_stack(None))
+    _registrars[name] = list(dict.fromkeys(module.partition(".")[0] for module in modules))
 
 
 def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
@@ -203,8 +216,9 @@ def allowed_by_name(name: str, place: str) -> Any:
         found = getattr(sys.modules.get(module), attribute, None)
         if not (isinstance(found, type) and hasattr(found, "reset") and hasattr(found, "step")):
             fix = f"import {module} in Python first, if {attribute} is a class with reset and step"
-            raise ScenarioError(
-                f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or {fix}"
+            raise ModuleError(
+                f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} {COMMAND}, "
+                f"or {fix}"
             )
     if not callable(found) or str(getattr(found, "__module__", "")).partition(".")[0] != package:
         raise ScenarioError(
@@ -222,6 +236,15 @@ def with_imports(command: str, packages: Sequence[str] | None = None) -> str:
 def allowed_imports() -> list[str]:
     """Return the packages that scenario files may import beside `_WORLDS`."""
     return [package for package in os.environ.get(_ALLOWED, "").split(",") if package]
+
+
+def needed_imports(names: Iterable[str]) -> list[str]:
+    """Return the allowed packages that a scenario with these names needs: of each name that which registered it, or is in it."""
+    needed = set()
+    for name in names:
+        packages = [*_registrars.get(name, ()), *re.split("[/:.]", name)]
+        needed |= {*[package for package in packages if package in allowed_imports()][:1]}
+    return [package for package in allowed_imports() if package in needed]
 
 
 def imported_by_name(module: str, place: str) -> Any:
@@ -242,8 +265,8 @@ def imported_by_name(module: str, place: str) -> Any:
     allowed = allowed_imports()
     if package not in {*_WORLDS, *allowed}:
         raise ModuleError(
-            f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or "
-            f"import {module} in Python first"
+            f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} {COMMAND}, "
+            f"or import {module} in Python first"
         )
     if package in allowed and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # as `python` has it: the package may be a file of the user's own

@@ -21,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from pydantic import create_model
 
 from antiphon.base.errors import ScenarioError, require, with_article
-from antiphon.base.extensions import allowed_by_name, import_allowed, imported
+from antiphon.base.extensions import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, UnknownKey, show_value
 from antiphon.envs.env_keys import EnvOptions
@@ -99,6 +99,7 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     nothing = f"{with_article(type(factory).__name__)} is not a factory; pass a class or a function"
     require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
     _environments[name] = factory
+    note_registrars(name)
 
 
 def is_known(name: str) -> bool:

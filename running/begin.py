@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import allowed_imports
+from antiphon.base.extensions import needed_imports
 from antiphon.base.files import given_path
+from antiphon.base.spec import plain
 from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
@@ -27,12 +27,21 @@ from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 
 
-def _own_modules(template: Mapping[str, str]) -> dict[str, Any]:
-    """Return, for run.json, where the modules of the user's own are that a run imported, and which `--allow-import` let in."""
-    imports = [package for package in allowed_imports() if package in sys.modules]
+def _own_modules(scenario: Scenario, template: Mapping[str, str]) -> dict[str, Any]:
+    """Return, for run.json, where a run's own modules are, and the packages that its scenario needs to be allowed."""
+    imports = needed_imports(_names(plain(scenario)))
     source = template.get("source", "")
     made_by_own = ":" in source and not template.get("text") and source not in MADE_IN_PYTHON.values()
     return {"own_modules": {"folder": os.getcwd(), "imports": imports}} if imports or made_by_own else {}
+
+
+def _names(data: object) -> Iterator[str]:
+    """Yield the texts in the data of a scenario, of which some are names of kinds and environments."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping | list):
+        for item in data.values() if isinstance(data, Mapping) else data:
+            yield from _names(item)
 
 
 def begin(
@@ -106,7 +115,7 @@ def begin(
             known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
             known |= {"capture": True} if capture is True else {}
             known |= {**running.executor.facts, **(facts or {})}
-            known |= _own_modules(known.get("template") or {})
+            known |= _own_modules(running.scenario, known.get("template") or {})
             run.write_by(open_writer(run, folder, checkpoint_every, known, variants, exist))
         undo.pop_all()
     return run

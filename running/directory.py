@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError, write_error
-from antiphon.base.extensions import ModuleError
+from antiphon.base.extensions import COMMAND, ModuleError, with_imports
 from antiphon.base.files import (
     cut,
     display_path,
@@ -550,7 +551,7 @@ class RunDirectory:
 
     @contextmanager
     def importing(self) -> Iterator[None]:
-        """Name, where a module is not found or may not be imported, the folder and the imports that the run was started with.
+        """Name, where a module is not found or may not be imported, the command with the run's folder and imports.
 
         Raises:
             ModuleError: The error with them.
@@ -561,9 +562,11 @@ class RunDirectory:
             own = self.facts.get("own_modules")
             if own is None or not Path(own["folder"]).is_dir():
                 raise
-            allowed = "".join(f" --allow-import {name}" for name in own["imports"])
-            line, command = str(error).partition("; ")[0], f"antiphon{allowed} …" if allowed else "antiphon"
-            raise ModuleError(f"{line}; run {command} in {own['folder']}, as this run was started") from None
+            folder = f"PYTHONPATH={shlex.quote(own['folder'])} " if self.of_modules else ""
+            command = with_imports(f"antiphon {COMMAND}", own["imports"])
+            raise ModuleError(
+                f"{str(error).partition('; ')[0]}; as this run was started: {folder}{command}"
+            ) from None
 
     @property
     def result(self) -> dict[str, Any] | None:

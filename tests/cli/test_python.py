@@ -124,7 +124,7 @@ def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
     agents = "{a: {observes: [x], objective: {kind: classification, target: label}}}"
     (here / "w.yaml").write_text(f"scenario: w\nenv: {{id: 'world:world'}}\nagents: {agents}\n")
     cli("run own:build --steps 1 --name a --logdir .")
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "world")
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,world")
     cli("run w.yaml --steps 1 --name b --logdir .")
     monkeypatch.delenv("ANTIPHON_ALLOW_IMPORT")
     (here / "elsewhere").mkdir()
@@ -134,11 +134,28 @@ def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
     for name in ("own", "world"):
         monkeypatch.delitem(sys.modules, name)
     line = cli.refused("evaluate ../a --scenario own:build")
-    assert line.endswith(f"; run antiphon in {here}, as this run was started")
-    again = f"; run antiphon --allow-import world … in {here}, as this run was started"
-    assert cli.refused("resume ../b --steps 2").endswith(f"may not import 'world'{again}")
+    started = f"as this run was started: PYTHONPATH={here} antiphon"
+    assert line.endswith(f"; {started} evaluate ../a --scenario own:build")
+    again = f"; {started} --allow-import world"
+    assert cli.refused("resume ../b --steps 2").endswith(
+        f"may not import 'world'{again} resume ../b --steps 2"
+    )
     monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "world")
-    assert cli.refused("export ../b b.safetensors").endswith(f"installed packages{again}")
+    assert cli.refused("export ../b b.safetensors").endswith(f"packages{again} export ../b b.safetensors")
+
+
+def test_a_run_needs_the_packages_that_registered_its_names_only(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,quays,own")
+    (here / "quays.py").write_text(REGISTERING.replace("own/Harbour-v0", "own/Quay-v0"))
+    agents = "{a: {observes: [x], objective: {kind: classification, target: label}}}"
+    (here / "quay.yaml").write_text(f"scenario: quay\nenv: own/Quay-v0\nagents: {agents}\n")
+    for scenario in ("quay.yaml", "cartpole-team"):
+        cli("run", scenario, "--steps 1 --logdir . --name", Path(scenario).stem)
+    needed = [json.loads((here / f"{name}/run.json").read_text()) for name in ("quay", "cartpole-team")]
+    assert needed[0]["own_modules"] == {"folder": str(here), "imports": ["quays"]}
+    assert "own_modules" not in needed[1]
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
