@@ -92,12 +92,15 @@ class SkillGate:
         kept = [before * _MEMORY**power for before, power in zip(self.sums[:3], (1, 2, 1), strict=True)]
         ratio = squares.sum(1) / scale
         cosine, variance, number = (before + now for before, now in zip(kept, new, strict=True))
-        errors = torch.where(
-            self.sums[-1] > 0, 0.0, _ERRORS
-        )  # it opens where skill is certain, and shuts where it is gone
-        opens = self._factor(cosine - errors * variance.sqrt(), number, ratio) >= _LEAST
+        opens = self._opens(torch.stack([cosine, variance, number, ratio, self.sums[-1]]))
         sums = torch.stack([cosine, variance, number, ratio, opens.double()])
         return torch.where((scale > 0) & sums.isfinite().all(0), sums, self.sums)
+
+    def _opens(self, sums: Tensor) -> Tensor:
+        """Whether a gate is open by running sums and whether it was, [K]: it opens where skill is certain, and shuts where it is gone."""
+        cosine, variance, count, ratio, opened = sums
+        errors = torch.where(opened > 0, 0.0, _ERRORS)
+        return self._factor(cosine - errors * variance.sqrt(), count, ratio) >= _LEAST
 
     def _factor(self, cosine: Tensor, count: Tensor, ratio: Tensor) -> Tensor:
         """The factor that makes predictions least wrong, by running sums, [K]."""
@@ -136,5 +139,12 @@ class SkillGate:
         return dict(zip(_SAVED, self.sums[:, 0].tolist(), strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by `state_dict`."""
-        self.load_values([self.sums.new_tensor([state[key] for key in _SAVED]).unsqueeze(1)])
+        """Restore the state returned by `state_dict`.
+
+        Raises:
+            ValueError: By the sums the gate would not be as it is: they are those of another rule.
+        """
+        sums = self.sums.new_tensor([state[key] for key in _SAVED]).unsqueeze(1)
+        if bool(self._opens(sums)) != bool(state["open"]):
+            raise ValueError("its gate opens and shuts by the rule of another version: begin the run anew")
+        self.load_values([sums])

@@ -5,6 +5,7 @@ What they learn is held to a loop by hand (tests/numerics/test_policies.py).
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import torch
 import yaml
 from torch import nn
 
-from antiphon import Scenario, ScenarioError, Simulation, Template
+from antiphon import RunError, Scenario, ScenarioError, Simulation, Template
 from tests.contracts.builders import Document
 from tests.contracts.documents import more, pairs
 from tests.kit.commands import Commands
+from tests.kit.resigned import rewrite_state
 
 WINDOWS = 3
 PASSES = "channels[0].gradient.passes"
@@ -73,6 +75,22 @@ def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(
         if gradient.get("gate") is None:
             (tmp_path / "team.yaml").write_text(simulation.scenario.to_yaml())
             assert cli.json("check", tmp_path / "team.yaml")["updates"] == taken
+
+
+def test_a_gate_of_another_rule_is_refused(tmp_path: Path) -> None:
+    """Few comparisons without skill left a gate shut that would be open by the present rule."""
+    with Simulation(team(gradient={"gate": "auto"}), seed=1) as simulation:
+        simulation.run(8)
+        saved = simulation.save(tmp_path / "saved")
+    content = json.loads((saved / "state.json").read_text())
+    (gate,) = content["state"]["system"]["gates"].values()
+    Simulation.load(saved).close()
+    gate.update(cosine=0.1, variance=0.01, count=4.0, open=0.0)
+    rewrite_state(saved, json.dumps(content))
+    with pytest.raises(
+        RunError, match="its gate opens and shuts by the rule of another version: begin the run anew"
+    ):
+        Simulation.load(saved)
 
 
 REFUSED: dict[str, tuple[Document, str]] = {
