@@ -25,7 +25,7 @@ from antiphon.base.errors import (
     replace_what_cannot_be_encoded,
     write_error,
 )
-from antiphon.base.extensions import COMMAND, ModuleError
+from antiphon.base.extensions import COMMAND, ModuleError, with_imports
 
 
 class Command(NamedTuple):
@@ -209,6 +209,16 @@ def _usage_of(error: Any) -> str:
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
+def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
+    """Return an error's line; of a document with further problems, with the command that lists all."""
+    line, others = str(error), getattr(error, "others", ())
+    document = next((word for word in words if line.startswith(f"{word}:")), None)
+    if document is None or not others:
+        return line
+    command = with_imports(f"antiphon check {shlex.quote(document)}")
+    return f"{line.removesuffix(')')}; {command} lists all)"
+
+
 def _with_ray(words: Sequence[str]) -> list[str]:
     """Return words with `--ray local` for a `--ray` that no HOST:PORT follows: Typer has no option with an optional value."""
     found: list[str] = []
@@ -240,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_error(f"error: {str(error).replace(COMMAND, shlex.join(words))}")
         return error.exit_code
     except AntiphonError as error:
-        write_error(f"error: {error}")
+        write_error(f"error: {_with_others(error, words)}")
         return error.exit_code
     except OSError as error:
         line = in_one_line(f"{error.filename or 'file'}: {error.strerror or error}")

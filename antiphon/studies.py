@@ -16,8 +16,8 @@ from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.commands.arguments import new_directory, scenario_template
-from antiphon.commands.study import cores, find_study_or_scenario, print_tables
+from antiphon.commands.arguments import scenario_template
+from antiphon.commands.study import cores, find_study_or_scenario, print_tables, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
@@ -167,6 +167,4 @@ def _study(
                 )
         lines = {name: {**of_template.get(name, {}), **(line or {})} for name, line in variants.items()}
         keys["variants"] = {name: {"set": in_python(line)} for name, line in lines.items()}
-    return Study.of_template(
-        template, directory or new_directory(None, None, f"study-{template.name}"), options, **keys
-    )
+    return study_of(template, options, directory, **keys)

@@ -227,9 +227,7 @@ def writing(path: Path) -> Iterator[None]:
 def unwritable(path: Path, error: OSError) -> RunError:
     """Return the error for a file that cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = (
-        "free disk space, and resume the run if it had started" if full else "choose a writable log directory"
-    )
+    fix = "free disk space, and resume the run if it had started" if full else "choose a writable folder"
     return RunError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 
 

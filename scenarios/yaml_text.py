@@ -23,6 +23,7 @@ from pydantic import PrivateAttr
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.memory import uncollected
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.base.spellings import OTHER_SPELLINGS, standard
@@ -349,12 +350,22 @@ def read_file(path: FilePath) -> str:
         if problem is None:
             return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        problem = "no such file"
+        problem = f"no such file{_beside(path)}"
     except UnicodeDecodeError:
         problem = "not a text file in UTF-8"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     raise ScenarioError(f"{path}: {problem}")
+
+
+def _beside(path: FilePath) -> str:
+    """Return "; …" with the nearest of the YAML files in a file's folder, or where there is none the command that lists scenarios."""
+    folder = path.parent
+    names = [file.name for file in folder.glob("*.y*ml")] if folder.is_dir() else []
+    return (
+        suggest(path.name, names, "" if folder == FilePath() else f"{folder}/")
+        or "; antiphon show lists the library"
+    )
 
 
 def _no_document(status: os.stat_result) -> str | None:

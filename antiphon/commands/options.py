@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+_MOST = 10**15
+"""Above all numbers that a line repeats."""
+
 
 def text(metavar: str, about: str, *names: str) -> Any:
     """Return an option with a value; without names it is called as its parameter is."""
@@ -26,12 +29,22 @@ def count(metavar: str, about: str, *names: str, least: int = 1, most: int | Non
         try:
             value = int(text)
         except ValueError:
-            raise typer.BadParameter(f"must be a whole number, {bounds}, not '{text}'") from None
+            fix = "; write " + as_digits if (as_digits := _digits(str(text))) else ""
+            raise typer.BadParameter(f"must be a whole number, {bounds}, not '{text}'{fix}") from None
         if value < least or (most is not None and value > most):
             raise typer.BadParameter(f"must be {bounds}, not {value}")
         return value
 
     return typer.Option(*names, parser=parse, metavar=metavar, help=about)
+
+
+def _digits(text: str) -> str:
+    """Return the digits of a whole number that is written as `1e3` or `1,000`; empty: it is none."""
+    try:
+        value = float(text.replace(",", ""))
+    except ValueError:
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < _MOST else ""
 
 
 def _number(text: str | float) -> float:

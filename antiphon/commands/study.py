@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ from antiphon.commands.arguments import check_no_run, new_directory, scenario_te
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.library import scenario_names
+from antiphon.running.python_template import PythonTemplate
+from antiphon.scenarios.document import Template
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (
@@ -137,9 +140,19 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
     if bare and what not in known and not Path(what).exists():
         raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
     check_no_run(what, "study", "a study of its scenario")
-    template = scenario_template(what)
-    directory = logdir or new_directory(None, None, f"study-{template.name}")
-    return Study.of_template(template, directory, options)
+    return study_of(scenario_template(what), options, logdir)
+
+
+def study_of(
+    template: Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
+) -> Study:
+    """Return the study of one scenario, in a new folder where no `logdir` is given; for `keys`, see `Study.of_template`."""
+    from antiphon.jobs.studies.study import Study  # help does not load torch
+
+    study = Study.of_template(template, logdir or Path(), options, **keys)
+    if logdir is not None:
+        return study
+    return replace(study, directory=new_directory(None, None, f"study-{study.name}"))
 
 
 def _list(json: bool) -> None:

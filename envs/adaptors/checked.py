@@ -240,7 +240,8 @@ def making(
             ending = "" if fix else "; write another value, or leave it out"
             raise ScenarioError(f"env.{named[0]}: {cannot}{ending}") from None
         given = " with " * bool(keys) + ", ".join(f"{key}: {value!r}" for key, value in keys.items())
-        raise ScenarioError(f"env.id: '{name}' cannot be made{given}: {line}") from None
+        ending = "; write other values, or leave them out" if keys and not fix else ""
+        raise ScenarioError(f"env.id: '{name}' cannot be made{given}: {line}{ending}") from None
 
 
 def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:

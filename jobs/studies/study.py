@@ -61,6 +61,13 @@ class Study:
         return cls(spec=spec, directory=directory, options=options, template=template)
 
     @property
+    def name(self) -> str:
+        """Its name; of a function's, the name of the scenario that it returns."""
+        python = isinstance(self.template, PythonTemplate)
+        made = {run.request.scenario.scenario for run in self.plan.runs.values()} if python else set()
+        return made.pop() if len(made) == 1 else self.spec.study
+
+    @property
     def in_process(self) -> str | None:
         """The source of a template that workers cannot import: then all runs take place in this process."""
         python = isinstance(self.template, PythonTemplate) and not self.template.importable
@@ -153,11 +160,6 @@ class Study:
                 share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
                 yield Chunk(bare, share, self.directory)
 
-    def _title(self, finished: Mapping[str, Mapping[int, Finished]]) -> str:
-        """Return the name of the study; of a function's, the name of the scenario that it returns."""
-        made = {run.result["scenario"] for runs in finished.values() for run in runs.values()}
-        return made.pop() if isinstance(self.template, PythonTemplate) and len(made) == 1 else self.spec.study
-
     def _result(
         self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
     ) -> dict[str, Any]:
@@ -168,7 +170,7 @@ class Study:
                 variants.setdefault(name, {})[line.variant] = None
         several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
-            "study": self._title(finished),
+            "study": self.name,
             "budget": plan.budget,
             "study_dir": str(self.directory),
             "exit_code": exit_code,

@@ -76,7 +76,7 @@ def test_a_scenario_has_the_variants_of_its_channels_couplings(tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
+def test_variants_are_parameters_of_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = {
         "locked": {"coupling": "locked"},
         "decoupled": None,
@@ -93,6 +93,9 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
     assert again.result == table.result
     with one_line(r"locked-s0: holds another run \(shift is 0\.0, not 1\.0\)", RunError):
         study(own, variants=variants, values={"shift": 1.0}, seeds=2, logdir=tmp_path / "s")
+    monkeypatch.chdir(tmp_path)
+    named = study(own, seeds=1, steps=1, jobs=1).directory.name
+    assert named.startswith(f"study-{own().scenario}-")
 
 
 SCRIPT = """

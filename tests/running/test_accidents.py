@@ -167,7 +167,7 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
     with monkeypatch.context() as patch:
         patch.setattr("antiphon.base.files.os.fsync", refusing(number, call))
         assert cli.code(OFTEN, TINY, "--name a") == 2
-    fix = "free disk space" if number == errno.ENOSPC else "choose a writable log directory"
+    fix = "free disk space" if number == errno.ENOSPC else "choose a writable folder"
     assert f"cannot be written ({os.strerror(number)}); {fix}" in cli.err.splitlines()[-1]
     if not (often / "a").exists():  # nothing is left of a run that could not begin
         assert call < 6

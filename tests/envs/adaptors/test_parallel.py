@@ -180,6 +180,7 @@ def test_values_with_which_a_world_cannot_be_made_are_named(
     with pytest.raises(ScenarioError) as caught:
         envs.make({"id": "pettingzoo/parallel_worlds_of_a_test", **keys}, batch=2)
     assert str(caught.value).startswith(line)
+    assert str(caught.value).endswith(" out")
 
 
 def test_another_version_of_a_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
