@@ -30,10 +30,10 @@ from machine import machine
 class Shuffled(Feature):
     """The credit of channels with a synthetic gradient: each environment gets the credit of its neighbour."""
 
-    def credit(
+    def replace_credit(
         self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
     ) -> Tensor | None:
-        """Return the credit of a message, [B, size], each row the next environment's: see `Feature.credit`."""
+        """Return the credit of a message, [B, size], each row the next environment's: see `Feature.replace_credit`."""
         credit = ordinary()
         return credit.roll(1, 0) if credit is not None and channel.injects else credit
 

@@ -378,10 +378,10 @@ class _Steering(Feature):
     def __init__(self, engine: ZeroGradient) -> None:
         self.engine = engine
 
-    def credit(
+    def replace_credit(
         self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
     ) -> Tensor | None:
-        """See `Feature.credit`."""
+        """See `Feature.replace_credit`."""
         return self.engine.signal(channel, message) if self.engine.applies(channel, message) else ordinary()
 
 
@@ -404,7 +404,7 @@ class ZeroGradient(StackedBackend):
                         channel.synthetic_gradient.injection,
                         scale=Rate(base=1.0, run_steps=1),
                         discount=1.0,
-                        returned_share=0.0,
+                        trace=0.0,
                     ),
                     of_state=replace(channel.synthetic_gradient.of_state, return_lambda=0.0),
                 ),

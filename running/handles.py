@@ -191,15 +191,14 @@ class Message:
         def mask(where: Mask) -> Tensor:
             return where.tensor(len(message.sent), message.sent.device).clone()
 
-        finished = message.read_plan.finished
         return cls(
             stamp=message.stamp,
             value=message.sent,
             received=message.received,
             gradient=message.returned.gradient,
             loss=message.returned.loss,
-            complete=finished is not None and message.returned.has_counted,
-            finished=finished,
+            complete=message.has_counted,
+            finished=message.read_plan.finished,
             counted=mask(message.returned.counted),
             void=mask(message.fate.void),
             injects=~mask(message.fate.withheld),

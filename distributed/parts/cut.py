@@ -86,8 +86,8 @@ class Cut:
             if channel.ledger.timetable.send_times.due(step):
                 void = channel.void_when_sent(step_signals)
                 message = enter(channel.ledger, step, channel.content.zeros, step_signals, void=void)
-                for feature in self.points.entered:
-                    feature.entered(channel, message)
+                for feature in self.points.after_enter:
+                    feature.after_enter(channel, message)
                 self.due[key, step] = message
 
     def has_seen(self, step_signals: StepSignals) -> bool:

@@ -159,7 +159,7 @@ class Wiring:
                     scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
                     discount=gradient.discount,
                     clip=gradient.clip,
-                    returned_share=0.0 if spec.state else gradient.trace,
+                    trace=0.0 if spec.state else gradient.trace,
                 ),
                 of_state=of_state,
                 gate=SkillGate(self.devices.whole, begins_open=spec.replayed)

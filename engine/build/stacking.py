@@ -234,7 +234,7 @@ _CHANNEL = attrgetter(
     *("content.shape", "coupling", "synthetic_gradient.context.signals", "synthetic_gradient.target"),
     *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
     *(
-        "synthetic_gradient.injection.returned_share",
+        "synthetic_gradient.injection.trace",
         "synthetic_gradient.of_state.return_windows",
         "synthetic_gradient.of_state.return_lambda",
         "synthetic_gradient.of_state.auxiliary",

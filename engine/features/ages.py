@@ -39,7 +39,7 @@ class Ages(Feature):
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.agents = forward_pass.system.agents
 
-    def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+    def after_read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
         agent = self.agents[tick.agent]
         if AGE in agent.inputs.observed.names:

@@ -23,7 +23,7 @@ class AuxiliaryLosses(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
 
-    def credited(self, update: Update) -> None:
+    def after_credit(self, update: Update) -> None:
         """Add their losses to what a window learns from."""
         update.auxiliary_losses |= _losses(self.system, self.predictor_trainer, update)
 

@@ -150,7 +150,7 @@ class EndpointStates(Feature):
         self._state_steps = {name: count for name, count in steps.items() if count is not None}
         """The result of `Agent.state_steps`, by agent whose states are kept."""
 
-    def ticked(self, tick: Tick) -> None:
+    def before_send(self, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
         if tick.agent not in self._state_steps:
             return
@@ -160,7 +160,7 @@ class EndpointStates(Feature):
         newest.states = [(step, state) for step, state in newest.states if oldest is None or step >= oldest]
         newest.states.append((tick.step, constant(tick.ports[STATE])))
 
-    def entered(self, channel: Channel, message: Message) -> None:
+    def after_enter(self, channel: Channel, message: Message) -> None:
         """Note what a predictor is shown of the endpoints."""
         if not (channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints):
             return

@@ -28,7 +28,7 @@ class DirectFeedback(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.evaluator = engine.system, engine.evaluator
 
-    def credited(self, update: Update) -> None:
+    def after_credit(self, update: Update) -> None:
         """Inject errors of objectives into the messages sent before them in the window (semantics 10)."""
         update.injections.extend(_injections(self.system, self.evaluator, update))
 
@@ -40,7 +40,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
         and message.expects_return
-        and update.learning_rows_by_agent[channel.sender] is not NONE
+        and system.agents[channel.sender].learning_rows(window.number) is not NONE
     ]
     if not sent:
         return

@@ -72,7 +72,7 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).returned.has_counted:
+                    if read is not None and (message := read.message).has_counted:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.returned.replace_gradient(read.counted.zero_elsewhere(gradient))
@@ -94,7 +94,7 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window, self.backward_pass.learning_rows_by_agent(group, window))
+            update = Update(group, window)
             self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:

@@ -87,7 +87,7 @@ class ObservationStatistics(Feature):
         """Agents that have ticked, and so have statistics."""
 
     @torch.no_grad()
-    def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+    def after_read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
         agent = self.system.agents[tick.agent]
         normalises = agent.inputs.observed.normalised or agent.inputs.critic_observed.normalised
@@ -111,7 +111,7 @@ class ObservationStatistics(Feature):
         for update in updates:
             for name in update.group.agents:
                 agent = self.system.agents[name]
-                learning = update.learning_rows_by_agent[name]
+                learning = agent.learning_rows(update.window.number)
                 if learning is not NONE and not agent.learner.frozen:
                     ticks = [tick for tick in update.window.ticks() if tick.agent == name]
                     self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)

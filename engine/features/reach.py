@@ -46,10 +46,10 @@ class Reach(Feature):
         }
         """By channel: the places of its members' senders and receivers, on the host."""
 
-    def differentiated(self, update: Update) -> None:
+    def after_differentiate(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
         update.moving_members = {
-            agent.name: agent.layout.members_in(update.learning_rows_by_agent[agent.name])
+            agent.name: agent.layout.members_in(agent.learning_rows(update.window.number))
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }

@@ -31,7 +31,7 @@ class ReturnedLosses(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
 
-    def booked(self, update: Update) -> None:
+    def after_book(self, update: Update) -> None:
         """Enter the losses of a window for what it read, over channels with a critic."""
         with_loss: dict[str, list[Leaf]] = {}
         for read in update.leaf_gradients:

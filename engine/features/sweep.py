@@ -2,7 +2,7 @@
 
 Otherwise all windows that end at a step are differentiated together, after all agents have ticked, and all their graphs
 exist at once. The numbers are the same: parameters move at the end of the step in either order (semantics 7), and what a
-window returns is booked there. Which groups these are: `heart.order.LearningOrder.swept`.
+window returns is booked there. Which groups these are: `heart.order.LearningOrder.swept_groups`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SweepOrder(Feature):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.order = engine.system, engine.order
+        self.system, self.order, self.swept = engine.system, engine.order, engine.swept
         self.backward_pass, self.predictor_trainer = engine.backward_pass, engine.predictor_trainer
         agents = engine.system.agents
         self._replayed = frozenset(
@@ -44,11 +44,10 @@ class SweepOrder(Feature):
 
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
-        self.backward_pass.swept_window_updates.clear()
-        self.predictor_trainer.swept_predictor_updates.clear()
+        self.swept.clear()
         self._complete = self.order.swept_calls(step)
 
-    def sent(self, call: NetworkCall, step: int, *, keep: bool) -> None:
+    def after_send(self, call: NetworkCall, step: int, *, keep: bool) -> None:
         """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steppable.tick`."""
         if call not in self._complete:
             return
@@ -59,9 +58,9 @@ class SweepOrder(Feature):
         (update,) = self.backward_pass.differentiate([(group, window)], step)
         examples = self.predictor_trainer.local_examples([window])
         local = self.predictor_trainer.differentiate(examples)
-        self.predictor_trainer.swept_predictor_updates |= local
+        self.swept.of_predictors |= local
         window.free_graph()
-        self.backward_pass.swept_window_updates[window] = update
+        self.swept.of_windows[window] = update
         if not keep:
             self._release(window, update, local)
 

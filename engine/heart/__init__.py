@@ -40,7 +40,7 @@ imports only files above it in this list:
 
 What only some scenarios need is a feature in engine/features or engine/policies where it can be called at a point of the step;
 engine/installed.py installs it. What changes a line between two points is a branch here, such as `read`, `align`, participation,
-fixed feedback, `needs_actions`, and `swept_updates`, which hold what was learned before its turn. Classes of features that the
+fixed feedback, `needs_actions`, and `SweptUpdates`, which has what was learned ahead of its turn. Classes of features that the
 files above name are here too (rewards). Of the files above, held_messages, newest_returned and participation are imported only
 where a scenario needs them.
 
@@ -51,17 +51,20 @@ Where a change goes:
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
   Reading:
-    which tick reads a message                   clock.py: `Timetable.read_plan`, when it is sent; `Timetable.due_stamps`, at the tick
-    how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages; these two of
-                                                 `Timetable`, where it reads others than those since the tick before
+    which tick reads a message                   clock.py: `Timetable.reading_ticks`; its plan as it is sent, and `due_stamps` at the
+                                                 tick, follow from it
+    how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages;
+                                                 `Timetable.reading_ticks`, if they are others than those since the tick before
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
                                                  in `StackFanIn`
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
     what ends with an episode, or at a death     messages: `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close: later
                                                  ticks go on in the same one, and `EpisodeWindows` end by their length
   Returning:
-    what becomes of a message that is not read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
-                                                 closes (`Returned.has_counted`: a read counted)
+    what becomes of a message of which no read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
+    counted                                      closes; `Message.has_counted` tests it
+    when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from; to book it later, keep the window open
+                                                 too (`Ledger.close_window`): a message is settled as the last one closes
     when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
                                                  (`Ledger.gradient_is_back`)
     a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too:
@@ -75,19 +78,20 @@ Where a change goes:
                                                  `PredictorTrainer._example_as_sent`, and which members learn in `local_examples` and
                                                  `_returned_examples`
     an objective                                 agents/objectives.py; window_losses.py applies it
-    a loss beside the objectives                 a feature with the point `credited`
+    a loss beside the objectives                 a feature with the point `after_credit`
     which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in
                                                  engine/build/learning_groups.py
     when an ended window is learned from         a coupling's `waits` and `waits_for`, by the feature at `windows_to_learn`:
                                                  engine/features/late_windows.py
     which window is differentiated first         order.py
-    what is done to gradients before they move   a feature with the point `differentiated`, for a window; `before_move`, for all of a step
+    what is done to gradients before they move   a feature with the point `after_differentiate`, for a window; `before_move`, for all of a step
     what is refused before parameters move       divergence.py
   Other:
     how rows are laid out in a stack             layout.py
     what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
-    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns (the ticks of
-                                                 `Update.window` have their reads) and the ledgers
+    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns: the ticks of
+                                                 `Update.window` have their reads, of which `Leaf` and `PassedOn` have the stamp of their
+                                                 message; of a `Constant`, a feature notes it (engine/features/ages.py)
 
 The lives of two messages, in real numbers (a test computes these tables):
 

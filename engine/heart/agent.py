@@ -23,7 +23,7 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.feature_setting import FeatureSetting
-from antiphon.engine.heart.layout import Layout, label
+from antiphon.engine.heart.layout import Layout, LearningRows, label
 from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import NOTES
@@ -251,7 +251,7 @@ class Agent:
         ]
         return max(steps, default=None)
 
-    def learning_rows(self, number: int) -> Mask:
+    def learning_rows(self, number: int) -> LearningRows:
         """Return the rows in which it learns from the window of a number."""
         return ALL if self.participation is None else self.participation.learning_rows(number)
 

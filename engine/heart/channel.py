@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.feature_setting import FeatureSetting
-from antiphon.engine.heart.layout import Layout, label, select_rows
+from antiphon.engine.heart.layout import Layout, LearningRows, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content, EpisodeEnds, PassedOn, StepSignals, Window
 from antiphon.envs.signal import ALIVE
@@ -75,8 +75,8 @@ class InjectionSettings:
     """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
     clip: PerMember | None = None
     """The longest credit, a norm over the components of one message in one environment; None: any."""
-    returned_share: float = 0.0
-    """The share of the gradient that the receiver returns at the same step in the credit (`gradient.trace` of a message)."""
+    trace: float = 0.0
+    """The share of the gradient that the receiver returns at the same step in the credit (`gradient.trace` of a message, rule 11)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -267,7 +267,7 @@ class Channel:
         with_graph = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))
 
-    def graph_in_learning_rows(self, value: Tensor, learning_rows: Mask) -> Tensor:
+    def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
         """Return a value that was passed on, [rows, size], with its graph in the `learning_rows` of the receiver; constant elsewhere.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
@@ -281,20 +281,16 @@ class Channel:
             else self.mask_of_receiver(learning_rows).where(value, constant(value))
         )
 
-    def participation_of_sender(self, mask: Mask) -> Mask:
-        """Return a mask of the sender's rows as a mask of the channel's.
-
-        It must be a mask of whole members, as participation is: a member learns from a window in all its environments, or in none.
-        So for a single channel it is `ALL` or `NONE`.
-        """
+    def learning_rows_of_sender(self, learning_rows: LearningRows) -> LearningRows:
+        """Return the rows of the channel whose senders learn; of a single channel they are `ALL` or `NONE`."""
         index = self.endpoints.sender_index
         if index is None:
-            return mask
-        rows = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
+            return learning_rows
+        of_channel = learning_rows.map(lambda rows: select_rows(rows, index, self.layout.batch))
         if len(self.members) > 1:
-            return rows
-        assert rows.everywhere or not rows.anywhere, "a member takes part in all its environments, or in none"
-        return ALL if rows.anywhere else NONE
+            return of_channel
+        assert of_channel.everywhere or not of_channel.anywhere, "a member learns in all its rows, or in none"
+        return ALL if of_channel.anywhere else NONE
 
     def mask_of_receiver(self, mask: Mask) -> Mask:
         """Return a mask of the receiver's rows as a mask of the channel's."""
@@ -348,7 +344,7 @@ class Channel:
     def injects_returned(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
         synthetic = self.synthetic_gradient
-        return self.injects and bool(synthetic.injection.returned_share or synthetic.needs_actions)
+        return self.injects and bool(synthetic.injection.trace or synthetic.needs_actions)
 
     @cached_property
     def has_lambda_returns(self) -> bool:

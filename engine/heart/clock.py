@@ -299,15 +299,20 @@ class EpisodeWindows(WindowGrid):
 
 @dataclass(slots=True, eq=False)
 class ReadPlan:
-    """When a message is read, and returns something for it: computed by `Timetable.read_plan` as it is sent. Then `open_windows` shrinks
-    as windows close, and `finished` is set with the last one.
+    """When a message is read and by when all of it has returned, and how much of this has happened.
 
-    For three kinds of messages nothing returns. A newer message replaces it before a tick reads it. Or it is a state that only ticks
-    of its own window read, with its graph. Or it is imagined (`Ledger.temporarily_sent`).
+    `Timetable.read_plan` computes it as the message is sent. Then `open_windows` shrinks as windows close, and `finished` is set with
+    the last one.
+
+    Nothing returns for three kinds of messages:
+
+    - those that a newer one replaces before a tick reads them;
+    - states that only ticks of their own window read, with their graph;
+    - those that are only imagined (`Ledger.temporarily_sent`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that can read it and return something; None: there is none, for one of the three kinds above."""
+    """Step of the receiver's first tick that can read it and return something; None: nothing returns."""
     open_windows: set[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows that may read it and have not closed."""
     deadline: int = field(metadata=PLAIN)
@@ -317,8 +322,13 @@ class ReadPlan:
 
     @classmethod
     def without_return(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message of a stamp for which nothing returns."""
-        return cls(None, set(), stamp, stamp)
+        """Return the plan of a message of a stamp for which nothing returns: it is finished as it is sent."""
+        return cls(first_tick=None, open_windows=set(), deadline=stamp, finished=stamp)
+
+    @property
+    def returns(self) -> bool:
+        """Whether a tick may read it and return something; else it is one of the three kinds."""
+        return self.first_tick is not None
 
     def finish(self, step: int) -> None:
         """Set the step at which the last window closed."""
@@ -347,31 +357,38 @@ class Timetable:
     state: bool = False
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
+    def reading_ticks(self, stamp: int) -> range:
+        """Return the receiver's ticks that read the message of a stamp: all that it reaches before a newer message does.
+
+        Where a tick reads several messages (`read`), the first tick that it reaches reads it in any case.
+        """
+        first = self.receive_clock.at_or_after(stamp + self.delay)
+        stop = self.send_times.after(stamp) + self.delay
+        if not self.read_mode.newest_only:
+            stop = max(stop, first + 1)
+        return range(first, stop, self.receive_clock.tick_period)
+
     def read_plan(self, stamp: int) -> ReadPlan:
         """Return when the message of a stamp is read: known when it is sent."""
-        receiver, grid, delay = self.receive_clock, self.receiver_grid, self.delay
-        first = receiver.at_or_after(stamp + delay)
-        if self.state and grid.number(first) == grid.number(stamp):
-            return ReadPlan.without_return(stamp)  # within a window a state is passed on with its graph
-        stop = self.send_times.after(stamp) + delay  # a tick from here on reads a newer message
-        if first >= stop:
-            if self.read_mode.newest_only:
-                return ReadPlan.without_return(stamp)
-            stop = first + 1
-        waiting = {grid.number(tick) for tick in range(first, stop, receiver.tick_period)}
-        return ReadPlan(first, waiting, grid.end(max(waiting)))
+        grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
+        if not ticks or (self.state and grid.number(ticks[0]) == grid.number(stamp)):
+            return ReadPlan.without_return(stamp)
+        windows = {grid.number(tick) for tick in ticks}
+        return ReadPlan(ticks[0], windows, grid.end(max(windows)))
 
     def due_stamps(self, step: int) -> list[int]:
-        """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first."""
-        sender, delay = self.send_times, self.delay
-        newest = sender.latest(step - delay)
+        """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
+
+        Of a step without a tick: of the messages that have come, those that a later tick may read.
+        """
+        newest = self.send_times.latest(step - self.delay)
         if newest is None:
             return []
         stamps = [newest]
         if not self.read_mode.newest_only:
-            since = step - self.receive_clock.tick_period - delay
-            while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
-                stamps.insert(0, stamp)
+            latest = self.send_times.latest
+            while (older := latest(stamps[0] - 1)) is not None and self.reading_ticks(older)[-1] >= step:
+                stamps.insert(0, older)
         return stamps
 
     def back_at(self, finished: int) -> int:
@@ -384,7 +401,7 @@ class Timetable:
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
-        return None if plan.first_tick is None else self.back_at(plan.deadline)
+        return self.back_at(plan.deadline) if plan.returns else None
 
 
 NetworkCall = tuple[str, ...]

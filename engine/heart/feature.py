@@ -40,12 +40,14 @@ if TYPE_CHECKING:
 class Feature:
     """The points of a step; a feature has those at which it is called, and no others.
 
-    They are in the order in which they are called first. But `credit` may call `ordinary`, in which `gated_prediction` is called on the
-    prediction that `predictor_context` went into; `predictor_context` is called again where a message becomes an example, after
-    `gradients_back`; and `message_ages`, `normaliser`, `transports` and `evaluated` are called again where a window is replayed.
+    They are in the order in which they are called first. Three are called out of it:
 
-    A point that one feature answers is named for its answer (`One` in `TickPoints` and `LearningPoints`); one at which all features that
-    have it are called, for what has happened (`Many`).
+    - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`, and calls `gated_prediction` on it.
+    - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
+    - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
+
+    A point that one feature answers (`One` in `TickPoints` and `LearningPoints`) is named for its answer. A point at which all features
+    that have it are called (`Many`) is named for what the step is about to do or has done.
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------
@@ -60,7 +62,7 @@ class Feature:
         """
         raise NotImplementedError
 
-    def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+    def after_read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Handle a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
     def message_ages(self, tick: Tick) -> Tensor | None:
@@ -77,7 +79,7 @@ class Feature:
         """Return the messages read by a call whose gradient goes back through other weights than the network's."""
         raise NotImplementedError
 
-    def evaluated(
+    def after_evaluate(
         self,
         ticks: Sequence[Tick],
         ports: Tensors,
@@ -96,13 +98,13 @@ class Feature:
         """
         raise NotImplementedError
 
-    def ticked(self, tick: Tick) -> None:
+    def before_send(self, tick: Tick) -> None:
         """Handle a tick that has been evaluated, before it sends."""
 
-    def entered(self, channel: Channel, message: Message) -> None:
+    def after_enter(self, channel: Channel, message: Message) -> None:
         """Handle a message that has just been entered in its channel's ledger."""
 
-    def sent(self, call: NetworkCall, step: int, *, keep: bool) -> None:
+    def after_send(self, call: NetworkCall, step: int, *, keep: bool) -> None:
         """Handle a call whose messages have been sent; for `keep` see `Steppable.tick`."""
 
     def action(self) -> Action | None:
@@ -110,7 +112,7 @@ class Feature:
         raise NotImplementedError
 
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
-        """Handle the episodes that ended with a step, before messages become void; it is called after every step, also where none ended."""
+        """Handle the ends of episodes with a step, before messages become void. It is called after every step, also if none ended."""
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
@@ -127,10 +129,10 @@ class Feature:
         """Add the losses of an agent that learns from rewards in a window."""
         raise NotImplementedError
 
-    def credit(
+    def replace_credit(
         self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
     ) -> Tensor | None:
-        """Return the credit of a message, [rows, size], in place of the ordinary one; None: nothing is injected."""
+        """Return the credit of a message, [rows, size], in place of the `ordinary` one; None: nothing is injected."""
         raise NotImplementedError
 
     def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
@@ -141,13 +143,13 @@ class Feature:
         """Return as much of a synthetic gradient, [rows, size], as is applied, in place of the whole `prediction`; None: nothing is."""
         raise NotImplementedError
 
-    def credited(self, update: Update) -> None:
+    def after_credit(self, update: Update) -> None:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
-    def differentiated(self, update: Update) -> None:
+    def after_differentiate(self, update: Update) -> None:
         """Handle the gradients of a window, which may be changed, before they are checked; also in further passes."""
 
-    def booked(self, update: Update) -> None:
+    def after_book(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
     def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
@@ -197,14 +199,14 @@ class TickPoints:
 
     begin: Many = ()
     stand_in: One = None
-    read: Many = ()
+    after_read: Many = ()
     message_ages: One = None
     normaliser: One = None
     transports: One = None
-    evaluated: Many = ()
-    ticked: Many = ()
-    entered: Many = ()
-    sent: Many = ()
+    after_evaluate: Many = ()
+    before_send: Many = ()
+    after_enter: Many = ()
+    after_send: Many = ()
     action: One = None
     episodes_end: Many = ()
 
@@ -215,12 +217,12 @@ class LearningPoints:
 
     windows_to_learn: One = None
     policy_losses: One = None
-    credit: One = None
+    replace_credit: One = None
     predictor_context: One = None
     gated_prediction: One = None
-    credited: Many = ()
-    differentiated: Many = ()
-    booked: Many = ()
+    after_credit: Many = ()
+    after_differentiate: Many = ()
+    after_book: Many = ()
     gradients_back: Many = ()
     before_move: Many = ()
     clipped_gradients: One = None

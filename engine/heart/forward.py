@@ -50,17 +50,20 @@ class ForwardPass:
     Args:
         system: The agents, channels and groups.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
-
-    Attributes:
         greedy: Whether policies take their most likely action instead of a sample.
         deployed: Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows.
     """
 
-    greedy = False
-    deployed = False
-
-    def __init__(self, system: System, features: Features | None = None) -> None:
+    def __init__(
+        self,
+        system: System,
+        features: Features | None = None,
+        *,
+        greedy: bool = False,
+        deployed: bool = False,
+    ) -> None:
         self.system, self.features = system, features or Features()
+        self.greedy, self.deployed = greedy, deployed
         self.tick_points = self.features.tick
 
     @property
@@ -100,8 +103,8 @@ class ForwardPass:
             window.calls.append(ticks)
             for tick in ticks:
                 self._send_messages(self.system.agents[tick.agent], tick, window, step_signals)
-            for feature in points.sent:
-                feature.sent(call, step, keep=keep)
+            for feature in points.after_send:
+                feature.after_send(call, step, keep=keep)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
@@ -133,8 +136,8 @@ class ForwardPass:
             else:
                 arrived.append(arrivals)
                 tick.reads += reads
-        for feature in self.tick_points.read:
-            feature.read(tick, arrived, window)
+        for feature in self.tick_points.after_read:
+            feature.after_read(tick, arrived, window)
         return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
@@ -143,8 +146,8 @@ class ForwardPass:
         within = (channel.name, message.stamp) in window.with_graph
         followed = channel.coupling.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
-            # `lost` is not looked at: `Locked.problems` refuses a link that loses, and a state crosses none
-            return PassedOn(channel.name, message.stamp, ~message.fate.void)
+            # zeros where it is missing: a message that is held has no graph in this window
+            return PassedOn(channel.name, message.stamp, ~message.missing)
         if followed is Followed.LEAF and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.counted
             if learning_rows is not ALL:
@@ -169,7 +172,7 @@ class ForwardPass:
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
-        x, state = joined([self.inputs(tick, window, buffers) for tick in ticks]), None
+        x, state = joined([self.joined_input(tick, window, buffers) for tick in ticks]), None
         if states:
             state = joined(states)
         transporter = points.transports
@@ -180,15 +183,15 @@ class ForwardPass:
             transports=() if transporter is None else transporter.transports(ticks, window),
             state=state,
         )
-        for feature in points.evaluated:
+        for feature in points.after_evaluate:
             statistics = self.statistics(first, window, buffers)
-            after |= feature.evaluated(ticks, ports, buffers, statistics, (x, state))
+            after |= feature.after_evaluate(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
         return buffers | after
 
-    def inputs(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:
+    def joined_input(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:
         """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
 
         Args:
@@ -243,16 +246,16 @@ class ForwardPass:
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick: void by the signals of this step, `step_signals`, and made from those that the tick works on."""
-        for feature in self.tick_points.ticked:
-            feature.ticked(tick)
+        for feature in self.tick_points.before_send:
+            feature.before_send(tick)
         for channel in self._put_in_window(agent, tick, window):
             with_graph = window.with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
             message = self.send(
                 channel, tick.step, (~void).zero_elsewhere(with_graph), tick.step_signals, void
             )
-            for feature in self.tick_points.entered:
-                feature.entered(channel, message)
+            for feature in self.tick_points.after_enter:
+                feature.after_enter(channel, message)
             if message.pinned:
                 window.sent_messages.append((channel.name, message))
 

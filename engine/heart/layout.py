@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from antiphon.base import indexed
 from antiphon.base.mask import NONE, Mask
+
+LearningRows: TypeAlias = Mask
+"""The rows in which agents learn from a window: all rows of some members. A member learns in all its environments, or in none."""
 
 
 def label(name: str, seed: int, seeds: int) -> str:

@@ -7,14 +7,14 @@ losses and ends of episodes only decide in which environments it counts. The met
     arrivals, leaf  give it to a tick of the receiver, and make the leaf through which the tick reads it
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
-    close_window    closes a window of the receiver; the last one finishes the message
+    close_window    closes a window of the receiver; the last one finishes the message: it is settled what returns for it
     pop_returned    gives a message with a gradient to the training of predictors, `return_delay` steps later
     send            of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
-    features at `booked`         add losses and actions to what is returned (returned_losses.py, returned_actions.py)
+    features at `after_book`     add losses and actions to what is returned (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees content that is read no more (`Message.free_content`)
@@ -116,7 +116,7 @@ class Ledger:
             self.newest_returned.update(self.back_by_step.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # a state for which nothing returns is read by its own window alone, with its graph (`Window.with_graph`)
-        pinned = read_plan.first_tick is not None or not self.timetable.state
+        pinned = read_plan.returns or not self.timetable.state
         message = self._carried(step, with_graph, step_signals, read_plan, void, pinned=pinned)
         self._delete_finished(step)
         self.messages[step] = message
@@ -169,7 +169,7 @@ class Ledger:
                     )
             elif not message.pinned and newest is not None and stamp < newest:
                 nothing_returns = (  # any more, or ever
-                    self.timetable.back_at(plan.finished) < step or not message.returned.has_counted
+                    self.timetable.back_at(plan.finished) < step or not message.has_counted
                 )
                 if nothing_returns and (self.held is None or not self.held.may_hold(self, stamp)):
                     del self.messages[stamp]
@@ -184,8 +184,7 @@ class Ledger:
     def gradient_is_back(self, message: Message, step: int) -> bool:
         """Return whether all that returns for a message is at the sender by the end of `step`, and a read counted."""
         finished = message.read_plan.finished
-        reached = finished is not None and self.timetable.back_at(finished) <= step
-        return reached and message.returned.has_counted
+        return finished is not None and message.has_counted and self.timetable.back_at(finished) <= step
 
     def _seen_by_send(self, step: int) -> bool:
         """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`.
@@ -239,10 +238,11 @@ class Ledger:
         """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
         message.read_plan.finish(step)
         if message.content_is_freed:
+            assert not self.wants_gradient, "content is freed only where nothing returns"
             del self.messages[message.stamp]
             return
         message.returned.settle(message.sent, wanted=self.wants_gradient)
-        if self.wants_gradient and message.returned.has_counted:
+        if self.wants_gradient and message.has_counted:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -278,8 +278,8 @@ class Ledger:
         # if nothing reads it, only the predictor learns from it, and it can do so now
         if not message.expects_return:
             returned = Returned(torch.zeros_like(message.sent), None, last)
-            example = replace(message.copied(), returned=returned)
-            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(example)
+            last_state = replace(message.copied(), returned=returned)
+            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
         else:
             message.returned.add(last, None)
 

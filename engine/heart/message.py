@@ -54,6 +54,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import ReadPlan, WindowGrid
+from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.notes import Notes, copied
 from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, ROWS, SIGNALS, record
 from antiphon.envs.signal import ALIVE
@@ -214,14 +215,9 @@ class Returned:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's."""
+    """Where a read counted: the rows in which the gradient is the receiver's. Before `settle`, it may hold in no row and not be `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
-
-    @property
-    def has_counted(self) -> bool:
-        """Whether a read has counted in any row. Until `settle` the rows may all be False, and it is True."""
-        return self.counted is not NONE
 
     def add(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
@@ -239,9 +235,9 @@ class Returned:
         self.gradient = gradient
 
     def settle(self, sent: Tensor, *, wanted: bool) -> None:
-        """Settle what returns for a message `sent`, once no window may read it: from then on, `has_counted` tests all rows.
+        """Settle what returns for a message `sent`, once no window may read it: whether a read counted in any row is looked up.
 
-        If a read counted and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
+        If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
         """
         if not self.counted.anywhere:
             self.counted = NONE
@@ -295,7 +291,17 @@ class Message:
     @property
     def expects_return(self) -> bool:
         """Whether its receiver may return something for it: see `ReadPlan`, which lists the messages for which nothing returns."""
-        return self.read_plan.first_tick is not None
+        return self.read_plan.returns
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what returns for it: the last window that may read it has closed, or nothing ever returns."""
+        return self.read_plan.finished is not None
+
+    @property
+    def has_counted(self) -> bool:
+        """Whether it is settled, and a read has counted in some row."""
+        return self.settled and self.returned.counted is not NONE
 
     @property
     def content_is_freed(self) -> bool:
@@ -348,13 +354,17 @@ class Carrier(Protocol):
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return the message with its graph, as the link carries it."""
 
-    def graph_in_learning_rows(self, value: Tensor, learning_rows: Mask) -> Tensor:
+    def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
         """Return a value with as much of its graph as gradients go back through, in the `learning_rows` of the receiver."""
 
 
 @dataclass(slots=True, eq=False)
 class Constant:
-    """A read that is not differentiated. Nothing is booked for it, so it keeps no message; before the first message there is none."""
+    """A read that is not differentiated, also that of zeros before the first message.
+
+    Nothing is booked for it, so it keeps neither the message nor its stamp. What needs a stamp is noted by a feature as the tick reads
+    (features/ages.py).
+    """
 
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)
@@ -366,7 +376,9 @@ class Constant:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return channel.content.zeros if self.value is None else constant(self.value)
 
-    def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
+    def differentiable_value_in(
+        self, window: Window, channel: Carrier, learning_rows: LearningRows
+    ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return channel.content.zeros if self.value is None else self.value
 
@@ -385,7 +397,9 @@ class PassedOn:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return constant(channel.passed_on(self, window))
 
-    def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
+    def differentiable_value_in(
+        self, window: Window, channel: Carrier, learning_rows: LearningRows
+    ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return channel.graph_in_learning_rows(channel.passed_on(self, window), learning_rows)
 
@@ -412,7 +426,9 @@ class Leaf:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return constant(self.value)
 
-    def differentiable_value_in(self, window: Window, channel: Carrier, learning_rows: Mask) -> Tensor:
+    def differentiable_value_in(
+        self, window: Window, channel: Carrier, learning_rows: LearningRows
+    ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return self.value
 
@@ -440,7 +456,7 @@ class Tick:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
     reads: list[Read] = field(metadata=NESTED)
-    learning_rows: Mask = field(default=ALL, metadata=MASK)
+    learning_rows: LearningRows = field(default=ALL, metadata=MASK)
     """The rows in which the agent learns from this window; in other rows its reads are constant."""
     state_read: Read | None = field(default=None, metadata=NESTED)
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""

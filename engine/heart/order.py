@@ -12,7 +12,7 @@ from antiphon.engine.heart.updates import EndedWindows
 
 
 class LearningOrder:
-    """Sorts the windows that end at a step: those of `swept` groups come as soon as the group has ticked, the others in turns after all.
+    """Sorts the windows that end at a step: those of `swept_groups` come as soon as the group has ticked, the others in turns after all.
 
     All are differentiated with the parameters of before the step. So the order decides only how many graphs exist at once, and
     which returned gradients are there for a sender that mixes them into its credit.
@@ -26,10 +26,12 @@ class LearningOrder:
         self.turn_of = turns_of(system)
         self.has_turns = any(self.turn_of.values()) or any(group.horizons for group in system.groups)
         """Whether the windows that end at a step may need several turns; else all are differentiated together."""
-        self.swept: frozenset[LearningGroup] = frozenset()
+        self.swept_groups: frozenset[LearningGroup] = frozenset()
         """The groups that are differentiated right after their last tick."""
         if system.schedule.sweep:
-            self.swept = frozenset(group for group in system.groups if sweep_obstacle(system, group) is None)
+            self.swept_groups = frozenset(
+                group for group in system.groups if sweep_obstacle(system, group) is None
+            )
 
     def swept_calls(self, step: int) -> dict[NetworkCall, LearningGroup]:
         """Return the last calls of the swept groups whose window ends at `step`, each with its group (features/sweep.py).
@@ -43,7 +45,7 @@ class LearningOrder:
         return {
             call: group
             for group, call in last.items()
-            if group in self.swept and group.grid.ending(step) is not None
+            if group in self.swept_groups and group.grid.ending(step) is not None
         }
 
     def turns(self, ended: EndedWindows) -> list[EndedWindows]:

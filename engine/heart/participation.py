@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.engine.heart.layout import Layout
+from antiphon.engine.heart.layout import Layout, LearningRows
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 
@@ -25,10 +25,10 @@ class Participation:
     probability: PerMember
     seeds: tuple[int, ...]
     layout: Layout
-    _newest: dict[int, Mask] = field(default_factory=dict, init=False)
+    _newest: dict[int, LearningRows] = field(default_factory=dict, init=False)
     """The result of `learning_rows` for the newest window, by its number."""
 
-    def learning_rows(self, number: int) -> Mask:
+    def learning_rows(self, number: int) -> LearningRows:
         """Return the rows of the members that learn from the window of a number."""
         if number not in self._newest:
             members = uniform_many(torch.tensor(self.seeds), number, 1)[:, 0] < self.probability

@@ -19,7 +19,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
+from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, SweptUpdates
 from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
 Watch = bool | AbstractSet[str]
@@ -32,22 +32,23 @@ class PredictorTrainer:
     Args:
         system: The system of the channels.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
+        swept: What the step has learned ahead of its turn; None: it is used alone.
 
     Attributes:
         learning_stopped: Whether no predictor learns (`stop_learning`).
     """
 
-    learning_stopped = False
-
-    def __init__(self, system: System, features: Features | None = None) -> None:
+    def __init__(
+        self, system: System, features: Features | None = None, swept: SweptUpdates | None = None
+    ) -> None:
         self.system, self.features = system, features or Features()
+        self.swept = swept or SweptUpdates()
+        self.learning_stopped = False
         self.learning_points = self.features.learning
         self.predicted_examples: dict[Message, Example] = {}
         """The examples evaluated at this step, with their prediction, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
-        self.swept_predictor_updates: dict[str, PredictorUpdate] = {}
-        """The updates of predictors that were differentiated as soon as their sender had ticked (features/sweep.py), by channel."""
         self._models = {
             name: model
             for name, channel in system.channels.items()
@@ -82,10 +83,9 @@ class PredictorTrainer:
         self.learning_stopped = True
 
     def clear_step(self) -> None:
-        """Forget the predictions and updates of a step, at its end."""
+        """Forget the predictions of a step, at its end."""
         self.predicted_examples.clear()
         self._contexts.clear()
-        self.swept_predictor_updates.clear()
 
     # --- examples ------------------------------------------------------------------------------------------
 
@@ -155,10 +155,10 @@ class PredictorTrainer:
                 channel = self.system.channels[name]
                 if channel.ledger.wants_gradient or not message.expects_return or not self._learns(channel):
                     continue
-                if name in self.swept_predictor_updates:
+                if name in self.swept.of_predictors:
                     continue
                 learning_rows = self.system.agents[channel.sender].learning_rows(window.number)
-                rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld
+                rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -220,7 +220,7 @@ class PredictorTrainer:
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
-        updates = {**self.swept_predictor_updates, **self.differentiate(examples_by_channel)}
+        updates = {**self.swept.of_predictors, **self.differentiate(examples_by_channel)}
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
@@ -243,7 +243,7 @@ class PredictorTrainer:
         """Return the predictions for the newest examples of the channels that are watched, swept ones too."""
         if watch is False:
             return {}
-        swept = {name: update.examples for name, update in self.swept_predictor_updates.items()}
+        swept = {name: update.examples for name, update in self.swept.of_predictors.items()}
         return {
             name: constant(self._models[name].predict(newest_example(examples)))
             for name, examples in {**swept, **examples_by_channel}.items()

@@ -22,7 +22,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, Update
+from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, SweptUpdates, Update
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
 
@@ -90,23 +90,26 @@ class Engine:
     Attributes:
         features: The installed features.
         learning_points: The features by their points of learning.
+        swept: What has been learned ahead of its turn at this step.
         divergence: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
             gradients, or a user's module may leave some (`apply_ties_and_hooks`).
         measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
-    measures_only = False
-
     def __init__(self, system: System, single_systems: Sequence[System]) -> None:
         keep_memory()
+        self.measures_only = False
         self.system, self.single_systems, self.features = system, single_systems, Features()
         self.learning_points = self.features.learning
         self.order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
-        self.predictor_trainer = PredictorTrainer(system, self.features)
+        self.swept = SweptUpdates()
+        self.predictor_trainer = PredictorTrainer(system, self.features, self.swept)
         self.evaluator = ObjectiveEvaluator(system, self.features)
-        self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
+        self.backward_pass = BackwardPass(
+            system, self.evaluator, self.predictor_trainer, self.features, self.swept
+        )
         counts = [count for group in system.groups for count in group.agents_per_learner.items()]
         self.has_ties_or_hooks = any(
             count > 1 or system.agents[name].learner.accumulates for name, count in counts
@@ -145,7 +148,12 @@ class Engine:
                 `Steppable.learn`.
         """
         self.forward_pass.end_episodes(step, ends)
-        ended, skipped = self._pop_ended_windows(step)
+        ended, skipped, without_ticks = self._pop_ended_windows(step)
+        for (
+            group,
+            number,
+        ) in without_ticks:  # before credit is asked for: a message may have waited for nothing else
+            self._close_in_ledgers(group, number, step)
         turns = self._differentiate_in_turns(ended, step)
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *skipped]:
@@ -162,28 +170,35 @@ class Engine:
         if not self.measures_only:  # all is computed and checked: now, and only now, parameters move
             self._move(turns, learned, step)
         self.predictor_trainer.clear_step()
+        self.swept.clear()
         for _, window in [*ended, *skipped]:
             window.free_graph()
         self.divergence.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
-    def _pop_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Remove and return the windows that end at `step` from their groups: those to learn from, and those to skip without learning.
+    def _pop_ended_windows(
+        self, step: int
+    ) -> tuple[EndedWindows, EndedWindows, list[tuple[LearningGroup, int]]]:
+        """Remove the windows that end at `step` from their groups, each of which begins a window.
 
-        Each such group begins a window. Windows that wait for delayed gradients stay with their group, without their graph, which
-        is made again when they are learned from. Whether a window still waits is decided only when another window of its group
-        ends: a gradient that comes back in between is used then.
+        Windows that wait for delayed gradients stay with their group, without their graph, which is made again when they are
+        learned from. Whether a window still waits is decided only when another window of its group ends: a gradient that comes
+        back in between is used then.
+
+        Returns:
+            The windows to learn from; those to skip without learning; and the numbers of those in which no agent has ticked.
         """
         ended: EndedWindows = []
         skipped: EndedWindows = []
+        without_ticks: list[tuple[LearningGroup, int]] = []
         late_windows = self.learning_points.windows_to_learn
         for group in self.system.groups:
             number = group.grid.ending(step)
             if number is None:
                 continue
             window = group.next_window()
-            if window.number != number:  # no agent has ticked in it
-                self._close_in_ledgers(group, number, step)
+            if window.number != number:
+                without_ticks.append((group, number))
             elif group.horizons:
                 assert late_windows is not None, "groups that wait need the feature of late windows"
                 ready, unlearned = late_windows.windows_to_learn(group, window, step)
@@ -191,7 +206,7 @@ class Engine:
                 skipped += unlearned
             else:
                 ended.append((group, window))
-        return ended, skipped
+        return ended, skipped, without_ticks
 
     def _differentiate_in_turns(self, ended: EndedWindows, step: int) -> list[list[Update]]:
         """Differentiate windows, check and finish their gradients, and book those of the messages read; return the updates by turn."""
@@ -208,10 +223,10 @@ class Engine:
         return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and set which members of stacks take a step (`Update.moving_members`): `differentiated`."""
-        for feature in self.learning_points.differentiated:
+        """Have features change gradients, and set which members of stacks take a step (`Update.moving_members`)."""
+        for feature in self.learning_points.after_differentiate:
             for update in updates:
-                feature.differentiated(update)
+                feature.after_differentiate(update)
 
     def apply_ties_and_hooks(self, updates: Sequence[Update], step: int) -> None:
         """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it.

@@ -1,9 +1,8 @@
 """Updates, which are what a step learns: losses of windows, and gradients of learning groups and of predictors.
 
-Five masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
+Four masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
 
-    Tick.learning_rows               rows of an agent that learn from the tick's window
-    Update.learning_rows_by_agent    the same rows, by agent, as the window is learned from
+    Agent.learning_rows              rows of an agent that learn from a window; each tick keeps them (`Tick.learning_rows`)
     Update.moving_members            members of agents that a learning signal has reached: these take a step
     PredictorUpdate.member_mask      members of channels that have an example: their predictors take a step
     DivergenceCheck.movable_members  members, of agents or channels, of the seeds that have not diverged: the others take no step
@@ -88,8 +87,6 @@ class Update:
 
     group: LearningGroup
     window: Window
-    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict)
-    """The rows in which agents learn from the window, by agent."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """The losses of its agents' objectives."""
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
@@ -97,8 +94,8 @@ class Update:
     newest_credits: dict[str, Tensor] = field(default_factory=dict)
     """The newest credit before `scale`, by channel whose coupling predicts, for metrics and a run's handles."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages whose synthetic gradient moves parameters: its `scale` is not 0. Returned
-    gradients that are injected (`delayed`) are in neither."""
+    """Channels and stamps of the messages whose credit moves parameters: its `scale` is not 0. Like `newest_credits`, it has only
+    channels whose coupling predicts: none that is `delayed`."""
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
     """The gradients, [rows, size] per sample, by leaf that the window read; None: no loss depends on it, or none is wanted."""
     moving_members: dict[str, Mask] = field(default_factory=dict)
@@ -142,7 +139,7 @@ class Update:
 
 @dataclass(slots=True)
 class PredictorUpdate:
-    """What a synthetic gradient, or a synthetic input, learns from at one step."""
+    """What a synthetic gradient, or a synthetic input, learns at one step."""
 
     examples: list[Example]
     loss: Tensor
@@ -155,6 +152,24 @@ class PredictorUpdate:
     """The channels of the stack that have an example."""
     of_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
+
+
+@dataclass(slots=True)
+class SweptUpdates:
+    """What was learned ahead of its turn at a step: as soon as a group had ticked (features/sweep.py). The step takes it up later.
+
+    Attributes:
+        of_windows: The updates of windows, until `BackwardPass.differentiate` returns them.
+        of_predictors: The updates of predictors of their senders' channels, by channel.
+    """
+
+    of_windows: dict[Window, Update] = field(default_factory=dict)
+    of_predictors: dict[str, PredictorUpdate] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forget all, at the end of a step, or after one that has raised an exception."""
+        self.of_windows.clear()
+        self.of_predictors.clear()
 
 
 @dataclass

@@ -144,11 +144,9 @@ class Rollout:
 class Deliveries(ForwardPass):
     """Ticks that read messages as constants, replaced before they go out."""
 
-    deployed = True
-
     def __init__(self, system: System, deliver: Deliver | None, *, greedy: bool = True) -> None:
-        super().__init__(system)
-        self.deliver, self.greedy = deliver, greedy
+        super().__init__(system, greedy=greedy, deployed=True)
+        self.deliver = deliver
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return arrival.constant(channel.name)

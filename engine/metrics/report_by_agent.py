@@ -150,7 +150,7 @@ class AgentReport:
         for name, injected in update.newest_credits.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            learned = channel.participation_of_sender(
+            learned = channel.learning_rows_of_sender(
                 agents[channel.sender].learning_rows(update.window.number)
             )
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")

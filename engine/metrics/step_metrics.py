@@ -326,7 +326,7 @@ def of_channels(
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            learned_in = channel.participation_of_sender(
+            learned_in = channel.learning_rows_of_sender(
                 system.agents[channel.sender].learning_rows(update.window.number)
             )
             put = channel.layout.members_in(learned_in)

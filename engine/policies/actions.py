@@ -114,7 +114,7 @@ class Actions(Feature):
                 if newest is not None:
                     Experience.ensure(newest).outcomes.append(step_signals)
 
-    def ticked(self, tick: Tick) -> None:
+    def before_send(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
         agent = self.system.agents[tick.agent]
         if agent.body.acts:

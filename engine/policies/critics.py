@@ -27,7 +27,7 @@ class Critics(Feature):
         self.signal_of = forward_pass.signal_of
         self.normalising = forward_pass.features.of(NormalisedObservations)
 
-    def evaluated(
+    def after_evaluate(
         self,
         ticks: Sequence[Tick],
         ports: Tensors,
@@ -35,7 +35,7 @@ class Critics(Feature):
         statistics: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
+        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.after_evaluate`."""
         if not self.agents[ticks[0].agent].inputs.critic_observed.names:
             return {}
         ports[VALUE], after = self.values(ticks, buffers, statistics)

@@ -106,7 +106,7 @@ class FinalValues(Feature):
                 arrived.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
             if (ages := self.forward_pass.features.of(Ages)) is not None:
-                ages.read(tick, arrived, Window())
+                ages.after_read(tick, arrived, Window())
         if agent.connections.state_channel is not None:
             (tick.state_read,) = _constants(
                 agent.connections.state_channel, agent.connections.state_channel.ledger.arrivals(tick.step)

@@ -182,9 +182,8 @@ class FurtherPasses(Feature):
         first = window.agents[0]
         batch = len(rows[first.name]) // len(first.members)
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
-        learning = self.engine.backward_pass.learning_rows_by_agent(update.group, update.window)
         resting = {name: self._resting[name] for name in gradients}
-        updates = [Update(update.group, update.window, learning, window.loss, {**gradients}, resting=resting)]
+        updates = [Update(update.group, update.window, window.loss, {**gradients}, resting=resting)]
         updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
         examples = {
             sender.channel.name: sender.examples(gradient)

@@ -65,7 +65,7 @@ class ReplayedSender:
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
         with torch.no_grad():
-            inputs = [engine.forward_pass.inputs(tick, window, self._start) for tick in ticks]
+            inputs = [engine.forward_pass.joined_input(tick, window, self._start) for tick in ticks]
             self._inputs = torch.stack(inputs)
             link, zeros = channel.ledger.link, channel.content.zeros
             noises = [noise for stamp in self._stamps if (noise := link.noise_of(stamp, zeros)) is not None]
@@ -173,7 +173,6 @@ class ReplayedSender:
         return Update(
             first.group,
             first.window,
-            first.learning_rows_by_agent,
             gradients={**gradients},
             injected_messages=injected,
             resting={self._sender.name: self._resting},

@@ -20,7 +20,7 @@ class ReturnedActions(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system = engine.system
 
-    def booked(self, update: Update) -> None:
+    def after_book(self, update: Update) -> None:
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
         for name, window in update.window_loss.policies.items():
             agent, actions = self.system.agents[name], window.trajectory.actions

@@ -26,7 +26,7 @@ class TargetNetworks(Feature):
         self.agents = forward_pass.system.agents
 
     @torch.no_grad()
-    def evaluated(
+    def after_evaluate(
         self,
         ticks: Sequence[Tick],
         ports: Tensors,
@@ -34,7 +34,7 @@ class TargetNetworks(Feature):
         statistics: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
+        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.after_evaluate`."""
         agent = self.agents[ticks[0].agent]
         if agent.inputs.has_target_network:
             target = agent.learner.target_outputs(statistics, *network_inputs)

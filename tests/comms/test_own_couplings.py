@@ -211,6 +211,28 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
     divided.close()
 
 
+class Following(Coupling):
+    """The graph, where another channel joins the ends."""
+
+    def follow(self, *, within: bool, state: bool) -> Followed:
+        return Followed.GRAPH if within else Followed.CONSTANT
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_message_with_its_graph_that_is_lost_is_zeros() -> None:
+    """Not the message: over a link that loses all, it is as if nothing was read."""
+
+    def learned_with(coupling: Any) -> dict[str, Tensor]:
+        document = levels(count=1, channel={"coupling": "locked"}, **SOON)
+        (joined,) = document["channels"]
+        lost = {**joined, "key": "lost", "coupling": coupling, "link": {"drop": 1}}
+        simulation = Simulation(Scenario.model_validate({**document, "channels": [joined, lost]}), seed=3)
+        simulation.run(6)
+        return of_agents(simulation)
+
+    assert same(learned_with(Following), learned_with("detached"))
+
+
 class WhereRead(Coupling):
     """The returned gradient in the rows in which a read counted, elsewhere the prediction; it notes both rows."""
 

@@ -104,13 +104,13 @@ def test_two_features_do_not_answer_at_one_point() -> None:
         def action(self) -> None:
             return None
 
-        def booked(self, update: Update) -> None:
+        def after_book(self, update: Update) -> None:
             pass
 
     features = Features()
     features.install(Acts())
     assert features.tick.action is features.installed[0]
-    assert [point for point in LEARNING if getattr(features.learning, point)] == ["booked"]
+    assert [point for point in LEARNING if getattr(features.learning, point)] == ["after_book"]
     with pytest.raises(EngineError, match="'action' of the step: Acts and Acts answer both"):
         features.install(Acts())
 

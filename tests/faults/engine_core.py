@@ -99,22 +99,22 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
         "engine/heart/clock.py",
-        "            if self.read_mode.newest_only:\n                return ReadPlan.without_return(stamp)\n            stop = first + 1",
-        "            stop = first + 1",
+        "        if not self.read_mode.newest_only:\n            stop = max(stop, first + 1)",
+        "        stop = max(stop, first + 1)",
         "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
         "engine/heart/clock.py",
-        "if self.state and grid.number(first) == grid.number(stamp):",
-        "if self.state and grid.number(first) < grid.number(stamp):",
+        "(self.state and grid.number(ticks[0]) == grid.number(stamp))",
+        "(self.state and grid.number(ticks[0]) < grid.number(stamp))",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
         "clock-a-delay-does-not-postpone-the-first-use",
         "engine/heart/clock.py",
-        "first = receiver.at_or_after(stamp + delay)",
-        "first = receiver.at_or_after(stamp)",
+        "first = self.receive_clock.at_or_after(stamp + self.delay)",
+        "first = self.receive_clock.at_or_after(stamp)",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
@@ -127,8 +127,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-is-read-twice",
         "engine/heart/clock.py",
-        "and stamp > since:",
-        "and stamp >= since:",
+        "self.reading_ticks(older)[-1] >= step:",
+        "self.reading_ticks(older)[-1] >= step - self.receive_clock.tick_period:",
         "tests/numerics/test_finite_differences.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
     ),
     Fault(

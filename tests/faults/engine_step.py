@@ -61,8 +61,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld\n            credit",
-        "rows = channel.participation_of_sender(learning_rows)\n            credit",
+        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld\n            credit",
+        "rows = channel.learning_rows_of_sender(learning_rows)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -85,6 +85,13 @@ STEP: tuple[Fault, ...] = (
         "if credit is not None and credit.shape != channel.content.zeros.shape:",
         "if credit is not None and len(credit) != len(channel.content.zeros):",
         "tests/comms/test_own_couplings.py::test_a_credit_has_a_number_for_each_component",
+    ),
+    Fault(
+        "couplings-a-message-that-is-lost-is-read-with-its-graph",
+        "engine/heart/forward.py",
+        "return PassedOn(channel.name, message.stamp, ~message.missing)",
+        "return PassedOn(channel.name, message.stamp, ~message.fate.void)",
+        "tests/comms/test_own_couplings.py::test_a_message_with_its_graph_that_is_lost_is_zeros",
     ),
     Fault(
         "couplings-a-window-waits-for-ever",
@@ -117,8 +124,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-trace-mixes-the-other-way",
         "engine/heart/learn.py",
-        "torch.lerp(prediction, gradient, synthetic.injection.returned_share)",
-        "torch.lerp(gradient, prediction, synthetic.injection.returned_share)",
+        "torch.lerp(prediction, gradient, synthetic.injection.trace)",
+        "torch.lerp(gradient, prediction, synthetic.injection.trace)",
         "tests/numerics/test_injections.py::test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction",
     ),
     Fault(
@@ -173,7 +180,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(update.learning_rows_by_agent[agent.name])",
+        "agent.layout.members_in(agent.learning_rows(update.window.number))",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
@@ -208,7 +215,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = channel.participation_of_sender(learning_rows) & ~message.fate.withheld",
+        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld",
         "rows = ~message.fate.withheld",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),

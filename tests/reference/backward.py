@@ -212,7 +212,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
         finished = message.read_plan.finished is not None and message.fate.withheld is not ALL
-        back = message.returned.gradient if finished and message.returned.has_counted else None
+        back = message.returned.gradient if finished and message.has_counted else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.gate is not None:
@@ -221,7 +221,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         return None
     if channel.injects_returned:  # rule 11: with what has just come back
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
-        share = synthetic.injection.returned_share
+        share = synthetic.injection.trace
         credit = torch.lerp(credit, gradient, share) if share else credit
     if synthetic.injection.clip is not None:
         credit = clipped_per_sample(credit, synthetic.injection.clip)
@@ -267,7 +267,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.timetable.return_delay if message.returned.has_counted else 0
+        back = channel.ledger.timetable.return_delay if message.has_counted else 0
         finished = message.read_plan.finished
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and message.expects_return and not within and not arrived:

@@ -73,7 +73,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
         plan, back = old.read_plan, timetable.return_delay
         if plan.finished is None and plan.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        learned = plan.finished is not None and (plan.finished + back < step or not old.returned.has_counted)
+        learned = plan.finished is not None and (plan.finished + back < step or not old.has_counted)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -213,7 +213,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.read_plan.open_windows or message.read_plan.finished is not None:
                 continue
             message.read_plan.finished = step
-            if message.returned.has_counted and ledger.wants_gradient:
+            if message.has_counted and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
