@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
     from antiphon.engine.planning.ended_schedules import ended_schedules
+    from antiphon.engine.planning.short_windows import short_windows
 
     assert run.writer is not None
     directory = run.writer.directory
@@ -56,6 +57,10 @@ def train(run: Run, json: bool) -> int:
     with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
         (outcome,) = Trainer([run], [RunProgress(run.running.until, run.running.now)]).finish()
     code = print_outcome(outcome, json)
+    running = run.running
+    print_warnings(
+        short_windows(running.scenario, running.env.description, running.now, running.world.figures())
+    )
     if not json:
         show_decoupling(run.running.scenario, [outcome.result], directory.facts)
     return code

@@ -85,7 +85,7 @@ class Adaptor(TorchVectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments."""
         for world in self._worlds:
-            world.close(**kwargs)
+            close_world(world, **kwargs)
 
     @contextmanager
     def _failing(self, call: str) -> Iterator[None]:
@@ -194,7 +194,7 @@ def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[...
         if make is None:
             break
         try:
-            make(**{key: value for key, value in keys.items() if key not in unknown}).close()
+            close_world(make(**{key: value for key, value in keys.items() if key not in unknown}))
         except Exception as later:  # noqa: BLE001  (anything somebody's world may raise)
             error = later
     return unknown
@@ -285,6 +285,12 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = N
 
 def _tensor(values: Any) -> Tensor:
     return values.cpu() if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, np.float64))
+
+
+def close_world(world: Any, **how: Any) -> None:
+    """Close an environment; one of PettingZoo's form, but without its base class, may have no `close`."""
+    if (close := getattr(world, "close", None)) is not None:
+        close(**how)
 
 
 def has_state(env: Any) -> bool:

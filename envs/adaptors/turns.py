@@ -7,6 +7,8 @@ from typing import Any
 
 from gymnasium import Space
 
+from antiphon.envs.adaptors.checked import close_world
+
 
 class Turns:
     """A turn-based environment (AEC) with the parallel interface.
@@ -96,7 +98,7 @@ class Turns:
 
     def close(self, **how: Any) -> None:
         """Close the environment."""
-        self.env.close(**how)
+        close_world(self.env, **how)
 
     def _observed(self) -> dict[str, Any]:
         return {agent: self.env.observe(agent) for agent in self.env.agents}

@@ -11,6 +11,7 @@ from typing import Any
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
+from antiphon.envs.adaptors.checked import close_world
 from antiphon.envs.adaptors.turns import Turns
 
 _PATIENCE = 5.0
@@ -133,7 +134,7 @@ def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> No
             agents = [] if error else list(world.agents)
             connection.send((error, found, agents, getattr(world, "on_turn", "")))
     for world in worlds:
-        world.close()
+        close_world(world)
 
 
 def parallel(world: Any) -> Any:

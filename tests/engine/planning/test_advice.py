@@ -261,6 +261,36 @@ def test_reinforce_is_not_advised_a_shorter_window_where_lengths_of_episodes_are
 
 
 @pytest.mark.parametrize(
+    ("env", "steps", "line"),
+    [
+        (
+            "antiphon/CartPole-v0",
+            60,
+            r"agent p: episodes have \d+ steps, and reinforce learns only .* of 4 steps: their first",
+        ),
+        (
+            "antiphon/CartPole-v0",
+            5,
+            "agent p: no episode has ended, and reinforce learns .* steps: nothing is learned; use",
+        ),
+        ("antiphon/CartPole-v0", 3, ""),  # no window has ended either
+        ("antiphon/Referential-v0", 60, ""),  # its length is known before the run
+    ],
+)
+def test_reinforce_in_windows_shorter_than_the_episodes_turned_out_to_be(
+    env: str, steps: int, line: str
+) -> None:
+    observed = "observation" if "Pole" in env else "candidates"
+    agent = {"observes": [observed], "acts": True, "objective": "reinforce", "clock": {"unroll": 4}}
+    scenario = scenario_of({"p": agent}, [], {"id": env}, batch=2)
+    with Simulation(scenario) as simulation, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        simulation.run(steps)
+    measured = [str(one.message) for one in caught if "and reinforce learns only" in str(one.message)]
+    assert [bool(re.match(line, one)) for one in measured] == [True] * bool(line)
+
+
+@pytest.mark.parametrize(
     ("clock", "fix"),
     [
         ({"period": 4}, "50 updates in 200 steps, one in 4 steps; use a smaller period, or train for longer"),

@@ -1,4 +1,4 @@
-"""A turn-based world, as `pettingzoo.AECEnv` has it, without the package."""
+"""A turn-based world, as `pettingzoo.AECEnv` has it, without the package, and without `close`."""
 
 from __future__ import annotations
 
@@ -86,9 +86,6 @@ class Race:
         self.log.append(
             {"agent": agent, "shown": shown, "action": int(action), "over": over, "late": late, "end": end}
         )
-
-    def close(self) -> None:
-        pass
 
 
 class SavedRace(Race):
