@@ -8,14 +8,15 @@ A scenario names a coupling, and the builder puts one object of its class into t
     waits_for    where the coupling `waits`: does the window wait for the gradient of a message to come back?
 
 The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
-the timeline and telemetry read them. No other file compares the name of a coupling.
+the timeline and telemetry read them. The methods read the channel as its scenario declares it (declared_channel.py). No other file
+compares the name of a coupling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
@@ -26,49 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from antiphon.base.mask import Mask
-
-
-class _Link(Protocol):
-    """The keys of `link` that a coupling reads (`LinkSpec`)."""
-
-    @property
-    def drop(self) -> float: ...
-
-
-class _Feedback(Protocol):
-    """The keys of `feedback` that a coupling reads (`FeedbackSpec`)."""
-
-    @property
-    def direct(self) -> bool: ...
-
-
-class _Gradient(Protocol):
-    """The keys of `gradient` that a coupling reads (`GradientSpec`)."""
-
-    @property
-    def apply(self) -> bool:
-        """Whether it is injected, or carried on to predictors further back; else it is only trained."""
-
-    @property
-    def learns_from_returns(self) -> bool:
-        """Whether it learns from what the receiver returns."""
-
-    @property
-    def own_target(self) -> str | None:
-        """The signal that it learns from, in place of what is returned or beside it; None: it learns from no signal."""
-
-
-class DeclaredChannel(Protocol):
-    """The keys of a scenario's channel that a coupling reads (`ChannelSpec`)."""
-
-    @property
-    def link(self) -> _Link: ...
-    @property
-    def gradient(self) -> _Gradient: ...
-    @property
-    def input(self) -> object | None: ...
-    @property
-    def feedback(self) -> _Feedback | None: ...
+    from antiphon.comms.declared_channel import DeclaredChannel
 
 
 class CreditedMessage:
@@ -135,8 +94,8 @@ class Followed(Enum):
     GRAPH = "graph"
     """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one."""
     LEAF = "leaf"
-    """As a leaf of autograd, whose gradient is booked for the sender, if the coupling returns it or a predictor learns from it; else
-    the read is only counted."""
+    """As a leaf of autograd, whose gradient is booked for the sender. Where neither the coupling nor a predictor uses the gradient, the
+    read is only counted."""
     CONSTANT = "constant"
     """Not at all: the message is a constant."""
 
@@ -146,7 +105,10 @@ Problem = tuple[str, str]
 
 
 class Coupling:
-    """How gradients cross a channel; the base lets none cross between windows. A coupling keeps no state: channels share one object."""
+    """How gradients cross a channel; the base class lets none cross between windows.
+
+    A coupling keeps no state: channels share one object.
+    """
 
     name: str = ""
     """The name in scenarios."""
@@ -190,7 +152,7 @@ class Coupling:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
         Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it. It is not called for
-        messages that are not read, nor, where the coupling `waits`, once the channel's `horizon` has passed: also if it predicts.
+        messages that no tick reads. Where the coupling `waits`, it is not called once the channel's `horizon` has passed.
 
         Args:
             message: One of the window that is learned from.

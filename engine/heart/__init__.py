@@ -10,7 +10,7 @@ messages of such a stack, [K * B, size] each. The single agents and channels of 
 stack of one itself. A `Mask` (base/mask.py) says in which rows something holds: `is ALL` and `is NONE` test what is known from
 how it was made, and cost nothing. A mask that holds in no row may still not be `NONE`: `anywhere` tests the rows, and may wait for
 the device. So code tests `is NONE` for what may be skipped with the same result, and `anywhere` where results depend on it, as
-`Returned.settle` does. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
+`Returned.finish` does. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
 imports only files above it in this list:
 
     roles               what a saved state has of a field
@@ -38,11 +38,10 @@ imports only files above it in this list:
     order               the order in which windows are differentiated
     step                the step: tick, environment, ends of episodes, learn
 
-What only some scenarios need is a feature in engine/features or engine/policies where it can be called at a point of the step;
-engine/installed.py installs it. What changes a line between two points is a branch here, such as `read`, `align`, participation,
-fixed feedback, `needs_actions`, and `SweptUpdates`, which has what was learned ahead of its turn. Classes of features that the
-files above name are here too (rewards). Of the files above, held_messages, newest_returned and participation are imported only
-where a scenario needs them.
+What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
+engine/installed.py installs it. What changes a line between two points is a branch in these files: `read`, `align`, participation,
+fixed feedback, `needs_actions`, and `SweptUpdates`, which has what was learned ahead of its turn. So are classes of features that
+these files name (rewards). held_messages, newest_returned and participation are imported only where a scenario needs them.
 
 Where a change goes:
 
@@ -64,7 +63,7 @@ Where a change goes:
     what becomes of a message of which no read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
     counted                                      closes; `Message.has_counted` tests it
     when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from; to book it later, keep the window open
-                                                 too (`Ledger.close_window`): a message is settled as the last one closes
+                                                 too (`Ledger.close_window`): the last one to close finishes the message
     when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
                                                  (`Ledger.gradient_is_back`)
     a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too:

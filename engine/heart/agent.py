@@ -217,7 +217,7 @@ class Agent:
         return self.layout.batch
 
     def episodes_over(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows whose episode, the environment's or the member's own life, is over after a step (semantics 20)."""
+        """Return the rows whose episode, the environment's or the member's own life, is over after a step."""
         ended = ends.ended.map(self.layout.to_rows)
         if not ends.lives or not any(self.lives):
             return ended

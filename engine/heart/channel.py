@@ -47,7 +47,7 @@ class StateGradient:
     return_lambda: float = 0.0
     """The lambda of these returns; 0: the predictor's target is what one window returns."""
     auxiliary: float = 0.0
-    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
+    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (rule 12)."""
     outliers: Outliers | None = None
     """Clips a returned state gradient that is far longer than the median."""
 
@@ -67,8 +67,7 @@ class InjectionSettings:
     """How the synthetic gradient of a channel is injected into its messages."""
 
     apply: bool = True
-    """Whether it is injected; else it is a shadow, which is only trained. Scale and discount are 0 then, but a schedule may make a
-    scale 0 at some steps too, and probes set it."""
+    """Whether it is injected; else it is only trained. It is not read off the scale, which a schedule or a probe may make 0 for a time."""
     scale: Rate = _ONE
     """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
     discount: PerMember = 1.0
@@ -81,8 +80,10 @@ class InjectionSettings:
 
 @dataclass(slots=True, eq=False)
 class SyntheticGradient:
-    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected. What it gives for one message is called
-    a prediction (learn.py)."""
+    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected.
+
+    What it gives for one message is called a prediction (learn.py).
+    """
 
     model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""
@@ -133,7 +134,7 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Where the senders and receivers of a stack's channels are in the stacks of agents; of a single channel, also when they are alive."""
+    """Where the senders and receivers of a stack's channels are in the stacks of agents, and when its messages are void as they are sent."""
 
     sender_index: Tensor | None = None
     """[K]: the place of each channel's sender in the stack of senders; None: channel k has sender k."""
@@ -212,7 +213,7 @@ class Channel:
         return (*alive, masks) if any(masks) else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
-        """Return the rows in which a message is void as it is sent: an endpoint is not alive, or the mask is 0 or less (semantics 20)."""
+        """Return the rows in which a message is void as it is sent: an endpoint is not alive, or its mask signal is 0 or less."""
         rows = NONE
         for names in self.required_signals:
             off = {name: step_signals.not_positive(name) for name in dict.fromkeys(names)}
@@ -229,9 +230,9 @@ class Channel:
         return ended
 
     def terminated(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows of a state channel in which no state follows the last one.
+        """Return the rows of a state channel in which no state follows the last one, as an episode has ended for good.
 
-        There its agent's own life has ended for good, and not by a limit of time; where that goes on, the episode decides.
+        Where the agent's own life is over, its life decides; elsewhere the environment's episode does.
         """
         terminated = ends.terminated.map(self.layout.to_rows)
         if ends.lives and self.lives:
@@ -263,7 +264,7 @@ class Channel:
         )
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
-        """Return a message of the same window with its graph, flat, [rows, size] (semantics 8: gradients pass straight through a link)."""
+        """Return a message of the same window with its graph, flat, [rows, size]; gradients pass straight through the link (rule 8)."""
         with_graph = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))
 

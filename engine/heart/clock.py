@@ -1,4 +1,4 @@
-"""Clocks, windows, schedule: when agents tick, in which order, and which ticks learn together (semantics 13, 14, 16)."""
+"""Clocks, windows, schedule: when agents tick, in which order, and which ticks learn together (rule 14, clocks and windows)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Clock:
     """Regular ticks of an agent: at steps t with (t - phase) % tick_period == 0, t >= phase.
 
     Its ticks are `tick_period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`,
-    order.py, the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). So irregular ticks need another
-    kind of windows too; a rule that only says when messages are sent is one more class of `SendTimes`.
+    order.py, the ages of credited messages (learn.py), and the checks of scenarios (scenarios/relations.py). Irregular ticks would need
+    another kind of windows too; a rule that only says when messages are sent is one more class of `SendTimes`.
 
     Attributes:
         tick_period: Steps between ticks.
@@ -72,7 +72,7 @@ class Clock:
 
 
 class SendTimes(Protocol):
-    """When a sender sends: at each of its ticks (`Clock`), or less often (`RatedSends`). Its stamps are the steps at which it does."""
+    """When a sender sends: at each of its ticks (`Clock`), or less often (`RatedSends`). These steps are the stamps of its messages."""
 
     @property
     def tick_period(self) -> int:
@@ -101,7 +101,7 @@ class SendTimes(Protocol):
 
 @dataclass(frozen=True)
 class RatedSends:
-    """The `SendTimes` of a sender with a message rate, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
+    """The `SendTimes` of a sender with a message rate, evenly spaced: message k goes at its tick floor(k / rate).
 
     Attributes:
         clock: When the sender ticks.
@@ -410,7 +410,7 @@ NetworkCall = tuple[str, ...]
 
 @dataclass(eq=False)
 class Schedule:
-    """The network calls of any step, found without enumerating a hyperperiod, and the present episode, where that is a window.
+    """The network calls of any step, in order, and the present episode, where that is a window.
 
     Attributes:
         clocks: The clocks, by agent.

@@ -1,4 +1,4 @@
-"""Divergence: numbers that are not finite, or too large, never reach a parameter (semantics 32).
+"""Divergence: numbers that are not finite, or too large, never reach a parameter (rule 32, divergence).
 
 `DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a divergence: the
 run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
@@ -117,7 +117,7 @@ class DivergenceRule:
 
 
 class DivergenceRuleOfSeeds(DivergenceRule):
-    """A seed that diverges is stopped, and the others continue.
+    """The rule of several seeds: one that diverges is stopped, and the others continue.
 
     Args:
         of_seeds: What follows a divergence in each seed.
@@ -137,7 +137,9 @@ class DivergenceRuleOfSeeds(DivergenceRule):
 
 
 class RunningStatistics:
-    """The running statistics of learners and predictors, as they were before a step: a step replaces tensors, and changes none in place.
+    """The running statistics of learners and predictors, as they were before a step.
+
+    They are kept without a copy: a step replaces their tensors, and changes none in place.
 
     Args:
         agents: All agents, by name.
@@ -177,7 +179,7 @@ class RunningStatistics:
 
 
 class DivergenceCheck:
-    """Checks the numbers of a step before they are used, and reports what has diverged. No parameter of a seed that has diverged moves.
+    """Checks the numbers of a step before they are used, and reports what has diverged; no parameter of a seed that has diverged moves.
 
     Args:
         rule: What follows a divergence.

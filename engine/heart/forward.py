@@ -107,7 +107,7 @@ class ForwardPass:
                 feature.after_send(call, step, keep=keep)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
+        """End the episodes that ended with `step` (rule 20); before that, policies value how they ended (at the point `episodes_end`)."""
         for feature in self.tick_points.episodes_end:
             feature.episodes_end(step, ends)
         if ends.ended is NONE and not ends.lives:

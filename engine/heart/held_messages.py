@@ -1,4 +1,4 @@
-"""Held messages: the newest arrival, where messages may be lost or synthetic inputs are conditioned on it (semantics 18, 25)."""
+"""Held messages: the newest arrival, where messages may be lost or a synthetic input is conditioned on it (rule 18, reads)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from antiphon.nets.step_numbers import stamp_number
 
 
 class Arriving(Protocol):
-    """What is read of a `Ledger` (ledger.py)."""
+    """What held messages read of their `Ledger` (ledger.py)."""
 
     timetable: Timetable
     link: Link
@@ -89,10 +89,13 @@ class HeldMessages:
 
     @staticmethod
     def _arrives(ledger: Arriving, due: Message) -> bool | None:
-        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, which is cheap on the CPU."""
+        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
+
+        On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
+        """
         if due.fate.lost is NONE or due.sent.device.type == "cpu":
             return None
-        if not ledger.timetable.read_mode.newest_only:  # a newer one may be held
+        if not ledger.timetable.read_mode.newest_only:
             return None
         arrives = ledger.link.arrives(due.stamp, len(due.sent))
         return (~due.fate.void).known_anywhere if arrives else False
@@ -127,7 +130,7 @@ class HeldMessages:
             self.newest_stamp = message.stamp
 
     def end_episodes(self, ended: Mask) -> None:
-        """Forget the held and the prior message where the episode ended (semantics 20)."""
+        """Forget the held and the prior message where the episode ended (rule 20, ends of episodes)."""
         self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
 
 

@@ -25,9 +25,9 @@ def label(name: str, seed: int, seeds: int) -> str:
 
 
 class Layout:
-    """Rows of a stack, (seed, member of the seed, environment); it does not change, and the builder makes one for each stack.
+    """The order of a stack's rows, (seed, member of the seed, environment), and how signals and masks are repeated for them.
 
-    A signal has the environments of all seeds, [seeds * B, …].
+    A signal has the environments of all seeds, [seeds * B, …]. The builder makes a layout for each stack; it does not change.
 
     Args:
         count: N, the members of all seeds; every seed has N / seeds.

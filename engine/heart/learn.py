@@ -1,7 +1,7 @@
 """Gradients of ended windows, by parameters and by the messages that were read.
 
-A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3). The gradients of
-parameters wait for the update; those of received messages are booked with the messages (4).
+A window's losses and what is injected into the messages it sent are differentiated together (rule 2, the update of an agent). The
+gradients of parameters wait for the update; those of the messages read are booked with the messages (rule 4, targets).
 
     loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction          what a synthetic gradient gives for a sent message
@@ -44,7 +44,7 @@ from antiphon.nets.per_member import nonzero
 
 
 class BackwardPass:
-    """Builds the backward requests of windows and books their results.
+    """Differentiates windows that have ended: collects what is injected, and books the gradients of what was read.
 
     Args:
         system: The agents, channels and groups.
@@ -189,10 +189,10 @@ class BackwardPass:
         return clipped_per_sample(credit, clip)
 
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the prediction for a message as it is applied, [rows, size] per sample (semantics 11, traces).
+        """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
 
         With `trace` it is mixed with what the receiver has just returned, which is all that it will return. For receivers have earlier
-        turns (rule 13a, the order of learning), and a scenario with `trace` is refused where a later window could read the message.
+        turns (order.py), and a scenario with `trace` is refused where a later window could read the message.
 
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate withholds it. A predictor
         that needs the receiver's actions gives zeros instead.

@@ -1,13 +1,13 @@
-"""Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
+"""Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (rules 17, the ledger; 18, reads).
 
-Which receiver ticks read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`);
-losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
+Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
+Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
     send            enters it: as sent, as it arrives, and when it will be read
     arrivals, leaf  give it to a tick of the receiver, and make the leaf through which the tick reads it
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
-    close_window    closes a window of the receiver; the last one finishes the message: it is settled what returns for it
+    close_window    closes a window of the receiver; as the last one closes, `finish` settles what returns
     pop_returned    gives a message with a gradient to the training of predictors, `return_delay` steps later
     send            of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
@@ -187,10 +187,10 @@ class Ledger:
         return finished is not None and message.has_counted and self.timetable.back_at(finished) <= step
 
     def _seen_by_send(self, step: int) -> bool:
-        """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`.
+        """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`; they are not given again.
 
-        Gradients that take time to return are there as the step begins, before the sender sends. They are not given again: an
-        episode may have ended since. Gradients that take no time return only as the step ends.
+        Gradients that take time to return are there as the step begins, before the sender sends, and an episode may have ended since.
+        Gradients that take no time return only as the step ends.
         """
         return self.timetable.return_delay > 0 and self.timetable.send_times.due(step)
 
@@ -241,14 +241,14 @@ class Ledger:
             assert not self.wants_gradient, "content is freed only where nothing returns"
             del self.messages[message.stamp]
             return
-        message.returned.settle(message.sent, wanted=self.wants_gradient)
+        message.returned.finish(message.sent, wanted=self.wants_gradient)
         if self.wants_gradient and message.has_counted:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
     def end_episodes(self, step: int, ended: Mask, terminated: Mask = NONE) -> None:
-        """Void all messages in the environments whose episode ended at `step` (semantics 20).
+        """Void all messages in the environments whose episode ended at `step` (rule 20, ends of episodes).
 
         Args:
             step: The step just taken; no agent has learned at it yet.

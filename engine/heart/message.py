@@ -1,4 +1,4 @@
-"""What a step is made of: signals, messages, reads, ticks, windows and learning groups (semantics 15, 17, 18).
+"""What a step is made of: signals, messages, reads, ticks, windows and learning groups (rules 15, replay; 17, the ledger; 18, reads).
 
     class                      what it is                                      made in a step by
     StepSignals                what the environment shows at one step          engine/environment.py, at every step
@@ -182,7 +182,7 @@ def _simplified(mask: Mask) -> Mask:
 class Fate:
     """Where a message does not arrive, or its later reads do not count; the ledger sets it at sending and as episodes end.
 
-    Reads before an episode's end have counted, and still do.
+    What was read before an episode's end counts all the same.
     """
 
     lost: Mask = field(default=NONE, metadata=MASK)
@@ -190,8 +190,8 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where it is read as zeros."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where it has been void since before `ReadPlan.first_tick`. Nothing is injected there from then on; a window of the sender that
-    ended before the episode did has injected there."""
+    """Where it has been void since before `ReadPlan.first_tick`. Nothing is injected there from then on; but a window of the sender
+    that ended before the episode has injected there."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: traffic is not counted there."""
 
@@ -208,14 +208,14 @@ class Fate:
 
 @dataclass(slots=True, eq=False)
 class Returned:
-    """What receivers have returned for a message: booked when their windows end, and all of it once the message is `finished`."""
+    """What receivers have returned for a message so far: it is booked as their windows end, and all there once the message is finished."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the reads that counted."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's. Before `settle`, it may hold in no row and not be `NONE`."""
+    """Where a read counted: the rows in which the gradient is the receiver's. Before `finish`, it may hold in no row and not be `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
@@ -234,8 +234,8 @@ class Returned:
         """Replace the gradient: by a clipped one, or by a return over several windows."""
         self.gradient = gradient
 
-    def settle(self, sent: Tensor, *, wanted: bool) -> None:
-        """Settle what returns for a message `sent`, once no window may read it: whether a read counted in any row is looked up.
+    def finish(self, sent: Tensor, *, wanted: bool) -> None:
+        """Finish what returns for a message `sent`, as no window may read it any more: look up whether a read counted in any row.
 
         If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
         """
@@ -247,9 +247,9 @@ class Returned:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message of a stack of channels: what was sent, and what becomes of it. The table of ledger.py says what changes it.
+    """One message of a stack of channels: what was sent, and what becomes of it.
 
-    A field with a role (roles.py) is part of a saved state, here and below.
+    The table of ledger.py says what changes it. A field with a role (roles.py) is part of a saved state, here and below.
     """
 
     stamp: int = field(metadata=PLAIN)
@@ -264,8 +264,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     returned: Returned = field(default_factory=Returned, metadata=record(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
-    """Whether the ledger keeps it for its sender's window, which may inject into it: True from its sending until that window closes;
-    never True of a state for which nothing returns, nor of an imagined message."""
+    """Whether the ledger keeps it for its sender's window, which may inject into it: from its sending until that window closes. Never
+    of a state for which nothing returns, nor of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
@@ -294,14 +294,14 @@ class Message:
         return self.read_plan.returns
 
     @property
-    def settled(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether it is known what returns for it: the last window that may read it has closed, or nothing ever returns."""
         return self.read_plan.finished is not None
 
     @property
     def has_counted(self) -> bool:
-        """Whether it is settled, and a read has counted in some row."""
-        return self.settled and self.returned.counted is not NONE
+        """Whether it is finished, and a read has counted in some row."""
+        return self.is_finished and self.returned.counted is not NONE
 
     @property
     def content_is_freed(self) -> bool:
@@ -329,7 +329,7 @@ class Arrival:
     """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
 
     message: Message
-    """The due message: the newest one that a perfect link would have brought; with `read: mean`, each of those since the tick before."""
+    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (`read`)."""
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
@@ -385,7 +385,7 @@ class Constant:
 
 @dataclass(slots=True, eq=False)
 class PassedOn:
-    """A read of a message that was sent in the same window, differentiated through its sender: locked channels, and states."""
+    """A read that is differentiated through the sender of its message, in the same window: over locked channels, and of states."""
 
     channel: str = field(metadata=PLAIN)
     stamp: int = field(metadata=PLAIN)

@@ -1,4 +1,4 @@
-"""Newest returned gradients, where a synthetic gradient is conditioned on them (`returned`, semantics 25)."""
+"""Newest returned gradients, where a synthetic gradient is conditioned on them (`returned`)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from antiphon.engine.heart.message import Message
 
 @dataclass
 class NewestReturned:
-    """The newest gradient that has come back over the channels of a stack, as it came: features at `gradients_back` replace it afterwards.
+    """The newest gradient that has come back over the channels of a stack, as it came.
 
-    It has no roles of a saved state: engine/state saves `value` alone, by the name of the ledger's attribute.
+    Features at `gradients_back` replace that of a message afterwards, and not this one. It has no roles of a saved state: engine/state
+    saves `value` alone, by the name of the ledger's attribute.
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.
@@ -28,13 +29,13 @@ class NewestReturned:
         for message in messages:
             assert message.returned.gradient is not None
             newest, counted = message.returned.gradient, message.returned.counted
-            # Where nothing has come back for this message, the gradient before stays the newest.
+            # where nothing has come back for this message, the gradient before stays the newest
             newest = (
                 counted.zero_elsewhere(newest) if self.value is None else counted.where(newest, self.value)
             )
             self.value = (~message.fate.void).zero_elsewhere(newest)
 
     def end_episodes(self, ended: Mask) -> None:
-        """Forget the gradient where the episode ended (semantics 20)."""
+        """Forget the gradient where the episode ended (rule 20, ends of episodes)."""
         if self.value is not None:
             self.value = (~ended).zero_elsewhere(self.value)

@@ -1,4 +1,4 @@
-"""The order in which the windows of a step are differentiated, which is decided here alone (semantics 13a)."""
+"""The order in which the windows of a step are differentiated, which is decided here alone (rule 13a, the order of learning)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from antiphon.engine.heart.updates import EndedWindows
 
 
 class LearningOrder:
-    """Sorts the windows that end at a step: those of `swept_groups` come as soon as the group has ticked, the others in turns after all.
+    """Sorts the windows that end at a step into turns; those of `swept_groups` come before, as soon as the group has ticked.
 
     All are differentiated with the parameters of before the step. So the order decides only how many graphs exist at once, and
     which returned gradients are there for a sender that mixes them into its credit.
@@ -51,8 +51,8 @@ class LearningOrder:
     def turns(self, ended: EndedWindows) -> list[EndedWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
-        A group has its turn by `turns_of`. Two windows of one group, of which the older has waited for a delayed gradient
-        (27b), share parameters and are never in one turn.
+        A group has its turn by `turns_of`. Two windows of one group share parameters, and are never in one turn: the older one has
+        waited for a delayed gradient.
         """
         turns: dict[int, EndedWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}

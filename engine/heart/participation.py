@@ -1,4 +1,4 @@
-"""Participation: an agent learns from a window with a probability; each window is sampled (semantics 7)."""
+"""Participation: an agent learns from a window with a probability; each window is sampled (`learn`, rule 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (semantics 6)."""
+"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (rule 6)."""
 
 from __future__ import annotations
 

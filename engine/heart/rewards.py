@@ -1,4 +1,4 @@
-"""What a policy learns from in place of a target: its rewards, and its window (semantics 38-42)."""
+"""What a policy learns from in place of a target: its rewards, and its window (rules 38 to 42, policies)."""
 
 from __future__ import annotations
 

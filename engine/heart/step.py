@@ -1,7 +1,7 @@
-"""A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (semantics 13).
+"""A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (rule 13, a step).
 
 Agents due tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the parameters of
-before the step, and checked, before any parameter moves. Rules are cited by their numbers in docs/semantics.md.
+before the step, and checked, before any parameter moves. Rules are those of docs/semantics.md.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def take_step(
     watch: Watch = False,
     keep: bool = True,
 ) -> tuple[EpisodeEnds, StepReport]:
-    """Take one step (semantics 13), and return which episodes ended with it and what was learned from it.
+    """Take one step, and return which episodes ended with it and what was learned from it.
 
     Args:
         engine: What ticks and learns.
@@ -77,10 +77,9 @@ def take_step(
 
 
 class Engine:
-    """Runs a system step by step. An agent or channel here is a stack of N >= 1.
+    """Runs a system of stacks step by step.
 
-    If it `has_member_axis`, its parameters have a leading axis of members, also of one.
-
+    An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of members, also of one.
     What is not the step itself is a feature, called at its points where the scenario uses it (feature.py).
 
     Args:
@@ -126,7 +125,7 @@ class Engine:
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes (semantics 20), and update every agent and predictor whose time has come.
+        """End episodes, and update every agent and predictor whose time has come.
 
         1. Episodes end: messages become void.
         2. Windows that end leave their groups. They are differentiated turn by turn, receivers first where a sender mixes in what they
@@ -209,7 +208,7 @@ class Engine:
         return ended, skipped, without_ticks
 
     def _differentiate_in_turns(self, ended: EndedWindows, step: int) -> list[list[Update]]:
-        """Differentiate windows, check and finish their gradients, and book those of the messages read; return the updates by turn."""
+        """Differentiate windows, change and check their gradients, and book those of the messages read; return the updates by turn."""
         turns: list[list[Update]] = []
         for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
             turn = self.backward_pass.differentiate(windows, step)
@@ -237,7 +236,7 @@ class Engine:
         for update in updates:
             for name, count in update.group.agents_per_learner.items():
                 gradients = update.gradients.get(name)
-                if count > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
+                if count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
                     gradients = [None if g is None else g / count for g in gradients]
                 if gradients is not None:
                     accumulated = self.system.agents[name].learner.accumulated(gradients)

@@ -1,4 +1,4 @@
-"""A built scenario, everything a backend works on: agents, channels, and what learns as one network (semantics 14, 16, 27a)."""
+"""A built scenario, everything a backend works on: agents, channels, and what learns as one network."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ EndedWindows = list[tuple[LearningGroup, Window]]
 
 @dataclass(slots=True)
 class ReportedLoss:
-    """An agent's objective over the ticks of a window, as it is reported."""
+    """The loss and the score of an agent's objective over the ticks of a window, as they are reported."""
 
     loss: Tensor
     """[N]: the sum over ticks of the mean over the batch."""
@@ -156,7 +156,7 @@ class PredictorUpdate:
 
 @dataclass(slots=True)
 class SweptUpdates:
-    """What was learned ahead of its turn at a step: as soon as a group had ticked (features/sweep.py). The step takes it up later.
+    """What was learned ahead of its turn at a step, as soon as a group had ticked (features/sweep.py); the step takes it up later.
 
     Attributes:
         of_windows: The updates of windows, until `BackwardPass.differentiate` returns them.

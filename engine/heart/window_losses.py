@@ -1,4 +1,4 @@
-"""Losses of windows: objectives at ticks, and their sums over a window (semantics 1, 21)."""
+"""Losses of windows: objectives at ticks, and their sums over a window (rule 1, division)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from antiphon.nets.per_member import scaled
 
 
 class TickLoss(NamedTuple):
-    """An objective at one tick."""
+    """The losses and the score of an objective at one tick."""
 
     losses: Tensor
     """[rows], zero where not `present`."""
@@ -47,7 +47,7 @@ class TickLoss(NamedTuple):
 
 
 class ObjectiveEvaluator:
-    """Applies a system's objectives.
+    """Evaluates a system's objectives: their losses at ticks, and over windows.
 
     Args:
         system: The system of the agents.
@@ -94,7 +94,7 @@ class ObjectiveEvaluator:
         window_loss.add(agent.name, tick_loss.losses, reported)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
-        """Add losses that are divided by the number of their targets in the window, in place of B (semantics 1)."""
+        """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`)."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.weights for tick_loss in tick_losses]
         counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]

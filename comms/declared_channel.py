@@ -1,0 +1,48 @@
+"""What a coupling may read of a channel as its scenario declares it, so that it needs no scenario (couplings.py)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class _Link(Protocol):
+    """The keys of `link` that a coupling reads (`LinkSpec`)."""
+
+    @property
+    def drop(self) -> float: ...
+
+
+class _Feedback(Protocol):
+    """The keys of `feedback` that a coupling reads (`FeedbackSpec`)."""
+
+    @property
+    def direct(self) -> bool: ...
+
+
+class _Gradient(Protocol):
+    """The keys of `gradient` that a coupling reads (`GradientSpec`)."""
+
+    @property
+    def apply(self) -> bool:
+        """Whether it is injected, or carried on to predictors further back; else it is only trained."""
+
+    @property
+    def learns_from_returns(self) -> bool:
+        """Whether it learns from what the receiver returns."""
+
+    @property
+    def own_target(self) -> str | None:
+        """The signal that it learns from, in place of what is returned or beside it; None: it learns from no signal."""
+
+
+class DeclaredChannel(Protocol):
+    """The keys of a channel that a coupling reads (`ChannelSpec`)."""
+
+    @property
+    def link(self) -> _Link: ...
+    @property
+    def gradient(self) -> _Gradient: ...
+    @property
+    def input(self) -> object | None: ...
+    @property
+    def feedback(self) -> _Feedback | None: ...
