@@ -143,6 +143,10 @@ def cut_names(
     first = next(iter(dict(model.named_children())), "blocks.1")
     if isinstance(at, int) and not isinstance(at, bool):
         return _balanced(model, at, example, heads)
+    if at is None:
+        second = [*dict(model.named_children()), "blocks.1"][1:2]  # before the first nothing is cut off
+        fix = f"name submodules to cut before (at={second}; antiphon.cuts lists them), or give a number of parts (at=2)"
+        raise ScenarioError(f"at: is missing; {fix}")
     if isinstance(at, str) or not isinstance(at, Sequence):
         raise ScenarioError(f"at is {at!r}; give a list such as ['{first}'], or a number of parts")
     if at and all(isinstance(item, str) and item for item in at):

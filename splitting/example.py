@@ -193,8 +193,18 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
             name: f" {list(value.shape)}" for name, value in example.items() if isinstance(value, Tensor)
         }
         listed = ", ".join(f"{name}{shapes.get(name, '')}" for name in example)
-        return f"{type(model).__name__} does not take {listed} ({first_line(error)})"
+        return f"{type(model).__name__} does not take {listed} ({first_line(error)}){_way_to_shape(model, example)}"
     return None
+
+
+def _way_to_shape(model: nn.Module, example: Mapping[str, Any]) -> str:
+    """Return "; begin with …" where a model takes an example that is flattened, or convolves a flat one; empty: neither."""
+    tensors = {name: value for name, value in example.items() if isinstance(value, Tensor)}
+    flat = {name: value.flatten(1) for name, value in tensors.items() if value.ndim > 2}
+    if flat:
+        return "; begin with nn.Flatten()" if _problem(model, {**example, **flat}) is None else ""
+    convolves = any(type(module).__name__.startswith(("Conv", "LazyConv")) for module in model.modules())
+    return "; begin with nn.Unflatten(1, shape)" if convolves and tensors else ""
 
 
 def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> None:

@@ -48,7 +48,7 @@ _LENS = 2 / 3
 @caller_random_kept()
 def split(
     model: nn.Module | None = None,
-    at: int | Sequence[int | str] = (),
+    at: int | Sequence[int | str] | None = None,
     *,
     env: Any,
     inputs: Mapping[str, str] | None = None,
@@ -74,7 +74,7 @@ def split(
     Args:
         model: Its forward takes tensors [batch, …].
         at: Submodules before which to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a number
-            of parts of about equal cost (floating-point operations of the example, including the gradients' heads).
+            of parts of about equal cost (floating-point operations of the example and the heads). With `[]` it is one agent.
         env: The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
         inputs: The signal of each argument of the forward: `{"idx": "tokens"}`. None: the observation of the same name,
             also for an `attention_mask` with a default; else a single argument reads the `image`, or the first observation.

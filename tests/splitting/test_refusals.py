@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 import antiphon
 from antiphon import RunError, Scenario, Simulation, split
+from antiphon.envs import from_tensors
 from tests.engine.numbers import one_line
 from tests.splitting.models import ARCHITECTURES, ResNet, UNet, numbers, tokens
 from tests.splitting.parts import Chain, assert_composed, chain_split, pictures, split_of
@@ -343,6 +344,18 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "parts": (
         lambda: chain_split(None, (), parts=[3]),
         "parts is .*; give a list of torch.nn.Module",
+    ),
+    "no cut": (
+        lambda: split(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), env="antiphon/Digits-v0"),
+        r"at: is missing; name submodules to cut before \(at=\['1'\]; antiphon.cuts lists them\), or give a number of parts",
+    ),
+    "an image for a linear layer": (
+        lambda: split(nn.Sequential(nn.Linear(64, 10)), 1, env="antiphon/Digits-v0"),
+        r"Sequential does not take input \[3, 1, 8, 8\] .*; begin with nn.Flatten\(\)",
+    ),
+    "numbers for a convolution": (
+        lambda: split(nn.Conv2d(1, 4, 3), 1, env=from_tensors(x=torch.zeros(8, 64), label=torch.arange(8))),
+        r"Conv2d does not take .*; begin with nn.Unflatten\(1, shape\)",
     ),
     "no parts": (lambda: chain_split(None, (), parts=5), "parts is 5; give a list of torch.nn.Module"),
     "a cut twice": (
