@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 
+ALL, NONE = Mask.of(True), Mask.of(False)
 CPU = torch.device("cpu")
 PLAIN: dict[str, bool | Tensor] = {
     "all": True,

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.comms import Mask
 from antiphon.comms.skill_gate import SkillGate
 
 ROWS, SIZE = 64, 5
+EVERYWHERE = Mask.of(True)
 
 
-def compare(gate: SkillGate, predictions: Tensor, returned: Tensor, members: Mask = ALL) -> None:
+def compare(gate: SkillGate, predictions: Tensor, returned: Tensor, members: Mask = EVERYWHERE) -> None:
     """Have a gate compare predictions with gradients, [K * B, size] each."""
     pairs = (predictions, returned), (predictions, predictions), (returned, returned)
     gate.move(gate.compared(*((one * other).sum(1) for one, other in pairs)), members)

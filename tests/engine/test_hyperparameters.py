@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cache
-from itertools import chain
 from typing import Any
 
 import pytest
 import torch
 
-from antiphon import Population, Scenario, Simulation, load
-from antiphon.engine.state.changes import changed
-from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, differences_of, values_of
+from antiphon import Population, Scenario, ScenarioError, Simulation, load
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, ring
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
@@ -119,39 +118,88 @@ SCENES = (
 )
 
 
+Place = tuple[str | int, ...]
+OF_OBJECTIVES = ("scale", "discount", "trace", "entropy", "value", "clip", "epsilon")
+
+
+def numbers_of(scenario: Scenario) -> dict[str, tuple[Place, Any]]:
+    """The settings of a scenario that can vary, by what `Simulation.set` calls them: the place in it, and the value."""
+    found: dict[str, tuple[Place, Any]] = {}
+
+    def add(place: Place, spec: Any, keys: Mapping[str, str]) -> None:
+        found.update(
+            {f"{name}.{key}": ((*place, own), getattr(spec, own, None)) for key, own in keys.items()}
+        )
+
+    def trained(place: Place, spec: Any, prefix: str = "") -> None:
+        keys = {"learning_rate": "lr", "optimiser.clip": "clip", "optimiser.weight_decay": "weight_decay"}
+        add((*place, "optimiser"), spec.optimiser, {prefix + key: own for key, own in keys.items()})
+
+    for name, agent in scenario.agents.items():
+        place: Place = ("agents", name)
+        trained(place, agent)
+        add(place, agent, {"p_update": "learn"})
+        for number, one in enumerate(agent.objectives):
+            add((*place, "aims", number), one, {f"scale.{number}": "scale"})
+        if agent.objective is not None:
+            add((*place, "aims"), agent.objective, {key: key for key in OF_OBJECTIVES})
+            for reward, weight in (agent.objective.reward or {}).items():
+                found[f"{name}.reward.{reward}"] = (*place, "aims", "reward", reward), weight
+    for number, channel in enumerate(scenario.channels):
+        name, place = channel.name, ("channels", number)
+        if channel.coupling in ("decoupled", "unlocked"):
+            trained((*place, "gradient"), channel.gradient)
+            add((*place, "gradient"), channel.gradient, {key: key for key in ("scale", "discount", "clip")})
+            if channel.input is not None:
+                trained((*place, "input"), channel.input, "input.")
+            add((*place, "link"), channel.link, {key: key for key in ("drop", "noise")})
+    numbers = {key: one for key, one in found.items() if isinstance(one[1], float | int)}
+    return {key: one for key, one in numbers.items() if not isinstance(one[1], bool) and one[1]}
+
+
+def put(part: Any, place: Place, value: object) -> Any:
+    """A part of a scenario with another value at a place in it."""
+    if not place:
+        return value
+    key, *rest = place
+    if isinstance(part, tuple):
+        return tuple(put(one, tuple(rest), value) if n == key else one for n, one in enumerate(part))
+    if isinstance(part, Mapping):
+        return {**part, key: put(part[key], tuple(rest), value)}
+    return part.model_copy(update={key: put(getattr(part, str(key)), tuple(rest), value)})
+
+
+def written_out(scenario: Scenario) -> Scenario:
+    """A scenario in which agents and predictors have the optimisers that are those of `training` where they are left out."""
+    training = scenario.training
+    for name, agent in scenario.agents.items():
+        scenario = put(scenario, ("agents", name, "optimiser"), agent.optimiser or training.optimiser)
+    for number, channel in enumerate(scenario.channels):
+        for key in ("gradient", "input"):
+            if (spec := getattr(channel, key)) is not None:
+                own = spec.optimiser or training.predictor or training.optimiser
+                scenario = put(scenario, ("channels", number, key, "optimiser"), own)
+    return scenario
+
+
 @cache
-def numbers(name: str) -> dict[str, tuple[str, float]]:
-    """The hyperparameters of a scene that can vary, by what `Simulation.set` calls them: the name in the list, and the value."""
-    scenario = scene(name)
-    with Simulation(scenario, dtype=torch.float64) as simulation:
-        system = simulation.running.system
-    found: dict[str, tuple[str, float]] = {}
-    predicting = (
-        channel for channel in system.channels.values() if channel.synthetic_gradient.model is not None
-    )
-    for part, known in chain(
-        ((agent, OF_AGENTS) for agent in system.agents.values()),
-        ((channel, OF_CHANNELS) for channel in predicting),
-    ):
-        for (key, one), value in zip(known.items(), values_of(part), strict=True):
-            own = (
-                ("*", *dir(scenario.agents[part.name].objective)) if one.path[0] == "objective" else one.path
-            )
-            if one.path[1:] and one.path[1] not in own:
-                continue  # the kind does not have it
-            each = {key: value}
-            if isinstance(value, tuple):
-                names = part.goal.rewards.names if key == "reward.*" else range(len(value))
-                each = {key.replace("*", str(n)): own for n, own in zip(names, value, strict=True)}
-            found |= {f"{part.name}.{k}": (key, v) for k, v in each.items() if v not in (None, *one.apart)}
-    return found
+def numbers(name: str) -> dict[str, tuple[Place, float]]:
+    """The hyperparameters of a scene."""
+    return numbers_of(written_out(scene(name)))
+
+
+def changed(name: str, values: Mapping[str, float]) -> Scenario:
+    """A scene with other hyperparameters."""
+    scenario = written_out(scene(name))
+    for key, value in values.items():
+        scenario = put(scenario, numbers(name)[key][0], value)
+    return scenario
 
 
 @cache
 def member(name: str, index: int) -> Scenario:
     """The scenario of a member: all hyperparameters have values of its own."""
-    varied = [(key, value * (1 - 0.07 * index)) for key, (_, value) in numbers(name).items()]
-    return changed(scene(name), varied)
+    return changed(name, {key: value * (1 - 0.07 * index) for key, (_, value) in numbers(name).items()})
 
 
 def close(one: Simulation, other: Simulation) -> None:
@@ -173,8 +221,16 @@ def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str)
 
 
 def test_every_hyperparameter_is_in_some_scene() -> None:
-    names = ("decoupled", "locked", "ppo", "q")
-    assert {key for name in names for key, _ in numbers(name).values()} == {*OF_AGENTS, *OF_CHANNELS}
+    """All that can change in mid-run, but for what is no number, learning itself, and the bits of a link."""
+    own = {key for name in ("decoupled", "locked", "ppo", "q") for key in numbers(name)}
+    own = {re.sub(r"\.(scale|reward)\..+", r".\1.*", key) for key in own}
+    others = {"schedule", "learn", "input.schedule", "input.learn", "bits"}
+    with Simulation(scene("decoupled")) as simulation:
+        for of_channels in (False, True):
+            with pytest.raises(ScenarioError, match="cannot change during a run; these can: ") as refused:
+                simulation.set("*->*.size" if of_channels else "*.size", 2)
+            known = {*str(refused.value).partition("these can: ")[2].split(", ")} - others
+            assert known == {key.partition(".")[2] for key in own if ("->" in key) is of_channels}
 
 
 @pytest.mark.parametrize("name", ["decoupled", "ppo"])
@@ -183,7 +239,7 @@ def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
     (agent, channel) = (
         next(key for key in numbers(name) if ("->" in key) is there) for there in (False, True)
     )
-    scenario = changed(scene(name), [(agent, 0.004), (channel, 0.2)])
+    scenario = changed(name, {agent: 0.004, channel: 0.2})
     same = [scenario.with_training(steps=scenario.training.steps) for _ in range(3)]
     each = [Population(given, [3, 4, 5], dtype=torch.float64) for given in (scenario, same)]
     for seeds in each:
@@ -198,22 +254,18 @@ def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
     """From one number to another, from equal to different numbers, and the other way; others stay as they are."""
     seeds = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
     alone = [Simulation(member(name, n), seed=s, dtype=torch.float64) for n, s in ((0, 3), (0, 4), (1, 3))]
-    new = differences_of(member(name, 0), member(name, 2))
+    first = next(iter(numbers(name)))
     for step in range(3):
         for each in (*alone, seeds):
             each.run(3)
-        for simulation in (alone[1], seeds.simulations[1]) if step < 2 else ():
-            simulation.running.set(new if step == 0 else new[:1], f"change {step}")
+        for simulation in (alone[1], seeds.simulations[1]):
+            for key in (numbers(name), {first}, ())[step]:
+                simulation.set(key, numbers(name)[key][1] * 0.86)
         for simulation in (alone[2], seeds.simulations[2]) if step == 1 else ():
-            key = next(iter(numbers(name)))
-            simulation.set(key, numbers(name)[key][1])
+            simulation.set(first, numbers(name)[first][1])
     for one, other in zip(alone, seeds.simulations, strict=True):
         close(one, other)
-        assert (one.changes, one.scenario.agents, one.events) == (
-            other.changes,
-            other.scenario.agents,
-            other.events,
-        )
+        assert (one.changes, one.scenario.agents) == (other.changes, other.scenario.agents)
     with seeds.simulations[1].fork() as fork:
         assert not list(differences(facts(seeds.simulations[1]), facts(fork), tolerance=0.0))
     others = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
@@ -226,16 +278,18 @@ def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
         assert equal(all_parameters(one), all_parameters(other))
 
 
-def test_differences_are_what_set_takes() -> None:
+def test_what_differs_between_two_scenarios_is_changed() -> None:
+    """Optimisers that are left out are those of `training`."""
     for name in ("decoupled", "locked", "ppo"):
-        found = differences_of(scene(name), member(name, 1))
-        assert {key for key, _ in found} == numbers(name).keys()
-        assert not differences_of(changed(scene(name), found), member(name, 1))
+        with Population([scene(name), member(name, 0)], [0, 1]) as seeds:
+            for _ in range(2):
+                seeds.explore(1, member(name, 1))
+            assert sorted(key for _, key, _ in seeds.simulations[1].changes) == sorted(numbers(name))
     one, other = (scene("state").with_training(optimiser={"lr": rate}) for rate in (0.1, 0.2))
-    assert differences_of(one, other) == [
-        *((f"n{i}.learning_rate", 0.2) for i in range(2)),
-        *((f"n{i}->n{i}:state.learning_rate", 0.2) for i in range(2)),
-    ]
+    with Population(one, [0, 1]) as seeds:
+        seeds.explore(1, other)
+        names = (*(f"n{i}" for i in range(2)), *(f"n{i}->n{i}:state" for i in range(2)))
+        assert seeds.simulations[1].changes == [(0, f"{name}.learning_rate", 0.2) for name in names]
 
 
 STRUCTURE = r"; this is structure, which cannot vary within a population; vary it in the `grid` of a study, or run separate "
@@ -301,11 +355,8 @@ def test_agents_are_one_stack_whose_numbers_are_equal_in_every_member(
     rates: tuple[float, float | None], sizes: list[int]
 ) -> None:
     """None: of two agents, only one has another rate in the second member."""
-    scenario = Scenario.model_validate(ring(2))
-    each = [
-        changed(scenario, [("n*.learning_rate" if rate else "n0.learning_rate", rate or 0.3)])
-        for rate in rates
-    ]
+    own = [{"optimiser": {"lr": rate or 0.3}} for rate in rates]
+    each = [Scenario.model_validate(ring(2, agent=[one, one if all(rates) else own[0]])) for one in own]
     seeds = Population(each, [0, 1])
     assert stack_sizes(seeds.simulations[0]) == sizes
     seeds.run(2)

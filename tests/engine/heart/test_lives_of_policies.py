@@ -12,8 +12,7 @@ from gymnasium import spaces
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
-from antiphon.base.mask import ALL, Mask
-from antiphon.engine.heart.message import EpisodeEnds, Life
+from tests.numerics.played import Played
 from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3
@@ -77,15 +76,12 @@ def playing(
     reward: Any,
     backend: Chosen = "cohort",
     ticks: int = STEPS + 1,
-    network: Any = None,
     **world: Any,
 ) -> Simulation:
     module = type(sys)("pair_of_a_test")
     module.parallel_env = Pair  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pair_of_a_test", module)
     agent = {"observes": [f"{acts}.observation"], "acts": acts, "clock": {"unroll": ticks}}
-    if network is not None:
-        agent["network"] = network
     document = {
         "scenario": "pair",
         "env": {"id": "pettingzoo/pair_of_a_test", **world},
@@ -167,13 +163,32 @@ def test_the_final_observation_of_who_leaves_early_is_the_next_one_it_is_shown(
     torch.testing.assert_close(found.final_values[LEAVES - 1], values[LEAVES])
 
 
-def test_no_state_follows_where_the_life_of_its_agent_has_ended_for_good(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """An agent whose own life ended by a limit goes on in another, though the episode of the environment has ended for good."""
-    with playing(monkeypatch, "b", "reward.b", network={"kind": "lstm", "size": 2}) as simulation:
-        state = simulation.running.backend.system.agents["p"].connections.state_channel
-        assert state is not None
-        dead, for_good = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False, False]))
-        ends = EpisodeEnds(ALL, ALL, {"b": Life(dead, for_good)})
-        assert state.terminated(ends).plain.tolist() == [False, True]  # type: ignore[union-attr]
+def test_no_state_follows_where_the_life_of_its_agent_has_ended_for_good() -> None:
+    """Its gradient is known there: zero. An agent whose own life ended by a limit goes on in another, though the episode
+    of the environment has ended for good."""
+    some = dict.fromkeys(("alive.b", "reward.b", "terminated.b", "truncated.b"), torch.zeros(6, 3))
+    shown = {
+        "b.x": torch.ones(6, 3, 2),
+        "y": torch.ones(6, 3, 1),
+        **{key: own.clone() for key, own in some.items()},
+    }
+    shown["alive.b"] += 1
+    shown["truncated.b"][3, 0] = shown["terminated.b"][3, 2] = 1
+    over = torch.zeros(6, 3, dtype=torch.bool)
+    over[3, :2] = True
+    agent = {
+        "observes": ["b.x"],
+        "network": {"kind": "gru", "size": 2},
+        "clock": {"unroll": 2},
+        "objective": {"kind": "regression", "target": "y"},
+    }
+    document = {
+        "scenario": "life",
+        "env": Played(shown, ("y", *some), terminated=over),
+        "agents": {"b": agent},
+        "channels": [{"from": "b", "to": "b", "key": "state", "coupling": "decoupled"}],
+        "training": {"batch": 3},
+    }
+    with Simulation(Scenario.model_validate(document)) as simulation:
+        simulation.run(4)
+        assert simulation.channels["b->b:state"].messages[3].counted.tolist() == [False, True, True]
