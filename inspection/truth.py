@@ -285,7 +285,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     length = system.description.episode_steps
     end = None if length is None else stamp - stamp % length + length - 1
     if end is None and system.schedule.episode is not None:
-        end = system.schedule.episode.end(system.schedule.episode.current)
+        end = system.schedule.episode.end(system.schedule.episode.episode_number)
     touched: dict[int, set[str]] = defaultdict(set)
     for channel in sent:
         _touch(touched, channel, stamp)

@@ -39,11 +39,13 @@ class Ages(Feature):
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.agents = forward_pass.system.agents
 
-    def after_read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+    def after_read(
+        self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
+    ) -> None:
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
         agent = self.agents[tick.agent]
         if AGE in agent.inputs.observed.names:
-            each = zip(agent.connections.incoming, arrived, strict=True)
+            each = zip(agent.connections.incoming, arrivals_by_channel, strict=True)
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))
 

@@ -87,7 +87,9 @@ class ObservationStatistics(Feature):
         """Agents that have ticked, and so have statistics."""
 
     @torch.no_grad()
-    def after_read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+    def after_read(
+        self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
+    ) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
         agent = self.system.agents[tick.agent]
         normalises = agent.inputs.observed.normalised or agent.inputs.critic_observed.normalised

@@ -254,31 +254,36 @@ class EpisodeWindows(WindowGrid):
 
     Args:
         longest: Steps that an episode has at most.
+
+    Attributes:
+        episode_number: The number of the present episode.
+        episode_start: The step at which it began.
+        length: Its steps; before the first one has begun, `longest`.
     """
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
-        self.current = self.episode_start = 0
+        self.episode_number = self.episode_start = 0
         self.length = longest
 
     def begin(self, step: int, length: int, number: int) -> None:
         """Begin episode `number`, of `length` steps, at `step`."""
-        self.episode_start, self.length, self.current = step, length, number
+        self.episode_start, self.length, self.episode_number = step, length, number
 
     def number(self, step: int) -> int:
         """Return the number of the episode that holds a tick at `step`."""
         if step < self.episode_start:
-            return self.current - 1
-        return self.current if step < self.episode_start + self.length else self.current + 1
+            return self.episode_number - 1
+        return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1
 
     def end(self, number: int) -> int:
         """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
-        assert number >= self.current, "how long past episodes were is not kept"
-        return self.episode_start + self.length - 1 + (number - self.current) * self.longest
+        assert number >= self.episode_number, "how long past episodes were is not kept"
+        return self.episode_start + self.length - 1 + (number - self.episode_number) * self.longest
 
     def ending(self, step: int) -> int | None:
         """Return the number of the episode that ends at `step`, if one does."""
-        return self.current if step == self.episode_start + self.length - 1 else None
+        return self.episode_number if step == self.episode_start + self.length - 1 else None
 
     def max_steps(self) -> int:
         """Return the steps of an episode, at most."""
@@ -436,7 +441,7 @@ class Schedule:
     def next_episode(self, step: int, length: int | None) -> None:
         """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""
         if self.episode is not None and length is not None:
-            self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+            self.episode.begin(step, length, 0 if step == 0 else self.episode.episode_number + 1)
 
     def network_calls(self, step: int) -> list[NetworkCall]:
         """Return the network calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""

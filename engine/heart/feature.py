@@ -62,8 +62,10 @@ class Feature:
         """
         raise NotImplementedError
 
-    def after_read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
-        """Handle a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
+    def after_read(
+        self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
+    ) -> None:
+        """Handle a tick that has read, before its network is evaluated; arrivals of a channel are in order, the oldest first."""
 
     def message_ages(self, tick: Tick) -> Tensor | None:
         """Return how old the messages are that a tick reads, [rows, channels], which it observes; None: its agent does not."""

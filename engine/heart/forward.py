@@ -120,7 +120,7 @@ class ForwardPass:
 
     def _new_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
-        arrived: list[list[Arrival]] = []
+        arrivals_by_channel: list[list[Arrival]] = []
         stand_ins = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
             arrivals = channel.ledger.arrivals(step)
@@ -134,10 +134,10 @@ class ForwardPass:
             if channel.state:
                 (tick.state_read,) = reads
             else:
-                arrived.append(arrivals)
+                arrivals_by_channel.append(arrivals)
                 tick.reads += reads
         for feature in self.tick_points.after_read:
-            feature.after_read(tick, arrived, window)
+            feature.after_read(tick, arrivals_by_channel, window)
         return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:

@@ -51,7 +51,7 @@ class HeldMessages:
         return stamp > self.newest_stamp and (ledger.link.loses or ledger.holds_all)
 
     def hold(self, ledger: Arriving, due: Message) -> None:
-        """Hold the message `due`, or where it has not arrived the newest one before it that has; at its first tick alone."""
+        """Hold the message `due`; where it has not arrived, the newest one before it that has. Only its first tick changes anything."""
         if due.stamp <= self.newest_stamp:
             return
         if self.value is None or self.stamp is None:

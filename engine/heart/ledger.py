@@ -208,8 +208,8 @@ class Ledger:
         *earlier, newest = due
         if self.held is not None and (newest.fate.lost is not NONE or self.holds_all):
             self.held.hold(self, newest)
-            return [*map(_arrived, earlier), self.held.arrival(self, newest, since=due[0].stamp)]
-        return [*map(_arrived, due)]
+            return [*map(_arrival_of, earlier), self.held.arrival(self, newest, since=due[0].stamp)]
+        return [*map(_arrival_of, due)]
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
         """Return the leaf through which the tick at `step` reads a `value`; it is a leaf of autograd if gradients are wanted.
@@ -288,7 +288,7 @@ class Ledger:
         message.replace_content(with_graph, self.link.carry(message.stamp, with_graph))
 
 
-def _arrived(message: Message) -> Arrival:
+def _arrival_of(message: Message) -> Arrival:
     """The arrival of a message; where it is missing, nothing stands in for it."""
     available = ~message.missing
     if available is NONE:

@@ -54,7 +54,7 @@ class PredictorTrainer:
             for name, channel in system.channels.items()
             if (model := channel.synthetic_gradient.model) is not None
         }
-        self._inputs = [
+        self._channels_with_input = [
             channel for channel in system.channels.values() if channel.synthetic_input.model is not None
         ]
 
@@ -187,7 +187,7 @@ class PredictorTrainer:
         trained = predictor is not None and not predictor.frozen and not self.learning_stopped
         return trained and channel.sender in self.system.agents
 
-    def _gated(self, channel: Channel) -> bool:
+    def _moves_gate(self, channel: Channel) -> bool:
         """Whether what comes back over a channel moves a gate here, even if no predictor learns from it."""
         return (
             channel.synthetic_gradient.gate is not None
@@ -233,7 +233,7 @@ class PredictorTrainer:
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
             messages = channel.ledger.pop_returned(step)
-            if channel.ledger.wants_gradient and (self._learns(channel) or self._gated(channel)):
+            if channel.ledger.wants_gradient and (self._learns(channel) or self._moves_gate(channel)):
                 messages_back[name] = messages
         return messages_back
 
@@ -264,7 +264,7 @@ class PredictorTrainer:
     def collect_input_updates(self) -> dict[str, PredictorUpdate]:
         """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
         updates: dict[str, PredictorUpdate] = {}
-        for channel in self._inputs:
+        for channel in self._channels_with_input:
             examples = channel.synthetic_input.pop_examples()
             model = channel.synthetic_input.model
             if self.learning_stopped or model is None or model.frozen or not examples:

@@ -92,7 +92,7 @@ class FinalValues(Feature):
         if agent.inputs.align is None and not _shows(final, agent.inputs.observed.by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
-        arrived: list[list[Arrival]] = []
+        arrivals_by_channel: list[list[Arrival]] = []
         with ExitStack() as imagined:
             for channel in agent.connections.incoming:
                 stamps = [stamp for stamp in channel.ledger.timetable.due_stamps(tick.step) if stamp > step]
@@ -103,10 +103,10 @@ class FinalValues(Feature):
                 arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
                 if channel.name == agent.inputs.align:
                     tick.step_signals = aligned_signals(arrivals)
-                arrived.append(arrivals)
+                arrivals_by_channel.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
             if (ages := self.forward_pass.features.of(Ages)) is not None:
-                ages.after_read(tick, arrived, Window())
+                ages.after_read(tick, arrivals_by_channel, Window())
         if agent.connections.state_channel is not None:
             (tick.state_read,) = _constants(
                 agent.connections.state_channel, agent.connections.state_channel.ledger.arrivals(tick.step)

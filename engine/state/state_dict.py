@@ -57,7 +57,9 @@ def snapshot(system: System) -> Tree:
         **({_FEEDBACK: fixed} if fixed else {}),
         **state_of_objects(system),
         **saved,
-        "episode": None if episode is None else [episode.episode_start, episode.length, episode.current],
+        "episode": None
+        if episode is None
+        else [episode.episode_start, episode.length, episode.episode_number],
         "signals": [[shared.step, dict(shared.signals)] for shared in saved["signals"]],
     }
 

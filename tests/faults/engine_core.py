@@ -92,8 +92,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-step-past-an-episode-is-still-its-own",
         "engine/heart/clock.py",
-        "return self.current if step < self.episode_start + self.length else self.current + 1",
-        "return self.current if step <= self.episode_start + self.length else self.current + 1",
+        "return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1",
+        "return self.episode_number if step <= self.episode_start + self.length else self.episode_number + 1",
         "tests/contracts/test_window_table.py::test_a_running_simulation_does_so[a->a:state-scene9-cells9]",
     ),
     Fault(
