@@ -124,7 +124,10 @@ class ReportSection:
 
 
 def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
-    """Group runs that differ only in their seed, under a name that shows how the group differs from the others."""
+    """Group runs that differ only in their seed, under a name that shows how the group differs from the others.
+
+    Runs of one seed, as of other code, are apart, each under its own name.
+    """
     identities = [run.identity for run in runs]
     documents = list(dict.fromkeys(identity.get("document", "") for identity in identities))
     differing: list[str] = []
@@ -144,7 +147,12 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
                     identity[key] if key in ("scenario", "variant", "run") else f"{key}={identity[key]}"
                 )
         groups.setdefault(" · ".join(words) or identity["scenario"], []).append(run)
-    return groups
+    named: dict[str, list[ReportRun]] = {}
+    for name, group in groups.items():
+        of_one_seed = len({run.facts.get("seed") for run in group}) < len(group)
+        prefix = f"{name} · " if len(groups) > 1 else ""
+        named |= {f"{prefix}{run.name}": [run] for run in group} if of_one_seed else {name: group}
+    return named
 
 
 def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSection] = ()) -> str:

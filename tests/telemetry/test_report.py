@@ -92,6 +92,10 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
     assert list(found) == ["locked · width=8", "locked · width=9", "local · width=9"]
     documents = [run(text, facts={"values": None}, document=text) for text in ("a: 1", "a: 2")]
     assert list(grouped(documents)) == ["scenario file 1", "scenario file 2"]
+    again = [run("before", 0), run("after", 0)]
+    assert list(grouped(again)) == ["before", "after"]
+    assert list(grouped([*again, made("local", 0)])) == ["default · before", "default · after", "local"]
+    assert "differ only in their seed" not in page(*again)  # one seed, of which there is no deviation
 
 
 def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
