@@ -85,9 +85,8 @@ class Categorical:
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return the first choice at which the distribution function exceeds the uniform number, [rows]."""
         sums = constant(outputs).double().softmax(-1).cumsum(-1)
-        below = sums <= uniforms
         # rounding may leave the last value below 1: then the last choice with a probability, which a mask leaves some
-        return torch.minimum(below.sum(-1), (sums < sums[..., -1:]).sum(-1))
+        return ((sums <= uniforms) & (sums < sums[..., -1:])).sum(-1)
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Return the largest logit's index, [rows]."""

@@ -58,15 +58,6 @@ class Trajectory:
     waiting: Tensor | None = None
     """[T, rows] bool: it was not the agent's turn, so that what follows counts with its last one; None: nowhere."""
 
-    def of(self, rows: Tensor | slice) -> Trajectory:
-        """Return the trajectory of some of the rows."""
-        actions = None if self.actions is None else self.actions[:, rows]
-        final = None if self.final_values is None else self.final_values[:, rows]
-        ends = (self.terminated[:, rows], self.truncated[:, rows])
-        masks = (self.unseen[:, rows], self.bootstrapped[:, rows])
-        waiting = None if self.waiting is None else self.waiting[:, rows]
-        return Trajectory(actions, self.rewards[:, rows], *ends, *masks, final, waiting)
-
     def advantages(
         self, values: Tensor, final_values: Tensor | None, discount: PerMember, trace: PerMember
     ) -> Tensor:
@@ -170,10 +161,13 @@ class Advantages:
     moments: Tensor | None = None
     """[N, 3], over all rows: number of valid returns of each member, their mean and variance; None: not normalised."""
 
-    def of(self, rows: Tensor | slice) -> Advantages:
-        """Return the advantages of some of the rows."""
-        each = (self.advantages, self.returns, self.valid, self.targets)
-        return Advantages(*(values[:, rows] for values in each))
+    def of(self, rows: Tensor) -> Advantages:
+        """Return the advantages at some rows, without moments."""
+        advantages, valid, targets = (
+            values.index_select(1, rows) for values in (self.advantages, self.valid, self.targets)
+        )
+        returns = targets if self.returns is self.targets else self.returns.index_select(1, rows)
+        return Advantages(advantages, returns, valid, targets)
 
     def weighted(self, member_count: int = 1) -> Tensor:
         """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
@@ -226,23 +220,21 @@ def gae(
     """
     values = constant(values)
     nothing = torch.zeros_like(values[0])
-    advantage, following, found = nothing, nothing, []
+    following = torch.cat([values[1:], nothing.unsqueeze(0)])
+    if waiting is not None:
+        for t in reversed(range(len(values) - 1)):
+            following[t] = following[t + 1].where(waiting[t + 1], following[t])
+    following, ends = following.masked_fill(terminated, 0.0), terminated
+    if bootstrapped is not None and final_values is not None:
+        following, ends = torch.where(bootstrapped, final_values, following), ends | bootstrapped
+    errors, weight = rewards + discount * following - values, discount * trace
+    advantage, found = nothing, []
     for t in reversed(range(len(rewards))):
-        later = advantage, following
-        following = following.where(~terminated[t], nothing)
-        advantage = advantage.where(~terminated[t], nothing)
-        if bootstrapped is not None and final_values is not None:
-            following = torch.where(bootstrapped[t], final_values[t], following)
-            advantage = advantage.where(~bootstrapped[t], nothing)
-        advantage = rewards[t] + discount * following - values[t] + discount * trace * advantage
-        advantage = advantage.where(~unseen[t], nothing)
-        following = values[t]
+        later, advantage = advantage, errors[t] + weight * advantage.masked_fill(ends[t], 0.0)
+        advantage = advantage.masked_fill(unseen[t], 0.0)
         found.append(advantage)
         if waiting is not None:
-            advantage, following = (
-                torch.where(waiting[t], one, other)
-                for one, other in zip(later, (advantage, following), strict=True)
-            )
+            advantage = torch.where(waiting[t], later, advantage)
     return torch.stack(found[::-1])
 
 
@@ -312,7 +304,11 @@ class MemberMeans:
 
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
-        return self._sum(values.where(self.valid, torch.zeros_like(values))) / (self.count - less)
+        return self.of_zeroed(values.where(self.valid, torch.zeros_like(values)), less)
+
+    def of_zeroed(self, values: Tensor, less: int = 0) -> Tensor:
+        """[N]: the same, of values that are zero elsewhere."""
+        return self._sum(values) / (self.count - less if less else self.count)
 
     def moments(self, values: Tensor) -> Tensor:
         """[N, 3]: how many valid samples each member has, their mean and variance."""
@@ -333,6 +329,8 @@ class MemberMeans:
 
     def to_rows(self, by_member: Tensor) -> Tensor:
         """Broadcast values per member, [N], to rows."""
+        if self.member_count == 1:
+            return by_member.expand(self.batch)
         return by_member.repeat_interleave(self.batch)
 
 
@@ -433,7 +431,7 @@ class PolicyObjective(AnyObjective):
         self,
         outputs: Tensor | None,
         values: Tensor | None,
-        trajectory: Trajectory,
+        actions: Tensor | None,
         advantages: Advantages,
         log_prob_then: Tensor | None = None,
         *,
@@ -445,7 +443,7 @@ class PolicyObjective(AnyObjective):
         Args:
             outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
             values: [T, rows] with their graph; None where there are none.
-            trajectory: Trajectory of the same rows.
+            actions: [T, rows, …] as sampled; None if only messages are.
             advantages: Advantages of the same rows.
             log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
             member_count: N, side by side in the rows.
@@ -526,7 +524,7 @@ class PolicyGradient(PolicyObjective):
         self,
         outputs: Tensor | None,
         values: Tensor | None,
-        trajectory: Trajectory,
+        actions: Tensor | None,
         advantages: Advantages,
         log_prob_then: Tensor | None = None,
         *,
@@ -534,11 +532,12 @@ class PolicyGradient(PolicyObjective):
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
         parts = list(messages)
-        if self.distribution is not None and outputs is not None and trajectory.actions is not None:
-            log_prob = self.distribution.log_prob(outputs, trajectory.actions)
+        if self.distribution is not None and outputs is not None and actions is not None:
+            log_prob = self.distribution.log_prob(outputs, actions)
             parts.insert(0, (log_prob, self.distribution.entropy(outputs)))
-        log_prob = torch.stack([each for each, _ in parts]).sum(0)
-        entropy = torch.stack([each for _, each in parts]).sum(0)
+        log_prob, entropy = parts[0]
+        if len(parts) > 1:
+            log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
         means = MemberMeans(advantages.valid, member_count)
         policy, metrics = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
@@ -699,7 +698,7 @@ class A2c(PolicyGradient):
 class Ppo(PolicyGradient):
     """Several passes over a window, with clipped ratios (Schulman et al. 2017).
 
-    The loss of actions is -min(q A, clamp(q, 1 - clip, 1 + clip) A), where q = pi(a) / pi_first(a).
+    The loss of actions is -min(q A, clamp(q, 1 - clip, 1 + clip) A), where q = pi(a) / pi_first(a) (eq. 7).
     """
 
     epochs: int = 4
@@ -740,18 +739,12 @@ class Ppo(PolicyGradient):
         then = constant(log_prob) if then is None else then
         # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
         change = (log_prob - then).where(advantages.valid, torch.zeros_like(log_prob))
-        policy = self._clipped(change, advantages.advantages)
-        ratio = constant(change).exp()
-        beyond = (ratio - 1).abs() > to_rows(self.clip, ratio, 1)
-        return policy, {
-            "approx_kl": means.of(
-                ratio - 1 - constant(change)
-            ),  # Schulman 2020, "Approximating KL divergence"
-            "clip_fraction": means.of(beyond.to(ratio.dtype)),
-        }
-
-    def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:
-        """The loss of clipped ratios (Schulman et al. 2017, eq. 7), [T, rows]; `change`: of the log-probabilities."""
-        ratio, clip = change.exp(), to_rows(self.clip, change, 1)
+        ratio, clip, gain = change.exp(), to_rows(self.clip, change, 1), advantages.advantages
         clipped = ratio.clamp(1 - clip, 1 + clip)
-        return -torch.minimum(ratio * advantages, clipped * advantages)
+        beyond = constant(ratio) - 1  # 0 where not valid
+        return -torch.minimum(ratio * gain, clipped * gain), {
+            "approx_kl": means.of_zeroed(
+                beyond - constant(change)
+            ),  # Schulman 2020, "Approximating KL divergence"
+            "clip_fraction": means.of_zeroed((beyond.abs() > clip).to(ratio.dtype)),
+        }

@@ -224,7 +224,7 @@ class QLearning(PolicyObjective):
         self,
         outputs: Tensor | None,
         values: Tensor | None,
-        trajectory: Trajectory,
+        actions: Tensor | None,
         advantages: Advantages,
         log_prob_then: Tensor | None = None,
         *,
@@ -232,8 +232,8 @@ class QLearning(PolicyObjective):
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
         assert outputs is not None
-        assert trajectory.actions is not None
-        taken = outputs.gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)
+        assert actions is not None
+        taken = outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
         metrics = {}
         if log_prob_then is None:

@@ -7,15 +7,16 @@ generators") evaluated at a counter, in wrapping int64 arithmetic, on any device
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.nets.step_numbers import step_number
+from antiphon.nets.step_numbers import on_host, step_number
 
 LARGEST_SEED = 2**31 - 2
 """The largest seed that every environment takes: numpy's RandomState and the Arcade Learning Environment among them."""
@@ -126,6 +127,35 @@ def uniform(seed: int, step: int, count: int, device: torch.device | str = "cpu"
 def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
     """Return `uniform` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
     return _between_0_and_1(_hash_many(seeds, step, count))
+
+
+class UniformSteps:
+    """Uniform numbers of each of some seeds, step after step: those of `uniform_many`, for many steps at once where the host computes them.
+
+    Args:
+        seeds: At least 0 each.
+        device: Of the numbers.
+    """
+
+    _AT_ONCE: ClassVar[int] = 4096
+    """Numbers that are computed at once, at most, where a step needs fewer."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self._seeds = torch.tensor(seeds, device=device)
+        self._first, self._block = 0, torch.empty(0, len(seeds), 0)
+
+    def at(self, step: int, count: int) -> Tensor:
+        """Return float64 [seeds, count], uniform in [0, 1): the numbers of a step."""
+        if self._seeds.device.type != "cpu" or not on_host():
+            return uniform_many(self._seeds, step, count)
+        place = step - self._first
+        if not 0 <= place < len(self._block) or self._block.shape[2] != count:
+            place, self._first = 0, step
+            steps = max(1, self._AT_ONCE // (len(self._seeds) * count))
+            counters = _signed((step * _GAMMA) & _MASK) + _counters(steps)
+            starts = _mixed(_mixed(self._seeds.numpy() + counters[:, None])[..., None] + _counters(count))
+            self._block = _between_0_and_1(torch.from_numpy(starts))
+        return self._block[place]
 
 
 def _between_0_and_1(bits: Tensor) -> Tensor:

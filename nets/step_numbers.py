@@ -30,6 +30,11 @@ Source = Callable[[Callable[[int], Number], int, torch.dtype], Number | Tensor]
 _source: Source | None = None
 
 
+def on_host() -> bool:
+    """Return whether numbers of steps are computed here, and not read on the device by a recording."""
+    return _source is None
+
+
 def step_number(function: Callable[[int], Number], step: int, dtype: torch.dtype) -> Number | Tensor:
     """Return `function(step)` as an argument of a kernel: a number, or in a recording a tensor [] of `dtype`."""
     return function(step) if _source is None else _source(function, step, dtype)

@@ -19,7 +19,7 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.roles import MASK, ROWS, SIGNALS
-from antiphon.nets.random import seed_for, uniform, uniform_many
+from antiphon.nets.random import UniformSteps, seed_for
 
 
 @dataclass(slots=True)
@@ -70,8 +70,8 @@ class Actions(Feature):
         self.actors = [agent for agent in system.agents.values() if agent.body.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._slower = [agent for agent in policies if agent.clock.tick_period > 1]
-        self._seeds: dict[str, tuple[list[int], Tensor]] = {}
-        """By stack, of what its members sample: on the host, and [N] int64."""
+        self._numbers: dict[str, UniformSteps] = {}
+        """By stack: what its members' actions are sampled from."""
         self._units: dict[str | bool, BoxUnits | None] = {}
         """By part of the action that a policy chooses: the map of its samples to the numbers of a Box."""
         self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
@@ -134,19 +134,13 @@ class Actions(Feature):
             assert agent.policy is not None
             sampler = agent.policy.at(tick.step if self._learns else None)
             assert sampler is not None
-            action = sampler.sample(outputs, self._numbers(agent, tick.step, sampler.draws))
+            if agent.name not in self._numbers:
+                seeds = [seed_for(member.seed, "action") for member in agent.members]
+                self._numbers[agent.name] = UniformSteps(seeds, self.system.device)
+            numbers = self._numbers[agent.name].at(tick.step, agent.batch * sampler.draws)
+            action = sampler.sample(outputs, numbers.view(-1, sampler.draws))
         Experience.ensure(tick).action = action
         return action
-
-    def _numbers(self, agent: Agent, step: int, draws: int) -> Tensor:
-        """The uniform numbers that actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
-        if agent.name not in self._seeds:
-            each = [seed_for(member.seed, "action") for member in agent.members]
-            self._seeds[agent.name] = each, torch.tensor(each, device=self.system.device)
-        each, stacked = self._seeds[agent.name]
-        if len(each) == 1:  # the same bits, from fewer operations
-            return uniform(each[0], step, agent.batch * draws, stacked.device).view(-1, draws)
-        return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
     def action(self) -> Action | None:
         """Return the action at the newest step in the environments, of several seeds row after row; None: no agent acted."""

@@ -118,7 +118,7 @@ class DrawnWindows:
             member_count=members,
             statistics=None if statistics is None else statistics.view(members, -1),
         )
-        return [objective.losses(outputs, None, trajectory, advantages, member_count=members)]
+        return [objective.losses(outputs, None, trajectory.actions, advantages, member_count=members)]
 
 
 def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass) -> Tensors:

@@ -432,7 +432,7 @@ def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tenso
     """[T, N * b, …], or some rows of it, as rows of the members, [N * T * b, …]."""
     if len(values) == 1:  # in order
         return values[0] if rows is None else values[0].index_select(0, rows)
-    values = values if rows is None else values[:, rows]
+    values = values if rows is None else values.index_select(1, rows)
     of_members = values.view(len(values), members, -1, *values.shape[2:])
     return of_members.transpose(0, 1).reshape(-1, *values.shape[2:])
 

@@ -76,7 +76,7 @@ class PolicyEvaluator(Feature):
         messages = [sampled.log_probs(ports, ticks) for sampled in sampled_of(agent)]
         outputs = ports.get(OBJECTIVE)
         found = policy.losses(
-            outputs, values, trajectory, advantages, member_count=members, messages=messages
+            outputs, values, trajectory.actions, advantages, member_count=members, messages=messages
         )
         for name, number in policy.metrics_at(ticks[-1].step).items():
             found.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
@@ -112,7 +112,9 @@ class PolicyEvaluator(Feature):
         """
         policy = agent.policy
         assert policy is not None
-        constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
+        actions, advantages = window.trajectory.actions, window.advantages.of(rows)
+        actions = None if actions is None else actions.index_select(1, rows)
+        constants = actions, advantages, window.first.log_prob.index_select(1, rows)
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
         outputs, values = ports.get(OBJECTIVE), values_in(ports)
         return policy.losses(outputs, values, *constants, member_count=len(agent.members), messages=messages)

@@ -290,7 +290,7 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
     values = None if kind == "reinforce" else drawn(3, ticks, rows)
     objective = POLICIES[kind](distribution, entropy=0.3, value=0.7)
     advantages = objective.advantages(window, values)
-    found = objective.losses(outputs, values, window, advantages)
+    found = objective.losses(outputs, values, window.actions, advantages)
     valid, actions = advantages.valid, window.actions
     assert actions is not None
     log_prob = distribution.log_prob(outputs, actions)
@@ -325,12 +325,11 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
 def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float, slope: float) -> None:
     """`change` of the ratio from 1; the slope of the loss by the log-probability is -A times the ratio, or 0."""
     objective = Ppo(None, clip=0.2, entropy=0.0)
-    window = trajectory(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), known_length=True)
     zero, valid = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
     known = Advantages(torch.full((1, 1), advantage), zero, valid, zero)
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
-    found = objective.losses(None, None, window, known, torch.zeros(1, 1), messages=[message])
+    found = objective.losses(None, None, None, known, torch.zeros(1, 1), messages=[message])
     (gradient,) = torch.autograd.grad(found.losses.sum(), log_prob)
     torch.testing.assert_close(gradient.item(), slope)
     assert found.metrics["clip_fraction"].item() == (abs(change) > 0.2)
@@ -348,7 +347,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     assert not advantages.valid.all()
     leaf = outputs.clone().requires_grad_()
     then = torch.where(advantages.valid, distribution.log_prob(outputs, window.actions), -1e9)  # type: ignore[arg-type]
-    losses = objective.losses(leaf, values, window, advantages, then).losses
+    losses = objective.losses(leaf, values, window.actions, advantages, then).losses
     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
     assert gradient.isfinite().all()
     assert (gradient[~advantages.valid] == 0).all()
@@ -360,15 +359,15 @@ def test_sampled_messages_add_to_the_action() -> None:
     objective = A2c(distribution, entropy=0.5)
     outputs, message = drawn(2, 3, 2, 2), (drawn(4, 3, 2), drawn(5, 3, 2))
     advantages = objective.advantages(window, values)
-    without = objective.losses(outputs, values, window, advantages).losses
-    found = objective.losses(outputs, values, window, advantages, messages=[message]).losses
+    without = objective.losses(outputs, values, window.actions, advantages).losses
+    found = objective.losses(outputs, values, window.actions, advantages, messages=[message]).losses
     share = 2 / advantages.valid.sum()
     extra = (-message[0] * advantages.advantages - 0.5 * message[1]) * advantages.valid * share
     torch.testing.assert_close(found, without + extra)
     alone = replace(objective, distribution=None)
-    only = alone.losses(None, values, window, advantages, messages=[message, message]).losses
+    only = alone.losses(None, values, None, advantages, messages=[message, message]).losses
     torch.testing.assert_close(
-        only - alone.losses(None, values, window, advantages, messages=[message]).losses, extra
+        only - alone.losses(None, values, None, advantages, messages=[message]).losses, extra
     )
 
 
@@ -387,7 +386,7 @@ def test_losses_follow_finite_differences() -> None:
             return objective.losses(  # noqa: B023
                 outputs,
                 own[0] if own else None,
-                window,  # noqa: B023
+                window.actions,  # noqa: B023
                 advantages,  # noqa: B023
                 then,  # noqa: B023
             ).losses.sum()

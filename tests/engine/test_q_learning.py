@@ -11,7 +11,7 @@ import torch
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.agents.distributions import Categorical
 from antiphon.agents.masked import NEVER
-from antiphon.agents.policy_objectives import Advantages, trajectory_of
+from antiphon.agents.policy_objectives import Advantages
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
 from tests.contracts.builders import Document
 from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread
@@ -57,9 +57,8 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     outputs, targets = torch.tensor([[[1.0, 0.0], [5.0, 2.0]]]), torch.tensor([[3.0, 0.0]])
     never = torch.zeros(1, 2, dtype=torch.bool)
     actions = torch.tensor([[0, 1]])
-    trajectory = trajectory_of(actions, torch.zeros(1, 2), never, never, ~never, known_length=True)
     advantages = Advantages(targets, targets, ~never, targets)
-    figures = goal.losses(outputs, None, trajectory, advantages).metrics
+    figures = goal.losses(outputs, None, actions, advantages).metrics
     assert {name: value.tolist() for name, value in figures.items()} == {"td_error": [2.0], "q_value": [1.5]}
     assert {*figures} == {*goal.logged}
 

@@ -197,8 +197,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "policy-an-action-is-sampled-alike-at-every-step",
         "engine/policies/actions.py",
-        "return uniform(each[0], step, agent.batch * draws, stacked.device).view(-1, draws)",
-        "return uniform(each[0], 0, agent.batch * draws, stacked.device).view(-1, draws)",
+        ".at(tick.step, agent.batch * sampler.draws)",
+        ".at(0, agent.batch * sampler.draws)",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
     ),
     Fault(

@@ -653,15 +653,15 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-values-go-on-past-a-termination",
         "agents/policy_objectives.py",
-        "following = following.where(~terminated[t], nothing)\n",
-        "following = following + nothing\n",
+        "following, ends = following.masked_fill(terminated, 0.0), terminated",
+        "ends = terminated",
         "tests/agents/test_policy_objectives.py::test_advantages_with_an_end_at_every_place[terminated-True-1.0]",
     ),
     Fault(
         "agents-an-advantage-has-no-trace",
         "agents/policy_objectives.py",
-        "values[t] + discount * trace * advantage",
-        "values[t] + discount * advantage",
+        "- values, discount * trace",
+        "- values, discount",
         "tests/agents/test_policy_objectives.py::test_advantages_with_an_end_at_every_place[terminated-True-0.7]",
     ),
     Fault(
@@ -716,8 +716,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-ppo-takes-the-larger-loss's-other",
         "agents/policy_objectives.py",
-        "return -torch.minimum(ratio * advantages, clipped * advantages)",
-        "return -torch.maximum(ratio * advantages, clipped * advantages)",
+        "return -torch.minimum(ratio * gain, clipped * gain)",
+        "return -torch.maximum(ratio * gain, clipped * gain)",
         "tests/agents/test_policy_objectives.py::test_ratios_beyond_the_clip_have_no_gradient[1.0-0.3-0.0]",
     ),
     Fault(
@@ -730,8 +730,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-a-truncation-is-valued-as-the-next-episode's-start",
         "agents/policy_objectives.py",
-        "following = torch.where(bootstrapped[t], final_values[t], following)",
-        "following = following + 0 * final_values[t]",
+        "torch.where(bootstrapped, final_values, following)",
+        "following",
         "tests/numerics/test_policies.py::test_an_actor_alone[ppo-reference]",
     ),
     Fault(
@@ -765,8 +765,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-a-tick-that-waits-is-no-bridge",
         "agents/policy_objectives.py",
-        "torch.where(waiting[t], one, other)",
-        "torch.where(waiting[t], other, other)",
+        "advantage = torch.where(waiting[t], later, advantage)",
+        "pass",
         "tests/agents/test_policy_objectives.py::test_ticks_at_which_an_agent_waits_count_with_its_last_turn[False]",
     ),
     Fault(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.random import (
+    UniformSteps,
     generator,
     integers,
     normal,
@@ -109,3 +110,23 @@ def test_many_seeds_draw_the_bits_of_each(
     with numbers_from(lambda function, at, dtype: torch.tensor(function(at), dtype=dtype)):  # as a recording
         assert torch.equal(drawn, many(torch.tensor(seeds), step, lanes))
         assert torch.equal(drawn[0], one(seeds[0], step, lanes))
+
+
+def test_numbers_of_steps_are_the_bits_of_each_step_in_any_order() -> None:
+    seeds = [0, 2**63 - 1, seed_for(0, "a")]
+    numbers = UniformSteps(seeds, torch.device("cpu"))
+    for step, count in [
+        (0, 7),
+        (1, 7),
+        (1, 8),
+        (1365, 1),
+        (5, 7),
+        (2**40, 64),
+        (3, 5000),
+        (4, 5000),
+        (-1, 2),
+    ]:
+        expected = uniform_many(torch.tensor(seeds), step, count)
+        assert torch.equal(numbers.at(step, count), expected)
+        with numbers_from(lambda function, at, dtype: torch.tensor(function(at), dtype=dtype)):
+            assert torch.equal(numbers.at(step, count), expected)

@@ -88,7 +88,8 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     advantages = policy.advantages(trajectory, values, statistics=before)
     if not advantages.valid.any():
         return None
-    first = pass_losses(agent, ticks, (trajectory, advantages, None))
+    every = torch.arange(state.batch, device=state.system.device)
+    first = pass_losses(agent, ticks, (trajectory, advantages, None), every)
     for name, number in policy.metrics_at(ticks[-1].step).items():
         first.metrics[name] = torch.as_tensor(number).view(1)
     return PolicyWindow(ticks, trajectory, advantages, first)
@@ -124,17 +125,15 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
     return reward, terminated, truncated, experience
 
 
-def pass_losses(
-    agent: Agent, ticks: Sequence[Tick], constants: Constants, rows: Tensor | slice = slice(None)
-) -> PolicyLosses:
+def pass_losses(agent: Agent, ticks: Sequence[Tick], constants: Constants, rows: Tensor) -> PolicyLosses:
     """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42)."""
     assert agent.policy is not None
     outputs, values = _port(ticks, OBJECTIVE, rows), _port(ticks, VALUE, rows)
     values = None if values is None else values[..., 0]
     messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
     trajectory, advantages, then = constants
-    made = trajectory.of(rows), advantages.of(rows), None if then is None else then[:, rows]
-    return agent.policy.losses(outputs, values, *made, messages=messages)
+    actions, then = (None if own is None else own[:, rows] for own in (trajectory.actions, then))
+    return agent.policy.losses(outputs, values, actions, advantages.of(rows), then, messages=messages)
 
 
 def _port(ticks: Sequence[Tick], port: str, rows: Tensor | slice = slice(None)) -> Tensor | None:
@@ -236,7 +235,7 @@ def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> PolicyLosses:
     trajectory, statistics = Trajectory(*did, nowhere, None, own["waiting"]), learner.buffers.get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
     advantages = policy.replayed(trajectory, torch.stack(values), statistics=before)
-    return policy.losses(torch.stack(outputs), None, trajectory, advantages)
+    return policy.losses(torch.stack(outputs), None, own["actions"], advantages)
 
 
 def further_passes(state: State, update: Update, updates: Sequence[Update], step: int) -> None:
