@@ -184,7 +184,8 @@ class EnvironmentRunner:
         observations, reward, terminated, truncated, info = result
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
-            self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
+            if name not in info:
+                self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
             if (uniform := self.env.uniform(outcomes[name])) is not None:
                 self.step_signals.uniform[name] = Mask.of(uniform)
         for name in self._after:
@@ -193,10 +194,9 @@ class EnvironmentRunner:
             if (mask := f"_{name}") in info:
                 self.step_signals.signals[mask] = info[mask]
                 self._note_uniform(self.step_signals, mask)
-        if self.episodes is not None:
-            ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
-            self.episodes.add(reward, info, ended)
         taken, ends = self.step_signals, self._ends(terminated, truncated, length)
+        if self.episodes is not None:
+            self.episodes.add(reward, info, ends.ended)
         self.step_signals = self._signals(taken.step + 1, observations, info)
         if self._lives:
             ends = replace(ends, lives=self._lives_over(taken))

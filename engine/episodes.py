@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import NONE, Mask
+
 REWARD = "reward"
 """The reward that all share; `reward.NAME` is that of one agent, if the environment has a reward for each."""
 _LENGTH = "length"
@@ -47,7 +49,7 @@ class EpisodeStatistics:
         self._present = torch.zeros(1 + len(self._rewards), batch, device=device, dtype=dtype)
         """Length and returns of the episodes in progress, a row each."""
         self._newest = torch.zeros_like(self._present)
-        self._ones = torch.ones(batch, device=device, dtype=dtype)
+        self._ones, self._zeros = torch.ones_like(self._present[0]), torch.zeros_like(self._present[0])
         self.finished = torch.zeros(batch, device=device, dtype=torch.int64)
 
     @property
@@ -69,24 +71,25 @@ class EpisodeStatistics:
         returns = torch.where(longer, self._present[row], self._newest[row])
         return returns[longer | (self.finished > 0)]
 
-    def add(self, reward: Tensor, info: Mapping[str, Any], ended: Tensor) -> None:
+    def add(self, reward: Tensor, info: Mapping[str, Any], ended: Mask) -> None:
         """Add a step.
 
         Args:
             reward: [B], as the environment returns it.
             info: Of the same step: rewards of single agents and masks.
-            ended: [B] bool: environments whose episode the step has ended.
+            ended: [B]: environments whose episode the step has ended.
         """
-        zeros = torch.zeros_like(self._ones)
-        rewards = [reward, *(info.get(name, zeros) for name in self._rewards[1:])]
+        rewards = [reward, *(info.get(name, self._zeros) for name in self._rewards[1:])]
         rows = [
-            row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, zeros)
+            row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, self._zeros)
             for name, row in zip((REWARD, *self._rewards), (self._ones, *rewards), strict=True)
         ]
-        present = self._present + torch.stack([row.to(self._present) for row in rows])
-        self._newest = torch.where(ended, present, self._newest)
-        self._present = present.masked_fill(ended, 0)
-        self.finished = self.finished + ended
+        self._present = present = self._present + torch.stack([row.to(self._present) for row in rows])
+        if ended is not NONE:
+            over = ended.tensor(len(self._ones), self._ones.device)
+            self._newest = torch.where(over, present, self._newest)
+            self._present = present.masked_fill(over, 0)
+            self.finished = self.finished + over
 
     def mean(self, reward: str) -> float | None:
         """Return the mean return of each environment's newest finished episode; of those in progress until one has finished.
@@ -126,7 +129,7 @@ class EpisodeStatistics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state; a reward that it does not have begins at 0."""
-        zeros, names = torch.zeros_like(self._ones), (_LENGTH, *self._rewards)
-        self._present = torch.stack([state["present"].get(name, zeros) for name in names])
-        self._newest = torch.stack([state["newest"].get(name, zeros) for name in names])
+        names = (_LENGTH, *self._rewards)
+        self._present = torch.stack([state["present"].get(name, self._zeros) for name in names])
+        self._newest = torch.stack([state["newest"].get(name, self._zeros) for name in names])
         self.finished = state["finished"]

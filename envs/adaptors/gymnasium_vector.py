@@ -121,10 +121,9 @@ class VectorAdaptor(Adaptor):
         ends = zip(ENDS, (terminated, truncated), strict=True)
         flags = {name: tensor_of(name, given, self.device).bool() for name, given in ends}
         for name, flag in flags.items():
-            wrong = (
-                f"'{name}' is {list(flag.shape)}, not [{self.num_envs}]; return one for each sub-environment"
-            )
-            require(flag.shape == (self.num_envs,), "env", wrong, RunError)
+            if flag.shape != (self.num_envs,):
+                wrong = f"{list(flag.shape)}, not [{self.num_envs}]; return one for each sub-environment"
+                raise RunError(f"env: '{name}' is {wrong}")
         happened = torch.stack([*flags.values()])
         given = tensor_of("reward", reward, self.device)
         rewards = checked("reward", OUTCOMES["reward"], given.to(self.dtype), self.num_envs, given)
@@ -132,7 +131,7 @@ class VectorAdaptor(Adaptor):
         due = happened
         if self._mode is AutoresetMode.NEXT_STEP:
             due, self._ended = self._ended, happened
-        ended = due.any(0)
+        ended = due[0] | due[1]
         if bool(ended.any()):
             final = self._final(before, info, ended)
             result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -236,7 +237,8 @@ class ParallelAdaptor(Adaptor):
         moves, living = [], []
         with self._failing("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
-                alive = [agent for agent in self._agents if agent in world.agents]
+                present = world.agents  # read once: wrappers look it up in one another
+                alive = [agent for agent in self._agents if agent in present]
                 legal = {agent: mask for agent, mask in self._legal[row].items() if agent not in given}
                 random = {
                     agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal
@@ -245,11 +247,12 @@ class ParallelAdaptor(Adaptor):
                 living.append(alive)
             results = zip(self._worlds, living, stepped(self._worlds, moves), strict=True)
             for row, (world, alive, found) in enumerate(results):
-                self._check_complete(world, alive, found)
+                left = world.agents
+                self._check_complete(left, alive, found)
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
-                outcomes[:, places, row] = np.array(self._outcomes(world, alive, found[1:4]))
+                outcomes[:, places, row] = self._outcomes(left, alive, found[1:4])
         return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
 
     def _first(self, world: Any, **how: Any) -> Any:
@@ -258,14 +261,14 @@ class ParallelAdaptor(Adaptor):
         self._check_observed("reset", world.agents, observed)
         return observed
 
-    def _check_complete(self, world: Any, alive: Sequence[str], found: Sequence[Any]) -> None:
-        """Raise RunError where a step returned nothing for an agent that is alive, which a loop could not read."""
+    def _check_complete(self, left: Sequence[str], alive: Sequence[str], found: Sequence[Any]) -> None:
+        """Raise RunError where a step returned nothing for an agent that is `left`, alive after it, which a loop could not read."""
         observed, *outcomes = found[:4]
-        stayed = [agent for agent in world.agents if agent in alive]
+        stayed = [agent for agent in left if agent in alive]
         for what, given in zip(("reward", "termination", "truncation"), outcomes, strict=True):
             self._check_given("step", what, stayed, given)
         over = {agent for agent in stayed if any(end[agent] for end in outcomes[1:])}
-        self._check_observed("step", [one for one in world.agents if one not in over], observed)
+        self._check_observed("step", [one for one in left if one not in over], observed)
 
     def _check_observed(self, call: str, agents: Sequence[str], observed: Mapping[str, Any]) -> None:
         self._check_given(call, "observation", agents, observed)
@@ -281,19 +284,20 @@ class ParallelAdaptor(Adaptor):
                 raise RunError(f"env: '{self._name}' returned {fault}")
 
     @staticmethod
-    def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-        """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
+    def _outcomes(
+        left: Sequence[str], alive: Sequence[str], found: Sequence[Mapping[str, Any]]
+    ) -> list[list[float]]:
+        """Return reward, terminated and truncated: of the whole world, and of each agent that was alive; `left`: those that still are."""
         rewards, *flags = found
         own = [reward_of(rewards.get(agent, 0.0), agent) for agent in alive]
         ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in flags]
         # the second: an environment that leaves in `agents` those whose episodes it has ended
         over = bool(alive) and (
-            not world.agents or (set(world.agents) <= set(alive) and all(map(any, zip(*ends, strict=True))))
+            not left or (all(map(any, zip(*ends, strict=True))) and set(left) <= set(alive))
         )
-        left = [
-            over or agent not in world.agents for agent in alive
-        ]  # whoever is left without an end of its own
-        ends[0] = [max(end, gone - cut) for end, cut, gone in zip(*ends, left, strict=True)]
+        gone = [over or agent not in left for agent in alive]  # without an end of its own it is terminated
+        if any(gone):
+            ends[0] = [max(end, away - cut) for end, cut, away in zip(*ends, gone, strict=True)]
         cut_off = float(over and any(cut and not end for end, cut in zip(*ends, strict=True)))
         mean = sum(own) / len(own) if own else 0.0
         return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
@@ -305,14 +309,14 @@ class ParallelAdaptor(Adaptor):
         """
         values = self._observe(observed)
         facts: dict[str, Any] = {}
+        typed = outcomes.to(self.dtype)
+        finite = math.isfinite(typed.sum().item())
         for place, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
             for kind, name in enumerate(OUTCOMES):
                 if name + ending in self.requested:
-                    given = outcomes[kind, place]
-                    outcome = given.to(self.dtype)
-                    facts[name + ending] = checked(
-                        name + ending, OUTCOMES[name], outcome, self.num_envs, given
-                    )
+                    facts[name + ending] = outcome = typed[kind, place]
+                    if not finite:
+                        checked(name + ending, OUTCOMES[name], outcome, self.num_envs, outcomes[kind, place])
             if place and f"reward{ending}" in self.requested:
                 facts[f"_reward{ending}"] = there[place]
         terminated, truncated = outcomes[1:, 0].bool()
@@ -326,7 +330,7 @@ class ParallelAdaptor(Adaptor):
             values = self._observe(observed)
         self._legal = [*map(self._legal_in, observed)]
         observations, known = self._divide(values)
-        return observations, outcomes[0, 0].to(self.dtype), terminated, truncated, {**facts, **known}
+        return observations, typed[0, 0].clone(), terminated, truncated, {**facts, **known}
 
     def _legal_in(self, observed: Mapping[str, Any]) -> dict[str, Any]:
         """Return which choices are legal in what the agents of a copy observe, by agent; those without a mask are left out."""
@@ -347,10 +351,14 @@ class ParallelAdaptor(Adaptor):
             for name, signal in observations.signals.items():
                 if name not in self.requested:
                     continue
+                shown = [observed[row][agent] for row in rows]
+                if len(rows) == self.num_envs:
+                    values[name] = self._read(observations, name, shown)
+                    continue
                 full = torch.zeros(self.num_envs, *signal.shape, dtype=self.dtype, device=self.device)
                 full = full if signal.classes is None else full.long()
                 if rows:
-                    full[rows] = self._read(observations, name, [observed[row][agent] for row in rows])
+                    full[rows] = self._read(observations, name, shown)
                 values[name] = full
             if f"{ALIVE}.{agent}" in self.requested:
                 alive = [agent in world.agents for world in self._worlds]

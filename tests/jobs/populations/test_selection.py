@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.base.mask import ALL, NONE
 from antiphon.commands.run_population import lead_in_words
 from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.jobs.populations.selection import (
@@ -76,17 +77,17 @@ def test_a_member_that_has_ended_is_copied_but_not_replaced() -> None:
 def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() -> None:
     """A member that fails no more is not judged by its last failure, nor one that never succeeds by its last success."""
     statistics = EpisodeStatistics((), 3, "cpu", torch.float64)
-    reward, never = torch.tensor([1.0, -1.0, 1.0]), torch.zeros(3, dtype=torch.bool)
+    reward = torch.tensor([1.0, -1.0, 1.0])
     assert not len(statistics.latest())
-    statistics.add(reward, {}, never)
+    statistics.add(reward, {}, NONE)
     assert statistics.latest().tolist() == [1.0, -1.0, 1.0]
-    statistics.add(reward, {}, ~never)
+    statistics.add(reward, {}, ALL)
     for _ in range(2):
-        statistics.add(reward, {}, never)
+        statistics.add(reward, {}, NONE)
         assert statistics.latest().tolist() == [2.0, -2.0, 2.0]
         assert statistics.figures()["episode_return"] == pytest.approx(2 / 3)
     for _ in range(2):
-        statistics.add(reward, {}, never)
+        statistics.add(reward, {}, NONE)
     assert statistics.latest().tolist() == [4.0, -4.0, 4.0]
 
 
