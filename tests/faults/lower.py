@@ -767,7 +767,7 @@ LOWER: tuple[Fault, ...] = (
         "agents/policy_objectives.py",
         "advantage = torch.where(waiting[t], later, advantage)",
         "pass",
-        "tests/agents/test_policy_objectives.py::test_ticks_at_which_an_agent_waits_count_with_its_last_turn[False]",
+        "tests/agents/test_policy_objectives.py::test_ticks_at_which_an_agent_waits_count_with_its_last_turn[True]",
     ),
     Fault(
         "agents-rewards-while-it-waits-are-lost",
