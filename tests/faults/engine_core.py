@@ -204,14 +204,14 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "episodes-a-return-goes-on-over-an-end",
         "engine/episodes.py",
-        "self._present = present.masked_fill(ended, 0)",
+        "self._present = present.masked_fill(over, 0)",
         "self._present = present",
         "tests/engine/heart/test_environment.py::test_means_are_over_the_newest_finished_episode_of_each_environment[cohort]",
     ),
     Fault(
         "episodes-a-step-without-experience-counts",
         "engine/episodes.py",
-        'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, zeros)',
+        'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, self._zeros)',
         'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, row)',
         "tests/engine/heart/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
     ),
