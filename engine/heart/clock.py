@@ -304,7 +304,7 @@ class EpisodeWindows(WindowGrid):
 
 @dataclass(slots=True, eq=False)
 class ReadPlan:
-    """When a message is read and by when all of it has returned, and how much of this has happened.
+    """When a message is read, in which windows of its receiver, and which of these have not closed yet.
 
     `Timetable.read_plan` computes it as the message is sent. Then `open_windows` shrinks as windows close, and `finished` is set with
     the last one.

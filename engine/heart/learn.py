@@ -3,7 +3,7 @@
 A window's losses and what is injected into the messages it sent are differentiated together (rule 2, the update of an agent). The
 gradients of parameters wait for the update; those of the messages read are booked with the messages (rule 4, targets).
 
-    loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
+    loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction          what a synthetic gradient gives for a sent message
     returned gradient   what its receivers return for it: the prediction's target
     applied prediction  the prediction behind its gate, mixed with the returned gradient of the same step (`gradient.trace`)
