@@ -3,9 +3,9 @@
 A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.made_coupling`,
 `Channel.coupling`). The training step calls three methods, with the messages and times of engine/heart:
 
-    follow    at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
-    credit    when the sender's window is learned from: the gradient that is injected into a message
-    waits_for    where the coupling `waits`: does the window wait for the gradient of a message to come back?
+    follow      at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
+    credit      when the sender's window is learned from: the gradient that is injected into a message
+    waits_for   when it ends, where the coupling `waits`: does it wait for the gradient of a message to come back?
 
 The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
 the timeline and telemetry read them. The methods read the channel as its scenario declares it (declared_channel.py). No other file

@@ -66,7 +66,7 @@ Where a change goes:
                                                  too (`Ledger.close_window`): the last one to close finishes the message
     when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
                                                  (`Ledger.gradient_is_back`)
-    a gradient that comes back, such as by age   for predictors: a feature with the point `gradients_back`; for `delayed` too:
+    what a returned gradient is worth, by age    for predictors: a feature with the point `gradients_back`; for `delayed` too:
                                                  `Ledger.finish`, as its return begins
   Learning:
     a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`;
