@@ -33,6 +33,7 @@ from antiphon.telemetry.figures import Figure, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
+from antiphon.telemetry.verdicts import Undefined
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
@@ -425,7 +426,11 @@ def _create_directory(
 
 
 def keep_measured(
-    directory: RunDirectory, running: LiveSystem, found: Mapping[str, Any], rows: Sequence[Figure]
+    directory: RunDirectory,
+    running: LiveSystem,
+    found: Mapping[str, Any],
+    rows: Sequence[Figure],
+    undefined: Undefined | None = None,
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
 
@@ -435,7 +440,8 @@ def keep_measured(
         directory: The run's.
         running: Of its newest checkpoint, which was measured.
         found: By kind (`ablation_zero`, `value`), plain data.
-        rows: The same as metrics of channels.
+        rows: The same as metrics of channels, or of agents.
+        undefined: Why channels have no result.
 
     Returns:
         Whether the Channels tab shows them.
@@ -449,9 +455,12 @@ def keep_measured(
             undo.callback(directory.release)
         except RunError:  # the run goes on
             ended = False
-        write_checked(path, read_cache(path) | measured)
+        if measured:
+            write_checked(path, read_cache(path) | measured)
         if ended:
             events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
             writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
+            if undefined is not None:
+                writer.undefined(running.now, undefined)
             writer.figures(running.now, rows)
     return ended

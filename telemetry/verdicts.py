@@ -12,7 +12,7 @@ Pure functions of numbers, without torch.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -128,18 +128,40 @@ def bounds(measure: str) -> tuple[str, str]:
     return f"{measure}_low", f"{measure}_high"
 
 
-def newest_first(steps: Mapping[str, int]) -> list[Measure]:
-    """Return the measures of worth that have intervals, the one measured last first; of one step, in the order of `MEASURES`.
+class Results(NamedTuple):
+    """Results of a measure of worth: the channels that have an interval in its newest log entry, and the entry's step."""
 
-    Args:
-        steps: The newest step of each metric of channels that was logged.
+    channels: int
+    step: int
+
+
+class Undefined(NamedTuple):
+    """Why channels have no result of a measure of worth.
+
+    Attributes:
+        measure: The measure.
+        reasons: By channel.
+        again: Options of `antiphon evaluate` that may give them one.
     """
-    measured = {
-        one: max(steps[end] for end in bounds(one))
-        for one in MEASURES
-        if all(end in steps for end in bounds(one))
-    }
-    return sorted(measured, key=lambda one: -measured[one])
+
+    measure: str
+    reasons: Mapping[str, str]
+    again: Sequence[str]
+
+
+LEFT_OUT = "not measured: it is not among --channels"
+"""The reason of a channel that a measurement left out."""
+
+
+def fullest_first(results: Mapping[Measure, Results]) -> list[Measure]:
+    """Return measures of worth, the one of most channels first; of equals `value`, then the one measured last."""
+    order = list(MEASURES)
+
+    def rank(measure: Measure) -> tuple[int, bool, int, int]:
+        channels, step = results[measure]
+        return -channels, measure != "value", -step, order.index(measure)
+
+    return sorted(results, key=rank)
 
 
 def worth(low: float | None, high: float | None) -> Verdict | None:
@@ -157,6 +179,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
             (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `gate` (the largest so far). A verdict is left out
             if its metric is missing.
         traits: Traits of the same channels.
+
+    The metrics of `REMARKS` are of `figures` too.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
     found = np.zeros(shape, dtype=np.uint32)
@@ -176,6 +200,10 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
     if (gate := figures.get("gate")) is not None:
         found[gate <= 0] += FLAGS[""]["shut"]
+    for remark in REMARKS:
+        if all(metric in figures for metric in remark.metrics):
+            holds = remark.holds(*(figures[metric] for metric in remark.metrics))
+            found[np.broadcast_to(holds, shape)] += remark.flag
     return found
 
 
@@ -239,15 +267,16 @@ _PATIENCE = 300.0
 """Seconds from which a duration is worth a warning."""
 
 
-def measuring_command(path: str, graph: Mapping[str, Any]) -> str:
+def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str] = ()) -> str:
     """Return the command that measures the worth of a run's channels, by value, or by ablation where it cannot be forked.
 
     Args:
         path: The run directory.
         graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario;
             `imports` are the packages that the run was allowed to import.
+        measure: Options of another measurement.
     """
-    measure = ["--ablate", "zero"] if graph.get("no_fork") else ["--value"]
+    measure = measure or (["--ablate", "zero"] if graph.get("no_fork") else ["--value"])
     scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
     command = shlex.join(["antiphon", "evaluate", path, *measure, *scenario])
     return with_imports(command, graph.get("imports", ()))
@@ -263,33 +292,90 @@ def measuring_time(agents: int, channels: int) -> str:
     return f"{seconds / length:,.0f} {unit}s"
 
 
-# --- signs and cautions ----------------------------------------------------------------------------------------------
+# --- remarks -------------------------------------------------------------------------------------------------------
 
 
-class Sign(NamedTuple):
-    """Sign that the prediction of a channel's gradient does not help.
+def _misdirected(cosine: Any, parameter_cosine: Any) -> Any:
+    """Whether a signal follows the true gradient message by message, but moves the parameters elsewhere."""
+    apart = cosine - parameter_cosine >= _APART
+    return (cosine >= _FOLLOWS) & apart & (parameter_cosine < _SHARE * cosine)
+
+
+def _against(cosine: Any) -> Any:
+    return cosine < 0
+
+
+_FOLLOWS = 0.1
+"""Cosine of single messages from which a prediction follows the true gradient."""
+_APART = 0.25
+"""Difference of the cosine of the parameter gradient from which it contradicts that of single messages,"""
+_SHARE = 0.5
+"""if it is also less than this share of it."""
+
+
+class Remark(NamedTuple):
+    """Remark on a channel: what some of its metrics mean, and what it means that they seem to contradict each other.
 
     Attributes:
-        metric: A metric of the channel,
-        below: below which it is one.
-        says: What it then means, as the beginning of a sentence that ends with the number.
+        flag: Its bit beside those of `FLAGS`.
+        metrics: The metrics,
+        holds: whether their values call for it.
+        says: A sentence, with each value as its metric's name in braces.
+        beside: Measures of worth: it is made only where the channel *matters* by one of these; empty: always.
     """
 
-    metric: str
-    below: float
+    flag: int
+    metrics: tuple[str, ...]
+    holds: Callable[..., Any]
     says: str
+    beside: Sequence[Measure] = ()
 
 
-SIGNS = (
-    Sign("cosine", 0.1, "Its prediction does not follow the true gradient"),
-    Sign("skill", 2.5, "That its prediction follows the true gradient may be chance"),
-    Sign("r2", 0.0, "It predicts worse than the mean of the returned gradients"),
+_MISDIRECTED = Remark(
+    1 << 21,
+    ("cosine", "parameter_cosine"),
+    _misdirected,
+    "Its signal matches the true gradient of single messages (cosine {cosine}), but moves the sender's parameters in another "
+    "direction (cosine {parameter_cosine}): use local, more context, or a smaller scale.",
 )
-"""Signs, in order of display."""
-_HIGH = 0.5
-"""Cosine of single messages from which a signal looks good."""
-_SHARE = 0.5
-"""Share of it below which the cosine of the parameter gradient contradicts it."""
+REMARKS = (
+    Remark(
+        1 << 18,
+        ("cosine",),
+        lambda cosine: cosine < _FOLLOWS,
+        "Its prediction does not follow the true gradient (cosine {cosine}).",
+    ),
+    Remark(
+        1 << 19,
+        ("skill",),
+        lambda skill: skill < 2.5,
+        "That its prediction follows the true gradient may be chance (skill {skill}).",
+    ),
+    Remark(
+        1 << 20,
+        ("r2",),
+        lambda r2: r2 < 0,
+        "It predicts worse than the mean of the returned gradients (R² {r2}).",
+    ),
+    _MISDIRECTED,
+    Remark(
+        1 << 22,
+        ("cosine",),
+        _against,
+        "That it matters all the same is no contradiction: the cosine is of single messages at one step, the value of many steps "
+        "of learning; the value decides.",
+        ("value",),
+    ),
+    Remark(
+        1 << 23,
+        ("cosine",),
+        _against,
+        "That it matters all the same is no contradiction: the readouts need its messages, while the cosine is of the signal "
+        "from which its sender learns; the value measures what that is worth.",
+        tuple(ABLATION_METRICS),
+    ),
+)
+"""Remarks, in order of display. A sum of all flags is exact in float32."""
 
 
 def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str | None:
@@ -299,13 +385,6 @@ def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str 
         cosine: Cosine between synthetic and true gradients of single messages.
         parameter_cosine: Cosine between the sender's parameter gradients under the two.
     """
-    if (
-        cosine is None
-        or parameter_cosine is None
-        or not (cosine >= _HIGH and parameter_cosine < _SHARE * cosine)
-    ):
+    if cosine is None or parameter_cosine is None or not _misdirected(cosine, parameter_cosine):
         return None
-    return (
-        f"its signal matches the true gradient of single messages (cosine {cosine:.2f}), but moves the sender's parameters in "
-        f"another direction (cosine {parameter_cosine:.2f}); use local, more context, or a smaller scale"
-    )
+    return _MISDIRECTED.says.format(cosine=f"{cosine:.2f}", parameter_cosine=f"{parameter_cosine:.2f}")

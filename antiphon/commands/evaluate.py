@@ -100,6 +100,8 @@ def evaluate(
             sampled=sampled,
         )
         found = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
+        if not sampled:
+            measurements.keep_scores(directory, simulation, found)
         result = measurements.result_of(directory, path, simulation, found)
         if not json:
             measurements.show_scores(result, found)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import METRICS, SCORES, Figure
-from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
+from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, signal_caution, worth, worths_in_words
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -57,20 +59,39 @@ _POSITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement: its name and result as plain data, what is kept with the run (by name), figures of channels, and how it is printed."""
+    """A measurement: its name and result as plain data, what is kept with the run (by name), figures of channels, how it is printed,
+    and why channels have no result."""
 
     name: str
     result: dict[str, Any]
     kept: dict[str, Any]
     rows: Sequence[Figure]
     show: Callable[[], None]
+    undefined: Undefined | None = None
 
 
 def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> None:
     """Store a measurement in the run directory, for `report` and the Channels tab."""
     try:
-        if not keep_measured(directory, simulation.running, measured.kept, measured.rows):
+        if not keep_measured(directory, simulation.running, measured.kept, measured.rows, measured.undefined):
             remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
+    except RunError as error:
+        remark(f"not saved with the run: {error}")
+
+
+def keep_scores(directory: RunDirectory, simulation: Simulation, found: Evaluation) -> None:
+    """Store the agents' scores for the Channels tab, unless the run's end has stored them; those of a run that goes on are not."""
+    facts, now = directory.facts, simulation.now
+    if found.links != Links() or (facts["exit"], facts["step"], found.split) == ("done", now, "test"):
+        return
+    rows = [
+        Figure("agent", name, f"{found.split}_{metric}", figures[metric])
+        for name, figures in found.agents.items()
+        for metric in METRICS
+        if metric in figures
+    ]
+    try:
+        keep_measured(directory, simulation.running, {}, rows)
     except RunError as error:
         remark(f"not saved with the run: {error}")
 
@@ -175,7 +196,18 @@ def measured_ablation(
     found = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
     plain = _ablation(found)
     kept = {found.metric: {"split": split, **plain}}
-    return Measured("ablation", plain, kept, ablation_rows(found), lambda: _show_ablation(found))
+    reasons = dict.fromkeys(simulation.running.system.channels, LEFT_OUT)
+    reasons |= {
+        name: "" if found.change(name).interval else "a single example has no interval"
+        for name in found.readouts
+    }
+    undefined = Undefined(found.metric, _given(reasons), ["--ablate", kind])
+    rows = ablation_rows(found)
+    return Measured("ablation", plain, kept, rows, lambda: _show_ablation(found), undefined)
+
+
+def _given(reasons: Mapping[str, str]) -> dict[str, str]:
+    return {name: why for name, why in reasons.items() if why}
 
 
 def _ablation(found: Ablation) -> dict[str, Any]:
@@ -295,7 +327,13 @@ def measured_value(
     }
     plain = values.to_dict() | {"alignment": alignments}
     rows = [*value_rows(values), *signal_rows(signals)]
-    return Measured("value", plain, {"value": plain}, rows, lambda: _show_value(values, alignments))
+    reasons = dict.fromkeys(simulation.running.system.channels, LEFT_OUT)
+    reasons |= {row.name: row.why for row in values.rows if row.name != COUPLING}
+    longer = ["--horizon", str(2 * values.horizon), "--repeats", str(2 * values.repeats)]
+    by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
+    undefined = Undefined("value", _given(reasons), ["--value", *(longer if by_chance else ())])
+    show = partial(_show_value, values, alignments)
+    return Measured("value", plain, {"value": plain}, rows, show, undefined)
 
 
 def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:

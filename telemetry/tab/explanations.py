@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.figures import EVALUATED
@@ -10,13 +10,14 @@ from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     FLAGS,
     MEASURES,
-    SIGNS,
+    REMARKS,
     VERDICTS,
     Measure,
+    Results,
     bounds,
+    fullest_first,
     measuring_command,
     measuring_time,
-    newest_first,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -303,6 +304,39 @@ _PART: dict[str, Explanation] = {
 }
 EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT, "part": _PART}
 """Explanations by family and metric; other metrics have none."""
+GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
+    "channel": [
+        ("Worth", list(MEASURES)),
+        ("Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
+        (
+            "Learning",
+            ["sg_loss", "si_loss", "skill", "gate", "injection_norm", "bias2", "variance", "outliers"],
+        ),
+        ("Message", ["message_energy", "message_std", "message_mean"]),
+        (
+            "Language",
+            [
+                "symbol_entropy",
+                "message_entropy",
+                "topographic_similarity",
+                *("signalling", "listening", "signalling_share", "listening_share"),
+            ],
+        ),
+        ("Link", ["age", "lost", "stand_in", "distortion", "traffic"]),
+    ],
+    "agent": [
+        ("Objective", ["loss", "accuracy", "error", "bits", "return"]),
+        (
+            "Policy",
+            [
+                *("value_target", "policy_loss", "value_loss", "explained_variance"),
+                *("entropy", "approx_kl", "clip_fraction"),
+            ],
+        ),
+        ("Learning", ["updates", "learning_rate", "gradient_norm", "parameter_norm"]),
+    ],
+}
+"""Metrics that are read together, by family; the panel shows others last."""
 OF_EPISODES = {
     "episode_return": Explanation(
         "episode return in training", "Mean sum of rewards of each environment's newest finished episode."
@@ -314,21 +348,35 @@ OF_EPISODES = {
     "episodes": Explanation("episodes in training", "Finished episodes, of all environments."),
 }
 """Explanations of the metrics of environments with episodes."""
+_DEFAULT: dict[Measure, tuple[str, ...]] = {
+    measure: ("--value",) if measure == "value" else ("--ablate", measure.removeprefix("ablation_"))
+    for measure in MEASURES
+}
+"""Options of `antiphon evaluate` that measure all channels."""
 _NEEDS = {"stale": "age", "silent": "message_energy", "shut": "gate"}
 """Metrics without which no verdict is given."""
 
 
-def verdicts_document(logged: Mapping[str, int], graph: Mapping[str, Any], path: str) -> dict[str, Any]:
+def verdicts_document(
+    logged: Sequence[str],
+    results: Mapping[Measure, Results],
+    undefined: Mapping[str, Mapping[str, Any]],
+    graph: Mapping[str, Any],
+    path: str,
+) -> dict[str, Any]:
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
-    `measures`: the measures of worth, that of the newest step first, each with its `metric`, `title`, the metrics of its interval's
-    `bounds` and whether it was `measured`; `by`: the command that measures value (may be empty), and `takes`: how long,
+    `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, the metrics
+    of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
+    `reasons` by name, and a command that may give them one, `again` (may be empty); `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure. `signs`: `SIGNS` of the metrics that were logged, each with the metric's `title`.
+    it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it.
 
     Args:
-        logged: The newest step of each metric of channels.
+        logged: The metrics of channels.
+        results: Of the measures of worth (`results_of`).
+        undefined: By measure, why channels have no result (`ChannelsWriter.undefined`).
         graph: The run's graph (`graph_document`).
         path: The run directory, for the command that measures; empty: none.
     """
@@ -339,8 +387,12 @@ def verdicts_document(logged: Mapping[str, int], graph: Mapping[str, Any], path:
             "title": channel[measure].title,
             "bounds": bounds(measure),
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
+            "step": results[measure].step if measure in results else 0,
+            "reasons": {},
+            "again": _DEFAULT[measure],
+            **undefined.get(measure, {}),
         }
-        for measure in dict.fromkeys([*newest_first(logged), *MEASURES])
+        for measure in dict.fromkeys([*fullest_first(results), *MEASURES])
     ]
     words = [
         {
@@ -352,13 +404,14 @@ def verdicts_document(logged: Mapping[str, int], graph: Mapping[str, Any], path:
         for name, definition in VERDICTS.items()
         if name not in _NEEDS or _NEEDS[name] in logged
     ]
-    signs = [
-        {**sign._asdict(), "title": channel[sign.metric].title} for sign in SIGNS if sign.metric in logged
+    remarks = [
+        {"flag": remark.flag, "metrics": remark.metrics, "says": remark.says, "beside": remark.beside}
+        for remark in REMARKS
     ]
-    by = ""
-    if path and graph["channels"]:
-        by = measuring_command(path, graph)
+    by = measuring_command(path, graph) if path and graph["channels"] else ""
+    for measure in measures:
+        measure["again"] = measuring_command(path, graph, measure["again"]) if by else ""
     no_fork = graph.get("no_fork", "")
     takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
-    known = {"measures": measures, "words": words, "signs": signs}
+    known = {"measures": measures, "words": words, "remarks": remarks}
     return {**known, "by": by, "takes": takes, "no_fork": no_fork}

@@ -19,12 +19,13 @@ from werkzeug.wrappers import Request, Response
 
 from antiphon.base.errors import RunError, in_one_line
 from antiphon.telemetry.tab.reading import Row, document_from, graph_from, messages_of, series_of
-from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed
+from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed, results_of
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
     TIMELINE,
+    UNDEFINED,
     VERDICTS,
     Family,
     figure_tag,
@@ -188,15 +189,17 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
         verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
-        of_channels = {
-            tag: what[1] for tag, what in tags.items() if isinstance(what, tuple) and what[0] == "channel"
-        }
-        newest = {metric: found[tag].max_step for tag, metric in of_channels.items()}
+
+        def newest(metric: str) -> Series | None:
+            return series_of(question.rows(run, figure_tag("channel", metric), 1))
+
+        undefined = [tag for tag in found if tag.startswith(UNDEFINED)]
         # The folder as the log directory was given; the run's name where there are several.
         path = os.path.normpath(os.path.join(self._logdir, run))
         contents = catalogue(
             [*figures, *verdicts],
-            newest,
+            results_of(newest),
+            {tag.removeprefix(UNDEFINED): document_from(question.document(run, tag)) for tag in undefined},
             [what for what in tags.values() if isinstance(what, int)],
             graph,
             path,

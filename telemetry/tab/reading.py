@@ -16,7 +16,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
 from antiphon.telemetry.event_file import event_files, read_events
 from antiphon.telemetry.tab.series import Messages, RunData, Series, present_names, renamed
-from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
+from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, UNDEFINED, parsed
 from antiphon.telemetry.tab.verdict_series import with_verdicts
 
 Row = tuple[int, NDArray[Any]]
@@ -68,6 +68,11 @@ def read_run(folder: str | Path) -> RunData:
             messages=messages,
             path=str(folder),
             parts=document_from(tags[PARTS]) if PARTS in tags else None,
+            undefined={
+                tag.removeprefix(UNDEFINED): document_from(tags[tag])
+                for tag in tags
+                if tag.startswith(UNDEFINED)
+            },
         )
 
 

@@ -17,10 +17,12 @@ from antiphon.telemetry.tab.tags import (
     PARTS,
     PLUGIN,
     TIMELINE,
+    UNDEFINED,
     Family,
     figure_tag,
     messages_tag,
 )
+from antiphon.telemetry.verdicts import Undefined, bounds
 
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
@@ -87,6 +89,15 @@ class ChannelsWriter:
             self._machines = machines
             self._document(step, PARTS, {"machines": machines})
         self.figures(step, part_rows(rows))
+
+    def undefined(self, step: int, found: Undefined) -> None:
+        """Write why channels have no result of a measure, and that until its figures are written no channel has one."""
+        nothing = np.full(len(self._places["channel"]), np.nan, dtype=np.float32)
+        self.arrays(
+            step, {("channel", metric): nothing for metric in (found.measure, *bounds(found.measure))}
+        )
+        content = {"step": step, "reasons": found.reasons, "again": found.again}
+        self._document(step, f"{UNDEFINED}{found.measure}", content)
 
     def _document(self, step: int, tag: str, content: Any) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.telemetry.figures import VALUE_TARGET
-from antiphon.telemetry.tab.explanations import verdicts_document
+from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
 from antiphon.telemetry.tab.tags import VERDICTS, Family
+from antiphon.telemetry.verdicts import MEASURES, Measure, Results, bounds
 
 _RETURN = "return"
 Steps = NDArray[np.int64]
@@ -46,11 +47,19 @@ class Series(NamedTuple):
         return Series(self.steps[:rows], self.values[:rows]) if rows else None
 
 
-def newest_steps(figures: Mapping[tuple[str, str], Series]) -> dict[str, int]:
-    """Return the newest step of each metric of channels."""
-    return {
-        metric: int(series.steps[-1]) for (family, metric), series in figures.items() if family == "channel"
-    }
+def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
+    """Return the newest results of the measures of worth that have intervals.
+
+    Args:
+        read: Returns the log entries of a metric of channels, or the newest one alone; None if there are none.
+    """
+    found = {}
+    for measure in MEASURES:
+        low, high = (read(bound) for bound in bounds(measure))
+        if low is not None and high is not None:
+            known = np.isfinite(low.values[-1]) & np.isfinite(high.values[-1])
+            found[measure] = Results(int(known.sum()), int(low.steps[-1]))
+    return found
 
 
 def present_names(written: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -176,7 +185,8 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 def catalogue(
     figures: Iterable[tuple[str, str]],
-    steps: Mapping[str, int],
+    results: Mapping[Measure, Results],
+    undefined: Mapping[str, Mapping[str, Any]],
     messages: Iterable[int],
     graph: Mapping[str, Any],
     path: str,
@@ -184,13 +194,13 @@ def catalogue(
 ) -> dict[str, Any]:
     """Return the contents of a run: metrics by family, verdicts, channels with messages, and other data.
 
-    `steps`: the newest step of each metric of channels.
+    `results`: see `results_of`; `undefined`: see `RunData`.
     """
     metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
     for family, metric in figures:
         metrics[family].append(metric)
-    verdicts = verdicts_document(steps, graph, path)
-    return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
+    verdicts = verdicts_document(metrics["channel"], results, undefined, graph, path)
+    return {**metrics, "verdicts": verdicts, "groups": GROUPS, "messages": sorted(messages), **facts}
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,6 +215,7 @@ class RunData:
         messages: Messages by number of the channel.
         parts: The JSON under `antiphon/parts`; None: not written.
         path: The run directory; empty: none.
+        undefined: By measure, why channels have no result (`ChannelsWriter.undefined`).
     """
 
     name: str
@@ -214,6 +225,7 @@ class RunData:
     messages: Mapping[int, Messages] = field(default_factory=dict)
     parts: Mapping[str, Any] | None = None
     path: str = ""
+    undefined: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<RunData of {self.name}: {len(self.figures)} metrics, messages of {len(self.messages)} channels>"
@@ -236,8 +248,17 @@ class RunData:
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        steps = newest_steps(self.figures)
-        return catalogue(self.figures, steps, self.messages, self.graph, self.path, **there, sampled=False)
+        results = results_of(lambda metric: self.figures.get(("channel", metric)))
+        return catalogue(
+            self.figures,
+            results,
+            self.undefined,
+            self.messages,
+            self.graph,
+            self.path,
+            **there,
+            sampled=False,
+        )
 
     def embedded(self) -> dict[str, Any]:
         """Return plain data for a page without a server: JSON, and packed arrays as base64."""

@@ -19,6 +19,8 @@ TIMELINE = "antiphon/timeline"
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
 
+UNDEFINED = "antiphon/undefined/"
+"""Beginning of the tags of strings, by measure of worth: why channels have no result, as JSON, by every measurement."""
 MESSAGES = "antiphon/messages/"
 """Beginning of the tags of messages."""
 

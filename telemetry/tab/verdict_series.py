@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.tab.series import Series, newest_steps
+from antiphon.telemetry.tab.series import Series, results_of
 from antiphon.telemetry.tab.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
     MEASURES,
+    REMARKS,
     ChannelTraits,
     Measure,
     Verdict,
     bounds,
     counts,
+    fullest_first,
     in_words,
-    newest_first,
     verdict_flags,
 )
 
@@ -29,6 +30,7 @@ INPUTS = (
     "message_std",
     "symbol_entropy",
     "gate",
+    *dict.fromkeys(metric for remark in REMARKS for metric in remark.metrics),
 )
 """Metrics of channels from which verdicts follow."""
 
@@ -74,7 +76,7 @@ def with_verdicts(
 def newest_verdicts(
     figures: Mapping[tuple[str, str], Series],
 ) -> tuple[Measure | None, dict[Verdict, int], str] | None:
-    """Return the measure of worth that was taken last, the counts of verdicts and their line (`in_words`) at a run's last step.
+    """Return the measure of worth of most channels (`fullest_first`), the counts of verdicts and their line (`in_words`) at a run's last step.
 
     Args:
         figures: Metrics with the verdicts on channels; without verdicts the result is None.
@@ -82,6 +84,7 @@ def newest_verdicts(
     series = figures.get(VERDICTS)
     if series is None:
         return None
-    measure = next(iter(newest_first(newest_steps(figures))), None)
+    results = results_of(lambda metric: figures.get(("channel", metric)))
+    measure = next(iter(fullest_first(results)), None)
     found = counts(series.values[-1], measure)
     return measure, found, in_words(found, series.values.shape[1])

@@ -136,17 +136,17 @@ def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(
     """A signal that is right message by message and wrong in its sender's parameters."""
     parameters = {1: 0.7, 10: -0.25}
     tab = opened(
-        data({s: {"cosine": [0.8] * 9, "parameter_cosine": [p] + [0.5] * 8} for s, p in parameters.items()})
+        data({s: {"cosine": [0.8] * 9, "parameter_cosine": [p] + [0.6] * 8} for s, p in parameters.items()})
     )
     tab.select("channel", 0)
-    caution = tab.part("signal-caution")
-    words = "(cosine 0.80), but moves the sender's parameters in another direction (cosine -0.25)"
-    assert words in caution.inner_text()
+    why = tab.part("panel-why")
+    words = "(cosine 0.8), but moves the sender's parameters in another direction (cosine −0.25)"
+    assert words in why.inner_text()
     tab.at(1)
-    assert not caution.is_visible()
+    assert not why.is_visible()
     tab.at(10)
     tab.select("channel", 1)
-    assert not caution.is_visible()
+    assert words not in why.inner_text()
 
 
 def test_what_may_be_chance_is_faded_and_has_no_verdict_of_worth(opened: Opened) -> None:
@@ -169,17 +169,96 @@ def test_a_panel_says_why(opened: Opened) -> None:
         data({10: MEASURED[20] | {"cosine": [0.5, 0.02] + [NAN] * 7, "r2": [0.5, -0.3] + [NAN] * 7}})
     )
     for index, words in (
-        (0, "matters (value): The whole 95 % interval lies above 0."),
+        (0, ["matters (value): The whole 95 % interval lies above 0."]),
         (
             1,
-            "harms (value): The whole 95 % interval lies below 0. Its prediction does not follow the true gradient (cosine 0.02)."
-            + " It predicts worse than the mean of the returned gradients (R² −0.3).",
+            [
+                "harms (value): The whole 95 % interval lies below 0.",
+                "Its prediction does not follow the true gradient (cosine 0.02).",
+                "It predicts worse than the mean of the returned gradients (R² −0.3).",
+            ],
+        ),
+        (
+            5,
+            ["No value: not measured at this step, or undefined."],
         ),
     ):
         tab.select("channel", index)
-        assert tab.part("panel-why").inner_text() == words
-    tab.select("channel", 5)
-    assert not tab.part("panel-why").is_visible()
+        assert tab.part("panel-why").locator("p").all_inner_texts() == words
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [("value", "the value decides"), ("ablation_zero", "the readouts need its messages")],
+)
+def test_a_panel_says_what_a_channel_is_that_matters_against_its_cosine(
+    opened: Opened, measure: str, words: str
+) -> None:
+    worth = interval(measure, [0.5, 0.5] + [-0.5] * 7, [0.1] * 9)
+    tab = opened(data({10: {**worth, "cosine": [-0.3, 0.3] + [-0.3] * 7}}))
+    for index, said in ((0, True), (1, False), (2, False)):
+        tab.select("channel", index)
+        assert (words in tab.part("panel-why").inner_text()) == said
+
+
+def test_channels_without_a_result_say_why_and_which_command_gives_one(opened: Opened) -> None:
+    why = "over this horizon true gradients give no significant gain"
+    undefined = {"value": {"step": 20, "reasons": {NAMES[5]: why}, "again": ["--value", "--repeats", "10"]}}
+    tab = opened(replace(data(MEASURED), undefined=undefined))
+    assert tab.part("missing").get_attribute("title") == why
+    tab.push("missing")
+    listed = tab.part("verdicts").locator("details").inner_text()
+    command = "antiphon evaluate 'runs/my run' --value --repeats 10"
+    assert [why in listed, command in listed] == [True, True]
+    tab.part("verdicts").locator("details .ap-row").click()
+    tab.idle()
+    assert tab.title == NAMES[5]
+    assert f"No value: {why}." in tab.part("panel-why").inner_text()
+    assert tab.part("panel-why").locator("code").inner_text() == command
+
+
+def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
+    """By a click with Shift, or from the panel's list; numbers stand side by side, curves in one chart."""
+    tab = opened(
+        data(
+            {
+                10: {"age": AGES, "cosine": [0.1 * n for n in range(9)]},
+                20: MEASURED[20] | {"cosine": [0.2] * 9},
+            }
+        )
+    )
+    tab.select("channel", 0)
+    tab.page.keyboard.down("Shift")
+    tab.click("edgePoint", 2)
+    tab.page.keyboard.up("Shift")
+    assert tab.part("panel-title").evaluate_all("all => all.map((one) => one.title)") == [NAMES[0], NAMES[2]]
+    assert [word.split() for word in tab.part("panel-verdicts").all_inner_texts()] == [
+        ["matters"],
+        ["unresolved", "stale"],
+    ]
+    assert (tab.number("value"), tab.number("value", beside=True)) == pytest.approx((0.9, -0.12))
+    chart = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend")
+    assert [name in chart.inner_text() for name in (NAMES[0], NAMES[2])] == [True, True]
+    tab.choose("compare", NAMES[4])
+    assert tab.number("value", beside=True) == pytest.approx(0.4)
+    tab.choose("compare", "")
+    assert tab.part("number-beside-value").count() == 0
+
+
+def test_lines_are_coloured_by_the_measure_that_most_channels_have(opened: Opened) -> None:
+    """Of equals by value; it says how many have it, and of which step a value is."""
+    few = interval("value", [NAN] * 6 + [0.5] * 3, [0.1] * 9)
+    all_of_them = interval("ablation_zero", [*VALUES[:5], 0.0, *VALUES[6:]], [*HALVES[:5], 1.0, *HALVES[6:]])
+    tab = opened(data({10: few | all_of_them, 20: {"age": AGES}}))
+    assert tab.part("metric").input_value() == "ablation_zero"
+    assert "9 of 9 channels, as of step 10." in tab.part("legend").inner_text()
+    tab.choose("metric", "value")
+    assert "3 of 9 channels, as of step 10." in tab.part("legend").inner_text()
+    tab.select("channel", 8)
+    assert tab.part("number-value").inner_text() == "0.5 as of step 10"
+    assert tab.part("number-age").inner_text() == "1"
+    equals = {10: interval("value", VALUES, HALVES), 20: interval("ablation_zero", VALUES, HALVES)}
+    assert opened(data(equals)).part("metric").input_value() == "value"
 
 
 def test_an_open_panel_follows_the_measure_of_the_verdicts(opened: Opened) -> None:

@@ -197,9 +197,16 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-a-caution-on-every-signal",
         "telemetry/verdicts.py",
-        "or not (cosine >= _HIGH and parameter_cosine < _SHARE * cosine)",
-        "or not (cosine >= _HIGH or parameter_cosine < _SHARE * cosine)",
+        "(cosine >= _FOLLOWS) & apart & (parameter_cosine < _SHARE * cosine)",
+        "(cosine >= _FOLLOWS) & apart",
         "tests/telemetry/test_verdicts.py::test_nothing_is_to_be_said[0.9-0.46]",
+    ),
+    Fault(
+        "verdicts-of-the-measure-that-few-channels-have",
+        "telemetry/verdicts.py",
+        'return -channels, measure != "value"',
+        'return 0, measure != "value"',
+        "tests/telemetry/tab/test_verdict_series.py::test_the_measure_of_most_channels_counts_then_value_then_the_newest[steps4-ablation_mean]",
     ),
     Fault(
         "history-a-restart-keeps-later-figures",

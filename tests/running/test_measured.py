@@ -96,6 +96,23 @@ def test_where_nothing_can_be_written_evaluate_still_tells(
     assert "not saved with the run: measured.json: cannot be written" in cli.err
 
 
+def test_what_evaluate_prints_of_a_stopped_run_is_in_its_tab_and_why_channels_have_no_result(
+    tmp_path: Path, cli: Commands
+) -> None:
+    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
+        for _ in range(3):
+            simulation.step()
+    assert ("agent", "test_accuracy") not in read_run(tmp_path / "run").figures
+    told = cli.json("evaluate", tmp_path / "run", ABLATE, "zero --channels", "n0->n1")
+    found = read_run(tmp_path / "run")
+    assert found.figures["agent", "test_accuracy"].values[-1, -1] == pytest.approx(told["accuracy"])
+    measured = found.catalogue()["verdicts"]["measures"][0]
+    assert measured["reasons"] == dict.fromkeys(
+        ("n1->n2", "n2->n3"), "not measured: it is not among --channels"
+    )
+    assert measured["again"] == f"antiphon evaluate {tmp_path / 'run'} --ablate zero"
+
+
 def test_two_measurements_at_once_are_both_kept(run: Path) -> None:
     """While the run goes on too; each reads what the other has written."""
     directory, rounds = RunDirectory.open(run), 5

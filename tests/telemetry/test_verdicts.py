@@ -158,7 +158,7 @@ def test_how_long_measuring_takes_is_told_where_it_is_long() -> None:
     assert list(found.values()) == ["", "39 minutes", "5 hours", "9 days"]
 
 
-@pytest.mark.parametrize(("cosine", "parameters"), [(0.85, -0.3), (0.5, 0.2), (0.9, 0.44)])
+@pytest.mark.parametrize(("cosine", "parameters"), [(0.85, -0.3), (0.5, 0.2), (0.9, 0.44), (0.37, -0.097)])
 def test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters(
     cosine: float, parameters: float
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters(
 
 @pytest.mark.parametrize(
     ("cosine", "parameters"),
-    [(0.9, 0.46), (0.4, -1.0), (None, -1.0), (0.9, None), (math.nan, 0.1), (0.9, math.nan)],
+    [(0.9, 0.46), (0.09, -1.0), (0.2, 0.0), (None, -1.0), (0.9, None), (math.nan, 0.1), (0.9, math.nan)],
 )
 def test_nothing_is_to_be_said(cosine: float | None, parameters: float | None) -> None:
     assert signal_caution(cosine, parameters) is None

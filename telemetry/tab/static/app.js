@@ -40,7 +40,7 @@ class ChannelsApp {
     this.#loading = new Loading((text) => this.#layout.setProgress(text));
     this.#layout = new Layout(this.#actions(), [0, 1].map((side) => this.#context(side)));
     this.#panel = new SidePanel(this.#layout.panel, this.#model, {
-      select: (kind, name) => this.#choose(kind, name),
+      select: (kind, name, also) => this.#choose(kind, name, also),
       close: () => this.#choose(null),
       setStep: (step) => this.#layout.player.setStep(step),
       setMetric: (kind, metric) => this.#setMetric(kind, metric),
@@ -55,7 +55,7 @@ class ChannelsApp {
   remote() {
     return remote({
       model: this.#model, layout: this.#layout, loading: this.#loading, ready: this.ready,
-      choose: (kind, name) => this.#choose(kind, name), refresh: () => this.refresh(), theme: () => this.#theme,
+      choose: (kind, name, also) => this.#choose(kind, name, also), refresh: () => this.refresh(), theme: () => this.#theme,
     });
   }
 
@@ -121,7 +121,9 @@ class ChannelsApp {
     const { step } = player;
     toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts));
     this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
-    const masks = this.#showFound();
+    const masks = model.masks(0, step);
+    this.#layout.strip.update(model.verdicts(0, step), model.askedVerdicts);
+    this.#layout.finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
     this.#layout.headline.update(headlineAt(model.runs[0], step), step);
     this.#root.classList.toggle("ap-lineage", Boolean(model.runs[0]?.graph.lineage));
     const data = [];
@@ -138,20 +140,9 @@ class ChannelsApp {
     this.#panel.setStep(step);
   }
 
-  /** Count what is found and what has which verdict; return what is found. */
-  #showFound() {
-    const { finder, player, strip } = this.#layout;
-    const masks = this.#model.masks(0, player.step);
-    strip.update(this.#model.verdicts(0, player.step), this.#model.askedVerdicts);
-    finder.update(this.#model.runs[0], masks, this.#model.filterError || masks?.error || "");
-    return masks;
-  }
-
   #redraw() {
-    const { stages, rail } = this.#layout;
-    const masks = this.#showFound();
-    for (const stage of stages) stage.view?.redraw?.();
-    rail.mark(masks && masks.channel, this.#model.chosen(0));
+    this.#show(false);
+    for (const stage of this.#layout.stages) stage.view?.redraw?.();
   }
 
   #context(side) {
@@ -166,14 +157,14 @@ class ChannelsApp {
         const masks = this.#model.masks(side);
         return !masks || masks[kind][index] === 1;
       },
-      select: (kind, index) => this.#choose(kind, kind && this.#model.runs[side].nameOf(kind, index)),
+      select: (kind, index, also) => this.#choose(kind, kind && this.#model.runs[side].nameOf(kind, index), also),
       onStep: (step) => this.#layout.player.setStep(step),
       track: (work) => this.#loading.track(work),
     };
   }
 
-  #choose(kind, name) {
-    this.#model.select(kind, name);
+  #choose(kind, name, also = false) {
+    this.#model.select(kind, name, also);
     this.#panel.show();
     this.#layout.setPanel(Boolean(this.#model.selection));
     this.#redraw();
@@ -260,7 +251,7 @@ class ChannelsApp {
         this.#redraw();
         if (this.#model.shown().some((run) => this.#model.asked(run).length)) this.#loading.track(this.#attempt(() => this.#fetch()));
       },
-      select: (kind, name) => this.#choose(kind, name),
+      select: (kind, name, also) => this.#choose(kind, name, also),
       selectFound: () => {
         const found = this.#model.firstFound();
         if (found) this.#choose(found.kind, found.name);

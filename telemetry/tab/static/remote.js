@@ -5,7 +5,7 @@ import { colourOf } from "./drawing/colours.js";
 /**
  * Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside.
  *
- * @param {Object} page model, layout, loading, ready (resolves when the page is filled for the first time), choose(kind, name), refresh(), theme()
+ * @param {Object} page model, layout, loading, ready (resolves when the page is filled for the first time), choose(kind, name, also), refresh(), theme()
  */
 export function remote({ model, layout, loading, ready, choose, refresh, theme }) {
   const { player, stages } = layout;
@@ -25,10 +25,13 @@ export function remote({ model, layout, loading, ready, choose, refresh, theme }
     steps: () => [...player.steps],
     /** Show the newest logged step at or before one. */
     setStep: (step) => player.setStep(step),
-    /** Select an item of the first run by its number. */
-    select: (kind, index) => choose(kind, model.runs[0].nameOf(kind, index)),
+    /** Select an item of the first run by its number; `also`: beside the one selected before. */
+    select: (kind, index, also = false) => choose(kind, model.runs[0].nameOf(kind, index), also),
     /** The item selected as {kind, index}, or null. */
-    selection: (side = 0) => model.chosen(side),
+    selection(side = 0) {
+      const { both, ...item } = model.chosen(side) ?? {};
+      return both ? item : null;
+    },
     /** Whether an item is found. */
     matches(kind, index, side = 0) {
       const masks = model.masks(side, player.step);

@@ -60,6 +60,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     for run, own in (("a", first), ("b/s0", second)):
         command = f"antiphon evaluate {tmp_path}/runs/{run} --value"
         assert own.pop("verdicts")["by"] == command
+        assert [heading for heading, _ in own.pop("groups")["agent"]] == ["Objective", "Policy", "Learning"]
     assert first == catalog
     assert second == catalog | {"messages": [], "timeline": False}
     steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss"))

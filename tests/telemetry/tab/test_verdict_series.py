@@ -72,16 +72,20 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
     [
         ({"ablation_zero": 10, "ablation_mean": 400}, "ablation_mean"),
         ({"ablation_mean": 10, "ablation_zero": 400}, "ablation_zero"),
-        ({"ablation_step": 400, "ablation_mean": 400, "value": 10}, "ablation_mean"),
+        ({"ablation_step": 400, "ablation_mean": 400}, "ablation_mean"),
+        ({"ablation_step": 400, "value": 10}, "value"),
+        ({"value": 400, "ablation_mean": 10}, "ablation_mean"),
     ],
 )
-def test_the_measure_of_the_newest_step_counts_and_of_one_step_the_first(
+def test_the_measure_of_most_channels_counts_then_value_then_the_newest(
     steps: dict[str, int], measure: str, tmp_path: Path
 ) -> None:
     """In `show`, in pages without a server and in TensorBoard."""
     written: dict[int, dict[str, list[float]]] = {step: {} for step in sorted(steps.values())}
     for name, step in steps.items():
-        written[step] |= {f"antiphon/channel/{name}{end}": [1, 2] for end in ("", "_low", "_high")}
+        ends = ("", "_low", "_high")
+        few = name == "value" and step == 400  # one of two channels has none
+        written[step] |= {f"antiphon/channel/{name}{end}": [1, NAN if few else 2] for end in ends}
     write(tmp_path / "run", written)
     run = read_run(tmp_path / "run")
     found = newest_verdicts(run.figures)

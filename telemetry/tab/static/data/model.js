@@ -1,12 +1,14 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { formatResult, formatStep } from "../drawing/format.js";
+import { formatNumber, formatResult, formatStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
 import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
-import { valuesAt } from "./source.js";
+import { itemAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
+/** A metric that was not fetched. */
+const UNKNOWN = { steps: [] };
 
 /** The state of the page; knows nothing of elements. */
 export class Model {
@@ -18,7 +20,7 @@ export class Model {
   runs = [null, null];
   metric = { channel: "", agent: "" };
   #wished = { channel: "", agent: "" };
-  /** Of the item chosen: kind and name; the same name may be in both runs. */
+  /** Of the item chosen: kind, name, and the name of another one `beside` it; the same name may be in both runs. */
   selection = null;
   view = "graph";
 
@@ -113,7 +115,7 @@ export class Model {
     return series ? valuesAt(series, step) : null;
   }
 
-  /** The measure of worth that verdicts are of: the metric of the lines, where it is one; else the one measured last; "": none. */
+  /** The measure of worth that verdicts are of: the metric of the lines, where it is one; else the one that most channels have; "": none. */
   measure(run) {
     const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
     return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";
@@ -131,15 +133,34 @@ export class Model {
       const bit = verdictBit(word, measure);
       return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
-    const measured = found.filter((word) => !word.flags[""]).reduce((sum, { count }) => sum + count, 0);
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, measured };
+    const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, early: step < measures.find((one) => one.metric === measure)?.step };
   }
 
-  /** The verdicts on one channel of a run at a step, as {name, says, by}; by: the title of the measure that they are of. */
+  /** Why a channel has no verdict of worth, as a list of one; an empty list: it has one, or nothing is measured. */
+  #missing(run, channel, flags, step) {
+    const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run));
+    const words = (run.catalog.verdicts?.words ?? []).filter((word) => !word.flags[""]);
+    if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
+    return [(step >= measure.step && measure.reasons[run.nameOf("channel", channel)]) || "not measured at this step, or undefined"];
+  }
+
+  /**
+   * Say why a channel is as it is at a step: its verdicts {name, says, by}, by: the title of the measure that they are of; and
+   * sentences on them, on what its metrics mean together, and on why it has no result; `again`: the command that may give it one.
+   */
   verdictsOn(run, channel, step) {
+    const { words = [], remarks = [] } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
-    const by = (word) => (word.flags[""] ? "" : measuresOf(run).find(({ metric }) => metric === measure)?.title);
-    return (run.catalog.verdicts?.words ?? []).filter((word) => flags & verdictBit(word, measure)).map((word) => ({ ...word, by: by(word) }));
+    const { title, again } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const verdicts = words.filter((word) => flags & verdictBit(word, measure)).map((word) => ({ ...word, by: word.flags[""] ? "" : title }));
+    const matters = verdicts.some(({ name }) => name === "matters");
+    const value = (_, metric) => formatNumber(itemAt(run.peek("channel", metric) ?? UNKNOWN, step, channel));
+    const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
+    const sentences = verdicts.map(({ name, says, by }) => `${name}${by && ` (${by})`}: ${says}`);
+    sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
+    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title}: ${why}.`);
+    return { verdicts, sentences: [...sentences, ...missing], again: missing.length ? again : "" };
   }
 
   /** The verdicts that the filter asks for. */
@@ -147,16 +168,20 @@ export class Model {
     return this.#tests.filter((test) => test.on === "verdict").map((test) => test.value);
   }
 
-  /** The chosen item of a side as {kind, index}, or null. */
+  /** The chosen item of a side as {kind, index, both}, or null; both: its number and that of the one beside it. */
   chosen(side) {
     const run = this.runs[side];
     if (!run || !this.selection) return null;
-    const index = run.find(this.selection.kind, this.selection.name);
-    return index < 0 ? null : { kind: this.selection.kind, index };
+    const { kind, name, beside } = this.selection;
+    const [index, other] = [run.find(kind, name), run.find(kind, beside)];
+    return index < 0 ? null : { kind, index, both: other < 0 ? [index] : [index, other] };
   }
 
-  select(kind, name) {
-    this.selection = kind ? { kind, name } : null;
+  /** Choose an item, or nothing; `also`: beside the one chosen before, if it is of that kind. */
+  select(kind, name, also = false) {
+    const before = this.selection;
+    if (also && before?.kind === kind && before.name !== name) this.selection = { ...before, beside: name };
+    else this.selection = kind ? { kind, name, beside: "" } : null;
   }
 
   /** The item after the chosen one, of those found. */

@@ -4,8 +4,8 @@ import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
 import { extremesOf, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
-  // What a channel is worth, else whether its predictor learns, before what it carries: normalised ports hold the energy of messages at 1.
-  channel: ["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step", "sg_loss", "injection_norm", "message_std", "message_energy"],
+  // After what a channel is worth: whether its predictor learns, before what it carries: normalised ports hold the energy of messages at 1.
+  channel: ["sg_loss", "injection_norm", "message_std", "message_energy"],
   agent: ["loss"],
 };
 
@@ -19,7 +19,8 @@ export const ENERGY = "message_energy";
 export function defaultMetric(runs, kind) {
   const logged = runs[0].metrics(kind);
   const shared = logged.filter((metric) => runs.every((run) => run.metrics(kind).includes(metric)));
-  return FIRST_CHOICE[kind].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
+  const worth = kind === "channel" ? measuresOf(runs[0]).filter(({ measured }) => measured).map(({ metric }) => metric) : [];
+  return [...worth, ...FIRST_CHOICE[kind]].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
 }
 
 /** Return the metrics of the headline, first choice first: of evaluations before those of training. */
@@ -55,7 +56,7 @@ export function headlineAt(run, step) {
   return { ...found, title: info.title, share: scaleFor(info) === "share", value: newest < 0 ? NaN : found.values[newest] };
 }
 
-/** Return the measures of worth of a run's channels: {metric, title, bounds, measured}, that of the newest step first. */
+/** Return the measures of worth of a run's channels: {metric, title, bounds, measured, step, reasons, again}, that of most channels first. */
 export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }

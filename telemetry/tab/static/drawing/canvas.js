@@ -35,7 +35,7 @@ export function strokeLine(pen, x0, y0, x1, y1) {
  * Listen to the pointer over a canvas that can be dragged and zoomed; places are in px from its corner.
  *
  * @param {HTMLCanvasElement} canvas
- * @param {Object} on hover(x, y), leave(), click(x, y), twice(x, y), drag(across, down) since the last call, zoom(factor, x, y)
+ * @param {Object} on hover(x, y), leave(), click(x, y, shift), twice(x, y), drag(across, down) since the last call, zoom(factor, x, y)
  */
 export function listenToPointer(canvas, on) {
   let last = null;
@@ -58,7 +58,7 @@ export function listenToPointer(canvas, on) {
     on.drag(across, down);
   });
   listen("pointerup", (event, x, y) => {
-    if (last && !dragged) on.click(x, y);
+    if (last && !dragged) on.click(x, y, event.shiftKey);
     last = null;
   });
   listen("pointercancel", () => (last = null));

@@ -1,7 +1,7 @@
 // Line charts: one metric over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
 
 import { clear, el } from "./dom.js";
-import { formatNumber, formatStep } from "./format.js";
+import { formatInterval, formatNumber, formatStep } from "./format.js";
 import { rowAt } from "../data/source.js";
 import { themeColours } from "./colours.js";
 
@@ -152,9 +152,7 @@ class LineChart {
     for (const [index, line] of this.lines.entries()) {
       const row = rowAt(line, step);
       const value = row < 0 ? NaN : line.values[row];
-      const band = row >= 0 && line.low && !line.ground && !Number.isNaN(line.low[row]);
-      const between = band ? ` (${formatNumber(line.low[row])} to ${formatNumber(line.high[row])})` : "";
-      this.readings[index].textContent = formatNumber(value) + between;
+      this.readings[index].textContent = line.ground ? formatNumber(value) : formatInterval(value, line.low?.[row], line.high?.[row]);
     }
     this.when.textContent = this.hovered === null ? "" : `step ${formatStep(step)}`;
   }

@@ -16,6 +16,11 @@ export function formatNumber(value) {
   return text.replace(/^-/, "−").replace("e-", "e−");
 }
 
+/** Format a number with its interval, where it has one: "0.9 [0.7, 1.1]". */
+export function formatInterval(value, low, high) {
+  return formatNumber(value) + (Number.isFinite(low) ? ` [${formatNumber(low)}, ${formatNumber(high)}]` : "");
+}
+
 /** Format the result of a run: a share in per cent. */
 export function formatResult({ share, value }) {
   return share && Number.isFinite(value) ? `${formatNumber(100 * value)} %` : formatNumber(value);

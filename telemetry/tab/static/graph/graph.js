@@ -124,13 +124,13 @@ export class GraphView {
     const chosen = this.#context.selection();
     if (!chosen) return filtering() ? matches : null;
     if (chosen.kind === "agent") {
-      const near = new Set([chosen.index]);
-      const own = new Set([...run.outgoing(chosen.index), ...run.incoming(chosen.index)]);
+      const near = new Set(chosen.both);
+      const own = new Set(chosen.both.flatMap((agent) => [...run.outgoing(agent), ...run.incoming(agent)]));
       for (const channel of own) near.add(run.channels[channel].from).add(run.channels[channel].to);
-      return (kind, index) => (kind === "agent" ? near : own).has(index) && (index === chosen.index || matches(kind, index));
+      return (kind, index) => (kind === "agent" ? near : own).has(index) && (chosen.both.includes(index) || matches(kind, index));
     }
-    const { from, to } = run.channels[chosen.index];
-    return (kind, index) => (kind === "agent" ? index === from || index === to : index === chosen.index);
+    const ends = new Set(chosen.both.flatMap((channel) => [run.channels[channel].from, run.channels[channel].to]));
+    return (kind, index) => (kind === "agent" ? ends.has(index) : chosen.both.includes(index));
   }
 
   #shaped() {
@@ -195,7 +195,7 @@ export class GraphView {
     const { ratio, view } = scene;
     pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
     const chosen = this.#context.selection();
-    if (chosen) paintMark(pen, scene, chosen.kind, chosen.index, true);
+    for (const index of chosen?.both ?? []) paintMark(pen, scene, chosen.kind, index, true);
     if (this.#hovered.kind) paintMark(pen, scene, this.#hovered.kind, this.#hovered.index, false);
   }
 
@@ -203,9 +203,9 @@ export class GraphView {
     listenToPointer(this.#over, {
       hover: (x, y) => this.#point(this.#hit(x, y), [x, y]),
       leave: () => this.#point(NOTHING),
-      click: (x, y) => {
+      click: (x, y, shift) => {
         const { kind, index } = this.#hit(x, y);
-        this.#context.select(kind, index);
+        this.#context.select(kind, index, shift);
       },
       twice: (x, y) => {
         if (!this.#hit(x, y).kind) this.fit();

@@ -83,7 +83,7 @@ export class GraphStyles {
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;
       const shown = lit === null || lit("channel", channel) ? (metric.unresolved?.[channel] ? 1 : 2) : 0;
-      const rank = drawingRank(metric.scale, level);
+      const rank = isDiverging(metric.scale) ? RANKS[level + 1] : level + 1;
       const key = ((shown * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
       keys[channel] = key;
       starts[key + 1] += 1;
@@ -104,18 +104,9 @@ export class GraphStyles {
   }
 }
 
-/** Batches are drawn in this order: no metric first, what stands out last. */
-function drawingRank(scale, level) {
-  if (level < 0 || !isDiverging(scale)) return level + 1;
-  const half = LEVELS / 2;
-  return level >= half ? 2 * (level - half) + 2 : 2 * (half - 1 - level) + 1;
-}
-
-function levelOfRank(scale, rank) {
-  if (rank === 0 || !isDiverging(scale)) return rank - 1;
-  const half = LEVELS / 2;
-  return rank % 2 ? half - 1 - (rank - 1) / 2 : half + (rank - 2) / 2;
-}
+/** Levels of a diverging scale in the order in which they are drawn: no metric first, what stands out last. */
+const OUTWARDS = [-1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS))];
+const RANKS = OUTWARDS.map((_, at) => OUTWARDS.indexOf(at - 1));
 
 /**
  * Draw the graph.
@@ -193,7 +184,8 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       if (heads) paintHeads(pen, shape, order, headsFrom, at);
       headsFrom = at;
       colour = own;
-      const level = levelOfRank(metric.scale, own % COLOURS);
+      const rank = own % COLOURS;
+      const level = isDiverging(metric.scale) ? OUTWARDS[rank] : rank - 1;
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
       pen.globalAlpha = key < half ? dimmed : key < 2 * half ? FADED : 1;

@@ -2,7 +2,7 @@
 
 import { el, placeTip } from "../drawing/dom.js";
 import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
-import { formatCount, formatNumber } from "../drawing/format.js";
+import { formatCount, formatInterval, formatNumber } from "../drawing/format.js";
 import { levelOf, paletteOf } from "../drawing/colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
@@ -248,7 +248,7 @@ export class MatrixView {
     listenToPointer(this.canvas, {
       hover: (x, y) => this.pointTo(this.at(x, y), x, y),
       leave: () => this.pointTo(null),
-      click: (x, y) => this.choose(this.at(x, y)),
+      click: (x, y, shift) => this.choose(this.at(x, y), shift),
       twice: (x, y) => this.zoom(2, x, y),
       drag: (across, down) => {
         this.look(this.unit, this.left - across, this.top - down);
@@ -259,14 +259,14 @@ export class MatrixView {
     });
   }
 
-  choose(spot) {
+  choose(spot, shift) {
     if (!spot) return this.context.select(null);
     if (spot.cell) {
       const selected = this.context.selection();
       const now = selected?.kind === "channel" ? spot.cell.channels.indexOf(selected.index) : -1;
-      return this.context.select("channel", spot.cell.channels[(now + 1) % spot.cell.channels.length]);
+      return this.context.select("channel", spot.cell.channels[(now + 1) % spot.cell.channels.length], shift);
     }
-    if (spot.row < 0 || spot.column < 0) this.context.select("agent", this.order[Math.max(spot.row, spot.column)]);
+    if (spot.row < 0 || spot.column < 0) this.context.select("agent", this.order[Math.max(spot.row, spot.column)], shift);
     else this.context.select(null);
   }
 
@@ -283,7 +283,7 @@ export class MatrixView {
   tipLines(cell) {
     const { metric } = this.data;
     const title = metric?.info?.title ?? metric?.name ?? "";
-    const number = (value, channel = -1) => (metric ? `${title}: ${formatNumber(value)}${intervalText(metric, channel)}` : "");
+    const number = (value, channel = -1) => (metric ? `${title}: ${formatInterval(value, metric.lower?.[channel], metric.upper?.[channel])}` : "");
     const { agents } = this.run;
     const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
     if (cell.channels.length === 1) return [...lines, el("div", { text: number(metric?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
@@ -295,10 +295,4 @@ export class MatrixView {
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;
   }
-}
-
-/** The interval of a channel's number, where it has one. */
-function intervalText({ lower, upper }, channel) {
-  if (!lower || !upper || channel < 0 || Number.isNaN(lower[channel])) return "";
-  return ` [${formatNumber(lower[channel])}, ${formatNumber(upper[channel])}]`;
 }

@@ -58,7 +58,7 @@ export function matrixBands(pen, view, colours, selected) {
     band(across ? view.pointed?.row : view.pointed?.column, across, colours.ink, small ? 0.25 : 0.08);
   }
   if (view.pointed?.cell) frame(view.pointed.cell, colours.ink, 1.5);
-  if (selected?.kind === "channel") frame(view.cells.list[view.cells.ofChannel[selected.index]], colours.accent, 2.5);
+  if (selected?.kind === "channel") for (const channel of selected.both) frame(view.cells.list[view.cells.ofChannel[channel]], colours.accent, 2.5);
 }
 
 /**

@@ -1,7 +1,7 @@
 // The rail on the left: how to read the picture. Metrics are chosen here, and explained in plain words.
 
 import { el, clear, setText, svgPicture } from "../drawing/dom.js";
-import { formatEnds, formatNumber, formatStep } from "../drawing/format.js";
+import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/format.js";
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
@@ -47,8 +47,9 @@ class MetricCard {
     this.#scale.hidden = !metric.name || !metrics.some(({ values }) => values);
     setText(this.#says, info.says);
     setText(this.#caution, info.caution);
-    this.#as.textContent = metric.at === null ? "No values at this step." : `Values from step ${formatStep(metric.at)}.`;
-    this.#as.hidden = metric.at === step || !metric.name;
+    const there = metric.values?.filter((value) => !Number.isNaN(value)).length ?? 0;
+    const late = metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`;
+    setText(this.#as, metric.name && (there ? `Values of ${there.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}.` : "No values at this step."));
   }
 
   #choose(runs, metric) {
@@ -102,11 +103,6 @@ export class Rail {
     this.#rings.update(runs, data.map((item) => item.ring), theme, step);
     this.#explain(runs, data, theme);
     this.#ends.update(data[0], theme, mask, chosen);
-  }
-
-  /** Take over another selection, or what else is found. */
-  mark(mask, chosen) {
-    this.#ends.mark(mask, chosen);
   }
 
   #explain(runs, data, theme) {

@@ -7,7 +7,7 @@ export class VerdictStrip {
   #actions;
   #drawn = "";
 
-  /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric) */
+  /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric); select(kind, name) */
   constructor(actions) {
     this.#actions = actions;
     this.node = el("section", { class: "ap-strip", testid: "verdicts", aria: { label: "Verdicts on channels" }, hidden: true });
@@ -16,7 +16,7 @@ export class VerdictStrip {
   /**
    * Show what holds at a step.
    *
-   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, measured; null: no run
+   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), early (nothing is measured yet); null: no run
    * @param {string[]} chosen verdicts that the filter asks for
    */
   update(found, chosen) {
@@ -29,8 +29,10 @@ export class VerdictStrip {
     const worths = found.words.filter((word) => !word.flags[""]);
     const others = found.words.filter((word) => word.flags[""]);
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
-    const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, found.measured, worths.map(({ name }) => name)))] : [missing(found)];
+    const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, found.total - found.missing.length, worths.map(({ name }) => name)))] : [missing(found)];
+    const open = Boolean(this.node.querySelector("details[open]"));
     clear(this.node).append(...worth, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []));
+    this.node.querySelector("details")?.toggleAttribute("open", open);
     if (focused) this.node.querySelector(`[data-verdict="${focused}"]`)?.focus();
   }
 
@@ -45,11 +47,16 @@ export class VerdictStrip {
     return list;
   }
 
-  #worth({ measured, total }, chips) {
-    if (!measured) return [el("span", { class: "ap-muted", text: "not yet at this step" })];
-    const title = "Not measured, or undefined: a value is undefined if the true gradient's benefit cannot be told from chance";
-    const rest = el("span", { class: "ap-muted", title, text: `${(total - measured).toLocaleString("en-US")} without a result` });
-    return measured < total ? [...chips, rest] : chips;
+  #worth({ missing: left, total, measure, measures, early }, chips) {
+    if (early) return [el("span", { class: "ap-muted", text: "not yet at this step" })];
+    if (!left.length) return chips;
+    const reasons = [...new Set(left.map(({ why }) => why))];
+    const row = ({ name }) => el("li", {}, el("button", { class: "ap-row", type: "button", text: name, on: { click: () => this.#actions.select("channel", name) } }));
+    const lists = reasons.sort().flatMap((reason) => [el("p", { class: "ap-says", text: reason }), el("ul", {}, ...left.filter(({ why }) => why === reason).map(row))]);
+    const { again } = measures.find(({ metric }) => metric === measure);
+    const how = again ? el("p", {}, "To try again: ", el("code", { text: again })) : null;
+    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: `${left.length.toLocaleString("en-US")} without a result` });
+    return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, how, ...lists))];
   }
 
   #chip({ name, counted, says, count }, total, pressed, exclusive) {

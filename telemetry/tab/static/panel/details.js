@@ -1,21 +1,22 @@
-// The side panel: everything about one channel or one agent, for one run or two.
+// The side panel: everything about one channel or one agent, for one run or two; or about two of them in one run.
 
 import { clear, el, iconButton, setText } from "../drawing/dom.js";
 import { formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
+import { boundsOf } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
-import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair, panelWhy } from "./facts.js";
+import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelOnce, panelPair } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
 
-/** The panel on the right: one channel or agent of one run or two, with facts, numbers at the shown step, curves, messages. */
+/** The panel on the right, with facts, numbers at the shown step, curves, messages; of what is compared (`runs`) each has a `label`. */
 export class SidePanel {
   /**
    * @param {HTMLElement} panel
    * @param {Model} model
-   * @param {Object} actions select(kind, name), close(), setStep(step), setMetric(kind, metric), theme(), track(promise)
+   * @param {Object} actions select(kind, name, also), close(), setStep(step), setMetric(kind, metric), theme(), track(promise)
    */
   constructor(panel, model, actions) {
     Object.assign(this, { panel, model, actions, runs: [], step: 0, round: 0, slots: [], clouds: [] });
@@ -24,10 +25,12 @@ export class SidePanel {
   /** Show what is chosen; nothing chosen: nothing shown. */
   show() {
     this.close();
-    const { kind, name } = this.model.selection ?? {};
+    const { kind, name, beside } = this.model.selection ?? {};
     if (!kind) return;
-    Object.assign(this, { kind, name, theme: this.actions.theme(), words: null, why: null });
-    this.runs = this.model.shown().map((run) => ({ run, item: run.find(kind, name) })).filter(({ item }) => item >= 0);
+    Object.assign(this, { kind, name, beside, theme: this.actions.theme() });
+    const runs = this.model.shown();
+    const compared = beside ? [name, beside].map((one) => ({ run: runs[0], label: one, name: one })) : runs.map((run) => ({ run, label: run.name, name }));
+    this.runs = compared.map((one) => ({ ...one, item: one.run.find(kind, one.name) })).filter(({ item }) => item >= 0);
     if (this.runs.length) this.actions.track(this.build());
   }
 
@@ -44,12 +47,16 @@ export class SidePanel {
     this.others = [];
     this.metricNames = [];
     this.cloudPlace = null;
-    this.caution = null;
+    this.words = [];
     this.known = this.metrics().join("/");
     clear(this.panel);
-    const [first, ...groups] = panelGroups(this.kind, this.metrics()).map(({ heading, metrics }) => this.group(heading, metrics));
+    const groups = panelGroups(this.runs[0].run, this.kind, this.metrics());
+    const [first, ...charts] = groups.map(({ heading, metrics }) => this.group(heading, metrics));
     const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
-    const children = [this.header(), first, ...own, ...groups, this.numbers(), this.facts()];
+    const facts = this.runs.slice(0, this.beside ? 2 : 1).map((one) => this.facts(one));
+    const numbers = this.numbers(groups.flatMap(({ metrics }) => metrics));
+    const rest = this.beside ? [numbers, first, ...charts, ...own] : [first, ...own, ...charts, numbers];
+    const children = [this.header(), this.verdicts(), ...rest, ...facts];
     this.panel.append(el("div", { class: "ap-panel" }, ...children.filter(Boolean)));
     this.setMetric();
     this.loading = this.load(this.round);
@@ -61,6 +68,11 @@ export class SidePanel {
     return [...new Set(this.runs.flatMap(({ run }) => run.metrics(this.kind)))];
   }
 
+  /** The metrics of the ends of an interval, of those that have one. */
+  edges(metric) {
+    return this.kind === "channel" ? boundsOf(this.runs[0].run, metric) : [];
+  }
+
   info(metric) {
     const { run } = this.runs.find((one) => one.run.metrics(this.kind).includes(metric)) ?? this.runs[0];
     return run.info(this.kind, metric);
@@ -69,39 +81,61 @@ export class SidePanel {
   // --- what stands there at once ---------------------------------------------------------------------------
 
   header() {
-    const { run, item } = this.runs[0];
-    const title = el("h2", { class: "ap-title ap-panel-title", testid: "panel-title", dir: "auto", title: this.name });
-    const link = (name) => el("button", { class: "ap-link", type: "button", dir: "auto", text: name, on: { click: () => this.actions.select("agent", name) } });
-    let below = el("p", { class: "ap-says", text: panelClock(run.agents[item] ?? {}) });
-    if (this.kind === "channel") {
-      const { sender, receiver, key } = panelChannel(run, item);
-      title.append(panelPair(sender, receiver), key ? " (" : "", el("bdi", { text: key }), key ? ")" : "");
-      const itself = sender === receiver ? "to itself" : null;
-      this.words = el("span", { class: "ap-panel-verdicts", testid: "panel-verdicts" });
-      this.why = el("p", { class: "ap-says", testid: "panel-why", hidden: true });
-      below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver), this.words);
-    } else title.textContent = this.name;
     const close = iconButton("close", "Close (Esc)", this.actions.close, "close");
-    const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below, this.why);
-    return el("header", { class: "ap-panel-head" }, words, close);
+    const heading = el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" });
+    const titles = this.runs.slice(0, this.beside ? 2 : 1).flatMap((one) => this.title(one));
+    return el("header", { class: "ap-panel-head" }, el("div", { class: "ap-panel-words" }, heading, ...titles, this.comparison()), close);
   }
 
-  facts() {
-    const { run, item } = this.runs[0];
+  title({ run, item, name }) {
+    const title = el("h2", { class: "ap-title ap-panel-title", testid: "panel-title", dir: "auto", title: name });
+    const link = (end) => el("button", { class: "ap-link", type: "button", dir: "auto", text: end, on: { click: () => this.actions.select("agent", end) } });
+    if (this.kind === "agent") {
+      title.textContent = name;
+      return [title, el("p", { class: "ap-says", text: panelClock(run.agents[item]) })];
+    }
+    const { sender, receiver, key } = panelChannel(run, item);
+    title.append(panelPair(sender, receiver), key ? " (" : "", el("bdi", { text: key }), key ? ")" : "");
+    const words = el("span", { class: "ap-panel-verdicts", testid: "panel-verdicts" });
+    this.words.push(words);
+    const ends = sender === receiver ? ["to itself"] : ["to ", link(receiver)];
+    return [title, el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", ...ends, words)];
+  }
+
+  /** A list from which another item is put beside the first, as a click with Shift does. */
+  comparison() {
+    const { run } = this.runs[0];
+    const others = run[`${this.kind}s`].filter(({ name }) => name !== this.name).map(({ name }) => el("option", { value: name, text: name }));
+    const change = () => this.actions.select(this.kind, list.value || this.name, Boolean(list.value));
+    const title = `Shift-click on another ${this.kind} does the same`;
+    const list = el("select", { class: "ap-select", testid: "compare", title, on: { change } }, el("option", { value: "", text: this.beside ? "nothing" : "choose …" }), ...others);
+    list.value = this.beside;
+    return others.length ? el("label", { class: "ap-inline ap-says" }, "compare with", list) : null;
+  }
+
+  /** A place for what the verdicts on a channel mean, and why. */
+  verdicts() {
+    this.why = el("section", { class: "ap-panel-part", testid: "panel-why", hidden: true });
+    return this.kind === "channel" ? this.why : null;
+  }
+
+  facts({ run, item, label }) {
+    const named = this.beside ? { [this.kind]: label } : {};
     if (this.kind === "agent") {
       const { role, part, about: { ticks, ...about } = {} } = run.agents[item]; // the sentence on its clock says the ticks
-      return panelFacts(Object.entries({ role, part: run.parts ? partName(run, part) : null, ...about }));
+      return panelFacts(Object.entries({ ...named, role, part: run.parts ? partName(run, part) : null, ...about }));
     }
     const { coupling, size, state, about, from, to } = run.channels[item];
     const cut = run.isCut(item) ? `from ${partName(run, run.agents[from].part)} to ${partName(run, run.agents[to].part)}` : null;
-    return panelFacts(Object.entries({ coupling, size, cut, ...(state && { carries: "its own state" }), ...about }));
+    return panelFacts(Object.entries({ ...named, coupling, size, cut, ...(state && { carries: "its own state" }), ...about }));
   }
 
-  numbers() {
+  /** A table of metrics, in the order of the charts, the ends of an interval after its middle. */
+  numbers(metrics) {
     const head = el("tr", {}, el("th", { scope: "col", text: "Metric" }));
-    for (const { run } of this.runs) head.append(el("th", { scope: "col", dir: "auto", title: run.name, text: this.runs.length > 1 ? run.name : "Value" }));
+    for (const { label } of this.runs) head.append(el("th", { scope: "col", dir: "auto", title: label, text: this.runs.length > 1 ? label : "Value" }));
     const body = el("tbody");
-    this.rows = panelListed(this.kind, this.metrics()).map((metric) => {
+    this.rows = metrics.flatMap((metric) => [metric, ...this.edges(metric)]).map((metric) => {
       const info = this.info(metric);
       const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
       const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
@@ -152,10 +186,6 @@ export class SidePanel {
       node.append(host);
       this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null });
     }
-    if (heading === "Alignment" && this.kind === "channel") {
-      this.caution = el("p", { class: "ap-caution", testid: "signal-caution", hidden: true });
-      node.append(this.caution);
-    }
     return node;
   }
 
@@ -185,14 +215,14 @@ export class SidePanel {
   }
 
   async fill(slot, stale) {
-    const parts = [slot.metric, ...panelEdges(this.kind, slot.metric)];
+    const parts = [slot.metric, ...this.edges(slot.metric)];
     const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.series(this.kind, metric)))));
     if (stale()) return;
     const lines = [];
-    this.runs.forEach(({ run, item }, at) => {
+    this.runs.forEach(({ label, item }, at) => {
       const [series, low, high] = found[at];
-      if (!series) return lines.push({ name: run.name, steps: [], values: [] });
-      const line = { name: this.runs.length > 1 ? run.name : `this ${this.kind}`, steps: series.steps, values: columnOf(series, item) };
+      if (!series) return lines.push({ name: label, steps: [], values: [] });
+      const line = { name: this.runs.length > 1 ? label : `this ${this.kind}`, steps: series.steps, values: columnOf(series, item) };
       const edged = low && high && low.steps.length === series.steps.length && high.steps.length === series.steps.length;
       lines.push(edged ? { ...line, low: columnOf(low, item), high: columnOf(high, item) } : line);
     });
@@ -232,7 +262,7 @@ export class SidePanel {
 
   async loadClouds(stale) {
     const place = this.cloudPlace;
-    for (const [at, { run, item }] of this.runs.entries()) {
+    for (const [at, { run, item, label }] of this.runs.entries()) {
       let cloud = null;
       let trouble = "No messages of this channel were logged.";
       try {
@@ -241,7 +271,7 @@ export class SidePanel {
         trouble = error.message;
       }
       if (stale()) return;
-      const title = this.runs.length > 1 ? `Messages · ${run.name}` : "Messages";
+      const title = this.runs.length > 1 ? `Messages · ${label}` : "Messages";
       place.parentElement.hidden = false;
       const there = this.clouds.find((one) => one.at === at);
       if (there && cloud) there.plot.setCloud(cloud);
@@ -267,49 +297,36 @@ export class SidePanel {
   }
 
   writeNumbers() {
-    let older = false;
     for (const { metric, cells, row } of this.rows) {
       this.runs.forEach(({ run, item }, at) => {
         const series = run.peek(this.kind, metric);
         if (!series) return;
         const found = rowAt(series, this.step);
         const value = itemAt(series, this.step, item);
-        const text = formatNumber(value);
+        const late = found >= 0 && series.steps[found] !== this.step && !Number.isNaN(value);
+        const text = formatNumber(value) + (late ? ` as of step ${formatStep(series.steps[found])}` : "");
         if (cells[at].textContent !== text) cells[at].textContent = text;
         cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
-        const late = found >= 0 && series.steps[found] !== this.step;
-        cells[at].title = late ? `from step ${formatStep(series.steps[found])}, the newest so far` : "";
-        older ||= late && !row.hidden && !Number.isNaN(value);
+        cells[at].classList.toggle("ap-unresolved", late);
       });
     }
-    this.writeCaution();
     this.writeVerdicts();
-    this.caption.textContent = `${older ? "Newest values up to step" : "Values at step"} ${formatStep(this.step)}`;
+    this.caption.textContent = `Values at step ${formatStep(this.step)}`;
   }
 
-  /** The newest number of a metric at the step shown; NaN where there is none. */
-  numberOf(run, item, metric) {
-    const series = run.peek(this.kind, metric);
-    return series ? itemAt(series, this.step, item) : NaN;
-  }
-
-  /** Mark what the verdicts on a channel of the first run are, and say why. */
+  /** Mark what the verdicts on a channel are, and say why; of two each under its name. */
   writeVerdicts() {
-    if (!this.words) return;
-    const { run, item } = this.runs[0];
-    const found = this.model.verdictsOn(run, item, this.step);
-    clear(this.words).append(...found.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]));
-    setText(this.why, panelWhy(found, run.catalog.verdicts?.signs ?? [], (metric) => this.numberOf(run, item, metric)));
-  }
-
-  /** Say where the metrics of the shown step contradict each other, of two runs each under its name. */
-  writeCaution() {
-    if (!this.caution) return;
-    const found = this.runs.map(({ run, item }) => {
-      const text = panelCaution(...["cosine", "parameter_cosine"].map((metric) => this.numberOf(run, item, metric)));
-      return text && this.runs.length > 1 ? `${run.name}: ${text}` : text;
+    if (this.kind !== "channel") return;
+    clear(this.why);
+    this.runs.forEach(({ run, item, label }, at) => {
+      const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step);
+      const chips = verdicts.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]);
+      if (this.words[at]) clear(this.words[at]).append(...chips);
+      if (this.runs.length > 1 && sentences.length) this.why.append(el("strong", { dir: "auto", text: label }));
+      this.why.append(...sentences.map((text) => el("p", { text })));
+      if (again) this.why.append(el("code", { text: again }));
     });
-    setText(this.caution, found.filter(Boolean).join(" "));
+    this.why.hidden = !this.why.childElementCount;
   }
 
   /** Metrics that this channel or agent never has a number of are not listed. */

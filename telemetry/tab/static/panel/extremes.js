@@ -1,7 +1,7 @@
 // The channels with the highest and the lowest numbers at the step shown.
 
 import { clear, el } from "../drawing/dom.js";
-import { formatNumber } from "../drawing/format.js";
+import { formatInterval } from "../drawing/format.js";
 import { colourOf } from "../drawing/colours.js";
 
 const SHOWN = 3;
@@ -23,22 +23,15 @@ export class Extremes {
   update(data, theme, mask, chosen) {
     this.#data = data;
     this.#theme = theme;
-    this.mark(mask, chosen);
-  }
-
-  /** Take over another mask and selection. */
-  mark(mask, chosen) {
-    if (!this.#data) return;
-    const { metric } = this.#data;
+    const { metric } = data;
     const found = metric.values ? endsFound(metric, mask) : [];
     this.node.hidden = !found.length;
-    clear(this.#list).append(...found.map((index) => this.#row(index, chosen?.kind === "channel" && chosen.index === index)));
+    clear(this.#list).append(...found.map((index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index))));
   }
 
   #row(index, chosen) {
     const { run, metric } = this.#data;
     const name = run.nameOf("channel", index);
-    const ends = (metric.lower ? [metric.lower[index], metric.upper[index]] : []).filter((end) => !Number.isNaN(end));
     const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
     swatch.style.background = colourOf(metric.scale, metric.values[index], metric.low, metric.high, this.#theme);
@@ -46,11 +39,11 @@ export class Extremes {
       "button",
       {
         class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title: unresolved ? `${name}: its interval contains 0` : name,
-        aria: { pressed: String(chosen) }, on: { click: () => this.#onSelect("channel", name) },
+        aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) },
       },
       swatch,
       el("span", { class: "ap-row-name", text: name }),
-      el("span", { class: "ap-muted", text: formatNumber(metric.values[index]) + (ends.length ? ` [${ends.map(formatNumber).join(", ")}]` : "") }),
+      el("span", { class: "ap-muted", text: formatInterval(metric.values[index], metric.lower?.[index], metric.upper?.[index]) }),
     );
     return el("li", {}, button);
   }

@@ -1,24 +1,9 @@
 // Parts of the side panel: sentences, facts, which metrics belong together, and what all channels together do.
 
 import { el } from "../drawing/dom.js";
-import { formatNumber, formatStep } from "../drawing/format.js";
+import { formatInterval, formatStep } from "../drawing/format.js";
+import { measuresOf } from "../data/shown.js";
 
-/** Metrics that are read together; what is not named here comes last. Measures of worth have their intervals around them. */
-const PANEL_GROUPS = {
-  channel: [
-    ["Worth", ["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]],
-    ["Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]],
-    ["Learning", ["sg_loss", "si_loss", "skill", "gate", "injection_norm", "bias2", "variance", "outliers"]],
-    ["Message", ["message_energy", "message_std", "message_mean"]],
-    ["Language", ["symbol_entropy", "message_entropy", "topographic_similarity", "signalling", "listening", "signalling_share", "listening_share"]],
-    ["Link", ["age", "lost", "stand_in", "distortion", "traffic"]],
-  ],
-  agent: [
-    ["Objective", ["loss", "accuracy", "error", "bits", "return"]],
-    ["Policy", ["value_target", "policy_loss", "value_loss", "explained_variance", "entropy", "approx_kl", "clip_fraction"]],
-    ["Learning", ["updates", "learning_rate", "gradient_norm", "parameter_norm"]],
-  ],
-};
 const PANEL_ROWS = 64;
 const PANEL_FEWEST = 4;
 const PANEL_GROUND = new WeakMap();
@@ -26,39 +11,17 @@ const PANEL_GROUND = new WeakMap();
 /**
  * Return the metrics to show, in groups.
  *
+ * @param {Run} run
  * @param {string} kind "agent" | "channel"
  * @param {string[]} metrics what was logged
  * @returns {{heading: string, metrics: string[]}[]} groups that have metrics
  */
-export function panelGroups(kind, metrics) {
+export function panelGroups(run, kind, metrics) {
   const there = new Set(metrics);
-  const groups = PANEL_GROUPS[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
-  for (const metric of groups[0].metrics) for (const edge of panelEdges(kind, metric)) there.delete(edge);
+  const groups = run.catalog.groups[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
+  for (const { bounds } of kind === "channel" ? measuresOf(run) : []) for (const edge of bounds) there.delete(edge);
   groups.push({ heading: "Other metrics", metrics: [...there] });
   return groups.filter((group) => group.metrics.length);
-}
-
-/** Return the metrics that are the ends of the interval of a channel's measure of worth; none of other metrics. */
-export function panelEdges(kind, metric) {
-  return kind === "channel" && PANEL_GROUPS.channel[0][1].includes(metric) ? [`${metric}_low`, `${metric}_high`] : [];
-}
-
-/** Return the metrics whose numbers are listed, in the order of the charts, the ends of an interval after its middle. */
-export function panelListed(kind, metrics) {
-  const names = panelGroups(kind, metrics).flatMap((group) => group.metrics);
-  return names.flatMap((name) => [name, ...panelEdges(kind, name).filter((edge) => metrics.includes(edge))]);
-}
-
-/** Return what to beware of where a signal is like the true one message by message but moves parameters elsewhere; "": nothing. */
-export function panelCaution(cosine, parameterCosine) {
-  if (!(cosine >= 0.5 && parameterCosine < 0.5 * cosine)) return "";
-  return `The signal matches the true gradient of single messages (cosine ${cosine.toFixed(2)}), but moves the sender's parameters in another direction (cosine ${parameterCosine.toFixed(2)}).`;
-}
-
-/** Say why a channel is as it is: what its verdicts mean, and which numbers are signs of a prediction that does not help. */
-export function panelWhy(verdicts, signs, numberOf) {
-  const found = signs.filter(({ metric, below }) => numberOf(metric) < below);
-  return [...verdicts.map(({ name, says, by }) => `${name}${by && ` (${by})`}: ${says}`), ...found.map(({ metric, title, says }) => `${says} (${title} ${formatNumber(numberOf(metric))}).`)].join(" ");
 }
 
 /** Return what a channel is called: sender, receiver and key. */
@@ -155,8 +118,7 @@ export function panelOnce(lines, named) {
     if (rows.length > 1) return "";
     if (!rows.length) continue;
     const [row] = rows;
-    const interval = low && Number.isFinite(low[row]) ? ` [${formatNumber(low[row])}, ${formatNumber(high[row])}]` : "";
-    texts.push(`${named ? `${name}: ` : ""}${formatNumber(values[row])}${interval} at step ${formatStep(steps[row])}`);
+    texts.push(`${named ? `${name}: ` : ""}${formatInterval(values[row], low?.[row], high?.[row])} at step ${formatStep(steps[row])}`);
   }
   return texts.join("; ");
 }
