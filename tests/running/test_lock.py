@@ -81,6 +81,19 @@ def test_this_process_has_it_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_system_that_names_no_holders_has_the_same_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(1, "refused")
+
+    line = "by another process, or by a simulation in this one; wait until it has ended, or stop it$"
+    with DirectoryLock(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)  # of /proc/locks
+        with one_line(f"is being written now {line}", RunError):
+            DirectoryLock(tmp_path)
+
+
 def test_a_lock_that_is_no_file_is_one_line(tmp_path: Path) -> None:
     for make in (lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
         make(tmp_path / LOCK)
