@@ -35,7 +35,7 @@ _FIXED = (
     *(Path, slice, range, EnvSpec, logging.Logger, type(np.mean)),
 )
 """Types of values that have no state, or none that changes a number."""
-_CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_CONTAINERS = {cls.__name__: cls for cls in (list, tuple, set, frozenset, torch.Size)}
 _FACTORIES: dict[str, type] = {cls.__name__: cls for cls in (int, float, bool, str, list, dict, set)}
 """What a defaultdict that is made anew may make values by."""
 _MAPPINGS = {cls.__name__: cls for cls in (dict, OrderedDict, Counter, defaultdict)}
@@ -122,6 +122,9 @@ class Capture:
         if type(value) is deque:
             items = [self.tree(item, f"{place}[{n}]") for n, item in enumerate(value)]
             return {"deque": items, "length": value.maxlen}
+        if isinstance(value, tuple) and hasattr(value, "_make"):  # a namedtuple
+            items = [self.tree(item, f"{place}[{n}]") for n, item in enumerate(value)]
+            return self._relying({"named": items}, value, place)
         if type(value) not in _MAPPINGS.values():
             return None
         pairs = []
@@ -257,6 +260,9 @@ class Restore:
                 return self._chosen(cls(self._items(tree[kind], present, place)), present, _equal_items)
         if "deque" in tree:
             return deque(self._items(tree["deque"], present, place), tree["length"])
+        if "named" in tree:
+            _require(hasattr(present, "_make"), place)
+            return type(present)._make(self._items(tree["named"], present, place))
         if "mapping" in tree:
             return self._mapping(tree, present, place)
         if "tensor" in tree:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 _KIND, _ITEMS = "\x00kind", "items"
 _SEQUENCES: dict[str, type] = {
-    kind.__name__: kind for kind in (list, tuple, set, frozenset, deque, complex, bytes)
+    kind.__name__: kind for kind in (list, tuple, set, frozenset, deque, complex, bytes, torch.Size)
 }
 _MAPPINGS: dict[str, type] = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, defaultdict)}
 _FACTORIES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, list, dict, set)} | {"": None}
@@ -84,7 +84,7 @@ def _of_tensor(value: Tensor, places: Mapping[int, int]) -> Any:
     if value.layout is not torch.strided:
         raise NotPlainError(f"Tensor of the layout {value.layout}")
     if value.grad_fn is not None:
-        raise NotPlainError("Tensor with a graph")
+        raise NotPlainError("Tensor with a graph (detach it)")
     return {_KIND: "leaf", _ITEMS: value.data} if value.requires_grad else value
 
 

@@ -452,7 +452,8 @@ class Rolling(Saved):
 
     def __init__(self) -> None:
         super().__init__(SPACES["float32"])
-        self.dice, self.own = random.Random(0), {0: np.zeros(2), "seen": {()}, "name": np.str_("dice")}
+        kinds = {"name": np.str_("dice"), "size": torch.Size([2, 3])}
+        self.dice, self.own = random.Random(0), {0: np.zeros(2), "seen": {()}, **kinds}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         shown, _, *ends = super().step(action)
@@ -482,6 +483,7 @@ def test_a_state_of_an_environment_is_any_plain_data(tmp_path: Path) -> None:
             for a, b in zip(*runs, strict=True):
                 assert (a.own[0] == b.own[0]).all()
                 assert a.own["seen"] == b.own["seen"]
+                assert b.own["size"].numel() == 6  # which a tuple has not
                 assert a.dice.getstate() == b.dice.getstate()
 
 

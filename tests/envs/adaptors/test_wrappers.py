@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -104,6 +104,13 @@ class Mood(Enum):
     HIGH = "high"
 
 
+class Place(NamedTuple):
+    """A state that has names."""
+
+    x: float
+    size: torch.Size
+
+
 class Noise:
     """A process with a state, as users write them."""
 
@@ -134,6 +141,7 @@ class Everything(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.pair = self.alias = np.zeros(2)  # one array, by two names
         self.noise, self.statistics = Noise(), RunningMeanStd(shape=(2,))
         self.late: Any = {}
+        self.place = Place(0.0, torch.Size([2, 3]))
         self.layer = torch.nn.Linear(2, 2)
         torch.nn.init.zeros_(self.layer.bias)
         offsets = np.zeros(2)
@@ -161,6 +169,7 @@ class Everything(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.queue.append(obs)
         self.seen[self.mood.value].append(self.count)
         self.pair += 1
+        self.place = Place(self.place.x + 0.01 * self.place.size.numel(), self.place.size)
         self.statistics.update(obs[None])
         self.late.setdefault("statistics", RunningMeanStd(shape=(2,))).update(obs[None])
         with torch.no_grad():
@@ -175,7 +184,7 @@ class Everything(gymnasium.Wrapper[Any, Any, Any, Any]):
             + self.drawn_too()
             + self.np_random.normal()
         )
-        obs = obs + (self.mood is Mood.HIGH) * np.mean(self.queue) + self.statistics.var
+        obs = obs + self.place.x + (self.mood is Mood.HIGH) * np.mean(self.queue) + self.statistics.var
         return np.asarray(obs, np.float32)
 
 
