@@ -221,9 +221,14 @@ class Written:
             if part not in place._modules:
                 place.add_module(part, nn.Module())
             place = place.get_submodule(part)
-        if hasattr(place, last):
+        there = place._modules.get(last)
+        if isinstance(value, nn.Module) and type(there) is nn.Module:  # made for what lies below its name
+            for part, below in there.named_children():
+                value.add_module(part, below)
+            place.add_module(last, value)
+        elif hasattr(place, last):
             return
-        if isinstance(value, nn.Module):
+        elif isinstance(value, nn.Module):
             place.add_module(last, value)
         elif value.requires_grad:
             place.register_parameter(last, nn.Parameter(constant(value).clone()))

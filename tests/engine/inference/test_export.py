@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon import Simulation
 from antiphon.envs import from_tensors
@@ -94,9 +94,25 @@ def test_it_scores_what_an_evaluation_does(name: str) -> None:
     assert_composed(make(agents, channels, **env))
 
 
-@pytest.mark.parametrize("fan_in", ["sum", "mean"])
-def test_fan_in_counts_what_has_come(fan_in: str) -> None:
-    agents = line(b={"observes": ["left_half"]}, c={"objective": GOAL, "fan_in": fan_in})
+class Remembering(nn.Module):
+    """A network of the user's own, with a state."""
+
+    state_size = 3
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(inputs, 3), nn.Linear(3, outputs)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.cell(x, state)
+        return self.last(state), state
+
+
+@pytest.mark.parametrize(
+    ("fan_in", "more"), [("sum", {}), ("mean", {}), ("attention", {"network": Remembering})]
+)
+def test_fan_in_counts_what_has_come(fan_in: str, more: Document) -> None:
+    agents = line(b={"observes": ["left_half"]}, c={"objective": GOAL, "fan_in": fan_in, **more})
     channels: list[Document] = [
         {**SKIP, "size": 4},
         {"from": "b", "to": "c", "size": 4, "link": {"delay": 9}},
