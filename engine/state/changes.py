@@ -98,14 +98,19 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
 def _lacks(agent: AgentSpec, path: Path) -> str | None:
     """Return why a setting of an agent's objective cannot change, with the fix; None: it can."""
     section, *keys = path
-    if section == "objective" and isinstance(keys[0], int):
+    if section != "objective":
+        return None
+    if not agent.goals:
+        return "it has no objective; choose another agent"
+    if isinstance(keys[0], int):
+        if agent.objective is not None:
+            return "it has one objective, not a list; leave out the number"
         if keys[0] not in range(len(agent.objectives)):
             return f"it has {len(agent.objectives)} objectives in a list, counted from 0; choose another"
-    elif section == "objective":
-        if agent.objective is None:
-            return "it has no objective; choose another agent"
-        if keys[0] == "reward" and keys[1] not in (agent.objective.reward or ()):
-            return f"{keys[1]!r} is not among its rewards; name it in objective.reward"
+    elif agent.objective is None:
+        return f"it has {len(agent.objectives)} objectives in a list, of which only scales can change; write scale.0"
+    elif keys[0] == "reward" and keys[1] not in (agent.objective.reward or ()):
+        return f"{keys[1]!r} is not among its rewards; name it in objective.reward"
     return None
 
 

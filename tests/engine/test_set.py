@@ -191,7 +191,7 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     ),
     "n0.scale.2": (
         1.0,
-        "set: scale.2 of n0: it has 0 objectives in a list, counted from 0; choose another",
+        "set: scale.2 of n0: it has one objective, not a list; leave out the number",
     ),
     f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: .*, bits"),
     f"{NAME}.drop": (0.0, "changes only between values above 0"),
@@ -203,6 +203,17 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     ),
     None: (0.1, r"^set: None; must be a string such as 'AGENT\.learning_rate'$"),
 }
+
+
+def test_one_of_several_objectives_is_named_by_its_number() -> None:
+    goals = [{**LABEL, "scale": 1.0}, {"kind": "regression", "target": "aim"}]
+    simulation = made(document({"n0": {**OWN, "objective": goals}}, []), "cohort")
+    with one_line(
+        "set: scale of n0: it has 2 objectives in a list, .* can change; write scale.0", ScenarioError
+    ):
+        simulation.set("n0.scale", 0.5)
+    simulation.set("n0.scale.1", 0.5)
+    assert [one.scale for one in simulation.scenario.agents["n0"].objectives] == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("key", REFUSED)
