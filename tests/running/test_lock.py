@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -12,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from antiphon import Simulation
+from antiphon import Simulation, load
 from antiphon.errors import RunError
-from antiphon.running.lock import LOCK, DirectoryLock
 from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 
-SCENARIO = "digits-mlp"
+LOCK = "run.lock"
+SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 4, "batch": 8, "steps": 6})
 
 
 @contextmanager
@@ -27,9 +28,10 @@ def holder(folder: Path, begin: Callable[[], object] = lambda: None) -> Iterator
     begun, tell = os.pipe()
     process = os.fork()
     if process == 0:
-        held = DirectoryLock(folder)
+        held = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         begin()
-        os.write(tell, str(held).encode()[:1])
+        os.write(tell, b"1")
         signal.pause()
         os._exit(0)
     try:
@@ -55,106 +57,80 @@ def refused(folder: Path) -> Any:
     )
 
 
-def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
-    with holder(tmp_path) as process:
-        with refused(tmp_path):
-            DirectoryLock(tmp_path)
-        end(process)
-        assert (tmp_path / LOCK).exists()
-        DirectoryLock(tmp_path).release()
-    assert not (tmp_path / LOCK).exists()
-
-
-def test_this_process_has_it_once(tmp_path: Path) -> None:
-    held = DirectoryLock(tmp_path)
-    with refused(tmp_path):
-        DirectoryLock(tmp_path)
-    if not os.fork():
-        held.release()  # not what a process forked off has
-        os._exit(0)
-    os.wait()
-    with refused(tmp_path):
-        DirectoryLock(tmp_path)
-    held.release()
-    held.release()
-    DirectoryLock(tmp_path).release()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_system_that_names_no_holders_has_the_same_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise PermissionError(1, "refused")
-
-    line = "by another process, or by a simulation in this one; wait until it has ended, or stop it$"
-    with DirectoryLock(tmp_path), monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", refuse)  # of /proc/locks
-        with one_line(f"is being written now {line}", RunError):
-            DirectoryLock(tmp_path)
-
-
-def test_a_lock_that_is_no_file_is_one_line(tmp_path: Path) -> None:
-    for make in (lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
-        make(tmp_path / LOCK)
-        with one_line(r"run\.lock: cannot be written", RunError):
-            DirectoryLock(tmp_path)
-        (tmp_path / LOCK).unlink() if (tmp_path / LOCK).is_symlink() else (tmp_path / LOCK).rmdir()
-
-
-def test_a_folder_of_results_is_made_and_removed_again(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    with DirectoryLock(folder):
-        (folder / ".seeds.json.0123abcd.tmp").touch()
-        with refused(folder), DirectoryLock(folder):
-            pass
-        (folder / ".seeds.json.0123abcd.tmp").unlink()
-    assert not folder.exists()
-    folder.mkdir()
-    (folder / ".seeds.json.0123abcd.tmp").touch()
-    with DirectoryLock(folder):
-        assert [path.name for path in folder.iterdir()] == [LOCK]
-    assert list(folder.iterdir()) == []
-
-
-def test_a_system_that_removes_no_files_holds_no_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".run.json.0123abcd.tmp").touch()
-    held = DirectoryLock(tmp_path)
-    (tmp_path / ".run.json.0123abcd.tmp").touch()
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(1, "refused")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refuse)
-        held.release()
-        with one_line(r"run\.lock: cannot be written \(refused\)", RunError):
-            DirectoryLock(tmp_path)
-    DirectoryLock(tmp_path).release()
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- run directories -------------------------------------------------------------------------------------------
-
-
-def test_one_process_writes_in_a_run_directory(tmp_path: Path, cli: Commands) -> None:
-    run = tmp_path / "run"
-    with Simulation(SCENARIO, logdir=run) as simulation:
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of two steps, of six."""
+    with Simulation(SCENARIO, logdir=tmp_path / "run") as simulation:
         simulation.run(2)
-        with refused(run):
-            Simulation.resume(run)
-    assert not (run / LOCK).exists()
-    with holder(run) as process:
+    return tmp_path / "run"
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Commands) -> None:
+    """It changes nothing, and what the first has half written is removed once it is dead."""
+    half = run / ".seeds.json.0123abcd.tmp"
+    with holder(run, half.touch) as process:
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         line = cli.refused("resume", run, "--steps 3")
         assert "run: is being written now by " in line
         if f" {process} " in line:  # not every system says who holds a lock
             assert f"by process {process}; wait until it has ended, or stop it (kill {process})" in line
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    cli("resume", run, "--steps 3")
+        end(process)
+        assert {(run / LOCK).exists(), half.exists()} == {True}
+        cli("resume", run, "--steps 3")
+    assert {(run / LOCK).exists(), half.exists()} == {False}
+
+
+def test_this_process_has_it_once(run: Path) -> None:
+    with Simulation.resume(run) as simulation:
+        with refused(run):
+            Simulation.resume(run)
+        if not os.fork():
+            simulation.close()  # not what a process forked off has
+            os._exit(0)
+        os.wait()
+        with refused(run):
+            Simulation.resume(run)
+    simulation.close()
+    Simulation.resume(run).close()
     assert not (run / LOCK).exists()
+
+
+def test_a_system_that_names_no_holders_has_the_same_refusal(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(1, "refused")
+
+    line = "by another process, or by a simulation in this one; wait until it has ended, or stop it$"
+    with Simulation.resume(run), monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)  # of /proc/locks
+        with one_line(f"is being written now {line}", RunError):
+            Simulation.resume(run)
+
+
+def test_a_lock_that_is_no_file_is_one_line(run: Path) -> None:
+    for make in (lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
+        make(run / LOCK)
+        with one_line(r"run\.lock: cannot be written", RunError):
+            Simulation.resume(run)
+        (run / LOCK).unlink() if (run / LOCK).is_symlink() else (run / LOCK).rmdir()
+
+
+def test_a_system_that_removes_no_files_holds_no_lock(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation.resume(run)
+    (run / ".run.json.0123abcd.tmp").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        simulation.close()
+        with one_line(r"run\.lock: cannot be written \(refused\)", RunError):
+            Simulation.resume(run)
+    Simulation.resume(run).close()
+    assert not {LOCK, ".run.json.0123abcd.tmp"} & {path.name for path in run.iterdir()}
 
 
 @pytest.mark.long

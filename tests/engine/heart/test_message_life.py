@@ -12,15 +12,20 @@ import torch
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.engine import heart
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played
 from tests.reference.backend import Chosen, reference
 
+HEART = Path(__file__).parents[3] / "engine" / "heart"
 STEPS, BATCH = 18, 4
 LIVES = (("a->b", 6, 15), ("b->a", 4, 16))
 """The messages of the tables, in their order: channel, stamp, and the step at which each is gone."""
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
+
+
+def docstring(source: Path) -> str:
+    """The docstring of a file."""
+    return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")), clean=False) or ""
 
 
 def simulation_of(ends_at: int, backend: Chosen) -> Simulation:
@@ -75,7 +80,7 @@ def places(mask: Tensor) -> list[int]:
 
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
-    tables = re.findall(r"(    step  void.*?)(?:\n\n|\Z)", heart.__doc__ or "", re.DOTALL)
+    tables = re.findall(r"(    step  void.*?)(?:\n\n|\Z)", docstring(HEART / "__init__.py"), re.DOTALL)
     for table, (channel, stamp, gone) in zip(tables, LIVES, strict=True):
         rows = table.splitlines()
         starts = [
@@ -100,8 +105,8 @@ def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen)
 
 def test_what_the_heart_points_to_exists() -> None:
     """Every `Class.member` that a file of the heart names in its docstring, and every file of the table "Where a change goes"."""
-    folder = Path(heart.__file__).parent
-    sources = [*folder.glob("*.py"), *(folder.parents[1] / "comms").glob("*.py")]
+    folder, root = HEART, HEART.parents[1]
+    sources = [*folder.glob("*.py"), *(root / "comms").glob("*.py")]
     members: dict[str, set[str]] = {}
     for tree in (ast.parse(source.read_text(encoding="utf-8")) for source in sources):
         for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
@@ -112,12 +117,15 @@ def test_what_the_heart_points_to_exists() -> None:
                 elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                     named.add(node.target.id)
     for source in folder.glob("*.py"):
-        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
-        for kind_name, member in re.findall(r"\b([A-Z]\w+)\.([a-z]\w+)", text):
+        for kind_name, member in re.findall(r"\b([A-Z]\w+)\.([a-z]\w+)", docstring(source)):
             assert member in members.get(kind_name, ()), f"{source.name}: {kind_name}.{member}"
-    table = (heart.__doc__ or "").split("Where a change goes:")[1].split("The lives of two messages")[0]
+    table = (
+        docstring(HEART / "__init__.py")
+        .split("Where a change goes:")[1]
+        .split("The lives of two messages")[0]
+    )
     for path in re.findall(r"[\w/]+\.py", table):
-        assert (folder / path).exists() or (folder.parents[1] / path).exists(), path
+        assert (folder / path).exists() or (root / path).exists(), path
 
 
 def test_the_predictor_learns_when_the_gradient_is_back() -> None:

@@ -10,7 +10,6 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import envs
-from antiphon.envs.adaptors.spaces import Actions, Observations
 from antiphon.errors import ScenarioError
 
 NESTED = spaces.Dict(
@@ -22,34 +21,11 @@ NESTED = spaces.Dict(
 )
 
 
-def test_every_part_of_a_nested_space_is_a_signal() -> None:
-    assert Observations(NESTED).signals == {
-        "body.gear": envs.Signal(classes=4),
-        "body.joint": envs.Signal(shape=(3,), low=-1.0, high=1.0),
-        "dice.0": envs.Signal(shape=(2,), classes=6),
-        "dice.1": envs.Signal(shape=(3,), low=0.0, high=1.0),
-        "eye": envs.Signal(shape=(2, 2), low=0.0, high=1.0),
-    }
-    assert list(Observations(spaces.Discrete(3)).signals) == ["observation"]
-    assert list(Observations(spaces.Tuple([spaces.Discrete(3)] * 2)).signals) == [
-        "observation.0",
-        "observation.1",
-    ]
-    assert list(Observations(spaces.Discrete(3), "lamp.").signals) == ["lamp.observation"]
-
-
-def test_two_parts_of_one_name_are_refused() -> None:
-    part = spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})})
-    for made in (Observations, Actions):
-        with pytest.raises(ScenarioError, match=r"two .* have the name 'a\.b'; rename one"):
-            made(part)
-
-
 class Mirror(gymnasium.Env[Any, Any]):
     """Shows the newest action; the first observation is a sample."""
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
-        self.observation_space = self.action_space = space
+    def __init__(self, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation, action
         self.taken: list[Any] = []
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -63,9 +39,34 @@ class Mirror(gymnasium.Env[Any, Any]):
         return action, 0.0, False, False, {}
 
 
-def mirrors(space: spaces.Space[Any], batch: int = 2) -> envs.TorchVectorEnv:
-    made = [lambda: Mirror(space)] * batch
+def mirrors(observation: spaces.Space[Any], action: spaces.Space[Any] | None = None) -> envs.TorchVectorEnv:
+    made, batch = [lambda: Mirror(observation, action or observation)] * 2, 2
     return envs.make(SyncVectorEnv(made, autoreset_mode=AutoresetMode.SAME_STEP), batch=batch)
+
+
+def shown(space: spaces.Space[Any]) -> dict[str, envs.Signal]:
+    """The signals of a world with this space of observations, but for the outcomes of steps."""
+    signals = mirrors(space).description.signals
+    return {name: signal for name, signal in signals.items() if signal.known != "after_step"}
+
+
+def test_every_part_of_a_nested_space_is_a_signal() -> None:
+    assert shown(NESTED) == {
+        "body.gear": envs.Signal(classes=4),
+        "body.joint": envs.Signal(shape=(3,), low=-1.0, high=1.0),
+        "dice.0": envs.Signal(shape=(2,), classes=6),
+        "dice.1": envs.Signal(shape=(3,), low=0.0, high=1.0),
+        "eye": envs.Signal(shape=(2, 2), low=0.0, high=1.0),
+    }
+    assert list(shown(spaces.Discrete(3))) == ["observation"]
+    assert list(shown(spaces.Tuple([spaces.Discrete(3)] * 2))) == ["observation.0", "observation.1"]
+
+
+def test_two_parts_of_one_name_are_refused() -> None:
+    part = spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})})
+    for pair in ((part, spaces.Discrete(2)), (spaces.Discrete(2), part)):
+        with pytest.raises(ScenarioError, match=r"two .* have the name 'a\.b'; rename one"):
+            mirrors(*pair)
 
 
 @pytest.mark.parametrize(
