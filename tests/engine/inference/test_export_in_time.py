@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.inference.rollout import EnvironmentRollout
-from antiphon.envs import registry
 from tests.engine.numbers import one_line
 from tests.engine.scenes import scenario_of
-from tests.kit.documented import Links
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "odd_so_far"}
@@ -46,35 +42,50 @@ CASES: dict[str, tuple[dict[str, Document], list[Document], int]] = {
     "rate": (levels(), every(CHAIN, link={"rate": 0.4}), 30),
     "aligned": (levels(c={"observes": ["image"], "align": True}), every(CHAIN, link={"delay": 2}), 6),
     "mutual": (levels(a={"align": True}, b={"align": True}, c={"align": True}), RING, 6),
-    "lossy": (levels(), every(CHAIN, link={"drop": 0.5, "noise": 1.0, "bits": 2}), 6),
 }
 
 
-def simulate(agents: dict[str, Document], channels: list[Document]) -> Simulation:
+def simulate(agents: dict[str, Document], channels: list[Document], **how: Any) -> Simulation:
     env, adam = {"id": "antiphon/CountDigits-v0"}, {"kind": "adam", "lr": 0.01}
-    simulation = Simulation(scenario_of(agents, channels, env, batch=4, optimiser=adam), dtype=torch.float64)
-    simulation.run(8)
-    return simulation
+    scenario = scenario_of(agents, channels, env, batch=3, optimiser=adam, **how)
+    return Simulation(scenario, dtype=torch.float64)
 
 
-def rolled(simulation: Simulation, steps: int, batch: int = 3) -> tuple[Tensor, Tensor]:
-    """Run a system forward: what it was shown, [steps, batch, …], and c's outputs, [ticks, batch, …]."""
-    env = registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split="test")
-    rollout = EnvironmentRollout(simulation.running.system, env, Links(), 3)
+def rolled(
+    agents: dict[str, Document], channels: list[Document], steps: int
+) -> tuple[Simulation, Tensor, Tensor]:
+    """Run a trained system that learns no more: it, what it was shown, [steps, batch, …], and c's outputs, [ticks, batch, …].
+
+    `d` is told c's outputs: the message is computed as they are, with the same parameters.
+    """
+    agents = {**agents, "d": {"objective": GOAL, "network": {"kind": "mlp", "hidden": []}}}
+    channels = [*channels, {"from": "c", "to": "d", "size": 5, "norm": "none"}]
+    trained = simulate(agents, channels)
+    trained.run(8)
+    simulation = simulate(
+        {name: {**agent, "learn": False} for name, agent in agents.items()}, channels, readout="c"
+    )
+    for name, agent in simulation.agents.items():
+        source = trained.agents[name]
+        for kept, learned in ((agent.parameters, source.parameters), (agent.buffers, source.buffers)):
+            for key, value in kept.items():
+                value.data.copy_(learned[key.replace("to_d", "objective") if name == "c" else key])
     shown, said = [], []
-    for _ in range(steps):
-        shown.append(rollout.world.step_signals.signals["image"])
-        said += [part.ports[OBJECTIVE] for part in rollout.step() if part.agent == "c"]
-    return torch.stack(shown), torch.stack(said)
+    for step in range(steps):
+        shown.append(simulation.signals["image"])
+        simulation.step()
+        message = simulation.channels["c->d"].messages.get(step)
+        said += [] if message is None else [message.value]
+    return simulation, torch.stack(shown), torch.stack(said)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_the_system_run_forward(name: str) -> None:
     agents, channels, length = CASES[name]
-    simulation = simulate(agents, channels)
+    steps = max(3 * length, 24) // length * length
+    simulation, image, expected = rolled(agents, channels, steps)
     module = simulation.compose()
     assert module.steps_per_round == copy.deepcopy(module).steps_per_round == length
-    image, expected = rolled(simulation, max(5 * length, 20) // length * length)
     said, state = [], None
     for shown in image.split(length):  # with its state it goes on where it was
         outputs, state = module(image=shown, state=state)
@@ -88,6 +99,17 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     assert not torch.allclose(expected[0], expected[-1])
     with pytest.raises(RuntimeError, match="unflatten"):
         module(image=image[: length - 1])
+
+
+def test_its_links_are_perfect() -> None:
+    perfect, image, expected = rolled(levels(), CHAIN, 12)
+    lossy = simulate(levels(), every(CHAIN, link={"drop": 0.5, "noise": 1.0, "bits": 2}))
+    for name, agent in lossy.agents.items():
+        for key, value in (*agent.parameters.items(), *agent.buffers.items()):
+            own = perfect.agents[name]
+            value.data.copy_({**own.parameters, **own.buffers}[key])
+    outputs, _ = lossy.compose()(image=image[:6])
+    torch.testing.assert_close(outputs["c"], expected[:2], rtol=0, atol=1e-10)
 
 
 def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:
