@@ -280,6 +280,8 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
 # --- scenarios as networkx graphs ------------------------------------------------------------------------
 
 _ENDS = ("from", "to")
+_OF_NETWORKX = {"name", "node_default", "edge_default", "mode", "partition"}
+"""Graph attributes that networkx's own readers and generators set."""
 
 
 def graph_of(document: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
@@ -307,17 +309,25 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         raise DocumentError((), message)
     if not graph.is_directed():
         raise DocumentError((), "the graph is undirected, and channels are directed; use graph.to_directed()")
-    given = {key: value for key, value in graph.graph.items() if key in keys}
     of_training = TrainingSpec.model_fields
-    training = standard_keys(_as_mapping(fields.get("training", given.get("training", {}))), of_training)
-    for key, value in standard_keys(fields, [*keys, *of_training]).items():
-        if key in of_training:
-            training[key] = value
-        elif key in keys:
-            given[key] = value
-        else:
-            known = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
-            raise DocumentError((key,), f"unknown argument {key!r}{known}")
+    given: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    attributes = {key: value for key, value in graph.graph.items() if key not in _OF_NETWORKX}
+    for what, one in (
+        ("graph attribute", attributes),
+        ("argument", fields),
+    ):  # the second overrides the first
+        named = standard_keys(one, [*keys, *of_training])
+        if "training" in named:
+            training = standard_keys(_as_mapping(named.pop("training")), of_training)
+        for key, value in named.items():
+            if key in of_training:
+                training[key] = value
+            elif key in keys:
+                given[key] = value
+            else:
+                known = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
+                raise DocumentError((key,), f"unknown {what} {key!r}{known}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)

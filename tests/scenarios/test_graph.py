@@ -69,8 +69,11 @@ def test_multigraph_keys_are_channel_keys() -> None:
 
 def test_arguments_go_before_the_graphs_own() -> None:
     scenario = Scenario.from_graph(eyes(), env=ENV, training={"batch": 8, "steps": 9}, steps=10)
-    again = Scenario.from_graph(scenario.to_graph(), batch=4, scenario="other")
+    graph = scenario.to_graph()
+    graph.graph |= {"batch": 2, "precision": "bf16", "name": "of networkx"}
+    again = Scenario.from_graph(graph, batch=4, scenario="other")
     assert (again.training.batch, again.training.steps, again.scenario) == (4, 10, "other")
+    assert again.training.precision == "bf16"
     assert Scenario.from_graph(eyes(), env=ENV, training=scenario.training) == scenario
 
 
@@ -94,6 +97,9 @@ def test_refused() -> None:
     assert (
         refused(eyes(), patience=3) == "patience: unknown argument 'patience'; write evaluate: {patience: …}"
     )
+    graph = eyes()
+    graph.graph["trainin"] = {"batch": 3}
+    assert refused(graph) == "trainin: unknown graph attribute 'trainin'; did you mean 'training'?"
     assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
     with pytest.raises(ScenarioError, match=r"^env: is missing; for example env: antiphon"):
         Scenario.from_graph(eyes())
