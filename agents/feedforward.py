@@ -5,7 +5,7 @@ and convolutional networks. Their named layers: initial parameters and buffers.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, Self, Unpack, final
 
@@ -88,7 +88,7 @@ class HeadedNetwork(Network):
         """Return the trunk's ports, `HIDDEN` among them, and its new buffers."""
 
     @cached_property
-    def linear_heads(self) -> dict[str, Head]:
+    def linear_heads(self) -> Mapping[str, Head]:
         """The heads that are linear maps of the last hidden activation; other heads are ports of the trunk."""
         return self.heads
 
@@ -134,9 +134,31 @@ class HeadedNetwork(Network):
     ) -> tuple[Tensors, Tensors]:
         assert settings.get("state") is None or self.state_size  # a network without state takes none
         ports, after = self.trunk(parameters, buffers, x, **settings)
+        flat, without = ports[HIDDEN].flatten(x.dim() - len(self.input_shape)), settings.get("without", ())
+        heads = [name for name in self.linear_heads if name not in without]
+        of_heads, updated = self._heads(parameters, buffers, flat, heads, **settings)
+        return ports | of_heads, after | updated
+
+    def from_hidden(
+        self, parameters: Tensors, buffers: Tensors, hidden: Tensor, heads: Collection[str], *, training: bool
+    ) -> Tensors:
+        flat = hidden.flatten(hidden.dim() - len(self.trunk_shape()))
+        return self._heads(parameters, buffers, flat, heads, training=training)[0]
+
+    def _heads(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        flat: Tensor,
+        heads: Collection[str],
+        **settings: Unpack[CallSettings],
+    ) -> tuple[Tensors, Tensors]:
+        """Some linear heads of the last hidden activation, and their new buffers."""
         training, transports = settings["training"], settings.get("transports", ())
-        flat = ports[HIDDEN].flatten(x.dim() - len(self.input_shape))
-        for name, head in self.linear_heads.items():
+        ports: Tensors = {}
+        after: Tensors = {}
+        for name in heads:
+            head = self.linear_heads[name]
             y, updated = layer(
                 linear, flat, parameters, buffers, name, head.norm, training=training, transports=transports
             )

@@ -78,6 +78,7 @@ class Learner(TrainedParameters):
         seed: int = 0,
         transports: Sequence[Transport] = (),
         state: Tensor | None = None,
+        without: Collection[str] = (),
     ) -> tuple[Tensors, Tensors]:
         """Return the network's ports, [rows, *size] each, and its new running statistics.
 
@@ -87,13 +88,25 @@ class Learner(TrainedParameters):
             seed: See `CallSettings`.
             transports: See `CallSettings`; not for a stack.
             state: [rows, state_size]; None: zeros.
+            without: Linear heads that are left out: see `from_hidden`.
         """
         settings: CallSettings = {"training": not self.frozen, "state": state}
+        if without:
+            settings["without"] = without
         if not self.members:
             settings |= {"seed": seed, "transports": transports}
             return self.evaluated(self.network, self.parameters, buffers, x, **settings)
         members = len(self.members)
         return self.evaluated(self.network.on_rows, self.parameters, buffers, x, members, **settings)
+
+    def from_hidden(self, buffers: Tensors, hidden: Tensor, heads: Collection[str]) -> Tensors:
+        """Return some linear heads, [rows, *size] each, of the last hidden activation, [rows, …]."""
+        evaluate, training = self.network.from_hidden, not self.frozen
+        if not self.members:
+            return self.evaluated(evaluate, self.parameters, buffers, hidden, heads, training=training)
+        of_members = hidden.view(len(self.members), -1, *hidden.shape[1:])
+        ports = self.evaluated(evaluate, self.parameters, buffers, of_members, heads, training=training)
+        return {name: port.flatten(0, 1) for name, port in ports.items()}
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool

@@ -6,7 +6,7 @@ Networks hold no parameters; their callers do (one agent at a time, or many stac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
 
@@ -79,6 +79,8 @@ class CallSettings(TypedDict, total=False):
     """Messages whose gradient returns through fixed weights; for single networks only."""
     state: Tensor | None
     """[B, state_size], the port `STATE` of the previous tick, for networks with a state; None: zeros."""
+    without: Collection[str]
+    """Linear heads that are not evaluated."""
 
 
 class HiddenOptions(kinds.Options):
@@ -204,6 +206,18 @@ class Network(ABC):
             settings["state"] = state.view(*lead, -1)
         ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), **settings)
         return {name: port.flatten(0, 1) for name, port in ports.items()}, after
+
+    @property
+    def linear_heads(self) -> Mapping[str, Head]:
+        """The heads that are linear maps of the port `HIDDEN`: a call leaves out those `without`, and `from_hidden` evaluates them."""
+        return {}
+
+    def from_hidden(
+        self, parameters: Tensors, buffers: Tensors, hidden: Tensor, heads: Collection[str], *, training: bool
+    ) -> Tensors:
+        """Return some linear heads of the last hidden activation, [B, *size] each, or of stacked networks [N, B, *size]."""
+        assert not heads
+        return {}
 
     @abstractmethod
     def port_shape(self, port: str) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ class Posterior(Recurrent):
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
+        settings["without"] = ()  # the objective is made from a head
         ports, after = super().__call__(parameters, buffers, x, **settings)
         posterior = ports[self._port]
         ports[OBJECTIVE] = kl_divergence(posterior, x[..., -posterior.shape[-1] :]).unsqueeze(-1)

@@ -164,7 +164,9 @@ class _StackedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # of bfloat16 under autocast
+        x, weight = ctx.saved_tensors
+        if x.dtype is not gradient.dtype or weight.dtype is not gradient.dtype:  # of bfloat16 under autocast
+            x, weight = x.to(gradient.dtype), weight.to(gradient.dtype)
         back = stacked_product(gradient, weight) if ctx.needs_input_grad[0] else None
         of_bias = gradient.sum(-2) if ctx.needs_input_grad[2] else None
         return back, stacked_product(gradient.transpose(-1, -2), x), of_bias

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import VALUE, Tensors
+from antiphon.agents.network import HIDDEN, VALUE, Tensors
 from antiphon.agents.policy_objectives import PolicyLosses
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
@@ -168,8 +168,21 @@ class _Evaluation:
     messages: list[_Message]
     state: _Message | None
     """Of a tick of an agent with a state."""
-    observed: Tensor | None
-    """[T, rows, …]: what its critic reads."""
+
+
+@dataclass(slots=True)
+class _Outputs:
+    """Agents that share their learner, and what is evaluated for all ticks at once, since nothing of the window reads it."""
+
+    agents: list[Agent]
+    steps: dict[str, list[int]]
+    """Of each agent: of its evaluations."""
+    kept: list[str]
+    """The ports of its evaluations that are asked for, or that `heads` are made from."""
+    heads: list[str]
+    """The heads that are not evaluated in turn."""
+    observed: list[Tensor]
+    """[T, rows, …] of each agent: what its critic reads; empty: there is no critic."""
 
 
 class SomeRows(Replay):
@@ -200,6 +213,13 @@ class SomeRows(Replay):
         self._calls = [
             [self._evaluation(agents[ticks[0].agent], ticks) for ticks in call] for call in calls if call
         ]
+        self._without = dict[str, frozenset[str]]()
+        """By agent: the heads that its evaluations leave out."""
+        by_learner = dict[tuple[int, bool], list[Agent]]()
+        for name in self._ticks_of:
+            key = id(agents[name].learner), name in self._at_once
+            by_learner.setdefault(key, []).append(agents[name])
+        self._outputs = [self._outputs_of(own) for own in by_learner.values()]
 
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
@@ -223,25 +243,72 @@ class SomeRows(Replay):
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
         now = self._pass(rows)
-        names = {name: port_names(self.agents[name]) for name in self._ticks_of}
-        by_agent: dict[str, dict[str, list[Tensor]]] = {name: {} for name in self._ticks_of}
         for call in self._calls:
             for evaluation, ports in zip(call, self._evaluated(call, now), strict=True):
                 now.made[evaluation.key] = ports
-                for name in names[evaluation.agent.name]:
-                    if name in ports:
-                        by_agent[evaluation.agent.name].setdefault(name, []).append(ports[name])
         return {
-            agent: {name: self._by_tick(agent, parts) for name, parts in by_port.items()}
-            for agent, by_port in by_agent.items()
+            agent.name: {
+                name: self._by_tick(agent, ports[name]) for name in port_names(agent) if name in ports
+            }
+            for outputs in self._outputs
+            for agent, ports in zip(outputs.agents, self._of_all_ticks(outputs, now), strict=True)
         }
 
-    def _by_tick(self, agent: str, parts: list[Tensor]) -> Tensor:
-        """A port of all ticks, [T, N * b, …], from all evaluations of an agent."""
-        if agent not in self._at_once:
-            return torch.stack(parts)
-        port, ticks, members = parts[0], len(self._ticks_of[agent]), len(self.agents[agent].members)
-        return port.view(members, ticks, -1, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+    def _of_all_ticks(self, outputs: _Outputs, now: _Pass) -> list[Tensors]:
+        """The ports of each agent, [N * T * b, …]."""
+        first = outputs.agents[0]
+        start, found = self._start(first), list[Tensors]()
+        for agent in outputs.agents:
+            made = [now.made[agent.name, step] for step in outputs.steps[agent.name]]
+            parts = {name: [ports[name] for ports in made] for name in outputs.kept}
+            found.append({name: _of_ticks(each, len(agent.members)) for name, each in parts.items()})
+        together = Tensors()
+        if outputs.heads:
+            hidden = joined([ports[HIDDEN] for ports in found])
+            together = first.learner.from_hidden(start, hidden, outputs.heads)
+        if outputs.observed:
+            pairs = zip(outputs.agents, outputs.observed, strict=True)
+            x = [by_member(values, len(agent.members), now.rows[agent.name]) for agent, values in pairs]
+            together[VALUE] = _values(first, start, joined(x))
+        counts = [len(now.rows[agent.name]) * len(self._ticks_of[agent.name]) for agent in outputs.agents]
+        return [own | more for own, more in zip(found, _apart(together, counts), strict=True)]
+
+    def _by_tick(self, agent: Agent, port: Tensor) -> Tensor:
+        """A port at all ticks, [T, N * b, …], of [N * T * b, …]."""
+        shape = len(agent.members), len(self._ticks_of[agent.name]), -1
+        return port.view(*shape, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+
+    @torch.no_grad()
+    def _outputs_of(self, agents: list[Agent]) -> _Outputs:
+        """What is evaluated of agents that share their learner, in turn and for all ticks; heads that nothing reads are left out."""
+        names, linear = {agent.name for agent in agents}, agents[0].learner.network.linear_heads.keys()
+        evaluations = [one for call in self._calls for one in call if one.agent.name in names]
+        steps: dict[str, list[int]] = {name: [] for name in names}
+        for evaluation in evaluations:
+            steps[evaluation.agent.name].append(evaluation.key[1])
+        read = {
+            message.channel.content.port
+            for call in self._calls
+            for evaluation in call
+            for message in evaluation.messages
+            if message.made is not None and message.channel.sender in names
+        }
+        start = self._start(agents[0])
+        observed = [
+            _observed(agent, self._ticks_of[agent.name], self._forward_pass, start) for agent in agents
+        ]
+        given = [values for values in observed if values is not None]
+        asked = dict.fromkeys(name for agent in agents for name in port_names(agent))
+        own = [
+            name
+            for name in asked
+            if name in agents[0].learner.network.heads and not (given and name == VALUE)
+        ]
+        in_turn = agents[0].name not in self._at_once
+        heads = [name for name in own if in_turn and name in linear and name not in read]
+        kept = [name for name in own if name not in heads] + ([HIDDEN] if heads else [])
+        self._without |= dict.fromkeys(names, frozenset(linear - read - {*kept}))
+        return _Outputs(agents, steps, kept, heads, given)
 
     def _pass(self, rows: Mapping[str, Tensor]) -> _Pass:
         ends = {
@@ -263,14 +330,8 @@ class SomeRows(Replay):
         first, start = call[0].agent, self._start(call[0].agent)
         inputs = [self._joined(evaluation, now) for evaluation in call]
         states = [evaluation.state.read(now)[0] for evaluation in call if evaluation.state is not None]
-        observed = [
-            by_member(evaluation.observed, len(evaluation.agent.members), now.rows[evaluation.agent.name])
-            for evaluation in call
-            if evaluation.observed is not None
-        ]
-        ports = first.learner.evaluate(start, joined(inputs), state=joined(states) if states else None)[0]
-        if observed:
-            ports[VALUE] = _values(first, start, joined(observed))
+        state, without = joined(states) if states else None, self._without[first.name]
+        ports = first.learner.evaluate(start, joined(inputs), state=state, without=without)[0]
         return _apart(ports, [*map(len, inputs)])
 
     def _start(self, agent: Agent) -> Tensors:
@@ -280,7 +341,6 @@ class SomeRows(Replay):
     @torch.no_grad()
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
         forward_pass, start = self._forward_pass, self._start(agent)
-        observed = _observed(agent, ticks, forward_pass, start)
         key, state = (agent.name, ticks[0].step), None
         if ticks[0].state_read is not None:
             assert agent.connections.state_channel is not None
@@ -288,7 +348,7 @@ class SomeRows(Replay):
         again = any(channel.name in self._sent_again for channel in agent.connections.incoming)
         if not again and not any(_made_within(ticks)):
             inputs = torch.stack([forward_pass.joined_input(tick, self._window, start) for tick in ticks])
-            return _Evaluation(agent, key, len(ticks), inputs, [], [], state, observed)
+            return _Evaluation(agent, key, len(ticks), inputs, [], [], state)
         at_ticks = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*at_ticks, strict=True)]
         reads = zip(
@@ -296,7 +356,7 @@ class SomeRows(Replay):
         )
         place = next(place for place, tick in enumerate(self._ticks_of[agent.name]) if tick is ticks[0])
         messages = [self._message(channel, of_channel, place) for channel, of_channel in reads]
-        return _Evaluation(agent, key, len(ticks), None, observations, messages, state, observed)
+        return _Evaluation(agent, key, len(ticks), None, observations, messages, state)
 
     def _message(self, channel: Channel, reads: tuple[Read, ...], place: int = 0) -> _Message:
         """What is read over a channel at ticks of its receiver, of which the first is at `place`."""
@@ -435,6 +495,13 @@ def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tenso
     values = values if rows is None else values.index_select(1, rows)
     of_members = values.view(len(values), members, -1, *values.shape[2:])
     return of_members.transpose(0, 1).reshape(-1, *values.shape[2:])
+
+
+def _of_ticks(parts: list[Tensor], members: int) -> Tensor:
+    """A port of all evaluations of an agent, [N * b, …] each or [N * T * b, …] of all ticks, as [N * T * b, …]."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.stack([part.view(members, -1, *part.shape[1:]) for part in parts], 1).flatten(0, 2)
 
 
 def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:

@@ -348,15 +348,22 @@ COME_BACK: dict[str, tuple[Document, int]] = {
 def test_what_comes_back_is_evaluated_in_turn_for_the_environments_of_a_minibatch(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The heads of values and actions, which nothing in the window reads, are evaluated for all ticks at once."""
     scene, evaluations = COME_BACK[name]
     sizes: list[int] = []
-    evaluate = resolve_name(seams.EVALUATE_AGENT)
+    heads: list[tuple[int, set[str]]] = []
+    evaluate, evaluate_heads = resolve_name(seams.EVALUATE_AGENT), resolve_name(seams.EVALUATE_HEADS)
 
     def noted(self: Any, buffers: Any, x: Tensor, *args: Any, **settings: Any) -> Any:
         sizes.append(len(x))
         return evaluate(self, buffers, x, *args, **settings)
 
+    def heads_noted(self: Any, buffers: Any, hidden: Tensor, names: Any) -> Any:
+        heads.append((len(hidden), {*names}))
+        return evaluate_heads(self, buffers, hidden, names)
+
     monkeypatch.setattr(seams.EVALUATE_AGENT, noted)
+    monkeypatch.setattr(seams.EVALUATE_HEADS, heads_noted)
 
     def run() -> tuple[dict[str, Any], list[int]]:
         sizes.clear()
@@ -369,6 +376,7 @@ def test_what_comes_back_is_evaluated_in_turn_for_the_environments_of_a_minibatc
     in_turn, rows = run()
     assert min(rows) == 2 * 6  # agents of a stack, half of the environments
     assert max(rows) == (4 if name == "a circle" else 1) * 2 * 6  # senders have all ticks at once
+    assert heads == [(4 * 2 * 6, {"objective", "value"})] * len(heads) != []
     monkeypatch.setattr(f"{seams.REPLAY_ROWS}.obstacle", lambda window, agents: True)
     for_all, rows = run()
     assert {*rows} == {2 * 12}
