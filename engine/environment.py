@@ -79,7 +79,9 @@ class EnvironmentRunner:
         signals = env.description.all_signals
         self._after = [name for name in self.names if signals[name].known == "after_step"]
         self._outcomes = [name for name in self.names if name in OUTCOMES and name not in env.signals]
-        self._lives = [name.removeprefix(f"{ALIVE}.") for name in self.names if name.startswith(f"{ALIVE}.")]
+        lives = [name.removeprefix(f"{ALIVE}.") for name in self.names if name.startswith(f"{ALIVE}.")]
+        # not what an environment shows under the key `alive`
+        self._lives = [name for name in lives if names.issuperset(f"{kind}.{name}" for kind in ENDS)]
         self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
         env.request(names.difference(self._outcomes))
         fix = "let each have its own: register a function that makes it (antiphon.environment)"

@@ -180,6 +180,8 @@ class ParallelAdaptor(Adaptor):
         if turn_based:
             self.interface = "PettingZoo's interface of turns", "api_test(env) of pettingzoo.test"
         agents = self._agents = tuple(first.possible_agents)
+        twice = f"{name}: possible_agents has one name for two agents; give each its own"
+        require(len({str(agent) for agent in agents}) == len(agents), "env", twice, ScenarioError)
         shown, chosen = ({agent: _space(name, first, kind, agent) for agent in agents} for kind in _SPACES)
         self.observations = {agent: Observations(space, f"{agent}.") for agent, space in shown.items()}
         for world in worlds[1:]:

@@ -214,6 +214,13 @@ def test_a_space_without_translation_names_its_signal() -> None:
         batch_of(object())
 
 
+def test_agents_of_one_name_are_refused() -> None:
+    world = Mines()
+    world.possible_agents = ["low", "low"]  # type: ignore[misc]
+    with pytest.raises(ScenarioError, match="possible_agents has one name for two agents; give each its own"):
+        batch_of(world)
+
+
 class Blind(SavedMines):
     """Both walkers see zeros, and choose."""
 
