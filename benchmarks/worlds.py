@@ -1,8 +1,8 @@
 """Frames that PPO learns from in a CPU second, in worlds of other people, beside Stable-Baselines3 and a bare loop.
 
-    python benchmarks/worlds.py [--rounds 9] [--save] [WORLD …]
+    python benchmarks/worlds.py [--rounds 9] [--save] [CASE …]
 
-All have the same networks, environments, windows of 16 steps, four passes and four minibatches: antiphon's first pass is over the whole
+All have the same networks, environments, windows, four passes and four minibatches: antiphon's first pass is over the whole
 window, and its minibatches are of environments. A frame is a step of one environment (of Pong: four frames of the game). Stable-Baselines3
 has its own vector environments, the bare loop (`baselines/ppo_loop.py`) those of antiphon. Turns are interleaved
 (`interleaved.py`), one thread. Needs gymnasium[box2d], ale-py, opencv and stable-baselines3; what is not installed is left out.
@@ -16,7 +16,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -31,22 +31,38 @@ from baselines.ppo_loop import PPOLoop
 from interleaved import Contestant, finish, parsed, ratio, table, timed
 
 EPOCHS, MINIBATCHES = 4, 4
-BATCH = {"CartPole-v1": 64, "LunarLander-v3": 64, "Pong-v5": 8, "simple_spread_v3": 64}
-"""By world: environments."""
-TICKS = 16
-"""Steps of a window."""
-NEEDS = {"LunarLander-v3": "Box2D", "Pong-v5": "ale_py", "simple_spread_v3": "mpe2"}
-"""By world: what it needs."""
+
+
+class Case(NamedTuple):
+    """A world, and how much of it is learned from at once."""
+
+    world: str
+    batch: int
+    """Environments."""
+    demand: float
+    """At least so many times as many frames are demanded as of Stable-Baselines3, or of the bare loop where that has no such world."""
+    ticks: int = 16
+    """Steps of a window."""
+    needs: str = "gymnasium"
+    """The module that has the world."""
+
+
+CASES = {
+    "cartpole": Case("CartPole-v1", 64, 1.9),
+    "few": Case("CartPole-v1", 8, 1.0, ticks=128),
+    "lunarlander": Case("LunarLander-v3", 64, 1.9, needs="Box2D"),
+    "pong": Case("Pong-v5", 8, 1.0, needs="ale_py"),
+    "spread": Case("simple_spread_v3", 64, 1.0, needs="mpe2"),
+}
 AGENTS = ("agent_0", "agent_1", "agent_2")
 """Of simple_spread; they share their parameters."""
-DEMANDS = {"CartPole-v1": 1.9, "LunarLander-v3": 1.9, "Pong-v5": 1.0, "simple_spread_v3": 1.0}
-"""At least so many times as many frames are demanded as of Stable-Baselines3, or of the bare loop where that has no such world."""
 
 
 class Antiphon:
     """antiphon, with a network for actions and a critic; of images one network has both."""
 
-    def __init__(self, world: str) -> None:
+    def __init__(self, case: Case) -> None:
+        world = case.world
         mlp = {"kind": "mlp", "hidden": [64, 64], "activation": "tanh", "norm": "none"}
         images, several = world == "Pong-v5", world == "simple_spread_v3"
         env = {"Pong-v5": "gymnasium/ale_py:ALE/Pong-v5", "simple_spread_v3": f"pettingzoo/mpe2.{world}"}
@@ -61,10 +77,10 @@ class Antiphon:
                 "acts": name if several else True,
                 "objective": objective,
                 "network": "nature" if images else mlp,
-                "clock": {"unroll": TICKS},
+                "clock": {"unroll": case.ticks},
                 **({"share": "team"} if several else {}),
             }
-        training = {"batch": BATCH[world], "optimiser": {"kind": "adam", "lr": 0.0003}, "steps": 10**6}
+        training = {"batch": case.batch, "optimiser": {"kind": "adam", "lr": 0.0003}, "steps": 10**6}
         document = {
             "scenario": "world",
             "env": {"id": env.get(world, f"gymnasium/{world}")},
@@ -83,21 +99,22 @@ class Antiphon:
 class Baselines3:
     """Stable-Baselines3's PPO on its own vector environments."""
 
-    def __init__(self, world: str) -> None:
+    def __init__(self, case: Case) -> None:
         from stable_baselines3 import PPO
         from stable_baselines3.common.env_util import make_atari_env, make_vec_env
         from stable_baselines3.common.vec_env import VecFrameStack
 
-        images, self.batch = world == "Pong-v5", BATCH[world]
+        world, self.batch = case.world, case.batch
+        images = world == "Pong-v5"
         env: Any = (
             VecFrameStack(make_atari_env(f"ALE/{world}", self.batch), 4)
             if images
             else make_vec_env(world, self.batch)
         )
-        size = self.batch * TICKS // MINIBATCHES
+        size = self.batch * case.ticks // MINIBATCHES
         kind = "CnnPolicy" if images else "MlpPolicy"
         self.model = PPO(
-            kind, env, n_steps=TICKS, batch_size=size, n_epochs=EPOCHS, ent_coef=0.01, device="cpu"
+            kind, env, n_steps=case.ticks, batch_size=size, n_epochs=EPOCHS, ent_coef=0.01, device="cpu"
         )
 
     def turn(self, count: int) -> float:
@@ -110,16 +127,16 @@ class Baselines3:
 class Loop:
     """The bare loop."""
 
-    def __init__(self, world: str) -> None:
-        images = world == "Pong-v5"
-        step, observed, choices = _spread() if world == "simple_spread_v3" else _vector(world)
-        settings = {"epochs": EPOCHS, "minibatches": MINIBATCHES, "images": images}
-        self.loop = PPOLoop(step, observed, choices, ticks=TICKS, **settings)
+    def __init__(self, case: Case) -> None:
+        start = _spread if case.world == "simple_spread_v3" else _vector
+        step, observed, choices = start(case.world, case.batch)
+        settings = {"epochs": EPOCHS, "minibatches": MINIBATCHES, "images": case.world == "Pong-v5"}
+        self.loop = PPOLoop(step, observed, choices, ticks=case.ticks, **settings)
 
     def turn(self, count: int) -> float:
         """Return seconds per step over some steps."""
         start = time.process_time()
-        for _ in range(count // TICKS):
+        for _ in range(count // self.loop.ticks):
             self.loop.update()
         return (time.process_time() - start) / count
 
@@ -127,11 +144,11 @@ class Loop:
 Started = tuple[Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], Tensor, int]
 
 
-def _vector(world: str) -> Started:
+def _vector(world: str, batch: int) -> Started:
     """A vector environment of Gymnasium: the id's own where it has one."""
     mode = "sync" if world == "LunarLander-v3" else "vector_entry_point"
     name = f"ALE/{world}" if world == "Pong-v5" else world
-    env: Any = gymnasium.make_vec(name, BATCH[world], vectorization_mode=mode)
+    env: Any = gymnasium.make_vec(name, batch, vectorization_mode=mode)
 
     def step(action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         observed, reward, terminated, truncated, _ = env.step(action.numpy())
@@ -141,11 +158,9 @@ def _vector(world: str) -> Started:
     return step, torch.as_tensor(env.reset(seed=0)[0].copy()), int(env.single_action_space.n)
 
 
-def _spread() -> Started:
+def _spread(world: str, batch: int) -> Started:
     """Environments of PettingZoo, one after the other, whose agents are rows."""
-    from mpe2 import simple_spread_v3
-
-    each = [simple_spread_v3.parallel_env() for _ in range(BATCH["simple_spread_v3"])]
+    each = [importlib.import_module(f"mpe2.{world}").parallel_env() for _ in range(batch)]
 
     def rows(values: list[dict[str, Any]]) -> Tensor:
         return torch.as_tensor(np.array([own[name] for own in values for name in AGENTS], dtype=np.float32))
@@ -163,44 +178,43 @@ def _spread() -> Started:
     return step, rows([env.reset(seed=number)[0] for number, env in enumerate(each)]), 5
 
 
-def contestants(world: str) -> Iterator[tuple[str, Contestant]]:
-    """Yield what can be run in a world, by name."""
-    yield "antiphon", Antiphon(world)
-    yield "bare_loop", Loop(world)
-    if world != "simple_spread_v3" and importlib.util.find_spec("stable_baselines3") is not None:
-        yield "stable_baselines3", Baselines3(world)
+def contestants(case: Case) -> Iterator[tuple[str, Contestant]]:
+    """Yield what can be run in a case, by name."""
+    yield "antiphon", Antiphon(case)
+    yield "bare_loop", Loop(case)
+    if case.world != "simple_spread_v3" and importlib.util.find_spec("stable_baselines3") is not None:
+        yield "stable_baselines3", Baselines3(case)
 
 
-def measured(world: str, rounds: int) -> dict[str, Any]:
-    """Return frames per CPU second of all contestants in a world, and antiphon's times those of the others."""
-    times = timed(dict(contestants(world)), rounds, multiple=TICKS)
-    found: dict[str, Any] = {"world": world}
-    for name, seconds in times.items():
-        found[name] = round(BATCH[world] / float(np.median(seconds)))
-        if name != "antiphon":
-            found[f"ratio_{name}"], found[f"interval_{name}"] = ratio(times, name, "antiphon")
+def measured(name: str, rounds: int) -> dict[str, Any]:
+    """Return frames per CPU second of all contestants in a case, and antiphon's times those of the others."""
+    case = CASES[name]
+    times = timed(dict(contestants(case)), rounds, multiple=case.ticks)
+    found: dict[str, Any] = {"case": name, **case._asdict()}
+    for rival, seconds in times.items():
+        found[rival] = round(case.batch / float(np.median(seconds)))
+        if rival != "antiphon":
+            found[f"ratio_{rival}"], found[f"interval_{rival}"] = ratio(times, rival, "antiphon")
     reached = found.get("ratio_stable_baselines3", found["ratio_bare_loop"])
-    found["missed"] = None if reached >= DEMANDS[world] else f"{reached} of {DEMANDS[world]}"
+    found["missed"] = None if reached >= case.demand else f"{reached} of {case.demand}"
     return found
 
 
 def main() -> None:
     """Measure and print."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("worlds", nargs="*", metavar="WORLD", help=f"default: all of {', '.join(BATCH)}")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all of {', '.join(CASES)}")
     arguments = parsed(parser, rounds=9)
     torch.set_num_threads(1)
     keep_memory()
     if importlib.util.find_spec("ale_py") is not None:
         gymnasium.register_envs(importlib.import_module("ale_py"))
-    worlds = [
-        world
-        for world in arguments.worlds or BATCH
-        if world not in NEEDS or importlib.util.find_spec(NEEDS[world]) is not None
-    ]
-    rows = [measured(world, arguments.rounds) for world in worlds]
+    found = [name for name, case in CASES.items() if importlib.util.find_spec(case.needs) is not None]
+    rows = [measured(name, arguments.rounds) for name in arguments.cases or found]
     columns = [
-        "world",
+        "case",
+        "batch",
+        "ticks",
         "antiphon",
         "bare_loop",
         "stable_baselines3",

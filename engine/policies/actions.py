@@ -68,8 +68,12 @@ class Actions(Feature):
         self.system = system = forward_pass.system
         self.greedy, self._learns = forward_pass.greedy, not forward_pass.deployed
         self.actors = [agent for agent in system.agents.values() if agent.body.acts]
-        policies = [agent for agent in system.agents.values() if agent.policy is not None]
-        self._slower = [agent for agent in policies if agent.clock.tick_period > 1]
+        self._policies = {
+            name: agent.policy for name, agent in system.agents.items() if agent.policy is not None
+        }
+        self._slower = [
+            system.agents[name] for name in self._policies if system.agents[name].clock.tick_period > 1
+        ]
         self._numbers: dict[str, UniformSteps] = {}
         """By stack: what its members' actions are sampled from."""
         self._units: dict[str | bool, BoxUnits | None] = {}
@@ -89,9 +93,9 @@ class Actions(Feature):
             places.append((agent, slice(start, (place + 1) * agent.batch)))
         space: Any = system.description.action_space
         for part, places in self._places.items():
-            if space is not None and _policy(places[0][0]) is not None:
+            if space is not None and self._distribution(places[0][0]) is not None:
                 own = {part: space[part] if isinstance(part, str) else space}
-                if isinstance(_policy(places[0][0]), Joint):
+                if isinstance(self._distribution(places[0][0]), Joint):
                     own = space.spaces
                 self._units.update({name: self._units_in(one) for name, one in own.items()})
 
@@ -105,7 +109,7 @@ class Actions(Feature):
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
-            if agent.body.acts is True and _policy(agent) is None:
+            if agent.body.acts is True and agent.name not in self._policies:
                 agent.notes.pop(NewestAction, None)
         for agent in self._slower:
             if not agent.clock.due(step):
@@ -119,20 +123,19 @@ class Actions(Feature):
         agent = self.system.agents[tick.agent]
         if agent.body.acts:
             agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
-        if agent.policy is not None:
+        if agent.name in self._policies:
             Experience.ensure(tick).outcomes.append(tick.step_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
         """The action of an acting agent's tick."""
         outputs = constant(tick.ports[OBJECTIVE])
-        distribution = _policy(agent)
+        distribution = self._distribution(agent)
         if distribution is None:
             return outputs
         if self.greedy:
             action: Tensor = distribution.mode(outputs)
         else:
-            assert agent.policy is not None
-            sampler = agent.policy.at(tick.step if self._learns else None)
+            sampler = self._policies[agent.name].at(tick.step if self._learns else None)
             assert sampler is not None
             if agent.name not in self._numbers:
                 seeds = [seed_for(member.seed, "action") for member in agent.members]
@@ -154,7 +157,7 @@ class Actions(Feature):
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
             if isinstance(part, str):
                 found[part] = self._in_space(agent, action, space[part], self._units.get(part))
-            elif isinstance(distribution := _policy(agent), Joint):
+            elif isinstance(distribution := self._distribution(agent), Joint):
                 each_part = distribution.by_part(action).items()
                 return {
                     name: self._in_space(agent, own, space[name], self._units[name])
@@ -167,7 +170,7 @@ class Actions(Feature):
     def _present(self, agent: Agent) -> Tensor | None:
         """The action of an agent that holds, also before its first tick; None: it does nothing."""
         newest = NewestAction.of(agent)
-        if newest is not None or (agent.body.acts is True and _policy(agent) is None):
+        if newest is not None or (agent.body.acts is True and agent.name not in self._policies):
             return None if newest is None else newest.value
         rows = len(agent.members) * agent.batch
         outputs = torch.zeros(
@@ -176,15 +179,14 @@ class Actions(Feature):
             dtype=self.system.dtype,
             device=self.system.device,
         )
-        distribution = _policy(agent)
+        distribution = self._distribution(agent)
         return outputs if distribution is None else distribution.mode(outputs)
 
-    @staticmethod
     def _in_space(
-        agent: Agent, action: Tensor, space: spaces.Space[Any] | None, units: BoxUnits | None
+        self, agent: Agent, action: Tensor, space: spaces.Space[Any] | None, units: BoxUnits | None
     ) -> Tensor:
         """A sampled choice as the space counts it and in its shape, or numbers in a Box's units; the environment clips them."""
-        if _policy(agent) is None:
+        if agent.name not in self._policies:
             return action
         if units is not None:
             return units(action)
@@ -195,7 +197,7 @@ class Actions(Feature):
             return shaped + torch.as_tensor(space.start).to(action) if space.start.any() else shaped
         return action if space is None else action.reshape(-1, *(space.shape or ()))
 
-
-def _policy(agent: Agent) -> Any:
-    """The distribution of an agent's policy; None: it has another objective."""
-    return None if agent.policy is None else agent.policy.distribution
+    def _distribution(self, agent: Agent) -> Any:
+        """The distribution of an agent's policy; None: it has another objective."""
+        policy = self._policies.get(agent.name)
+        return None if policy is None else policy.distribution

@@ -64,7 +64,7 @@ class Critics(Feature):
             normalised = self.normalising.of_critic(agent, tick, statistics)
             found = [normalised(place, rows) for place, rows in enumerate(found)]
         if len(agent.learner.critic.input_shape) == 1:
-            found = [rows.reshape(len(rows), -1) for rows in found]
+            found = [rows if rows.dim() == 2 else rows.reshape(len(rows), -1) for rows in found]
         else:
             found = [as_maps(*pair) for pair in zip(found, agent.inputs.critic_observed.layouts, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found, 1)

@@ -139,10 +139,8 @@ class VectorAdaptor(Adaptor):
 
     def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
         """Return the requested outcomes of a step, of rewards [batch] and ends [2, batch], and the mask of those left out."""
-        found = dict(zip(OUTCOMES, (rewards, *happened), strict=True))
-        outcomes: dict[str, Any] = {
-            name: value.to(self.dtype, copy=True) for name, value in found.items() if name in self.requested
-        }
+        found = zip(OUTCOMES, (rewards.clone(), *happened.to(self.dtype).unbind()), strict=True)
+        outcomes: dict[str, Any] = {name: value for name, value in found if name in self.requested}
         if self._mode is AutoresetMode.NEXT_STEP and "reward" in outcomes and len(outcomes) > 1:
             outcomes["_reward"] = ~self._ended.any(0)
         return outcomes
