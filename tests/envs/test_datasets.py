@@ -8,29 +8,38 @@ import pytest
 
 from antiphon import envs
 from antiphon.envs.datasets import coloured_shapes, digits
-from antiphon.envs.datasets.catalogue import DATA_SETS
-from antiphon.errors import DataError
+from antiphon.errors import DataError, ScenarioError
 from tests.envs.made import message
 
-EMBEDDED = ["digits", "shapes"]
+SHAPES = {
+    "cifar10": ((3, 32, 32), 8),
+    "cluttered_mnist": ((1, 40, 40), 8),
+    "digits": ((1, 8, 8), 3),
+    "mnist": ((1, 28, 28), 8),
+    "shapes": ((3, 32, 32), 8),
+}
+"""Of the pictures of each data set, and the side of its patches."""
+EMBEDDED = {"digits": digits, "shapes": coloured_shapes}
 
 
 def test_every_id_of_pictures_shows_every_data_set() -> None:
     for name in ("Digits", "Mnist", "Cifar10"):
-        for data, found in DATA_SETS.items():
+        for data, (shape, side) in SHAPES.items():
             signals = envs.describe({"id": f"antiphon/{name}-v0", "data": data, "patches": 2}).signals
-            assert signals["image"].shape == (found.colours, found.side, found.side)
-            assert signals["patch_1"].shape[-1] == found.patch_size
+            assert signals["image"].shape == shape
+            assert signals["patch_1"].shape[-1] == side
+        with pytest.raises(ScenarioError, match=f"known: {', '.join(SHAPES)}$"):
+            envs.describe({"id": f"antiphon/{name}-v0", "data": "none"})
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_what_is_embedded_is_as_it_says(name: str) -> None:
-    source = DATA_SETS[name]
-    found = source.load()
-    assert source.files() == ()
-    assert {split: len(rows) for split, rows in found.splits.items()} == source.counts()
-    assert found.pixels.reshape(len(found.labels), -1).shape[1] == source.colours * source.side**2
+def test_what_is_embedded_is_as_it_says(name: str, cache: Path) -> None:
+    found = EMBEDDED[name].load()
+    shown = envs.describe({"id": "antiphon/Digits-v0", "data": name})
+    assert shown.example_counts == {split: len(rows) for split, rows in found.splits.items()}
+    assert found.pixels.reshape(len(found.labels), *shown.signals["image"].shape).ndim == 4
     assert int(found.pixels.max()) <= found.white
+    assert not cache.exists()  # it needs no files
 
 
 @pytest.mark.parametrize(

@@ -9,41 +9,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antiphon.telemetry import Series, read_run
-from antiphon.telemetry.tab.verdict_series import newest_verdicts, verdict_series
+from antiphon.telemetry import read_run
 from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
 from tests.kit.tab import VERDICTS
 from tests.telemetry.tab.serving import client, get
-from tests.telemetry.tab.writing import graph, write
+from tests.telemetry.tab.writing import write
 
 NAN = math.nan
 
 
-def series(rows: Mapping[int, list[float]]) -> Series:
-    return Series(np.array(list(rows)), np.array(list(rows.values()), dtype=np.float32))
-
-
-def verdicts(figures: Mapping[str, Series]) -> dict[int, list[float]]:
-    found = verdict_series(figures.get, graph())
-    assert found is not None
+def verdicts(folder: Path, **metrics: Mapping[int, list[float]]) -> dict[int, list[float]]:
+    """The verdicts on the channels of a run with these log entries, by step."""
+    steps = sorted({step for rows in metrics.values() for step in rows})
+    written = {
+        step: {f"antiphon/channel/{name}": rows[step] for name, rows in metrics.items() if step in rows}
+        for step in steps
+    }
+    write(folder / "run", written)
+    found = read_run(folder / "run").figures[VERDICTS]
     assert found.values.dtype == np.float32
     return dict(zip(found.steps.tolist(), found.values.tolist(), strict=True))
 
 
-def test_the_newest_row_counts_at_each_step_of_any_figure() -> None:
+def test_the_newest_row_counts_at_each_step_of_any_figure(tmp_path: Path) -> None:
     found = verdicts(
-        {
-            "age": series({1: [NAN, 0], 10: [4, 0], 20: [0, 4]}),
-            "value_low": series({15: [0.1, -2.0]}),
-            "value_high": series({15: [0.2, -1.0]}),
-        }
+        tmp_path,
+        age={1: [NAN, 0], 10: [4, 0], 20: [0, 4]},
+        value_low={15: [0.1, -2.0]},
+        value_high={15: [0.2, -1.0]},
     )
     assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
 
 
-def test_a_gate_is_shut_until_it_has_been_open() -> None:
-    found = verdicts({"gate": series({1: [NAN, 0], 10: [0, 0], 20: [0.5, 0], 30: [0, 0]})})
+def test_a_gate_is_shut_until_it_has_been_open(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, gate={1: [NAN, 0], 10: [0, 0], 20: [0.5, 0], 30: [0, 0]})
     assert found == {1: [0, 256], 10: [256, 256], 20: [0, 256], 30: [0, 256]}
 
 
@@ -80,7 +80,7 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
 def test_the_measure_of_most_channels_counts_then_value_then_the_newest(
     steps: dict[str, int], measure: str, tmp_path: Path
 ) -> None:
-    """In `show`, in pages without a server and in TensorBoard."""
+    """In pages without a server and in TensorBoard."""
     written: dict[int, dict[str, list[float]]] = {step: {} for step in sorted(steps.values())}
     for name, step in steps.items():
         ends = ("", "_low", "_high")
@@ -88,9 +88,6 @@ def test_the_measure_of_most_channels_counts_then_value_then_the_newest(
         written[step] |= {f"antiphon/channel/{name}{end}": [1, NAN if few else 2] for end in ends}
     write(tmp_path / "run", written)
     run = read_run(tmp_path / "run")
-    found = newest_verdicts(run.figures)
-    assert found is not None
-    assert found[0] == measure
     for catalogue in (run.catalogue(), get(client(tmp_path), "catalog", run="run").json):
         assert catalogue["verdicts"]["measures"][0]["metric"] == measure
 
