@@ -199,4 +199,7 @@ def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
 def of_shut_gates(count: int) -> str:
     """Return what it means that the gates of so many channels were shut."""
     whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
-    return f"gate 0 at every log entry: {whose}, as with detached; train longer, or set coupling: locked or gate: none"
+    return (
+        f"gate 0 at every log entry: {whose}, as with detached; set gradient.passes: all (receivers with ppo or q) or "
+        "coupling: locked, or train longer"
+    )

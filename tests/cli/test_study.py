@@ -142,7 +142,7 @@ def test_the_command_that_a_run_with_decoupled_channels_ends_with(
 @pytest.mark.long
 def test_a_gate_that_never_opened_is_named_under_the_table(here: Path, cli: Commands) -> None:
     """Then the line is bit-identical to that of `detached`, which alone does not say why."""
-    words = "study speaker-listener --variant decoupled,detached --set batch=8 --seeds 1 --jobs 1 --steps 26"
+    words = "study speaker-listener --variant decoupled,detached --set batch=8 --set passes=first --seeds 1 --jobs 1 --steps 26"
     decoupled, detached = cli.json(words, "--logdir s")["lines"]
     assert (decoupled["shut"], detached["shut"]) == (["speaker->listener"], [])
     assert decoupled["values"] == detached["values"]

@@ -35,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "repeat-copy": {"bits": 2, "hidden": 4, "units": 3, "threshold": 5.0, "max_length": 3, "batch": 4},
     "ring-of-many": {"agents": 6, "readouts": 2, "hold": 5, "delay": 2, "width": 5, "size": 3, "batch": 4},
     "sparse-updates": {"width": 6, "batch": 4, "p_update": 0.6},
-    "speaker-listener": {"width": 5, "units": 4, "unroll": 3, "batch": 4},
+    "speaker-listener": {"width": 5, "units": 4, "unroll": 3, "epochs": 2, "batch": 4},
     "three-timescales": {"hidden": 4, "size": 2, "units": 3, "batch": 4},
     "cartpole-prior": {"width": 3, "size": 2, "prior": 4, "units": 4, "period": 2, "unroll": 4, "batch": 4},
     "two-timescales": {"T": 2, "hidden": 4, "size": 2, "units": 3, "batch": 4},
