@@ -206,6 +206,10 @@ def _usage_of(error: Any) -> str:
     if found is not None and error.ctx is not None:
         options = [one for one in error.ctx.command.params if found["place"] in one.opts]
         message += "".join(f" {one.metavar} ({' '.join(one.help.split()).rstrip('.')})" for one in options)
+    if (found := re.match(r"No such option: (?P<option>\S+)", message)) and command == "antiphon":
+        return f"{found['option']}: is no option of antiphon itself; write it after a command: antiphon run … {found['option']}"
+    if found := re.fullmatch(r"Got unexpected extra arguments?(\(s\))? \((?P<words>.*)\)", message):
+        return f"{found['words']}: is not expected here; leave it out, or see {command} --help"
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 

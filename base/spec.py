@@ -122,7 +122,7 @@ def whole(value: object) -> int:
         mend = f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
         fail(f"must be a whole number, not {kind_of(value)}{mend}")
     if abs(number) > _LARGEST:
-        fail(f"is too large: {show_value(number)}")
+        fail(f"is too large: {show_value(number)}; write at most {_LARGEST:,}")
     return number
 
 

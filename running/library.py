@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -53,8 +54,14 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     path = Path(os.path.expanduser(name))
     # that a name exists is False, where it is too long for a file's
     if not path.suffix and path.parent == Path() and not os.path.exists(path):
-        raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
+        raise ScenarioError(f"no scenario {str(name)!r}{suggest_document(str(name), scenario_names())}")
     return load(name)
+
+
+def suggest_document(name: str, known: Iterable[str]) -> str:
+    """Return what `suggest` does, or where there is one the YAML file of this name in the working directory."""
+    file = f"{name}.yaml"
+    return f"; did you mean '{file}'?" if os.path.isfile(file) else suggest(name, known)
 
 
 def is_document(name: str) -> bool:

@@ -38,6 +38,17 @@ def count(metavar: str, about: str, *names: str, least: int = 1, most: int | Non
     return typer.Option(*names, parser=parse, metavar=metavar, help=about)
 
 
+def folder(metavar: str, about: str, *names: str) -> Any:
+    """Return an option that is a folder; an empty word, such as that of an unset variable of a shell, is none."""
+    return typer.Option(*names, parser=_path, metavar=metavar, help=about)
+
+
+def _path(text: str | Path) -> Path:
+    if not str(text):
+        raise typer.BadParameter("is empty; give a path ('.' is the working directory)")
+    return Path(text)
+
+
 def _digits(text: str) -> str:
     """Return the digits of a whole number that is written as `1e3` or `1,000`; empty: it is none."""
     try:
@@ -61,7 +72,7 @@ Scenario = Annotated[
         help="A library scenario, a YAML file, or a function that returns a scenario; --set sets its parameters.",
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+Run = Annotated[Path, typer.Argument(parser=_path, metavar="RUN", help="A run directory.")]
 PythonObjects = Annotated[
     str | None,
     text(
@@ -74,7 +85,7 @@ Variant = Annotated[str | None, text("V", "A variant of the scenario.", "--varia
 Settings = Annotated[list[str] | None, text("NAME=VALUE", "Set a parameter (YAML); repeatable.", "--set")]
 Steps = Annotated[int | None, count("N", "Number of training steps.")]
 LogDir = Annotated[
-    Path | None, text("DIR", "Directory for runs (default: $ANTIPHON_LOGDIR or runs).", "--logdir")
+    Path | None, folder("DIR", "Directory for runs (default: $ANTIPHON_LOGDIR or runs).", "--logdir")
 ]
 Device = Annotated[str, text("D", "cpu, cuda, cuda:1, …")]
 Backend = Annotated[

@@ -15,12 +15,11 @@ from rich.text import Text
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path
-from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
 from antiphon.commands.arguments import check_no_run, new_directory, scenario_template, values_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
-from antiphon.running.library import scenario_names
+from antiphon.running.library import scenario_names, suggest_document
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios.document import Template
 from antiphon.scenarios.study_spec import StudySpec
@@ -78,7 +77,7 @@ def study(
     ] = None,
     logdir: Annotated[
         Path | None,
-        options.text("DIR", "The study's directory (default: a new one in the directory for runs)."),
+        options.folder("DIR", "The study's directory (default: a new one in the directory for runs)."),
     ] = None,
     device: options.Device = "cpu",
     json: options.Json = False,
@@ -138,7 +137,7 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
     known = {*StudySpec.library_names(), *scenario_names()}
     bare = ":" not in what and Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
     if bare and what not in known and not Path(what).exists():
-        raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
+        raise ScenarioError(f"no study or scenario {what!r}{suggest_document(what, known)}")
     check_no_run(what, "study", "a study of its scenario")
     return study_of(scenario_template(what), options, logdir)
 

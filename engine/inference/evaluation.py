@@ -238,7 +238,9 @@ def _evaluate(
     if not policies(system):
         for name, given in (("episodes", episodes is not None), ("sampled", sampled)):
             if given:
-                raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
+                raise ScenarioError(
+                    f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
+                )
         count, agents = score()
         return Evaluation(split, count, readout, MetricsByName(agents), links)
     agents, played = _play(system, env, split, links, seed, make, episodes, steps, sampled=sampled)

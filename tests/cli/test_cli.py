@@ -184,12 +184,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ),
         ("rnu", "no such command 'rnu'; did you mean 'run'?; see antiphon --help"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
+        ("--steps 3 run digits-mlp", "--steps: is no option of antiphon itself; write it after a command"),
+        ("run digits-mlp copy", "copy: is not expected here; leave it out, or see antiphon run --help"),
+        (["resume", ""], "RUN: is empty; give a path ('.' is the working directory)"),
+        (["run", "digits-mlp", "--logdir", ""], "--logdir: is empty; give a path"),
         ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),
         ("evaluate a --drop much", "--drop: must be a number, not 'much'"),
         ("tb --port 65536", "--port: must be from 0 to 65535, not 65536"),
     ],
 )
-def test_wrong_usage_is_one_line(words: str, problem: str, cli: Commands) -> None:
+def test_wrong_usage_is_one_line(words: str | list[str], problem: str, cli: Commands) -> None:
     assert cli.refused(words).startswith(problem)
 
 

@@ -90,6 +90,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 ) -> None:
     (here / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
     assert problem in cli.refused("study", words)
+    for command in ("study", "run"):
+        assert cli.refused(command, "broken").endswith("'broken'; did you mean 'broken.yaml'?")
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
 
 

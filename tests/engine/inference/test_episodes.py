@@ -173,7 +173,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.Monkey
     supervised = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})
     for how, name in (({"episodes": 1}, "episodes"), ({"sampled": True}, "sampled")):
         line = refusal(Simulation(supervised), **how)
-        assert line == f"evaluate: {name} has no effect here: no agent has a policy"
+        assert line == f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
     assert (
         refusal(Simulation(cart()), episodes=0) == "evaluate: episodes=0; must be a whole number, at least 1"
     )
