@@ -23,16 +23,17 @@ Ways, each with one thread a process and 16 windows a step:
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
 and the first allocations count for nobody. The step in which it runs out is finished. The model is then judged outside of the
 time: of ways that average, the mean of all. A run leaves `ms` (a step), `bytes` (a step, from each end), `rss_mb` (the most memory
-of each process above that after `import torch`; of antiphon the parts and the process that started them, without Ray's own), `forwarder` (its share of a core) and `bits`. Ways, lines and seeds take turns, seed by seed.
+of each process above that after `import torch`; of antiphon the parts and the process that started them, without Ray's own),
+`forwarder` (its share of a core), `bits`, and of antiphon the `link` that the parts chose. Ways, lines and seeds take turns, seed by
+seed.
 With `--pause`, the first process that trains is stopped for so many seconds in the middle of the training.
 
-The table of the results, on an idle machine:
+The table of the results, on an idle machine, in 2 hours (6 with `--ways all`):
 
     ANTIPHON_DATA=… python benchmarks/slow_line.py --line 1000:25 --line 1000:100 --line 100:25 --line 100:100 \
-        --seconds 60 --seeds 5 --ways all --out slow_line.jsonl --json
+        --seconds 60 --seeds 5 --out slow_line.jsonl --json
 
-It takes about 6 hours (without `--ways all` 2), and can be cut: with the same `--out` it goes on. With `--tune` the same command
-trains a seed that is not among those reported at each rate of `GRID`, in 3.5 hours.
+It can be cut: with the same `--out` it goes on. `slow_line_curves.py` needs 12 of the seconds, and tunes rates.
 """
 
 from __future__ import annotations
@@ -85,18 +86,10 @@ WAYS = {
 }
 """What the names of ways stand for."""
 DEFAULT = "plain,ddp,1f1b,diloco:64,antiphon"
-GRID = (5e-4, 1e-3, 2e-3)
-RATES: dict[str, float] = {}
-"""Learning rates by WAY@LINE or WAY, for those of MEETING also without their H: the best of GRID with seed TUNED.
-
-None is tuned yet. `--tune` with the lines, seconds and ways that are to be reported prints them.
-"""
 RATE = 1e-3
-"""Where RATES has none: with 2e-3, plain, averaging and antiphon all learn less in 60 s (100:25, one seed)."""
+"""Learning rate: with 2e-3, plain, averaging and antiphon all learn less in 60 s (100:25, one seed)."""
 PARTS = (2, 4)
 """Numbers of machines, by which the model's blocks and the batch can be divided."""
-TUNED = 1000
-"""The seed of `--tune`."""
 
 
 class Records:
@@ -231,10 +224,10 @@ def ways_of(name: str) -> tuple[str, ...]:
 
 
 def rate_of(way: str, line: str, given: Mapping[str, float]) -> float:
-    """Return the learning rate of a way on a line: as given, as tuned, or `RATE`."""
+    """Return the learning rate of a way on a line, as given by WAY@LINE or WAY, or `RATE`; ways that meet may lack their H."""
     kind = way.partition(":")[0]
     keys = (f"{way}@{line}", f"{kind}@{line}", way, kind)
-    return next((rates[key] for rates in (given, RATES) for key in keys if key in rates), RATE)
+    return next((given[key] for key in keys if key in given), RATE)
 
 
 def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
@@ -250,9 +243,8 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ways", default=DEFAULT, help=f"with commas, or all; default: {DEFAULT}")
     parser.add_argument(
-        "--lr", action="append", default=[], metavar="WAY[@LINE]=RATE", help="in place of the tuned"
+        "--lr", action="append", default=[], metavar="WAY[@LINE]=RATE", help=f"in place of {RATE:g}"
     )
-    parser.add_argument("--tune", action="store_true", help=f"try the rates {GRID} with seed {TUNED}")
     parser.add_argument("--out", type=Path, help="file of JSON lines: runs that it has are not taken again")
     parser.add_argument("--parts", type=int, default=2, choices=PARTS, help="machines")
     parser.add_argument("--mtu", type=int, default=16_000, help="bytes of a packet")
@@ -283,14 +275,13 @@ def main() -> None:
             "seed": seed,
             "seconds": arguments.seconds,
             "pause": arguments.pause,
-            "lr": rate,
+            "lr": rate_of(way, line, arguments.rates),
             "mtu": arguments.mtu,
             "parts": arguments.parts,
         }
-        for seed in ([TUNED] if arguments.tune else range(arguments.seeds))
+        for seed in range(arguments.seeds)
         for line in arguments.line
         for way in arguments.ways
-        for rate in (GRID if arguments.tune else [rate_of(way, line, arguments.rates)])
     ]
     records = Records(arguments.out)
     try:
@@ -301,30 +292,12 @@ def main() -> None:
     for run in runs:
         if (record := records.get(run)) is not None:
             found[run["line"]][run["way"]].append(record)
-    if arguments.tune:
-        results: dict[str, Any] = best_rates(found)
-        print("\n".join(f"{place}: {each}" for place, each in results.items()))
-    else:
-        results = {line: by_way(arguments.names, found[line]) for line in arguments.line}
-        print("\n".join(lines_of(results)))
+    results = {line: by_way(arguments.names, found[line]) for line in arguments.line}
+    print("\n".join(lines_of(results)))
     if arguments.json:
-        one = not arguments.tune and len(arguments.line) == 1
+        one = len(arguments.line) == 1
         print(json.dumps(results[arguments.line[0]] if one else results))
     sys.exit(1 if failed else 0)
-
-
-def best_rates(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, Any]]:
-    """Return by WAY@LINE the rate with the fewest bits, and the bits of each.
-
-    Args:
-        found: Records by line and way.
-    """
-    best: dict[str, dict[str, Any]] = {}
-    for line, each in found.items():
-        for way, records in each.items():
-            known = {record["lr"]: record["bits"] for record in records if record["bits"] is not None}
-            best[f"{way}@{line}"] = {"lr": min(known, key=known.__getitem__, default=None), "bits": known}
-    return best
 
 
 def lines_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -24,6 +24,7 @@ from benchmarks import (
     reach,
     shuffled_credit,
     slow_line,
+    slow_line_curves,
     speaking,
     split,
     switch_riddle,
@@ -127,6 +128,73 @@ def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> N
     assert found["averaging"] == {**found["averaging:64"], "every": 64}
     assert found["averaging"]["interval"] == pytest.approx([2.95 - 0.6353, 2.95 + 0.6353])
     assert found["plain"]["bits"] is None
+
+
+def test_what_is_learned_by_step_and_the_time_of_a_step_are_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At step 48, 8 and 20 s of 500 ms: between two steps that are judged, and with the rate that is best there, not later."""
+    link, steps, curves = (
+        {"delay": 3, "bits": 4},
+        tmp_path / "steps",
+        slow_line_curves.Curves(tmp_path / "curves"),
+    )
+    timed = {
+        "line": "10:25",
+        "way": "antiphon",
+        "lr": 1e-3,
+        "seconds": 20.0,
+        "ms": 500.0,
+        "bits": 4.5,
+        "link": link,
+    }
+    steps.write_text("\n".join(json.dumps({**timed, **each}) for each in [{}, {"seconds": 9.0, "ms": 900.0}]))
+    learned = {
+        (1e-3, slow_line_curves.TUNED): (4.1, 4.1, 4.1),
+        (5e-4, slow_line_curves.TUNED): (4.0, 4.0, 3.9),
+        (2e-3, slow_line_curves.TUNED): (5.0, 4.5, 3.0),
+        (5e-4, 0): (5.0, 4.0, 4.0),
+        (5e-4, 1): (5.2, 4.2, 4.2),
+        (1e-3, 0): (6.0, 5.0, 5.0),
+    }
+    for (rate, seed), bits in learned.items():
+        run = "antiphon", 2, json.dumps(link), rate, seed
+        curves.add(run, [*zip((40, 50, 100), bits, strict=True)], {})
+    given = ["--steps", str(steps), "--curves", str(tmp_path / "curves"), "--seconds", "20", "--table"]
+
+    def row(*more: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["slow_line_curves", *given, *more])
+        slow_line_curves.main()
+        return capsys.readouterr().out.splitlines()[1].split("  ")
+
+    assert [cell.strip() for cell in row("--seeds", "2") if cell] == [
+        *("10:25", "antiphon", "2", json.dumps(link), "0.0005", "500.0", "2", "4.300 ± 1.271", "-"),
+    ]
+    assert [cell.strip() for cell in row("--lr", "1e-3") if cell][-5:] == [
+        "0.001",
+        "500.0",
+        "1",
+        "5.200",
+        "4.500",
+    ]
+
+
+@pytest.mark.long
+def test_ways_without_a_line_learn_what_they_learn_over_one() -> None:
+    """A pipeline what the plain loop learns, and antiphon in one process what its parts do."""
+
+    def after(way: str, link: dict[str, int] | None = None) -> float:
+        found = slow_line_curves.trained((way, 2, json.dumps(link), 1e-3, 0), 20)
+        assert [step for step, _ in found] == [10, 20]
+        return found[-1][1]
+
+    assert after("1f1b") == pytest.approx(after("plain"), abs=1e-3)
+    link = {"delay": 2, "bits": 4}
+    given = import_module("antiphon_way").scenario("antiphon", 0, 1e-3, link=link)
+    with Simulation(given, seed=0, parts=2) as divided:
+        divided.run(20, progress=False)
+        parameters = dict(antiphon.join(divided).named_parameters())
+    assert after("antiphon", link) == round(import_module("task").bits(parameters), 4)
 
 
 ANSWERS = """

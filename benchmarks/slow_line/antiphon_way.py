@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,12 +60,19 @@ def without_blocks(width: int, parts: int) -> dict[str, Any]:
 
 
 def scenario(
-    way: str, seed: int, rate: float, shape: Shape = STANDARD, *, parts: int = 2, asleep: bool = False
+    way: str,
+    seed: int,
+    rate: float,
+    shape: Shape = STANDARD,
+    *,
+    parts: int = 2,
+    asleep: bool = False,
+    link: Mapping[str, Any] | None = None,
 ) -> Scenario:
-    """Return the model cut in parts; asleep: its blocks left out."""
+    """Return the model cut in parts; asleep: its blocks left out; link: a delay and bits, in place of `auto`."""
     adam = {"kind": "adam", "lr": rate}
     model = without_blocks(shape.width, parts) if asleep else {"model": new_model(seed, shape), "at": parts}
-    given = {**model, **WAYS[way]}
+    given = {**model, **WAYS[way], **(link or {})}
     return antiphon.split(
         # {"id": "antiphon/TextWindows-v0", "text": TEXT, "length": shape.length}
         env=TimedWindows(TEXT, shape.length),
@@ -77,7 +86,7 @@ def scenario(
 
 
 def main() -> None:
-    """Train until SIGINT, and write the parameters."""
+    """Train until SIGINT, and write the link that was chosen, and the parameters."""
     settings = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     torch.set_num_threads(1)
@@ -91,6 +100,9 @@ def main() -> None:
         Clock(settings["clock"]).open()  # the steps before have measured the line
         with suppress(KeyboardInterrupt):
             simulation.run(progress=False)
+        link = simulation.scenario.channels[0].link
+        chosen = json.dumps({"delay": link.delay, "bits": link.bits})
+        Path(settings["state"]).with_suffix(".json").write_text(chosen, encoding="utf-8")
         save(dict(antiphon.join(simulation).named_parameters()), settings["state"])
 
 

@@ -250,26 +250,32 @@ def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
     return model, ways[kind](model, windows, rate)
 
 
-def main() -> None:
-    """Train until the time is over, and write the parameters."""
-    settings = json.loads(sys.argv[1])
+def started(settings: Mapping[str, Any]) -> tuple[Step, Callable[[], dict[str, Tensor]]]:
+    """Return a step of this process, when it has met the others, and what returns the parameters that it trains."""
     torch.set_num_threads(settings["threads"])
     if not settings["way"].startswith("plain"):
         distributed.init_process_group(
             "gloo",
-            init_method=f"tcp://{settings['address']}",
+            init_method=settings["address"],
             rank=settings["index"],
             world_size=settings["machines"],
             timeout=timedelta(minutes=20),
         )
     model = new_model(settings["seed"], Shape(**settings["shape"]))
     net, step = prepared(settings, model)
+    trained = {id(value) for value in net.parameters()}
+    return step, lambda: {name: value for name, value in model.named_parameters() if id(value) in trained}
+
+
+def main() -> None:
+    """Train until the time is over, and write the parameters."""
+    settings = json.loads(sys.argv[1])
+    step, parameters = started(settings)
     clock, taken = Clock(settings["clock"]), 0
     while clock.step(taken):
         step()
         taken += 1
-    trained = {id(value) for value in net.parameters()}
-    save({name: value for name, value in model.named_parameters() if id(value) in trained}, settings["state"])
+    save(parameters(), settings["state"])
     signal.pause()  # until all are through, and it is killed
 
 

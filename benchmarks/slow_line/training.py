@@ -87,7 +87,7 @@ class Training:
                 network.lines.set(setting)
                 starts = [("antiphon_way.py", {**settings, "address": address})]
             else:
-                settings["address"] = f"{network.ends[0].address}:{_PORT}"
+                settings["address"] = f"tcp://{network.ends[0].address}:{_PORT}"
                 starts = [("torch_way.py", {**settings, "index": index}) for index in range(workers)]
             self._processes = [
                 self._started(index, program, own, environment) for index, (program, own) in enumerate(starts)
@@ -150,7 +150,7 @@ class Training:
         states = [self._folder / f"{index}.pt" for index in range(len(self._processes))]
         self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
         learned = mean_state([torch.load(state, weights_only=True) for state in states])
-        found = math.nan if self._asleep else bits(learned)
+        found, link = math.nan if self._asleep else bits(learned), self._folder / "0.json"
         trained = max(clock.seconds, self._seconds)  # parts may have waited at the end
         return {
             "ms": round(1e3 * trained / max(1, clock.steps - WARM), 2),
@@ -160,6 +160,7 @@ class Training:
             "bytes": sent,
             "rss_mb": memory,
             "forwarder": round(share, 3),
+            **({"link": json.loads(link.read_text(encoding="utf-8"))} if link.exists() else {}),
         }
 
 

@@ -1,0 +1,263 @@
+"""What ways of training have learned after equal seconds over slow lines: what they learn by step, joined with the time of a step.
+
+What a way learns in so many steps does not depend on the line (of antiphon, on the link that its parts have chosen for it), and how
+long a step takes does not depend on the seed. So there are two files:
+
+    steps     records of `slow_line.py`, taken on an idle machine as root: milliseconds of a step by line and way, and links
+    curves    bits per character of held-out text by step, of each way, rate and seed. They are trained here by the same programs
+              without a line, one thread each, and are the same on a machine that does something else at the same time
+
+The table of six lines, in 80 minutes of an idle machine and two hours of any:
+
+    lines="--line 10:25 --line 10:100 --line 100:25 --line 100:100 --line 100:25:0.01 --line 1000:25"
+    ways=ddp16,1f1b,diloco:64,streaming:64,antiphon-nadam,antiphon-muon,antiphon
+    into=benchmarks/results/slow-line-steps.jsonl
+    python benchmarks/slow_line.py --seconds 30 --seeds 2 --out $into $lines --ways $ways
+    python benchmarks/slow_line.py --seconds 30 --seeds 2 --out $into --line 1000:25 --ways plain,plain-heads
+    ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
+
+Each way has over each line the rate of `GRID` with which a seed of its own, `TUNED`, needs the fewest bits; with `--lr` all have
+that one. A curve is kept when it is trained, and not trained again. Bits that records have after as many seconds and with the same
+rate stand beside those that are joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from math import ceil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from antiphon.telemetry.statistics import mean
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
+from clock import WARM
+from interleaved import table
+from machine import machine
+from task import STANDARD
+
+GRID = (5e-4, 1e-3, 2e-3)
+TUNED = 1000
+"""The seed with which rates are compared."""
+FLOATS = {"delay": 2, "bits": None}
+"""The link of older records of antiphon, which lack it."""
+Place = tuple[str, str, int]
+"""A line, a way and its parts."""
+Run = tuple[str, int, str, float, int]
+"""Of a curve: way, parts, link as JSON, learning rate, seed."""
+
+
+class Curves:
+    """Bits by step, kept in a file of JSON lines.
+
+    Args:
+        path: Of the file.
+    """
+
+    _KEYS = ("way", "parts", "link", "lr", "seed")
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._found = path, dict[Run, list[tuple[int, float]]]()
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                self._take(json.loads(line))
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        way, parts, link, rate, seed = (record[key] for key in self._KEYS)
+        self._found[way, parts, json.dumps(link), rate, seed] = record["bits"]
+
+    def add(self, run: Run, bits: list[tuple[int, float]], about: Mapping[str, Any]) -> None:
+        """Keep a curve."""
+        named = dict(zip(self._KEYS, run, strict=True)) | {"link": json.loads(run[2])}
+        record = {**named, "bits": bits, "machine": about}
+        self._take(record)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def at(self, run: Run, steps: float) -> float | None:
+        """Return the bits after some steps, between those that are judged by a straight line; None: there is no curve so long."""
+        each = self._found.get(run)
+        if not each or each[-1][0] < steps:
+            return None
+        return float(np.interp(steps, *zip(*each, strict=True)))
+
+
+class Steps:
+    """What is known of a way over a line: by each record of the longest time, the steps in some seconds, and the link.
+
+    Args:
+        records: Of the place.
+        seconds: Of training.
+    """
+
+    def __init__(self, records: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        longest = max(record["seconds"] for record in records)
+        self._timed = [record for record in records if record["seconds"] == longest]
+        self._records, self._seconds = records, seconds
+        self.ms = fmean(record["ms"] for record in self._timed)
+
+    def runs(self, rate: float, seed: int) -> Iterator[tuple[Run, float]]:
+        """Yield the curve that each record needs, and the step at which it is read."""
+        for record in self._timed:
+            way, parts = record["way"], record.get("parts", 2)
+            link = record.get("link", FLOATS if way.startswith("antiphon") else None)
+            yield (way, parts, json.dumps(link), rate, seed), WARM + 1e3 * self._seconds / record["ms"]
+
+    def bits(self, curves: Curves, rate: float, seed: int) -> float | None:
+        """Return the bits after the seconds, the mean over the records; None: a curve is missing."""
+        each = [curves.at(run, steps) for run, steps in self.runs(rate, seed)]
+        return None if None in each else fmean(bits for bits in each if bits is not None)
+
+    def rate(self, curves: Curves) -> float | None:
+        """Return the rate of `GRID` with the fewest bits; None: a curve is missing."""
+        each = {rate: self.bits(curves, rate, TUNED) for rate in GRID}
+        known = {rate: bits for rate, bits in each.items() if bits is not None}
+        return min(known, key=known.__getitem__) if len(known) == len(GRID) else None
+
+    def clock(self, rate: float) -> list[float]:
+        """Return the bits that records have after as many seconds, with a rate."""
+        same = (
+            record for record in self._records if (record["seconds"], record["lr"]) == (self._seconds, rate)
+        )
+        return [record["bits"] for record in same if record["bits"] is not None]
+
+
+def steps_of(path: Path, seconds: float) -> dict[Place, Steps]:
+    """Return what is known, by place."""
+    found = defaultdict(list)
+    for text in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(text)
+        if not record.get("pause") and record["way"] not in ("antiphon-free", "antiphon-asleep"):
+            found[record["line"], record["way"], record.get("parts", 2)].append(record)
+    return {place: Steps(records, seconds) for place, records in found.items()}
+
+
+def trained(run: Run, steps: int) -> list[tuple[int, float]]:
+    """Train a way without a line, and return its bits by step; RuntimeError: it has failed."""
+    way, parts, link, rate, seed = run
+    settings = {"way": way, "machines": parts, "link": json.loads(link), "lr": rate, "seed": seed}
+    settings |= {"shape": asdict(STANDARD), "flops": 0, "threads": 1, "steps": steps}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    alone = way.startswith(("plain", "antiphon"))
+    with tempfile.TemporaryDirectory() as folder:
+        settings["address"] = f"file://{folder}/meeting"
+        program = str(HERE / "slow_line" / "without_line.py")
+        processes = [
+            subprocess.Popen(
+                [sys.executable, program, json.dumps({**settings, "index": index})],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(1 if alone else parts)
+        ]
+        printed = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise RuntimeError(f"{way} has failed")
+    return [tuple(json.loads(line)) for line in printed[0].splitlines()]
+
+
+def train_missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: int, jobs: int) -> None:
+    """Train the curves of a seed that are missing.
+
+    Args:
+        places: That are to be known.
+        curves: What is there; each is kept as soon as it has been trained.
+        rate: Of all; None: those of `GRID` for `TUNED`, else that which is best for each place.
+        seed: Of the curves.
+        jobs: How many are trained at the same time.
+    """
+    longest: dict[Run, int] = {}
+    for place in places:
+        best = place.rate(curves) if rate is None and seed != TUNED else rate
+        for each in GRID if best is None else (best,):
+            for run, steps in place.runs(each, seed):
+                if curves.at(run, steps) is None:
+                    longest[run] = max(
+                        longest.get(run, 0), ceil(1.1 * steps)
+                    )  # should it be timed as shorter
+    about = machine()
+    with ThreadPoolExecutor(jobs) as pool:
+        start, under_way = (
+            time.monotonic(),
+            {pool.submit(trained, *pair): pair[0] for pair in longest.items()},
+        )
+        for number, done in enumerate(as_completed(under_way), 1):
+            run, note = under_way[done], "fails"
+            if done.exception() is None:
+                curves.add(run, done.result(), about)
+                note = f"{done.result()[-1]}"
+            took = time.monotonic() - start
+            print(
+                f"seed {seed}: {number}/{len(longest)} {run}: {note} ({took:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def row_of(place: Place, steps: Steps, curves: Curves, rate: float | None, seeds: int) -> dict[str, Any]:
+    """Return the row of a way over a line; its interval is Student's t over seeds."""
+    best = steps.rate(curves) if rate is None else rate
+    row = {**dict(zip(("line", "way", "parts"), place, strict=True)), "lr": best, "ms": round(steps.ms, 1)}
+    each = [steps.bits(curves, best, seed) for seed in range(seeds)] if best is not None else []
+    known = [bits for bits in each if bits is not None]
+    if known:
+        links = {run[2] for run, _ in steps.runs(best or 0.0, 0)} - {"null"}
+        row |= {"link": " or ".join(sorted(links)) or None, "seeds": len(known)}
+        row |= {"bits": shown(known), "clock": shown(steps.clock(best or 0.0))}
+    return row
+
+
+def shown(each: Sequence[float]) -> str | None:
+    """Return a mean and the half of its interval."""
+    if not each:
+        return None
+    whole = mean(each, share=False)
+    return f"{whole.value:.3f}" + ("" if whole.high is None else f" ± {whole.high - whole.value:.3f}")
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=Path, default=HERE / "results" / "slow-line-steps.jsonl", help="records"
+    )
+    parser.add_argument(
+        "--curves", type=Path, default=HERE / "results" / "slow-line-curves.jsonl", help="kept here"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--lr", type=float, help="of all ways, in place of the tuned")
+    parser.add_argument("--jobs", type=int, default=1, help="curves that are trained at the same time")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    arguments = parser.parse_args()
+    if not arguments.steps.exists():
+        parser.error(
+            f"--steps: no file {arguments.steps}; measure steps with slow_line.py --out {arguments.steps}"
+        )
+    places, curves = steps_of(arguments.steps, arguments.seconds), Curves(arguments.curves)
+    if not arguments.table:
+        for seed in (*(() if arguments.lr else (TUNED,)), *range(arguments.seeds)):
+            train_missing([*places.values()], curves, arguments.lr, seed, arguments.jobs)
+    rows = [row_of(*pair, curves, arguments.lr, arguments.seeds) for pair in places.items()]
+    print("\n".join(table(rows, ["line", "way", "parts", "link", "lr", "ms", "seeds", "bits", "clock"])))
+
+
+if __name__ == "__main__":
+    main()
