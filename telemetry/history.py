@@ -17,6 +17,7 @@ from antiphon.base.notebook import html_of, newest_table
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import CURVES, SIGNALS, Figure, Kind, Recorder
 from antiphon.telemetry.plots import chosen, curves_figure
+from antiphon.telemetry.verdicts import shut_so_far
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
@@ -184,7 +185,7 @@ class History(Recorder, Sequence[HistoryRow]):
 
 
 def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
-    """Return the channels of a run whose gate was 0 at every log entry (semantics 9a), in the order of the result.
+    """Return the channels of a run whose gate is shut at the end (`shut_so_far`), in the order of the result.
 
     Raises:
         RunError: metrics.csv of the run directory cannot be read.
@@ -193,13 +194,13 @@ def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
     if not names:
         return []
     table = History.read(directory / "metrics.csv")
-    return [name for name in names if not table.of(name, "gate")[1].any()]
+    return [name for name in names if shut_so_far(table.of(name, "gate")[1][:, None])[-1, 0]]
 
 
 def of_shut_gates(count: int) -> str:
     """Return what it means that the gates of so many channels were shut."""
     whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
     return (
-        f"gate 0 at every log entry: {whose}, as with detached; set gradient.passes: all (receivers with ppo or q) or "
+        f"gate 0 at the end and most log entries: {whose} there, as with detached; set gradient.passes: all (receivers with ppo or q) or "
         "coupling: locked, or train longer"
     )

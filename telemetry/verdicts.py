@@ -73,7 +73,7 @@ VERDICTS: dict[Verdict, Definition] = {
     ),
     "shut": Definition(
         "shut",
-        "Its gate has been 0 at every log entry so far: the sender has taken no step by the synthetic gradient, as with detached.",
+        "Its gate is 0, and has been at most log entries so far: the sender takes no step by the synthetic gradient, as with detached.",
     ),
 }
 """Definitions, in order of display."""
@@ -176,7 +176,7 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
 
     Args:
         figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES`, `age`
-            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `gate` (the largest so far). A verdict is left out
+            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`). A verdict is left out
             if its metric is missing.
         traits: Traits of the same channels.
 
@@ -198,13 +198,25 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         typical = _median(ticks)
         found[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
     found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
-    if (gate := figures.get("gate")) is not None:
-        found[gate <= 0] += FLAGS[""]["shut"]
+    if (shut := figures.get("shut")) is not None:
+        found[shut == 1] += FLAGS[""]["shut"]
     for remark in REMARKS:
         if all(metric in figures for metric in remark.metrics):
             holds = remark.holds(*(figures[metric] for metric in remark.metrics))
             found[np.broadcast_to(holds, shape)] += remark.flag
     return found
+
+
+def shut_so_far(gates: Values) -> NDArray[np.bool_]:
+    """Return whether gates are 0 at a log entry and were at more than half of the entries until then, [entries, channels].
+
+    Gates that begin open (semantics 9a) can be shut as well.
+
+    Args:
+        gates: The metric `gate`, nan where there is none, [entries, channels].
+    """
+    closed = gates <= 0
+    return closed & (2 * closed.cumsum(0) > np.isfinite(gates).cumsum(0))
 
 
 def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _ENTRIES = 10
-"""Log entries from one sample of messages to the next."""
+"""Log entries from one sample of messages to the next, after as many with one each."""
 
 
 class LogSteps(NamedTuple):
@@ -34,5 +34,8 @@ class LogSteps(NamedTuple):
         return min([*ends, *([self.until - 1] if step < self.until else [])])
 
     def sampled(self, step: int) -> bool:
-        """Whether messages are sampled at a step too: at the first, at every tenth log entry, and at the last."""
-        return step == 0 or (step + 1) % (_ENTRIES * self.period) == 0 or step + 1 == self.until
+        """Whether messages are sampled at a step too: at the first ten log entries, at every tenth, and at the last."""
+        if step == 0 or step + 1 == self.until:
+            return True
+        entry, between = divmod(step + 1, self.period)
+        return not between and (entry < _ENTRIES or entry % _ENTRIES == 0)

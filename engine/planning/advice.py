@@ -478,6 +478,17 @@ def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
         )
 
 
+def _in_step(scenario: Scenario, env: Description) -> Iterator[str]:
+    """A warning of log entries that are all of the last step of an episode, where messages and gradients may be unlike the others."""
+    period, length = scenario.telemetry.period, env.episode_steps or 1
+    given = "period" in scenario.telemetry.model_fields_set
+    if given and length > 1 and period % length == 0:
+        yield (
+            f"telemetry.period: {period} is a multiple of an episode's {length} steps, so every log entry is of an episode's last step; "
+            f"set {period + 1}"
+        )
+
+
 def _mixed(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of aligned agents whose messages were made from different examples."""
     lags = _lags(scenario)
@@ -561,6 +572,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _unobserved: ("agents.acts",),
     _untaken: ("agents.acts",),
     _few_turns: ("agents.acts",),
+    _in_step: (),
     _one_object: (),
     _weak_signals: (),
     _wide: (),

@@ -94,25 +94,31 @@ _CHANNEL: dict[str, Explanation] = {
         "The loss of the synthetic gradient's model before its newest update.",
         caution="Small gradients are easy to predict: do not compare channels of different energy by it.",
     ),
-    "cosine": _aligned("cosine", "Mean cosine, per sample, between the synthetic and the returned gradient."),
+    "cosine": _aligned(
+        "cosine",
+        "Mean cosine, per sample, between the synthetic and the returned gradient. Good: near 1; from 0.1 it follows the true "
+        "gradient, 0 is chance, below 0 it points against it. Of messages with one component each sample's is 1 or -1, so that few "
+        "environments have few means, such as -1, -0.5, 0, 0.5 and 1 of four.",
+    ),
     "pooled_cosine": _aligned(
         "pooled cosine",
-        "Cosine between the synthetic and the returned gradients of the whole batch, each flattened to one vector.",
+        "Cosine between the synthetic and the returned gradients of the whole batch, each flattened to one vector. "
+        "Good: near 1; 0 is chance.",
     ),
     "parameter_cosine": _aligned(
         "parameter cosine",
         "Cosine between the sender's parameter gradients under the synthetic gradient and under the true gradient, mean "
-        "over batches.",
+        "over batches. Good: near 1, and no less than half the cosine; below 0 its steps point against the true ones.",
     ),
     "norm_ratio": Explanation(
         "norm ratio",
-        "Norm of the synthetic gradients divided by the norm of the returned gradients.",
+        "Norm of the synthetic gradients divided by the norm of the returned gradients. Good: near 1.",
         caution=_ALIGNED,
     ),
     "r2": _aligned(
         "R²",
-        "Share of the returned gradients' variance that the synthetic gradient explains; below 0 it predicts worse "
-        "than their mean.",
+        "Share of the returned gradients' variance that the synthetic gradient explains. Good: near 1; below 0 it predicts "
+        "worse than their mean.",
     ),
     "bias2": Explanation(
         "bias²", "The part of the synthetic gradient's squared error that is the same in every sample."
@@ -126,12 +132,13 @@ _CHANNEL: dict[str, Explanation] = {
     "skill": Explanation(
         "skill",
         "Standard errors by which the running cosine of prediction and returned gradient is above zero, on messages that the "
-        "predictor has not learned from; below 2.5 it may be chance, and a gate does not open.",
+        "predictor has not learned from. Good: from 2.5; below it may be chance, and a shut gate stays shut.",
         "diverging",
     ),
     "gate": Explanation(
         "gate",
-        "Factor by which the synthetic gradient is multiplied before it is injected; 0: the sender takes no step by it.",
+        "Factor by which the synthetic gradient is multiplied before it is injected; 1: in full, 0: the sender takes no step by it. "
+        "It begins at 0, with `passes: all` at 1.",
         "share",
     ),
     "message_mean": Explanation("message mean", "Mean of all components of the newest message.", "diverging"),

@@ -20,6 +20,7 @@ from antiphon.telemetry.verdicts import (
     counts,
     fullest_first,
     in_words,
+    shut_so_far,
     verdict_flags,
 )
 
@@ -51,9 +52,9 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
     if not found:
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
+    if (gate := found.pop("gate", None)) is not None:
+        found["shut"] = Series(gate.steps, shut_so_far(gate.values).astype(np.float32))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
-    if "gate" in rows:
-        rows["gate"] = np.fmax.accumulate(rows["gate"])  # whether it has ever been open
     return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
 
 

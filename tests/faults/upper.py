@@ -202,6 +202,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_verdicts.py::test_nothing_is_to_be_said[0.9-0.46]",
     ),
     Fault(
+        "verdicts-a-gate-is-shut-at-its-first-zero",
+        "telemetry/verdicts.py",
+        "return closed & (2 * closed.cumsum(0) > np.isfinite(gates).cumsum(0))",
+        "return closed",
+        "tests/telemetry/tab/test_verdict_series.py::test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far",
+    ),
+    Fault(
         "verdicts-of-the-measure-that-few-channels-have",
         "telemetry/verdicts.py",
         'return -channels, measure != "value"',

@@ -114,8 +114,8 @@ def test_silent_is_always_the_same_message() -> None:
     assert flagged(graph | {"batch": 8}, **figures) == [{"silent"}, {"silent"}]
 
 
-def test_a_gate_that_never_opened_is_shut() -> None:
-    assert flagged(document(3), gate=[0.0, 0.25, math.nan]) == [{"shut"}, set(), set()]
+def test_a_gate_that_is_shut() -> None:
+    assert flagged(document(3), shut=[1.0, 0.0, math.nan]) == [{"shut"}, set(), set()]
     assert counts([256 + 64, 0], None) == {"stale": 1, "silent": 0, "shut": 1}
 
 

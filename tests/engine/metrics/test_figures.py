@@ -130,11 +130,12 @@ def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
 
 
 def test_entries_come_at_the_first_step_every_so_many_and_the_last() -> None:
-    watched, found = listening(ring(telemetry={"histograms": True}), 32, seed=5)
-    assert list(found.rows) == list(found.arrays) == [1, *range(3, 31, 3), 32]
-    assert list(found.messages) == [1, 30, 32]
-    newest = watched.channels["a0->a1"].messages[31].value.detach().numpy()
-    assert np.array_equal(found.arrays[32]["channel", "a0->a1", "message"], newest)
+    """Messages at the first ten entries, at every tenth, and at the last."""
+    watched, found = listening(ring(telemetry={"histograms": True}), 62, seed=5)
+    assert list(found.rows) == list(found.arrays) == [1, *range(3, 61, 3), 62]
+    assert list(found.messages) == [1, *range(3, 31, 3), 60, 62]
+    newest = watched.channels["a0->a1"].messages[61].value.detach().numpy()
+    assert np.array_equal(found.arrays[62]["channel", "a0->a1", "message"], newest)
 
 
 def test_a_loss_is_the_mean_since_the_row_before() -> None:

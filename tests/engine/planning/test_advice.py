@@ -50,6 +50,19 @@ def late(delays: dict[str, int], align: dict[str, Any] | None = None, **env: Any
     return scenario_of(agents, channels, env)
 
 
+@pytest.mark.parametrize(
+    ("telemetry", "said"), [({"period": 12}, True), ({"period": 13}, False), ({}, False)]
+)
+def test_log_entries_that_are_all_of_the_end_of_an_episode_are_told(
+    telemetry: dict[str, int], said: bool
+) -> None:
+    """Where the period was chosen: the default is told nothing."""
+    agents = {"z": {"observes": ["image"], "objective": CLASSIFY}}
+    scenario = scenario_of(agents, [], {"hold": 4, "episode": "example"}, telemetry=telemetry)
+    line = "telemetry.period: 12 is a multiple of an episode's 4 steps, so every log entry is of an episode's last step; set 13"
+    assert (line in advice(scenario)) == said
+
+
 def locked(clock: dict[str, Any], **more: Any) -> Scenario:
     agents = {
         "a": {"observes": ["image"], "clock": clock},

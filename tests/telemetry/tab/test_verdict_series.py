@@ -42,9 +42,10 @@ def test_the_newest_row_counts_at_each_step_of_any_figure(tmp_path: Path) -> Non
     assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
 
 
-def test_a_gate_is_shut_until_it_has_been_open(tmp_path: Path) -> None:
-    found = verdicts(tmp_path, gate={1: [NAN, 0], 10: [0, 0], 20: [0.5, 0], 30: [0, 0]})
-    assert found == {1: [0, 256], 10: [256, 256], 20: [0, 256], 30: [0, 256]}
+def test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far(tmp_path: Path) -> None:
+    """Also one that begins open, as with `passes: all`."""
+    found = verdicts(tmp_path, gate={1: [NAN, 1], 10: [0, 0], 20: [0.5, 0], 30: [0, 0.1]})
+    assert found == {1: [0, 0], 10: [256, 0], 20: [0, 256], 30: [256, 0]}
 
 
 def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_path: Path) -> None:

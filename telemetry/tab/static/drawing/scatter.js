@@ -69,15 +69,15 @@ class ScatterPlot {
   setStep(step) {
     this.step = step;
     const row = rowAt(this.cloud, step);
-    if (row === this.row) return;
+    const moved = row !== this.row;
     this.row = row;
     this.canvas.dataset.step = row < 0 ? "" : String(this.cloud.steps[row]);
     const first = this.cloud.steps[0];
     const none = first === undefined ? "No messages were logged." : `The first messages were logged at step ${formatStep(first)}.`;
-    this.note.textContent =
-      row < 0 ? none : `Messages of step ${formatStep(this.cloud.steps[row])}; the axes are the same at all steps.`;
+    const of = this.cloud.steps[row] === step ? "of" : "as of";
+    this.note.textContent = row < 0 ? none : `Messages ${of} step ${formatStep(this.cloud.steps[row])}; the axes are the same at all steps.`;
     this.canvas.setAttribute("aria-label", `${this.title}. ${this.note.textContent}`);
-    this.draw();
+    if (moved) this.draw();
   }
 
   resize() {
