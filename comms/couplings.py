@@ -44,8 +44,8 @@ class CreditedMessage:
         sent: The message as it was sent.
         stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
         period: Steps between ticks of the sender: an age divided by it is an age in ticks.
-        returned_gradient: What has come back over the link from reads at earlier steps; None: nothing has. What the receiver returns at
-            this step is never in it.
+        returned_gradient: The returned gradient, if it is back over the link; None: it is not. What is booked at this step is never in
+            it.
         counted: The rows where a read of it counted, `NONE` without a returned gradient. Elsewhere the returned gradient is zero:
             the message was lost or void there, or the receiver does not learn.
     """
@@ -92,7 +92,8 @@ class Followed(Enum):
     """How a receiver differentiates a message that it reads."""
 
     GRAPH = "graph"
-    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one."""
+    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one (a read
+    `WithGraph`)."""
     LEAF = "leaf"
     """As a leaf of autograd, whose gradient is booked for the sender. Where neither the coupling nor a predictor uses the gradient, the
     read is only counted."""
@@ -118,8 +119,9 @@ class Coupling:
     """Whether the channel has a synthetic gradient, and may have a synthetic input."""
     joins: ClassVar[bool] = False
     """Whether both endpoints learn as one network, by backpropagation through the messages of a window."""
-    returns: ClassVar[bool] = False
-    """Whether `credit` reads the gradients of receivers, so that they are returned even where no predictor learns from them."""
+    uses_returned: ClassVar[bool] = False
+    """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
+    them."""
     waits: ClassVar[bool] = False
     """Whether the sender's window waits for the gradients of its messages, and is replayed when they are back."""
     replaces: ClassVar[bool] = False
@@ -169,12 +171,12 @@ class Coupling:
     @property
     def can_credit_sender(self) -> bool:
         """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
-        return self.joins or self.returns or self.predicts
+        return self.joins or self.uses_returned or self.predicts
 
     @property
     def uses_return_path(self) -> bool:
         """Whether gradients or losses return over the link, in steps of its delay back; a graph does not."""
-        return self.returns or self.predicts
+        return self.uses_returned or self.predicts
 
     @property
     def keys(self) -> frozenset[str]:
@@ -210,7 +212,7 @@ class Coupling:
 
         Advice counts it as a learning signal if the receiver has one.
         """
-        return self.returns and not self.never_read(channel)
+        return self.uses_returned and not self.never_read(channel)
 
 
 @extensions.coupling("locked")
@@ -239,7 +241,7 @@ class Delayed(Coupling):
 
     name = "delayed"
     words = "ddg stale delay late"
-    returns = True
+    uses_returned = True
     waits = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:

@@ -9,8 +9,8 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import Engine, Steppable
 from antiphon.engine.heart.system import System

@@ -17,7 +17,7 @@ from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, with_
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.message import Action, EpisodeEnds, Life, StepSignals
+from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows

@@ -36,8 +36,10 @@ from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import network_input
-from antiphon.engine.heart.message import Constant, StepSignals, Tick
+from antiphon.engine.heart.reads import Constant
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import Tick
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.of_running import environment_of

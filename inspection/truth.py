@@ -29,9 +29,12 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Arrival, Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.reads import Arrival, Read
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_in

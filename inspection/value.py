@@ -41,8 +41,9 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.features.late_windows import LateWindows
 from antiphon.engine.heart.channel import Channel, Feedback
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Action, EpisodeEnds, Message, StepSignals
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
@@ -473,7 +474,7 @@ class TrueGradient(ZeroGradient):
             n
             for n, timetable in timetables.items()
             if timetable.send_times.due(step)
-            and (not timetable.state or timetable.returned_at(step) is not None)
+            and (not timetable.carries_state or timetable.gradient_back_at(step) is not None)
         ]
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead

@@ -83,7 +83,7 @@ class LockstepArrivals:
     def origin(self, key: str, message: Message) -> Origin | None:
         """See `Arrivals.origin`."""
         del key
-        return (0, message.stamp) if message.expects_return else None
+        return (0, message.stamp) if message.may_return else None
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.

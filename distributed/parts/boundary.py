@@ -12,7 +12,8 @@ from antiphon.distributed.parts.arrivals import Arrivals
 from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return, as_sent
 from antiphon.distributed.parts.packing import pack
-from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.signals import StepSignals
 
 
 class Boundary:

@@ -18,7 +18,8 @@ from antiphon.distributed.parts.cut_ledger import enter, fill, give_back
 from antiphon.distributed.parts.exchange import CutMessage, Return
 from antiphon.distributed.parts.packing import unpack
 from antiphon.engine.heart.feature import TickPoints
-from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, Returned, StepSignals
+from antiphon.engine.heart.message import Message, Returned
+from antiphon.engine.heart.signals import StepSignals
 
 
 def enter(

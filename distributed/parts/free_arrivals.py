@@ -127,10 +127,10 @@ class FreeArrivals:
             placeholder = self._cut.due.pop((key, stamp), None)
             if placeholder is None:
                 continue
-            if queue and not ledger.aligned and placeholder.expects_return:
+            if queue and not ledger.aligned and placeholder.may_return:
                 chosen.setdefault(key, queue[-1])
-            if key not in chosen or not placeholder.expects_return:
-                self.figures += FreeFigures(missed=int(placeholder.expects_return))
+            if key not in chosen or not placeholder.may_return:
+                self.figures += FreeFigures(missed=int(placeholder.may_return))
                 fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
@@ -172,7 +172,7 @@ class FreeArrivals:
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
         """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        if message.expects_return:
+        if message.may_return:
             self._sent[key, message.stamp] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:

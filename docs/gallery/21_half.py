@@ -10,7 +10,7 @@ from antiphon.comms import Coupling
 class Half(Coupling):
     """A mixture of returned and predicted gradient, whose share of the returned one falls to 0."""
 
-    predicts = returns = waits = True
+    predicts = uses_returned = waits = True
 
     class Options(antiphon.Options):
         """Keys of `half`.

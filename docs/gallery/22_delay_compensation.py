@@ -8,7 +8,7 @@ from antiphon.comms import Coupling
 class Compensated(Coupling):
     """The returned gradient g + strength g g (m_now - m_then), as the message m has moved since it was sent."""
 
-    returns = waits = True
+    uses_returned = waits = True
 
     class Options(antiphon.Options):
         """Keys of `compensated`.

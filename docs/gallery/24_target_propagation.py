@@ -39,7 +39,7 @@ class Layer(torch.nn.Module):
 class Target(Coupling):
     """The sender moves what it would send now, not what it sent, to the target: what was sent, less what has come back."""
 
-    returns = waits = True
+    uses_returned = waits = True
 
     def credit(self, message, step):
         return None if (back := message.returned_gradient) is None else message.now - (message.sent - back)

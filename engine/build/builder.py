@@ -39,8 +39,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import ALIVE, Description

@@ -39,7 +39,8 @@ from antiphon.engine.heart.channel import (
 )
 from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes, StepWindows, Timetable, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content, LearningGroup
+from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -128,7 +129,7 @@ class Wiring:
             predictor = self._predictor(
                 spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), own
             )
-        returns = spec.made_coupling.returns or (
+        returns = spec.made_coupling.uses_returned or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
@@ -207,7 +208,7 @@ class Wiring:
 
             of_all["newest_returned"] = NewestReturned()
         if spec.state:  # made at one tick, read at the next, and nothing is between
-            timetable = Timetable(sender, sender, group.grid, delay=1, state=True)
+            timetable = Timetable(sender, sender, group.grid, delay=1, carries_state=True)
             return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].inputs.align == spec.name

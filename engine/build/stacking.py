@@ -31,10 +31,10 @@ from antiphon.engine.heart.channel import Channel, Endpoints
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, label
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.order import turns_of
 from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.resting_heads import places_at_rest
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -247,7 +247,7 @@ _LEDGER = attrgetter(
         "timetable.delay",
         "timetable.return_delay",
         "timetable.read_mode",
-        "timetable.state",
+        "timetable.carries_state",
         "link.bits",
         "wants_gradient",
         "slack",

@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.base.mask import Mask
 from antiphon.engine.capture.kernel_recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.state.checkpoint import copy_tree
 
 

@@ -28,8 +28,8 @@ from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, Ste
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.heart.divergence import DivergenceCheck
-from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.installed import check_later
 from antiphon.engine.live_system import Executor, LiveSystem, Reader

@@ -20,10 +20,12 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import EpisodeEnds, Message, Tick
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.roles import PLAIN, ROWS
+from antiphon.engine.heart.signals import EpisodeEnds
+from antiphon.engine.heart.window import Tick
 from antiphon.nets.step_numbers import stamp_number
 
 

@@ -11,10 +11,10 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window import Tick
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
 
@@ -39,7 +39,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         (channel, message)
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
-        and message.expects_return
+        and message.may_return
         and system.agents[channel.sender].learning_rows(window.number) is not NONE
     ]
     if not sent:

@@ -8,7 +8,8 @@ from itertools import count
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import PassedOn, Tick, Window
+from antiphon.engine.heart.reads import WithGraph
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.layers import Transport
 
 
@@ -28,7 +29,13 @@ class FeedbackAlignment(Feature):
         for first, tick in zip(count(0, batch), ticks, strict=False):
             for read in tick.reads if tick.learning_rows is not NONE else ():
                 channel = self.system.channels[read.channel]
-                if channel.feedback.weights is not None and isinstance(read, PassedOn):
+                if channel.feedback.weights is not None and isinstance(read, WithGraph):
                     rows = slice(first, first + batch)
-                    found.append(Transport(channel.passed_on(read, window), channel.feedback.weights, rows))
+                    found.append(
+                        Transport(
+                            channel.carried_with_graph(read, window.with_graph),
+                            channel.feedback.weights,
+                            rows,
+                        )
+                    )
         return found

@@ -12,9 +12,9 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 
 Gradients = Sequence[Tensor | None]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.divergence import GRADIENT, LOSS, NOT_FINITE, DivergenceCheck
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.updates import PredictorUpdate, Update
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters
 

@@ -19,9 +19,11 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped_per_sample
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Window
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows, Update
+from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.nets.per_member import nonzero
 
 LEARNED_FROM = "learned_from"
@@ -44,7 +46,7 @@ class LambdaReturns(Feature):
         known = self._extend(ended, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if not one.expects_return or one.fate.withheld is ALL]
+                some[:] = [one for one in some if not one.may_return or one.fate.withheld is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:

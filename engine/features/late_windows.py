@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import LearningGroup, Message, Window
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
+from antiphon.engine.heart.window import LearningGroup, Window
 
 WAITING = "waiting"
 """The windows of a group that have ended and wait, among those that it keeps."""
@@ -87,7 +88,7 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.waits_for(message.stamp) or not message.expects_return:
+        if not channel.coupling.waits_for(message.stamp) or not message.may_return:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

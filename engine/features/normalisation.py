@@ -20,9 +20,10 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Arrival, Tick, Window
+from antiphon.engine.heart.reads import Arrival
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window import Tick, Window
 
 Observation = tuple[str, tuple[str, ...]]
 """The name of its statistics, and the signal of each member."""

@@ -16,10 +16,11 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import PassedOn, Tick
+from antiphon.engine.heart.reads import WithGraph
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window import Tick
 
 
 class Reach(Feature):
@@ -111,7 +112,7 @@ class _Window:
         """Add the senders of what was read with its graph."""
         reached = Mask.of(members) & self.system.agents[tick.agent].layout.members_in(tick.learning_rows)
         for read in tick.reads if tick.state_read is None else [*tick.reads, tick.state_read]:
-            if isinstance(read, PassedOn) and tick.learning_rows is not NONE and read.available is not NONE:
+            if isinstance(read, WithGraph) and tick.learning_rows is not NONE and read.available is not NONE:
                 self._add_senders(read.channel, read.stamp, reached, read.available)
 
     def _add_senders(self, name: str, stamp: int, receivers: Mask, available: Mask) -> None:

@@ -13,8 +13,9 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Leaf, Message
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -64,7 +65,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if not message.expects_return or message.fate.withheld is ALL:
+        if not message.may_return or message.fate.withheld is ALL:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:

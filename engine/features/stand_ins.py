@@ -6,7 +6,7 @@ In this order:
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
                             its ledger holds (`HeldMessages.hold` in held_messages.py)
     zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
-                            `Constant` in message.py)
+                            `Constant` in reads.py)
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import merged_signals
-from antiphon.engine.heart.message import Arrival, StepSignals
+from antiphon.engine.heart.reads import Arrival
+from antiphon.engine.heart.signals import StepSignals
 
 
 class StandIns(Feature):
@@ -66,7 +67,7 @@ def _missing(channel: Channel, arrival: Arrival) -> Mask:
     valid = ~arrival.message.fate.void
     if channel.coupling.replaces:
         return valid
-    return valid & ~arrival.counted
+    return valid & ~arrival.may_count
 
 
 def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
@@ -80,7 +81,7 @@ def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
         message,
         value,
         arrival.available | missing,
-        counted=arrival.counted | missing,
+        may_count=arrival.may_count | missing,
         synthetic=missing,
         step_signals=signals,
     )

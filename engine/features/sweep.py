@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import LearningGroup, Message, StepSignals, Window
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import PredictorUpdate, Update
+from antiphon.engine.heart.window import LearningGroup, Window
 
 
 class SweepOrder(Feature):
@@ -42,8 +44,8 @@ class SweepOrder(Feature):
         self.before: Callable[[], None] | None = None
         """Hook after a group's forward pass, before its window is differentiated."""
 
-    def begin(self, step: int, step_signals: StepSignals) -> None:
-        """Begin a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
+    def before_ticks(self, step: int, step_signals: StepSignals) -> None:
+        """Prepare a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
         self.swept.clear()
         self._complete = self.order.swept_calls(step)
 

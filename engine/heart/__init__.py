@@ -10,7 +10,7 @@ messages of such a stack, [K * B, size] each. The single agents and channels of 
 stack of one itself. A `Mask` (base/mask.py) says in which rows something holds: `is ALL` and `is NONE` test what is known from
 how it was made, and cost nothing. A mask that holds in no row may still not be `NONE`: `anywhere` tests the rows, and may wait for
 the device. So code tests `is NONE` for what may be skipped with the same result, and `anywhere` where results depend on it, as
-`Returned.finish` does. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
+`Returned.settle` does. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
 imports only files above it in this list:
 
     roles               what a saved state has of a field
@@ -18,7 +18,10 @@ imports only files above it in this list:
     clock               when agents tick and send, and which ticks are a window
     feature_setting     names of settings that features obey
     notes               what features keep with a message, a tick or an agent
-    message             signals, messages, reads, ticks, windows, learning groups
+    signals             signals of a step, ends of episodes
+    message             messages of stacks of channels; the words of their lives
+    reads               what has reached a tick, and how it is differentiated
+    window              ticks, windows, learning groups
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
     ledger              the messages of a stack of channels, from sending to the return of their gradient
@@ -57,21 +60,26 @@ Where a change goes:
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
                                                  in `StackFanIn`
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
-    what ends with an episode, or at a death     messages: `Ledger.end_episodes`, in the rows of `Channel.ended`; windows do not close: later
-                                                 ticks go on in the same one, and `EpisodeWindows` end by their length
+    what ends with an episode, or at a death     messages on the way: `Ledger.end_episodes`, in the rows of `Channel.ended`; those sent
+                                                 later, by or to the dead: `Channel.void_when_sent`. No window ends: later ticks go on
+                                                 in the same one, and `EpisodeWindows` end by their length
   Returning:
     what becomes of a message of which no read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
-    counted                                      closes; `Message.has_counted` tests it
-    when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from; to book it later, keep the window open
-                                                 too (`Ledger.close_window`): the last one to close finishes the message
+    counted                                      closes; `Message.has_counted` tests it. That it was read all the same, as a `Constant`,
+                                                 only a feature at the point `after_read` can note
+    when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from. To book it later, `book` must keep
+                                                 `Update.leaf_gradients`, which it clears, and `Timetable.read_plan` must name a later
+                                                 window too: the last window to close finishes the message
     when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
                                                  (`Ledger.gradient_is_back`)
     what a returned gradient is worth, by age    for predictors: a feature with the point `gradients_back`; for `delayed` too:
-                                                 `Ledger.finish`, as its return begins
+                                                 `Ledger.finish`, by the step at which it is finished; by the age at each read:
+                                                 `BackwardPass.book`
   Learning:
     a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`;
                                                  or a user's own
-    what a sender learns from a message          a coupling's `credit`; of all couplings, `BackwardPass.ordinary_credit`, which applies `clip`
+    what a sender learns from a message          a coupling's `credit`; for all couplings: `BackwardPass.ordinary_credit`, which applies `clip`
+                                                 where the coupling predicts
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py, by labels; agents/local_policy.py
     in which rows nothing is learned             the sender: `BackwardPass.collect_injections`; the predictor: `valid` in
                                                  `PredictorTrainer._example_as_sent`, and which members learn in `local_examples` and
@@ -83,13 +91,14 @@ Where a change goes:
     when an ended window is learned from         a coupling's `waits` and `waits_for`, by the feature at `windows_to_learn`:
                                                  engine/features/late_windows.py
     which window is differentiated first         order.py
-    what is done to gradients before they move   a feature with the point `after_differentiate`, for a window; `before_move`, for all of a step
+    what is done to gradients before they move   a feature with the point `after_differentiate`, for a window, before gradients are checked;
+                                                 `before_move`, for all of a step, after that
     what is refused before parameters move       divergence.py
   Other:
     how rows are laid out in a stack             layout.py
-    what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
+    what a checkpoint has of a message           the field's role, beside it (roles.py), or of a note (engine/state/trees.py)
     a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns: the ticks of
-                                                 `Update.window` have their reads, of which `Leaf` and `PassedOn` have the stamp of their
+                                                 `Update.window` have their reads, of which `Leaf` and `WithGraph` have the stamp of their
                                                  message; of a `Constant`, a feature notes it (engine/features/ages.py)
 
 The lives of two messages, in real numbers (a test computes these tables):
@@ -105,7 +114,7 @@ counted, and has a returned gradient. The message of a->b that a sends at step 6
     7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     12    0 1   0 1       2 3      2 3       b's window ends: Returned.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
-    14    0 1   0 1       2 3      2 3       Ledger.pop_returned: the predictor of a->b learns from 2 and 3, and a does not learn again
+    14    0 1   0 1       2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
@@ -121,6 +130,6 @@ The message of b->a that b sends at step 4, which two windows read, one before t
     7     0 1   -         0 1 2 3  0 1 2 3   Ledger.end_episodes; then a's window 1 ends: what was read before the end counts
     8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Returned.add adds to the gradient in 2 and 3 alone; it is at b at 13
-    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_returned: the predictor of b->a learns from all four
+    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
     16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 """

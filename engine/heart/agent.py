@@ -24,9 +24,9 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, LearningRows, label
-from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import NOTES
+from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.nets.per_member import PerMember
 
 if TYPE_CHECKING:
@@ -140,14 +140,14 @@ class Connections:
 
     def add_outgoing(self, channel: Channel) -> None:
         """Add a channel that begins here."""
-        if channel.state:
+        if channel.carries_state:
             self.state_channel = channel
         else:
             self.outgoing.append(channel)
 
     def add_incoming(self, channel: Channel) -> None:
         """Add a channel that ends here; a state channel is added by `add_outgoing`."""
-        if not channel.state:
+        if not channel.carries_state:
             self.incoming.append(channel)
 
     def among(self, channels: Mapping[str, Channel]) -> Connections:

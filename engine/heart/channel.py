@@ -21,7 +21,9 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, LearningRows, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content, EpisodeEnds, PassedOn, StepSignals, Window
+from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.reads import SentWithGraph, WithGraph
+from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
@@ -263,13 +265,13 @@ class Channel:
             else select_rows(port, endpoints.sender_index, self.layout.batch)
         )
 
-    def passed_on(self, read: PassedOn, window: Window) -> Tensor:
+    def carried_with_graph(self, read: WithGraph, with_graph: SentWithGraph) -> Tensor:
         """Return a message of the same window with its graph, flat, [rows, size]; gradients pass straight through the link (rule 8)."""
-        with_graph = window.with_graph[self.name, read.stamp].flatten(1)
-        return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))
+        message = with_graph[self.name, read.stamp].flatten(1)
+        return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))
 
     def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
-        """Return a value that was passed on, [rows, size], with its graph in the `learning_rows` of the receiver; constant elsewhere.
+        """Return a value read with its graph, [rows, size], with that graph in the `learning_rows` of the receiver; constant elsewhere.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
         """
@@ -354,6 +356,6 @@ class Channel:
         return of_state.return_lambda > 0 and of_state.return_windows > 1
 
     @cached_property
-    def state(self) -> bool:
+    def carries_state(self) -> bool:
         """Whether its messages are the states that an agent passes to its own next tick."""
-        return self.ledger.timetable.state
+        return self.ledger.timetable.carries_state

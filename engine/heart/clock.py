@@ -159,7 +159,7 @@ class RatedSends:
 
 
 class WindowGrid(ABC):
-    """The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
+    """The division of an agent's ticks into numbered windows; `Window` (window.py) is one window with what was computed in it."""
 
     __slots__ = ()
 
@@ -309,7 +309,7 @@ class ReadPlan:
     `Timetable.read_plan` computes it as the message is sent. Then `open_windows` shrinks as windows close, and `finished` is set with
     the last one.
 
-    Nothing returns for three kinds of messages:
+    Nothing returns for three kinds of messages, of which only the first is never read:
 
     - those that a newer one replaces before a tick reads them;
     - states that only ticks of their own window read, with their graph;
@@ -317,7 +317,7 @@ class ReadPlan:
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that can read it and return something; None: nothing returns."""
+    """Step of the receiver's first tick that may read it; None where nothing returns (`may_return`), as no other plan is needed there."""
     open_windows: set[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows that may read it and have not closed."""
     deadline: int = field(metadata=PLAIN)
@@ -331,12 +331,12 @@ class ReadPlan:
         return cls(first_tick=None, open_windows=set(), deadline=stamp, finished=stamp)
 
     @property
-    def returns(self) -> bool:
-        """Whether a tick may read it and return something; else it is one of the three kinds."""
+    def may_return(self) -> bool:
+        """Whether a read of it may be booked; else it is one of the three kinds."""
         return self.first_tick is not None
 
-    def finish(self, step: int) -> None:
-        """Set the step at which the last window closed."""
+    def mark_finished(self, step: int) -> None:
+        """Set the step at which the last window closed: the message is finished."""
         self.finished = step
 
 
@@ -359,13 +359,14 @@ class Timetable:
     """Steps of a gradient on the way back."""
     read_mode: ReadMode = READ_LAST
     """How a tick reads several messages that have arrived since the tick before."""
-    state: bool = False
+    carries_state: bool = False
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
     def reading_ticks(self, stamp: int) -> range:
         """Return the receiver's ticks that read the message of a stamp: all that it reaches before a newer message does.
 
-        Where a tick reads several messages (`read`), the first tick that it reaches reads it in any case.
+        It is empty if a newer message replaces this one before a tick. That happens only where ticks read the newest message alone: where
+        they read several (`read`), the first tick that it reaches reads it in any case, and `due_stamps` may take the last of the range.
         """
         first = self.receive_clock.at_or_after(stamp + self.delay)
         stop = self.send_times.after(stamp) + self.delay
@@ -376,7 +377,7 @@ class Timetable:
     def read_plan(self, stamp: int) -> ReadPlan:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
-        if not ticks or (self.state and grid.number(ticks[0]) == grid.number(stamp)):
+        if not ticks or (self.carries_state and grid.number(ticks[0]) == grid.number(stamp)):
             return ReadPlan.without_return(stamp)
         windows = {grid.number(tick) for tick in ticks}
         return ReadPlan(ticks[0], windows, grid.end(max(windows)))
@@ -400,13 +401,13 @@ class Timetable:
         """Return the step at which what receivers have returned is at the sender, for a message finished at a step."""
         return finished + self.return_delay
 
-    def returned_at(self, stamp: int) -> int | None:
-        """Step at which the gradient of a message is back at its sender; None: nothing returns.
+    def gradient_back_at(self, stamp: int) -> int | None:
+        """Return the step at which the gradient of a message is back; None: nothing returns.
 
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
-        return self.back_at(plan.deadline) if plan.returns else None
+        return self.back_at(plan.deadline) if plan.may_return else None
 
 
 NetworkCall = tuple[str, ...]

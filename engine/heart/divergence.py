@@ -19,8 +19,8 @@ from antiphon.base.errors import DivergenceError
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.updates import PredictorUpdate, Update
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.trained_parameters import TrainedParameters
 

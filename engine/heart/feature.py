@@ -23,17 +23,11 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.agent import Agent
     from antiphon.engine.heart.channel import Channel
     from antiphon.engine.heart.clock import NetworkCall
-    from antiphon.engine.heart.message import (
-        Action,
-        Arrival,
-        EpisodeEnds,
-        LearningGroup,
-        Message,
-        StepSignals,
-        Tick,
-        Window,
-    )
+    from antiphon.engine.heart.message import Message
+    from antiphon.engine.heart.reads import Arrival
+    from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
     from antiphon.engine.heart.updates import EndedWindows, Update, WindowLoss
+    from antiphon.engine.heart.window import LearningGroup, Tick, Window
     from antiphon.nets.layers import Transport
 
 
@@ -52,8 +46,8 @@ class Feature:
 
     # --- a tick ----------------------------------------------------------------------------------------------
 
-    def begin(self, step: int, step_signals: StepSignals) -> None:
-        """Begin a step, before any agent ticks."""
+    def before_ticks(self, step: int, step_signals: StepSignals) -> None:
+        """Prepare a step, before any agent ticks."""
 
     def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads over a channel with a synthetic input, in place of the newest arrival.
@@ -165,7 +159,10 @@ class Feature:
         """
 
     def before_move(self, updates: Sequence[Update]) -> None:
-        """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves."""
+        """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves.
+
+        What is changed here is not checked again.
+        """
 
     def clipped_gradients(
         self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
@@ -199,7 +196,7 @@ One = Feature | None
 class TickPoints:
     """The installed features by the point of a tick, or of an episode's end, at which they are called."""
 
-    begin: Many = ()
+    before_ticks: Many = ()
     stand_in: One = None
     after_read: Many = ()
     message_ages: One = None

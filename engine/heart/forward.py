@@ -16,19 +16,11 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import (
-    Action,
-    Arrival,
-    Constant,
-    EpisodeEnds,
-    Message,
-    PassedOn,
-    Read,
-    StepSignals,
-    Tick,
-    Window,
-)
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 
@@ -89,8 +81,8 @@ class ForwardPass:
             keep: See `Steppable.tick`.
         """
         points = self.tick_points
-        for feature in points.begin:
-            feature.begin(step, step_signals)
+        for feature in points.before_ticks:
+            feature.before_ticks(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.grid.number(step)
@@ -115,23 +107,23 @@ class ForwardPass:
         for channel in self.system.channels.values():  # messages held or in flight are void there
             ended = channel.ended(ends)
             if ended is not NONE:
-                terminated = channel.terminated(ends) if channel.state else NONE
+                terminated = channel.terminated(ends) if channel.carries_state else NONE
                 channel.ledger.end_episodes(step, ended, terminated)
 
     def _new_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrivals_by_channel: list[list[Arrival]] = []
-        stand_ins = self.tick_points.stand_in
+        feature = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
             arrivals = channel.ledger.arrivals(step)
-            if stand_ins is not None and arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], step)
+            if feature is not None and arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = feature.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
             reads = [self.as_read(channel, arrival, tick, window) for arrival in arrivals]
             reads = reads or [Constant(channel.name)]
-            if channel.state:
+            if channel.carries_state:
                 (tick.state_read,) = reads
             else:
                 arrivals_by_channel.append(arrivals)
@@ -144,12 +136,12 @@ class ForwardPass:
         """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
         message, learning_rows = arrival.message, tick.learning_rows
         within = (channel.name, message.stamp) in window.with_graph
-        followed = channel.coupling.follow(within=within, state=channel.state)
+        followed = channel.coupling.follow(within=within, state=channel.carries_state)
         if followed is Followed.GRAPH:
             # zeros where it is missing: a message that is held has no graph in this window
-            return PassedOn(channel.name, message.stamp, ~message.missing)
+            return WithGraph(channel.name, message.stamp, ~message.missing)
         if followed is Followed.LEAF and learning_rows is not NONE and arrival.value is not None:
-            counted = arrival.counted
+            counted = arrival.may_count
             if learning_rows is not ALL:
                 counted = counted & channel.mask_of_receiver(learning_rows)
             if counted is not NONE:
@@ -168,7 +160,9 @@ class ForwardPass:
         learner = first.learner
         points = self.tick_points
         states = [
-            read.differentiable_value_in(window, self.system.channels[read.channel], tick.learning_rows)
+            read.differentiable_value_in(
+                window.with_graph, self.system.channels[read.channel], tick.learning_rows
+            )
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
@@ -207,7 +201,7 @@ class ForwardPass:
         for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
-                value = read.differentiable_value_in(window, channel, tick.learning_rows)
+                value = read.differentiable_value_in(window.with_graph, channel, tick.learning_rows)
                 value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
             message, present = channel.ledger.timetable.read_mode.combine(side_by_side)

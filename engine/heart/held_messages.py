@@ -11,8 +11,10 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Timetable
-from antiphon.engine.heart.message import Arrival, Message, StepSignals
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Arrival
 from antiphon.engine.heart.roles import PLAIN, ROWS
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.nets.step_numbers import stamp_number
 
 
@@ -83,7 +85,7 @@ class HeldMessages:
             due,
             available.zero_elsewhere(self.value),
             available,
-            counted=Mask.of(self.stamp == stamp_number(due.stamp), self._arrives(ledger, due)),
+            may_count=Mask.of(self.stamp == stamp_number(due.stamp), self._arrives(ledger, due)),
             step_signals=self._signals(due, available) if ledger.aligned else None,
         )
 

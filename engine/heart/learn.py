@@ -35,10 +35,12 @@ from antiphon.comms.backward_requests import (
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Leaf, Message, Window
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, SweptUpdates, Update
+from antiphon.engine.heart.window import Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.per_member import nonzero
 
@@ -148,7 +150,7 @@ class BackwardPass:
         or if the window has given up its channel.
         """
         return (
-            message.expects_return
+            message.may_return
             and message.fate.withheld is not ALL
             and self.agents[channel.sender].learning_rows(window.number) is not NONE
             and channel.name not in window.given_up

@@ -3,13 +3,13 @@
 Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
 Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
-    send            enters it: as sent, as it arrives, and when it will be read
-    arrivals, leaf  give it to a tick of the receiver, and make the leaf through which the tick reads it
-    end_episodes    voids it in the environments whose episode has ended
-    Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
-    close_window    closes a window of the receiver; as the last one closes, `finish` settles what returns
-    pop_returned    gives a message with a gradient to the training of predictors, `return_delay` steps later
-    send            of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
+    send               enters it: as sent, as it arrives, and when it will be read
+    arrivals, leaf     give it to a tick of the receiver, and make the leaf through which the tick reads it
+    end_episodes       voids it in the environments whose episode has ended
+    Returned.add       adds the gradient that a read returns (`BackwardPass.book`)
+    close_window       closes a window of the receiver; as the last one closes, `finish` settles what is returned
+    pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
+    send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
 
@@ -39,7 +39,10 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import ReadPlan, Timetable
-from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Window
+from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.reads import Arrival, Leaf
+from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.window import Window
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.held_messages import HeldMessages
@@ -116,8 +119,9 @@ class Ledger:
             self.newest_returned.update(self.back_by_step.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # a state for which nothing returns is read by its own window alone, with its graph (`Window.with_graph`)
-        pinned = read_plan.returns or not self.timetable.state
+        pinned = read_plan.may_return or not self.timetable.carries_state
         message = self._carried(step, with_graph, step_signals, read_plan, void, pinned=pinned)
+        self._check_overdue(step)
         self._delete_finished(step)
         self.messages[step] = message
         return message
@@ -157,24 +161,27 @@ class Ledger:
         finally:
             self.messages, self.held = messages, held
 
+    def _check_overdue(self, step: int) -> None:
+        """EngineError where a message is open beyond its deadline."""
+        for stamp, message in self.messages.items():
+            plan = message.read_plan
+            if plan.finished is None and plan.deadline + self.slack < step:
+                raise EngineError(  # people count steps from 1
+                    f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
+                )
+
     def _delete_finished(self, step: int) -> None:
-        """Delete messages that nothing will read; EngineError where a message is open beyond its deadline."""
+        """Delete the finished messages that nothing will read or inject into, once their gradient has been back, if they have one."""
         newest = self.timetable.send_times.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
-            plan = message.read_plan
-            if plan.finished is None:
-                if plan.deadline + self.slack < step:
-                    raise EngineError(  # people count steps from 1
-                        f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
-                    )
-            elif not message.pinned and newest is not None and stamp < newest:
-                nothing_returns = (  # any more, or ever
-                    self.timetable.back_at(plan.finished) < step or not message.has_counted
-                )
-                if nothing_returns and (self.held is None or not self.held.may_hold(self, stamp)):
-                    del self.messages[stamp]
+            finished = message.read_plan.finished
+            if finished is None or message.pinned or newest is None or stamp >= newest:
+                continue
+            awaits_return = message.has_counted and self.timetable.back_at(finished) >= step
+            if not awaits_return and (self.held is None or not self.held.may_hold(self, stamp)):
+                del self.messages[stamp]
 
-    def pop_returned(self, step: int) -> list[Message]:
+    def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.back_by_step.pop(step, [])
         if self.newest_returned is not None and not self._seen_by_send(step):
@@ -182,7 +189,7 @@ class Ledger:
         return messages
 
     def gradient_is_back(self, message: Message, step: int) -> bool:
-        """Return whether all that returns for a message is at the sender by the end of `step`, and a read counted."""
+        """Return whether all that returns for a message is back by the end of `step`, and a read counted."""
         finished = message.read_plan.finished
         return finished is not None and message.has_counted and self.timetable.back_at(finished) <= step
 
@@ -236,12 +243,12 @@ class Ledger:
 
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
-        message.read_plan.finish(step)
+        message.read_plan.mark_finished(step)
         if message.content_is_freed:
-            assert not self.wants_gradient, "content is freed only where nothing returns"
+            assert not self.wants_gradient, "content is freed only where no gradient is wanted"
             del self.messages[message.stamp]
             return
-        message.returned.finish(message.sent, wanted=self.wants_gradient)
+        message.returned.settle(message.sent, wanted=self.wants_gradient)
         if self.wants_gradient and message.has_counted:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
@@ -255,7 +262,7 @@ class Ledger:
             ended: Where an episode ended.
             terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
-        if self.timetable.state and self.wants_gradient and terminated is not NONE:
+        if self.timetable.carries_state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
             first = message.read_plan.first_tick
@@ -276,7 +283,7 @@ class Ledger:
         if not last.anywhere:
             return
         # if nothing reads it, only the predictor learns from it, and it can do so now
-        if not message.expects_return:
+        if not message.may_return:
             returned = Returned(torch.zeros_like(message.sent), None, last)
             last_state = replace(message.copied(), returned=returned)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
@@ -293,4 +300,4 @@ def _arrival_of(message: Message) -> Arrival:
     available = ~message.missing
     if available is NONE:
         return Arrival(message)
-    return Arrival(message, available.zero_elsewhere(message.received), available, counted=available)
+    return Arrival(message, available.zero_elsewhere(message.received), available, may_count=available)

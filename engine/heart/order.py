@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
 from antiphon.engine.heart.clock import NetworkCall
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows
+from antiphon.engine.heart.window import LearningGroup
 
 
 class LearningOrder:

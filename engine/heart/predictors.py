@@ -17,9 +17,10 @@ from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Message, Window
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, SweptUpdates
+from antiphon.engine.heart.window import Window
 from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
 Watch = bool | AbstractSet[str]
@@ -153,7 +154,7 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.ledger.wants_gradient or not message.expects_return or not self._learns(channel):
+                if channel.ledger.wants_gradient or not message.may_return or not self._learns(channel):
                     continue
                 if name in self.swept.of_predictors:
                     continue
@@ -206,7 +207,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `pop_returned` has returned.
+            messages_back: What `pop_learnable` has returned.
             ended: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
@@ -225,14 +226,14 @@ class PredictorTrainer:
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def pop_returned(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step`; return those that a predictor or a gate learns from, by channel.
+    def pop_learnable(self, step: int) -> dict[str, list[Message]]:
+        """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate learns from.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.returned`.
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
-            messages = channel.ledger.pop_returned(step)
+            messages = channel.ledger.pop_messages_back(step)
             if channel.ledger.wants_gradient and (self._learns(channel) or self._moves_gate(channel)):
                 messages_back[name] = messages
         return messages_back

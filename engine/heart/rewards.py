@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.policy_objectives import Advantages, PolicyLosses, Trajectory
-from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.window import Tick
 from antiphon.envs.signal import ENDS, OUTCOMES
 from antiphon.nets.per_member import PerMember
 

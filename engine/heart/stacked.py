@@ -10,8 +10,8 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 
 AgentOrChannel = TypeVar("AgentOrChannel", Agent, Channel)
 

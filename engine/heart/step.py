@@ -18,11 +18,12 @@ from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, SweptUpdates, Update
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
 
@@ -153,13 +154,13 @@ class Engine:
             number,
         ) in without_ticks:  # before credit is asked for: a message may have waited for nothing else
             self._close_in_ledgers(group, number, step)
-        turns = self._differentiate_in_turns(ended, step)
+        turns = self._learn_in_turns(ended, step)
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *skipped]:
             for _, message in window.sent_messages:
                 message.unpin()
             self._close_in_ledgers(group, window.number, step)
-        messages_back = self.predictor_trainer.pop_returned(step)
+        messages_back = self.predictor_trainer.pop_learnable(step)
         predictor_updates = self.predictor_trainer.collect_updates(messages_back, ended, step, watch=watch)
         input_updates = self.predictor_trainer.collect_input_updates()
         learned = [*predictor_updates.items(), *input_updates.items()]
@@ -195,7 +196,7 @@ class Engine:
             number = group.grid.ending(step)
             if number is None:
                 continue
-            window = group.next_window()
+            window = group.pop_window()
             if window.number != number:
                 without_ticks.append((group, number))
             elif group.horizons:
@@ -207,8 +208,8 @@ class Engine:
                 ended.append((group, window))
         return ended, skipped, without_ticks
 
-    def _differentiate_in_turns(self, ended: EndedWindows, step: int) -> list[list[Update]]:
-        """Differentiate windows, change and check their gradients, and book those of the messages read; return the updates by turn."""
+    def _learn_in_turns(self, ended: EndedWindows, step: int) -> list[list[Update]]:
+        """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns: list[list[Update]] = []
         for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
             turn = self.backward_pass.differentiate(windows, step)

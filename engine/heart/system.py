@@ -16,7 +16,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.feature_setting import FeatureSetting
-from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.window import LearningGroup
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description

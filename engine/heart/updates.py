@@ -22,7 +22,8 @@ from torch import Tensor
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import Injection, constant
 from antiphon.comms.examples import Example
-from antiphon.engine.heart.message import Leaf, LearningGroup, Window
+from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.window import LearningGroup, Window
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.rewards import PolicyWindow

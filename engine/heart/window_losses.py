@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.agents.objectives import Weighted
+from antiphon.agents.objectives import Objective, Weighted
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import StepSignals, Tick, Window
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ReportedLoss, WindowLoss
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.per_member import scaled
 
 
@@ -149,21 +150,9 @@ class ObjectiveEvaluator:
         output = output if goal.outputs is None else output[:, goal.outputs]
         target = constant(output)
         if goal.target:
-            target, sites = step_signals.signals[goal.target], step_signals.present_sites(goal.target)
-            sites = None if sites is None else sites.reshape(target.shape)
-            if objective.ignore_index is not None:
-                scored_sites = target != objective.ignore_index
-                sites = scored_sites if sites is None else sites & scored_sites
-            if objective.weight is not None and present is not ALL:  # absent targets have no weight
-                present_rows = present.tensor(len(target), target.device)
-                present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
-                sites = present_rows if sites is None else sites & present_rows
-            if sites is not None and target.dim() == 1 and objective.weight is None:
-                present, sites = present & Mask.of(sites.flatten()), None
-            elif sites is not None:
-                present &= Mask.of(sites.reshape(len(sites), -1).any(1))
-                target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
-            target = agent.layout.to_rows(present.zero_elsewhere(target))  # absent targets may be NaN
+            target, present, sites = _scored_target(objective, goal.target, step_signals)
+            target = agent.layout.to_rows(target)
+            sites = None if sites is None else agent.layout.to_rows(sites)
         rows = present.map(agent.layout.to_rows) & learning_rows
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
@@ -175,6 +164,31 @@ class ObjectiveEvaluator:
         losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)
         counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
         return TickLoss(losses, score, rows, counts)
+
+
+def _scored_target(
+    objective: Objective, name: str, step_signals: StepSignals
+) -> tuple[Tensor, Mask, Tensor | None]:
+    """A target signal as it is scored: zeros where it is absent, where it is present, and at which sites; None: at all of them.
+
+    Shapes are those of the environment: [seeds * B, *S], the mask [seeds * B].
+    """
+    target, present = step_signals.signals[name], step_signals.present(name)
+    sites = step_signals.present_sites(name)
+    sites = None if sites is None else sites.reshape(target.shape)
+    if objective.ignore_index is not None:
+        scored_sites = target != objective.ignore_index
+        sites = scored_sites if sites is None else sites & scored_sites
+    if objective.weight is not None and present is not ALL:  # absent targets have no weight
+        present_rows = present.tensor(len(target), target.device)
+        present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
+        sites = present_rows if sites is None else sites & present_rows
+    if sites is not None and target.dim() == 1 and objective.weight is None:
+        present, sites = present & Mask.of(sites.flatten()), None
+    elif sites is not None:
+        present &= Mask.of(sites.reshape(len(sites), -1).any(1))
+        target = target.where(sites, 0)
+    return present.zero_elsewhere(target), present, sites  # absent targets may be NaN
 
 
 def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:

@@ -24,8 +24,10 @@ from antiphon.base.nearest_names import suggest
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
-from antiphon.engine.heart.message import Message, StepSignals, Tick
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import Tick
 from antiphon.engine.inference.exported_inputs import STEPS, TAKEN, Earlier, argument_names, attribute_name
 from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled
 from antiphon.engine.inference.rollout_links import Links
@@ -168,7 +170,7 @@ class Composition:
                 )
             if (
                 channel.ledger.link.drop == 1
-                and not channel.state
+                and not channel.carries_state
                 and channel.synthetic_input.model is not None
             ):
                 raise ScenarioError(
@@ -367,7 +369,7 @@ class PerfectDeliveries(Deliveries):
         self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         message = super().send(channel, step, with_graph, step_signals, void)
-        if channel.ledger.link.drop == 1 and not channel.state:
+        if channel.ledger.link.drop == 1 and not channel.carries_state:
             del channel.ledger.messages[step]
         return message
 

@@ -21,7 +21,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.message import EpisodeEnds, Life, StepSignals
+from antiphon.engine.heart.signals import EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import Composition, steps_per_round
 from antiphon.engine.inference.rollout import Rollout, rewired

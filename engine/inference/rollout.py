@@ -29,19 +29,12 @@ from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.message import (
-    Action,
-    Arrival,
-    EpisodeEnds,
-    LearningGroup,
-    Message,
-    Read,
-    StepSignals,
-    Tick,
-    Window,
-)
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import copied as copied_notes
+from antiphon.engine.heart.reads import Arrival, Read
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.installed import install_in
@@ -119,7 +112,7 @@ class Rollout:
         self._forward_pass.tick(step, step_signals, calls)
         ticks: list[Tick] = []
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
-            window = group.next_window()
+            window = group.pop_window()
             ticks += window.ticks()
             for _, message in window.sent_messages:
                 message.unpin()
@@ -431,7 +424,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
 
 
 def _link(channel: Channel, links: Links, seed: int) -> Link:
-    return channel.ledger.link if channel.state else links.of(channel.ledger.link, seed)
+    return channel.ledger.link if channel.carries_state else links.of(channel.ledger.link, seed)
 
 
 def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | None:

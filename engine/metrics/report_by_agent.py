@@ -18,10 +18,10 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import label
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, ReportedLoss, StepReport, Update, WindowLoss
+from antiphon.engine.heart.window import LearningGroup
 
 
 class AgentReport:

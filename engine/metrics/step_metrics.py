@@ -397,7 +397,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if message is not None and link.changes_values:
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())
-    if channel.state:
+    if channel.carries_state:
         return  # it stays where it is
     bits = torch.finfo(channel.content.zeros.dtype).bits
     content: float = channel.content.size * (link.bits or bits)

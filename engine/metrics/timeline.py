@@ -91,7 +91,7 @@ class _Credit:
         coupling, feedback = channel.coupling, channel.feedback
         return cls(
             true=coupling.joins and feedback.weights is None and feedback.direct is None,
-            state=channel.state,
+            state=channel.carries_state,
             joins=coupling.joins,
             waits=coupling.waits,
             injects=channel.injects,
@@ -199,7 +199,7 @@ class _Times:
             sender=channel.sender,
             receiver=channel.receiver,
             coupling=channel.coupling.name,
-            state=channel.state,
+            state=channel.carries_state,
             sent=self.flags(sent),
             due=self.flags(due),
             stamps=tuple(read.values()),
@@ -221,7 +221,7 @@ class _Times:
     def _uses(self, channel: Channel, sent: Sequence[int]) -> dict[int, tuple[int, int]]:
         """By stamp, the first receiver tick that may use the message, and the step at which all have learned from it."""
         windows, uses = self.windows[channel.receiver], {}
-        timetable = replace(channel.ledger.timetable, receiver_grid=windows, state=False)
+        timetable = replace(channel.ledger.timetable, receiver_grid=windows, carries_state=False)
         for stamp in sent:
             plan = timetable.read_plan(stamp)
             if plan.first_tick is not None and self._of_one_episode(stamp, plan.first_tick):

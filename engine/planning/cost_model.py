@@ -129,7 +129,7 @@ class CostModel:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
         ledger = channel.ledger
         stamp = ledger.timetable.send_times.after(0)
-        back = ledger.timetable.returned_at(stamp)
+        back = ledger.timetable.gradient_back_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
         known = back is not None and back < ledger.timetable.send_times.after(stamp)
         return self._model(channel.synthetic_gradient.model, known=known) * _read(channel)
@@ -171,7 +171,7 @@ def _learns(agent: Agent) -> bool:
 
 def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
-    if channel.state:
+    if channel.carries_state:
         return 1 / channel.ledger.timetable.receiver_grid.max_steps()
     sent = 1 / channel.ledger.timetable.send_times.mean_send_interval
     return min(

@@ -88,7 +88,7 @@ def _windows_until_back(
             if stamp is None or sender.number(stamp) != number:
                 break
             plan = timetable.read_plan(stamp)
-            if plan.returns:  # of those that are read the last one is back last
+            if plan.may_return:  # of those that are read the last one is back last
                 closed = windows.end(max(plan.open_windows) + waits)
                 found.append(ceil((closed + max(back, 1) - end) / sender.length))
                 break

@@ -15,9 +15,9 @@ from antiphon.base.memory import installed_memory
 from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.order import sweep_obstacle
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.planning.cost_model import CostModel
 
 _ACTION, _MASKS = 8, 3
@@ -92,7 +92,7 @@ def _replay(system: System, agent: Agent) -> int:
 def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
-    if channel.state:  # all but the newest of a window are passed on with their graph
+    if channel.carries_state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.synthetic_gradient.of_state.return_windows if channel.has_lambda_returns else 0)
     every = ledger.timetable.send_times.mean_send_interval
     read = max(math.ceil(every), ledger.timetable.receive_clock.tick_period)

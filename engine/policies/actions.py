@@ -16,9 +16,10 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.roles import MASK, ROWS, SIGNALS
+from antiphon.engine.heart.signals import Action, StepSignals
+from antiphon.engine.heart.window import Tick
 from antiphon.nets.random import UniformSteps, seed_for
 
 
@@ -106,8 +107,8 @@ class Actions(Feature):
             None if units is None else BoxUnits(units.centre.to(device, dtype), units.half.to(device, dtype))
         )
 
-    def begin(self, step: int, step_signals: StepSignals) -> None:
-        """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
+    def before_ticks(self, step: int, step_signals: StepSignals) -> None:
+        """Prepare a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
             if agent.body.acts is True and agent.name not in self._policies:
                 agent.notes.pop(NewestAction, None)

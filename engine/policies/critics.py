@@ -11,7 +11,7 @@ from antiphon.agents.network import VALUE, Tensors
 from antiphon.engine.features.normalisation import NormalisedObservations
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.window import Tick
 from antiphon.nets.site_axes import as_maps
 
 

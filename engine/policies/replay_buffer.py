@@ -18,10 +18,10 @@ from antiphon.agents.q_learning import QLearning
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Window
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.rewards import PolicyWindow
 from antiphon.engine.heart.roles import ROWS
+from antiphon.engine.heart.window import Window
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.random import uniform_many
 

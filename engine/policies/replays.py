@@ -19,8 +19,9 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.layout import select_rows
-from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
+from antiphon.engine.heart.reads import Read, WithGraph
 from antiphon.engine.heart.rewards import PolicyWindow
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import PolicyEvaluator, port_names, ports_of, rows_through
 
@@ -366,11 +367,11 @@ class SomeRows(Replay):
             available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
         if channel.name in self._sent_again:
             return _Message(channel, None, None, None, available, slice(place, place + len(reads)))
-        known = [read for read in reads if not isinstance(read, PassedOn)]
-        stamps = sorted({read.stamp for read in reads if isinstance(read, PassedOn)})
-        constants = [read.constant_value_in(self._window, channel) for read in known]
+        known = [read for read in reads if not isinstance(read, WithGraph)]
+        stamps = sorted({read.stamp for read in reads if isinstance(read, WithGraph)})
+        constants = [read.constant_value_in(self._window.with_graph, channel) for read in known]
         places = [
-            len(known) + stamps.index(read.stamp) if isinstance(read, PassedOn) else known.index(read)
+            len(known) + stamps.index(read.stamp) if isinstance(read, WithGraph) else known.index(read)
             for read in reads
         ]
         in_order = places == list(range(len(reads))) and (not known or not stamps)
@@ -434,9 +435,9 @@ def _index(places: list[int], channel: Channel) -> Tensor:
     return torch.tensor(places, device=channel.content.zeros.device)
 
 
-def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, PassedOn]]:
+def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, WithGraph]]:
     """The reads of ticks that are differentiated through a sender."""
-    return ((tick, read) for tick in ticks for read in tick.reads if isinstance(read, PassedOn))
+    return ((tick, read) for tick in ticks for read in tick.reads if isinstance(read, WithGraph))
 
 
 def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agent]) -> list[list[str]]:
@@ -448,7 +449,7 @@ def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agen
         name: {
             channel.sender
             for channel in agents[name].connections.read_channels
-            if channel.state or any(read.channel == channel.name for _, read in _made_within(ticks))
+            if channel.carries_state or any(read.channel == channel.name for _, read in _made_within(ticks))
         }
         for name, ticks in ticks_of.items()
     }

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 
 
 def passes_of(agent: Agent) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Leaf
+from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled

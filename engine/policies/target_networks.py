@@ -11,8 +11,8 @@ from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.q_learning import QLearning
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window import Tick
 
 
 class TargetNetworks(Feature):

@@ -31,9 +31,10 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label, select_rows
-from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rewards import COSINE, PolicyWindow, Rewards
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.policies.actions import Experience
 from antiphon.envs.signal import ENDS
@@ -268,7 +269,7 @@ class PolicyEvaluator(Feature):
         for stack in stacks:  # several, where the senders are not computed as one
             read = [read for read in tick.reads if read.channel == stack.name][-1]
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
-            values.append(read.constant_value_in(window, stack))
+            values.append(read.constant_value_in(window.with_graph, stack))
         found = values[0] if len(values) == 1 else torch.cat(values)
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)

@@ -18,15 +18,12 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import (
-    Leaf,
-    LearningGroup,
-    Message,
-    StepSignals,
-    Tick,
-)
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.stacked import AgentOrChannel, Stacked
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup, Tick
 from antiphon.engine.state.state_dict import messages
 from antiphon.engine.state.trees import READS, Tree, join, join_rows, joined_signals, split, split_rows
 
@@ -139,7 +136,7 @@ class _Splitter:
             for message in (*kept, *loose):
                 returned = message["returned"]
                 if message["read_plan"]["finished"] is not None and not _anywhere(returned["counted"]):
-                    returned["counted"] = False  # as `Ledger.close` has it
+                    returned["counted"] = False  # as `Returned.settle` has it
             counted = {
                 message["stamp"] for message in (*kept, *loose) if message["returned"]["counted"] is not False
             }

@@ -18,26 +18,19 @@ from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.clock import ReadPlan
-from antiphon.engine.heart.message import (
-    Constant,
-    Fate,
-    Leaf,
-    Message,
-    PassedOn,
-    Returned,
-    StepSignals,
-    Tick,
-    Window,
-)
+from antiphon.engine.heart.message import Fate, Message, Returned
 from antiphon.engine.heart.notes import Note, Notes
+from antiphon.engine.heart.reads import Constant, Leaf, WithGraph
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS
+from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.window import Tick, Window
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
 
-READS: dict[str, type[Leaf | PassedOn | Constant]] = {
+READS: dict[str, type[Leaf | WithGraph | Constant]] = {
     "leaf": Leaf,
-    "passed_on": PassedOn,
+    "passed_on": WithGraph,
     "constant": Constant,
 }
 """What a tick reads, by the `kind` that its tree has."""
@@ -123,7 +116,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return number(value)
     if isinstance(value, Message):
         return value.stamp
-    if isinstance(value, Leaf | PassedOn | Constant):
+    if isinstance(value, Leaf | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
     if isinstance(value, Tick | Window | ReadPlan | Fate | Returned | Note):
         return to_tree(value, number)

@@ -33,7 +33,7 @@ SOON: Document = {"optimiser": {"kind": "sgd", "lr": 0.1}}
 class Waiting(Coupling):
     """The returned gradient, which is waited for."""
 
-    returns = waits = True
+    uses_returned = waits = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.returned_gradient
@@ -60,7 +60,7 @@ class Joining(Coupling):
 class Mixed(Coupling):
     """Returned and predicted gradient."""
 
-    predicts = returns = waits = True
+    predicts = uses_returned = waits = True
 
     class Options(antiphon.Options):
         """Keys of the mixture.
@@ -83,7 +83,7 @@ class Mixed(Coupling):
 class Soonest(Coupling):
     """The returned gradient where it has come back by the end of the window, else the prediction; it notes which."""
 
-    predicts = returns = True
+    predicts = uses_returned = True
     noted: ClassVar[dict[tuple[int, int], bool]] = {}
     """By step and stamp of a message: whether its gradient was back."""
 
@@ -96,7 +96,7 @@ class Soonest(Coupling):
 class Replayed(Coupling):
     """How far the present parameters have moved a message."""
 
-    returns = waits = True
+    uses_returned = waits = True
     moved: ClassVar[list[float]] = []
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
@@ -236,7 +236,7 @@ def test_a_message_with_its_graph_that_is_lost_is_zeros() -> None:
 class WhereRead(Coupling):
     """The returned gradient in the rows in which a read counted, elsewhere the prediction; it notes both rows."""
 
-    predicts = returns = waits = True
+    predicts = uses_returned = waits = True
     noted: ClassVar[list[tuple[Tensor, Tensor]]] = []
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:

@@ -36,8 +36,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",
         "engine/heart/ledger.py",
-        "if self.timetable.state and self.wants_gradient and terminated is not NONE:",
-        "if self.timetable.state and self.wants_gradient and terminated is ALL:",
+        "if self.timetable.carries_state and self.wants_gradient and terminated is not NONE:",
+        "if self.timetable.carries_state and self.wants_gradient and terminated is ALL:",
         "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(
@@ -106,8 +106,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
         "engine/heart/clock.py",
-        "(self.state and grid.number(ticks[0]) == grid.number(stamp))",
-        "(self.state and grid.number(ticks[0]) < grid.number(stamp))",
+        "(self.carries_state and grid.number(ticks[0]) == grid.number(stamp))",
+        "(self.carries_state and grid.number(ticks[0]) < grid.number(stamp))",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(

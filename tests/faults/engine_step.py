@@ -89,15 +89,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-message-that-is-lost-is-read-with-its-graph",
         "engine/heart/forward.py",
-        "return PassedOn(channel.name, message.stamp, ~message.missing)",
-        "return PassedOn(channel.name, message.stamp, ~message.fate.void)",
+        "return WithGraph(channel.name, message.stamp, ~message.missing)",
+        "return WithGraph(channel.name, message.stamp, ~message.fate.void)",
         "tests/comms/test_own_couplings.py::test_a_message_with_its_graph_that_is_lost_is_zeros",
     ),
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.waits_for(message.stamp) or not message.expects_return:",
-        "if not channel.coupling.waits or not message.expects_return:",
+        "if not channel.coupling.waits_for(message.stamp) or not message.may_return:",
+        "if not channel.coupling.waits or not message.may_return:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -145,8 +145,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
         "engine/heart/channel.py",
-        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))",
-        "return self.ledger.link.carry(read.stamp, with_graph)",
+        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))",
+        "return self.ledger.link.carry(read.stamp, message)",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
     ),
     Fault(
@@ -159,8 +159,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-locked-one-has-no-noise",
         "engine/heart/channel.py",
-        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, with_graph))",
-        "return read.available.zero_elsewhere(with_graph)",
+        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))",
+        "return read.available.zero_elsewhere(message)",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(

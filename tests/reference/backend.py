@@ -12,8 +12,8 @@ from typing import Any
 from antiphon.engine.backends import Backend, BackendFactory
 from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.divergence import RunningStatistics
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport

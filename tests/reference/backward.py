@@ -20,8 +20,10 @@ from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Tick, Window
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.updates import EndedWindows, ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from tests.reference import ledger
 from tests.reference.forward import replay
 from tests.reference.ledger import as_mask, mask_fill_zero
@@ -158,7 +160,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or not message.expects_return:
+        if not isinstance(synthetic.model, Critic) or not message.may_return:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
@@ -184,7 +186,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
-            not message.expects_return
+            not message.may_return
             or name in window.given_up
             or not state.participates(channel.sender, window.number)
         ):
@@ -270,7 +272,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         back = channel.ledger.timetable.return_delay if message.has_counted else 0
         finished = message.read_plan.finished
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling.name == "delayed" and message.expects_return and not within and not arrived:
+        if channel.coupling.name == "delayed" and message.may_return and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):
@@ -323,7 +325,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     window, batch = update.window, state.batch
     replay(state, window)
     terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
-    reads = [read for read in window.leaves.values() if state.channels[read.channel].state]
+    reads = [read for read in window.leaves.values() if state.channels[read.channel].carries_state]
     leaves = {r.channel: r.value for r in reads if r.value.requires_grad}
     for channel in (channel for channel in traced if channel.name in beyond):
         last = dict(window.sent_messages).get(channel.name)

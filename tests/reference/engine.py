@@ -21,9 +21,10 @@ from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
 from antiphon.engine.features.contexts import NewestStates
-from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.updates import EndedWindows, StepReport
+from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
 from tests.reference import ledger
 from tests.reference.backward import depth, fate_of, lambda_returns, window_update

@@ -12,7 +12,10 @@ from antiphon.comms import Mask
 from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Constant, Message, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Constant
+from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.scenarios.checks import AGE
 from tests.reference import ledger
@@ -94,9 +97,8 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
 def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
     """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
     delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.send_times
-    stamps = (
-        [] if channel.state else [stamp for stamp in range(step + 1, at - delay + 1) if sender.due(stamp)]
-    )
+    steps = range(0) if channel.carries_state else range(step + 1, at - delay + 1)
+    stamps = [stamp for stamp in steps if sender.due(stamp)]
     if channel.ledger.timetable.read_mode.newest_only:
         stamps = stamps[-1:]
     if not stamps:

@@ -16,7 +16,9 @@ from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import network_input
-from antiphon.engine.heart.message import Arrival, Constant, Leaf, PassedOn, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.reads import Arrival, Constant, Leaf, Read, WithGraph
+from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
@@ -94,12 +96,12 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
         example = Example(message.received, context, None, valid=Mask.of(arrived))
         channel.synthetic_input.examples.append(example)
     unlocked = channel.coupling.name == "unlocked"
-    missing = alive if unlocked else alive & ~as_mask(arrival.counted, message.sent)
+    missing = alive if unlocked else alive & ~as_mask(arrival.may_count, message.sent)
     if arrival.value is None or arrival.step_signals is None or not missing.any():
         return arrival
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
     signals, filled = arrival.step_signals, Mask.of(missing)
-    available, counted = arrival.available | filled, arrival.counted | filled
+    available, counted = arrival.available | filled, arrival.may_count | filled
     if channel.ledger.aligned and channel.ledger.held is not None:
         due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, due)
@@ -109,10 +111,10 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling.name == "locked"
-    if (locked or channel.state) and (channel.name, message.stamp) in window.with_graph:
+    if (locked or channel.carries_state) and (channel.name, message.stamp) in window.with_graph:
         available = simplified(~as_mask(message.fate.void, message.sent))
-        return PassedOn(channel.name, message.stamp, available)
-    masks = arrival.available, arrival.counted
+        return WithGraph(channel.name, message.stamp, available)
+    masks = arrival.available, arrival.may_count
     available, counted = (simplified(as_mask(mask, channel.content.zeros)) for mask in masks)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
     if arrival.value is None or locked or tick.learning_rows is NONE or counted is NONE:
@@ -136,7 +138,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
     for i, tick in enumerate(ticks):
         rows = slice(i * state.batch, (i + 1) * state.batch)
-        for read in (r for r in tick.reads if isinstance(r, PassedOn) and tick.learning_rows is ALL):
+        for read in (r for r in tick.reads if isinstance(r, WithGraph) and tick.learning_rows is ALL):
             if (weights := state.channels[read.channel].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
@@ -161,7 +163,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         sent = {name: message.sent for name, message in window.sent_messages if message.stamp == step}
         for channel in agent.connections.send_channels:  # the state, for its own next tick, goes last
-            if not channel.state and not channel.ledger.timetable.send_times.due(step):
+            if not channel.carries_state and not channel.ledger.timetable.send_times.due(step):
                 continue
             message = tick.ports[channel.content.port]
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
@@ -223,7 +225,7 @@ def _observed(
 def message_read(state: State, read: Read, window: Window) -> Tensor:
     """[B, size]: what was read; of a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
     channel = state.channels[read.channel]
-    if not isinstance(read, PassedOn):
+    if not isinstance(read, WithGraph):
         return channel.content.zeros if read.value is None else read.value
     sent = window.with_graph[read.channel, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
@@ -236,7 +238,7 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
     channel, value = state.channels[read.channel], message_read(state, read, window)
     other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
-    cut = isinstance(read, PassedOn) and (other_way or tick.learning_rows is NONE)
+    cut = isinstance(read, WithGraph) and (other_way or tick.learning_rows is NONE)
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 

@@ -20,7 +20,10 @@ from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import ReadPlan
-from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Window
+from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.reads import Arrival, Leaf
+from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.window import Window
 from antiphon.errors import EngineError
 
 RowMask = Tensor
@@ -56,7 +59,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.tick_period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
-    if channel.state and grid.number(ticks.start) == grid.number(step):
+    if channel.carries_state and grid.number(ticks.start) == grid.number(step):
         ticks = range(0)  # within a window a state is passed on with its graph
     windows = {grid.number(tick) for tick in ticks}
     deadline = max(map(grid.end, windows), default=step)
@@ -64,7 +67,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     plan = ReadPlan(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
     message = Message(step, sent, link.carry(step, sent), signals, plan, fate)
-    message.pinned = bool(ticks) or not channel.state
+    message.pinned = bool(ticks) or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
@@ -223,9 +226,9 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
     ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.send_times
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
-    if channel.state and ledger.wants_gradient and final is not None:
+    if channel.carries_state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
-        if known.any() and not final.expects_return:  # no use returns anything, but it is an example now
+        if known.any() and not final.may_return:  # no use returns anything, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)

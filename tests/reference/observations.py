@@ -9,7 +9,7 @@ from torch import Tensor
 
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import LearningGroup, Tick, Window
+from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from tests.reference.state import State
 
 

@@ -25,9 +25,12 @@ from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, consta
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.rewards import PolicyWindow, Rewards
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.nets.random import seed_for, uniform

@@ -25,7 +25,7 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    if predictor is None or not channel.injects or not message.expects_return or message.fate.withheld is ALL:
+    if predictor is None or not channel.injects or not message.may_return or message.fate.withheld is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
@@ -110,12 +110,12 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            last = [sent for sent in messages if not sent.expects_return or sent.fate.withheld is ALL]
+            last = [sent for sent in messages if not sent.may_return or sent.fate.withheld is ALL]
             messages = [*last, *returns.get(name, [])]
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             sent = [message for window in windows for key, message in window.sent_messages if key == name]
-            messages = [message for message in sent if message.expects_return]
+            messages = [message for message in sent if message.may_return]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))

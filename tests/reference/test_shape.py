@@ -10,7 +10,9 @@ FILES = [
     path for path in FOLDER.glob("*.py") if path.name != "backend.py" and not path.name.startswith("test_")
 ]
 """All but what makes a backend of it, which keeps and restores state as the engine does."""
-SHARED = tuple(f"antiphon.engine.heart.{name}" for name in ("clock", "message", "updates"))
+SHARED = tuple(
+    f"antiphon.engine.heart.{name}" for name in ("clock", "message", "reads", "signals", "updates", "window")
+)
 """What it has in common with what it judges: clocks, and the types of what is kept and reported."""
 DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
@@ -25,7 +27,8 @@ DECLARATIONS = {
     "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 2010
+MOST_LINES = 1845
+"""Without the lines of imports."""
 
 
 def imports(path: Path) -> dict[str, list[str]]:
@@ -35,8 +38,13 @@ def imports(path: Path) -> dict[str, list[str]]:
     return {node.module or "": [alias.name for alias in node.names] for node in nodes}
 
 
+def _lines_to_read(source: str) -> int:
+    imported = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return len(source.splitlines()) - sum((node.end_lineno or 0) - node.lineno + 1 for node in imported)
+
+
 def test_a_newcomer_reads_it_in_a_sitting() -> None:
-    lines = {path.stem: len(path.read_text("utf-8").splitlines()) for path in FILES}
+    lines = {path.stem: _lines_to_read(path.read_text("utf-8")) for path in FILES}
     assert len(lines) <= 10
     assert sum(lines.values()) <= MOST_LINES, lines
 

@@ -15,7 +15,8 @@ from antiphon.comms.read_modes import ReadMean
 from antiphon.engine.heart.clock import Clock, ReadPlan, StepWindows, Timetable
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals
+from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.errors import EngineError
 
 
@@ -62,7 +63,7 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
     for row, stamps in READ.items():
         read = [arrival.value[row].item() for arrival in arrivals if arrival.available.plain[row]]
         assert read == [10.0 + stamp for stamp in stamps]
-        counted = [arrival.message.stamp for arrival in arrivals if arrival.counted.plain[row]]
+        counted = [arrival.message.stamp for arrival in arrivals if arrival.may_count.plain[row]]
         assert counted == [stamp for stamp in stamps if stamp > 1]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.heart.message import Action, EpisodeEnds
+from antiphon.engine.heart.signals import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, filled, steps_needed

@@ -1,0 +1,136 @@
+"""Reads: what has reached a tick over a channel, and how what it reads is differentiated (rule 18, reads)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+from antiphon.base.mask import NONE, Mask
+from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.layout import LearningRows
+from antiphon.engine.heart.message import Content, Message
+from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS
+from antiphon.engine.heart.signals import StepSignals
+
+SentWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
+"""The messages that a window sent, with their graph, by (channel, stamp): `Window.with_graph`."""
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
+
+    message: Message
+    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (`read`)."""
+    value: Tensor | None = None
+    """[rows, size]; None: zeros."""
+    available: Mask = NONE
+    """Where there is a message; zeros elsewhere."""
+    may_count: Mask = NONE
+    """Where a read of it counts if the receiver learns; where an older message stands in, the value is available and never counts."""
+    synthetic: Mask = NONE
+    """Where a synthetic input stands in for the message."""
+    step_signals: StepSignals | None = None
+    """The signals that the value was made from; None: the message's own."""
+
+    def constant(self, channel: str) -> Constant:
+        """Return the arrival as a read that does not count."""
+        return Constant(channel, self.value, self.available)
+
+
+class Carrier(Protocol):
+    """What a read needs of its `Channel` (channel.py) to return its value."""
+
+    content: Content
+
+    def carried_with_graph(self, read: WithGraph, with_graph: SentWithGraph) -> Tensor:
+        """Return the message with its graph, as the link carries it."""
+
+    def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
+        """Return a value with as much of its graph as gradients go back through, in the `learning_rows` of the receiver."""
+
+
+@dataclass(slots=True, eq=False)
+class Constant:
+    """A read that is not differentiated, also that of zeros before the first message.
+
+    Nothing is booked for it, so it keeps neither the message nor its stamp. What needs a stamp is noted by a feature as the tick reads
+    (features/ages.py).
+    """
+
+    channel: str = field(metadata=PLAIN)
+    value: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size]; None: zeros."""
+    available: Mask = field(default=NONE, metadata=MASK)
+    """Where there is a message; zeros elsewhere."""
+
+    def constant_value_in(self, with_graph: SentWithGraph, channel: Carrier) -> Tensor:
+        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        return channel.content.zeros if self.value is None else constant(self.value)
+
+    def differentiable_value_in(
+        self, with_graph: SentWithGraph, channel: Carrier, learning_rows: LearningRows
+    ) -> Tensor:
+        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        return channel.content.zeros if self.value is None else self.value
+
+
+@dataclass(slots=True, eq=False)
+class WithGraph:
+    """A read that is differentiated through the sender of its message, in the same window: over locked channels, and of states."""
+
+    channel: str = field(metadata=PLAIN)
+    stamp: int = field(metadata=PLAIN)
+    """The step at which the message was sent."""
+    available: Mask = field(default=NONE, metadata=MASK)
+    """Where there is a message; zeros elsewhere."""
+
+    def constant_value_in(self, with_graph: SentWithGraph, channel: Carrier) -> Tensor:
+        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        return constant(channel.carried_with_graph(self, with_graph))
+
+    def differentiable_value_in(
+        self, with_graph: SentWithGraph, channel: Carrier, learning_rows: LearningRows
+    ) -> Tensor:
+        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        return channel.graph_in_learning_rows(channel.carried_with_graph(self, with_graph), learning_rows)
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """A read that ends the receiver's graph and counts for its message (`Returned.add`), in the rows `counted`.
+
+    Where the ledger `wants_gradient`, its value is a leaf of autograd, and its gradient is booked.
+    """
+
+    channel: str = field(metadata=PLAIN)
+    message: Message = field(metadata=NESTED)
+    value: Tensor = field(metadata=ROWS)
+    """[rows, size]."""
+    available: Mask = field(metadata=MASK)
+    """Where there is a message; zeros elsewhere."""
+    counted: Mask = field(metadata=MASK)
+    """Where the read counts: gradients elsewhere are not booked."""
+    only_tick: int | None = field(metadata=PLAIN)
+    """The step of the only tick that reads the leaf; None: all ticks of the window that read the message share it."""
+
+    def constant_value_in(self, with_graph: SentWithGraph, channel: Carrier) -> Tensor:
+        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        return constant(self.value)
+
+    def differentiable_value_in(
+        self, with_graph: SentWithGraph, channel: Carrier, learning_rows: LearningRows
+    ) -> Tensor:
+        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        return self.value
+
+    def free_value(self) -> None:
+        """Free the value, once no tick reads it any more."""
+        self.value = self.value.new_empty(0)
+
+
+Read: TypeAlias = Leaf | WithGraph | Constant
+"""One read of a tick over a channel, by what is differentiated."""

@@ -1,0 +1,100 @@
+"""Signals of a step, and the ends of episodes with it: what the environment shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.examples import ContextSpec, encode
+from antiphon.envs.signal import ALIVE
+
+Action = Tensor | dict[str, Tensor]
+"""What is done in the environment, [B, …]; of several actors, by their entries of the Dict action space."""
+
+
+@dataclass(slots=True, eq=False)
+class StepSignals:
+    """The signals of a step, shared by every message and tick that was made from them.
+
+    Attributes:
+        step: The environment step.
+        signals: Signals by name, [B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
+            where it is present, for all of it or by site; without one it is present everywhere.
+        uniform: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
+    """
+
+    step: int
+    signals: dict[str, Tensor]
+    uniform: dict[str, Mask] = field(default_factory=dict)
+    _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
+    _present: dict[str, Mask] = field(default_factory=dict)
+    """The masks of `present` that are not uniform, by signal: whether they hold anywhere has been looked up, once."""
+    _not_positive: dict[str, Mask] = field(default_factory=dict)
+    """The masks of `not_positive`, by signal, in the same way."""
+
+    def present(self, name: str) -> Mask:
+        """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
+        mask_rows = self.signals.get(f"_{name}")
+        if mask_rows is None:
+            return ALL
+        uniform = self.uniform.get(f"_{name}")
+        if uniform is not None:
+            return uniform
+        if name not in self._present:
+            mask = Mask.of(mask_rows if mask_rows.dim() == 1 else mask_rows.flatten(1).any(1))
+            self._present[name] = mask if mask.anywhere else NONE
+        return self._present[name]
+
+    def present_sites(self, name: str) -> Tensor | None:
+        """Return the sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
+        mask = self.signals.get(f"_{name}")
+        return None if mask is None or mask.dim() == 1 else mask
+
+    def not_alive(self, life: str) -> Mask:
+        """Return where an agent of the environment is dead or has not come yet, [B]."""
+        return self.not_positive(f"{ALIVE}.{life}")
+
+    def not_positive(self, name: str) -> Mask:
+        """Return where a signal of one number is 0 or less, [B]; of a signal that the environment does not show: nowhere."""
+        value = self.signals.get(name)
+        if value is None:
+            return NONE
+        if name not in self._not_positive:
+            mask = Mask.of((value <= 0).flatten())
+            self._not_positive[name] = mask if mask.anywhere else NONE
+        return self._not_positive[name]
+
+    def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
+        """Return the features [B, C] of a context, encoded once for all channels that use it."""
+        key = tuple(specs)
+        if key not in self._encoded:
+            self._encoded[key] = encode(key, self.signals, dtype)
+        return self._encoded[key]
+
+
+class Life(NamedTuple):
+    """Where the life of an agent of the environment, an episode of its own, is over after a step."""
+
+    over: Mask
+    """Where it was dead, or its life ended with the step."""
+    terminated: Mask
+    """Where its life ended for good, not by a limit of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeEnds:
+    """Which environments' episodes ended at a step."""
+
+    ended: Mask = NONE
+    terminated: Mask = NONE
+    """Where an episode ended for good, not by a limit of time."""
+    lives: Mapping[str, Life] = field(default_factory=dict)
+    """By agent of the environment whose life is over anywhere."""
+    final: StepSignals | None = None
+    """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
+    observations are not known."""

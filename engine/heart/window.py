@@ -1,0 +1,110 @@
+"""Windows: ticks that are learned from at once, and the groups of agents that learn from them (rule 15, replay)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from antiphon.agents.network import Tensors
+from antiphon.base.mask import ALL
+from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.layout import LearningRows
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.notes import Notes
+from antiphon.engine.heart.reads import Leaf, Read
+from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS
+from antiphon.engine.heart.signals import StepSignals
+
+
+@dataclass(slots=True, eq=False)
+class Tick:
+    """One evaluation of an agent's network at one step: what it read, computed and sent.
+
+    Consecutive reads of one channel are messages that the tick reads side by side, oldest first (`read: concat`).
+    """
+
+    step: int = field(metadata=PLAIN)
+    agent: str = field(metadata=PLAIN)
+    step_signals: StepSignals = field(metadata=SIGNALS)
+    """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
+    reads: list[Read] = field(metadata=NESTED)
+    learning_rows: LearningRows = field(default=ALL, metadata=MASK)
+    """The rows in which the agent learns from this window; in other rows its reads are constant."""
+    state_read: Read | None = field(default=None, metadata=NESTED)
+    """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
+    notes: Notes = field(default_factory=dict, metadata=NOTES)
+    ports: Tensors = field(default_factory=dict)
+    """The outputs of the network, with their graph; empty once the graph has been freed."""
+    sampled: Tensors = field(default_factory=dict)
+    """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
+
+
+@dataclass(slots=True, eq=False)
+class Window:
+    """Consecutive ticks of a learning group, which learns from them once, when the window has ended.
+
+    Attributes:
+        number: The number of the window; -1 before its first tick.
+        statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
+        calls: The ticks in order, by network call (`NetworkCall`).
+        sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
+        with_graph: The messages of this window with their graph, by (channel, stamp).
+        leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
+        given_up: Delayed channels whose gradients were not back within their horizon: the window is learned from
+            without them.
+    """
+
+    number: int = field(default=-1, metadata=PLAIN)
+    statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
+    calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
+    sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
+    with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set, metadata=PLAIN)
+
+    def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
+        """Begin the window, with its first tick."""
+        self.number, self.statistics_before = number, statistics_before
+
+    def ticks(self) -> Iterator[Tick]:
+        """Yield its ticks, in order."""
+        return (tick for call in self.calls for tick in call)
+
+    def free_graph(self) -> None:
+        """Free the graph; the ticks stay, and the window can be replayed."""
+        self.with_graph.clear()
+        for tick in self.ticks():
+            tick.ports = {}
+
+
+@dataclass(slots=True, eq=False)
+class LearningGroup:
+    """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
+
+    Attributes:
+        agents: The names of its agents, in canonical order.
+        grid: The division of its ticks into windows.
+        agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
+        horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
+            windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
+        window: The open window.
+        kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
+    """
+
+    agents: tuple[str, ...]
+    grid: WindowGrid
+    agents_per_learner: dict[str, int] = field(default_factory=dict)
+    horizons: Mapping[str, int] = field(default_factory=dict)
+    window: Window = field(default_factory=Window, metadata=NESTED)
+    kept_windows: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
+
+    def pop_window(self) -> Window:
+        """Return the open window, which has ended, and replace it by an empty one: that begins with its first tick."""
+        window, self.window = self.window, Window()
+        return window
+
+    def load(self, window: Window, kept_windows: dict[str, list[Window]]) -> None:
+        """Take over windows of a saved state."""
+        self.window, self.kept_windows = window, kept_windows
