@@ -237,7 +237,12 @@ class PolicyEvaluator(Feature):
 
     def _signal(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor:
         """A number of some steps, [T, rows]: one signal, or each member's own; a mask that is absent holds."""
-        return torch.stack([outcome_of(agent, one, tuple(names), self.system.dtype) for one in steps])
+        name, *others = dict.fromkeys(names)
+        shown = [None if one is None else one.signals.get(name) for one in steps]
+        rows = [agent.layout.to_rows(value) for value in shown if value is not None]
+        if others or len(rows) < len(steps):
+            rows = [outcome_of(agent, one, tuple(names), self.system.dtype) for one in steps]
+        return torch.stack(rows).to(self.system.dtype)
 
     def _with_direction(
         self, agent: Agent, ticks: Sequence[Tick], window: Window, rewards: Tensor, going: Tensor

@@ -252,7 +252,9 @@ class ParallelAdaptor(Adaptor):
                 left = world.agents
                 self._check_complete(left, alive, found)
                 observed.append(found[0])
-                places = [0, *(1 + self._agents.index(agent) for agent in alive)]
+                places: Any = [0, *(1 + self._agents.index(agent) for agent in alive)]
+                if len(alive) == len(self._agents):
+                    places = slice(None)
                 there[places, row] = True
                 outcomes[:, places, row] = self._outcomes(left, alive, found[1:4])
         return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
@@ -266,10 +268,11 @@ class ParallelAdaptor(Adaptor):
     def _check_complete(self, left: Sequence[str], alive: Sequence[str], found: Sequence[Any]) -> None:
         """Raise RunError where a step returned nothing for an agent that is `left`, alive after it, which a loop could not read."""
         observed, *outcomes = found[:4]
+        _, terminated, truncated = outcomes
         stayed = [agent for agent in left if agent in alive]
         for what, given in zip(("reward", "termination", "truncation"), outcomes, strict=True):
             self._check_given("step", what, stayed, given)
-        over = {agent for agent in stayed if any(end[agent] for end in outcomes[1:])}
+        over = {agent for agent in stayed if terminated[agent] or truncated[agent]}
         self._check_observed("step", [one for one in left if one not in over], observed)
 
     def _check_observed(self, call: str, agents: Sequence[str], observed: Mapping[str, Any]) -> None:
@@ -338,8 +341,10 @@ class ParallelAdaptor(Adaptor):
         """Return which choices are legal in what the agents of a copy observe, by agent; those without a mask are left out."""
         found: dict[str, Any] = {}
         for agent, shown in observed.items():
-            space = self._single[agent]
-            if isinstance(space, spaces.Discrete) and isinstance(shown, Mapping) and _MASK in shown:
+            if not isinstance(shown, np.ndarray) and isinstance(shown, Mapping) and _MASK in shown:
+                space = self._single[agent]
+                if not isinstance(space, spaces.Discrete):
+                    continue
                 mask = np.array(shown[_MASK]).astype(np.int8)
                 if mask.shape == (space.n,):
                     found[agent] = mask
