@@ -318,6 +318,21 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
     Fault(
+        "replays-heads-read-the-ticks-of-another-environment",
+        "engine/policies/replays.py",
+        "for part in parts], 1).flatten(0, 2)",
+        "for part in parts], 2).flatten(0, 2)",
+        "tests/engine/heart/test_policies.py::"
+        "test_what_comes_back_is_evaluated_in_turn_for_the_environments_of_a_minibatch[a circle]",
+    ),
+    Fault(
+        "gates-of-another-rule-are-loaded",
+        "comms/skill_gate.py",
+        'if bool(self._opens(sums)) != bool(state["open"]):',
+        "if False:",
+        "tests/engine/heart/test_replayed_senders.py::test_a_gate_of_another_rule_is_refused",
+    ),
+    Fault(
         "gates-of-replayed-senders-begin-shut",
         "engine/build/channels.py",
         "begins_open=spec.replayed",
