@@ -359,12 +359,11 @@ def read_file(path: FilePath) -> str:
 
 
 def _beside(path: FilePath) -> str:
-    """Return "; …" with the nearest of the YAML files in a file's folder, or where there is none the command that lists scenarios."""
+    """Return "; …" with the nearest of the YAML files in the folder of one that is missing, or what to give."""
     folder = path.parent
     names = [file.name for file in folder.glob("*.y*ml")] if folder.is_dir() else []
     return (
-        suggest(path.name, names, "" if folder == FilePath() else f"{folder}/")
-        or "; antiphon show lists the library"
+        suggest(path.name, names, "" if folder == FilePath() else f"{folder}/") or "; give the path of a file"
     )
 
 

@@ -202,7 +202,7 @@ def _placement_file(path: str) -> Mapping[str, object]:
     try:
         text = read_file(Path(path))
     except ScenarioError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{path}: ").partition("; ")[0]
         raise ScenarioError(
             f"--parts {path}: must be a number, AGENT=PART or a readable YAML file ({reason})"
         ) from None

@@ -135,7 +135,7 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run missing.yaml", "missing.yaml: no such file; antiphon show lists the library"),
+        ("run missing.yaml", "missing.yaml: no such file; give the path of a file"),
         ("run digits-mlp --steps 1e3", "--steps: must be a whole number, at least 1, not '1e3'; write 1000"),
         ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
         ("run digits-mlp --set width", "--set 'width': must be name=value, for example"),
