@@ -111,7 +111,7 @@ def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
         "copling:decoupled": "no field or metric copling; did you mean coupling?",
         "sg_loss>much": "sg_loss takes a number, not much",
         "delay:two": "delay takes a number, not two",
-        "verdict:harm": "no verdict harm; did you mean harms?",
+        "verdict:hams": "no verdict hams; did you mean harms?",
     }
     for words, error in wrong.items():
         tab.fill("filter", words)

@@ -93,6 +93,8 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
     tab.at(10)
     assert "value not yet at this step" in strip(tab)
+    tab.select("channel", 0)
+    assert tab.part("panel-why").inner_text() == "No value at this step: it was measured at step 20."
     assert strip(tab).endswith("1 of 9 stale 2 silent")
 
 
@@ -130,6 +132,24 @@ def test_each_verdict_is_a_filter_and_those_of_worth_exclude_each_other(opened: 
         tab.push(f"verdict-{verdict}")
     assert tab.part("filter").input_value() == "coupling:decoupled verdict:unresolved verdict:stale"
     assert left(tab) == [2]
+
+
+def test_find_takes_the_words_of_the_page(opened: Opened) -> None:
+    """Titles of metrics with their blanks, verdicts and couplings without their field."""
+    parameters = {"parameter_cosine": [-0.1, 0.3] + [0.1] * 7, "cosine": [0.5] * 9}
+    tab = opened(data({10: MEASURED[20] | parameters}))
+    for text, channels in {
+        "parameter cosine<0": [0],
+        '"Parameter cosine" > 0.2': [1],
+        "cosine<0": [],
+        "harm": [1, 6],
+        "Matters": [0, 4],
+        "delayed": [4],
+        "unresolved coupling:decoupled": [2, 7, 8],
+    }.items():
+        tab.fill("filter", text)
+        assert left(tab) == channels, text
+        assert tab.part("filter-error").inner_text() == "", text
 
 
 def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(opened: Opened) -> None:
@@ -180,7 +200,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
         ),
         (
             5,
-            ["No value: not measured at this step, or undefined."],
+            ["No value at this step: not measured, or undefined."],
         ),
     ):
         tab.select("channel", index)
@@ -213,7 +233,7 @@ def test_channels_without_a_result_say_why_and_which_command_gives_one(opened: O
     tab.part("verdicts").locator("details .ap-row").click()
     tab.idle()
     assert tab.title == NAMES[5]
-    assert f"No value: {why}." in tab.part("panel-why").inner_text()
+    assert f"No value at this step: {why}." in tab.part("panel-why").inner_text()
     assert tab.part("panel-why").locator("code").inner_text() == command
 
 

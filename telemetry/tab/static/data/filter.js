@@ -11,7 +11,7 @@ export const FILTER_HELP = [
   ["role:readout  period:4", "agents by role or clock"],
   ["part:1  cut:1", "agents in a part, channels between parts"],
   ["verdict:harms", "channels by verdict: matters, harms, unresolved, stale, silent, shut"],
-  ["value<0  loss>0.5", "by any metric at the step shown"],
+  ["value<0  training loss>0.5", "by any metric at the step shown, by its name or title"],
   ["metric>0.5  ring<1", "by the metric that the lines or the rings show"],
 ];
 
@@ -116,9 +116,8 @@ function misread(run, { on, key, value, raw }, metric) {
     return words.includes(value) ? `verdict ${value} is not measured` : `no verdict ${raw}${nearOf(value, words, true)}`;
   }
   if (on === "metric" && !metric) {
-    const logged = ["channel", "agent"].flatMap((kind) => run.metrics(kind).map((name) => [name, run.info(kind, name).title]));
-    const titled = logged.find(([, title]) => title.replaceAll(" ", "_").toLowerCase() === key.toLowerCase());
-    const near = titled ? `; did you mean ${titled[0]}?` : nearOf(key, [...Object.keys(TEXTS), ...Object.keys(NUMBERS), ...logged.map(([name]) => name)]);
+    const logged = ["channel", "agent"].flatMap((kind) => run.metrics(kind));
+    const near = nearOf(key, [...Object.keys(TEXTS), ...Object.keys(NUMBERS), ...logged]);
     return `no field or metric ${key}${near || "; ? lists what Find accepts"}`;
   }
   return Number.isNaN(value) ? `${key} takes a number, not ${raw}` : "";

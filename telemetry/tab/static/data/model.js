@@ -142,7 +142,8 @@ export class Model {
     const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run));
     const words = (run.catalog.verdicts?.words ?? []).filter((word) => !word.flags[""]);
     if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
-    return [(step >= measure.step && measure.reasons[run.nameOf("channel", channel)]) || "not measured at this step, or undefined"];
+    if (step < measure.step) return [`it was measured at step ${formatStep(measure.step)}`];
+    return [measure.reasons[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
   }
 
   /**
@@ -152,15 +153,15 @@ export class Model {
   verdictsOn(run, channel, step) {
     const { words = [], remarks = [] } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
-    const { title, again } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const { title, again, step: since } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const verdicts = words.filter((word) => flags & verdictBit(word, measure)).map((word) => ({ ...word, by: word.flags[""] ? "" : title }));
     const matters = verdicts.some(({ name }) => name === "matters");
     const value = (_, metric) => formatNumber(itemAt(run.peek("channel", metric) ?? UNKNOWN, step, channel));
     const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
     const sentences = verdicts.map(({ name, says, by }) => `${name}${by && ` (${by})`}: ${says}`);
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
-    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title}: ${why}.`);
-    return { verdicts, sentences: [...sentences, ...missing], again: missing.length ? again : "" };
+    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step: ${why}.`);
+    return { verdicts, sentences: [...sentences, ...missing], again: missing.length && step >= since ? again : "" };
   }
 
   /** The verdicts that the filter asks for. */
@@ -214,8 +215,22 @@ export class Model {
     return this.#tests.length > 0;
   }
 
+  /** What is asked in the words of the page, as the filter takes it: metrics by their titles, verdicts and couplings without their field. */
+  #inNames(text) {
+    const [run] = this.runs;
+    if (!run) return text;
+    const titles = ["channel", "agent"].flatMap((kind) => run.metrics(kind).map((metric) => [run.info(kind, metric).title, metric]));
+    titles.sort(([one], [other]) => other.length - one.length);
+    const replaced = (found, [title, metric]) => found.replace(new RegExp(`(^|\\s)"?${title.replace(/[^\w\s]/g, "\\$&")}"?\\s*([:=<>]=?)\\s*`, "gi"), `$1${metric}$2`);
+    const words = (run.catalog.verdicts?.words ?? []).flatMap(({ name, counted }) => [name, counted].map((word) => [word, `verdict:${name}`]));
+    const fields = new Map([...words, ...run.channels.map(({ coupling }) => [coupling, `coupling:${coupling}`])]);
+    const named = (word) => run.agents.some(({ name }) => name.toLowerCase().includes(word));
+    const asked = (word) => (named(word.toLowerCase()) ? word : fields.get(word.toLowerCase()) ?? word);
+    return titles.reduce(replaced, text).split(" ").map(asked).join(" ");
+  }
+
   setFilter(text) {
-    const { tests, error } = parseFilter(text);
+    const { tests, error } = parseFilter(this.#inNames(text));
     this.#tests = tests;
     this.filterError = error;
     this.forget();
@@ -249,7 +264,7 @@ export class Model {
 
   #valuesOf(run, { on, key, value }, step) {
     if (on === "verdict") {
-      const word = run.catalog.verdicts?.words.find(({ name }) => name === value);
+      const word = run.catalog.verdicts?.words.find(({ name, counted }) => name === value || counted === value);
       const bit = word ? verdictBit(word, this.measure(run)) : 0;
       return bit ? { kind: "channel", values: this.#flags(run, step), bit } : null;
     }

@@ -35,7 +35,7 @@ export function formatEnds(low, high) {
 
 /** Format a step: whole, with commas at the thousands. */
 export function formatStep(step) {
-  return step === null || step === undefined ? "–" : Math.round(step).toLocaleString("en-US");
+  return Number.isFinite(step) ? Math.round(step).toLocaleString("en-US") : "–";
 }
 
 /** Format a number of bytes with a unit: "1.25 MB". */

@@ -264,7 +264,8 @@ export class SidePanel {
     const place = this.cloudPlace;
     for (const [at, { run, item, label }] of this.runs.entries()) {
       let cloud = null;
-      let trouble = "No messages of this channel were logged.";
+      const all = `telemetry: {max: ${run.channels.length}}`;
+      let trouble = `No messages of this channel were logged. To log all channels of at most 256 components, append to the scenario file: ${all}`;
       try {
         cloud = await run.cloud(item);
       } catch (error) {

@@ -38,7 +38,7 @@ const PARTS_COLUMNS = [
   ["part", null, false, (run, parts, part) => String(part)],
   ["machine", null, false, (run, parts, part) => run.machines[part] || "–"],
   ["agents", null, true, (run, parts, part, agents) => formatNumber(agents[part].length)],
-  ["", "steps_taken", true, (run, parts, part) => partStep(parts.value("steps_taken", part))],
+  ["", "steps_taken", true, (run, parts, part) => formatStep(parts.value("steps_taken", part))],
   ["computing s", "computing", true, (run, parts, part) => formatNumber(parts.value("computing", part))],
   ["waiting s (mostly for)", "waiting", true, (run, parts, part) => partWaiting(parts, part)],
   ["", "bytes_sent", true, (run, parts, part) => formatBytes(parts.value("bytes_sent", part))],
@@ -48,10 +48,6 @@ const PARTS_COLUMNS = [
   ["", "restarts", true, (run, parts, part) => formatNumber(parts.value("restarts", part))],
   ["", "heartbeat_age", true, (run, parts, part) => partAge(parts, part) + (parts.gone(part) ? ", gone" : "")],
 ];
-
-function partStep(step) {
-  return Number.isNaN(step) ? "–" : formatStep(step);
-}
 
 function partOf(number) {
   return Number.isNaN(number) ? "–" : `part ${number}`;
