@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 
 LOG_DEVIATION = (-2.5, 2.0)
@@ -215,13 +216,19 @@ class Joint:
         sizes = [part.parameters for _, part in self.parts]
         return [*zip((part for _, part in self.parts), torch.split(outputs, sizes, -1), strict=True)]
 
-    def by_part(self, action: Tensor) -> dict[str, Tensor]:
-        """Return the actions of the parts, as their own distributions sample them."""
+    def by_part(self, action: Tensor, acts: str | bool = True) -> dict[str, Tensor]:
+        """Return the actions of the parts, as their own distributions sample them.
+
+        Args:
+            action: Samples.
+            acts: The part of the environment's action that these are parts of, which their names begin with then.
+        """
+        within = f"{acts}." if isinstance(acts, str) else ""
         each = torch.split(action, [part.draws for _, part in self.parts], -1)
         found: dict[str, Tensor] = {}
         for (name, part), own in zip(self.parts, each, strict=True):
             chosen = own if isinstance(part, Gaussian) else own.long()
-            found[name] = chosen.squeeze(-1) if isinstance(part, Categorical) else chosen
+            found[within + name] = chosen.squeeze(-1) if isinstance(part, Categorical) else chosen
         return found
 
     @staticmethod
@@ -281,6 +288,27 @@ class BoxUnits:
         """Return samples [rows, numbers] in the units of the Box, [rows, *shape]."""
         centre, half = self.centre.to(sample), self.half.to(sample)
         return centre + half * sample.reshape(-1, *half.shape)
+
+
+def acted_space(space: gymnasium.Space[Any] | None, acts: str | bool) -> gymnasium.Space[Any] | None:
+    """Return the space in which an agent acts: all of the environment's, or a part; of a part with parts, a Dict of these.
+
+    Args:
+        space: The environment's; None: any output fits.
+        acts: As a scenario has it.
+
+    Raises:
+        ScenarioError: There is no such part.
+    """
+    if not isinstance(acts, str) or not isinstance(space, spaces.Dict):
+        return space
+    if acts in space.spaces:
+        return space[acts]
+    within = f"{acts}."
+    below = {name: part for name, part in space.spaces.items() if name.startswith(within)}
+    if not below:
+        raise ScenarioError(f"the environment's actions have no part '{acts}'{suggest(acts, space.spaces)}")
+    return spaces.Dict({name.removeprefix(within): part for name, part in below.items()})
 
 
 def distribution_of(space: gymnasium.Space[Any]) -> Categorical | MultiCategorical | Gaussian | Joint:

@@ -456,6 +456,10 @@ def rule_37_acting(scene: Relations) -> Iterator[DocumentError]:
         elif other != name:
             message = f"{other!r} already acts for {part!r}; name another part, or leave it out"
             yield DocumentError(path, message)
+        for wider, own in acting.items():
+            if isinstance(part, str) and isinstance(own, str) and part.startswith(f"{own}."):
+                message = f"{wider!r} already acts for all of {own!r}; name another part, or leave it out"
+                yield DocumentError(path, message)
         if scene.agents[name].objective is None:
             message = "the action is the output for an objective, and the agent has none; give it one"
             yield DocumentError(path, message)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gymnasium import spaces
 
-from antiphon.agents.distributions import distribution_of
+from antiphon.agents.distributions import acted_space, distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
@@ -418,22 +418,20 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
 def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any] | None:
     """Return the space of an acting agent's action, which may be a part of the environment's; None: any output fits."""
     space, path = env.action_space, ("agents", name, "acts")
-    if isinstance(agent.acts, str):
-        if not isinstance(space, spaces.Dict):
-            message = f"'{agent.acts}' is a part of a Dict of actions, and the environment's are {space}; write true"
-            raise DocumentError(path, message)
-        if agent.acts not in space.spaces:
-            below = [part for part in space.spaces if part.startswith(f"{agent.acts}.")]
-            suggestion = suggest(agent.acts, space.spaces)
-            if below:
-                suggestion = f"; it consists of {', '.join(below)}: an agent acts for one of these, or for all parts (true)"
-            raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{suggestion}")
-        return space[agent.acts]
-    if agent.acts and isinstance(space, spaces.Dict) and not agent.policy:
-        raise DocumentError(
-            path, f"the environment's actions have parts; name one of {', '.join(space.spaces)}"
+    if isinstance(agent.acts, str) and not isinstance(space, spaces.Dict):
+        message = (
+            f"'{agent.acts}' is a part of a Dict of actions, and the environment's are {space}; write true"
         )
-    return space
+        raise DocumentError(path, message)
+    try:
+        own = acted_space(space, agent.acts)
+    except ScenarioError as error:
+        raise placed(error, path) from None
+    if agent.acts and isinstance(own, spaces.Dict) and not agent.policy:
+        within = f"{agent.acts}." if isinstance(agent.acts, str) else ""
+        parts = ", ".join(within + part for part in own.spaces)
+        raise DocumentError(path, f"the environment's actions have parts; name one of {parts}")
+    return own
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tuple[PolicyObjective, int]:

@@ -235,7 +235,8 @@ def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
     """Return the parts of an action that none of the actors chooses."""
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
     acted = [agent.body.acts for agent in actors]
-    return [part for part in parts if part not in acted and True not in acted]
+    within = tuple(f"{acts}." for acts in acted if isinstance(acts, str))
+    return [part for part in parts if not f"{part}.".startswith(within) and True not in acted]
 
 
 class _Choice(nn.Module):
@@ -270,7 +271,7 @@ class _Choice(nn.Module):
             else:
                 size = (own.shape[0], sampler.draws)
                 action = sampler.sample(own, torch.rand(size, dtype=torch.float64, device=own.device))
-            parts = sampler.by_part(action) if isinstance(sampler, Joint) else {acts: action}
+            parts = sampler.by_part(action, acts) if isinstance(sampler, Joint) else {acts: action}
             for part, taken in parts.items():
                 units = self.units[part]
                 chosen[part] = taken if units is None else units(taken)

@@ -94,11 +94,10 @@ class Actions(Feature):
             places.append((agent, slice(start, (place + 1) * agent.batch)))
         space: Any = system.description.action_space
         for part, places in self._places.items():
-            if space is not None and self._distribution(places[0][0]) is not None:
-                own = {part: space[part] if isinstance(part, str) else space}
-                if isinstance(self._distribution(places[0][0]), Joint):
-                    own = space.spaces
-                self._units.update({name: self._units_in(one) for name, one in own.items()})
+            if space is None or self._distribution(places[0][0]) is None:
+                continue
+            own = space.spaces if isinstance(space, spaces.Dict) else {part: space}
+            self._units.update({name: self._units_in(one) for name, one in own.items()})
 
     def _units_in(self, space: spaces.Space[Any]) -> BoxUnits | None:
         """The map to a part's numbers, on the device and in the type of the outputs."""
@@ -156,14 +155,14 @@ class Actions(Feature):
             if not rows:
                 continue
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
-            if isinstance(part, str):
-                found[part] = self._in_space(agent, action, space[part], self._units.get(part))
-            elif isinstance(distribution := self._distribution(agent), Joint):
-                each_part = distribution.by_part(action).items()
-                return {
+            if isinstance(distribution := self._distribution(agent), Joint):
+                each_part = distribution.by_part(action, part).items()
+                found |= {
                     name: self._in_space(agent, own, space[name], self._units[name])
                     for name, own in each_part
                 }
+            elif isinstance(part, str):
+                found[part] = self._in_space(agent, action, space[part], self._units.get(part))
             else:
                 return self._in_space(agent, action, space, self._units.get(part))
         return found or None

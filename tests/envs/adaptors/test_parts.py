@@ -103,10 +103,9 @@ def test_an_unknown_part_or_a_number_without_parts_is_refused() -> None:
         trained(BOX, "observation", action, acts=2)
     registry._environments.pop("Parts")
     nested = spaces.Dict({"go": action, "say": spaces.Discrete(2)})
-    with pytest.raises(
-        ScenarioError, match=r"no part 'go'; it consists of go.0, go.1: an agent acts for one"
-    ):
-        trained(BOX, "observation", nested, acts="go")
+    regression = {"kind": "regression", "target": "reward"}
+    with pytest.raises(ScenarioError, match=r"agents.a.acts: the .* have parts; name one of go.0, go.1$"):
+        trained(BOX, "observation", nested, acts="go", objective=regression, clock={})
     registry._environments.pop("Parts")
     with pytest.raises(ScenarioError, match=r"agents.a.acts: '1' is a part of a Dict of actions"):
         trained(BOX, "observation", acts=1)
@@ -145,6 +144,24 @@ def test_one_agent_acts_for_all_parts_of_an_action(action: spaces.Space[Any]) ->
         assert simulation.agents["a"].updates > 0
         assert simulation.evaluate(episodes=1).return_ == 5
         assert action.contains(simulation.policy().act(np.zeros(2, np.float32)))
+
+
+def test_an_agent_that_acts_for_a_part_acts_for_all_parts_below_it() -> None:
+    found, same = [], spaces.Box(0, 0, (2,), np.float32)  # shows the same to both
+    for acts in (True, "both"):
+        with trained(same, "observation", spaces.Dict({"both": ACTIONS}), acts=acts) as simulation:
+            found.append(simulation.agents["a"].parameters)
+        registry._environments.pop("Parts")
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    apart = spaces.Dict({"both": ACTIONS, "one": spaces.Discrete(2)})
+    with trained(BOX, "observation", apart, acts="both") as simulation:
+        assert apart.contains(simulation.policy().act(np.zeros(2, np.float32)))
+    twice = {name: {"observes": ["o"], "acts": name, "objective": "ppo"} for name in ("both", "both.which")}
+    agents = {"a": twice["both"], "b": twice["both.which"]}
+    with pytest.raises(
+        ScenarioError, match=r"agents\.b\.acts: 'a' already acts for all of 'both'; name another part"
+    ):
+        Scenario(scenario="s", env={"id": "Parts"}, agents=agents)
 
 
 def test_a_joint_distribution_is_the_product_of_its_parts() -> None:
