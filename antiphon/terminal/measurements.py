@@ -45,6 +45,7 @@ from antiphon.terminal.output import (
     scored,
     show_measured,
     show_table,
+    write_line,
 )
 
 _ROWS = 20
@@ -168,6 +169,10 @@ def show_scores(result: dict[str, Any], found: Evaluation) -> None:
     for metric in SCORES:
         if finite(result[metric]) is not None:
             console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")
+    values = [value for figures in found.agents.values() for value in figures.values()]
+    if values and not any(map(isfinite, values)):
+        why = "outputs are too large, as of a run that diverged, or none of its targets has a value"
+        write_line(f"{title}{links}: no score is finite: {why}")
 
 
 def _links(links: Links) -> str:

@@ -132,6 +132,17 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
     cli("evaluate a")
 
 
+def test_an_evaluation_without_a_finite_score_says_so(here: Path, cli: Commands) -> None:
+    goal = {"kind": "regression", "target": "right_half"}
+    mind = {"observes": ["image"], "objective": goal, "optimiser": {"kind": "sgd", "lr": 1e8}}
+    scenario = antiphon.Scenario(
+        scenario="far", env="antiphon/Digits-v0", agents={"mind": mind}, training={"steps": 40}
+    )
+    (here / "far.yaml").write_text(scenario.to_yaml())
+    assert cli.code("run far.yaml --logdir . --name far") == 3
+    assert "360 examples: no score is finite: outputs are too large" in cli("evaluate far")
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
