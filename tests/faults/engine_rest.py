@@ -208,7 +208,7 @@ REST: tuple[Fault, ...] = (
         "nets/native/mlp.py",
         "float(bounds.max()) < _FINITE",
         "not float(bounds.max()) < 0",
-        "tests/nets/native/test_mlp.py::test_the_bound_is_not_finite_where_a_gradient_may_not_be",
+        "tests/engine/native/test_networks.py::test_a_gradient_that_is_not_finite_is_found_where_the_loss_is",
     ),
     Fault(
         "build-tied-parameters-begin-unequal",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon import DivergenceError, Scenario, Simulation
+from tests.contracts import builders
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.planning.test_plan import ring as ring_of_digits
@@ -36,7 +37,7 @@ def random_ring(seed: int) -> Document:
     chance = random.Random(seed)
     network = {
         "kind": "mlp",
-        "hidden": [chance.randint(8, 20) for _ in range(chance.randint(1, 3))],
+        "hidden": [chance.randint(8, 70) for _ in range(chance.randint(1, 3))],
         "norm": chance.choice(["none", "layer", "batch"]),
         "activation": chance.choice(["relu", "tanh", "identity"]),
     }
@@ -45,7 +46,7 @@ def random_ring(seed: int) -> Document:
         [{"kind": "linear"}, {"kind": "mlp", **hidden}, {"kind": "local", "target": "label"}]
     )
     channel = {
-        "size": chance.choice([None, 6, 7]),
+        "size": chance.choice([None, 6, 7, 33]),
         "gradient": {**gradient, "context": chance.choice([[], ["label"]])},
         "link": {"delay": chance.randint(1, 3), "drop": chance.choice([0.0, 0.3])},
     }
@@ -60,7 +61,8 @@ def random_ring(seed: int) -> Document:
         "clock": {"period": chance.choice([1, 1, 2])},
     }
     env = chance.choice([Play(), Play(share=0.15, gaps=0.3)])
-    found = ring(chance.randint(2, 5), agent=agent, channel=channel, env=env)
+    batch = chance.choice([4, 5, 7, 19])
+    found = ring(chance.randint(2, 5), agent=agent, channel=channel, env=env, batch=batch)
     names = list(found["agents"])
     back = {**found["channels"][0], "key": "back"}  # each reads two channels
     found["channels"] += [{**back, "from": name, "to": names[i - 1]} for i, name in enumerate(names)]
@@ -89,11 +91,26 @@ def test_random_rings_agree_in_float64(seed: int) -> None:
         assert not list(differences(facts(one), facts(other)))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_random_rings_agree_in_float32(seed: int) -> None:
+    drawn = random_ring(seed)
+    for agent in drawn["agents"].values():
+        agent["optimiser"] = OPTIMISERS[1]
+    one = made(drawn, "cohort", dtype=torch.float32)
+    for _ in range(7):
+        other = one.fork("native")
+        assert native_agents(other)
+        assert not list(differences(one.step(), other.step(), tolerance=1e-4))
+        assert not list(differences(facts(one), facts(other), tolerance=1e-4))
+
+
 OBJECTIVES: list[Document] = [
     {"kind": "classification", "target": "label"},
     {"kind": "classification", "target": "label", "scale": 0.3},
     {"kind": "regression", "target": "aim"},
     {"kind": "regression", "target": "goal", "scale": 2.0},
+    {"kind": "classification", "target": "codes"},  # three of four classes
+    {"kind": "classification", "target": "segments", "scale": 0.25},
     {"kind": "coding", "target": "label"},  # torch differentiates it
 ]
 
@@ -104,6 +121,18 @@ OBJECTIVES: list[Document] = [
 def test_objectives_agree(objective: Document) -> None:
     """With targets that some environments lack, and in some steps all."""
     agree(ring(3, agent={"network": MLP, "objective": objective}, env=Play(gaps=0.4)), 6)
+
+
+@pytest.mark.parametrize("target", ["label", "segments"])
+def test_classes_that_are_far_apart_agree(target: str) -> None:
+    """Without an overflow of their exponentials."""
+    objective = {"kind": "classification", "target": target}
+    one = made(ring(3, agent={"network": MLP, "objective": objective}), "cohort")
+    for agent in one.agents.values():
+        agent.parameters["objective.weight"].data.mul_(1e4)
+    other = one.fork("native")
+    assert not list(differences(one.step(), other.step()))
+    assert not list(differences(facts(one), facts(other)))
 
 
 def parameters(simulation: Simulation) -> Tensor:
@@ -171,6 +200,52 @@ def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> Non
         lines.append(str(caught.value))
         assert torch.equal(before.nan_to_num(7.0), parameters(simulation).nan_to_num(7.0))
     assert lines[0] == lines[1]
+
+
+TOO_LONG: dict[str, dict[str, float]] = {
+    "of weights that read long numbers": {"0.bias": 1e27, "objective.weight": 1e-27},
+    "of what is below long weights": {"0.weight": 1e-27, "0.bias": 1e-27, "objective.weight": 1e27},
+}
+"""What parameters are multiplied by for one gradient to be too long for float32, and the loss and all others to be finite."""
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(name: str) -> None:
+    """At a step of which no gradient is logged, and nothing moves."""
+    network = {**MLP, "norm": "none", "activation": "identity"}
+    agent = {"network": network, "objective": {**OBJECTIVES[0], "scale": 1e15}}
+    document = ring(4, agent=agent, channel={"norm": "none", "coupling": "detached"})
+    lines = []
+    for backend in ("cohort", "native"):
+        with made(document, backend, dtype=torch.float32) as simulation:
+            assert backend == "cohort" or native_agents(simulation) == ["n0 and 3 more"]
+            for _ in range(2):
+                simulation.step()
+            for key, factor in TOO_LONG[name].items():
+                simulation.agents["n2"].parameters[key].data.mul_(factor)
+            before = parameters(simulation)
+            with pytest.raises(DivergenceError) as caught:
+                simulation.step()
+            assert torch.equal(before, parameters(simulation))
+        lines.append(str(caught.value))
+    assert lines[0] == lines[1]
+
+
+def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
+    """Each is computed as if it were alone."""
+    found = []
+    for count, threads in ((4, 1), (4, 3), (2, 3)):
+        agents = {
+            f"n{i}": {"observes": ["x"], "network": MLP, "objective": OBJECTIVES[0]} for i in range(count)
+        }
+        with made(
+            builders.document(agents, []), "native", dtype=torch.float32, threads=threads
+        ) as simulation:
+            simulation.run(4)
+            assert len(native_agents(simulation)) == 1
+            found.append([p.clone() for n in ("n0", "n1") for p in simulation.agents[n].parameters.values()])
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
 def test_a_bound_reads_every_gradient() -> None:
