@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json as json_text
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,14 +85,17 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
             continue
         inside = list(_inside(path)) or _of_seeds(path)
         if not inside:
-            raise RunError(f"{path}: contains no run (a run directory has a run.json)")
+            begins = f"antiphon run SCENARIO --logdir {shlex.quote(display_path(path))} writes one"
+            raise RunError(f"{path}: contains no run (a run directory has a run.json); {begins}")
         for folder in inside:
             try:
                 found.setdefault(folder.resolve(), RunDirectory.open(folder))
             except RunError as error:
                 remark(f"warning: skipped: {error}", "yellow")
     if not found:
-        raise RunError(f"{paths[0]}: contains no run that can be read")
+        raise RunError(
+            f"{paths[0]}: contains no run that can be read; name others, or see the warnings above"
+        )
     return list(found.values())
 
 
