@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antiphon.base.mask import Mask
-    from antiphon.comms.couplings import Coupling, CreditedMessage, Followed
+    from antiphon.comms.couplings import Coupling, CreditedMessage, ReadKind
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
     from antiphon.comms.loop.loop_channel import Channel, learn
@@ -49,9 +49,9 @@ __all__ = [
     "Coupling",
     "CreditedMessage",
     "Example",
-    "Followed",
     "Mask",
     "Predictor",
+    "ReadKind",
     "alignment",
     "learn",
 ]
@@ -59,9 +59,9 @@ _FROM = {
     "Channel": "loop.loop_channel",
     "Coupling": "couplings",
     "Example": "examples",
-    "Followed": "couplings",
     "Mask": "examples",
     "Predictor": "synthetic_gradients",
+    "ReadKind": "couplings",
     "CreditedMessage": "couplings",
     "alignment": "gradient_alignment",
     "learn": "loop.loop_channel",

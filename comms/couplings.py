@@ -3,7 +3,7 @@
 A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.made_coupling`,
 `Channel.coupling`). The training step calls three methods, with the messages and times of engine/heart:
 
-    follow      at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
+    read_kind   at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
     credit      when the sender's window is learned from: the gradient that is injected into a message
     waits_for   when it ends, where the coupling `waits`: does it wait for the gradient of a message to come back?
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
@@ -36,33 +36,33 @@ class CreditedMessage:
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
 
     Args:
-        sent, stamp, period, returned_gradient, counted: See the attributes.
+        sent, stamp, tick_period, returned_gradient, counted: See the attributes.
         with_graph: The message as the window has it, [rows, …] with its graph.
         predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
 
     Attributes:
         sent: The message as it was sent.
         stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
-        period: Steps between ticks of the sender: an age divided by it is an age in ticks.
+        tick_period: Steps between ticks of the sender: an age divided by it is an age in ticks.
         returned_gradient: The returned gradient, if it is back over the link; None: it is not. What is booked at this step is never in
             it.
         counted: The rows where a read of it counted, `NONE` without a returned gradient. Elsewhere the returned gradient is zero:
             the message was lost or void there, or the receiver does not learn.
     """
 
-    __slots__ = ("_predict", "_with_graph", "counted", "period", "returned_gradient", "sent", "stamp")
+    __slots__ = ("_predict", "_with_graph", "counted", "returned_gradient", "sent", "stamp", "tick_period")
 
     def __init__(
         self,
         sent: Tensor,
         stamp: int,
-        period: int,
+        tick_period: int,
         returned_gradient: Tensor | None,
         counted: Mask,
         with_graph: Tensor,
         predict: Callable[[], Tensor | None],
     ) -> None:
-        self.sent, self.stamp, self.period = sent, stamp, period
+        self.sent, self.stamp, self.tick_period = sent, stamp, tick_period
         self.returned_gradient, self.counted = returned_gradient, counted
         self._with_graph, self._predict = with_graph, predict
 
@@ -88,12 +88,11 @@ class CreditedMessage:
         return self._predict()
 
 
-class Followed(Enum):
+class ReadKind(Enum):
     """How a receiver differentiates a message that it reads."""
 
-    GRAPH = "graph"
-    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one (a read
-    `WithGraph`)."""
+    WITH_GRAPH = "with graph"
+    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one."""
     LEAF = "leaf"
     """As a leaf of autograd, whose gradient is booked for the sender. Where neither the coupling nor a predictor uses the gradient, the
     read is only counted."""
@@ -141,14 +140,14 @@ class Coupling:
 
     # --- in the training step ------------------------------------------------------------------------------
 
-    def follow(self, *, within: bool, state: bool) -> Followed:
+    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
         """Return how a receiver differentiates a message that it reads.
 
         Args:
             within: Whether the message was sent in the same window, by an agent of the same learning group.
             state: Whether the message is an agent's state.
         """
-        return Followed.GRAPH if state and within else Followed.LEAF
+        return ReadKind.WITH_GRAPH if state and within else ReadKind.LEAF
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
@@ -215,18 +214,33 @@ class Coupling:
         return self.uses_returned and not self.never_read(channel)
 
 
-@extensions.coupling("locked")
+COUPLINGS: dict[str, Coupling] = {}
+"""antiphon's own couplings by name."""
+CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
+
+
+def _own(name: str) -> Callable[[CouplingClass], CouplingClass]:
+    """Decorator: register one of antiphon's own couplings, and enter it in `COUPLINGS`."""
+
+    def add(coupling_class: CouplingClass) -> CouplingClass:
+        coupling_class.name = name
+        COUPLINGS[name] = coupling_class()
+        return extensions.coupling(name)(coupling_class)
+
+    return add
+
+
+@_own("locked")
 class Locked(Coupling):
     """The true gradient within the common window: both endpoints learn as one network."""
 
-    name = "locked"
     words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"
     joins = True
     carries_states = True
 
-    def follow(self, *, within: bool, state: bool) -> Followed:
+    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
         """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
-        return Followed.GRAPH if within else Followed.CONSTANT
+        return ReadKind.WITH_GRAPH if within else ReadKind.CONSTANT
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         return channel.feedback is not None and channel.feedback.direct
@@ -235,11 +249,10 @@ class Locked(Coupling):
         return channel.feedback is None or not channel.feedback.direct
 
 
-@extensions.coupling("delayed")
+@_own("delayed")
 class Delayed(Coupling):
     """The true gradient when it has returned; the message's window is then replayed and learned."""
 
-    name = "delayed"
     words = "ddg stale delay late"
     uses_returned = True
     waits = True
@@ -248,23 +261,21 @@ class Delayed(Coupling):
         return message.returned_gradient
 
 
-@extensions.coupling("detached")
+@_own("detached")
 class Detached(Coupling):
     """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
     Reads of messages are leaves all the same, without a gradient, so that the ledger counts them: a message shows whether it was used.
     """
 
-    name = "detached"
     words = "false no off none null stop stopgradient stopgrad detach nograd blocked"
     carries_states = True
 
 
-@extensions.coupling("decoupled")
+@_own("decoupled")
 class Decoupled(Coupling):
     """A synthetic gradient, immediately; a synthetic input may replace missing messages."""
 
-    name = "decoupled"
     words = "sg dni synthetic syntheticgradient syntheticgradients decouple async dg"
     predicts = True
     carries_states = True
@@ -282,11 +293,10 @@ class Decoupled(Coupling):
         return gradient.apply and gradient.learns_from_returns and not self.never_read(channel)
 
 
-@extensions.coupling("unlocked")
+@_own("unlocked")
 class Unlocked(Decoupled):
     """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 
-    name = "unlocked"
     words = "si syntheticinput syntheticinputs forwardunlocked fullyunlocked"
     replaces = True
     carries_states = False
@@ -297,11 +307,6 @@ class Unlocked(Decoupled):
             yield "input", message
 
 
-COUPLINGS: dict[str, Coupling] = {
-    coupling_class.name: coupling_class()
-    for coupling_class in (Locked, Delayed, Detached, Decoupled, Unlocked)
-}
-"""antiphon's own couplings by name."""
 add_words(
     ("coupling", "gradient"), "coupling", {name: coupling.words for name, coupling in COUPLINGS.items()}
 )

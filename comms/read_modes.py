@@ -1,6 +1,6 @@
 """Read modes: how a tick reads several messages of one channel that have arrived since the tick before (`read` of a channel).
 
-The clocks alone say how many there are: `Timetable` (engine/heart/clock.py) asks a mode only whether the newest one replaces the others.
+The clocks alone say how many there are: `Timetable` (engine/heart/timetable.py) asks a mode only whether the newest one replaces the others.
 """
 
 from __future__ import annotations

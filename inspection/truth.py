@@ -33,6 +33,7 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import Arrival, Read
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
@@ -185,7 +186,7 @@ class DifferentiableRollout:
             step = world.step_signals.step
             self.tick(step, world.step_signals)
             ends = world.advance(self.forward_pass.action)
-            self.forward_pass.end_episodes(step, ends)
+            end_episodes(self.forward_pass, step, ends)
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""

@@ -11,11 +11,11 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.hyperparameters import differences_of, read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot

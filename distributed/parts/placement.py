@@ -284,7 +284,7 @@ def channel_lookahead(system: System, channel: Channel) -> int:
 def _always_returns(system: System, channel: Channel) -> bool:
     """Whether a gradient comes back for every message that is read, if a zero one."""
     receiver = system.agents[channel.receiver]
-    waits = system.group_of[channel.receiver].horizons
+    waits = system.group_of[channel.receiver].waits
     return (
         system.description.endless
         and receiver.participation is None

@@ -37,10 +37,12 @@ from antiphon.engine.heart.channel import (
     SyntheticGradient,
     SyntheticInput,
 )
-from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes, StepWindows, Timetable, WindowGrid
+from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -198,9 +200,7 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         slack = (
-            max(group.horizons.values()) * group.grid.max_steps() + receiver.tick_period
-            if group.horizons
-            else 0
+            max(group.horizons.values()) * group.grid.max_steps() + receiver.tick_period if group.waits else 0
         )
         of_all: dict[str, Any] = {"slack": slack}
         if conditioned:

@@ -63,7 +63,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it is tied to others"
         if agent.name in weights:
             return "a parameter of it is tied to others"
-        if group.horizons:
+        if group.waits:
             return "it waits for delayed gradients"
         if agent.body.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
@@ -644,7 +644,7 @@ def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     link = members[0].link
     if len(members) > 1:
         link = replace(link, members=tuple(ledger.link for ledger in members))
-    return members[0].emptied(name=name, link=link)
+    return replace(members[0].emptied(), name=name, link=link)
 
 
 def _stacked(models: Sequence[Model | None]) -> Model | None:

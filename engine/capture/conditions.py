@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
 

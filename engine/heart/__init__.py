@@ -1,9 +1,9 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Seven files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
-first screen says which object is made where), ledger.py (what happens to a message, in order), forward.py (a tick),
-window_losses.py and learn.py (losses and gradients of a window), and predictors.py (what predictors learn from). The others explain
-a type that these use, and are read when one is met.
+Nine files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
+first screen says which object is made where), timetable.py (which ticks read a message), reads.py (how one is read), ledger.py (what
+happens to a message, in order), forward.py (a tick), window_losses.py and backward.py (losses and gradients of a window), and
+predictors.py (what predictors learn from). The others explain a type that these use, and are read when one is met.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
@@ -15,7 +15,10 @@ imports only files above it in this list:
 
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
-    clock               when agents tick and send, and which ticks are a window
+    clock               when agents tick and send
+    window_grid         which ticks are a window
+    timetable           which ticks and windows read a message, and when its gradient is back
+    schedule            the order in which agents tick
     feature_setting     names of settings that features obey
     notes               what features keep with a message, a tick or an agent
     signals             signals of a step, ends of episodes
@@ -32,12 +35,11 @@ imports only files above it in this list:
     updates             what is learned at a step, by agents and by predictors
     divergence          checks before a parameter moves
     system              all agents, channels and learning groups
-    stacked             a system of stacks, and the single agents that they are made of
     feature             the points of the step at which features are called
     forward             a tick: read, evaluate, send
     window_losses       losses of a window
     predictors          training of synthetic gradients and inputs
-    learn               gradients of a window that ends
+    backward            gradients of a window that ends
     order               the order in which windows are differentiated
     step                the step: tick, environment, ends of episodes, learn
 
@@ -53,7 +55,7 @@ Where a change goes:
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
   Reading:
-    which tick reads a message                   clock.py: `Timetable.reading_ticks`; its plan as it is sent, and `due_stamps` at the
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks`; its plan as it is sent, and `due_stamps` at the
                                                  tick, follow from it
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages;
                                                  `Timetable.reading_ticks`, if they are others than those since the tick before
@@ -74,10 +76,9 @@ Where a change goes:
                                                  (`Ledger.gradient_is_back`)
     what a returned gradient is worth, by age    for predictors: a feature with the point `gradients_back`; for `delayed` too:
                                                  `Ledger.finish`, by the step at which it is finished; by the age at each read:
-                                                 `BackwardPass.book`
+                                                 `Ledger.leaf`, which must give each tick a leaf of its own, then `BackwardPass.book`
   Learning:
-    a coupling                                   a class with `@extensions.coupling` in comms/couplings.py, and its name in `COUPLINGS`;
-                                                 or a user's own
+    a coupling                                   a class with `@_own` in comms/couplings.py; or a user's own
     what a sender learns from a message          a coupling's `credit`; for all couplings: `BackwardPass.ordinary_credit`, which applies `clip`
                                                  where the coupling predicts
     a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py, by labels; agents/local_policy.py
@@ -86,7 +87,7 @@ Where a change goes:
                                                  `_returned_examples`
     an objective                                 agents/objectives.py; window_losses.py applies it
     a loss beside the objectives                 a feature with the point `after_credit`
-    which ticks are a window                     clock.py: a class of `WindowGrid` beside `StepWindows`, made in
+    which ticks are a window                     window_grid.py: a class of `WindowGrid` beside `StepWindows`, made in
                                                  engine/build/learning_groups.py
     when an ended window is learned from         a coupling's `waits` and `waits_for`, by the feature at `windows_to_learn`:
                                                  engine/features/late_windows.py

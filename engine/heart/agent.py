@@ -177,7 +177,7 @@ class Agent:
     name: str
     clock: Clock
     learner: Learner
-    """Network, parameters and optimiser; shared by tied agents. If the agent is `stacked`, parameters have a leading axis of members."""
+    """Network, parameters and optimiser; shared by tied agents. If the agent `has_member_axis`, parameters have a leading axis of members."""
     inputs: Inputs
     goal: Goal | None = None
     body: Body = field(default_factory=Body)

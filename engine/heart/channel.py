@@ -34,8 +34,8 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.skill_gate import SkillGate
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
-    from antiphon.engine.heart.clock import WindowGrid
     from antiphon.engine.heart.layout import SenderRows
+    from antiphon.engine.heart.window_grid import WindowGrid
 
 _ONE = Rate(base=1.0, run_steps=1)
 
@@ -84,7 +84,7 @@ class InjectionSettings:
 class SyntheticGradient:
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected.
 
-    What it gives for one message is called a prediction (learn.py).
+    What it gives for one message is called a prediction (backward.py).
     """
 
     model: Predictor | None = None

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.comms.couplings import Followed
+from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
-from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.schedule import NetworkCall
+from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.random import seed_for
@@ -98,18 +98,6 @@ class ForwardPass:
             for feature in points.after_send:
                 feature.after_send(call, step, keep=keep)
 
-    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End the episodes that ended with `step` (rule 20); before that, policies value how they ended (at the point `episodes_end`)."""
-        for feature in self.tick_points.episodes_end:
-            feature.episodes_end(step, ends)
-        if ends.ended is NONE and not ends.lives:
-            return
-        for channel in self.system.channels.values():  # messages held or in flight are void there
-            ended = channel.ended(ends)
-            if ended is not NONE:
-                terminated = channel.terminated(ends) if channel.carries_state else NONE
-                channel.ledger.end_episodes(step, ended, terminated)
-
     def _new_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrivals_by_channel: list[list[Arrival]] = []
@@ -136,11 +124,11 @@ class ForwardPass:
         """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
         message, learning_rows = arrival.message, tick.learning_rows
         within = (channel.name, message.stamp) in window.with_graph
-        followed = channel.coupling.follow(within=within, state=channel.carries_state)
-        if followed is Followed.GRAPH:
+        kind = channel.coupling.read_kind(within=within, state=channel.carries_state)
+        if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a message that is held has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
-        if followed is Followed.LEAF and learning_rows is not NONE and arrival.value is not None:
+        if kind is ReadKind.LEAF and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.may_count
             if learning_rows is not ALL:
                 counted = counted & channel.mask_of_receiver(learning_rows)

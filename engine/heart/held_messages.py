@@ -10,11 +10,11 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Timetable
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Arrival
 from antiphon.engine.heart.roles import PLAIN, ROWS
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.timetable import Timetable
 from antiphon.nets.step_numbers import stamp_number
 
 

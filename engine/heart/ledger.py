@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -38,10 +38,10 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import ReadPlan, Timetable
 from antiphon.engine.heart.message import Fate, Message, Returned
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.timetable import ReadPlan, Timetable
 from antiphon.engine.heart.window import Window
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Ledger:
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
         wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
-        slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
+        slack: Steps that messages may stay open beyond their deadline: where the receiver waits, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
             too, and none is deleted before.
@@ -81,13 +81,11 @@ class Ledger:
     held: HeldMessages | None = None
     newest_returned: NewestReturned | None = None
 
-    def emptied(self, **settings: Any) -> Ledger:
-        """Return a ledger without messages, with other settings."""
-        empty: dict[str, Any] = {"messages": {}, "back_by_step": {}}
-        for name in ("held", "newest_returned"):
-            before = getattr(self, name)
-            empty[name] = None if before is None else type(before)()
-        return replace(self, **{**empty, **settings})
+    def emptied(self) -> Ledger:
+        """Return a ledger without messages, with the same settings."""
+        held = None if self.held is None else type(self.held)()
+        newest_returned = None if self.newest_returned is None else type(self.newest_returned)()
+        return replace(self, messages={}, back_by_step={}, held=held, newest_returned=newest_returned)
 
     def load(
         self,

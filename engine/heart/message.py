@@ -5,7 +5,7 @@
     EpisodeEnds                where episodes ended with a step                engine/environment.py, after every step
     Content                    port and shape of a channel's messages          the builder, once
     Message                    one message of a stack of channels              `Ledger.send`
-    ReadPlan                   when a message is read (clock.py)               `Ledger.send`, by its timetable
+    ReadPlan                   when a message is read (timetable.py)           `Ledger.send`, by its timetable
     Fate                       where a message is lost or void                 `Ledger.send`
     Returned                   what is returned for a message                  with the message, empty; whole for a last state (ledger.py)
     Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `stand_in`
@@ -29,7 +29,7 @@ Words that have one meaning in the heart:
               Until then it is open
     state     what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
 
-Masks of rows that go with a message. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
+Masks of a message, in its rows. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
 
     mask               set by                                      where it holds
     Fate.lost          `Ledger.send`; `Fate.lose`, between parts   the link lost the message
@@ -46,11 +46,19 @@ Masks of rows that go with a message. Where nothing is lost, no episode ends and
     Returned.counted   `Returned.add`; `Ledger._last_state`        a read of the message has counted
     Example.valid      `PredictorTrainer.example`; stand_ins.py    a predictor learns from the message (comms/examples.py)
 
+Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
+
+    Tick.learning_rows                `Agent.learning_rows`           the agent learns from the window
+    Update.moving_members             features; `Engine.move_agents`  a learning signal has reached the member, which takes a step
+    Example.member_mask               `Example.learn_in`              the channel has this example
+    PredictorUpdate.learning_members  `PredictorTrainer`              the channel has an example, and its predictor takes a step
+    DivergenceCheck.movable_members   `DivergenceCheck`               the member's seed has not diverged: others take no step
+
 Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
 stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
-No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a late
-learner replay the window's ticks. Of a fork or checkpoint this gives the same bits as the first graph; a late learner replays
+No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a group
+that waits replay the window's ticks. Of a fork or checkpoint this gives the same bits as the first graph; a group that waits replays
 with its present parameters, which may have moved since.
 """
 
@@ -65,10 +73,10 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ReturnedAction
-from antiphon.engine.heart.clock import ReadPlan
 from antiphon.engine.heart.notes import Notes, copied
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.timetable import ReadPlan
 
 if TYPE_CHECKING:
     from antiphon.comms.symbols import MessageSampler
@@ -237,5 +245,5 @@ class Message:
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
         read_plan = replace(self.read_plan, open_windows=set(self.read_plan.open_windows))
-        fate, returned = replace(self.fate), replace(self.returned)
+        fate, returned = replace(self.fate), replace(self.returned, actions=[*self.returned.actions])
         return replace(self, read_plan=read_plan, fate=fate, returned=returned, notes=copied(self.notes))

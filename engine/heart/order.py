@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
-from antiphon.engine.heart.clock import NetworkCall
+from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows
 from antiphon.engine.heart.window import LearningGroup
@@ -24,7 +24,7 @@ class LearningOrder:
     def __init__(self, system: System) -> None:
         self.system = system
         self.turn_of = turns_of(system)
-        self.has_turns = any(self.turn_of.values()) or any(group.horizons for group in system.groups)
+        self.has_turns = any(self.turn_of.values()) or any(group.waits for group in system.groups)
         """Whether the windows that end at a step may need several turns; else all are differentiated together."""
         self.swept_groups: frozenset[LearningGroup] = frozenset()
         """The groups that are differentiated right after their last tick."""
@@ -87,7 +87,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
     def known_after_step(name: str) -> bool:
         return signals[name].known == "after_step"
 
-    if group.horizons:
+    if group.waits:
         yield "it waits for delayed gradients"
     for name in group.agents:
         agent = system.agents[name]

@@ -256,7 +256,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
-                examples, *self._models[name].gradients(examples), member_mask=learning_members(examples)
+                examples, *self._models[name].gradients(examples), learning_members=learning_members(examples)
             )
             for name, examples in examples_by_channel.items()
             if examples
@@ -271,24 +271,24 @@ class PredictorTrainer:
             if self.learning_stopped or model is None or model.frozen or not examples:
                 continue
             mask, learned = learning_members(examples), model.gradients(examples)
-            updates[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)
+            updates[channel.name] = PredictorUpdate(examples, *learned, learning_members=mask, of_input=True)
         return updates
 
-    def apply(
+    def move(
         self,
         updates: Iterable[tuple[str, PredictorUpdate]],
         step: int,
         moving: Callable[[Channel], Mask],
     ) -> None:
-        """Take the optimiser steps of synthetic gradients or inputs, by channel; `moving` returns the members that may move."""
+        """Move the parameters of synthetic gradients or inputs, by channel; `moving` returns the members that may move."""
         moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             synthetic = channel.synthetic_input if update.of_input else channel.synthetic_gradient
             assert synthetic.model is not None
-            update.member_mask &= moving(channel)
-            if update.member_mask.anywhere:
-                moves.append((synthetic.model, update.gradients, update.member_mask, ()))
+            update.learning_members &= moving(channel)
+            if update.learning_members.anywhere:
+                moves.append((synthetic.model, update.gradients, update.learning_members, ()))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
         take_optimiser_steps(moves, step)
 

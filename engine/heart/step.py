@@ -12,12 +12,12 @@ from typing import Protocol
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.memory import keep_memory
+from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learn import BackwardPass
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
@@ -75,6 +75,22 @@ def take_step(
     """
     ends = environment(engine.tick(step, step_signals, keep=keep))
     return ends, engine.learn(step, ends, watch=watch)
+
+
+def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> None:
+    """End the episodes that ended with `step` (rule 20); before that, policies value how they ended (at the point `episodes_end`).
+
+    `Engine.learn` begins with it. Rollouts and probes, which have no engine, call it too.
+    """
+    for feature in forward_pass.tick_points.episodes_end:
+        feature.episodes_end(step, ends)
+    if ends.ended is NONE and not ends.lives:
+        return
+    for channel in forward_pass.system.channels.values():  # messages held or in flight are void there
+        ended = channel.ended(ends)
+        if ended is not NONE:
+            terminated = channel.terminated(ends) if channel.carries_state else NONE
+            channel.ledger.end_episodes(step, ended, terminated)
 
 
 class Engine:
@@ -147,12 +163,10 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and there is one seed: see
                 `Steppable.learn`.
         """
-        self.forward_pass.end_episodes(step, ends)
+        end_episodes(self.forward_pass, step, ends)
         ended, skipped, without_ticks = self._pop_ended_windows(step)
-        for (
-            group,
-            number,
-        ) in without_ticks:  # before credit is asked for: a message may have waited for nothing else
+        # before credit is asked for: a message may have waited for nothing else
+        for group, number in without_ticks:
             self._close_in_ledgers(group, number, step)
         turns = self._learn_in_turns(ended, step)
         updates = [update for turn in turns for update in turn]
@@ -191,17 +205,19 @@ class Engine:
         ended: EndedWindows = []
         skipped: EndedWindows = []
         without_ticks: list[tuple[LearningGroup, int]] = []
-        late_windows = self.learning_points.windows_to_learn
+        feature = self.learning_points.windows_to_learn
         for group in self.system.groups:
             number = group.grid.ending(step)
             if number is None:
                 continue
             window = group.pop_window()
-            if window.number != number:
+            if window.is_empty:
                 without_ticks.append((group, number))
-            elif group.horizons:
-                assert late_windows is not None, "groups that wait need the feature of late windows"
-                ready, unlearned = late_windows.windows_to_learn(group, window, step)
+                continue
+            assert window.number == number, "a window ends with the number that it began with"
+            if group.waits:
+                assert feature is not None, "groups that wait need the feature that chooses windows"
+                ready, unlearned = feature.windows_to_learn(group, window, step)
                 ended += ready
                 skipped += unlearned
             else:
@@ -260,13 +276,13 @@ class Engine:
     ) -> None:
         """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
         for turn in turns:
-            self.apply(turn, step)
-        self.predictor_trainer.apply(learned, step, self.divergence.movable_members)
+            self.move_agents(turn, step)
+        self.predictor_trainer.move(learned, step, self.divergence.movable_members)
         for feature in self.learning_points.after_move:
             for turn in turns:
                 feature.after_move(turn, step)
 
-    def apply(self, updates: Sequence[Update], step: int) -> None:
+    def move_agents(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of the agents, or of the members of stacks, that take a step."""
         moves: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
         for update in updates:

@@ -13,9 +13,9 @@ import torch
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.feature_setting import FeatureSetting
+from antiphon.engine.heart.schedule import Schedule
 from antiphon.engine.heart.window import LearningGroup
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class System:
             clips = [
                 self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_learner
             ]
-            if group.horizons:
+            if group.waits:
                 yield FeatureSetting.DELAYED_CHANNEL, place
             if sum(clips) > 1:
                 yield FeatureSetting.GROUP_CLIP, place

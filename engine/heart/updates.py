@@ -1,11 +1,6 @@
 """Updates, which are what a step learns: losses of windows, and gradients of learning groups and of predictors.
 
-Four masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
-
-    Agent.learning_rows              rows of an agent that learn from a window; each tick keeps them (`Tick.learning_rows`)
-    Update.moving_members            members of agents that a learning signal has reached: these take a step
-    PredictorUpdate.member_mask      members of channels that have an example: their predictors take a step
-    DivergenceCheck.movable_members  members, of agents or channels, of the seeds that have not diverged: the others take no step
+Their masks are in the table at the head of message.py.
 """
 
 from __future__ import annotations
@@ -84,7 +79,7 @@ class WindowLoss:
 
 @dataclass(slots=True, eq=False)
 class Update:
-    """What a learning group learns from a window; made by `BackwardPass.differentiate`, applied by `Engine.apply`."""
+    """What a learning group learns from a window; made by `BackwardPass.differentiate`, applied by `Engine.move_agents`."""
 
     group: LearningGroup
     window: Window
@@ -149,7 +144,7 @@ class PredictorUpdate:
     """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
     """The prediction for the newest example before the update; None: it is not watched."""
-    member_mask: Mask = ALL
+    learning_members: Mask = ALL
     """The channels of the stack that have an example."""
     of_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""

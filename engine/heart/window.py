@@ -9,13 +9,13 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.base.mask import ALL
-from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import Leaf, Read
 from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.window_grid import WindowGrid
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +64,11 @@ class Window:
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no agent has ticked in it."""
+        return self.number == -1
+
     def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
         """Begin the window, with its first tick."""
         self.number, self.statistics_before = number, statistics_before
@@ -88,7 +93,7 @@ class LearningGroup:
         grid: The division of its ticks into windows.
         agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
-            windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
+            windows that may end before one is learned from without it (the channel's `horizon`).
         window: The open window.
         kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
     """
@@ -99,6 +104,11 @@ class LearningGroup:
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
     kept_windows: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its windows wait for returned gradients."""
+        return bool(self.horizons)
 
     def pop_window(self) -> Window:
         """Return the open window, which has ended, and replace it by an empty one: that begins with its first tick."""

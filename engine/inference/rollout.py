@@ -25,16 +25,18 @@ from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
-from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import copied as copied_notes
 from antiphon.engine.heart.reads import Arrival, Read
+from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.installed import install_in
@@ -124,7 +126,7 @@ class Rollout:
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended with a step."""
-        self._forward_pass.end_episodes(step, ends)
+        end_episodes(self._forward_pass, step, ends)
 
     @torch.no_grad()
     def evaluated(self, tick: Tick) -> Tensors:
@@ -444,7 +446,9 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     timetable = replace(
         channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
     )
-    ledger = channel.ledger.emptied(timetable=timetable, link=link, wants_gradient=False, slack=0, held=held)
+    ledger = replace(
+        channel.ledger.emptied(), timetable=timetable, link=link, wants_gradient=False, slack=0, held=held
+    )
     return replace(
         channel,
         coupling=Detached(),  # the real message is read, also where in training it never is

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendTimes, WindowGrid
+from antiphon.engine.heart.clock import Clock, SendTimes
+from antiphon.engine.heart.window_grid import EpisodeWindows, WindowGrid
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import label
-from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, ReportedLoss, StepReport, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.stacked import Stacked
 
 
 class AgentReport:
@@ -121,7 +121,7 @@ class AgentReport:
                 of_input=update.of_input,
             )
             for k, single in self._stacked.singles(channel)
-            if update.member_mask.tensor(count, "cpu")[k]
+            if update.learning_members.tensor(count, "cpu")[k]
         }
 
     def _by_group(self, update: Update) -> Iterator[Update]:

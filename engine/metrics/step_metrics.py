@@ -314,7 +314,7 @@ def of_channels(
         names = system.channels[name].names
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
-            yield Measured(names, "si_loss", losses, _list(trained.member_mask, len(names)))
+            yield Measured(names, "si_loss", losses, _list(trained.learning_members, len(names)))
     injected = {
         name: (rows, update) for update in learned.updates for name, rows in update.newest_credits.items()
     }
@@ -362,12 +362,12 @@ def of_channels(
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
-    present = _list(update.member_mask, len(names))
+    present = _list(update.learning_members, len(names))
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
     newest = newest_example(update.examples)
     if newest.returned is None or update.prediction is None:
         return
-    present = _list(update.member_mask & newest.member_mask, len(names))
+    present = _list(update.learning_members & newest.member_mask, len(names))
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
     valid = newest.valid.tensor(len(newest.returned), newest.returned.device).view(len(names), -1)
     for metric, values in alignment(prediction, newest.returned.view_as(prediction), valid).items():

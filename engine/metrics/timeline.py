@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
 _LONGEST = 32

@@ -11,7 +11,8 @@ import networkx as nx
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.planning.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description

@@ -90,7 +90,7 @@ class CostModel:
     def tick(self, agent: Agent) -> float:
         """Return an agent's FLOP of a step."""
         cost, group = self.network(agent), self.system.group_of[agent.name]
-        flop = cost.forward * (2 if group.horizons else 1)  # late learners compute their windows again
+        flop = cost.forward * (2 if group.waits else 1)  # late learners compute their windows again
         if any(map(_learns, map(self.system.agents.__getitem__, group.agents))):
             draws = agent.participation
             flop += cost.backward * (1.0 if draws is None else float(draws.probability))

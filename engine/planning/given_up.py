@@ -10,7 +10,9 @@ import networkx as nx
 
 from antiphon.comms.read_modes import READ_MODES
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, RatedSends, StepWindows, Timetable
+from antiphon.engine.heart.clock import Clock, RatedSends
+from antiphon.engine.heart.timetable import Timetable
+from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
 

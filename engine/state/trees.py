@@ -17,12 +17,12 @@ from torch import Tensor
 from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.clock import ReadPlan
 from antiphon.engine.heart.message import Fate, Message, Returned
 from antiphon.engine.heart.notes import Note, Notes
 from antiphon.engine.heart.reads import Constant, Leaf, WithGraph
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Tick, Window
 
 Tree = dict[str, Any]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.comms import Coupling, CreditedMessage, Followed
+from antiphon.comms import Coupling, CreditedMessage, ReadKind
 from antiphon.scenarios import Template
 from antiphon.testing import check
 from tests.contracts.builders import Document, levels, ring
@@ -53,8 +53,8 @@ class Joining(Coupling):
 
     joins = True
 
-    def follow(self, *, within: bool, state: bool) -> Followed:
-        return Followed.GRAPH if within else Followed.CONSTANT
+    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
+        return ReadKind.WITH_GRAPH if within else ReadKind.CONSTANT
 
 
 class Mixed(Coupling):
@@ -214,8 +214,8 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
 class Following(Coupling):
     """The graph, where another channel joins the ends."""
 
-    def follow(self, *, within: bool, state: bool) -> Followed:
-        return Followed.GRAPH if within else Followed.CONSTANT
+    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
+        return ReadKind.WITH_GRAPH if within else ReadKind.CONSTANT
 
 
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
@@ -264,7 +264,7 @@ class Aged(Coupling):
     ages: ClassVar[set[float]] = set()
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        age = (step - message.stamp) / message.period
+        age = (step - message.stamp) / message.tick_period
         self.ages.add(age)
         return None if message.predicted is None else message.predicted * 0.5**age
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
+from antiphon.engine.stacked import Stacked
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document
 from tests.contracts.twins import made

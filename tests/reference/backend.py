@@ -14,9 +14,9 @@ from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.divergence import RunningStatistics
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from tests.reference.engine import ReferenceEngine

@@ -19,10 +19,10 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import ReadPlan
 from antiphon.engine.heart.message import Fate, Message, Returned
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Window
 from antiphon.errors import EngineError
 

@@ -11,15 +11,16 @@ FILES = [
 ]
 """All but what makes a backend of it, which keeps and restores state as the engine does."""
 SHARED = tuple(
-    f"antiphon.engine.heart.{name}" for name in ("clock", "message", "reads", "signals", "updates", "window")
+    f"antiphon.engine.heart.{name}" for name in ("message", "reads", "signals", "updates", "window")
 )
-"""What it has in common with what it judges: clocks, and the types of what is kept and reported."""
+"""What it has in common with what it judges: the types of what is kept and reported."""
 DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
     "antiphon.engine.heart.channel": {"Channel", "SyntheticGradient", "SyntheticInput"},
     "antiphon.engine.heart.predictors": {"Watch"},
     "antiphon.engine.heart.forward": {"network_input"},
     "antiphon.engine.heart.system": {"System"},
+    "antiphon.engine.heart.timetable": {"ReadPlan"},
     "antiphon.engine.heart.rewards": {"PolicyWindow", "Rewards"},
     "antiphon.engine.features.ages": {"MessageAges"},
     "antiphon.engine.features.contexts": {"EndpointValues", "NewestStates"},

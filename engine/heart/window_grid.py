@@ -1,0 +1,152 @@
+"""Divisions of an agent's ticks into windows, by steps or by episodes (rule 14, clocks and windows)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from antiphon.engine.heart.clock import Clock
+
+
+class WindowGrid(ABC):
+    """The division of an agent's ticks into numbered windows; `Window` (window.py) is one window with what was computed in it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def number(self, step: int) -> int:
+        """Return the number of the window that holds a tick at `step`."""
+
+    @abstractmethod
+    def end(self, number: int) -> int:
+        """Return the step at which window `number` ends, the present one or one to come; at the latest, where that is not known."""
+
+    @abstractmethod
+    def ending(self, step: int) -> int | None:
+        """Return the number of the window that ends at `step`, if one does."""
+
+    @abstractmethod
+    def max_steps(self) -> int:
+        """Return the steps of a window, at most."""
+
+    @abstractmethod
+    def max_ticks(self, period: int) -> int:
+        """Return how many ticks, `period` steps apart, a window has, at most."""
+
+    @abstractmethod
+    def position(self, step: int, period: int, episode_start: int) -> int:
+        """Return the position of a tick among those of its window, from 0.
+
+        Args:
+            step: The step of the tick.
+            period: Period of the agent that ticks.
+            episode_start: Step at which the tick's episode, or the one before, began.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StepWindows(WindowGrid):
+    """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of a locked group, of an episode.
+
+    Attributes:
+        length: Steps of a window.
+        first_step: The first step of the first window.
+        end_offset: At which of its steps a window ends, from 0; negative: counted from the length.
+    """
+
+    length: int
+    first_step: int = 0
+    end_offset: int = -1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end_offset", self.end_offset % self.length)
+
+    @classmethod
+    def of_ticks(cls, clock: Clock, unroll: int = 1) -> StepWindows:
+        """Return windows of `unroll` ticks of a clock, each of which ends with its last tick."""
+        return cls(clock.tick_period * unroll, clock.phase, clock.tick_period * (unroll - 1))
+
+    def number(self, step: int) -> int:
+        """Return the number of the window that holds a tick at `step`."""
+        return (step - self.first_step) // self.length
+
+    def end(self, number: int) -> int:
+        """Return the step at which window `number` ends."""
+        return self.first_step + number * self.length + self.end_offset
+
+    def ending(self, step: int) -> int | None:
+        """Return the number of the window that ends at `step`, if one does."""
+        number, place = divmod(step - self.first_step, self.length)
+        return number if place == self.end_offset else None
+
+    def bounds(self, steps: range) -> list[tuple[int, int]]:
+        """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
+        firsts = [step - (step - self.first_step) % self.length for step in steps]
+        return [(first, first + self.end_offset) for first in firsts]
+
+    def max_steps(self) -> int:
+        """Return the steps of a window."""
+        return self.length
+
+    def max_ticks(self, period: int) -> int:
+        """Return how many ticks, `period` steps apart, a window has, at most."""
+        return -(-self.length // period)
+
+    def position(self, step: int, period: int, episode_start: int) -> int:
+        """Return the position of a tick among those of its window, from 0."""
+        return (step - self.first_step) % self.length // period
+
+
+class EpisodeWindows(WindowGrid):
+    """Windows that are the episodes of an environment whose length is known when each begins, and only then.
+
+    All ticks beyond the present episode count as those of the next one, until that begins.
+
+    Args:
+        longest: Steps that an episode has at most.
+
+    Attributes:
+        episode_number: The number of the present episode.
+        episode_start: The step at which it began.
+        length: Its steps; before the first one has begun, `longest`.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self.episode_number = self.episode_start = 0
+        self.length = longest
+
+    def begin(self, step: int, length: int, number: int) -> None:
+        """Begin episode `number`, of `length` steps, at `step`."""
+        self.episode_start, self.length, self.episode_number = step, length, number
+
+    def number(self, step: int) -> int:
+        """Return the number of the episode that holds a tick at `step`."""
+        if step < self.episode_start:
+            return self.episode_number - 1
+        return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1
+
+    def end(self, number: int) -> int:
+        """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
+        assert number >= self.episode_number, "how long past episodes were is not kept"
+        return self.episode_start + self.length - 1 + (number - self.episode_number) * self.longest
+
+    def ending(self, step: int) -> int | None:
+        """Return the number of the episode that ends at `step`, if one does."""
+        return self.episode_number if step == self.episode_start + self.length - 1 else None
+
+    def max_steps(self) -> int:
+        """Return the steps of an episode, at most."""
+        return self.longest
+
+    def max_ticks(self, period: int) -> int:
+        """Return how many ticks, `period` steps apart, an episode has, at most."""
+        return -(-self.longest // period)
+
+    def position(self, step: int, period: int, episode_start: int) -> int:
+        """Return the position of a tick in its episode, from 0.
+
+        A tick of the next episode may be counted from the start of this one: so that it has a place among those of an episode,
+        the count starts again after the longest.
+        """
+        return (step - episode_start) // period % self.max_ticks(period)
