@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -206,8 +207,13 @@ def _usage_of(error: Any) -> str:
     if found is not None and error.ctx is not None:
         options = [one for one in error.ctx.command.params if found["place"] in one.opts]
         message += "".join(f" {one.metavar} ({' '.join(one.help.split()).rstrip('.')})" for one in options)
-    if (found := re.match(r"No such option: (?P<option>\S+)", message)) and command == "antiphon":
-        return f"{found['option']}: is no option of antiphon itself; write it after a command: antiphon run … {found['option']}"
+    found = re.match(r"No such option: (?P<option>[^\s;]+)", message)
+    if found is not None and command == "antiphon":
+        option = found["option"]
+        own = [name for one in error.ctx.command.params for name in one.opts]
+        near = get_close_matches(option, own, n=1)
+        fix = f"did you mean '{near[0]}'?" if near else f"write it after a command: antiphon run … {option}"
+        return f"{option}: is no option of antiphon itself; {fix}"
     if found := re.fullmatch(r"Got unexpected extra arguments?(\(s\))? \((?P<words>.*)\)", message):
         return f"{found['words']}: is not expected here; leave it out, or see {command} --help"
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"

@@ -151,7 +151,7 @@ class UniformSteps:
         place = step - self._first
         if not 0 <= place < len(self._block) or self._block.shape[2] != count:
             place, self._first = 0, step
-            steps = max(1, self._AT_ONCE // (len(self._seeds) * count))
+            steps = max(1, self._AT_ONCE // max(1, len(self._seeds) * count))
             counters = _signed((step * _GAMMA) & _MASK) + _counters(steps)
             starts = _mixed(_mixed(self._seeds.numpy() + counters[:, None])[..., None] + _counters(count))
             self._block = _between_0_and_1(torch.from_numpy(starts))

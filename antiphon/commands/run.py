@@ -23,7 +23,13 @@ from antiphon.commands.arguments import (
     scenario_template,
     values_of,
 )
-from antiphon.commands.run_training import print_outcome, print_warnings, show_decoupling, train
+from antiphon.commands.run_training import (
+    print_outcome,
+    print_warnings,
+    show_decoupling,
+    train,
+    warn_of_short_windows,
+)
 from antiphon.engine.planning.advice import advice
 from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.observers import RunProgress
@@ -182,6 +188,9 @@ def _run_seeds(
         print_json(outcomes.result)
     else:
         show_seeds(outcomes, summary_dir, logdir_root(logdir))
+    warn_of_short_windows(
+        request.scenario, [one.result for one in outcomes.by_seed.values() if one.error is None]
+    )
     if not json and outcomes.exit_code == 0:
         results = [one.result for one in outcomes.by_seed.values()]
         show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts)

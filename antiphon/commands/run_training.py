@@ -13,6 +13,7 @@ from antiphon.base.errors import AntiphonError
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, finite
 from antiphon.commands.arguments import scenario_template
+from antiphon.envs import describe
 from antiphon.running.library import MADE_IN_PYTHON, scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
     from antiphon.engine.planning.ended_schedules import ended_schedules
-    from antiphon.engine.planning.short_windows import short_windows
 
     assert run.writer is not None
     directory = run.writer.directory
@@ -57,13 +57,24 @@ def train(run: Run, json: bool) -> int:
     with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
         (outcome,) = Trainer([run], [RunProgress(run.running.until, run.running.now)]).finish()
     code = print_outcome(outcome, json)
-    running = run.running
-    print_warnings(
-        short_windows(running.scenario, running.env.description, running.now, running.world.figures())
-    )
+    warn_of_short_windows(run.running.scenario, [outcome.result])
     if not json:
         show_decoupling(run.running.scenario, [outcome.result], directory.facts)
     return code
+
+
+def warn_of_short_windows(scenario: Scenario, results: Sequence[Mapping[str, Any]]) -> None:
+    """Warn, for the first of these runs that has any, of policies that learned nothing of the beginnings of their episodes.
+
+    Args:
+        scenario: The scenario.
+        results: Of one seed or several.
+    """
+    from antiphon.engine.planning.short_windows import short_windows
+
+    env = describe(scenario.env)
+    found = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
+    print_warnings(next((lines for lines in found if lines), []))
 
 
 def show_decoupling(

@@ -57,7 +57,7 @@ class Finished:
 
     Attributes:
         communicates: Whether the readouts need the messages of a channel, by an ablation of the run; None: none was made.
-        shut: Channels whose gate was 0 at every log entry.
+        shut: Channels whose gate was 0 at the end and at most log entries.
     """
 
     result: Mapping[str, Any]

@@ -92,7 +92,7 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
         and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
         `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated), `shut` (channels
-        whose gate was 0 at every log entry of every run) and `selected_on_test` (the keys of `training.evaluate` by which the
+        whose gate was 0 at the end and at most log entries of every run) and `selected_on_test` (the keys of `training.evaluate` by which the
         runs selected on the split of the scores).
     """
     metrics = metrics_of_study(plan, runs)

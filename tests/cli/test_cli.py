@@ -196,6 +196,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("rnu", "no such command 'rnu'; did you mean 'run'?; see antiphon --help"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("--steps 3 run digits-mlp", "--steps: is no option of antiphon itself; write it after a command"),
+        ("--verson", "--verson: is no option of antiphon itself; did you mean '--version'?"),
         ("run digits-mlp copy", "copy: is not expected here; leave it out, or see antiphon run --help"),
         (["resume", ""], "RUN: is empty; give a path ('.' is the working directory)"),
         (["run", "digits-mlp", "--logdir", ""], "--logdir: is empty; give a path"),
