@@ -15,6 +15,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -66,7 +67,8 @@ _OWN: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 Kind = TypeVar("Kind", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 _registrars: dict[str, list[str]] = {}
-"""By name of a user's kind or environment, the packages whose code registered it, the innermost first."""
+"""By name of a user's kind or environment, the packages whose code registered it, the innermost first; of an id of Gymnasium the
+allowed package whose import added it."""
 COMMAND = "…"
 """In the line of a `ModuleError`, the words of the command, which the command line knows."""
 
@@ -271,7 +273,8 @@ def imported_by_name(module: str, place: str) -> Any:
     if package in allowed and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # as `python` has it: the package may be a file of the user's own
     try:
-        return import_module(module)
+        with _noting_ids(package) if package in allowed else nullcontext():
+            return import_module(module)
     except ModuleNotFoundError as error:
         if error.name == package and package in _WORLDS:
             raise ScenarioError(
@@ -291,6 +294,17 @@ def imported_by_name(module: str, place: str) -> Any:
     except Exception as error:  # noqa: BLE001  (anything a package may raise)
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ScenarioError(f"{place}: {module} cannot be imported: {line}") from None
+
+
+@contextmanager
+def _noting_ids(package: str) -> Iterator[None]:
+    """Note a package as what registers the ids that are added to Gymnasium's registry meanwhile."""
+    from gymnasium import registry
+
+    before = dict(registry)
+    yield
+    added = (name for name, spec in registry.items() if spec is not before.get(name))
+    _registrars.update((f"gymnasium/{name}", [package]) for name in added)
 
 
 def _modules_beside(module: str) -> list[str]:

@@ -11,7 +11,7 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from antiphon.base.errors import ScenarioError, ScenarioWarning
-from antiphon.base.extensions import imported_by_name
+from antiphon.base.extensions import import_allowed, imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
@@ -53,6 +53,8 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     """
     module, _, name = name.rpartition(":")
     registering = imported_by_name(module, "env.id") if module else None
+    if name not in gymnasium.registry:
+        import_allowed()
     if name not in gymnasium.registry:
         fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")

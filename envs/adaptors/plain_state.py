@@ -40,6 +40,9 @@ _FACTORIES: dict[str, type] = {cls.__name__: cls for cls in (int, float, bool, s
 """What a defaultdict that is made anew may make values by."""
 _MAPPINGS = {cls.__name__: cls for cls in (dict, OrderedDict, Counter, defaultdict)}
 
+MADE_EARLY = "make it in __init__, or give the wrapper state_dict and load_state_dict"
+"""The fix for a value in whose place nothing of its make stood after the first reset."""
+
 
 class NotPlain(Exception):
     """A value is no plain data, or nothing of its make stands where it is restored; the message says what and where."""
@@ -122,9 +125,9 @@ class Capture:
         if type(value) is deque:
             items = [self.tree(item, f"{place}[{n}]") for n, item in enumerate(value)]
             return {"deque": items, "length": value.maxlen}
-        if isinstance(value, tuple) and hasattr(value, "_make"):  # a namedtuple
+        if isinstance(value, tuple) and hasattr(value, "_fields"):  # a namedtuple
             items = [self.tree(item, f"{place}[{n}]") for n, item in enumerate(value)]
-            return self._relying({"named": items}, value, place)
+            return self._relying({"named": items, "fields": list(value._fields)}, value, place)
         if type(value) not in _MAPPINGS.values():
             return None
         pairs = []
@@ -261,7 +264,13 @@ class Restore:
         if "deque" in tree:
             return deque(self._items(tree["deque"], present, place), tree["length"])
         if "named" in tree:
-            _require(hasattr(present, "_make"), place)
+            _require(isinstance(present, tuple) and hasattr(present, "_fields"), place)
+            lists = [", ".join(fields) or "none" for fields in (present._fields, tree["fields"])]
+            if lists[0] != lists[1]:
+                fix = f"give {type(present).__name__} these fields again, or begin a new run"
+                raise NotPlain(
+                    f"{place} with the fields {lists[0]}, and its saved state has {lists[1]}; {fix}"
+                )
             return type(present)._make(self._items(tree["named"], present, place))
         if "mapping" in tree:
             return self._mapping(tree, present, place)
@@ -433,7 +442,7 @@ def _is_nan(value: Any) -> bool:
 
 def _require(fits: bool, place: str) -> None:
     if not fits:
-        raise NotPlain(f"{place}, which was made during the run; make it in __init__")
+        raise NotPlain(f"{place}, which was made during the run; {MADE_EARLY}")
 
 
 def _is_fixed(value: Any) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.plain_state import Capture, NotPlain, Restore, equal_trees
+from antiphon.envs.adaptors.plain_state import MADE_EARLY, Capture, NotPlain, Restore, equal_trees
 
 _WATCHING: tuple[type, ...] = (
     FinalObservation,
@@ -112,7 +112,7 @@ class Layers:
             if self._relied is not None and self._relied.get(place) != make:
                 name = place.partition(".")[0]
                 what = f"holds a {make.rpartition('.')[2]} ({place}) that was made during the run"
-                raise RunError(f"env: its wrapper {name} {what}, and cannot be saved; make it in __init__")
+                raise RunError(f"env: its wrapper {name} {what}, and cannot be saved; {MADE_EARLY}")
         own = [
             {"name": type(wrapper).__name__, "own": deepcopy(wrapper.state_dict())}
             if _own_state(wrapper)
@@ -398,7 +398,7 @@ def _of_all(value: Any, present: Any, theirs: int, ours: int) -> bool:
         if isinstance(present, np.ndarray | Tensor):
             return value.shape == present.shape
         if value.shape and value.shape[0] == theirs:
-            raise NotPlain("an array that was made during the run; make it in __init__")
+            raise NotPlain(f"an array that was made during the run; {MADE_EARLY}")
         return True
     if isinstance(value, list | tuple):
         return len(value) != theirs

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from tests.kit.commands import Commands
@@ -156,6 +157,27 @@ def test_a_run_needs_the_packages_that_registered_its_names_only(
     needed = [json.loads((here / f"{name}/run.json").read_text()) for name in ("quay", "cartpole-team")]
     assert needed[0]["own_modules"] == {"folder": str(here), "imports": ["quays"]}
     assert "own_modules" not in needed[1]
+
+
+def test_a_run_needs_the_package_that_registered_its_id_of_gymnasium(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,ponds,own")
+    place = "'gymnasium.envs.classic_control:CartPoleEnv'"
+    (here / "ponds.py").write_text(f"import gymnasium\ngymnasium.register('Ponds/Duck-v0', {place})\n")
+    (here / "duck.yaml").write_text(
+        "scenario: duck\nenv: gymnasium/Ponds/Duck-v0\ntraining: {batch: 2, steps: 5}\n"
+        "agents: {a: {observes: [observation], acts: true, clock: {unroll: 5}, objective: ppo}}\n"
+    )
+    try:  # no name but the id's is unknown
+        cli("run duck.yaml --logdir . --name duck")
+        facts = json.loads((here / "duck/run.json").read_text())
+        assert facts["own_modules"]["imports"] == ["ponds"]
+        monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "ponds")
+        cli("evaluate duck")
+    finally:
+        sys.modules.pop("ponds", None)
+        gymnasium.registry.pop("Ponds/Duck-v0", None)
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:

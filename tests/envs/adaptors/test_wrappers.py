@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict, deque, namedtuple
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -280,6 +280,19 @@ class Late(gymnasium.ObservationWrapper[Any, Any, Any]):
         return observation if self.noise is None else observation + self.noise.step().astype(np.float32)
 
 
+class Placed(Late):
+    """Has a named tuple, of a class of its own, and a list to which such tuples are appended."""
+
+    def __init__(self, env: Any, fields: str = "x y", *, grows: bool = False) -> None:
+        super().__init__(env)
+        self.grows, self.places = grows, list[Any]()
+        self.place = namedtuple("Spot", fields)(*fields.split())  # type: ignore[misc]
+
+    def observation(self, observation: Any) -> Any:
+        self.places += [self.place._replace(x="there")] * self.grows
+        return observation
+
+
 class Views(Late):
     """Has an array and a view of it."""
 
@@ -323,6 +336,23 @@ def test_what_is_no_data_is_refused_by_name(tmp_path: Path) -> None:
         run.run(steps=10, progress=False)
     with pytest.raises(RunError, match=r"its environment cannot be saved \(its wrapper Locked holds"):
         Simulation.resume(tmp_path / "run", scenario=scenario(SyncVectorEnv([lambda: Locked(Walk())] * 4)))
+
+
+def test_named_tuples_of_other_fields_or_without_a_place_are_refused_in_one_line() -> None:
+    def placed(*fields: str, grows: bool = False) -> envs.TorchVectorEnv:
+        env = envs.make(SyncVectorEnv([lambda: Placed(Walk(), *fields, grows=grows)] * 2), batch=2)
+        env.reset(seed=1)
+        return env
+
+    saved = placed().state_dict()
+    for fields in ("x", "y x", "x y z"):
+        line = rf"Placed\.place with the fields {', '.join(fields.split())}, and .* has x, y; give Spot these"
+        with pytest.raises(RunError, match=line):
+            placed(fields).load_state_dict(saved)
+    grown = placed(grows=True)
+    grown.step()
+    with pytest.raises(RunError, match=r"Spot \(Placed.places.*, or give the wrapper state_dict and load"):
+        grown.state_dict()
 
 
 def test_checkpoints_of_earlier_versions() -> None:
