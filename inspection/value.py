@@ -241,6 +241,13 @@ def _rates(running: LiveSystem, horizon: int) -> list[float]:
     return [max(float(model.rate(step)) for step in steps) for model in _models(running.system)]
 
 
+def rates_left(running: LiveSystem, horizon: int) -> float:
+    """Return the highest learning rate of an agent in such a measurement, as a share of the one that it began with."""
+    agents = [agent.learner.rate for agent in running.system.first_agents().values()]
+    shares = zip(_rates(running, horizon), agents, strict=False)  # of agents first (`_models`)
+    return max((now / float(rate.base) for now, rate in shares if float(rate.base)), default=1.0)
+
+
 class _NoLoss(Exception):
     """Why a fork has no loss."""
 

@@ -142,11 +142,13 @@ class Undefined(NamedTuple):
         measure: The measure.
         reasons: By channel.
         again: Options of `antiphon evaluate` that may give them one.
+        instead: What does, where measuring again cannot; may be empty.
     """
 
     measure: str
     reasons: Mapping[str, str]
     again: Sequence[str]
+    instead: str = ""
 
 
 LEFT_OUT = "not measured: it is not among --channels"
@@ -352,12 +354,6 @@ _MISDIRECTED = Remark(
 )
 REMARKS = (
     Remark(
-        1 << 18,
-        ("cosine",),
-        lambda cosine: cosine < _FOLLOWS,
-        "Its prediction does not follow the true gradient (cosine {cosine}).",
-    ),
-    Remark(
         1 << 19,
         ("skill",),
         lambda skill: skill < 2.5,
@@ -365,8 +361,8 @@ REMARKS = (
     ),
     Remark(
         1 << 20,
-        ("r2",),
-        lambda r2: r2 < 0,
+        ("r2", "cosine"),
+        lambda r2, cosine: (r2 < 0) & ~(cosine >= _FOLLOWS),
         "It predicts worse than the mean of the returned gradients (R² {r2}).",
     ),
     _MISDIRECTED,
@@ -388,6 +384,62 @@ REMARKS = (
     ),
 )
 """Remarks, in order of display. A sum of all flags is exact in float32."""
+
+
+class Signal(NamedTuple):
+    """What a measure of alignment says of a channel's learning signal.
+
+    Attributes:
+        metric: The measure.
+        grades: From which number on it says what, ascending.
+        single: What to know where a message has one component; may be empty.
+    """
+
+    metric: str
+    grades: tuple[tuple[float, str], ...]
+    single: str = ""
+
+
+SIGNALS = (
+    Signal(
+        "parameter_cosine",
+        (
+            (-1.0, "its signal moves the sender's parameters against the true gradient"),
+            (0.0, "its signal hardly moves the sender's parameters along the true gradient"),
+            (_FOLLOWS, "its signal moves the sender's parameters along the true gradient"),
+        ),
+    ),
+    Signal(
+        "cosine",
+        (
+            (-1.0, "its signal points against the true gradient"),
+            (0.0, "its signal does not follow the true gradient"),
+            (_FOLLOWS, "its signal follows the true gradient"),
+        ),
+        "Its messages have one component: the cosine of each is 1 or −1, so that the mean of a few environments jumps.",
+    ),
+)
+"""Of a channel's measures of alignment, that which says most first."""
+
+
+def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
+    """Return over how many channels at least each agent's messages reach a readout: 0 of readouts; None: they reach none.
+
+    Args:
+        graph: The graph of the Channels tab.
+    """
+    senders: dict[int, list[int]] = {}
+    for channel in graph["channels"]:
+        senders.setdefault(channel["to"], []).append(channel["from"])
+    found: list[int | None] = [0 if agent.get("role") == "readout" else None for agent in graph["agents"]]
+    reached = [agent for agent, hops in enumerate(found) if hops == 0]
+    for hops in range(1, len(found)):
+        reached = list(
+            dict.fromkeys(s for agent in reached for s in senders.get(agent, ()) if found[s] is None)
+        )
+        for agent in reached:
+            found[agent] = hops
+    return found
 
 
 def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str | None:

@@ -102,7 +102,9 @@ def show_decoupling(
     write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
     of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
-        write_line(f"gate         {some(shut)}: {of_shut_gates(len(shut))}")
+        passes = {c.name: c.gradient.passes for c in scenario.channels}
+        advice = of_shut_gates(len(shut), all_passes=all(passes[name] == "all" for name in shut))
+        write_line(f"gate         {some(shut)}: {advice}")
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))
         source = source if Path(source).is_file() else source.removesuffix(".yaml")

@@ -56,11 +56,16 @@ def show_result(result: Mapping[str, Any]) -> None:
         rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
         heads = ["channel", "SG loss", "cosine", "norm ratio"]
         steps = [
-            {channel.get("earlier", {}).get(key, result["steps"]) for key in keys if channel[key] is not None}
+            {
+                key: channel.get("earlier", {}).get(key, result["steps"])
+                for key in keys
+                if channel[key] is not None
+            }
             for channel in channels.values()
         ]
-        if set().union(*steps) - {result["steps"]}:  # the last step returned no gradient, or had no log entry
-            rows = [[*row, steps_in_words(at) if at else "–"] for row, at in zip(rows, steps, strict=True)]
+        if any(at != result["steps"] for of in steps for at in of.values()):
+            # the last step returned no gradient, or had no log entry
+            rows = [[*row, _steps_in_words(at)] for row, at in zip(rows, steps, strict=True)]
             heads.append("at step")
         show_measured(heads, rows, most=_ROWS)
     style = "bold" if result["exit"] == "done" else ""
@@ -84,6 +89,14 @@ def show_result(result: Mapping[str, Any]) -> None:
         write_line(f"updates      {updates_in_words(updates)}")
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
+
+
+def _steps_in_words(steps: Mapping[str, int]) -> str:
+    """Return of which step a channel's metrics are; that of its SG loss apart, where it has gone on without returned gradients."""
+    loss, others = steps.get("sg_loss"), {at for metric, at in steps.items() if metric != "sg_loss"}
+    if loss is None or not others or loss in others:
+        return steps_in_words(set(steps.values())) if steps else "–"
+    return f"{steps_in_words(others)} (SG loss {loss:,})"
 
 
 def _show_evaluated(result: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from antiphon.base.files import finite
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.live_system import LiveSystem
 from antiphon.inspection.ablation import (
     Ablation,
     Change,
@@ -29,7 +30,7 @@ from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import Language, language, language_rows, spoken
 from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import chosen_channels, predicted_channels
-from antiphon.inspection.value import COUPLING, Values, value, value_rows
+from antiphon.inspection.value import COUPLING, Values, rates_left, value, value_rows
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
@@ -54,6 +55,8 @@ _ABLATED = 2000
 """Default number of examples of an ablation."""
 _SPOKEN = 1000
 """Default number of messages of a language."""
+_LATE = 0.1
+"""Share of the first learning rates below which a longer horizon gives no value."""
 _POSITIONS = 4
 """Positions of a message whose entropies are printed."""
 
@@ -336,12 +339,23 @@ def measured_value(
     reasons |= {row.name: row.why for row in values.rows if row.name != COUPLING}
     longer = ["--horizon", str(2 * values.horizon), "--repeats", str(2 * values.repeats)]
     by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
-    undefined = Undefined("value", _given(reasons), ["--value", *(longer if by_chance else ())])
-    show = partial(_show_value, values, alignments)
+    instead = _during_a_run(simulation.running, values) if by_chance else ""
+    undefined = Undefined("value", _given(reasons), ["--value", *(longer if by_chance else ())], instead)
+    show = partial(_show_value, values, alignments, instead)
     return Measured("value", plain, {"value": plain}, rows, show, undefined)
 
 
-def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
+def _during_a_run(running: LiveSystem, found: Values) -> str:
+    """Return the advice to measure earlier, where a longer horizon cannot help: learning rates have nearly fallen to 0."""
+    left = rates_left(running, found.horizon)
+    if left >= _LATE:
+        return ""
+    spec = f"telemetry: {{value: {{period: {max(running.now // 10, 1)}, horizon: {found.horizon}}}}}"
+    fallen = f"the agents' learning rates have fallen to {percent(left)} of their first"
+    return f"{fallen}, so that no signal gains much: measure during a run, with {spec} in the scenario"
+
+
+def _show_value(found: Values, alignments: dict[str, dict[str, Any]], instead: str) -> None:
     rows = []
     for row in found.rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
@@ -366,6 +380,8 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words(verdicts)}")
+    if instead:
+        console().print(f"undefined: {instead}")
     for row in found.rows[:_ROWS]:
         like = alignments.get(row.name, {})
         caution = signal_caution(like.get("cosine"), like.get("parameter_cosine"))

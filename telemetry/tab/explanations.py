@@ -11,11 +11,13 @@ from antiphon.telemetry.verdicts import (
     FLAGS,
     MEASURES,
     REMARKS,
+    SIGNALS,
     VERDICTS,
     Measure,
     Results,
     bounds,
     fullest_first,
+    hops_to_readout,
     measuring_command,
     measuring_time,
 )
@@ -97,8 +99,7 @@ _CHANNEL: dict[str, Explanation] = {
     "cosine": _aligned(
         "cosine",
         "Mean cosine, per sample, between the synthetic and the returned gradient. Good: near 1; from 0.1 it follows the true "
-        "gradient, 0 is chance, below 0 it points against it. Of messages with one component each sample's is 1 or -1, so that few "
-        "environments have few means, such as -1, -0.5, 0, 0.5 and 1 of four.",
+        "gradient, 0 is chance, below 0 it points against it.",
     ),
     "pooled_cosine": _aligned(
         "pooled cosine",
@@ -375,10 +376,11 @@ def verdicts_document(
 
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, the metrics
     of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
-    `reasons` by name, and a command that may give them one, `again` (may be empty); `by`: the command that measures value (may be empty), and `takes`: how long,
+    `reasons` by name, and a command that may give them one, `again` (may be empty), or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it.
+    it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
+    `SIGNALS`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -397,6 +399,7 @@ def verdicts_document(
             "step": results[measure].step if measure in results else 0,
             "reasons": {},
             "again": _DEFAULT[measure],
+            "instead": "",
             **undefined.get(measure, {}),
         }
         for measure in dict.fromkeys([*fullest_first(results), *MEASURES])
@@ -417,8 +420,11 @@ def verdicts_document(
     ]
     by = measuring_command(path, graph) if path and graph["channels"] else ""
     for measure in measures:
-        measure["again"] = measuring_command(path, graph, measure["again"]) if by else ""
+        measure["again"] = (
+            measuring_command(path, graph, measure["again"]) if by and not measure["instead"] else ""
+        )
     no_fork = graph.get("no_fork", "")
     takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
-    known = {"measures": measures, "words": words, "remarks": remarks}
+    why = {"signals": [signal._asdict() for signal in SIGNALS], "hops": hops_to_readout(graph)}
+    known = {"measures": measures, "words": words, "remarks": remarks, **why}
     return {**known, "by": by, "takes": takes, "no_fork": no_fork}

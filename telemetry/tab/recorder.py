@@ -96,7 +96,7 @@ class ChannelsWriter:
         self.arrays(
             step, {("channel", metric): nothing for metric in (found.measure, *bounds(found.measure))}
         )
-        content = {"step": step, "reasons": found.reasons, "again": found.again}
+        content = {"step": step, "reasons": found.reasons, "again": found.again, "instead": found.instead}
         self._document(step, f"{UNDEFINED}{found.measure}", content)
 
     def _document(self, step: int, tag: str, content: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+import antiphon
 from antiphon import RunError, Simulation
 from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
@@ -127,3 +128,26 @@ def test_two_measurements_at_once_are_both_kept(
         cli("evaluate", run, ABLATE, "zero")
     assert [kept(run, kind)["kind"] for kind in ("zero", "mean", "resample")] == ["zero", "mean", "resample"]
     assert not [*run.glob(".measured*")]
+
+
+@pytest.mark.long
+def test_where_rates_have_fallen_to_nothing_a_value_is_measured_during_a_run(
+    tmp_path: Path, cli: Commands
+) -> None:
+    """Not over a longer horizon."""
+    values = {"depth": 2, "width": 8, "batch": 8, "steps": 20, "lr": 1e-5}
+    text = antiphon.load("digits-mlp").text.replace(
+        "lr: $lr}", "lr: $lr, schedule: {kind: cosine, scale: 0.0}}"
+    )
+    (tmp_path / "falling.yaml").write_text(text, encoding="utf-8")
+    scenario = antiphon.load(tmp_path / "falling.yaml").resolve(values=values)
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        for _ in range(19):
+            simulation.step()
+    said = cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 2")
+    advice = "the agents' learning rates have fallen to 0.62 % of their first, so that no signal gains much: "
+    spec = "telemetry: {value: {period: 1, horizon: 4}}"
+    assert advice in " ".join(said.split())
+    measured = read_run(tmp_path / "run").catalogue()["verdicts"]["measures"]
+    (value,) = (each for each in measured if each["metric"] == "value")
+    assert [spec in value["instead"], value["again"]] == [True, ""]

@@ -19,7 +19,7 @@ from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.telemetry.history import shut_gates
+from antiphon.telemetry.history import of_shut_gates, shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]
 
@@ -237,6 +237,7 @@ def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
     runs = {"decoupled": {seed: replace(run, shut=shut) for seed, shut in open_once.items()}}
     found = summary(plan_of([line("decoupled")]), runs)
     assert found[0]["shut"] == ["cb"]
+    assert "passes" not in of_shut_gates(1, all_passes=True)
     (note,) = (note for note in notes(study_of(found)) if "gate" in note)
     assert note.startswith(
         "decoupled: cb: gate 0 at the end and most log entries: its sender took no step by it there, as with"

@@ -1,7 +1,8 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
+import { diagnosisOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { formatNumber, formatResult, formatStep } from "../drawing/format.js";
+import { formatInterval, formatNumber, formatResult, formatStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
 import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { itemAt, valuesAt } from "./source.js";
@@ -147,21 +148,26 @@ export class Model {
   }
 
   /**
-   * Say why a channel is as it is at a step: its verdicts {name, says, by}, by: the title of the measure that they are of; and
-   * sentences on them, on what its metrics mean together, and on why it has no result; `again`: the command that may give it one.
+   * Say why a channel is as it is at a step: its verdicts; and sentences: on why (`diagnosisOf`), on its other verdicts, on what its
+   * metrics mean together, and on why it has no result; `again`: the command that may give it one.
    */
   verdictsOn(run, channel, step) {
     const { words = [], remarks = [] } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
-    const { title, again, step: since } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
-    const verdicts = words.filter((word) => flags & verdictBit(word, measure)).map((word) => ({ ...word, by: word.flags[""] ? "" : title }));
+    const { title, again, instead, step: since } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const verdicts = words.filter((word) => flags & verdictBit(word, measure));
     const matters = verdicts.some(({ name }) => name === "matters");
-    const value = (_, metric) => formatNumber(itemAt(run.peek("channel", metric) ?? UNKNOWN, step, channel));
+    const number = (metric) => itemAt(run.peek("channel", metric) ?? UNKNOWN, step, channel);
+    const value = (_, metric) => formatNumber(number(metric));
+    const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
+    const [worth = ""] = measured.flatMap(({ metric, title: by, bounds }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${formatInterval(...[metric, ...bounds].map(number))}`));
     const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
-    const sentences = verdicts.map(({ name, says, by }) => `${name}${by && ` (${by})`}: ${says}`);
+    const sentences = diagnosisOf(run, channel, step, worth);
+    sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, says }) => `${name}: ${says}`));
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step: ${why}.`);
-    return { verdicts, sentences: [...sentences, ...missing], again: missing.length && step >= since ? again : "" };
+    const late = missing.length > 0 && step >= since;
+    return { verdicts, sentences: [...sentences, ...missing, ...(late && instead ? [`${instead}.`] : [])], again: late ? again : "" };
   }
 
   /** The verdicts that the filter asks for. */
@@ -197,13 +203,15 @@ export class Model {
     return run.nameOf(kind, left[(at + by + left.length) % left.length]);
   }
 
-  /** The first that is found, as {kind, name}: agents before channels, names that begin with what was asked first; null: none. */
+  /** The first that is found, as {kind, name}: of what was asked for, else agents first, names that begin with it first; null: none. */
   firstFound() {
     const [run] = this.runs;
     const masks = run && this.masks(0);
     if (!masks) return null;
     const asked = this.#tests.find((test) => test.on === "name")?.value ?? "";
-    for (const kind of ["agent", "channel"]) {
+    const of = this.#tests.map((test) => this.#valuesOf(run, test, this.step)?.kind ?? test.on);
+    const channels = of.includes("channel") && !of.includes("agent");
+    for (const kind of channels ? ["channel", "agent"] : ["agent", "channel"]) {
       const names = run[`${kind}s`].map(({ name }) => name).filter((_, index) => masks[kind][index]);
       const name = names.find((one) => one.toLowerCase().startsWith(asked)) ?? names[0];
       if (name !== undefined) return { kind, name };
@@ -219,7 +227,9 @@ export class Model {
   #inNames(text) {
     const [run] = this.runs;
     if (!run) return text;
-    const titles = ["channel", "agent"].flatMap((kind) => run.metrics(kind).map((metric) => [run.info(kind, metric).title, metric]));
+    const of = (kind) => [this.metric[kind], ...run.metrics(kind)].map((metric) => [run.info(kind, metric).title, metric]);
+    const whole = [...of("channel"), ...of("agent")];
+    const titles = [...whole, ...whole.map(([title, metric]) => [title.replace(/ \(.*\)$/, ""), metric])];
     titles.sort(([one], [other]) => other.length - one.length);
     const replaced = (found, [title, metric]) => found.replace(new RegExp(`(^|\\s)"?${title.replace(/[^\w\s]/g, "\\$&")}"?\\s*([:=<>]=?)\\s*`, "gi"), `$1${metric}$2`);
     const words = (run.catalog.verdicts?.words ?? []).flatMap(({ name, counted }) => [name, counted].map((word) => [word, `verdict:${name}`]));

@@ -1,6 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
+import { formatInterval } from "../drawing/format.js";
 import { extremesOf, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -64,6 +65,13 @@ export function measuresOf(run) {
 /** Return the metrics of the ends of a metric's interval; none where it has no interval. */
 export function boundsOf(run, metric) {
   return measuresOf(run).find((one) => one.metric === metric && one.measured)?.bounds ?? [];
+}
+
+/** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] matters". */
+export function resultText({ values, lower, upper }, index) {
+  const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
+  const verdict = low > 0 ? " matters" : high < 0 ? " harms" : low <= high ? " unresolved" : "";
+  return formatInterval(value, low, high) + verdict;
 }
 
 /** Return the bit of a verdict: of a measure of worth ("": none is measured), or of one that needs none; 0: not given. */

@@ -7,6 +7,7 @@ import { agentAt, channelAt, pointOn, shapeOf } from "./shape.js";
 import { FONT, GraphStyles, levelBoxes, paintGraph, paintMark } from "./paint.js";
 import { labelsFor, networkOf, textsOf } from "./labels.js";
 import { shortName, textMeasure } from "../drawing/textfit.js";
+import { resultText } from "../data/shown.js";
 import { partName } from "../panel/parts.js";
 
 const FARTHEST = 0.5;
@@ -261,7 +262,7 @@ export class GraphView {
     const value = shown.values?.[index] ?? NaN;
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
-      el("span", { text: Number.isNaN(value) ? "" : `${shown.info.title} ${formatNumber(value)}` }),
+      el("span", { text: Number.isNaN(value) ? "" : `${shown.info.title} ${resultText(shown, index)}` }),
       el("span", { text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
   }

@@ -14,8 +14,8 @@ const DIMMED = 0.19;
 /** In a crowd what is dimmed adds up. */
 const DIMMED_CROWD = 0.13;
 const CROWD_CHANNELS = 600;
-/** How visible is what may be chance: a line whose interval holds 0. */
-const FADED = 0.36;
+/** How visible is what may be chance: a hollow line, whose interval holds 0. */
+const HOLLOW = 0.8;
 
 const LEVEL_LEFT = 14;
 
@@ -63,7 +63,7 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} data metric of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, faded), width (energies: values,
+   * @param {Object} data metric of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, hollow), width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
@@ -188,13 +188,21 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       const level = isDiverging(metric.scale) ? OUTWARDS[rank] : rank - 1;
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
-      pen.globalAlpha = key < half ? dimmed : key < 2 * half ? FADED : 1;
+      pen.globalAlpha = key < half ? dimmed : key < 2 * half ? HOLLOW : 1;
     }
-    pen.lineWidth = WIDTHS[style % WIDTHS.length] * scale;
+    const hollow = key >= half && key < 2 * half;
+    const wide = WIDTHS[style % WIDTHS.length] * scale;
+    pen.lineWidth = hollow ? wide + 2 * scale : wide;
     setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null);
     pen.beginPath();
     for (let index = at; index < end; index++) trace(pen, shape, order[index]);
     pen.stroke();
+    if (hollow) {
+      const { strokeStyle, globalAlpha } = pen;
+      Object.assign(pen, { strokeStyle: colours.paper, globalAlpha: 1, lineWidth: wide });
+      pen.stroke();
+      Object.assign(pen, { strokeStyle, globalAlpha });
+    }
     at = end;
   }
   if (heads) paintHeads(pen, shape, order, headsFrom, to);

@@ -2,7 +2,8 @@
 
 import { el, placeTip } from "../drawing/dom.js";
 import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
-import { formatCount, formatInterval, formatNumber } from "../drawing/format.js";
+import { formatCount, formatNumber } from "../drawing/format.js";
+import { resultText } from "../data/shown.js";
 import { levelOf, paletteOf } from "../drawing/colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
@@ -283,14 +284,14 @@ export class MatrixView {
   tipLines(cell) {
     const { metric } = this.data;
     const title = metric?.info?.title ?? metric?.name ?? "";
-    const number = (value, channel = -1) => (metric ? `${title}: ${formatInterval(value, metric.lower?.[channel], metric.upper?.[channel])}` : "");
+    const number = (value, channel = -1) => (metric ? `${title}: ${channel < 0 ? formatNumber(value) : resultText(metric, channel)}` : "");
     const { agents } = this.run;
     const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
     if (cell.channels.length === 1) return [...lines, el("div", { text: number(metric?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
     lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
       const key = panelChannel(this.run, channel).key || "without a key";
-      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${formatNumber(metric?.values?.[channel] ?? NaN)}`));
+      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${metric ? resultText(metric, channel) : "–"}`));
     }
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;

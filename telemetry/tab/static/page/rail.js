@@ -112,8 +112,8 @@ export class Rail {
     const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
     const parts = Math.max(...runs.map((run) => run.parts));
     const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
-    const faded = data.some(({ metric }) => metric.unresolved?.includes(1));
-    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, faded]);
+    const hollow = data.some(({ metric }) => metric.unresolved?.includes(1));
+    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, hollow]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const colours = themeColours(theme);
@@ -130,7 +130,7 @@ export class Rail {
       rows.push([[line(colours.muted, 2, dashed)], dashText(dash, delays), "Dashes of a line; in a dense graph only after zooming in"]);
     }
     rows.push([[line(colours.none, 2)], "no value", "The metric has no value here"]);
-    if (faded) rows.push([[line(colours.gain, 2.5, { "stroke-opacity": 0.36 })], "faded: the interval contains 0", "The channel may help or harm", "ap-wide"]);
+    if (hollow) rows.push([[line(colours.gain, 4.5), line(colours.paper, 2.5)], "hollow: the interval contains 0", "The channel may help or harm", "ap-wide"]);
     for (const role of roles) rows.push([[disc(7.5, colours.none), disc(5.2, "none", colours.roles[role])], role, ROLE_TITLES[role]]);
     rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "The agent ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {

@@ -50,11 +50,13 @@ export class VerdictStrip {
   #worth({ missing: left, total, measure, measures, early }, chips) {
     if (early) return [el("span", { class: "ap-muted", text: "not yet at this step" })];
     if (!left.length) return chips;
-    const reasons = [...new Set(left.map(({ why }) => why))];
-    const row = ({ name }) => el("li", {}, el("button", { class: "ap-row", type: "button", text: name, on: { click: () => this.#actions.select("channel", name) } }));
-    const lists = reasons.sort().flatMap((reason) => [el("p", { class: "ap-says", text: reason }), el("ul", {}, ...left.filter(({ why }) => why === reason).map(row))]);
-    const { again } = measures.find(({ metric }) => metric === measure);
-    const how = again ? el("p", {}, "To try again: ", el("code", { text: again })) : null;
+    // What a reason says of one channel alone stands in brackets at its end: beside the channel.
+    const told = left.map(({ name, why }) => ({ name, why: why.replace(/ \([^()]*\)$/, ""), own: /\(([^()]*)\)$/.exec(why)?.[1] ?? "" }));
+    const reasons = [...new Set(told.map(({ why }) => why))].sort();
+    const row = ({ name, own }) => el("li", {}, el("button", { class: "ap-row", type: "button", on: { click: () => this.#actions.select("channel", name) } }, name, " ", el("span", { class: "ap-muted", text: own })));
+    const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), el("ul", {}, ...told.filter(({ why }) => why === reason).map(row))]);
+    const { again, instead } = measures.find(({ metric }) => metric === measure);
+    const how = instead || again ? el("p", {}, instead || "To try again: ", el("code", { text: again })) : null;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: `${left.length.toLocaleString("en-US")} without a result` });
     return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, how, ...lists))];
   }

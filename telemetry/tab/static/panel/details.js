@@ -3,7 +3,7 @@
 import { clear, el, iconButton, setText } from "../drawing/dom.js";
 import { formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
-import { boundsOf } from "../data/shown.js";
+import { boundsOf, measuresOf, resultText } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
 import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelOnce, panelPair } from "./facts.js";
@@ -133,7 +133,8 @@ export class SidePanel {
   /** A table of metrics, in the order of the charts, the ends of an interval after its middle. */
   numbers(metrics) {
     const head = el("tr", {}, el("th", { scope: "col", text: "Metric" }));
-    for (const { label } of this.runs) head.append(el("th", { scope: "col", dir: "auto", title: label, text: this.runs.length > 1 ? label : "Value" }));
+    this.heads = this.runs.map(({ label }, at) => el("th", { scope: "col", dir: "auto", title: label, testid: `head-${at}` }));
+    head.append(...this.heads);
     const body = el("tbody");
     this.rows = metrics.flatMap((metric) => [metric, ...this.edges(metric)]).map((metric) => {
       const info = this.info(metric);
@@ -227,8 +228,9 @@ export class SidePanel {
       lines.push(edged ? { ...line, low: columnOf(low, item), high: columnOf(high, item) } : line);
     });
     const only = panelConstant(lines.map((line) => line.values));
-    if (!Number.isNaN(only)) slot.node.hidden = false;
-    if (only !== null) return this.sayConstant(slot, Number.isNaN(only) ? "" : `always ${formatNumber(only)}`);
+    slot.node.hidden &&= Number.isNaN(only);
+    if (Number.isNaN(only)) return this.sayConstant(slot, this.noResult(slot));
+    if (only !== null) return this.sayConstant(slot, `always ${formatNumber(only)}`);
     const once = panelOnce(lines, this.runs.length > 1);
     if (once) return this.sayConstant(slot, once);
     const ground = this.runs.length === 1 ? panelGround(found[0][0]) : null;
@@ -240,6 +242,16 @@ export class SidePanel {
       title: info.title, says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
       onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.span(),
     });
+  }
+
+  /** Why a measure of worth has no number, where it was measured; "": it was not. */
+  noResult({ metric, node }) {
+    const texts = this.runs.flatMap(({ run, label, name }) => {
+      const { reasons = {}, step } = (this.kind === "channel" && measuresOf(run).find((one) => one.metric === metric)) || {};
+      return reasons[name] ? [`${this.runs.length > 1 ? `${label}: ` : ""}none at step ${formatStep(step)}: ${reasons[name]}`] : [];
+    });
+    node.hidden &&= !texts.length;
+    return texts.join("; ");
   }
 
   /** First and last step of all that was fetched. */
@@ -297,20 +309,25 @@ export class SidePanel {
     for (const { plot } of this.clouds) plot.setStep(this.step);
   }
 
+  /** Write the numbers of the step; of older ones the step stands in the heading, where it is not the usual one in the cell. */
   writeNumbers() {
-    for (const { metric, cells, row } of this.rows) {
-      this.runs.forEach(({ run, item }, at) => {
+    this.runs.forEach(({ run, item, label }, at) => {
+      const found = this.rows.flatMap(({ metric, cells }) => {
         const series = run.peek(this.kind, metric);
-        if (!series) return;
-        const found = rowAt(series, this.step);
+        if (!series) return [];
         const value = itemAt(series, this.step, item);
-        const late = found >= 0 && series.steps[found] !== this.step && !Number.isNaN(value);
-        const text = formatNumber(value) + (late ? ` as of step ${formatStep(series.steps[found])}` : "");
-        if (cells[at].textContent !== text) cells[at].textContent = text;
-        cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
-        cells[at].classList.toggle("ap-unresolved", late);
+        return [{ cell: cells[at], value, of: Number.isNaN(value) ? this.step : series.steps[rowAt(series, this.step)] }];
       });
-    }
+      const earlier = found.map(({ of }) => of).filter((of) => of !== this.step).sort((one, other) => one - other);
+      const usual = earlier[earlier.length >> 1];
+      for (const { cell, value, of } of found) {
+        const late = of !== this.step;
+        setText(cell, formatNumber(value) + (late && of !== usual ? ` as of step ${formatStep(of)}` : ""));
+        cell.dataset.value = String(value);
+        cell.classList.toggle("ap-unresolved", late);
+      }
+      this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}` : "");
+    });
     this.writeVerdicts();
     this.caption.textContent = `Values at step ${formatStep(this.step)}`;
   }
@@ -353,8 +370,8 @@ export class SidePanel {
   }
 
   writeOthers() {
-    const series = this.runs[0].run.peek("channel", this.chosen);
-    for (const { channel, number } of this.others) number.textContent = formatNumber(series ? itemAt(series, this.step, channel) : NaN);
+    const { metric } = this.model.data(0, this.step, false) ?? {};
+    for (const { channel, number } of this.others) number.textContent = resultText(metric, channel);
   }
 
   /** Take over rows that came since. */
