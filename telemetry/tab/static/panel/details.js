@@ -322,11 +322,11 @@ export class SidePanel {
       const usual = earlier[earlier.length >> 1];
       for (const { cell, value, of } of found) {
         const late = of !== this.step;
-        setText(cell, formatNumber(value) + (late && of !== usual ? ` as of step ${formatStep(of)}` : ""));
+        setText(cell, formatNumber(value) + (late && of !== usual ? ` (${formatStep(of)})` : ""));
         cell.dataset.value = String(value);
         cell.classList.toggle("ap-unresolved", late);
       }
-      this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}` : "");
+      this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}${earlier[0] === earlier.at(-1) ? "" : " or (step)"}` : "");
     });
     this.writeVerdicts();
     this.caption.textContent = `Values at step ${formatStep(this.step)}`;
