@@ -26,7 +26,7 @@ from antiphon.base.errors import (
     replace_what_cannot_be_encoded,
     write_error,
 )
-from antiphon.base.extensions import COMMAND, ModuleError, with_imports
+from antiphon.base.extensions import COMMAND, with_imports
 
 
 class Command(NamedTuple):
@@ -219,9 +219,14 @@ def _usage_of(error: Any) -> str:
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
+_UNSAID = re.compile(rf"(antiphon (?:--allow-import (?!MODULE )\S+ )*){COMMAND}")
+"""Where a line lacks the words of the command."""
+
+
 def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
-    """Return an error's line; of a document with further problems, with the command that lists all."""
-    line, others = str(error), getattr(error, "others", ())
+    """Return an error's line with the words of this command; of a document with further problems, with that which lists all."""
+    others = getattr(error, "others", ())
+    line = _UNSAID.sub(lambda found: found[1] + shlex.join(words), str(error))
     document = next((word for word in words if line.startswith(f"{word}:")), None)
     if document is None or not others:
         return line
@@ -256,9 +261,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except EngineError:
         raise
-    except ModuleError as error:
-        write_error(f"error: {str(error).replace(COMMAND, shlex.join(words))}")
-        return error.exit_code
     except AntiphonError as error:
         write_error(f"error: {_with_others(error, words)}")
         return error.exit_code

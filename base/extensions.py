@@ -70,7 +70,7 @@ _registrars: dict[str, list[str]] = {}
 """By name of a user's kind or environment, the packages whose code registered it, the innermost first; of an id of Gymnasium the
 allowed package whose import added it."""
 COMMAND = "…"
-"""In the line of a `ModuleError`, the words of the command, which the command line knows."""
+"""After `--allow-import PACKAGE` in a line, the words of the command, which the command line knows."""
 
 
 def register(point: str, name: str, factory: Callable[..., Any]) -> None:
@@ -314,7 +314,19 @@ def _modules_beside(module: str) -> list[str]:
 
 
 class ModuleError(ScenarioError):
-    """A module of the user's own is not found in this folder, or may not be imported."""
+    """A module of the user's own is not found in this folder, or may not be imported.
+
+    Args:
+        message: The line.
+        command: The command that imports it, which ends the line and is never shortened; empty: none is known.
+    """
+
+    def __init__(self, message: str, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{self.command and '; '}{self.command}"
 
 
 class Catalogue(Mapping[str, Any]):

@@ -564,9 +564,8 @@ class RunDirectory:
                 raise
             folder = f"PYTHONPATH={shlex.quote(own['folder'])} " if self.of_modules else ""
             command = with_imports(f"antiphon {COMMAND}", own["imports"])
-            raise ModuleError(
-                f"{str(error).partition('; ')[0]}; as this run was started: {folder}{command}"
-            ) from None
+            started = f"as this run was started: {folder}{command}"
+            raise ModuleError(str(error).partition("; ")[0], started) from None
 
     @property
     def result(self) -> dict[str, Any] | None:

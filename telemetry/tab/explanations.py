@@ -138,8 +138,8 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "gate": Explanation(
         "gate",
-        "Factor by which the synthetic gradient is multiplied before it is injected; 1: in full, 0: the sender takes no step by it. "
-        "It begins at 0, with `passes: all` at 1.",
+        "Factor by which the synthetic gradient is multiplied before it is injected; 1: in full, 0: the sender takes no step by it; "
+        "it begins at 0, with `passes: all` at 1.",
         "share",
     ),
     "message_mean": Explanation("message mean", "Mean of all components of the newest message.", "diverging"),

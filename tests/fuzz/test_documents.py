@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -80,7 +81,8 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def in_one_line(text: str) -> None:
-    assert len(text) <= LONGEST, f"{len(text)} characters: {text}"
+    length = len(re.sub(r"/\S*/", "", text))  # where the folder is does not matter: a command has it again
+    assert length <= LONGEST, f"{length} characters: {text}"
     assert text.isprintable(), f"no line: {text!r}"
 
 

@@ -117,7 +117,7 @@ def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_m
     assert held.value is not None
     assert arrived.value is not None
     assert torch.equal(held.value, arrived.value)
-    assert not held.counted.anywhere
+    assert not held.may_count.anywhere
     assert held.available.everywhere
 
 

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 def mirror() -> tuple[envs.TorchVectorEnv, Native]:
     env = envs.make(
-        SyncVectorEnv([lambda: Mirror(NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
+        SyncVectorEnv([lambda: Mirror(NESTED, NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
     )
     return env, native_of(env)
 
