@@ -228,10 +228,10 @@ def gae(
     if bootstrapped is not None and final_values is not None:
         following, ends = torch.where(bootstrapped, final_values, following), ends | bootstrapped
     errors, weight = rewards + discount * following - values, discount * trace
+    errors_at, ends_at = errors.masked_fill(unseen, 0.0).unbind(), (ends | unseen).unbind()
     advantage, found = nothing, []
     for t in reversed(range(len(rewards))):
-        later, advantage = advantage, errors[t] + weight * advantage.masked_fill(ends[t], 0.0)
-        advantage = advantage.masked_fill(unseen[t], 0.0)
+        later, advantage = advantage, errors_at[t] + weight * advantage.masked_fill(ends_at[t], 0.0)
         found.append(advantage)
         if waiting is not None:
             advantage = torch.where(waiting[t], later, advantage)
@@ -549,7 +549,7 @@ class PolicyGradient(PolicyObjective):
             metrics |= {name: means.of(constant(each)) for name, each in averaged.items()}
             if values is not None:
                 metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
-        losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
+        losses = (total * means.shares(total.dtype)).where(advantages.valid, 0.0)
         return PolicyLosses(losses, constant(log_prob), metrics)
 
     def _of_actions(
@@ -738,7 +738,7 @@ class Ppo(PolicyGradient):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         then = constant(log_prob) if then is None else then
         # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
-        change = (log_prob - then).where(advantages.valid, torch.zeros_like(log_prob))
+        change = (log_prob - then).where(advantages.valid, 0.0)
         ratio, clip, gain = change.exp(), to_rows(self.clip, change, 1), advantages.advantages
         clipped = ratio.clamp(1 - clip, 1 + clip)
         beyond = constant(ratio) - 1  # 0 where not valid

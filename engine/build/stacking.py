@@ -36,6 +36,7 @@ from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.resting_heads import places_at_rest
+from antiphon.engine.policies.windows_at_once import evaluated_at_once
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -161,6 +162,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         if agent.connections.state_channel is None
         else channel_kind(system, agent.connections.state_channel),
         agent.state_steps(),
+        evaluated_at_once(agent),
     )
 
 

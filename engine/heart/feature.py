@@ -125,6 +125,10 @@ class Feature:
         """Add the losses of an agent that learns from rewards in a window."""
         raise NotImplementedError
 
+    def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
+        """Return the ports that a policy learns from at all ticks of its window, [ticks, rows, …]; None: its ticks have them."""
+        raise NotImplementedError
+
     def replace_credit(
         self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
     ) -> Tensor | None:
@@ -216,6 +220,7 @@ class LearningPoints:
 
     windows_to_learn: One = None
     policy_losses: One = None
+    window_ports: One = None
     replace_credit: One = None
     predictor_context: One = None
     gated_prediction: One = None

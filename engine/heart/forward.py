@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -57,6 +58,12 @@ class ForwardPass:
         self.system, self.features = system, features or Features()
         self.greedy, self.deployed = greedy, deployed
         self.tick_points = self.features.tick
+        self.without_graph: frozenset[str] = frozenset()
+        """Agents whose ticks keep no graph: what is learned from a window is evaluated when it ends, for all its ticks at once."""
+
+    def keep_no_graph(self, agents: Iterable[str]) -> None:
+        """Evaluate the ticks of some agents without a graph from here on, and for their actions alone."""
+        self.without_graph = frozenset(agents)
 
     @property
     def action(self) -> Action | None:
@@ -91,7 +98,8 @@ class ForwardPass:
                 window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
             ticks = [self._new_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
-            learner.buffers = self.evaluate(ticks, window, learner.buffers)
+            with torch.no_grad() if call[0] in self.without_graph else nullcontext():
+                learner.buffers = self.evaluate(ticks, window, learner.buffers)
             window.calls.append(ticks)
             for tick in ticks:
                 self._send_messages(self.system.agents[tick.agent], tick, window, step_signals)
@@ -169,7 +177,7 @@ class ForwardPass:
             statistics = self.statistics(first, window, buffers)
             after |= feature.after_evaluate(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
-            names = self.system.agents[tick.agent].ports
+            names = [name for name in self.system.agents[tick.agent].ports if name in ports]
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
         return buffers | after
 
@@ -269,6 +277,8 @@ class ForwardPass:
         module_states = [learner.module_state for learner in learners if learner.module_state is not None]
         states = [module_state.state_dict() for module_state in module_states]
         for ticks in window.calls:
+            if ticks[0].agent in self.without_graph:
+                continue
             name = self.system.learner_name_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])
             for tick in ticks:

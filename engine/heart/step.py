@@ -165,6 +165,9 @@ class Engine:
         """
         end_episodes(self.forward_pass, step, ends)
         ended, skipped, without_ticks = self._pop_ended_windows(step)
+        if not (ended or skipped or without_ticks or self.system.channels):
+            self.divergence.end_step(step)  # nothing has been computed that could be learned from
+            return StepReport([], {})
         # before credit is asked for: a message may have waited for nothing else
         for group, number in without_ticks:
             self._close_in_ledgers(group, number, step)

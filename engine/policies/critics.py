@@ -23,8 +23,8 @@ class Critics(Feature):
     """
 
     def __init__(self, forward_pass: ForwardPass) -> None:
-        self.agents, self.dtype = forward_pass.system.agents, forward_pass.system.dtype
-        self.signal_of = forward_pass.signal_of
+        self.forward_pass, self.agents = forward_pass, forward_pass.system.agents
+        self.dtype, self.signal_of = forward_pass.system.dtype, forward_pass.signal_of
         self.normalising = forward_pass.features.of(NormalisedObservations)
 
     def after_evaluate(
@@ -35,8 +35,9 @@ class Critics(Feature):
         statistics: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.after_evaluate`."""
-        if not self.agents[ticks[0].agent].inputs.critic_observed.names:
+        """Add the values at the ticks of one call to its ports, [rows, 1], where they keep a graph: see `Feature.after_evaluate`."""
+        agent = self.agents[ticks[0].agent]
+        if not agent.inputs.critic_observed.names or agent.name in self.forward_pass.without_graph:
             return {}
         ports[VALUE], after = self.values(ticks, buffers, statistics)
         return after

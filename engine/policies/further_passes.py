@@ -1,10 +1,10 @@
 """Further passes over a window: what `ppo` learns from it after the first one (Schulman et al. 2017, algorithm 1).
 
 The first pass is that of every window: ledgers are booked by it, and senders, synthetic gradients and critics of channels
-learn in it. The further passes, over minibatches of environments, move the parameters of the agent's learning group alone,
-and those of senders that are replayed beside it: other messages from outside are the constants they were, and so are
-advantages, returns and the first pass's log-probabilities; running statistics of agents stay. An agent with a replay buffer
-learns from windows of it in place of the newest.
+learn in it. Where no tick needs another, it is evaluated for all ticks at once, as further passes are. These, over minibatches of
+environments, move the parameters of the agent's learning group alone, and those of senders that are replayed beside it: other
+messages from outside are the constants they were, and so are advantages, returns and the first pass's log-probabilities; running
+statistics of agents stay. An agent with a replay buffer learns from windows of it in place of the newest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from antiphon.agents.network import Tensors
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
@@ -24,11 +25,13 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
+from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import Replay, SomeRows
 from antiphon.engine.policies.resting_heads import passes_of, places_at_rest
 from antiphon.engine.policies.trajectories import PolicyEvaluator
+from antiphon.engine.policies.windows_at_once import evaluated_at_once
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for, uniform_many
 
@@ -60,9 +63,34 @@ class FurtherPasses(Feature):
         }
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
         self._seeds_by_use: dict[tuple[str, ...], Tensor] = {}
+        self._at_once = {
+            group: {name: self.system.agents[name] for name in group.agents}
+            for group in self.system.groups
+            if all(evaluated_at_once(self.system.agents[name]) for name in group.agents)
+        }
+        """The groups whose first pass is evaluated at once, with their agents."""
+        engine.forward_pass.keep_no_graph(name for agents in self._at_once.values() for name in agents)
+        self._first: dict[LearningGroup, _FirstPass] = {}
+        """Of their newest windows, until the further passes."""
         for channel in self.system.channels.values():
             if channel.synthetic_gradient.replayed:
                 _check_apart(channel, self.system)
+
+    def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
+        """Return the ports of the first pass over a window, where it is evaluated at once: see `Feature.window_ports`."""
+        group = self.system.group_of[agent.name]
+        agents = self._at_once.get(group)
+        if agents is None:
+            return None
+        first = self._first.get(group)
+        if first is None or first.window is not window:
+            replay, device = SomeRows(window, agents, self.engine.forward_pass), self.system.device
+            rows = {
+                name: torch.arange(len(own.members) * own.batch, device=device)
+                for name, own in agents.items()
+            }
+            first = self._first[group] = _FirstPass(window, replay, replay.ports(rows))
+        return first.ports[agent.name]
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Take all further passes over the windows of updates, and move the parameters after each."""
@@ -135,6 +163,8 @@ class FurtherPasses(Feature):
         self, update: Update, together: Mapping[str, Agent], senders: Sequence[ReplayedSender]
     ) -> Replay:
         """The evaluation of a window's ticks again that costs least."""
+        if update.group in self._at_once:
+            return self._first.pop(update.group).replay
         forward_pass = self.engine.forward_pass
         if SomeRows.obstacle(update.window, together):
             return Replay(update.window, together, forward_pass)
@@ -216,6 +246,17 @@ def _leader(base: System, agent: Agent) -> Agent:
     """The first agent with further passes that an agent learns with; itself, if none has any."""
     together = (base.agents[name] for name in base.group_of[agent.name].agents)
     return next((own for own in together if passes_of(own) > 1), agent)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstPass:
+    """The first pass over a window that is evaluated at once."""
+
+    window: Window
+    replay: Replay
+    """Of its ticks; the further passes use it too."""
+    ports: dict[str, Tensors]
+    """By agent, [ticks, rows, …]."""
 
 
 @dataclass(slots=True)

@@ -276,8 +276,10 @@ class SomeRows(Replay):
 
     def _by_tick(self, agent: Agent, port: Tensor) -> Tensor:
         """A port at all ticks, [T, N * b, …], of [N * T * b, …]."""
-        shape = len(agent.members), len(self._ticks_of[agent.name]), -1
-        return port.view(*shape, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+        members, ticks = len(agent.members), len(self._ticks_of[agent.name])
+        if members == 1:
+            return port.view(ticks, -1, *port.shape[1:])
+        return port.view(members, ticks, -1, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
 
     @torch.no_grad()
     def _outputs_of(self, agents: list[Agent]) -> _Outputs:
@@ -494,6 +496,8 @@ def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tenso
     if len(values) == 1:  # in order
         return values[0] if rows is None else values[0].index_select(0, rows)
     values = values if rows is None else values.index_select(1, rows)
+    if members == 1:
+        return values.flatten(0, 1)
     of_members = values.view(len(values), members, -1, *values.shape[2:])
     return of_members.transpose(0, 1).reshape(-1, *values.shape[2:])
 

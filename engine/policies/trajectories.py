@@ -49,19 +49,21 @@ class PolicyEvaluator(Feature):
     """
 
     def __init__(self, evaluator: ObjectiveEvaluator) -> None:
-        self.system = evaluator.system
+        self.system, self._learning_points = evaluator.system, evaluator.learning_points
 
     def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
         """Evaluate a policy over a window's ticks; None where no tick teaches anything.
 
         Args:
             agent: A stack with a policy.
-            ticks: Its ticks of the window, in order, with their ports.
+            ticks: Its ticks of the window, in order.
             window: The window.
         """
         policy = agent.policy
         assert policy is not None
-        trajectory, ports = self._trajectory(agent, ticks, window), ports_of(agent, ticks)
+        trajectory, feature = self._trajectory(agent, ticks, window), self._learning_points.window_ports
+        ports = None if feature is None else feature.window_ports(agent, window)
+        ports = ports_of(agent, ticks) if ports is None else ports
         values, members = values_in(ports), len(agent.members)
         known = None if values is None else constant(values)
         statistics = window.statistics_before[self.system.learner_name_of[agent.name]].get(RETURNS)

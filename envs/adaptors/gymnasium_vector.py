@@ -131,11 +131,12 @@ class VectorAdaptor(Adaptor):
         due = happened
         if self._mode is AutoresetMode.NEXT_STEP:
             due, self._ended = self._ended, happened
-        ended = due[0] | due[1]
+        terminated, truncated = due.unbind()
+        ended = terminated | truncated
         if bool(ended.any()):
             final = self._final(before, info, ended)
             result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
-        return dict(self._shown), rewards, due[0], due[1], result
+        return dict(self._shown), rewards, terminated, truncated, result
 
     def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
         """Return the requested outcomes of a step, of rewards [batch] and ends [2, batch], and the mask of those left out."""

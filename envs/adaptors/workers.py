@@ -6,13 +6,14 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from antiphon.envs.adaptors.checked import close_world
-from antiphon.envs.adaptors.turns import Turns
+from antiphon.envs.adaptors.turns import Turns, take_step
 
 _PATIENCE = 5.0
 """Seconds that a process has to end."""
@@ -128,7 +129,8 @@ def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> No
             place, call, arguments, named = asked
             world, error, found = worlds[place], "", None
             try:
-                found = getattr(world, call)(*arguments, **named)
+                made = partial(take_step, world) if call == "step" else getattr(world, call)
+                found = made(*arguments, **named)
             except Exception as raised:  # noqa: BLE001  (anything somebody's environment may raise)
                 error = " ".join(f"{type(raised).__name__}: {raised}".split())
             agents = [] if error else list(world.agents)
@@ -145,7 +147,7 @@ def parallel(world: Any) -> Any:
 def stepped(worlds: Sequence[Any], actions: Sequence[Any]) -> list[Any]:
     """Take a step in each environment; those of other processes at the same time."""
     if not isinstance(worlds[0], Remote):
-        return [world.step(action) for world, action in zip(worlds, actions, strict=True)]
+        return [take_step(world, action) for world, action in zip(worlds, actions, strict=True)]
     for world, action in zip(worlds, actions, strict=True):
         world.send("step", action)
     return [world.receive() for world in worlds]

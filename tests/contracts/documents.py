@@ -85,6 +85,12 @@ def unread(scene: Document) -> Document:
     return {**scene, "channels": channels}
 
 
+def alone(scene: Document) -> Document:
+    """Return pairs without their senders: actors that have no channel."""
+    actors = {name: agent for name, agent in scene["agents"].items() if "acts" in agent}
+    return {**scene, "agents": actors, "channels": []}
+
+
 def mortals(objective: Document, count: int = 3, *, tells: bool = False, **more_of: Any) -> Document:
     """Return pairs whose actors come late, die and return, alone or with their senders, which see what the actor does.
 
@@ -467,6 +473,10 @@ ACTING |= {
     ),
     "ppo, frozen and weighed": pairs({**PPO, "scale": 2.0}, actor={"learn": False}),
     "ppo, shared": pairs(PPO, actor={"share": "all"}, port="out"),
+    "ppo, alone": alone(rewarded(PPO, 6)),
+    "ppo, alone, shared": alone(pairs(PPO, actor={"share": "all", "learn": 0.5})),
+    "ppo, alone, mortal": alone(mortals({**PPO, "critic": {"observes": ["secret"], "network": MLP}})),
+    "ppo, alone, normalised": alone(normalised(pairs(PPO, actor={"clock": {"period": 2, "unroll": 3}}))),
     "a2c, tied weights": tied(pairs({"kind": "a2c"}), ["a0.0.weight", "a1.0.weight"]),
     "sampled words of one port": more(
         pairs(PPO, 3, sender={"objective": PPO}, port="out", **WORDS),

@@ -318,6 +318,13 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
     Fault(
+        "ppo-a-window-that-is-evaluated-at-once-is-the-one-before",
+        "engine/policies/further_passes.py",
+        "if first is None or first.window is not window:",
+        "if first is None:",
+        "tests/contracts/test_contracts.py::test_documents[acting ppo, alone-reference]",
+    ),
+    Fault(
         "replays-heads-read-the-ticks-of-another-environment",
         "engine/policies/replays.py",
         "for part in parts], 1).flatten(0, 2)",

@@ -222,6 +222,50 @@ def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once(
     assert not [*differences(*found)]
 
 
+@pytest.mark.parametrize("parts", [(), ("left", "right")])
+def test_ticks_without_messages_keep_no_graph_and_all_of_a_window_are_one_evaluation_when_it_ends(
+    parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tied agents too; a critic, whose values no tick needs, is not evaluated before."""
+    found: dict[str, list[tuple[int, bool]]] = {seams.EVALUATE_AGENT: [], seams.EVALUATE_CRITIC: []}
+
+    def note(seam: str, place: int) -> None:
+        evaluate = resolve_name(seam)
+
+        def noted(self: Any, *args: Any, **settings: Any) -> Any:
+            found[seam].append((len(args[place]), torch.is_grad_enabled()))
+            return evaluate(self, *args, **settings)
+
+        monkeypatch.setattr(seam, noted)
+
+    note(seams.EVALUATE_AGENT, 1)
+    note(seams.EVALUATE_CRITIC, 2)
+    objective = {"kind": "ppo", "epochs": 2, "minibatches": 2, "critic": {"observes": ["x"], "network": MLP}}
+    agents = {part: actor(objective, acts=part, share="all") for part in parts} or {"a": actor(objective)}
+    with playing("cohort", agents, parts=parts, share=0.0) as simulation:
+        simulation.run(4)
+    rows = BATCH * len(agents)
+    at_once = [(4 * rows, True), *[(4 * rows // 2, True)] * 2]
+    assert found == {seams.EVALUATE_AGENT: [(rows, False)] * 4 + at_once, seams.EVALUATE_CRITIC: at_once}
+
+
+def test_a_window_that_is_evaluated_when_it_ends_has_the_parameters_of_then() -> None:
+    """Whether it was saved, or a parameter changed, in the middle; as one whose ticks keep a graph, which are replayed."""
+    objective, found = {"kind": "ppo", "epochs": 3, "minibatches": 2}, []
+    for network in (Plain, hooked(Plain)):
+        with playing("cohort", {"a": actor(objective, network=network)}) as simulation:
+            simulation.run(6)
+            with simulation.fork() as twin:
+                for each in (simulation, twin):
+                    for p in each.agents["a"].parameters.values():
+                        p.data.mul_(1.2)
+                    each.run(7)
+                    found.append(facts(each))
+    one, forked, *others = found
+    assert not [*differences(one, forked, tolerance=0.0)]
+    assert not [line for other in others for line in differences(one, other)]
+
+
 def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
     """Of the group's members no objective but the policy's is followed."""
 
@@ -393,6 +437,7 @@ def of_some_senders(*, together: bool) -> Document:
     scene["agents"]["a1"]["network"] = {**MLP, "hidden": [6]}
     if together:
         scene["channels"][2]["to"] = "a0"
+        del scene["agents"]["a2"]  # which would have no channel
     return scene
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
+from antiphon.envs.adaptors.turns import take_step
 from antiphon.errors import ScenarioError
 from tests.envs.adaptors.turn_games import Race, SavedRace
 from tests.kit.worlds import batch_of
@@ -205,3 +206,25 @@ def test_games_are_learned_against_a_random_opponent(game: str) -> None:
     with Simulation(scenario) as simulation:
         simulation.run(progress=False)
         assert simulation.evaluate(episodes=4).return_ > 0.6
+
+
+def test_what_pettingzoo_has_converted_is_stepped_as_by_its_conversion_and_observed_once() -> None:
+    module = pytest.importorskip("mpe2.simple_spread_v3")
+    ours, theirs = (module.parallel_env(max_cycles=4) for _ in range(2))
+    for world in (ours, theirs):
+        world.reset(seed=3)
+    observe, seen = ours.unwrapped.observe, list[str]()
+
+    def counted(agent: str) -> Any:
+        seen.append(agent)
+        return observe(agent)
+
+    ours.unwrapped.observe = counted
+    for step in range(4):
+        actions = {agent: (place + step) % 5 for place, agent in enumerate(ours.agents)}
+        (shown, *found), (wanted, *others) = take_step(ours, actions), theirs.step(actions)
+        assert found == others
+        assert shown.keys() == wanted.keys()
+        assert all(np.array_equal(shown[agent], wanted[agent]) for agent in wanted)
+    assert ours.agents == theirs.agents == []
+    assert len(seen) == 4 * 3

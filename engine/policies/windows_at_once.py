@@ -1,0 +1,21 @@
+"""Windows that are evaluated when they end, for all their ticks at once (semantics 42c)."""
+
+from __future__ import annotations
+
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.policies.resting_heads import passes_of
+
+
+def evaluated_at_once(agent: Agent) -> bool:
+    """Return whether nothing but further passes needs the graph of an agent's ticks, and no tick needs the one before.
+
+    It has neither messages nor a state, and the rows of its ticks do not depend on each other.
+    """
+    connections, network = agent.connections, agent.learner.network
+    return (
+        passes_of(agent) > 1
+        and not agent.inputs.has_target_network
+        and not (connections.read_channels or connections.send_channels)
+        and network.mixed() is None
+        and not network.buffers()
+    )
