@@ -386,7 +386,8 @@ class OwnObjective(Objective):
                 f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
             )
         self.scores_loss = not callable(self._score)
-        self.metric = "error" if self.scores_loss else str(getattr(loss, "metric", "score"))
+        named = getattr(loss, "metric", None)
+        self.metric = "error" if self.scores_loss else "score" if named is None else str(named)
         if self.metric == "loss" or not self.metric.isidentifier():
             raise ScenarioError(
                 f"{name}: its metric is named {self.metric!r}; use another name, such as 'score'"

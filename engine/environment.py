@@ -23,7 +23,7 @@ from antiphon.engine.in_use import release, use
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
 from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.base import StepResult, TorchVectorEnv, real
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
@@ -187,7 +187,7 @@ class EnvironmentRunner:
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
             if name not in info:
-                self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
+                self.step_signals.signals[name] = real(name, outcomes[name]).to(self.env.dtype)
             if (uniform := self.env.uniform(outcomes[name])) is not None:
                 self.step_signals.uniform[name] = Mask.of(uniform)
         for name in self._after:

@@ -181,7 +181,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         for name, value in values.items():
             signal = signals.get(name)
             kind = value.dtype if signal is None else self.dtype if signal.classes is None else torch.int64
-            found[name] = value if value.dtype is kind else value.to(kind)
+            found[name] = value if value.dtype is kind else real(name, value).to(kind)
         return found
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -309,6 +309,13 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
     fits = actions.shape[1:] == (choices,)
     require(fits, "env", f"actions are {list(actions.shape)}; {fix}", ScenarioError)
     return actions.argmax(1)
+
+
+def real(name: str, value: Tensor) -> Tensor:
+    """Return the value of a signal or outcome; RunError where it is complex, of which a real type would keep the real part alone."""
+    if value.is_complex():
+        raise RunError(f"env: '{name}' has complex numbers; return real ones")
+    return value
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:

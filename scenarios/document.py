@@ -403,8 +403,8 @@ class Scenario(Spec):
 
         Args:
             graph: A DiGraph or MultiDiGraph; node attributes are the keys of an agent, edge attributes
-                those of a channel. Graph attributes give what `fields` does not; those of networkx itself, such as
-                `name`, are left out.
+                those of a channel. Graph attributes give what `fields` does not, and `name` the `scenario`, if it
+                can be one; others of networkx itself are left out.
             **fields: The scenario's other keys (`env`, `scenario`, `readout`, …); those of `training`
                 (`batch`, `steps`, `optimiser`, …) may be given directly.
 

@@ -25,7 +25,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require, with_article
-from antiphon.envs.base import chosen
+from antiphon.envs.base import chosen, real
 from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
 
 Path = tuple[str | int, ...]
@@ -202,17 +202,18 @@ class Observations:
 
 
 def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
-    """Return a copy of an environment's value, as a tensor; RunError if it has no numbers."""
+    """Return a copy of an environment's value, as a tensor; RunError if it has no numbers, or complex ones."""
     if isinstance(values, Tensor):
         with torch.no_grad():
-            return values.to(device, copy=True)
+            return real(name, values).to(device, copy=True)
     try:
         array = np.array(values)
         native = array.dtype.newbyteorder("=")  # torch reads no other
-        return torch.from_numpy(array.astype(native, copy=False)).to(device)
+        found = torch.from_numpy(array.astype(native, copy=False))
     except (TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
+    return real(name, found).to(device)
 
 
 class Actions:

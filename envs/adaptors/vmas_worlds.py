@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import Adaptor, checked, making
-from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
+from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of, tensor_of
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
@@ -133,9 +133,13 @@ class VmasAdaptor(Adaptor):
             shown, rewards, terminated, truncated, _ = self._env.step([action.clone() for action in each])
         truncated = truncated & ~terminated
         facts: dict[str, Any] = {}
+        rewards = [
+            tensor_of(f"reward.{agent}", own, self.device)
+            for agent, own in zip(self._agents, rewards, strict=True)
+        ]
         for agent, own in zip(self._agents, rewards, strict=True):
             if (name := f"reward.{agent}") in self.requested:
-                facts[name] = checked(name, OUTCOMES["reward"], own.to(self.dtype, copy=True), rows, own)
+                facts[name] = checked(name, OUTCOMES["reward"], own.to(self.dtype), rows, own)
         mean = torch.stack([own.to(self.dtype) for own in rewards]).mean(0)
         outcomes = dict(zip(OUTCOMES, (mean, terminated, truncated), strict=True))
         facts |= {

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.nearest_names import suggest
-from antiphon.envs.base import StepResult, Values, chosen
+from antiphon.envs.base import StepResult, Values, chosen, real
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
@@ -186,7 +186,7 @@ class World(Pictured):
         read = [(name, value) for name, value in read if not value.is_inference()]  # these have no versions
         versions = [value._version for _, value in read]
         changed, reward, terminated = self.transition(self._state, choices)
-        reward, terminated = reward.to(self.dtype), terminated.bool()
+        reward, terminated = real("reward", reward).to(self.dtype), terminated.bool()
         if tried:
             self._check_outcomes(reward, terminated)
             for (name, value), version in zip(read, versions, strict=True):

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.base.problems import DocumentError, Path, Problems, kind_of
-from antiphon.base.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
+from antiphon.base.spec import (
+    Count,
+    FrozenMap,
+    Signal,
+    Spec,
+    channel_name,
+    name_problem,
+    plain,
+    read_by,
+    section_of,
+    whole,
+)
 from antiphon.base.spellings import standard_keys, suggest_key
 from antiphon.comms.couplings import DEFAULT, Detached, kind_predicts
 from antiphon.scenarios.training import TrainingSpec
@@ -335,7 +346,9 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
             raise DocumentError(("agents", name), "two nodes have this name; rename one")
         agents[name] = dict(attributes)
     channels = [_channel(*edge) for edge in _edges(graph)]
-    return {"scenario": "graph", **given, "agents": agents, "channels": channels, "training": training}
+    name = graph.graph.get("name")
+    known = "graph" if name_problem(name) else name
+    return {"scenario": known, **given, "agents": agents, "channels": channels, "training": training}
 
 
 def _as_mapping(training: object) -> Mapping[str, Any]:

@@ -137,6 +137,27 @@ def squares(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 alike_with_its_own_loss = partial(all_alike, {"kind": squares, "target": "label"})
 
 
+def labelled(rows: int, ignored: int = 2) -> Scenario:
+    """Data of which so many examples have targets: the classes 3, and numbers."""
+    there = torch.arange(40) < rows
+    word, known = torch.full((40, 3), 3).where(there[:, None], -100), {"word": 4}
+    hidden = ["word", "value"]
+    env = from_tensors(
+        x=torch.rand(40, 3), word=word, value=torch.rand(40), _value=there, training_only=hidden, classes=known
+    )
+    words = {"kind": "classification", "target": "word", "ignore_index": ignored}
+    agents = {
+        "a": {"observes": ["x"], "objective": words},
+        "b": {"observes": ["x"], "objective": {"kind": "regression", "target": "value"}},
+    }
+    return Scenario(scenario="labelled", env=env, agents=agents, training={"batch": 8})
+
+
+unlabelled = partial(labelled, 0)
+of_an_ignored_class = partial(labelled, 40, ignored=3)
+all_labelled = partial(labelled, 40)
+
+
 DELAYED = {"coupling": "delayed", "link": {"delay": 1}}
 TWO = {"az": 1, "bz": 1}
 SAID: dict[str, tuple[Scenario | str, str]] = {
@@ -199,6 +220,12 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         "all_alike",
         r"agent z: its target 'label' has one class, so that its loss is always 0 and nothing is learned; .*classes=\{'label': 10\}$",
     ),
+    "no class is present": (
+        "unlabelled",
+        "agent a: the target 'word' is missing in all 28 training examples, so that nothing is learned from it; check",
+    ),
+    "no number is present": ("unlabelled", "agent b: the target 'value' is missing in all 28 training"),
+    "an ignored class": ("of_an_ignored_class", "agent a: the target 'word' is missing in all 28 training"),
     "raw pixels": (
         "raw_pixels",
         r"agent eye: 'pixels' has numbers of about 1\.6e\+02, .*observes: \{pixels: \{normalise: true\}\}$",
@@ -222,6 +249,7 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "real": ("real_pixels", ""),
     "bytes of images": ("byte_pixels", ""),
     "own loss": ("alike_with_its_own_loss", "one class"),
+    "a target is present": ("all_labelled", "is missing in all"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,30 @@ def test_a_world_that_breaks_in_mid_episode_is_named(fault: str, expected: str) 
         env.step(None)
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
+
+
+class Turned(SyncVectorEnv):
+    """Turns what its rows return, rewards or observations, into complex numbers."""
+
+    def __init__(self, what: str, kind: Callable[[Any], Any]) -> None:
+        super().__init__([lambda: Broken("none")] * 2)
+        self.what, self.kind = what, kind
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observation, reward, *others = super().step(actions)
+        found = {"observation": observation, "reward": reward}
+        found[self.what] = self.kind(found[self.what] * 1j)
+        return found["observation"], found["reward"], *others  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_complex_numbers_of_a_vector_environment_are_refused(what: str, kind: Callable[[Any], Any]) -> None:
+    """A type of real numbers would keep their real part alone."""
+    env = envs.make(Turned(what, kind), batch=2)
+    env.reset(seed=0)
+    with pytest.raises(RunError, match=rf"^env: '{what}' has complex numbers; return real ones$"):
+        env.step(None)
 
 
 class Returning(gymnasium.Env[Any, Any]):

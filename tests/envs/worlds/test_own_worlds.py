@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs import Description, Signal, registry
-from antiphon.errors import ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from tests.kit.tiers import sampled
 
 
@@ -166,3 +166,10 @@ def test_a_transition_that_writes_to_what_others_read_is_refused(where: str) -> 
 
     with pytest.raises(ScenarioError, match=line):
         steps()
+
+
+@pytest.mark.parametrize("name", ["reward", "place", "late"])
+def test_complex_numbers_are_refused(name: str) -> None:
+    """A type of real numbers would keep their real part alone."""
+    with pytest.raises(RunError, match=rf"^env: '{name}' has complex numbers; return real ones$"):
+        parameters("linear", **{name: lambda value: PLAIN[name](value) * 1j})
