@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, with_article
+from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
@@ -343,10 +343,7 @@ def plain_state(state: Any) -> Any:
     try:
         return to_tree(state)
     except NotPlainError as error:
-        raise RunError(
-            f"env: its state_dict holds {with_article(str(error))}, which a checkpoint cannot; return plain data: numbers, "
-            "text, tensors, arrays, and lists, tuples, sets and dicts of them"
-        ) from None
+        raise RunError(f"env: its state_dict {error.line}") from None
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:

@@ -398,10 +398,7 @@ def extra_state(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
         try:
             found[path] = copy.deepcopy(to_tree(part.get_extra_state()))
         except NotPlainError as error:
-            raise ScenarioError(
-                f"the extra state of '{path}' holds {with_article(str(error))}, which a checkpoint cannot; return plain "
-                "data: numbers, text, tensors, arrays, and lists, tuples, sets and dicts of them"
-            ) from None
+            raise ScenarioError(f"the extra state of '{path}' {error.line}") from None
     return found
 
 

@@ -102,7 +102,7 @@ class Channel:
         seed: Seed of the predictor's hidden layers, together with `name`.
         name: Name of the channel in errors.
         device: Device of the predictor.
-        dtype: Type of the predictor and the messages.
+        dtype: Type of the predictor and the messages; those that are computed under autocast are converted to it.
 
     Attributes:
         predictor: The predictor; None unless decoupled.
@@ -262,6 +262,7 @@ class Channel:
         Raises:
             ScenarioError: The message or context does not fit the channel.
         """
+        message = self._out_of_autocast(message)
         signals = self._checked(message, context)
         predictor = self.predictor if torch.is_grad_enabled() else None
         with self._lock, own_context():
@@ -479,7 +480,7 @@ class Channel:
             raise self._error(f"message: {shape} has no samples; leave out empty batches")
         if message.dtype != self.dtype:
             raise self._error(
-                f"message: it is {message.dtype}, but the channel is {self.dtype}; pass the channel dtype="
+                f"message: it is {message.dtype}, but the channel is {self.dtype}; pass the channel dtype=, or convert it"
             )
         if message.is_inference() and torch.is_grad_enabled():
             raise self._error(
@@ -503,6 +504,14 @@ class Channel:
                 signals_of(spec, context[name], message, self.dtype) for name, spec in self._specs.items()
             )
             return {name: value for signals in of_specs for name, value in signals.items()}
+
+    def _out_of_autocast(self, message: Tensor) -> Tensor:
+        """Return a message in the type of the caller's autocast in the channel's own, with its graph; any other as it is."""
+        if not isinstance(message, Tensor) or message.dtype == self.dtype:
+            return message
+        kind = message.device.type
+        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        return message.to(self.dtype) if mixed and message.dtype == torch.get_autocast_dtype(kind) else message
 
     def _check_process(self) -> None:
         if self._process is not None and self._process != os.getpid():

@@ -9,11 +9,14 @@ from __future__ import annotations
 import copy
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy
 import torch
 from torch import Tensor, nn
+
+from antiphon.base.errors import with_article
 
 _KIND, _ITEMS = "\x00kind", "items"
 _SEQUENCES: dict[str, type] = {
@@ -24,10 +27,30 @@ _FACTORIES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, list,
 """Of a `defaultdict`, by name."""
 _NUMBERS = "biufc"
 """Kinds of numpy's types."""
+_PLAIN_DATA = "plain data: numbers, text, tensors, arrays, and lists, tuples, sets and dicts of them"
 
 
 class NotPlainError(Exception):
-    """A value holds what is not plain data; the text is its type."""
+    """A value holds what is not plain data; the text is its type.
+
+    Args:
+        kind: The type.
+        fix: What to hold in its place.
+
+    Attributes:
+        key: The innermost key under which it is; None: there is none.
+    """
+
+    def __init__(self, kind: str, fix: str = _PLAIN_DATA) -> None:
+        super().__init__(kind)
+        self.fix = fix
+        self.key: str | None = None
+
+    @property
+    def line(self) -> str:
+        """What a state holds, where, and the fix."""
+        place = "" if self.key is None else f" under {self.key!r}"
+        return f"holds {with_article(str(self))}{place}, which a checkpoint cannot; return {self.fix}"
 
 
 def to_tree(value: Any, parameters: Sequence[Tensor] = ()) -> Any:
@@ -56,17 +79,18 @@ def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
     if isinstance(value, numpy.ndarray | numpy.generic):
         return _of_array(value)
     if kind is list:
-        return [_to_tree(item, places) for item in value]
+        return [_of_item(place, item, places) for place, item in enumerate(value)]
     if kind is dict and all(type(key) is str for key in value):
-        return {key: _to_tree(item, places) for key, item in value.items()}
+        return {key: _of_item(key, item, places) for key, item in value.items()}
     if kind is complex:
         return {_KIND: "complex", _ITEMS: [value.real, value.imag]}
     if kind in _SEQUENCES.values():
-        tree = {_KIND: kind.__name__, _ITEMS: [_to_tree(item, places) for item in value]}
+        items = [_of_item(place, item, places) for place, item in enumerate(value)]
+        tree = {_KIND: kind.__name__, _ITEMS: items}
         return {**tree, "maxlen": value.maxlen} if kind is deque else tree
     if kind not in _MAPPINGS.values():
-        raise NotPlainError(kind.__name__)
-    pairs = [[_to_tree(key, places), _to_tree(item, places)] for key, item in value.items()]
+        raise NotPlainError(kind.__name__, _instead_of(value))
+    pairs = [[_to_tree(key, places), _of_item(key, item, places)] for key, item in value.items()]
     tree = {_KIND: kind.__name__, _ITEMS: pairs}
     if kind is not defaultdict:
         return tree
@@ -74,6 +98,25 @@ def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
     if not names:
         raise NotPlainError(f"{kind.__name__} of its own factory")
     return {**tree, "factory": names[0]}
+
+
+def _of_item(key: object, item: Any, places: Mapping[int, int]) -> Any:
+    """Return an item of a container as a tree; an error gets its key."""
+    try:
+        return _to_tree(item, places)
+    except NotPlainError as error:
+        if error.key is None and isinstance(key, str):
+            error.key = key
+        raise
+
+
+def _instead_of(value: object) -> str:
+    """Return what a state can hold in place of a value that is not plain."""
+    if isinstance(value, Enum):
+        return "its .value, and make the enum again where it is loaded"
+    if isinstance(value, tuple):
+        return "tuple(…) of it, and make it again where it is loaded"
+    return _PLAIN_DATA
 
 
 def _of_tensor(value: Tensor, places: Mapping[int, int]) -> Any:

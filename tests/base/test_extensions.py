@@ -269,6 +269,18 @@ def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> 
     hold(SCENES[name], steps=5)
 
 
+class Untitled(Focal):
+    """One whose metric has no name."""
+
+    metric = None  # type: ignore[assignment]
+
+
+def test_a_metric_without_a_name_is_called_score() -> None:
+    with made(ring(count=1, agent=goal(Untitled)), "cohort") as simulation:
+        simulation.run(steps=1)
+        assert {*simulation.train_means.row()["n0"]} == {"loss", "score"}
+
+
 def test_an_aggregation_is_trained_over_a_locked_channel_too() -> None:
     with made(SCENES["aggregation locked"], "cohort") as simulation:
         own = {n: p for n, p in simulation.agents["b0"].parameters.items() if n.startswith("fan_in.")}

@@ -426,6 +426,27 @@ def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str
     assert str(refused.value).startswith(f"channel up: {line}")
 
 
+@pytest.mark.parametrize("coupling", ["decoupled", "locked", "detached"])
+def test_messages_of_autocast_are_those_that_are_converted_by_hand(coupling: str) -> None:
+    found = []
+    for converted in (lambda message: message, Tensor.float):
+        torch.manual_seed(0)
+        below, above, x, label = nn.Linear(5, 4), nn.Linear(4, 3), torch.randn(8, 5), torch.arange(8) % 3
+        both, channel = [*below.parameters(), *above.parameters()], comms.Channel(4, coupling=coupling, lr=0.1)
+        sgd = torch.optim.SGD(both, 0.1)
+        for _ in range(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                channel.send(converted(below(x)))
+                loss = F.cross_entropy(above(channel.receive()), label)
+            comms.learn(loss, both, sent=[channel], received=[channel])
+            sgd.step()
+            channel.learn()
+        found.append([channel.receive(), *both, *channel.parameters()])
+    assert all(one.dtype is torch.float32 for one in found[0])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+
+
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int64])
 def test_a_context_is_read_in_any_type_of_integers_and_is_a_copy(dtype: torch.dtype) -> None:
     memory, label, found = torch.rand(8, 2), torch.arange(8).unsqueeze(1).to(dtype) % 3, []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import random
+import re
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -494,11 +496,39 @@ def test_a_state_of_an_environment_that_is_no_data_is_refused(tmp_path: Path) ->
     env = SyncVectorEnv([lambda: Locked(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     with antiphon.Simulation(scenario(env)) as run:
         run.step()
-        with pytest.warns(antiphon.ScenarioWarning, match="holds an object, .*; this run cannot be resumed"):
+        line = "holds an object under 'own', .*; this run cannot be resumed"
+        with pytest.warns(antiphon.ScenarioWarning, match=line):
             run.save(tmp_path / "saved")
-        refused(run.fork, "its state_dict holds an object, which a checkpoint cannot")
+        refused(run.fork, "its state_dict holds an object under 'own', which a checkpoint cannot")
     again = antiphon.Simulation.load(tmp_path / "saved", scenario=scenario(env))
-    refused(again.step, "its state_dict holds an object, which a checkpoint cannot")
+    refused(again.step, "its state_dict holds an object under 'own', which a checkpoint cannot")
+
+
+class Phase(Enum):
+    DAY = 1
+
+
+class Pair(NamedTuple):
+    left: int
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [
+        (Phase.DAY, "a Phase under 'mode', which a checkpoint cannot; return its .value, and make the enum again"),
+        (Pair(1), "a Pair under 'mode', which a checkpoint cannot; return tuple(…) of it, and make it again"),
+    ],
+)
+def test_the_key_of_an_enum_or_named_tuple_in_a_state_is_named_with_what_to_return(
+    mode: Any, line: str
+) -> None:
+    class Moody(Saved):
+        own = ({"mode": mode},)
+
+    env = SyncVectorEnv([lambda: Moody(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    with antiphon.Simulation(scenario(env)) as run:
+        run.step()
+        refused(run.fork, re.escape(f"env: its state_dict holds {line}"))
 
 
 @pytest.mark.parametrize("kind", HELD)
