@@ -223,10 +223,18 @@ _UNSAID = re.compile(rf"(antiphon (?:--allow-import (?!MODULE )\S+ )*){COMMAND}"
 """Where a line lacks the words of the command."""
 
 
+def _whole(found: re.Match[str], words: Sequence[str]) -> str:
+    """Return the command of a line with the words that it lacks, but for the imports that it allows already."""
+    own = shlex.join(words)
+    for package in re.findall(r"--allow-import (\S+)", found[1]):
+        own = re.sub(rf"--allow-import[ =]{re.escape(package)} ", "", own)
+    return found[1] + own
+
+
 def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
     """Return an error's line with the words of this command; of a document with further problems, with that which lists all."""
     others = getattr(error, "others", ())
-    line = _UNSAID.sub(lambda found: found[1] + shlex.join(words), str(error))
+    line = _UNSAID.sub(lambda found: _whole(found, words), str(error))
     document = next((word for word in words if line.startswith(f"{word}:")), None)
     if document is None or not others:
         return line

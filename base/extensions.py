@@ -237,7 +237,7 @@ def with_imports(command: str, packages: Sequence[str] | None = None) -> str:
 
 def allowed_imports() -> list[str]:
     """Return the packages that scenario files may import beside `_WORLDS`."""
-    return [package for package in os.environ.get(_ALLOWED, "").split(",") if package]
+    return [*filter(None, dict.fromkeys(os.environ.get(_ALLOWED, "").split(",")))]
 
 
 def needed_imports(names: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
+from glob import iglob
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,13 @@ import typer
 from antiphon.base.errors import RunError, is_terminal
 from antiphon.commands import options
 from antiphon.commands.arguments import logdir_root
-from antiphon.terminal.output import print_json, write_line
+from antiphon.terminal.output import print_json, remark, write_line
 
 _TAB = "#antiphon"
 """The part of TensorBoard's address that shows the Channels tab."""
 
+_EVENTS = "**/events.out.tfevents.*"
+"""What TensorBoard shows of a folder: event files, whoever wrote them."""
 _SAMPLES = "scalars=10000,images=100,histograms=1000,distributions=1000,text=100"
 """Points that TensorBoard keeps of each curve; its default drops most histograms and pictures."""
 
@@ -45,6 +48,8 @@ def tb(
         command = [sys.executable, "-m", "tensorboard.main", *arguments]
         print_json({"logdir": str(folder), "command": command})
         return
+    if not any(iglob(_EVENTS, root_dir=folder, recursive=True)):
+        remark(f"{folder}: has no run yet; a run is shown from its first log entry on")
     serve(arguments)
 
 

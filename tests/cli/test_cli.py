@@ -106,7 +106,7 @@ def test_a_run_is_shown_resumed_and_evaluated(
     again = "antiphon resume 'my&run' continues it, antiphon run 'my&run/scenario.yaml' begins a new one"
     assert cli.refused("run my&run") == f"my&run: is a run; {again}"
     again = "antiphon --allow-import json resume 'my&run' continues it, antiphon --allow-import json run"
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json")
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,json")
     assert again in cli.refused("run my&run")
 
 
@@ -267,6 +267,11 @@ def test_tb_opens_tensorboard_with_enough_samples(
     assert words[:2] == ["--logdir", "runs"]
     assert "scalars=10000" in words[3]
     assert words[-2:] == ["--port", "7007"]
+    assert cli.err == "runs: has no run yet; a run is shown from its first log entry on\n"
+    (here / "runs/a").mkdir()
+    (here / "runs/a/events.out.tfevents.1.host").touch()
+    cli("tb")
+    assert cli.err == ""
     assert cli.json("tb runs")["command"][1:5] == ["-m", "tensorboard.main", "--logdir", "runs"]
 
 

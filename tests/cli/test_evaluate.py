@@ -52,10 +52,8 @@ training: {batch: 16}
 """
 
 
-def test_synthetic_inputs_of_lost_messages_are_left_out_on_request(cli: Commands, tmp_path: Path) -> None:
-    (tmp_path / "heard.yaml").write_text(HEARD)
-    cli("run", tmp_path / "heard.yaml", f"--steps 40 --name heard --logdir {tmp_path}")
-    heard, words = tmp_path / "heard", "--links as_run --drop 0.5"
+def test_synthetic_inputs_of_lost_messages_are_left_out_on_request(here: Path, cli: Commands) -> None:
+    heard, words = cli.trained(HEARD, "--steps 40"), "--links as_run --drop 0.5"
     with_inputs, without = (cli("evaluate", heard, f"{words}{more}") for more in ("", " --no-inputs"))
     assert "no synthetic inputs" not in with_inputs
     assert "50.00 % lost, no synthetic inputs" in without
@@ -63,14 +61,13 @@ def test_synthetic_inputs_of_lost_messages_are_left_out_on_request(cli: Commands
 
 
 def test_an_ablation_names_the_agent_that_a_harmful_channel_affects(here: Path, cli: Commands) -> None:
-    (here / "h.yaml").write_text(
+    run = cli.trained(
         "scenario: h\nenv: {id: antiphon/Digits-v0}\nagents:\n"
         "  eye: {observes: [image], network: {kind: mlp, hidden: [8]}, optimiser: {learning_rate: 30}}\n"
         "  mind: {network: {kind: mlp, hidden: [8]}, objective: {kind: classification, target: label}}\n"
         "channels: [{from: eye, to: mind, size: 16}]\ntraining: {steps: 3, batch: 32}\n"
     )
-    cli("run h.yaml --name h --logdir runs")
-    assert re.search(r"eye->mind +-.* harms +mind\n", cli("evaluate runs/h --ablate zero"))
+    assert re.search(r"eye->mind +-.* harms +mind\n", cli("evaluate", run, "--ablate zero"))
 
 
 def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
@@ -104,16 +101,15 @@ training: {batch: 16}
 """
 
 
-def test_language_is_measured_and_kept(cli: Commands, tmp_path: Path) -> None:
-    (tmp_path / "words.yaml").write_text(SYMBOLS)
-    cli("run", tmp_path / "words.yaml", f"--steps 5 --name words --logdir {tmp_path}")
-    found = cli.json("evaluate", tmp_path / "words", "--language --examples 200")["language"]["a->b"]
+def test_language_is_measured_and_kept(here: Path, cli: Commands) -> None:
+    run = cli.trained(SYMBOLS, "--steps 5")
+    found = cli.json("evaluate", run, "--language --examples 200")["language"]["a->b"]
     assert (found["messages"], len(found["entropy"])) == (200, 2)
     assert found["message_entropy"] <= sum(found["entropy"]) + 1e-9
     assert 0 <= found["information"]["label"] <= found["message_entropy"] + 1e-9
-    kept = json.loads((tmp_path / "words" / "measured.json").read_text())["language"]
+    kept = json.loads((run / "measured.json").read_text())["language"]
     assert kept["channels"]["a->b"] == found
-    text = cli("evaluate", tmp_path / "words", "--language")
+    text = cli("evaluate", run, "--language")
     assert "about label" in text
     assert "topographic" in text
 

@@ -143,6 +143,8 @@ def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
     )
     monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "world")
     assert cli.refused("export ../b b.safetensors").endswith(f"packages{again} export ../b b.safetensors")
+    allowed = "--allow-import world export ../b b.safetensors"  # which it does not say twice
+    assert cli.refused(allowed).endswith(f"packages; {started} {allowed}")
 
 
 def test_a_run_needs_the_packages_that_registered_its_names_only(

@@ -108,11 +108,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 
 def test_seeds_are_told_of_windows_shorter_than_their_episodes(here: Path, cli: Commands) -> None:
-    (here / "pole.yaml").write_text(
+    cli.trained(
         "scenario: pole\n"
         "env: antiphon/CartPole-v0\n"
         "agents: {p: {observes: [angle], acts: true, objective: reinforce, clock: {unroll: 4}}}\n"
-        "training: {batch: 2, steps: 5}\n"
+        "training: {batch: 2, steps: 5}\n",
+        "--seeds 2",
     )
-    cli("run pole.yaml --seeds 2")
     assert cli.err.count("agent p: no episode has ended, and reinforce learns only from ticks") == 1

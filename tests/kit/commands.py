@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ class Commands:
     def json(self, *words: Words) -> Any:
         """Return the object that a command prints as its last line."""
         return json.loads(self(*words, "--json").splitlines()[-1])
+
+    def trained(self, document: str, *words: Words) -> Path:
+        """Run a scenario, which is written into the working folder, and return its run directory, with its name."""
+        name = re.findall(r"^scenario: (\S+)", document, re.MULTILINE)[0]
+        Path(f"{name}.yaml").write_text(document)
+        self("run", f"{name}.yaml --logdir runs --name {name}", *words)
+        return Path("runs", name)
 
     def refused(self, *words: Words) -> str:
         """Return the one line with which a command fails, and nothing else is printed."""
