@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from itertools import takewhile
 from pathlib import Path
 from pkgutil import iter_modules
 from traceback import walk_stack, walk_tb
@@ -240,13 +241,46 @@ def allowed_imports() -> list[str]:
     return [*filter(None, dict.fromkeys(os.environ.get(_ALLOWED, "").split(",")))]
 
 
-def needed_imports(names: Iterable[str]) -> list[str]:
-    """Return the allowed packages that a scenario with these names needs: of each name that which registered it, or is in it."""
-    needed = set()
-    for name in names:
+def needed_imports(names: Iterable[str], *, imported: bool = False) -> list[str]:
+    """Return the packages that a scenario with these names needs: of each name that which registered it, or is in it.
+
+    Args:
+        names: The texts in the data of the scenario.
+        imported: Whether packages of the user's own count too that Python code has imported; else only those that are allowed.
+    """
+    allowed = allowed_imports()
+    needed = dict.fromkeys(allowed, False)
+    for name in dict.fromkeys(names):
         packages = [*_registrars.get(name, ()), *re.split("[/:.]", name)]
-        needed |= {*[package for package in packages if package in allowed_imports()][:1]}
-    return [package for package in allowed_imports() if package in needed]
+        found = next((package for package in packages if package in needed), None)
+        if found is None and imported:
+            found = next(filter(_is_own, _making_known(name)), None)
+        if found is not None:
+            needed[found] = True
+    return [package for package, is_needed in needed.items() if is_needed]
+
+
+def _making_known(name: str) -> list[str]:
+    """Return the packages whose import makes a name known: that of `MODULE:CLASS`, those that registered it, that of its id."""
+    if module := re.match(r"(?:gymnasium/)?(\w+)[\w.]*:|pettingzoo/(\w+)", name):
+        return [module[1] or module[2]]
+    packages = list(takewhile(lambda package: package != "__main__", _registrars.get(name, ())))
+    if name.startswith("gymnasium/"):
+        from gymnasium import registry
+
+        place = getattr(registry.get(name.removeprefix("gymnasium/")), "entry_point", None) or ""
+        place = place if isinstance(place, str) else str(getattr(place, "__module__", ""))
+        packages.append(re.split("[.:]", place)[0])
+    return packages
+
+
+def _is_own(package: str) -> bool:
+    """Whether a package is the user's, imported by code that runs here, and another process does not know it by itself."""
+    known = ("antiphon", "gymnasium", "__main__", *_WORLDS)
+    if package not in sys.modules or package in known or package in sys.stdlib_module_names:
+        return False
+    plugins = entry_points(group="gymnasium.envs")
+    return all(plugin.module.partition(".")[0] != package for plugin in plugins)
 
 
 def imported_by_name(module: str, place: str) -> Any:

@@ -16,7 +16,7 @@ from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
-from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
+from antiphon.running.directory import RunDirectory, check_exist, check_free, holds_objects, is_free
 from antiphon.running.directory_writer import check_interval, open_writer
 from antiphon.running.execution import divide, executor_of
 from antiphon.running.library import MADE_IN_PYTHON
@@ -28,10 +28,13 @@ from antiphon.scenarios.document import as_scenario
 
 
 def _own_modules(scenario: Scenario, template: Mapping[str, str]) -> dict[str, Any]:
-    """Return, for run.json, where a run's own modules are, and the packages that its scenario needs to be allowed."""
-    imports = needed_imports(_names(plain(scenario)))
+    """Return, for run.json, where a run's own modules are, and the packages that its scenario needs to be allowed.
+
+    Of a run that is made by a function of such a module, or holds Python objects, the module itself is asked for later.
+    """
     source = template.get("source", "")
     made_by_own = ":" in source and not template.get("text") and source not in MADE_IN_PYTHON.values()
+    imports = needed_imports(_names(plain(scenario)), imported=not (made_by_own or holds_objects(scenario)))
     return {"own_modules": {"folder": os.getcwd(), "imports": imports}} if imports or made_by_own else {}
 
 

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import gymnasium
 import pytest
 
+import antiphon
 from tests.kit.commands import Commands
 
 MODULE = """
@@ -55,6 +57,17 @@ from own import X
 
 def world():
     return from_tensors(x=X, label=(X[:, 0] > 0).long())
+"""
+PIER = """
+import antiphon
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+
+class Pier(CartPoleEnv):
+    pass
+
+
 """
 OBJECTS = "its scenario holds Python objects"
 
@@ -180,6 +193,38 @@ def test_a_run_needs_the_package_that_registered_its_id_of_gymnasium(
     finally:
         sys.modules.pop("ponds", None)
         gymnasium.registry.pop("Ponds/Duck-v0", None)
+
+
+@pytest.mark.parametrize(
+    ("env", "registers"),
+    [
+        ("own/Pier-v0", "antiphon.environment('own/Pier-v0')(Pier)"),
+        ("gymnasium/Piers/Pole-v0", "gymnasium.register('Piers/Pole-v0', Pier)"),
+        ("piers:Pier", ""),
+    ],
+)
+def test_a_run_notes_the_packages_that_python_imported_before(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch, env: str, registers: str
+) -> None:
+    """Another process does not know what these registered."""
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
+    (here / "piers.py").write_text(PIER + registers)
+    sys.path.append(str(here))
+    import_module("piers")
+    agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 5}}
+    scenario = {"scenario": "pier", "env": env, "agents": {"a": agent}, "training": {"batch": 2, "steps": 5}}
+    try:
+        with antiphon.Simulation(antiphon.Scenario.model_validate(scenario), logdir="pier") as simulation:
+            simulation.run(progress=False)
+        facts = json.loads((here / "pier/run.json").read_text())
+        assert facts["own_modules"] == {"folder": str(here), "imports": ["piers"]}
+        cli("evaluate pier")
+        del sys.modules["piers"]
+        again = "; as this run was started: antiphon --allow-import piers evaluate pier"
+        assert cli.refused("evaluate pier").endswith(f"may not import 'piers'{again}")
+    finally:
+        sys.modules.pop("piers", None)
+        gymnasium.registry.pop("Piers/Pole-v0", None)
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
