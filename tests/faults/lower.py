@@ -1105,4 +1105,25 @@ LOWER: tuple[Fault, ...] = (
         "        if channel.input is False:\n",
         "tests/scenarios/test_refusals.py::test_refused[channels[1].input: an unlocked channel needs a syn]",
     ),
+    Fault(
+        "envs-complex-numbers-lose-a-part",
+        "envs/base.py",
+        "    if value.is_complex():\n",
+        "    if False:\n",
+        "tests/envs/adaptors/test_broken_worlds.py::test_complex_numbers_of_a_vector_environment_are_refused",
+    ),
+    Fault(
+        "objectives-no-name-is-a-name",
+        "agents/objectives.py",
+        '"score" if named is None else str(named)',
+        "str(named)",
+        "tests/base/test_extensions.py::test_a_metric_without_a_name_is_called_score",
+    ),
+    Fault(
+        "comms-messages-of-autocast-are-refused",
+        "comms/loop/loop_channel.py",
+        "        message = self._out_of_autocast(message)\n",
+        "",
+        "tests/comms/test_channel.py::test_messages_of_autocast_are_those_that_are_converted_by_hand[decoupled]",
+    ),
 )

@@ -404,4 +404,32 @@ UPPER: tuple[Fault, ...] = (
         "                if key:\n",
         "tests/scenarios/test_reader.py::test_merge_keys_add_what_a_mapping_lacks",
     ),
+    Fault(
+        "scenarios-the-name-of-a-graph-is-lost",
+        "scenarios/graphs/generators.py",
+        'known = "graph" if name_problem(name) else name',
+        'known = "graph"',
+        "tests/scenarios/test_graph.py::test_the_name_of_a_graph_is_the_name_of_the_scenario[eyes-fields0-eyes]",
+    ),
+    Fault(
+        "runs-imports-of-python-are-not-noted",
+        "base/extensions.py",
+        "if found is None and imported:",
+        "if False:",
+        "tests/cli/test_python.py::test_a_run_notes_the_packages_that_python_imported_before",
+    ),
+    Fault(
+        "cli-an-import-is-allowed-twice-in-a-line",
+        "antiphon/cli.py",
+        "lambda found: _whole(found, words)",
+        "lambda found: found[1] + shlex.join(words)",
+        "tests/cli/test_python.py::test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them",
+    ),
+    Fault(
+        "advice-missing-targets-are-not-seen",
+        "engine/planning/samples.py",
+        "        *_missing(scenario, env),\n",
+        "",
+        "tests/engine/planning/test_advice.py::test_what_goes_wrong_is_said_once[an ignored class]",
+    ),
 )
