@@ -19,7 +19,13 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
-from antiphon.engine.metrics.step_metrics import Row, entry_figures, keep_figures, score_figures
+from antiphon.engine.metrics.step_metrics import (
+    Row,
+    entry_figures,
+    keep_figures,
+    score_figures,
+    training_means,
+)
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
@@ -334,6 +340,12 @@ class Run:
             self._history = History()
             self.recorders.append(self._history)
         return self._history
+
+    def had_target(self, name: str) -> bool:
+        """Return whether an agent's objective has had a target, as far as is logged and since the newest log entry."""
+        if name in training_means(self.running):
+            return True
+        return self.has_history and len(self.history().of(name, "loss")[0]) > 0
 
     def history_of_run(self) -> History:
         """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""

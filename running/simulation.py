@@ -35,6 +35,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.planning.advice import advice_on_a_run
 from antiphon.engine.planning.ended_schedules import ended_schedules
+from antiphon.engine.planning.missing_targets import missing_in_run
 from antiphon.engine.planning.short_windows import short_windows
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
@@ -464,8 +465,10 @@ class Simulation:
             )
         if error is not None:
             raise DivergenceError(error)
-        for line in short_windows(
-            running.scenario, running.env.description, running.now, running.world.figures()
+        scenario, env = running.scenario, running.env.description
+        for line in (
+            *short_windows(scenario, env, running.now, running.world.figures()),
+            *missing_in_run(scenario, env, running.now - start, run.had_target),
         ):
             warnings.warn(line, ScenarioWarning, stacklevel=3)
         if number:

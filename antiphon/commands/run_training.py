@@ -38,10 +38,12 @@ if TYPE_CHECKING:
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
     from antiphon.engine.planning.ended_schedules import ended_schedules
+    from antiphon.engine.planning.missing_targets import missing_in_run
 
     assert run.writer is not None
+    running, start = run.running, run.running.now
     directory = run.writer.directory
-    late = ended_schedules(run.running.scenario, run.running.until)
+    late = ended_schedules(running.scenario, running.until)
     print_warnings([*directory.facts["warnings"], *late])
     parts = directory.facts.get("parts") or {}
     chosen = []
@@ -55,11 +57,13 @@ def train(run: Run, json: bool) -> int:
         remark(f"parts: {parts['count']}; {', '.join(chosen)}")
     path = display_path(directory.path)
     with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
-        (outcome,) = Trainer([run], [RunProgress(run.running.until, run.running.now)]).finish()
+        (outcome,) = Trainer([run], [RunProgress(running.until, start)]).finish()
     code = print_outcome(outcome, json)
-    warn_of_short_windows(run.running.scenario, [outcome.result])
+    warn_of_short_windows(running.scenario, [outcome.result])
+    taken = running.now - start
+    print_warnings(missing_in_run(running.scenario, running.env.description, taken, run.had_target))
     if not json:
-        show_decoupling(run.running.scenario, [outcome.result], directory.facts)
+        show_decoupling(running.scenario, [outcome.result], directory.facts)
     return code
 
 

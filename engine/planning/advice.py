@@ -64,7 +64,9 @@ def advice(
 
 def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool, acts: bool) -> list[str]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
-    from antiphon.engine.planning.samples import of_samples  # it loads torch, which help does not need
+    # they load torch, which help does not need
+    from antiphon.engine.planning.missing_targets import missing_in_data
+    from antiphon.engine.planning.samples import of_samples
 
     found: list[str] = []
     if env.is_stream:
@@ -77,6 +79,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
             f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
         )
     found += of_samples(scenario, env, acts=acts)
+    found += missing_in_data(scenario, env)
     if not saved:
         found += _without_logdir(scenario)
     if saved and not env.can_be_saved:

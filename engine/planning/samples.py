@@ -1,4 +1,4 @@
-"""Warnings from a look into an environment: numbers of wild sizes, tied agents that observe the same, long steps, missing targets."""
+"""Warnings from a few observations of an environment: numbers of wild sizes, and tied agents that observe the same, long steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,10 +16,9 @@ from torch import Tensor
 
 from antiphon.base.errors import AntiphonError
 from antiphon.engine.heart.agent import AGE
+from antiphon.engine.planning.missing_targets import is_own_data
 from antiphon.envs.registry import ids, make
 from antiphon.envs.signal import ID, Description
-from antiphon.envs.sources.tensors import Source
-from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
 from antiphon.scenarios.document import EnvSpec
@@ -31,8 +29,6 @@ _LARGE, _SMALL = 100.0, 1e-3
 _RATIO = 1e3
 """Ratio of the sizes of the largest and the smallest number that a network observes, beyond which it is warned of."""
 _STEPS, _ROWS = 8, 2
-_EXAMPLES = 4096
-"""Examples that are searched for a target at once."""
 _LONG = 1e-3
 """Seconds of a step of an environment, from which other processes are advised; they pay from about a tenth of it.
 
@@ -41,8 +37,6 @@ A processor's time is measured once and differs between machines, so it decides 
 
 Samples = Mapping[str, Tensor]
 """By signal, a few observations, [samples, components]."""
-Target = tuple[str, int | None]
-"""A target signal, and the class of it that does not count."""
 
 
 def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[str]:
@@ -54,12 +48,7 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[str]
         acts: Whether a few steps with random actions are taken, beside a reset.
     """
     samples, seconds = _samples(scenario, acts=acts)
-    return [
-        *_wild(scenario, env, samples),
-        *_alike(scenario, env, samples),
-        *_missing(scenario, env),
-        *_slow(scenario, seconds),
-    ]
+    return [*_wild(scenario, env, samples), *_alike(scenario, env, samples), *_slow(scenario, seconds)]
 
 
 def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
@@ -73,7 +62,7 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     """
     spec = scenario.env
     task = isinstance(spec, EnvSpec) and spec.id in ids() and spec.id.startswith("antiphon/")
-    if not _is_own_data(spec) and (task or not isinstance(spec, EnvSpec)):
+    if not is_own_data(spec) and (task or not isinstance(spec, EnvSpec)):
         return {}, math.inf
     observers = [one for agent in scenario.agents.values() for _, one in _observers(agent)]
     names = {name for one in observers for name in one.observes if name != AGE}
@@ -95,11 +84,6 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     except AntiphonError:  # the run tells what is wrong with it
         return {}, math.inf
     return {name: torch.cat(values) for name, values in found.items() if values}, seconds
-
-
-def _is_own_data(spec: object) -> bool:
-    """Whether an environment shows data of the user's own."""
-    return isinstance(spec, Source) or (isinstance(spec, EnvSpec) and "file" in spec.kwargs)
 
 
 @contextmanager
@@ -192,50 +176,6 @@ def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[s
                 f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
                 f"observe something of its own{number}"
             )
-
-
-def _missing(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Warnings of targets that no training example of the user's own data has."""
-    agents: dict[Target, list[str]] = {}
-    for name, agent in scenario.agents.items():
-        for goal in agent.goals.values():
-            if goal.target is not None and goal.target in env.signals:
-                names = agents.setdefault((goal.target, goal.get("ignore_index")), [])
-                names += [name] * (name not in names)
-    for target, ignored in _never_present(scenario.env, agents):
-        yield (
-            f"{listed('agent', agents[target, ignored])}: the target '{target}' is missing in all "
-            f"{env.example_counts['train']:,} training examples, so that nothing is learned from it; check what marks it as "
-            f"missing (-100, the mask _{target}, ignore_index)"
-        )
-
-
-def _never_present(spec: Any, targets: Collection[Target]) -> Sequence[Target]:
-    """Those of some targets that no training example has, where these are data of the user's own in memory."""
-    if not targets or not _is_own_data(spec):
-        return []
-    try:
-        with closing(make(spec, batch=1)) as env:
-            if not isinstance(env, ExampleStream):
-                return []
-            env.request({name for name, _ in targets})
-            missing = [*targets]
-            for examples in env.batches("train", _EXAMPLES):
-                missing = [target for target in missing if not _any_present(examples, *target)]
-                if not missing:
-                    break
-            return missing
-    except AntiphonError:  # the run tells what is wrong with it
-        return []
-
-
-def _any_present(examples: Mapping[str, Tensor], name: str, ignored: int | None) -> bool:
-    """Whether any of some examples has a target, at any site."""
-    target, mask = examples[name], examples.get(f"_{name}")
-    present = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
-    if mask is not None:
-        present &= mask.view(-1, *[1] * (target.dim() - 1)) if mask.dim() == 1 else mask.view_as(target)
-    return bool(present.any())
 
 
 def _slow(scenario: Scenario, seconds: float) -> Iterator[str]:

@@ -427,9 +427,16 @@ UPPER: tuple[Fault, ...] = (
     ),
     Fault(
         "advice-missing-targets-are-not-seen",
-        "engine/planning/samples.py",
-        "        *_missing(scenario, env),\n",
+        "engine/planning/advice.py",
+        "    found += missing_in_data(scenario, env)\n",
         "",
         "tests/engine/planning/test_advice.py::test_what_goes_wrong_is_said_once[an ignored class]",
+    ),
+    Fault(
+        "advice-missing-targets-of-a-run-are-not-seen",
+        "running/simulation.py",
+        "            *missing_in_run(scenario, env, running.now - start, run.had_target),\n",
+        "",
+        "tests/engine/planning/test_advice.py::test_a_target_that_no_example_of_a_loader_had_is_told_after_the_run",
     ),
 )

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from antiphon import Scenario, ScenarioWarning, Simulation, Template, load
-from antiphon.envs import from_tensors
+from antiphon.envs import from_loader, from_tensors
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -329,6 +329,21 @@ def test_reinforce_in_windows_shorter_than_the_episodes_turned_out_to_be(
         simulation.run(steps)
     measured = [str(one.message) for one in caught if "and reinforce learns only" in str(one.message)]
     assert [bool(re.match(line, one)) for one in measured] == [True] * bool(line)
+
+
+@pytest.mark.parametrize(("known", "said"), [(0, 1), (1, 0)])
+def test_a_target_that_no_example_of_a_loader_had_is_told_after_the_run(known: int, said: int) -> None:
+    """Of a loader nothing is read in advance."""
+    label = torch.arange(64).where(torch.arange(64) < known, -100)
+    batches = list(zip(torch.rand(64, 3).split(8), label.split(8), strict=True))
+    agents = {"z": {"observes": ["x"], "objective": CLASSIFY}}
+    env = from_loader(batches, ("x", "label"), classes={"label": 4})
+    scenario = Scenario(scenario="loaded", env=env, agents=agents, training={"batch": 8, "steps": 16})
+    with Simulation(scenario) as simulation, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        simulation.run(progress=False)
+    line = "agent z: the target 'label' was missing in all 128 examples of this run, so that nothing is learned from it"
+    assert [str(one.message).partition(";")[0] for one in caught].count(line) == said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Warnings of targets that are missing everywhere, from which nothing is learned: in data in memory, and in the examples of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.base.errors import AntiphonError
+from antiphon.envs.registry import make
+from antiphon.envs.signal import Description
+from antiphon.envs.sources.tensors import Source
+from antiphon.envs.stream import ExampleStream
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.unintended_settings import listed
+
+_AT_ONCE = 4096
+"""Examples that are searched for a target at once."""
+_FEW = 100
+"""Examples of a run, below which some of its targets may be missing by chance."""
+
+Target = tuple[str, int | None]
+"""A target signal, and the class of it that does not count."""
+
+
+def missing_in_data(scenario: Scenario, env: Description) -> list[str]:
+    """Return a line about each target that no training example of the user's own data in memory has."""
+    agents: dict[Target, list[str]] = {}
+    for name, agent in scenario.agents.items():
+        for goal in agent.goals.values():
+            if goal.target is not None and goal.target in env.signals:
+                names = agents.setdefault((goal.target, goal.get("ignore_index")), [])
+                names += [name] * (name not in names)
+    return [
+        _line(agents[target], target[0], f"is missing in all {env.example_counts['train']:,} training examples")
+        for target in _never_present(scenario.env, agents)
+    ]
+
+
+def missing_in_run(
+    scenario: Scenario, env: Description, steps: int, had_target: Callable[[str], bool]
+) -> list[str]:
+    """Return a line about each target that no example of a run had; data in memory are searched before it.
+
+    Args:
+        scenario: The scenario.
+        env: The description of its environment.
+        steps: Steps of the run.
+        had_target: Whether an agent, by its name, has had any target.
+    """
+    relations, examples = scenario.relations, steps // env.hold * scenario.training.batch
+    if is_own_data(scenario.env) or not env.is_stream or examples < _FEW:
+        return []
+    waiting = {channel.sender for channel in scenario.channels if channel.made_coupling.waits}
+    begins = env.hold + sum(channel.link.delay for channel in scenario.channels)
+    agents: dict[str, list[str]] = {}
+    for name in sorted(relations.learners):
+        agent, window = scenario.agents[name], scenario.windows[name]
+        targets = {goal.target for goal in agent.goals.values()}
+        learns = isinstance(window, int) and window + begins <= steps and agent.p_update == 1
+        known = learns and len(targets) == 1 and waiting.isdisjoint(relations.learning[name])
+        if known and (target := targets.pop()) is not None and not had_target(name):
+            agents.setdefault(target, []).append(name)
+    return [
+        _line(names, target, f"was missing in all {examples:,} examples of this run")
+        for target, names in agents.items()
+    ]
+
+
+def _line(names: list[str], target: str, fact: str) -> str:
+    return (
+        f"{listed('agent', names)}: the target '{target}' {fact}, so that nothing is learned from it; check what marks it as "
+        f"missing (-100, the mask _{target}, ignore_index)"
+    )
+
+
+def is_own_data(spec: object) -> bool:
+    """Whether an environment shows data of the user's own that are read in advance."""
+    return isinstance(spec, Source) or (isinstance(spec, EnvSpec) and "file" in spec.kwargs)
+
+
+def _never_present(spec: Any, targets: Collection[Target]) -> Sequence[Target]:
+    if not targets or not is_own_data(spec):
+        return []
+    try:
+        with closing(make(spec, batch=1)) as env:
+            if not isinstance(env, ExampleStream):
+                return []
+            env.request({name for name, _ in targets})
+            missing = [*targets]
+            for examples in env.batches("train", _AT_ONCE):
+                missing = [target for target in missing if not _any_present(examples, *target)]
+                if not missing:
+                    break
+            return missing
+    except AntiphonError:  # the run tells what is wrong with it
+        return []
+
+
+def _any_present(examples: Mapping[str, Tensor], name: str, ignored: int | None) -> bool:
+    """Whether any of some examples has a target, at any site."""
+    target, mask = examples[name], examples.get(f"_{name}")
+    present = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
+    if mask is not None:
+        present &= mask.view(-1, *[1] * (target.dim() - 1)) if mask.dim() == 1 else mask.view_as(target)
+    return bool(present.any())
