@@ -511,7 +511,9 @@ class Channel:
             return message
         kind = message.device.type
         mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        return message.to(self.dtype) if mixed and message.dtype == torch.get_autocast_dtype(kind) else message
+        return (
+            message.to(self.dtype) if mixed and message.dtype == torch.get_autocast_dtype(kind) else message
+        )
 
     def _check_process(self) -> None:
         if self._process is not None and self._process != os.getpid():

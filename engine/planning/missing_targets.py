@@ -36,7 +36,9 @@ def missing_in_data(scenario: Scenario, env: Description) -> list[str]:
                 names = agents.setdefault((goal.target, goal.get("ignore_index")), [])
                 names += [name] * (name not in names)
     return [
-        _line(agents[target], target[0], f"is missing in all {env.example_counts['train']:,} training examples")
+        _line(
+            agents[target], target[0], f"is missing in all {env.example_counts['train']:,} training examples"
+        )
         for target in _never_present(scenario.env, agents)
     ]
 

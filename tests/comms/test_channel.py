@@ -432,7 +432,10 @@ def test_messages_of_autocast_are_those_that_are_converted_by_hand(coupling: str
     for converted in (lambda message: message, Tensor.float):
         torch.manual_seed(0)
         below, above, x, label = nn.Linear(5, 4), nn.Linear(4, 3), torch.randn(8, 5), torch.arange(8) % 3
-        both, channel = [*below.parameters(), *above.parameters()], comms.Channel(4, coupling=coupling, lr=0.1)
+        both, channel = (
+            [*below.parameters(), *above.parameters()],
+            comms.Channel(4, coupling=coupling, lr=0.1),
+        )
         sgd = torch.optim.SGD(both, 0.1)
         for _ in range(3):
             with torch.autocast("cpu", torch.bfloat16):

@@ -515,7 +515,10 @@ class Pair(NamedTuple):
 @pytest.mark.parametrize(
     ("mode", "line"),
     [
-        (Phase.DAY, "a Phase under 'mode', which a checkpoint cannot; return its .value, and make the enum again"),
+        (
+            Phase.DAY,
+            "a Phase under 'mode', which a checkpoint cannot; return its .value, and make the enum again",
+        ),
         (Pair(1), "a Pair under 'mode', which a checkpoint cannot; return tuple(…) of it, and make it again"),
     ],
 )

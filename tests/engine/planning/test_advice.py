@@ -143,7 +143,12 @@ def labelled(rows: int, ignored: int = 2) -> Scenario:
     word, known = torch.full((40, 3), 3).where(there[:, None], -100), {"word": 4}
     hidden = ["word", "value"]
     env = from_tensors(
-        x=torch.rand(40, 3), word=word, value=torch.rand(40), _value=there, training_only=hidden, classes=known
+        x=torch.rand(40, 3),
+        word=word,
+        value=torch.rand(40),
+        _value=there,
+        training_only=hidden,
+        classes=known,
     )
     words = {"kind": "classification", "target": "word", "ignore_index": ignored}
     agents = {
