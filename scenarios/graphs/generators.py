@@ -346,9 +346,9 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
             raise DocumentError(("agents", name), "two nodes have this name; rename one")
         agents[name] = dict(attributes)
     channels = [_channel(*edge) for edge in _edges(graph)]
-    name = graph.graph.get("name")
-    known = "graph" if name_problem(name) else name
-    return {"scenario": known, **given, "agents": agents, "channels": channels, "training": training}
+    title = graph.graph.get("name")
+    scenario = "graph" if name_problem(title) else title
+    return {"scenario": scenario, **given, "agents": agents, "channels": channels, "training": training}
 
 
 def _as_mapping(training: object) -> Mapping[str, Any]:

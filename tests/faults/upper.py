@@ -407,8 +407,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-the-name-of-a-graph-is-lost",
         "scenarios/graphs/generators.py",
-        'known = "graph" if name_problem(name) else name',
-        'known = "graph"',
+        'scenario = "graph" if name_problem(title) else title',
+        'scenario = "graph"',
         "tests/scenarios/test_graph.py::test_the_name_of_a_graph_is_the_name_of_the_scenario[eyes-fields0-eyes]",
     ),
     Fault(
