@@ -74,7 +74,7 @@ _LARGEST = 2**53
 _MOST = 2**31 - 1
 LONGEST_DELAY = 1024
 AUTO = "auto"
-"""A delay, or bits of a link, that a run in parts chooses."""
+"""The value of a setting that is chosen by what else there is: delay and bits of a link in parts, passes of a sender."""
 Value = TypeVar("Value")
 
 

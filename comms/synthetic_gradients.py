@@ -85,7 +85,8 @@ class RescaleOptions(kinds.Options):
     """Units of what is learned.
 
     Attributes:
-        rescale: `rms` learns the returned gradient in units of its running root mean square.
+        rescale: `rms` learns the returned gradient in units of its running root mean square; the default where `passes: auto` chooses
+            `all`.
     """
 
     rescale: Literal["rms", "none"] = "none"

@@ -107,7 +107,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             `lens` is an agent's loss at the message, computed through layers with parameters of other agents. `local_policy`
             is the control for policies: a policy of the sender's own on the message, trained on the receiver's actions and
             rewards. Or a registered name, or from Python a module or a factory called with `inputs`, `outputs`.
-        context: Signals that condition it. Default for symbols: what the sender observes.
+        context: Signals that condition it. Default for symbols, and where `passes: auto` chooses `all`: what the sender observes.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         schedule: Schedule of `scale` over the training; None: constant.
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
@@ -116,7 +116,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
             `skill` where the receiver learns from rewards.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
-            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch.
+            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch. `auto`: `all`
+            where that is possible, with networks of antiphon's own; then its `context` is by default what the sender observes,
+            its `rescale` is `rms`, and its optimiser is Adam with a learning rate of 0.01.
         trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
             injected one. For a state: how far the target reaches beyond the next prediction.
         horizon: State channels only: number of windows over which `trace` reaches.
@@ -133,7 +135,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     discount: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = None
     gate: Literal["auto", "skill", "none"] = "auto"
-    passes: Literal["first", "all"] = "first"
+    passes: Literal["auto", "first", "all"] = "auto"
     trace: Annotated[float, Field(ge=0, le=1)] = 0.0
     horizon: Annotated[Count, Field(le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0)] = 0.0

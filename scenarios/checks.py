@@ -16,6 +16,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
+from antiphon.scenarios.at_once import lost, not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
     LONGEST_WINDOW,
@@ -56,13 +57,13 @@ def rule_18_read(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     receiver = scene.agents[channel.receiver]
-    lost = _lost(channel)
+    loss = lost(channel)
     if channel.made_coupling.replaces:
         return (
             f"needs messages, and the receiver of an {channel.coupling} channel reads none; make it decoupled"
         )
-    if lost is not None:
-        return f"needs every message, but {lost}"
+    if loss is not None:
+        return f"needs every message, but {loss}"
     if channel.input is not None:
         return "needs every message, and so no synthetic input; leave out input"
     if receiver.align is not None:
@@ -76,15 +77,6 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
         message = f"needs the same number of messages at every tick, but period {read} of {channel.receiver!r} is not a"
         return f"{message} multiple of period {sent} of {channel.sender!r}; read mean"
     return None
-
-
-def _lost(channel: ChannelSpec) -> str | None:
-    """Return why not every message arrives, and the fix."""
-    link = channel.link
-    if not link.drop and link.rate == 1:
-        return None
-    key, value = ("drop", 0) if link.drop else ("rate", 1)
-    return f"the link has a {key} of {getattr(link, key)}; make it {value}"
 
 
 def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -238,7 +230,7 @@ _AT_ONCE = ("channels.gradient.kind", "channels.gradient.trace", "channels.gradi
 def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`trace`, `passes` and `local_policy` use what returns at the step at which the sender learns."""
     for key in _used_at_once(channel):
-        reason = _not_at_once(scene, channel, ticks=key != "kind")
+        reason = not_at_once(scene, channel, ticks=key != "kind")
         if reason is not None:
             asks, mend = (
                 (f"{name_of(channel.gradient.kind)} ", "use another kind")
@@ -257,41 +249,6 @@ def _used_at_once(channel: ChannelSpec) -> list[str]:
     asked = {"trace": gradient.trace > 0, "passes": gradient.passes == "all"}
     keys = [key for key, at_once in asked.items() if gradient.apply and at_once]
     return ["kind", *keys] if gradient.follows_actions else keys
-
-
-def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str | None:
-    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix.
-
-    Args:
-        scene: Of the scenario.
-        channel: The channel.
-        ticks: Whether both ends have to tick at the same steps too.
-    """
-    link, ends = channel.link, (channel.sender, channel.receiver)
-    if channel.made_coupling.replaces:
-        return f"the channel is {channel.coupling}; make it decoupled"
-    if link.delay:
-        return f"the link has a delay of {link.delay}; make it 0"
-    if link.back:
-        return f"the link has a delay back of {link.back}; make it 0"
-    lost = _lost(channel)
-    if lost is not None:
-        return lost
-    if scene.learning[ends[0]] is scene.learning[ends[1]]:
-        return "both ends learn together; make the channel locked"
-    for name in ends:
-        late = scene.late.get(scene.learning[name][0])
-        if late is not None:
-            return f"{name!r} learns late, because {late[0].name} is delayed; give {late[0].name} another coupling"
-    clocks = [scene.agents[name].clock for name in ends]
-    apart = ticks and len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
-    if apart or scene.learns(ends[0]) != scene.learns(ends[1]):
-        verb, same = "tick" if apart else "learn", ""
-        alone = all(len(scene.learning[name]) == 1 for name in ends)
-        if alone and clocks[0].model_copy(update={"unroll": clocks[1].unroll}) == clocks[1]:
-            same = f", such as clock: {{unroll: {clocks[1].unroll}}} of {ends[0]!r}"
-        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock{same}"
-    return None
 
 
 def rule_26_size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:

@@ -73,7 +73,8 @@ from antiphon.scenarios.parameters import (
     uses_parameters,
 )
 from antiphon.scenarios.relations import Relations, Window
-from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
+from antiphon.scenarios.sender_passes import chosen_for_all_passes
+from antiphon.scenarios.training import OptimiserSpec, TelemetrySpec, TrainingSpec
 from antiphon.scenarios.unknown_keys import with_all_unknown_keys
 from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
@@ -164,18 +165,35 @@ def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
     return FrozenMap({name: agents[name] for name in sorted(agents)})
 
 
-def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
-    """A channel whose synthetic gradient of symbols has its default context: what the sender observes.
+_FAST = 0.01
+"""The default learning rate of a synthetic gradient whose sender learns in all passes: it follows a receiver that takes many steps."""
 
-    Without it the gradient of a symbol is one for all observations, and the sender always says the same.
+
+def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> ChannelSpec:
+    """A channel whose synthetic gradient has the defaults that depend on what else there is.
+
+    Without what the sender observes as context, the gradient of a symbol is one for all observations, and the sender always says the
+    same; and states that share a message are averaged over.
+
+    Args:
+        channel: The channel.
+        scene: Of the scenario.
+        passes: Whether `passes: auto` chooses all.
     """
-    gradient = channel.gradient
+    gradient, chosen = channel.gradient, dict[str, Any]()
+    given, training = gradient.model_fields_set, scene.scenario.training
+    if passes:
+        chosen["passes"] = "all"
+        if "rescale" in type(gradient).model_fields.keys() - given:
+            chosen["rescale"] = "rms"
+        if gradient.optimiser is None and training.predictor is None:
+            chosen["optimiser"] = OptimiserSpec(lr=_FAST)
     returned = gradient.learns_from_returns and gradient.own_target is None
-    predicted = channel.made_coupling.predicts and returned
-    if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
-        return channel
-    observed = tuple(name for name in sender.observes if name != AGE)
-    return channel.model_copy(update={"gradient": gradient.model_copy(update={"context": observed})})
+    symbols = channel.symbols is not None and channel.made_coupling.predicts and returned
+    if (symbols or passes) and "context" not in given:
+        observed = scene.agents[channel.sender].observes
+        chosen["context"] = tuple(name for name in observed if name != AGE)
+    return channel.model_copy(update={"gradient": gradient.model_copy(update=chosen)}) if chosen else channel
 
 
 class Scenario(Spec):
@@ -228,7 +246,9 @@ class Scenario(Spec):
         if any(agent.valued for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
-        channels = (_conditioned(channel, self.agents[channel.sender]) for channel in self.channels)
+        scene = Relations(self)
+        passes = chosen_for_all_passes(scene)
+        channels = (_predicting(one, scene, passes=one.name in passes) for one in self.channels)
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
         return self
 
@@ -471,6 +491,28 @@ class Template:
                 `source:line: `. Other problems are raised by `resolve`.
         """
         return cls._of_document(text, read(text, source))
+
+    @classmethod
+    def of_run(cls, text: str, source: str) -> Template:
+        """Read the resolved scenario of a run: a channel that has no `passes` learns in the first pass.
+
+        `auto` was resolved when the run began, or it was begun by a version whose default was the first pass.
+
+        Raises:
+            ScenarioError: See `from_yaml` and `resolve`.
+        """
+        template = cls.from_yaml(text, source)
+        replayed = {channel.name for channel in template.resolve().channels if channel.replayed}
+        if not replayed:
+            return template
+        channels = [
+            {**one, "gradient": {"passes": "first", **one.get("gradient", {})}}
+            if channel_name(one["from"], one["to"], one.get("key", 0)) in replayed
+            else one
+            for one in template.document.data["channels"]
+        ]
+        document = replace(template.document, data={**template.document.data, "channels": channels})
+        return replace(template, document=document)
 
     @classmethod
     def _of_document(cls, text: str, document: Document, *, whole: bool = True) -> Template:

@@ -1,11 +1,14 @@
-"""Senders that learn in the further passes of their receivers: what `gradient.passes: all` needs."""
+"""Senders that learn in the further passes of their receivers: what `gradient.passes: all` needs, and where `auto` chooses it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 
 from antiphon.base.extensions import name_of
+from antiphon.base.spec import AUTO
 from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.at_once import not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import Relations
 
@@ -23,6 +26,51 @@ def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[st
             yield "gradient.passes", f"all {reason}, or make passes first"
 
 
+def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
+    """Return the channels with `passes: auto` whose senders learn in all passes: where that is possible for one of a sender.
+
+    A delay that is chosen in parts, and networks of the user's own, whose ticks and environments may depend on each other, leave
+    it at the first pass: `all` has to be asked for there.
+    """
+    able = [
+        channel
+        for channel in scene.channels
+        if channel.gradient.passes == AUTO
+        and _may_replay(scene, channel)
+        and channel.gradient.scale > 0
+        and channel.link.ways != AUTO
+        and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
+    ]
+    of_sender = Counter(channel.sender for channel in able)
+    return frozenset(channel.name for channel in able if of_sender[channel.sender] == 1)
+
+
+def could_learn_in_all_passes(scene: Relations, channels: Collection[str]) -> list[str]:
+    """Return those of some channels whose senders would learn in more passes by `passes: all`."""
+    named = [channel for channel in scene.channels if channel.name in channels and not channel.replayed]
+    return [channel.name for channel in named if _may_replay(scene, channel)]
+
+
+def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
+    """Return whether `passes: all` has an effect on a channel, and is not refused."""
+    goal, gradient = scene.agents[channel.receiver].objective, channel.gradient
+    if not channel.made_coupling.predicts or not gradient.apply or goal is None or goal.passes < 2:
+        return False  # at once, as it is for most channels
+    ends = [scene.agents[name] for name in (channel.sender, channel.receiver)]
+    norms: list[str | None] = [
+        one.norm for name in (channel.sender, channel.receiver) for one in scene.outputs[name]
+    ]
+    norms += [one.layers.get(key) for one in ends if one.layers is not None for key in ("norm", "cell_norm")]
+    if "batch" in norms or not_at_once(scene, channel, ticks=True) is not None:
+        return False
+    return next(_obstacles(scene, channel), None) is None
+
+
+def _built_in(agent: AgentSpec) -> bool:
+    """Return whether an agent's network, with what aggregates its messages, is antiphon's own."""
+    return agent.layers is not None and agent.fan_in.built_in
+
+
 def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
     """Yield why a channel's sender cannot be replayed, each with a fix."""
     if channel.state:
@@ -35,10 +83,12 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
         yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
     if not gradient.direct or gradient.needs_loss:
         yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear or mlp"
+    if not channel.rule.built_in:
+        yield f"injects predictions, and {channel.coupling} is a coupling of your own; make it decoupled"
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"
-    if sum(other.replayed for other in scene.outputs[channel.sender]) > 1:
+    if any(other.replayed for other in scene.outputs[channel.sender] if other is not channel):
         yield f"is for one channel of a sender, and {channel.sender!r} has several; make others first"
     if any(other.read != "last" for other in scene.inputs[channel.receiver]):
         yield f"needs channels into {channel.receiver!r} that read last; make them so"

@@ -69,7 +69,8 @@ def scenario_template(
             return PythonTemplate(base=given, source=python or name)
         directory.check_document()
     document = folder / "scenario.yaml"
-    return Template.from_yaml(read_file(document), str(document))
+    read = Template.of_run if (folder / "run.json").is_file() else Template.from_yaml
+    return read(read_file(document), str(document))
 
 
 def check_no_run(name: str, command: str, begins: str) -> None:

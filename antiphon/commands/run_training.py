@@ -19,6 +19,7 @@ from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
+from antiphon.scenarios.sender_passes import could_learn_in_all_passes
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
 from antiphon.terminal.output import (
@@ -106,8 +107,8 @@ def show_decoupling(
     write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
     of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
-        passes = {c.name: c.gradient.passes for c in scenario.channels}
-        advice = of_shut_gates(len(shut), all_passes=all(passes[name] == "all" for name in shut))
+        more = could_learn_in_all_passes(scenario.relations, shut)
+        advice = of_shut_gates(len(shut), more_passes=bool(more))
         write_line(f"gate         {some(shut)}: {advice}")
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))

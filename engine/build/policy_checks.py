@@ -169,7 +169,8 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
             places.append(("objective", "critic", "network", "norm"))
         for place in places:
-            message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or epochs: 1"
+            message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or "
+            message += "gradient.passes: first of its channel" if member in replayed else "epochs: 1"
             raise DocumentError(("agents", member, *place), message)
 
 

@@ -168,6 +168,7 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
         parts += ["trained but not used"] if not gradient.apply else []
         parts += ["applied as far as it predicts"] if gated else []
+        parts += ["in all passes of the receiver"] if channel.replayed else []
         about["gradient"] = ", ".join(parts)
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)

@@ -21,6 +21,8 @@ _DAMPING = 0.25
 _FORCE = 5.0
 _DIRECTIONS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
 """Direction of the force, (x, y), for each action."""
+_RANDOMS = 9
+"""Random numbers of a start without noise."""
 _COLOURS = ((0.65, 0.15, 0.15), (0.15, 0.65, 0.15), (0.15, 0.15, 0.65))
 """Colour of each landmark; the speaker observes the goal's colour."""
 
@@ -36,8 +38,9 @@ class SpeakerListener(World):
         A Dict: `speaker`, `Discrete(3)`, the message; `listener`, `Discrete(5)`: no force (0), to the left (1), right (2),
         down (3), up (4). With `message: channel` only the listener's.
     Observation space:
-        `speaker` [3]: the colour of the goal. `listener` [11]: its velocity, the positions of the three landmarks relative to
-        it, and the message of the previous step, one-hot, at first zeros; with `message: channel` [8], without the message.
+        `speaker` [3 + `noise`]: the colour of the goal, then the noise. `listener` [11]: its velocity, the positions of the three
+        landmarks relative to it, and the message of the previous step, one-hot, at first zeros; with `message: channel` [8],
+        without the message.
         `info` has `goal`, int64, the landmark from 0 to 2, and after a step `reward.speaker` and `reward.listener`.
     Rewards:
         Minus the squared distance from the listener to the goal after the step, for both.
@@ -47,7 +50,7 @@ class SpeakerListener(World):
         Truncated after `limit` steps, all copies at once.
     """
 
-    randoms = 9
+    randoms = _RANDOMS
 
     class Options(World.Options):
         """Options of the speaker and the listener."""
@@ -57,6 +60,8 @@ class SpeakerListener(World):
         acts."""
         limit: int = Field(25, ge=1)
         """Steps of every episode."""
+        noise: int = Field(0, ge=0)
+        """Numbers of noise, from -1 to 1, that the speaker observes beside the colour, new in each episode."""
 
     @staticmethod
     def describe(options: Options) -> Description:
@@ -64,7 +69,7 @@ class SpeakerListener(World):
         talks, moves = options.message == "world", Discrete(5)
         reward = Signal(training_only=True, known="after_step")
         signals = {
-            "speaker": Signal(shape=(3,), low=0.0, high=1.0),
+            "speaker": Signal(shape=(3 + options.noise,), low=-1.0 if options.noise else 0.0, high=1.0),
             "listener": Signal(shape=(11 if talks else 8,)),
             "goal": Signal(classes=3, training_only=True),
             "reward.speaker": reward,
@@ -79,6 +84,7 @@ class SpeakerListener(World):
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)
         self._talks = options.message == "world"
+        self.randoms += options.noise
         self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=self.dtype) * (_FORCE * _SECONDS)
         self._colours = torch.tensor(_COLOURS, device=self.device, dtype=self.dtype)
         self._words = torch.eye(len(_COLOURS), device=self.device, dtype=self.dtype)
@@ -92,6 +98,8 @@ class SpeakerListener(World):
             "landmarks": places[:, 2:],
             "goal": (uniforms[:, 8] * len(_COLOURS)).long(),
         }
+        if uniforms.shape[1] > _RANDOMS:
+            state["noise"] = (uniforms[:, _RANDOMS:] * 2 - 1).to(self.dtype)
         if self._talks:
             state["message"] = torch.zeros(self.num_envs, len(_COLOURS), device=self.device, dtype=self.dtype)
         return state
@@ -115,7 +123,8 @@ class SpeakerListener(World):
         """Return the observations of speaker and listener."""
         values = {"goal": state["goal"]}
         if "speaker" in self.requested:
-            values["speaker"] = self._colours[state["goal"]]
+            colour = self._colours[state["goal"]]
+            values["speaker"] = torch.cat([colour, state["noise"]], 1) if "noise" in state else colour
         if "listener" in self.requested:
             parts = [state["velocity"], state["landmarks"] - state["position"].repeat(1, 3)]
             values["listener"] = torch.cat([*parts, state["message"]] if self._talks else parts, 1)

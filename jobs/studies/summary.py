@@ -12,6 +12,7 @@ from typing import Any
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, Plan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
+from antiphon.scenarios.sender_passes import could_learn_in_all_passes
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
@@ -92,7 +93,8 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
         and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
         `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated), `shut` (channels
-        whose gate was 0 at the end and at most log entries of every run) and `selected_on_test` (the keys of `training.evaluate` by which the
+        whose gate was 0 at the end and at most log entries of every run), `replayable` (those whose senders `passes: all` would let
+        learn in more passes) and `selected_on_test` (the keys of `training.evaluate` by which the
         runs selected on the split of the scores).
     """
     metrics = metrics_of_study(plan, runs)
@@ -100,7 +102,7 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
     groups: dict[str, dict[str, _Chosen]] = {}
     for one in chosen:
         groups.setdefault(one.line.group, {})[one.line.variant] = one
-    return [_row(one, groups[one.line.group], metric) for metric in metrics for one in chosen]
+    return [_row(one, groups[one.line.group], metric, plan) for metric in metrics for one in chosen]
 
 
 def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
@@ -138,7 +140,7 @@ def _good(metric: str, value: float) -> float:
     return 1 - value if less_is_better(metric) else value
 
 
-def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
+def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) -> dict[str, Any]:
     line, share, scores = one.line, one.is_share(metric), one.scores(metric)
     examples = one.examples if share else None
     good = {
@@ -154,6 +156,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
             zip(("value", "low", "high"), (interquartile_mean(values), *bootstrap(values)), strict=True)
         )
     results = [run.result for run in one.runs.values()]
+    shut = _shut(list(one.runs.values()))
     return {
         "metric": metric,
         "point": dict(line.point),
@@ -178,7 +181,10 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         else [],
         "updates": _updates(results),
         "communicate": _communicate(one.runs.values()),
-        "shut": _shut(list(one.runs.values())),
+        "shut": shut,
+        "replayable": could_learn_in_all_passes(plan.runs[one.name].request.scenario.relations, shut)
+        if shut
+        else [],
     }
 
 

@@ -81,8 +81,9 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
         episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
-    shut = {described(line): line["shut"] for line in study["lines"] if line["shut"]}
-    lines += [f"{name}: {', '.join(gates)}: {of_shut_gates(len(gates))}." for name, gates in shut.items()]
+    for line in (line for line in study["lines"] if line["shut"]):
+        meaning = of_shut_gates(len(line["shut"]), more_passes=bool(line["replayable"]))
+        lines.append(f"{described(line)}: {', '.join(line['shut'])}: {meaning}.")
     if keys := sorted({key for line in study["lines"] for key in line["selected_on_test"]}):
         lines.append(f"(selected on test): {selected_in_words(keys)}; use split: validation.")
     for name, values in study["tuned"].items():

@@ -29,7 +29,7 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("Referential", {"concept": True, "distractors": 2}),
     ("Referential", {"candidates": 16, "split": "test"}),
     ("CartPole", {"limit": 20}),
-    ("SpeakerListener", {"limit": 9}),
+    ("SpeakerListener", {"limit": 9, "noise": 2}),
     ("KeyDoor", {"limit": 15, "size": 5}),
     ("CaptureFlag", {"limit": 11, "size": 8}),
     ("SwitchRiddle", {"prisoners": 4, "limit": 5}),

@@ -55,6 +55,20 @@ UPPER: tuple[Fault, ...] = (
         "tests/scenarios/test_document.py::test_locked_groups_and_windows",
     ),
     Fault(
+        "scenarios-of-earlier-runs-have-the-passes-of-today",
+        "scenarios/document.py",
+        '{"passes": "first", **one.get("gradient", {})}',
+        '{"passes": "auto", **one.get("gradient", {})}',
+        "tests/golden/test_golden.py::test_a_run_gives_the_numbers_that_were_recorded[7/acting]",
+    ),
+    Fault(
+        "scenarios-several-channels-of-a-sender-are-replayed",
+        "scenarios/sender_passes.py",
+        "if of_sender[channel.sender] == 1)",
+        "if of_sender[channel.sender])",
+        "tests/engine/heart/test_replayed_senders.py::test_of_several_channels_of_a_sender_none_is_replayed_by_default",
+    ),
+    Fault(
         "scenarios-a-locked-state-has-any-window",
         "scenarios/relations.py",
         "return frozenset([*locked, *clocks])",

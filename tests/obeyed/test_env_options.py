@@ -34,7 +34,7 @@ OTHERS: dict[str, dict[str, list[Any]]] = {
     "CharText": {"text": ["nowhere.txt"], "split": ["test"]},
     "TextWindows": {"text": ["nowhere.txt"], "split": ["test"], "length": [7]},
     "CartPole": _LIMITED,
-    "SpeakerListener": {**_LIMITED, "message": ["channel"]},
+    "SpeakerListener": {**_LIMITED, "message": ["channel"], "noise": [4]},
     "KeyDoor": {**_LIMITED, "size": [9]},
     "CaptureFlag": {**_LIMITED, "size": [8]},
     "SwitchRiddle": {**_LIMITED, "prisoners": [4]},

@@ -16,6 +16,7 @@ import yaml
 from torch import nn
 
 from antiphon import RunError, Scenario, ScenarioError, Simulation, Template
+from antiphon.comms import Coupling, CreditedMessage
 from tests.contracts.builders import Document
 from tests.contracts.documents import more, pairs
 from tests.kit.commands import Commands
@@ -35,7 +36,14 @@ def team(
 ) -> Scenario:
     """A sensor that sends what it observes of a pole to a motor, which learns in three passes."""
     shared = {"network": {"hidden": [8]}, "clock": {"unroll": 4}}
-    own = {"kind": "linear", "context": ["observation"], "gate": "none", "passes": "all", **(gradient or {})}
+    given = {
+        "kind": "linear",
+        "context": ["observation"],
+        "gate": "none",
+        "passes": "all",
+        **(gradient or {}),
+    }
+    own = {key: value for key, value in given.items() if value is not None}
     return Scenario.model_validate(
         {
             "scenario": "team",
@@ -61,6 +69,7 @@ def team(
         ({}, 5),
         ({"gate": "auto"}, 5),
         ({"passes": "first"}, 1),
+        ({"passes": None}, 5),
         ({"passes": "first", "gate": "auto"}, 0),
         ({"scale": 0, "discount": 0}, 0),
     ],
@@ -139,6 +148,78 @@ def test_what_cannot_be_replayed_is_refused(name: str) -> None:
     changes, line = REFUSED[name]
     with pytest.raises(ScenarioError, match=re.escape(line)), Simulation(team(**changes)):
         pass
+
+
+class Halved(Coupling):
+    """Half of what is predicted."""
+
+    predicts = True
+
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
+        return None if message.predicted is None else message.predicted / 2
+
+
+def test_nor_is_a_coupling_of_ones_own_whose_credit_would_be_left_out() -> None:
+    line = "is a coupling of your own; make it decoupled, or make passes first"
+    with pytest.raises(ScenarioError, match=f"passes: all injects predictions, and .*{line}"):
+        team(coupling=Halved)
+
+
+DEFAULTS: Document = dict.fromkeys(("context", "gate", "passes"))
+"""A gradient of which the kind alone is given."""
+
+
+def written(scenario: Scenario) -> Document:
+    """The gradient of the first channel as scenario.yaml has it."""
+    found: Document = yaml.safe_load(scenario.to_yaml())["channels"][0].get("gradient", {})
+    return found
+
+
+def test_by_default_a_sender_learns_in_all_passes() -> None:
+    """What is chosen stands in the scenario, with the defaults that it needs, and is read as it stands."""
+    scenario, fast = team(gradient=DEFAULTS), {"kind": "adam", "lr": 0.01}
+    chosen = {"context": ["observation"], "passes": "all", "rescale": "rms", "optimiser": fast}
+    assert written(scenario) == {"kind": "linear", **chosen}
+    assert Scenario.from_yaml(scenario.to_yaml()).to_yaml() == scenario.to_yaml()
+    given = team(gradient={**DEFAULTS, "context": [], "rescale": "none", "optimiser": {"lr": 0.5}})
+    assert written(given) == {
+        "kind": "linear",
+        "context": [],
+        "passes": "all",
+        "optimiser": {"kind": "adam", "lr": 0.5},
+    }
+    predictor = scenario.with_training(predictor={"lr": 0.5})
+    document = yaml.safe_load(predictor.to_yaml())
+    document["channels"][0]["gradient"] = "linear"
+    assert "optimiser" not in written(Scenario.model_validate(document))
+
+
+FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
+    "a delay that parts choose": {"link": {"delay": "auto"}},
+    "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},
+    "a user's coupling": {"coupling": Halved},
+    "a shadow": {"gradient": {"scale": 0, "discount": 0}},
+}
+"""Keys of `team` with which a sender learns in the first pass by default."""
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default(name: str) -> None:
+    changes = FIRST[name]
+    scenario = team(**{**changes, "gradient": {**DEFAULTS, **changes.get("gradient", {})}})
+    assert [channel.replayed for channel in scenario.channels] == [False]
+    Simulation(scenario).close()
+
+
+def test_of_several_channels_of_a_sender_none_is_replayed_by_default() -> None:
+    document = yaml.safe_load(team().to_yaml())
+    (channel,) = document["channels"]
+    several = [{**channel, "key": key, "gradient": {"passes": "auto"}} for key in range(2)]
+    scenario = Scenario.model_validate({**document, "channels": several})
+    assert [one.replayed for one in scenario.channels] == [False, False]
+    several[1]["gradient"] = {"passes": "all"}
+    scenario = Scenario.model_validate({**document, "channels": several})
+    assert [one.replayed for one in scenario.channels] == [False, True]
 
 
 class Own(nn.Module):

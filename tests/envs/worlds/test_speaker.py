@@ -89,3 +89,13 @@ def test_over_a_channel_the_world_moves_the_listener_alone() -> None:
         moves = torch.full((6,), move)
         first = full.step({"speaker": torch.zeros(6).long(), "listener": moves})[::4]  # type: ignore[assignment]
         second = alone.step(moves)[::4]  # type: ignore[assignment]
+
+
+def test_noise_stands_beside_the_colour_for_an_episode() -> None:
+    noisy = make(TALK, 6, limit=2, noise=4)
+    seen = noisy.reset(seed=3)[0]["speaker"]
+    colours, noise = seen.split([3, 4], 1)
+    torch.testing.assert_close(colours.sort(1).values, torch.tensor([0.15, 0.15, 0.65]).expand(6, 3))
+    assert -1 <= noise.min() < 0 < noise.max() <= 1
+    assert torch.equal(noisy.step(None)[0]["speaker"], seen)
+    assert not torch.equal(noisy.step(None)[0]["speaker"][:, 3:], noise)

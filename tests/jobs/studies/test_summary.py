@@ -13,13 +13,15 @@ import pytest
 
 from antiphon.base.manifests import write_checked
 from antiphon.errors import RunError
-from antiphon.jobs.studies.plan import Line, Plan
+from antiphon.jobs.studies.plan import Line, Plan, PlannedRuns
 from antiphon.jobs.studies.scoring import Finished, Scoring
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
+from antiphon.running.request import Request
+from antiphon.scenarios import load
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.telemetry.history import of_shut_gates, shut_gates
+from antiphon.telemetry.history import shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]
 
@@ -232,16 +234,27 @@ def test_a_gate_is_shut_that_is_0_at_the_end_and_at_most_log_entries(
     assert shut_gates(tmp_path, {"channels": {"ab": {"gate": gates[-1]}}}) == shut
 
 
+SPOKEN = "speaker->listener"
+
+
 def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
-    run, open_once = finished(accuracy=0.5), {0: ["ab", "cb"], 1: ["cb"]}
+    """It advises more passes where the senders could learn in some."""
+    run, open_once = finished(accuracy=0.5), {0: ["ab", SPOKEN], 1: [SPOKEN]}
     runs = {"decoupled": {seed: replace(run, shut=shut) for seed, shut in open_once.items()}}
-    found = summary(plan_of([line("decoupled")]), runs)
-    assert found[0]["shut"] == ["cb"]
-    assert "passes" not in of_shut_gates(1, all_passes=True)
-    (note,) = (note for note in notes(study_of(found)) if "gate" in note)
-    assert note.startswith(
-        "decoupled: cb: gate 0 at the end and most log entries: its sender took no step by it there, as with"
-    )
+    notes_of = dict[str, str]()
+    for passes in ("first", "all"):
+        request = Request(template=load("speaker-listener"), values={"passes": passes})
+        plan = replace(
+            plan_of([line("decoupled")]), runs={"decoupled": PlannedRuns("decoupled", "", request)}
+        )
+        found = summary(plan, runs)
+        assert found[0]["shut"] == [SPOKEN]
+        (notes_of[passes],) = (note for note in notes(study_of(found)) if "gate" in note)
+    whole = f"decoupled: {SPOKEN}: gate 0 at the end and most log entries: its sender took no step by it there, as with detached; set "
+    assert notes_of == {
+        "first": f"{whole}gradient.passes: all or coupling: locked, or train longer.",
+        "all": f"{whole}coupling: locked, or train longer.",
+    }
 
 
 def test_five_seeds_have_an_interquartile_mean() -> None:
