@@ -3,11 +3,16 @@
 Names load on first use, so that `import antiphon` is quick and the command line's help needs no torch.
 """
 
-from importlib import import_module as _import_module
-from pathlib import Path as _Path
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+import os as _os
+
+TYPE_CHECKING = False
+"""As `typing` has it: what is imported here comes before a Ctrl-C is one line (`__main__.py`)."""
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from antiphon import tune
     from antiphon.base.errors import (
         AntiphonError,
@@ -80,9 +85,9 @@ __all__ = [
 
 # The subpackages are folders of the repository root. A checkout reaches them through the symbolic
 # links in this folder; where those were not restored (Windows, some unzip tools), look beside it.
-_here = _Path(__file__).resolve().parent
-if not (_here / "agents").is_dir():
-    __path__.append(str(_here.parent))
+_here = _os.path.dirname(_os.path.realpath(__file__))
+if not _os.path.isdir(_os.path.join(_here, "agents")):
+    __path__.append(_os.path.dirname(_here))
 
 _FROM = {
     "AntiphonError": "base.errors",
@@ -118,8 +123,10 @@ _FROM = {
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name in _FROM:
-        return getattr(_import_module(f"antiphon.{_FROM[name]}"), name)
+        return getattr(import_module(f"antiphon.{_FROM[name]}"), name)
     if name == "optimizer":
         return __getattr__("optimiser")
     if name in (
@@ -135,7 +142,7 @@ def __getattr__(name: str) -> Any:
         "testing",
         "tune",
     ):
-        return _import_module(f"antiphon.{name}")
+        return import_module(f"antiphon.{name}")
     raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
 
 

@@ -82,6 +82,12 @@ def test_ctrl_c_while_the_command_line_is_imported_is_a_line(module: str) -> Non
     assert (found.returncode, found.stderr) == (130, "stopped by Ctrl-C\n")
 
 
+def test_nothing_is_imported_before_ctrl_c_is_a_line() -> None:
+    script = "import sys; before = {*sys.modules}; import antiphon.__main__; print(*sorted({*sys.modules} - before))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {*found.stdout.split()} - {"__future__"} == {"antiphon", "antiphon.__main__"}
+
+
 def test_an_option_of_all_commands_after_a_command_is_told_its_place(cli: Commands) -> None:
     line = "--allow-import: belongs before the command: antiphon --allow-import PACKAGE run …"
     assert cli.refused("run --allow-import mine digits-mlp") == line

@@ -440,6 +440,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/cli/test_python.py::test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them",
     ),
     Fault(
+        "cli-typing-is-imported-before-ctrl-c-is-a-line",
+        "antiphon/__init__.py",
+        "TYPE_CHECKING = False\n",
+        "from typing import TYPE_CHECKING\n",
+        "tests/cli/test_help.py::test_nothing_is_imported_before_ctrl_c_is_a_line",
+    ),
+    Fault(
         "advice-missing-targets-are-not-seen",
         "engine/planning/advice.py",
         "    found += missing_in_data(scenario, env)\n",
