@@ -68,7 +68,7 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         _same(alone, stacked, "a stack", _TOLERANCE)
     with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
         _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0)
-    if point == "coupling" and not scenario.channels[0].made_coupling.joins:
+    if point == "coupling" and not scenario.channels[0].made_coupling.joins_endpoints:
         with _tried(name, "over a link that delays and loses messages"):
             scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}, link=_LINK))
             stacked = _learned(scenario)
@@ -114,7 +114,7 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
     elif point == "coupling":
         crossing = CouplingSpec.model_validate(kind).made
         channel |= {"coupling": kind, **({} if link is None else {"link": link})}
-        if crossing.replaces:
+        if crossing.replaces_messages:
             channel["input"] = {"kind": "linear", "context": ["image"]}
         if not crossing.predicts:
             del channel["gradient"]

@@ -27,6 +27,11 @@ def suggest(name: str, known: Iterable[str], prefix: str = "", also: Iterable[st
     return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, others)
 
 
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known name that is most similar to a name; None: to none is its similarity, in [0, 1], as large as the cutoff."""
+    return next(iter(difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)), None)
+
+
 def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
     """Return a `fix`, or what `suggest` does, and what to do if a module of the user's own registers the unknown name."""
     ending = fix or suggest(name, known)
@@ -38,9 +43,9 @@ def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents
 def _suggestion(name: str, names: tuple[str, ...], prefix: str, others: tuple[str, ...]) -> str:
     short = [item for item in (*names, *others) if len(item) <= _LONGEST_NAME]
-    near = difflib.get_close_matches(name, short[:_MOST_NAMES], n=1)
-    if near:
-        return f"; did you mean '{prefix}{near[0]}'?"
+    near = nearest(name, short[:_MOST_NAMES])
+    if near is not None:
+        return f"; did you mean '{prefix}{near}'?"
     if not names:
         return ""
     first = ", ".join(prefix + item for item in names[:_MOST_LISTED]) + (

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, name_of
+from antiphon.base.nearest_names import nearest
 from antiphon.base.spellings import add_words
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class CreditedMessage:
 
     Args:
         sent, stamp, tick_period, returned_gradient, counted: See the attributes.
-        with_graph: The message as the window has it, [rows, …] with its graph.
+        output: The message as the window has it, [rows, …] with its graph.
         predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
 
     Attributes:
@@ -50,7 +51,7 @@ class CreditedMessage:
             the message was lost or void there, or the receiver does not learn.
     """
 
-    __slots__ = ("_predict", "_with_graph", "counted", "returned_gradient", "sent", "stamp", "tick_period")
+    __slots__ = ("_output", "_predict", "counted", "returned_gradient", "sent", "stamp", "tick_period")
 
     def __init__(
         self,
@@ -59,12 +60,12 @@ class CreditedMessage:
         tick_period: int,
         returned_gradient: Tensor | None,
         counted: Mask,
-        with_graph: Tensor,
+        output: Tensor,
         predict: Callable[[], Tensor | None],
     ) -> None:
         self.sent, self.stamp, self.tick_period = sent, stamp, tick_period
         self.returned_gradient, self.counted = returned_gradient, counted
-        self._with_graph, self._predict = with_graph, predict
+        self._output, self._predict = output, predict
 
     @property
     def now(self) -> Tensor:
@@ -76,7 +77,7 @@ class CreditedMessage:
         # commands that only list couplings load no torch
         from antiphon.comms.backward_requests import value_of
 
-        return value_of(self._with_graph)
+        return value_of(self._output)
 
     @property
     def predicted(self) -> Tensor | None:
@@ -116,17 +117,36 @@ class Coupling:
     """Other words for it, in small letters: the error of an unknown coupling suggests this one for them."""
     predicts: ClassVar[bool] = False
     """Whether the channel has a synthetic gradient, and may have a synthetic input."""
-    joins: ClassVar[bool] = False
+    joins_endpoints: ClassVar[bool] = False
     """Whether both endpoints learn as one network, by backpropagation through the messages of a window."""
     uses_returned: ClassVar[bool] = False
     """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
     them."""
     waits: ClassVar[bool] = False
     """Whether the sender's window waits for the gradients of its messages, and is replayed when they are back."""
-    replaces: ClassVar[bool] = False
+    replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     carries_states: ClassVar[bool] = False
     """Whether a state channel may have it."""
+
+    def __init_subclass__(cls) -> None:
+        """Refuse attributes that no coupling has, but whose name and type are like those of one: they would have no effect.
+
+        Raises:
+            ScenarioError: The class has one.
+        """
+        super().__init_subclass__()
+        declared = {name: value for name, value in vars(Coupling).items() if not name.startswith("_")}
+        for name, value in vars(cls).items():
+            if name.startswith("_") or name in declared:
+                continue
+            alike = [known for known, default in declared.items() if type(default) is type(value)]
+            # a method of a user's own may well sound like one of these: `predict`, `credit`
+            near = nearest(name, alike, cutoff=0.6 if isinstance(value, bool) else 0.8)
+            near = near or next((known for known in alike if known.startswith(f"{name}_")), None)
+            if near is not None:
+                fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
+                raise ScenarioError(f"{cls.__name__}.{name}: no coupling has '{name}'; {fix}")
 
     def __eq__(self, other: object) -> bool:
         # the name may be the class's or the object's (`coupling_of`)
@@ -140,14 +160,14 @@ class Coupling:
 
     # --- in the training step ------------------------------------------------------------------------------
 
-    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
+    def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return how a receiver differentiates a message that it reads.
 
         Args:
-            within: Whether the message was sent in the same window, by an agent of the same learning group.
-            state: Whether the message is an agent's state.
+            same_window: Whether the message was sent in the same window, by an agent of the same learning group.
+            is_state: Whether the message is an agent's state.
         """
-        return ReadKind.WITH_GRAPH if state and within else ReadKind.LEAF
+        return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.LEAF
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
@@ -170,7 +190,7 @@ class Coupling:
     @property
     def can_credit_sender(self) -> bool:
         """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
-        return self.joins or self.uses_returned or self.predicts
+        return self.joins_endpoints or self.uses_returned or self.predicts
 
     @property
     def uses_return_path(self) -> bool:
@@ -183,14 +203,15 @@ class Coupling:
         uses = {
             "gradient": self.predicts,
             "input": self.predicts,
-            "feedback": self.joins,
+            "feedback": self.joins_endpoints,
             "horizon": self.waits,
         }
         return frozenset(key for key, used in uses.items() if used)
 
     def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         """Yield the settings of a channel that the coupling refuses."""
-        if self.joins and channel.link.drop > 0:  # a message that is read with its graph has arrived
+        # a message that is read with its graph has arrived
+        if self.joins_endpoints and channel.link.drop > 0:
             kind = type(self).__name__.lower()
             message = f"must be 0 on a {kind} channel, not {channel.link.drop}; leave it out"
             yield "link.drop", f"{message}, or use another coupling"
@@ -235,12 +256,12 @@ class Locked(Coupling):
     """The true gradient within the common window: both endpoints learn as one network."""
 
     words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"
-    joins = True
+    joins_endpoints = True
     carries_states = True
 
-    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
+    def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
-        return ReadKind.WITH_GRAPH if within else ReadKind.CONSTANT
+        return ReadKind.WITH_GRAPH if same_window else ReadKind.CONSTANT
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         return channel.feedback is not None and channel.feedback.direct
@@ -298,7 +319,7 @@ class Unlocked(Decoupled):
     """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 
     words = "si syntheticinput syntheticinputs forwardunlocked fullyunlocked"
-    replaces = True
+    replaces_messages = True
     carries_states = False
 
     def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:

@@ -132,13 +132,13 @@ def _measure(
         for name, message in rollout.sent.items():
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
-            if signal is not None and message.fate.withheld is not ALL:
+            if signal is not None and message.fate.void_unread is not ALL:
                 signal = (
                     signal
                     if channel.synthetic_gradient.injection.clip is None
                     else clipped_per_sample(signal, channel.synthetic_gradient.injection.clip)
                 )
-                signals[name] = (~message.fate.withheld).zero_elsewhere(signal)
+                signals[name] = (~message.fate.void_unread).zero_elsewhere(signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1

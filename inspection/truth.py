@@ -123,16 +123,16 @@ class _GraphPass(ForwardPass):
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        with_graph = with_graph.flatten(1)
-        message = channel.ledger.send(step, with_graph, step_signals, void)
+        output = output.flatten(1)
+        message = channel.ledger.send(step, output, step_signals, void)
         if step == self.start and channel.name in self.marked:
-            with_graph = with_graph.clone()  # channels that share a port have a gradient each
-            if not with_graph.requires_grad:
-                with_graph.requires_grad_()
+            output = output.clone()  # channels that share a port have a gradient each
+            if not output.requires_grad:
+                output.requires_grad_()
             self.sent[channel.name] = message
-        channel.ledger.pass_graph(message, with_graph)
+        message.replace_content(output, channel.ledger.link.carry(step, output))
         return message
 
 

@@ -405,7 +405,7 @@ class ZeroGradient(StackedBackend):
             channels[name] = replace(
                 channel,
                 members=(),
-                coupling=Detached() if channel.coupling.joins else channel.coupling,
+                coupling=Detached() if channel.coupling.joins_endpoints else channel.coupling,
                 synthetic_gradient=replace(
                     channel.synthetic_gradient,
                     injection=replace(

@@ -195,13 +195,13 @@ class Message:
             stamp=message.stamp,
             value=message.sent,
             received=message.received,
-            gradient=message.returned.gradient,
-            loss=message.returned.loss,
-            complete=message.has_counted,
+            gradient=message.booked.gradient,
+            loss=message.booked.loss,
+            complete=message.has_return,
             finished=message.read_plan.finished,
-            counted=mask(message.returned.counted),
+            counted=mask(message.booked.counted),
             void=mask(message.fate.void),
-            injects=~mask(message.fate.withheld),
+            injects=~mask(message.fate.void_unread),
         )
 
 

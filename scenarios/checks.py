@@ -58,7 +58,7 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     receiver = scene.agents[channel.receiver]
     loss = lost(channel)
-    if channel.made_coupling.replaces:
+    if channel.made_coupling.replaces_messages:
         return (
             f"needs messages, and the receiver of an {channel.coupling} channel reads none; make it decoupled"
         )
@@ -182,7 +182,7 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
     feedback = channel.feedback
-    if feedback is None or not channel.made_coupling.joins:
+    if feedback is None or not channel.made_coupling.joins_endpoints:
         return
     if not feedback.direct:
         if scene.agents[channel.receiver].layers is None:

@@ -317,11 +317,11 @@ class Scenario(Spec):
     @cached_property
     def has_automatic_bits(self) -> bool:
         """Whether a channel that can be between two parts has `bits: auto`."""
-        return any(c.link.resolution == AUTO and not c.made_coupling.joins for c in self.channels)
+        return any(c.link.resolution == AUTO and not c.made_coupling.joins_endpoints for c in self.channels)
 
     @cached_property
     def _automatic(self) -> list[ChannelSpec]:
-        return [c for c in self.channels if c.link.ways == AUTO and not c.made_coupling.joins]
+        return [c for c in self.channels if c.link.ways == AUTO and not c.made_coupling.joins_endpoints]
 
     def with_delay(
         self, delay: int, placement: Mapping[str, int] | None = None, bits: int | None = None

@@ -103,7 +103,7 @@ class Relations:
 
     @property
     def _locked_pairs(self) -> list[tuple[str, str]]:
-        return [(c.sender, c.receiver) for c in self.channels if c.made_coupling.joins]
+        return [(c.sender, c.receiver) for c in self.channels if c.made_coupling.joins_endpoints]
 
     @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
@@ -135,7 +135,7 @@ class Relations:
     @cached_property
     def _episodic(self) -> frozenset[str]:
         """The agents whose window is the episode by themselves: by their clock, or by a locked state."""
-        locked = (name for name, channel in self.states.items() if channel.made_coupling.joins)
+        locked = (name for name, channel in self.states.items() if channel.made_coupling.joins_endpoints)
         clocks = (name for name, agent in self.agents.items() if agent.clock.unroll == "episode")
         return frozenset([*locked, *clocks])
 
@@ -188,7 +188,7 @@ class Relations:
     @cached_property
     def blocked(self) -> frozenset[str]:
         """The names of locked channels whose delay is not shorter than the group's window: no gradient passes."""
-        joining = [channel for channel in self.channels if channel.made_coupling.joins]
+        joining = [channel for channel in self.channels if channel.made_coupling.joins_endpoints]
         windows = self.windows if joining else {}
         delays = ((channel, windows[channel.sender]) for channel in joining)
         return frozenset(c.name for c, window in delays if window != "episode" and c.link.delay >= window)
@@ -225,9 +225,11 @@ class Relations:
             goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
             [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
         )
-        returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins]
+        returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins_endpoints]
         taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
-        return reachable(goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins])
+        return reachable(
+            goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins_endpoints]
+        )
 
 
 def _weighs(channel: ChannelSpec, weight: float) -> bool:

@@ -53,7 +53,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         channel.link,
         channel.made_coupling,
     )
-    loses, given = coupling.replaces or link.drop > 0, channel.given_keys
+    loses, given = coupling.replaces_messages or link.drop > 0, channel.given_keys
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
@@ -64,7 +64,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)
         if loses:
             yield from _without_layers(channel.input, "input")
-    if coupling.joins and channel.feedback is not None:
+    if coupling.joins_endpoints and channel.feedback is not None:
         yield from (_unused(f"feedback.{key}", why) for key, why in channel.feedback.unused())
     if link.back != link.delay and not coupling.uses_return_path:
         yield _unused("the second value of link.delay", reason)
@@ -122,7 +122,9 @@ def _trained_as_all(channel: ChannelSpec) -> bool:
     """Whether `training.predictor` trains a model of a channel: of its synthetic gradient, or of its synthetic input."""
     coupling, gradient, model = channel.made_coupling, channel.gradient, channel.input
     predicts = coupling.predicts and gradient.learn and gradient.optimiser is None
-    reads = model is not None and (coupling.replaces or (coupling.predicts and channel.link.drop > 0))
+    reads = model is not None and (
+        coupling.replaces_messages or (coupling.predicts and channel.link.drop > 0)
+    )
     return predicts or (reads and model is not None and model.learn and model.optimiser is None)
 
 
@@ -130,7 +132,7 @@ def _is_late(scenario: Scenario) -> bool:
     """Whether a message may be read after the step at which it is sent. A delay that is written, be it 0, is a decision."""
     late = {"channels.link.drop", "channels.link.rate", "agents.clock.period", "agents.clock.phase"}
     return not late.isdisjoint(scenario.relations.given) or any(
-        channel.made_coupling.replaces or "ways" in channel.link.model_fields_set
+        channel.made_coupling.replaces_messages or "ways" in channel.link.model_fields_set
         for channel in scenario.channels
     )
 
@@ -354,7 +356,7 @@ def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Ite
 
 def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """The errors of a classification add up to zero."""
-    if channel.feedback is not None and channel.made_coupling.joins and channel.feedback.summed:
+    if channel.feedback is not None and channel.made_coupling.joins_endpoints and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.declared("errors_cancel"):
@@ -419,11 +421,11 @@ def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Re
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
     coupling = channel.made_coupling
-    if model is None or not (coupling.replaces or (coupling.predicts and channel.link.drop)):
+    if model is None or not (coupling.replaces_messages or (coupling.predicts and channel.link.drop)):
         return
     if not model.context:
         yield "its synthetic input has no context and predicts the mean; give it observations"
-    if coupling.replaces and (channel.link.noise > 0 or channel.link.bits is not None):
+    if coupling.replaces_messages and (channel.link.noise > 0 or channel.link.bits is not None):
         yield "noise and bits only affect the training of its synthetic input"
 
 

@@ -63,7 +63,9 @@ from antiphon.nets.user_modules import check_followed
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 """Options that `Channel` gives to the predictor itself."""
-_COUPLINGS = sorted(name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces))
+_COUPLINGS = sorted(
+    name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces_messages)
+)
 _LR = 1e-3
 """Learning rate of a predictor, where none is given."""
 _MANY = 256
@@ -315,7 +317,7 @@ class Channel:
             self._check_process()
             if self._version is not None and self._live._version != self._version:
                 raise self._error(_CHANGED)
-            if self.made_coupling.joins:
+            if self.made_coupling.joins_endpoints:
                 return self._live
             leaf = self._open.receive(self._live)
             return constant(self._live) if leaf is None else leaf
@@ -334,7 +336,7 @@ class Channel:
         Raises:
             ScenarioError: The gradient does not fit, or no gradient can return for the message.
         """
-        if self.made_coupling.joins:
+        if self.made_coupling.joins_endpoints:
             raise self._error(
                 "return_gradient: it is locked; pass both networks' parameters to one comms.learn"
             )
@@ -636,7 +638,7 @@ def learn(
     """
     sent, received = _channels("sent", sent), _channels("received", received)
     for channel in dict.fromkeys([*sent, *received]):
-        if channel.made_coupling.joins and not (channel in sent and channel in received):
+        if channel.made_coupling.joins_endpoints and not (channel in sent and channel in received):
             raise ScenarioError(
                 f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
                 "received of one learn call, with the parameters of both"

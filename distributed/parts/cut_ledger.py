@@ -6,7 +6,7 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, Returned
+from antiphon.engine.heart.message import Booked, Message
 from antiphon.engine.heart.signals import StepSignals
 
 
@@ -59,5 +59,5 @@ def give_back(
         loss: [rows], of its receiver, for critics; None: it is not needed.
     """
     message = ledger.messages[stamp]
-    message.replace_returned(Returned(gradient, loss, counted))
+    message.replace_booked(Booked(gradient, loss, counted))
     ledger.finish(message, finished)

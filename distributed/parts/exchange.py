@@ -67,9 +67,9 @@ class Return:
     @classmethod
     def of_message(cls, channel: str, message: Message, incarnation: int, stamp: int) -> Self:
         """Return what a finished message gives back for the one that its sender sent at `stamp`, in an incarnation."""
-        returned, finished = message.returned, message.read_plan.finished
+        booked, finished = message.booked, message.read_plan.finished
         assert finished is not None
-        counted, gradient, loss = map(as_sent, (returned.counted.plain, returned.gradient, returned.loss))
+        counted, gradient, loss = map(as_sent, (booked.counted.plain, booked.gradient, booked.loss))
         return cls(channel, stamp, finished, counted, gradient, loss, incarnation)
 
     @property

@@ -436,7 +436,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     }
 
 
-_BY_RECEIVER = ("read_plan", "returned")
+_BY_RECEIVER = ("read_plan", "booked")
 """What the receiving half knows of a message."""
 
 

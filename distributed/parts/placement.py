@@ -150,7 +150,7 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
 
 def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
-    if channel.coupling.joins:
+    if channel.coupling.joins_endpoints:
         return (
             "coupling",
             f"{channel.coupling.name}: both ends learn as one",

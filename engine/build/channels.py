@@ -175,7 +175,7 @@ class Wiring:
             if spec.input is not None and spec.made_coupling.predicts
             else SyntheticInput(),
             self._feedback(spec, spec.feedback, shape)
-            if spec.feedback is not None and spec.made_coupling.joins
+            if spec.feedback is not None and spec.made_coupling.joins_endpoints
             else Feedback(),
             Endpoints(lives=lives, mask_signal=spec.mask or ""),
         )

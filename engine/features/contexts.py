@@ -69,11 +69,10 @@ class Contexts(Feature):
             channel: The channel.
             message: One of its messages.
         """
-        endpoints = channel.synthetic_gradient.context.endpoints.items()
-        return _joined(
-            context,
-            [self._endpoint(channel, *each, message, message.read_plan.first_tick) for each in endpoints],
-        )
+        endpoints, plan = channel.synthetic_gradient.context.endpoints.items(), message.read_plan
+        # an episode's last state, which only its own window reads, is shown no tick of a reader
+        tick = plan.first_tick if plan.may_return else None
+        return _joined(context, [self._endpoint(channel, *each, message, tick) for each in endpoints])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""

@@ -33,7 +33,7 @@ class FeedbackAlignment(Feature):
                     rows = slice(first, first + batch)
                     found.append(
                         Transport(
-                            channel.carried_with_graph(read, window.with_graph),
+                            channel.carried_output(read, window.sent_outputs),
                             channel.feedback.weights,
                             rows,
                         )

@@ -32,7 +32,9 @@ class Gates(Feature):
         gate = channel.synthetic_gradient.gate
         return prediction if gate is None else gate.applied(prediction)
 
-    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(
+        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+    ) -> None:
         """Compare predictions with what has come back, before anything learns from it; gates move with all else."""
         self._compared.clear()
         for name, some in messages.items():
@@ -43,7 +45,7 @@ class Gates(Feature):
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
         for message in messages:
-            gradient, counted = message.returned.gradient, message.returned.counted
+            gradient, counted = message.booked.gradient, message.booked.counted
             prediction = self.predictor_trainer.predict(channel, message)
             if gradient is None or prediction is None:
                 continue
@@ -59,5 +61,5 @@ class Gates(Feature):
         for name, sums in self._compared.items():
             channel = self.system.channels[name]
             if channel.synthetic_gradient.gate is not None:
-                channel.synthetic_gradient.gate.move(sums, self.divergence.movable_members(channel))
+                channel.synthetic_gradient.gate.move(sums, self.divergence.unstopped_members(channel))
         self._compared.clear()

@@ -41,12 +41,14 @@ class LambdaReturns(Feature):
         self.system, self.evaluator = engine.system, engine.evaluator
         self.forward_pass, self.backward_pass = engine.forward_pass, engine.backward_pass
 
-    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(
+        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+    ) -> None:
         """Put the messages whose return is now known in place of those that wait for theirs."""
-        known = self._extend(ended, step)
+        known = self._extend(ended_windows, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if not one.may_return or one.fate.withheld is ALL]
+                some[:] = [one for one in some if not one.may_return or one.fate.void_unread is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -74,10 +76,10 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).has_counted:
+                    if read is not None and (message := read.message).has_return:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
-                        message.returned.replace_gradient(read.counted.zero_elsewhere(gradient))
+                        message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))
                         found.setdefault(channel.name, []).append(message)
         return found
 
@@ -125,18 +127,18 @@ class LambdaReturns(Feature):
         said = None if message is None else self.backward_pass.predictor_trainer.cached_prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not state_channel.has_lambda_returns or message.fate.withheld is ALL:
+        if not state_channel.has_lambda_returns or message.fate.void_unread is ALL:
             return None
         said = (
             said
             if state_channel.synthetic_gradient.injection.clip is None
             else clipped_per_sample(said, state_channel.synthetic_gradient.injection.clip)
         )
-        more = (~message.fate.withheld).zero_elsewhere(
+        more = (~message.fate.void_unread).zero_elsewhere(
             state_channel.synthetic_gradient.of_state.return_lambda * (later - said)
         )
         return Injection(
-            window.with_graph[state_channel.name, message.stamp],
+            window.sent_outputs[state_channel.name, message.stamp],
             more,
             scale=0.0,
             discount=state_channel.synthetic_gradient.injection.discount,

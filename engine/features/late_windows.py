@@ -94,4 +94,4 @@ class LateWindows(Feature):
             return True
         if message.read_plan.finished is None or message.read_plan.finished >= step:
             return False
-        return not message.has_counted or channel.ledger.gradient_is_back(message, step)
+        return not message.has_return or channel.ledger.gradient_is_back(message, step)

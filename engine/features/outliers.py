@@ -32,7 +32,9 @@ class ClippedReturns(Feature):
         self.first: dict[str, Tensor] = {}
         self.notes_later = self.system.device.type != "cpu"
 
-    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(
+        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+    ) -> None:
         """Clip what has come back."""
         for name, some in messages.items():
             for message in some:
@@ -40,10 +42,10 @@ class ClippedReturns(Feature):
 
     def _clip(self, channel: Channel, message: Message, step: int) -> None:
         outliers = channel.synthetic_gradient.of_state.outliers
-        if outliers is None or message.returned.gradient is None:
+        if outliers is None or message.booked.gradient is None:
             return
         before = outliers.clip_count
-        message.returned.replace_gradient(outliers.clip(message.returned.gradient, look=not self.notes_later))
+        message.booked.replace_gradient(outliers.clip(message.booked.gradient, look=not self.notes_later))
         counts = outliers.clip_count
         if counts is before:
             return

@@ -49,7 +49,7 @@ class Reach(Feature):
 
     def after_differentiate(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
-        update.moving_members = {
+        update.stepping_members = {
             agent.name: agent.layout.members_in(agent.learning_rows(update.window.number))
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
@@ -64,7 +64,7 @@ class Reach(Feature):
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.endpoints.sender_index is not None:
                 continue  # not every member sends over it
-            off, gate = sent[name, stamp].fate.withheld, channel.synthetic_gradient.gate
+            off, gate = sent[name, stamp].fate.void_unread, channel.synthetic_gradient.gate
             if (off is ALL or off is NONE) and (gate is None or gate.open.everywhere):
                 return ALL
         return _Window(self.system, update, self.places).of(agent)
@@ -80,7 +80,8 @@ class _Window:
         self.sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
         for name, stamp in update.injected_messages:
             channel = system.channels[name]
-            available = ~self.sent[name, stamp].fate.withheld  # nothing is injected where no injection is due
+            # nothing is injected where no injection is due
+            available = ~self.sent[name, stamp].fate.void_unread
             if (gate := channel.synthetic_gradient.gate) is not None:
                 available &= gate.open.map(channel.layout.rows_of_members)
             self._add_senders(name, stamp, ALL, available)

@@ -35,7 +35,7 @@ class ReturnedLosses(Feature):
     def after_book(self, update: Update) -> None:
         """Enter the losses of a window for what it read, over channels with a critic."""
         with_loss: dict[str, list[Leaf]] = {}
-        for read in update.leaf_gradients:
+        for read in update.window.leaves.values():
             if self.system.channels[read.channel].needs_returned_loss:
                 with_loss.setdefault(read.channel, []).append(read)
         if with_loss:
@@ -50,7 +50,7 @@ def _book(reads: Sequence[Leaf], loss: Tensor) -> None:
     for read in reads:
         used[read.message] = used.get(read.message, NONE) | read.counted
     for message, mask in used.items():
-        message.returned.add_loss(mask.zero_elsewhere(loss))
+        message.booked.add_loss(mask.zero_elsewhere(loss))
 
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
@@ -65,13 +65,13 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if not message.may_return or message.fate.withheld is ALL:
+        if not message.may_return or message.fate.void_unread is ALL:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
             value = scaled(value, channel.synthetic_gradient.injection.discount)
-            loss = loss + _to_senders(channel, (~message.fate.withheld).zero_elsewhere(value))
+            loss = loss + _to_senders(channel, (~message.fate.void_unread).zero_elsewhere(value))
     return loss
 
 

@@ -65,7 +65,7 @@ class StandIns(Feature):
 def _missing(channel: Channel, arrival: Arrival) -> Mask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
     valid = ~arrival.message.fate.void
-    if channel.coupling.replaces:
+    if channel.coupling.replaces_messages:
         return valid
     return valid & ~arrival.may_count
 

@@ -89,7 +89,7 @@ class SweepOrder(Feature):
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.wants_gradient or ledger.holds_all or ledger.link.loses
         kept |= sender in self._replayed or receiver in self._replayed
-        if kept or (channel.name, message.stamp) in sender.window.with_graph:
+        if kept or (channel.name, message.stamp) in sender.window.sent_outputs:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
         return timetable.delay + timetable.return_delay == 0 and timetable.send_times.due(message.stamp + 1)

@@ -84,7 +84,7 @@ class TiedGradients(Feature):
         """Sum over the updates of one step, all of which have been differentiated."""
         tied = [(update, name) for update in updates for name in update.gradients.keys() & self.agents]
         for update, name in tied:
-            if not update.moving_members.get(name, ALL).anywhere:
+            if not update.stepping_members.get(name, ALL).anywhere:
                 update.gradients[name] = [None] * len(update.gradients[name])
         each = [
             {
@@ -97,4 +97,4 @@ class TiedGradients(Feature):
         sum_tied(self._ties, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients[name]):
-                update.moving_members[name] = ALL
+                update.stepping_members[name] = ALL

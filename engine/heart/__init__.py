@@ -7,11 +7,9 @@ predictors.py (what predictors learn from). The others explain a type that these
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. A `Mask` (base/mask.py) says in which rows something holds: `is ALL` and `is NONE` test what is known from
-how it was made, and cost nothing. A mask that holds in no row may still not be `NONE`: `anywhere` tests the rows, and may wait for
-the device. So code tests `is NONE` for what may be skipped with the same result, and `anywhere` where results depend on it, as
-`Returned.settle` does. An *end* is that of a window or an episode; an *endpoint* is the sender or the receiver of a channel. Each file
-imports only files above it in this list:
+stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. Code tests `is ALL` or `is NONE`, which cost nothing,
+for what may be skipped with the same result, and `anywhere`, a look at the rows, where results depend on it, as `Booked.settle` does.
+The other words of the heart are at the head of message.py. Each file imports only files above it in this list:
 
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
@@ -60,14 +58,14 @@ Where a change goes:
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages;
                                                  `Timetable.reading_ticks`, if they are others than those since the tick before
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
-                                                 in `StackFanIn`
+                                                 in `StackFanIn`; engine/build/shapes.py sizes the network's input
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
-    what ends with an episode, or at a death     messages on the way: `Ledger.end_episodes`, in the rows of `Channel.ended`; those sent
-                                                 later, by or to the dead: `Channel.void_when_sent`. No window ends: later ticks go on
+    what ends with an episode, or at a death     messages on the way: `Ledger.end_episodes`, in the rows of `Channel.ended_rows`; those
+                                                 sent later, by or to the dead: `Channel.void_when_sent`. No window ends: later ticks go on
                                                  in the same one, and `EpisodeWindows` end by their length
   Returning:
     what becomes of a message of which no read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
-    counted                                      closes; `Message.has_counted` tests it. That it was read all the same, as a `Constant`,
+    counted                                      closes; `Message.has_return` tests it. That it was read all the same, as a `Constant`,
                                                  only a feature at the point `after_read` can note
     when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from. To book it later, `book` must keep
                                                  `Update.leaf_gradients`, which it clears, and `Timetable.read_plan` must name a later
@@ -107,30 +105,30 @@ The lives of two messages, in real numbers (a test computes these tables):
 Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
-and at step 7 the episode ends in environments 0 and 1. The columns list the environments in which a message is void, withheld and
-counted, and has a returned gradient. The message of a->b that a sends at step 6, which one window reads after the end:
+and at step 7 the episode ends in environments 0 and 1. The columns list the environments in which a message is void, void and unread, and
+counted, and has a booked gradient. The message of a->b that a sends at step 6, which one window reads after the end:
 
-    step  void  withheld  counted  gradient  methods
+    step  void  unread    counted  gradient  methods
     6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
     7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    12    0 1   0 1       2 3      2 3       b's window ends: Returned.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
+    12    0 1   0 1       2 3      2 3       b's window ends: Booked.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
     14    0 1   0 1       2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
-step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but withheld nowhere, and counted in
+step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but unread nowhere, and counted in
 all four environments.
 
 The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
 
-    step  void  withheld  counted  gradient  methods
+    step  void  unread    counted  gradient  methods
     4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
                                              ends: BackwardPass.collect_injections, in all four, which the later end leaves as it is
     6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
     7     0 1   -         0 1 2 3  0 1 2 3   Ledger.end_episodes; then a's window 1 ends: what was read before the end counts
     8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Returned.add adds to the gradient in 2 and 3 alone; it is at b at 13
+    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add adds to the gradient in 2 and 3 alone; it is at b at 13
     13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
     16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 """

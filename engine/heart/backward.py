@@ -1,16 +1,8 @@
 """Gradients of ended windows, by parameters and by the messages that were read.
 
 A window's losses and what is injected into the messages it sent are differentiated together (rule 2, the update of an agent). The
-gradients of parameters wait for the update; those of the messages read are booked with the messages (rule 4, targets).
-
-    loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
-    prediction          what a synthetic gradient gives for a sent message
-    returned gradient   what its receivers return for it: the prediction's target
-    applied prediction  the prediction behind its gate, mixed with the returned gradient of the same step (`gradient.trace`)
-    credit              what the sender learns from about a message: the applied prediction, shortened (`clip`), or the returned
-                        gradient (`delayed`); a feature at the point `replace_credit` replaces it, and then nothing is shortened
-    injection           the credit that is put on the message in the sender's backward pass; zero in rows in which the sender does
-                        not learn, or the message is withheld
+gradients of parameters wait for the update; those of the messages read are booked with the messages (rule 4, targets). Prediction,
+credit, injection and the other words are those of message.py.
 
 Predictions, returned gradients and credits are per sample: B times the gradient of the mean loss, so that their length does not depend on
 B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the gradients of the messages
@@ -69,20 +61,17 @@ class BackwardPass:
         self.predictor_trainer = predictor_trainer
         self.swept = swept
 
-    def differentiate(self, ended: EndedWindows, step: int) -> list[Update]:
+    def differentiate(self, ended_windows: EndedWindows, step: int) -> list[Update]:
         """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
-        pending: list[tuple[Update, list[Leaf]]] = []  # with the reads that gradients are wanted for
+        pending: list[tuple[Update, list[Leaf]]] = []  # with the leaves that gradients are wanted for
         requests: list[BackwardRequest] = []
         channels, swept = self.system.channels, self.swept.of_windows
-        updates = {window: swept.pop(window) for _, window in ended if window in swept}
-        for group, window in ended:
+        updates = {window: swept.pop(window) for _, window in ended_windows if window in swept}
+        for group, window in ended_windows:
             if window in updates:
                 continue
-            without_gradients = dict.fromkeys(window.leaves.values())  # until `Update.set_gradients`
-            update = Update(
-                group, window, self.evaluator.window_loss(window), leaf_gradients=without_gradients
-            )
-            reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
+            update = Update(group, window, self.evaluator.window_loss(window))
+            wanted = [leaf for leaf in window.leaves.values() if channels[leaf.channel].ledger.wants_gradient]
             self.collect_injections(update, step)
             request = BackwardRequest(
                 update.window_loss.roots,
@@ -92,21 +81,21 @@ class BackwardPass:
                     for name in group.agents_per_learner
                     if self.agents[name].learning_rows(window.number) is not NONE
                 },
-                [read.value for read in reads],
+                [leaf.value for leaf in wanted],
                 update.auxiliary_loss,
             )
-            pending.append((update, reads))
+            pending.append((update, wanted))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (update, reads), (gradients, leaf_gradients) in zip(pending, results, strict=True):
-            update.set_gradients(gradients, zip(reads, leaf_gradients, strict=True))
+        for (update, wanted), (gradients, leaf_gradients) in zip(pending, results, strict=True):
+            update.set_gradients(gradients, zip(wanted, leaf_gradients, strict=True))
             updates[update.window] = update
-        return [updates[window] for _, window in ended]
+        return [updates[window] for _, window in ended_windows]
 
     def book(self, update: Update) -> None:
         """Add the gradients of a window's reads to the messages that it read."""
-        for read, gradient in update.leaf_gradients.items():
-            read.message.returned.add(read.counted, gradient)
+        for leaf in update.window.leaves.values():
+            leaf.message.booked.add(leaf.counted, update.leaf_gradients.get(leaf))
         for feature in self.learning_points.after_book:
             feature.after_book(update)
         update.leaf_gradients.clear()  # they are as large as the messages, and nothing reads them any more
@@ -120,51 +109,49 @@ class BackwardPass:
             channel = self.system.channels[name]
             if not self._can_inject(update.window, channel, message):
                 continue
-            with_graph = update.window.with_graph[name, message.stamp]
+            output = update.window.sent_outputs[name, message.stamp]
             if feature is None:
-                credit = self.ordinary_credit(channel, message, with_graph, step)
+                credit = self.ordinary_credit(channel, message, output, step)
             else:
-                ordinary = partial(self.ordinary_credit, channel, message, with_graph, step)
+                ordinary = partial(self.ordinary_credit, channel, message, output, step)
                 credit = feature.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
             learning_rows = self.agents[channel.sender].learning_rows(update.window.number)
-            rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld
+            rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread
             credit = rows.zero_elsewhere(credit)
             if not channel.coupling.predicts:
-                injections.append(Injection(with_graph, credit))
+                injections.append(Injection(output, credit))
                 continue
             synthetic = channel.synthetic_gradient
             scale = synthetic.injection.scale(step)
             update.keep_credit(name, credit, by_row=synthetic.needs_actions)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(with_graph, credit, scale, synthetic.injection.discount))
+            injections.append(Injection(output, credit, scale, synthetic.injection.discount))
         for feature in self.learning_points.after_credit:
             feature.after_credit(update)
 
     def _can_inject(self, window: Window, channel: Channel, message: Message) -> bool:
         """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is asked for any.
 
-        There is none if nothing returns for the message, if it is withheld everywhere, if its sender learns from the window in no row,
-        or if the window has given up its channel.
+        There is none if no read of the message may be booked, if it was void everywhere before its first tick, if its sender learns from
+        the window in no row, or if the window has given up its channel.
         """
         return (
             message.may_return
-            and message.fate.withheld is not ALL
+            and message.fate.void_unread is not ALL
             and self.agents[channel.sender].learning_rows(window.number) is not NONE
             and channel.name not in window.given_up
         )
 
-    def ordinary_credit(
-        self, channel: Channel, message: Message, with_graph: Tensor, step: int
-    ) -> Tensor | None:
+    def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Tensor | None:
         """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
 
         Args:
             channel: The channel.
             message: A message of a window that is learned from.
-            with_graph: The message as the window has it, [rows, …] with its graph.
+            output: The message with its graph, [rows, …], as the window has it.
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
@@ -173,9 +160,9 @@ class BackwardPass:
             message.sent,
             message.stamp,
             channel.ledger.timetable.send_times.tick_period,
-            message.returned.gradient if back else None,
-            message.returned.counted if back else NONE,
-            with_graph,
+            message.booked.gradient if back else None,
+            message.booked.counted if back else NONE,
+            output,
             partial(self.applied_prediction, channel, message),
         )
         credit = coupling.credit(credited, step)
@@ -193,10 +180,10 @@ class BackwardPass:
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
 
-        With `trace` it is mixed with what the receiver has just returned, which is all that it will return. For receivers have earlier
+        With `trace` it is mixed with what the receiver has just booked, which is all that it will book. For receivers have earlier
         turns (order.py), and a scenario with `trace` is refused where a later window could read the message.
 
-        None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate withholds it. A predictor
+        None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
         that needs the receiver's actions gives zeros instead.
         """
         if not channel.injects:
@@ -210,5 +197,5 @@ class BackwardPass:
             prediction = channel.content.zeros
         if prediction is None or not synthetic.injection.trace:
             return prediction
-        gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
+        gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
         return torch.lerp(prediction, gradient, synthetic.injection.trace)

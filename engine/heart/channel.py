@@ -22,7 +22,7 @@ from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, LearningRows, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
-from antiphon.engine.heart.reads import SentWithGraph, WithGraph
+from antiphon.engine.heart.reads import SentOutputs, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 from antiphon.nets.per_member import PerMember
@@ -222,16 +222,16 @@ class Channel:
             rows |= self.layout.mask_by_name(off, names)
         return rows
 
-    def ended(self, ends: EpisodeEnds) -> Mask:
+    def ended_rows(self, ends: EpisodeEnds) -> Mask:
         """Return the rows in which messages are void after a step: the environment's episode has ended, or the life of an endpoint."""
-        ended = ends.ended.map(self.layout.to_rows)
+        ended_rows = ends.ended.map(self.layout.to_rows)
         if ends.lives:
             over = {name: life.over for name, life in ends.lives.items()}
             for lives in self.lives:
-                ended |= self.layout.mask_by_name(over, lives)
-        return ended
+                ended_rows |= self.layout.mask_by_name(over, lives)
+        return ended_rows
 
-    def terminated(self, ends: EpisodeEnds) -> Mask:
+    def terminated_rows(self, ends: EpisodeEnds) -> Mask:
         """Return the rows of a state channel in which no state follows the last one, as an episode has ended for good.
 
         Where the agent's own life is over, its life decides; elsewhere the environment's episode does.
@@ -265,9 +265,9 @@ class Channel:
             else select_rows(port, endpoints.sender_index, self.layout.batch)
         )
 
-    def carried_with_graph(self, read: WithGraph, with_graph: SentWithGraph) -> Tensor:
+    def carried_output(self, read: WithGraph, sent_outputs: SentOutputs) -> Tensor:
         """Return a message of the same window with its graph, flat, [rows, size]; gradients pass straight through the link (rule 8)."""
-        message = with_graph[self.name, read.stamp].flatten(1)
+        message = sent_outputs[self.name, read.stamp].flatten(1)
         return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))
 
     def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:

@@ -84,7 +84,7 @@ class DivergenceRule:
         Args:
             count: N, the members of the stack.
             gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
-            others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and returned gradients.
+            others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and gradients of leaves.
         """
         if not gradients and not others:
             return {}
@@ -209,7 +209,7 @@ class DivergenceCheck:
         ]
         self.statistics = RunningStatistics(agents, channels)
 
-    def movable_members(self, stack: Agent | Channel) -> Mask:
+    def unstopped_members(self, stack: Agent | Channel) -> Mask:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
         stopped = self.rule.stopped
         if not stopped:
@@ -221,7 +221,7 @@ class DivergenceCheck:
         """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
         stacks: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
         for stack in stacks if self.rule.stopped else ():
-            members = self.movable_members(stack)
+            members = self.unstopped_members(stack)
             for trained in [stack.learner] if isinstance(stack, Agent) else stack.models:
                 if members is not ALL:
                     self.statistics.restore_members(trained, (~members).tensor(stack.layout.count, "cpu"))
@@ -256,19 +256,19 @@ class DivergenceCheck:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
         for read, gradient in update.leaf_gradients.items():
             channel = self.channels[read.channel]
-            members = update.moving_members.get(channel.receiver, ALL)
-            if members is ALL or gradient is None or bool(gradient.isfinite().all()):
+            members = update.stepping_members.get(channel.receiver, ALL)
+            if members is ALL or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_of_members)
             update.leaf_gradients[read] = channel.mask_of_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
-        """Why groups of single agents are reported: their gradients, losses or returned gradients, by group."""
+        """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
         wrong: dict[LearningGroup, str] = {}
         lengths: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
         for name, gradients in update.gradients.items():
             agent = self.agents[name]
-            stepping = update.moving_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
+            stepping = update.stepping_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
@@ -283,7 +283,7 @@ class DivergenceCheck:
             if self.rule.bound is not None and length > self.rule.bound:
                 wrong.setdefault(group, f"gradient {{at}} {self.rule.too_long}")
         for read, gradient in update.leaf_gradients.items():
-            if gradient is None or bool(gradient.isfinite().all()):
+            if bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel]
             for k in self.rule.diverged(len(channel.members), [], [gradient]):

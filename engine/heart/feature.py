@@ -152,13 +152,15 @@ class Feature:
     def after_book(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
-    def gradients_back(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+    def gradients_back(
+        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+    ) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
             messages: The messages whose gradient reaches the sender at this step, by channel with a synthetic gradient that learns
                 here or has a gate; the lists may be changed. Other channels, such as delayed ones, are absent.
-            ended: The windows that have just been learned from.
+            ended_windows: The windows that have just been learned from.
             step: The step just taken.
         """
 

@@ -111,7 +111,7 @@ class ForwardPass:
         arrivals_by_channel: list[list[Arrival]] = []
         feature = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
-            arrivals = channel.ledger.arrivals(step)
+            arrivals = channel.ledger.receive(step)
             if feature is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = feature.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
@@ -131,8 +131,8 @@ class ForwardPass:
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
         message, learning_rows = arrival.message, tick.learning_rows
-        within = (channel.name, message.stamp) in window.with_graph
-        kind = channel.coupling.read_kind(within=within, state=channel.carries_state)
+        same_window = (channel.name, message.stamp) in window.sent_outputs
+        kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a message that is held has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
@@ -145,10 +145,10 @@ class ForwardPass:
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         """Enter a message, [rows, …] with its graph, in the channel's ledger and return it; see `Ledger.send`."""
-        return channel.ledger.send(step, with_graph, step_signals, void)
+        return channel.ledger.send(step, output, step_signals, void)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
@@ -157,7 +157,7 @@ class ForwardPass:
         points = self.tick_points
         states = [
             read.differentiable_value_in(
-                window.with_graph, self.system.channels[read.channel], tick.learning_rows
+                window.sent_outputs, self.system.channels[read.channel], tick.learning_rows
             )
             for tick in ticks
             if (read := tick.state_read) is not None
@@ -197,7 +197,7 @@ class ForwardPass:
         for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
-                value = read.differentiable_value_in(window.with_graph, channel, tick.learning_rows)
+                value = read.differentiable_value_in(window.sent_outputs, channel, tick.learning_rows)
                 value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
             message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
@@ -239,11 +239,9 @@ class ForwardPass:
         for feature in self.tick_points.before_send:
             feature.before_send(tick)
         for channel in self._put_in_window(agent, tick, window):
-            with_graph = window.with_graph[channel.name, tick.step]
+            output = window.sent_outputs[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
-            message = self.send(
-                channel, tick.step, (~void).zero_elsewhere(with_graph), tick.step_signals, void
-            )
+            message = self.send(channel, tick.step, (~void).zero_elsewhere(output), tick.step_signals, void)
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
             if message.pinned:
@@ -261,13 +259,11 @@ class ForwardPass:
             if channel.ledger.timetable.send_times.due(tick.step)
         ]
         for channel in channels:
-            with_graph = channel.message_of(tick.ports[channel.content.port])
+            output = channel.message_of(tick.ports[channel.content.port])
             if channel.content.sampler is not None:
                 sampled = tick.sampled.get(channel.name)
-                with_graph, tick.sampled[channel.name] = channel.content.sampler.send(
-                    with_graph, tick.step, sampled
-                )
-            window.with_graph[channel.name, tick.step] = with_graph
+                output, tick.sampled[channel.name] = channel.content.sampler.send(output, tick.step, sampled)
+            window.sent_outputs[channel.name, tick.step] = output
         return channels
 
     def replay(self, window: Window) -> None:

@@ -131,13 +131,14 @@ class HeldMessages:
             self.signals = dict(message.step_signals.signals) if aligned else {}
             self.newest_stamp = message.stamp
 
-    def end_episodes(self, ended: Mask) -> None:
+    def end_episodes(self, ended_rows: Mask) -> None:
         """Forget the held and the prior message where the episode ended (rule 20, ends of episodes)."""
-        self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
+        self.stamp = _forgotten(self.stamp, ended_rows)
+        self.prior_stamp = _forgotten(self.prior_stamp, ended_rows)
 
 
-def _forgotten(stamp: Tensor | None, ended: Mask) -> Tensor | None:
-    return None if stamp is None else ended.where(torch.full_like(stamp, -1), stamp)
+def _forgotten(stamp: Tensor | None, ended_rows: Mask) -> Tensor | None:
+    return None if stamp is None else ended_rows.where(torch.full_like(stamp, -1), stamp)
 
 
 def merged_signals(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,21 +4,22 @@ Which ticks of the receiver read a message, and which windows must close before 
 Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
     send               enters it: as sent, as it arrives, and when it will be read
-    arrivals, leaf     give it to a tick of the receiver, and make the leaf through which the tick reads it
+    receive, leaf      give it to a tick of the receiver, and make the leaf through which the tick reads it
     end_episodes       voids it in the environments whose episode has ended
-    Returned.add       adds the gradient that a read returns (`BackwardPass.book`)
-    close_window       closes a window of the receiver; as the last one closes, `finish` settles what is returned
+    Booked.add         adds the gradient of a read (`BackwardPass.book`)
+    close_window       closes a window of the receiver; as the last one closes, `finish` settles what is booked
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
     send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
-    features at `after_book`     add losses and actions to what is returned (returned_losses.py, returned_actions.py)
+    features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees content that is read no more (`Message.free_content`)
-    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_returned`, `replace_content`)
+    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_booked`, `replace_content`)
+    inspection/truth.py          replaces content by what has a graph (`Message.replace_content`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
 """
@@ -38,7 +39,7 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, Timetable
@@ -104,21 +105,20 @@ class Ledger:
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
-    def send(self, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask = NONE) -> Message:
+    def send(self, step: int, output: Tensor, step_signals: StepSignals, void: Mask = NONE) -> Message:
         """Enter a message made at `step`, and return it: flat, [rows, size], and without its sender's graph.
 
         Args:
             step: The step.
-            with_graph: The message as it is computed, [rows, …], with its graph.
+            output: The message as its sender computes it, with its graph, [rows, …].
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
-        if self.newest_returned is not None:  # the predictor of this message is conditioned on it
-            self.newest_returned.update(self.back_by_step.get(step, ()))
+        self._update_newest_returned(step, before_send=True)  # the message's predictor is conditioned on it
         read_plan = self.timetable.read_plan(step)
-        # a state for which nothing returns is read by its own window alone, with its graph (`Window.with_graph`)
+        # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
         pinned = read_plan.may_return or not self.timetable.carries_state
-        message = self._carried(step, with_graph, step_signals, read_plan, void, pinned=pinned)
+        message = self._carried(step, output, step_signals, read_plan, void, pinned=pinned)
         self._check_overdue(step)
         self._delete_finished(step)
         self.messages[step] = message
@@ -127,7 +127,7 @@ class Ledger:
     def _carried(
         self,
         stamp: int,
-        with_graph: Tensor,
+        output: Tensor,
         step_signals: StepSignals,
         read_plan: ReadPlan,
         void: Mask,
@@ -135,17 +135,17 @@ class Ledger:
         pinned: bool,
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
-        link, sent = self.link, value_of(with_graph)
+        link, sent = self.link, value_of(output)
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
-        fate = Fate(lost=lost, void=void, withheld=void, unsent=void)
+        fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
         return Message(stamp, sent, received, step_signals, read_plan, fate, pinned=pinned)
 
     @contextmanager
     def temporarily_sent(
-        self, stamps: Sequence[int], with_graph: Tensor, signals: StepSignals, void: Mask = NONE
+        self, stamps: Sequence[int], output: Tensor, signals: StepSignals, void: Mask = NONE
     ) -> Iterator[None]:
-        """Read, in the context, as if `with_graph` had been sent at these stamps too; nothing of it is left afterwards.
+        """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards.
 
         Final values of policies are read so (engine/policies/final_values.py). Nothing returns for a message that is only imagined.
         """
@@ -153,7 +153,7 @@ class Ledger:
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
             plan = ReadPlan.without_return(stamp)
-            self.messages[stamp] = self._carried(stamp, with_graph, signals, plan, void, pinned=False)
+            self.messages[stamp] = self._carried(stamp, output, signals, plan, void, pinned=False)
         try:
             yield
         finally:
@@ -175,34 +175,36 @@ class Ledger:
             finished = message.read_plan.finished
             if finished is None or message.pinned or newest is None or stamp >= newest:
                 continue
-            awaits_return = message.has_counted and self.timetable.back_at(finished) >= step
+            awaits_return = message.has_return and self.timetable.back_at(finished) >= step
             if not awaits_return and (self.held is None or not self.held.may_hold(self, stamp)):
                 del self.messages[stamp]
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        messages = self.back_by_step.pop(step, [])
-        if self.newest_returned is not None and not self._seen_by_send(step):
-            self.newest_returned.update(messages)
-        return messages
+        self._update_newest_returned(step, before_send=False)
+        return self.back_by_step.pop(step, [])
 
     def gradient_is_back(self, message: Message, step: int) -> bool:
         """Return whether all that returns for a message is back by the end of `step`, and a read counted."""
         finished = message.read_plan.finished
-        return finished is not None and message.has_counted and self.timetable.back_at(finished) <= step
+        return finished is not None and message.has_return and self.timetable.back_at(finished) <= step
 
-    def _seen_by_send(self, step: int) -> bool:
-        """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`; they are not given again.
+    def _update_newest_returned(self, step: int, *, before_send: bool) -> None:
+        """Update the newest returned gradient, once a step, by those that reach the sender at `step`.
 
-        Gradients that take time to return are there as the step begins, before the sender sends, and an episode may have ended since.
-        Gradients that take no time return only as the step ends.
+        Gradients that take time to return are there as the step begins: a message that is sent at it is conditioned on them, before an
+        episode may end. Where they take none, or nothing is sent, they are taken in as the step ends.
         """
-        return self.timetable.return_delay > 0 and self.timetable.send_times.due(step)
+        if self.newest_returned is None:
+            return
+        seen_by_send = self.timetable.return_delay > 0 and self.timetable.send_times.due(step)
+        if before_send == seen_by_send:
+            self.newest_returned.update(self.back_by_step.get(step, ()))
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
-    def arrivals(self, step: int) -> list[Arrival]:
-        """Return the arrivals that the receiver's tick at `step` reads, oldest first: one, or several (`read`).
+    def receive(self, step: int) -> list[Arrival]:
+        """Return what the receiver's tick at `step` reads, one arrival or several (`read`), oldest first; `held` has the newest from then on.
 
         Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there.
         """
@@ -241,56 +243,50 @@ class Ledger:
 
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
-        message.read_plan.mark_finished(step)
+        message.finish(step, wanted=self.wants_gradient)
         if message.content_is_freed:
             assert not self.wants_gradient, "content is freed only where no gradient is wanted"
             del self.messages[message.stamp]
             return
-        message.returned.settle(message.sent, wanted=self.wants_gradient)
-        if self.wants_gradient and message.has_counted:
+        if self.wants_gradient and message.has_return:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def end_episodes(self, step: int, ended: Mask, terminated: Mask = NONE) -> None:
+    def end_episodes(self, step: int, ended_rows: Mask, terminated_rows: Mask = NONE) -> None:
         """Void all messages in the environments whose episode ended at `step` (rule 20, ends of episodes).
 
         Args:
             step: The step just taken; no agent has learned at it yet.
-            ended: Where an episode ended.
-            terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
+            ended_rows: Where an episode ended.
+            terminated_rows: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
-        if self.timetable.carries_state and self.wants_gradient and terminated is not NONE:
-            self._last_state(step, terminated)
+        if self.timetable.carries_state and self.wants_gradient and terminated_rows is not NONE:
+            self._last_state(step, terminated_rows)
         for message in self.messages.values():
-            first = message.read_plan.first_tick
-            # where nothing returns for a message, nothing is injected into it anyway
-            message.fate.end_episodes(ended, withhold=first is not None and first > step)
+            # where no read of a message may be booked, nothing is injected into it anyway
+            message.fate.end_episodes(ended_rows, unread=message.read_plan.is_unread(step))
         if self.newest_returned is not None:
-            self.newest_returned.end_episodes(ended)
+            self.newest_returned.end_episodes(ended_rows)
         if self.held is not None:
-            self.held.end_episodes(ended)
+            self.held.end_episodes(ended_rows)
 
-    def _last_state(self, step: int, terminated: Mask) -> None:
+    def _last_state(self, step: int, terminated_rows: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""
         stamp = self.timetable.send_times.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return
-        last = terminated & ~message.fate.void
+        last = terminated_rows & ~message.fate.void
         if not last.anywhere:
             return
         # if nothing reads it, only the predictor learns from it, and it can do so now
         if not message.may_return:
-            returned = Returned(torch.zeros_like(message.sent), None, last)
-            last_state = replace(message.copied(), returned=returned)
+            booked = Booked(torch.zeros_like(message.sent), None, last)
+            last_state = replace(message.copied(), booked=booked)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
         else:
-            message.returned.add(last, None)
-
-    def pass_graph(self, message: Message, with_graph: Tensor) -> None:
-        """Give readers a message with its graph, [rows, size]; for inspection/truth.py, which differentiates through it."""
-        message.replace_content(with_graph, self.link.carry(message.stamp, with_graph))
+            message.booked.add(last, None)
 
 
 def _arrival_of(message: Message) -> Arrival:

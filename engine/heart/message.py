@@ -7,8 +7,8 @@
     Message                    one message of a stack of channels              `Ledger.send`
     ReadPlan                   when a message is read (timetable.py)           `Ledger.send`, by its timetable
     Fate                       where a message is lost or void                 `Ledger.send`
-    Returned                   what is returned for a message                  with the message, empty; whole for a last state (ledger.py)
-    Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `stand_in`
+    Booked                     what has been booked for a message              with the message, empty; whole for a last state (ledger.py)
+    Arrival                    what has reached a tick over a channel          `Ledger.receive`; a feature at the point `stand_in`
     Leaf, WithGraph, Constant  one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._new_tick`
     Tick                       one evaluation of an agent's network            `ForwardPass._new_tick`
     Window                     consecutive ticks that are learned from at once `LearningGroup.pop_window`, as the one before ends
@@ -16,18 +16,27 @@
 
 Words that have one meaning in the heart:
 
-    due       a tick's due message: the newest one that a perfect link would have brought
-    read      a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
-    count     a read counts in the rows in which its gradient is booked: there it reads the due message, or a synthetic input in its
-              place, and its agent learns
-    book      add the gradient of a read to its message, as the reader's window is learned from (`BackwardPass.book`)
-    returned  booked for a message, wherever it is: with the receiver, on the way, or back (`Message.returned`)
-    back      what is returned has reached the sender, `return_delay` steps after its message was finished (`Timetable.back_at`)
-    window    begins with its first tick; ends with its last, and is popped from its group; closes in the ledgers that it reads when it
-              has been learned from, or skipped
-    finished  a message is finished when the last window that may read it has closed: all that returns is there (`Ledger.finish`).
-              Until then it is open
-    state     what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
+    end                 of a window or an episode; an *endpoint* is the sender or the receiver of a channel
+    output              a message as its sender computes it, with its graph: rows of a port, or a sample (`Window.sent_outputs`)
+    state               what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
+    due                 a tick's due message: the newest one that a perfect link would have brought
+    read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
+    count               a read counts in the rows in which its gradient is booked: there it reads the due message, or a synthetic input
+                        in its place, and its agent learns
+    window              begins with its first tick; ends with its last, and is popped from its group; closes in the ledgers that it reads
+                        when it has been learned from, or skipped
+    book                add the gradient of a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`)
+    finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
+                        (`Ledger.finish`). Until then it is open
+    back, returned      what was booked is back, and called returned, when it has reached the sender, `return_delay` steps after its
+                        message was finished (`Timetable.back_at`)
+    loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
+    prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient
+    applied prediction  the prediction behind its gate, mixed with the gradient booked at the same step (`gradient.trace`)
+    credit              what the sender learns from about a message: the applied prediction, shortened (`clip`), or the returned
+                        gradient (`delayed`); a feature at the point `replace_credit` replaces it, and then nothing is shortened
+    injection           the credit that is put on the output in the sender's backward pass; zero in rows in which the sender does not
+                        learn, or in which the message was void before a tick read it
 
 Masks of a message, in its rows. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
 
@@ -35,27 +44,27 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Fate.lost          `Ledger.send`; `Fate.lose`, between parts   the link lost the message
     Fate.void          `Ledger.send`, `Ledger.end_episodes`        it is read as zeros: its episode has ended since it was sent, or
                                                                    as it was sent an endpoint was not alive or its mask signal 0
-    Fate.withheld      `Ledger.send`, `Ledger.end_episodes`        it is void since before its first tick: no tick has read it
+    Fate.void_unread   `Ledger.send`, `Ledger.end_episodes`        it is void since before its first tick: no tick has read it
     Fate.unsent        `Ledger.send`                               it was void as it was sent: nothing crossed the link
     Message.missing    computed from these                         it is lost or void
-    Arrival.available  `Ledger.arrivals`; the point `stand_in`     a tick has a value to read: the message, an older one that is
+    Arrival.available  `Ledger.receive`; the point `stand_in`      a tick has a value to read: the message, an older one that is
                                                                    held, or a synthetic input; elsewhere it reads zeros
     Arrival.synthetic  the point `stand_in`                        that value is a synthetic input
-    Arrival.may_count  `Ledger.arrivals`; the point `stand_in`     that value is the due message, or a synthetic input in its place
+    Arrival.may_count  `Ledger.receive`; the point `stand_in`      that value is the due message, or a synthetic input in its place
     Leaf.counted       `ForwardPass.as_read`                       the read counts: the same, and the receiver learns from the window
-    Returned.counted   `Returned.add`; `Ledger._last_state`        a read of the message has counted
+    Booked.counted     `Booked.add`; `Ledger._last_state`          a read of the message has counted
     Example.valid      `PredictorTrainer.example`; stand_ins.py    a predictor learns from the message (comms/examples.py)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
 
-    Tick.learning_rows                `Agent.learning_rows`           the agent learns from the window
-    Update.moving_members             features; `Engine.move_agents`  a learning signal has reached the member, which takes a step
-    Example.member_mask               `Example.learn_in`              the channel has this example
-    PredictorUpdate.learning_members  `PredictorTrainer`              the channel has an example, and its predictor takes a step
-    DivergenceCheck.movable_members   `DivergenceCheck`               the member's seed has not diverged: others take no step
+    Tick.learning_rows                 `Agent.learning_rows`           the agent learns from the window
+    Example.member_mask                `Example.learn_in`              the channel has this example
+    Update.stepping_members            features; `Engine.move_agents`  the member takes a step: a learning signal has reached it
+    PredictorUpdate.stepping_members   `PredictorTrainer`              the predictor takes a step: its channel has an example
+    DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others take no step
 
-Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
-stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
+Times are steps of the environment, counted from 0 (lines for people count from 1). A run has B environments, and [rows, …] has a row
+for each (member of a stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
 No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a group
 that waits replay the window's ticks. Of a fork or checkpoint this gives the same bits as the first graph; a group that waits replays
@@ -117,9 +126,9 @@ class Fate:
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
     """Where it is read as zeros."""
-    withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where it has been void since before `ReadPlan.first_tick`. Nothing is injected there from then on; but a window of the sender
-    that ended before the episode has injected there."""
+    void_unread: Mask = field(default=NONE, metadata=MASK)
+    """Where it has been void since before `ReadPlan.first_tick`, and a read could have been booked: no tick has read it. Nothing is
+    injected there from then on; but a window of the sender that ended before the episode has injected there."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: there it is no traffic."""
 
@@ -127,16 +136,16 @@ class Fate:
         """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
         self.lost = rows
 
-    def end_episodes(self, ended: Mask, *, withhold: bool) -> None:
-        """Void the message where an episode `ended`, and `withhold` it there if no tick could read it before."""
-        self.void = _simplified(self.void | ended)
-        if withhold:
-            self.withheld = _simplified(self.withheld | ended)
+    def end_episodes(self, ended_rows: Mask, *, unread: bool) -> None:
+        """Void the message where an episode ended; `unread`: whether no tick has read it."""
+        self.void = _simplified(self.void | ended_rows)
+        if unread:
+            self.void_unread = _simplified(self.void_unread | ended_rows)
 
 
 @dataclass(slots=True, eq=False)
-class Returned:
-    """What is returned for a message: booked as the windows that read it are learned from, and whole once the message is finished."""
+class Booked:
+    """What is booked for a message, as the windows that read it are learned from; whole once the message is finished."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the reads that counted."""
@@ -163,7 +172,7 @@ class Returned:
         self.gradient = gradient
 
     def settle(self, sent: Tensor, *, wanted: bool) -> None:
-        """Settle what is returned for a message `sent`, which is finished: look up whether a read counted in any row.
+        """Settle what is booked for a message `sent`, which is finished: look up whether a read counted in any row.
 
         If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
         """
@@ -190,7 +199,7 @@ class Message:
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
-    returned: Returned = field(default_factory=Returned, metadata=record(Returned))
+    booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     pinned: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window has it among `Window.sent_messages`, to inject into it, and has not closed: until then it is not
     deleted. Never of a state for which nothing returns, nor of an imagined message."""
@@ -211,25 +220,26 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def replace_returned(self, returned: Returned) -> None:
-        """Set all that another part has returned for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
-        self.returned = returned
+    def finish(self, step: int, *, wanted: bool) -> None:
+        """Finish it, as the last window that may read it has closed at `step`; `wanted`: see `Booked.settle`."""
+        self.read_plan.mark_finished(step)
+        if not self.content_is_freed:
+            self.booked.settle(self.sent, wanted=wanted)
+
+    def replace_booked(self, booked: Booked) -> None:
+        """Set all that another part has booked for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
+        self.booked = booked
         self.read_plan.open_windows.clear()
 
     @property
     def may_return(self) -> bool:
-        """Whether anything may be booked for it: see `ReadPlan`, which lists the messages for which nothing returns."""
+        """Whether a read of it may be booked: see `ReadPlan`, which lists the messages of which none may."""
         return self.read_plan.may_return
 
     @property
-    def is_finished(self) -> bool:
-        """Whether all that returns for it is there: the last window that may read it has closed, or nothing ever returns."""
-        return self.read_plan.finished is not None
-
-    @property
-    def has_counted(self) -> bool:
-        """Whether it is finished, and a read has counted in some row."""
-        return self.is_finished and self.returned.counted is not NONE
+    def has_return(self) -> bool:
+        """Whether something returns for it: it is finished, and a read has counted in some row."""
+        return self.read_plan.finished is not None and self.booked.counted is not NONE
 
     @property
     def content_is_freed(self) -> bool:
@@ -245,5 +255,5 @@ class Message:
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
         read_plan = replace(self.read_plan, open_windows=set(self.read_plan.open_windows))
-        fate, returned = replace(self.fate), replace(self.returned, actions=[*self.returned.actions])
-        return replace(self, read_plan=read_plan, fate=fate, returned=returned, notes=copied(self.notes))
+        fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
+        return replace(self, read_plan=read_plan, fate=fate, booked=booked, notes=copied(self.notes))

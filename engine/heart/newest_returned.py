@@ -27,15 +27,15 @@ class NewestReturned:
     def update(self, messages: Iterable[Message]) -> None:
         """Take over the gradients of messages that reach the sender now."""
         for message in messages:
-            assert message.returned.gradient is not None
-            newest, counted = message.returned.gradient, message.returned.counted
+            assert message.booked.gradient is not None
+            newest, counted = message.booked.gradient, message.booked.counted
             # where nothing has come back for this message, the gradient before stays the newest
             newest = (
                 counted.zero_elsewhere(newest) if self.value is None else counted.where(newest, self.value)
             )
             self.value = (~message.fate.void).zero_elsewhere(newest)
 
-    def end_episodes(self, ended: Mask) -> None:
+    def end_episodes(self, ended_rows: Mask) -> None:
         """Forget the gradient where the episode ended (rule 20, ends of episodes)."""
         if self.value is not None:
-            self.value = (~ended).zero_elsewhere(self.value)
+            self.value = (~ended_rows).zero_elsewhere(self.value)

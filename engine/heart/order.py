@@ -48,7 +48,7 @@ class LearningOrder:
             if group in self.swept_groups and group.grid.ending(step) is not None
         }
 
-    def turns(self, ended: EndedWindows) -> list[EndedWindows]:
+    def turns(self, ended_windows: EndedWindows) -> list[EndedWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
         A group has its turn by `turns_of`. Two windows of one group share parameters, and are never in one turn: the older one has
@@ -56,7 +56,7 @@ class LearningOrder:
         """
         turns: dict[int, EndedWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}
-        for group, window in sorted(ended, key=lambda pair: self.turn_of.get(pair[0], 0)):
+        for group, window in sorted(ended_windows, key=lambda pair: self.turn_of.get(pair[0], 0)):
             turn = max(newest_turn.get(group, -1) + 1, self.turn_of.get(group, 0))
             newest_turn[group] = turn
             turns.setdefault(turn, []).append((group, window))

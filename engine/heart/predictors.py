@@ -106,12 +106,12 @@ class PredictorTrainer:
         evaluated = None if needs_actions else self.predicted_examples.get(message)
         example = self._example_as_sent(channel, message) if evaluated is None else replace(evaluated)
         if example is not None and with_returned and channel.ledger.wants_gradient:
-            loss = message.returned.loss
+            loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
             # with actions, `valid` has the rows in which one has come back
-            counted = ALL if needs_actions else message.returned.counted
-            example.set_returned(message.returned.gradient, loss, counted)
+            counted = ALL if needs_actions else message.booked.counted
+            example.set_returned(message.booked.gradient, loss, counted)
         return example
 
     def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
@@ -121,7 +121,7 @@ class PredictorTrainer:
             return None
         if any(spec.name not in signals for spec in synthetic.context.signals):
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
-        if synthetic.needs_actions and not message.returned.actions:
+        if synthetic.needs_actions and not message.booked.actions:
             return None
         context = self._context(channel, message)
         feature = self.learning_points.predictor_context
@@ -129,7 +129,7 @@ class PredictorTrainer:
             context = feature.predictor_context(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
         if synthetic.needs_actions:  # only rows with an action that is trained on are examples
-            actions = tuple(message.returned.actions)
+            actions = tuple(message.booked.actions)
             valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
         if synthetic.target is not None:
             to_rows = channel.layout.to_rows
@@ -159,7 +159,7 @@ class PredictorTrainer:
                 if name in self.swept.of_predictors:
                     continue
                 learning_rows = self.system.agents[channel.sender].learning_rows(window.number)
-                rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld
+                rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -172,7 +172,7 @@ class PredictorTrainer:
         """The examples that messages are for a predictor, when their gradients have come back."""
         examples = []
         for message in messages:
-            example, counted = self.example(channel, message), message.returned.counted
+            example, counted = self.example(channel, message), message.booked.counted
             if example is not None and channel.synthetic_gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:
@@ -199,7 +199,7 @@ class PredictorTrainer:
     def collect_updates(
         self,
         messages_back: dict[str, list[Message]],
-        ended: EndedWindows,
+        ended_windows: EndedWindows,
         step: int,
         *,
         watch: Watch,
@@ -208,14 +208,14 @@ class PredictorTrainer:
 
         Args:
             messages_back: What `pop_learnable` has returned.
-            ended: The windows that senders learn from.
+            ended_windows: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
         for feature in self.learning_points.gradients_back:
-            feature.gradients_back(messages_back, ended, step)
-        examples_by_channel = self.local_examples(window for _, window in ended)
+            feature.gradients_back(messages_back, ended_windows, step)
+        examples_by_channel = self.local_examples(window for _, window in ended_windows)
         for name, messages in messages_back.items():
             if self._learns(channels[name]):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
@@ -229,7 +229,7 @@ class PredictorTrainer:
     def pop_learnable(self, step: int) -> dict[str, list[Message]]:
         """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate learns from.
 
-        The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.returned`.
+        The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.booked`.
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
@@ -256,7 +256,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
-                examples, *self._models[name].gradients(examples), learning_members=learning_members(examples)
+                examples, *self._models[name].gradients(examples), stepping_members=union_of_members(examples)
             )
             for name, examples in examples_by_channel.items()
             if examples
@@ -270,29 +270,29 @@ class PredictorTrainer:
             model = channel.synthetic_input.model
             if self.learning_stopped or model is None or model.frozen or not examples:
                 continue
-            mask, learned = learning_members(examples), model.gradients(examples)
-            updates[channel.name] = PredictorUpdate(examples, *learned, learning_members=mask, of_input=True)
+            mask, learned = union_of_members(examples), model.gradients(examples)
+            updates[channel.name] = PredictorUpdate(examples, *learned, stepping_members=mask, of_input=True)
         return updates
 
     def move(
         self,
         updates: Iterable[tuple[str, PredictorUpdate]],
         step: int,
-        moving: Callable[[Channel], Mask],
+        unstopped_members: Callable[[Channel], Mask],
     ) -> None:
-        """Move the parameters of synthetic gradients or inputs, by channel; `moving` returns the members that may move."""
+        """Move the parameters of synthetic gradients or inputs, by channel; `unstopped_members`: see `DivergenceCheck`."""
         moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             synthetic = channel.synthetic_input if update.of_input else channel.synthetic_gradient
             assert synthetic.model is not None
-            update.learning_members &= moving(channel)
-            if update.learning_members.anywhere:
-                moves.append((synthetic.model, update.gradients, update.learning_members, ()))
+            update.stepping_members &= unstopped_members(channel)
+            if update.stepping_members.anywhere:
+                moves.append((synthetic.model, update.gradients, update.stepping_members, ()))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
         take_optimiser_steps(moves, step)
 
 
-def learning_members(examples: Sequence[Example]) -> Mask:
+def union_of_members(examples: Sequence[Example]) -> Mask:
     """Return the members of a stack that have an example."""
     return reduce(or_, (example.member_mask for example in examples))

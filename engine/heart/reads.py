@@ -15,8 +15,8 @@ from antiphon.engine.heart.message import Content, Message
 from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS
 from antiphon.engine.heart.signals import StepSignals
 
-SentWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
-"""The messages that a window sent, with their graph, by (channel, stamp): `Window.with_graph`."""
+SentOutputs: TypeAlias = Mapping[tuple[str, int], Tensor]
+"""The messages that a window sent, with their graph, by (channel, stamp): `Window.sent_outputs`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class Carrier(Protocol):
 
     content: Content
 
-    def carried_with_graph(self, read: WithGraph, with_graph: SentWithGraph) -> Tensor:
+    def carried_output(self, read: WithGraph, sent_outputs: SentOutputs) -> Tensor:
         """Return the message with its graph, as the link carries it."""
 
     def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
@@ -67,12 +67,12 @@ class Constant:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where there is a message; zeros elsewhere."""
 
-    def constant_value_in(self, with_graph: SentWithGraph, channel: Carrier) -> Tensor:
+    def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return channel.content.zeros if self.value is None else constant(self.value)
 
     def differentiable_value_in(
-        self, with_graph: SentWithGraph, channel: Carrier, learning_rows: LearningRows
+        self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return channel.content.zeros if self.value is None else self.value
@@ -88,20 +88,20 @@ class WithGraph:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where there is a message; zeros elsewhere."""
 
-    def constant_value_in(self, with_graph: SentWithGraph, channel: Carrier) -> Tensor:
+    def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
-        return constant(channel.carried_with_graph(self, with_graph))
+        return constant(channel.carried_output(self, sent_outputs))
 
     def differentiable_value_in(
-        self, with_graph: SentWithGraph, channel: Carrier, learning_rows: LearningRows
+        self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
-        return channel.graph_in_learning_rows(channel.carried_with_graph(self, with_graph), learning_rows)
+        return channel.graph_in_learning_rows(channel.carried_output(self, sent_outputs), learning_rows)
 
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """A read that ends the receiver's graph and counts for its message (`Returned.add`), in the rows `counted`.
+    """A read that ends the receiver's graph and counts for its message (`Booked.add`), in the rows `counted`.
 
     Where the ledger `wants_gradient`, its value is a leaf of autograd, and its gradient is booked.
     """
@@ -117,12 +117,12 @@ class Leaf:
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that reads the leaf; None: all ticks of the window that read the message share it."""
 
-    def constant_value_in(self, with_graph: SentWithGraph, channel: Carrier) -> Tensor:
+    def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return constant(self.value)
 
     def differentiable_value_in(
-        self, with_graph: SentWithGraph, channel: Carrier, learning_rows: LearningRows
+        self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return self.value

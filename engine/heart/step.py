@@ -87,10 +87,10 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
     if ends.ended is NONE and not ends.lives:
         return
     for channel in forward_pass.system.channels.values():  # messages held or in flight are void there
-        ended = channel.ended(ends)
-        if ended is not NONE:
-            terminated = channel.terminated(ends) if channel.carries_state else NONE
-            channel.ledger.end_episodes(step, ended, terminated)
+        ended_rows = channel.ended_rows(ends)
+        if ended_rows is not NONE:
+            terminated_rows = channel.terminated_rows(ends) if channel.carries_state else NONE
+            channel.ledger.end_episodes(step, ended_rows, terminated_rows)
 
 
 class Engine:
@@ -145,9 +145,9 @@ class Engine:
         """End episodes, and update every agent and predictor whose time has come.
 
         1. Episodes end: messages become void.
-        2. Windows that end leave their groups. They are differentiated turn by turn, receivers first where a sender mixes in what they
-           return. Of each turn, features change the gradients, these are checked, tied agents are averaged and hooks run, and the
-           gradients of the messages read are booked; then the next turn begins.
+        2. Windows that end leave their groups. Those without ticks are closed at once, as in 3. The others are differentiated turn by
+           turn, receivers first where a sender mixes in what they return. Of each turn, features change the gradients, these are
+           checked, tied agents are averaged and hooks run, and the gradients of the messages read are booked; then the next turn begins.
         3. The windows are closed in the ledgers that they read: a message whose last window closes is finished, and its gradient goes
            back.
         4. The messages whose gradients are back leave the ledgers. Predictors are differentiated on them, and checked.
@@ -164,21 +164,23 @@ class Engine:
                 `Steppable.learn`.
         """
         end_episodes(self.forward_pass, step, ends)
-        ended, skipped, without_ticks = self._pop_ended_windows(step)
-        if not (ended or skipped or without_ticks or self.system.channels):
+        ended_windows, skipped_windows, without_ticks = self._pop_ended_windows(step)
+        if not (ended_windows or skipped_windows or without_ticks or self.system.channels):
             self.divergence.end_step(step)  # nothing has been computed that could be learned from
             return StepReport([], {})
         # before credit is asked for: a message may have waited for nothing else
         for group, number in without_ticks:
             self._close_in_ledgers(group, number, step)
-        turns = self._learn_in_turns(ended, step)
+        turns = self._learn_in_turns(ended_windows, step)
         updates = [update for turn in turns for update in turn]
-        for group, window in [*ended, *skipped]:
+        for group, window in [*ended_windows, *skipped_windows]:
             for _, message in window.sent_messages:
                 message.unpin()
             self._close_in_ledgers(group, window.number, step)
         messages_back = self.predictor_trainer.pop_learnable(step)
-        predictor_updates = self.predictor_trainer.collect_updates(messages_back, ended, step, watch=watch)
+        predictor_updates = self.predictor_trainer.collect_updates(
+            messages_back, ended_windows, step, watch=watch
+        )
         input_updates = self.predictor_trainer.collect_input_updates()
         learned = [*predictor_updates.items(), *input_updates.items()]
         self.divergence.check_predictors(learned, step)
@@ -188,7 +190,7 @@ class Engine:
             self._move(turns, learned, step)
         self.predictor_trainer.clear_step()
         self.swept.clear()
-        for _, window in [*ended, *skipped]:
+        for _, window in [*ended_windows, *skipped_windows]:
             window.free_graph()
         self.divergence.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
@@ -205,8 +207,8 @@ class Engine:
         Returns:
             The windows to learn from; those to skip without learning; and the numbers of those in which no agent has ticked.
         """
-        ended: EndedWindows = []
-        skipped: EndedWindows = []
+        ended_windows: EndedWindows = []
+        skipped_windows: EndedWindows = []
         without_ticks: list[tuple[LearningGroup, int]] = []
         feature = self.learning_points.windows_to_learn
         for group in self.system.groups:
@@ -221,16 +223,17 @@ class Engine:
             if group.waits:
                 assert feature is not None, "groups that wait need the feature that chooses windows"
                 ready, unlearned = feature.windows_to_learn(group, window, step)
-                ended += ready
-                skipped += unlearned
+                ended_windows += ready
+                skipped_windows += unlearned
             else:
-                ended.append((group, window))
-        return ended, skipped, without_ticks
+                ended_windows.append((group, window))
+        return ended_windows, skipped_windows, without_ticks
 
-    def _learn_in_turns(self, ended: EndedWindows, step: int) -> list[list[Update]]:
+    def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns: list[list[Update]] = []
-        for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
+        ordered = self.order.turns(ended_windows) if self.order.has_turns else [ended_windows]
+        for windows in filter(None, ordered):
             turn = self.backward_pass.differentiate(windows, step)
             self.change_gradients(turn)
             self.divergence.check_updates(turn, step)
@@ -242,7 +245,7 @@ class Engine:
         return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and set which members of stacks take a step (`Update.moving_members`)."""
+        """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members`)."""
         for feature in self.learning_points.after_differentiate:
             for update in updates:
                 feature.after_differentiate(update)
@@ -280,7 +283,7 @@ class Engine:
         """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
         for turn in turns:
             self.move_agents(turn, step)
-        self.predictor_trainer.move(learned, step, self.divergence.movable_members)
+        self.predictor_trainer.move(learned, step, self.divergence.unstopped_members)
         for feature in self.learning_points.after_move:
             for turn in turns:
                 feature.after_move(turn, step)
@@ -294,8 +297,8 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = update.moving_members.get(name, ALL) & self.divergence.movable_members(agent)
-                update.moving_members[name] = members
+                members = update.stepping_members.get(name, ALL) & self.divergence.unstopped_members(agent)
+                update.stepping_members[name] = members
                 if members.anywhere:
                     moving[name] = gradients, members
             clipped: dict[str, Sequence[Tensor | None]] = {}

@@ -17,31 +17,35 @@ class ReadPlan:
     `Timetable.read_plan` computes it as the message is sent. Then `open_windows` shrinks as windows close, and `finished` is set with
     the last one.
 
-    Nothing returns for three kinds of messages, of which only the first is never read:
+    No read is booked for three kinds of messages, of which only the first is never read:
 
     - those that a newer one replaces before a tick reads them;
     - states that only ticks of their own window read, with their graph;
     - those that are only imagined (`Ledger.temporarily_sent`).
+
+    What returns for a message follows from its reads, but for an episode's last state, of any kind: after a termination its gradient is
+    zero (`Ledger._last_state`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that may read it; None where nothing returns (`may_return`), as no other plan is needed there."""
+    """Step of the receiver's first tick that reads it; None: no tick does, or it is only imagined."""
     open_windows: set[int] = field(metadata=PLAIN)
-    """Numbers of the receiver's windows that may read it and have not closed."""
+    """Numbers of the receiver's windows whose reads may be booked and that have not closed."""
     deadline: int = field(metadata=PLAIN)
-    """Step at which the last window that may read it ends."""
+    """Step at which the last of these windows ends; where none may be booked, the step of its sending."""
+    may_return: bool = field(metadata=PLAIN)
+    """Whether a read of it may be booked; else it is one of the three kinds, and finished as it is sent."""
     finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; where nothing returns, the step of its sending; None: one is open."""
+    """Step at which the last of these windows closed; where none may be booked, the step of its sending; None: one is open."""
 
     @classmethod
-    def without_return(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message of a stamp for which nothing returns: it is finished as it is sent."""
-        return cls(first_tick=None, open_windows=set(), deadline=stamp, finished=stamp)
+    def without_return(cls, stamp: int, first_tick: int | None = None) -> ReadPlan:
+        """Return the plan of a message of a stamp of which no read may be booked: it is finished as it is sent."""
+        return cls(first_tick, open_windows=set(), deadline=stamp, may_return=False, finished=stamp)
 
-    @property
-    def may_return(self) -> bool:
-        """Whether a read of it may be booked; else it is one of the three kinds."""
-        return self.first_tick is not None
+    def is_unread(self, step: int) -> bool:
+        """Return whether a read of it may be booked, but no tick has read it by `step`."""
+        return self.may_return and self.first_tick is not None and self.first_tick > step
 
     def mark_finished(self, step: int) -> None:
         """Set the step at which the last window closed: the message is finished."""
@@ -73,8 +77,8 @@ class Timetable:
     def reading_ticks(self, stamp: int) -> range:
         """Return the receiver's ticks that read the message of a stamp: all that it reaches before a newer message does.
 
-        It is empty if a newer message replaces this one before a tick. That happens only where ticks read the newest message alone: where
-        they read several (`read`), the first tick that it reaches reads it in any case, and `due_stamps` may take the last of the range.
+        It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
+        they read several (`read`), the first tick that it reaches reads it in any case.
         """
         first = self.receive_clock.at_or_after(stamp + self.delay)
         stop = self.send_times.after(stamp) + self.delay
@@ -85,10 +89,12 @@ class Timetable:
     def read_plan(self, stamp: int) -> ReadPlan:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
-        if not ticks or (self.carries_state and grid.number(ticks[0]) == grid.number(stamp)):
+        if not ticks:
             return ReadPlan.without_return(stamp)
+        if self.carries_state and grid.number(ticks[0]) == grid.number(stamp):
+            return ReadPlan.without_return(stamp, ticks[0])
         windows = {grid.number(tick) for tick in ticks}
-        return ReadPlan(ticks[0], windows, grid.end(max(windows)))
+        return ReadPlan(ticks[0], windows, grid.end(max(windows)), may_return=True)
 
     def due_stamps(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
@@ -101,12 +107,15 @@ class Timetable:
         stamps = [newest]
         if not self.read_mode.newest_only:
             latest = self.send_times.latest
-            while (older := latest(stamps[0] - 1)) is not None and self.reading_ticks(older)[-1] >= step:
+            while (older := latest(stamps[0] - 1)) is not None:
+                ticks = self.reading_ticks(older)
+                if not ticks or ticks[-1] < step:
+                    break
                 stamps.insert(0, older)
         return stamps
 
     def back_at(self, finished: int) -> int:
-        """Return the step at which what receivers have returned is at the sender, for a message finished at a step."""
+        """Return the step at which what is booked for a message is back at its sender; `finished`: the step at which it was finished."""
         return finished + self.return_delay
 
     def gradient_back_at(self, stamp: int) -> int | None:

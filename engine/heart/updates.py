@@ -92,11 +92,12 @@ class Update:
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages whose credit moves parameters: its `scale` is not 0. Like `newest_credits`, it has only
     channels whose coupling predicts: none that is `delayed`."""
-    leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
-    """The gradients, [rows, size] per sample, by leaf that the window read; None: no loss depends on it, or none is wanted."""
-    moving_members: dict[str, Mask] = field(default_factory=dict)
-    """The members that take a step, by agent; of an agent that is absent, all do. Features set it (features/reach.py, of stacks), and the
-    step takes away the members of seeds that have diverged."""
+    leaf_gradients: dict[Leaf, Tensor] = field(default_factory=dict)
+    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if one is wanted;
+    emptied as they are booked."""
+    stepping_members: dict[str, Mask] = field(default_factory=dict)
+    """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
+    reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
     resting: dict[str, Container[int]] = field(default_factory=dict)
     """The places of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
     injections: list[Injection] = field(default_factory=list)
@@ -126,11 +127,14 @@ class Update:
         gradients: Mapping[str, Sequence[Tensor | None]],
         leaf_gradients: Iterable[tuple[Leaf, Tensor | None]],
     ) -> None:
-        """Set the gradients of the window, and free the losses and injections, with what is left of the graph."""
+        """Set the gradients of the window, and free the losses and injections, with what is left of the graph.
+
+        Of a leaf that no loss depends on, the gradient is None.
+        """
         self.gradients = {**gradients}
         self.window_loss.roots.clear()
         self.injections, self.auxiliary_losses = [], dict.fromkeys(self.auxiliary_losses)
-        self.leaf_gradients.update(leaf_gradients)
+        self.leaf_gradients = {leaf: gradient for leaf, gradient in leaf_gradients if gradient is not None}
 
 
 @dataclass(slots=True)
@@ -144,8 +148,8 @@ class PredictorUpdate:
     """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
     """The prediction for the newest example before the update; None: it is not watched."""
-    learning_members: Mask = ALL
-    """The channels of the stack that have an example."""
+    stepping_members: Mask = ALL
+    """The predictors of the stack that take a step: those with an example, without those of seeds that have diverged."""
     of_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
 

@@ -50,7 +50,7 @@ class Window:
         statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
         calls: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
-        with_graph: The messages of this window with their graph, by (channel, stamp).
+        sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
         given_up: Delayed channels whose gradients were not back within their horizon: the window is learned from
             without them.
@@ -60,7 +60,7 @@ class Window:
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
-    with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
@@ -79,7 +79,7 @@ class Window:
 
     def free_graph(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
-        self.with_graph.clear()
+        self.sent_outputs.clear()
         for tick in self.ticks():
             tick.ports = {}
 

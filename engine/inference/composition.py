@@ -366,9 +366,9 @@ class PerfectDeliveries(Deliveries):
         super().tick(step, step_signals, [(name,) for call in calls for name in call], keep=keep)
 
     def send(
-        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        message = super().send(channel, step, with_graph, step_signals, void)
+        message = super().send(channel, step, output, step_signals, void)
         if channel.ledger.link.drop == 1 and not channel.carries_state:
             del channel.ledger.messages[step]
         return message
@@ -402,16 +402,16 @@ class Continued(PerfectDeliveries):
                     self.made.setdefault(name, {})[seen.step - self.start] = value
 
     def send(
-        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        with_graph = with_graph.flatten(1)
+        output = output.flatten(1)
         at = step - self.start
         if at >= 0:
-            self.made.setdefault(channel.name, {})[at] = with_graph
+            self.made.setdefault(channel.name, {})[at] = output
         else:
-            with_graph = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(with_graph))
-            void = Mask.of(torch.lt(self.taken + at, 0).expand(len(with_graph)))
-        return super().send(channel, step, with_graph, step_signals, void)
+            output = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(output))
+            void = Mask.of(torch.lt(self.taken + at, 0).expand(len(output)))
+        return super().send(channel, step, output, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         found, signals = super().observations(tick, statistics), tick.step_signals

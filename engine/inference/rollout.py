@@ -147,11 +147,11 @@ class Deliveries(ForwardPass):
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, with_graph: Tensor, step_signals: StepSignals, void: Mask
+        self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         if self.deliver is not None:
-            with_graph = self.deliver(channel.name, step, with_graph.flatten(1))
-        return channel.ledger.send(step, with_graph, step_signals, void)
+            output = self.deliver(channel.name, step, output.flatten(1))
+        return channel.ledger.send(step, output, step_signals, void)
 
 
 # --- examples ----------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
         about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
-    if channel.made_coupling.joins and channel.feedback is not None:
+    if channel.made_coupling.joins_endpoints and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
     parts += [f"drop {link.drop:g}"] if link.drop else []

@@ -121,7 +121,7 @@ class AgentReport:
                 of_input=update.of_input,
             )
             for k, single in self._stacked.singles(channel)
-            if update.learning_members.tensor(count, "cpu")[k]
+            if update.stepping_members.tensor(count, "cpu")[k]
         }
 
     def _by_group(self, update: Update) -> Iterator[Update]:

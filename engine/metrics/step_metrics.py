@@ -269,7 +269,7 @@ def of_agents(
             if not _any(agent.names, of):
                 continue
             if found := [g for g in gradients if g is not None]:
-                present = _list(update.moving_members.get(name, ALL), len(agent.names))
+                present = _list(update.stepping_members.get(name, ALL), len(agent.names))
                 yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         if not _any(agent.names, of):
@@ -314,7 +314,7 @@ def of_channels(
         names = system.channels[name].names
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
-            yield Measured(names, "si_loss", losses, _list(trained.learning_members, len(names)))
+            yield Measured(names, "si_loss", losses, _list(trained.stepping_members, len(names)))
     injected = {
         name: (rows, update) for update in learned.updates for name, rows in update.newest_credits.items()
     }
@@ -362,12 +362,12 @@ def of_channels(
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
-    present = _list(update.learning_members, len(names))
+    present = _list(update.stepping_members, len(names))
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
     newest = newest_example(update.examples)
     if newest.returned is None or update.prediction is None:
         return
-    present = _list(update.learning_members & newest.member_mask, len(names))
+    present = _list(update.stepping_members & newest.member_mask, len(names))
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
     valid = newest.valid.tensor(len(newest.returned), newest.returned.device).view(len(names), -1)
     for metric, values in alignment(prediction, newest.returned.view_as(prediction), valid).items():
@@ -393,7 +393,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         lost = rows.view(count, -1).float().mean(1).tolist()
         yield Measured(names, "lost", lost)
         if channel.synthetic_input.model is not None:
-            yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces else lost)
+            yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces_messages else lost)
     if message is not None and link.changes_values:
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())

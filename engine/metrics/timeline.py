@@ -90,9 +90,9 @@ class _Credit:
         """Return that of a channel."""
         coupling, feedback = channel.coupling, channel.feedback
         return cls(
-            true=coupling.joins and feedback.weights is None and feedback.direct is None,
+            true=coupling.joins_endpoints and feedback.weights is None and feedback.direct is None,
             state=channel.carries_state,
-            joins=coupling.joins,
+            joins=coupling.joins_endpoints,
             waits=coupling.waits,
             injects=channel.injects,
             returns=channel.ledger.wants_gradient,

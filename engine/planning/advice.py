@@ -376,7 +376,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
     sent_in: dict[str, list[ChannelSpec]] = {}
     for channel in scenario.channels:
-        if channel.made_coupling.joins:
+        if channel.made_coupling.joins_endpoints:
             sent_in.setdefault(channel.sender, []).append(channel)
     for group in scenario.locked_groups():
         if len(group) < 2:

@@ -67,7 +67,8 @@ class CostModel:
         """Return the cost of one tick of an agent."""
         learner, batch = agent.learner, self.system.batch
         returns = any(
-            channel.coupling.joins or channel.ledger.wants_gradient for channel in agent.connections.incoming
+            channel.coupling.joins_endpoints or channel.ledger.wants_gradient
+            for channel in agent.connections.incoming
         )
         critic = None if learner.critic is None else learner.critic.signature()
         key = learner.network.signature(), critic, returns, learner.frozen

@@ -111,7 +111,7 @@ class FinalValues(Feature):
                 ages.after_read(tick, arrivals_by_channel, Window())
         if agent.connections.state_channel is not None:
             (tick.state_read,) = _constants(
-                agent.connections.state_channel, agent.connections.state_channel.ledger.arrivals(tick.step)
+                agent.connections.state_channel, agent.connections.state_channel.ledger.receive(tick.step)
             )
         self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
         made[agent.name] = tick
@@ -127,15 +127,15 @@ class FinalValues(Feature):
         imagined: ExitStack,
     ) -> list[Arrival]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
-        with_graph, signals = channel.content.zeros, tick.step_signals
+        output, signals = channel.content.zeros, tick.step_signals
         void = NONE
         if source is not None:
-            with_graph, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
+            output, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
             void = channel.void_when_sent(final)
             if channel.content.sampler is not None:
-                with_graph, _ = channel.content.sampler.send(with_graph, stamps[0])
-        imagined.enter_context(channel.ledger.temporarily_sent(stamps, with_graph, signals, void))
-        arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.tick_points.stand_in
+                output, _ = channel.content.sampler.send(output, stamps[0])
+        imagined.enter_context(channel.ledger.temporarily_sent(stamps, output, signals, void))
+        arrivals, stand_ins = channel.ledger.receive(tick.step), self.forward_pass.tick_points.stand_in
         if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
             examples = len(channel.synthetic_input.examples)
             arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], tick.step)

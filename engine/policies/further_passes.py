@@ -101,7 +101,7 @@ class FurtherPasses(Feature):
             engine.apply_ties_and_hooks(found, step)
             engine.divergence.check_predictors([*predictors.items()], step)
             engine.move_agents(found, step)
-            engine.predictor_trainer.move(predictors.items(), step, engine.divergence.movable_members)
+            engine.predictor_trainer.move(predictors.items(), step, engine.divergence.unstopped_members)
 
     def _minibatch_updates(self, closed: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what each minibatch teaches in turn; parameters are to be moved before the next is asked for.

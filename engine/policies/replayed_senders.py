@@ -36,7 +36,7 @@ from antiphon.engine.policies.replays import by_member
 class _Sent:
     """The messages of a minibatch, [K * T * b, …], K members, T ticks and b environments."""
 
-    with_graph: Tensor
+    output: Tensor
     """With the sender's graph."""
     read: Tensor
     """As received: the leaf that the receiver reads."""
@@ -86,8 +86,8 @@ class ReplayedSender:
             self._context = torch.stack(contexts)
         there = [NONE if one is None else ALL for one in examples]
         pairs = list(zip(there, messages, strict=True))
-        self._counted = [mask & message.returned.counted for mask, message in pairs]
-        injected, self._injected = [mask & ~message.fate.withheld for mask, message in pairs], ALL
+        self._counted = [mask & message.booked.counted for mask, message in pairs]
+        injected, self._injected = [mask & ~message.fate.void_unread for mask, message in pairs], ALL
         if any(mask is not ALL for mask in injected):
             zeros = self.channel.content.zeros
             self._injected = Mask.of(
@@ -105,9 +105,9 @@ class ReplayedSender:
         x = by_member(self._inputs, len(self._sender.members), self._sender_rows(rows))
         port = self._sender.learner.evaluate(self._start, x, state=None)[0][channel.content.port]
         batch = len(rows) // members * len(self._stamps)
-        with_graph = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
+        output = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
         noise = None if self._link_noise is None else of_rows(self._link_noise)
-        received = channel.ledger.link.received(constant(with_graph), noise)
+        received = channel.ledger.link.received(constant(output), noise)
         examples = [
             Example(
                 message,
@@ -115,9 +115,9 @@ class ReplayedSender:
                 None,
                 self._counted[tick].map(partial(torch.index_select, dim=0, index=rows)),
             )
-            for tick, message in enumerate(self._by_tick(constant(with_graph)))
+            for tick, message in enumerate(self._by_tick(constant(output)))
         ]
-        self._sent = _Sent(with_graph, as_leaf(received), examples, self._injected.map(of_rows))
+        self._sent = _Sent(output, as_leaf(received), examples, self._injected.map(of_rows))
         return self._sent.read
 
     def _by_tick(self, values: Tensor) -> Iterable[Tensor]:
@@ -159,7 +159,7 @@ class ReplayedSender:
         if settings.injection.clip is not None:
             credit = clipped_per_sample(credit, settings.injection.clip)
         injection = Injection(
-            sent.with_graph,
+            sent.output,
             sent.injected.zero_elsewhere(credit),
             settings.injection.scale(step),
             settings.injection.discount,
@@ -189,7 +189,7 @@ class ReplayedSender:
         assert model is not None
         if model.frozen:
             return []
-        returned = torch.zeros_like(constant(sent.with_graph)) if returned is None else returned
+        returned = torch.zeros_like(constant(sent.output)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
             example.set_returned(gradient, None, ALL)
             example.learn_in(self.channel.members_with_example(example.valid))

@@ -138,14 +138,14 @@ class _Message:
                 by_tick = port.view(-1, made.ticks, len(rows) // count, *port.shape[1:])
                 port = by_tick.index_select(1, made.sent_at).flatten(0, 2)
                 batch = len(rows) // count * len(made.sent_at)
-            with_graph = select_rows(port, channel.endpoints.sender_index, batch)
+            output = select_rows(port, channel.endpoints.sender_index, batch)
             sent, sampling_noise, link_noise = (
                 values if values is None else of_rows(values)
                 for values in (made.sent, made.sampling_noise, made.link_noise)
             )
             if channel.content.sampler is not None:
-                with_graph, _ = channel.content.sampler.message(with_graph, sampling_noise, sent)
-            parts.append(channel.ledger.link.received(with_graph.flatten(1), link_noise))
+                output, _ = channel.content.sampler.message(output, sampling_noise, sent)
+            parts.append(channel.ledger.link.received(output.flatten(1), link_noise))
         if self.order is None:
             return parts[0]
         by_tick = torch.cat(
@@ -371,7 +371,7 @@ class SomeRows(Replay):
             return _Message(channel, None, None, None, available, slice(place, place + len(reads)))
         known = [read for read in reads if not isinstance(read, WithGraph)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, WithGraph)})
-        constants = [read.constant_value_in(self._window.with_graph, channel) for read in known]
+        constants = [read.constant_value_in(self._window.sent_outputs, channel) for read in known]
         places = [
             len(known) + stamps.index(read.stamp) if isinstance(read, WithGraph) else known.index(read)
             for read in reads

@@ -39,4 +39,4 @@ class ReturnedActions(Feature):
                     if channel is not None and isinstance(read, Leaf):
                         action, advantage, valid = map(channel.rows_of_receiver, returned)
                         advantage, valid = map(read.counted.zero_elsewhere, (advantage, valid))
-                        read.message.returned.actions.append(ReturnedAction(action, advantage, valid))
+                        read.message.booked.actions.append(ReturnedAction(action, advantage, valid))

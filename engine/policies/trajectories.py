@@ -132,7 +132,9 @@ class PolicyEvaluator(Feature):
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
                 if agent.has_member_axis:
-                    members = update.moving_members.get(name, ALL).map(lambda own: own.to(self.system.device))
+                    members = update.stepping_members.get(name, ALL).map(
+                        lambda own: own.to(self.system.device)
+                    )
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})
 
@@ -276,7 +278,7 @@ class PolicyEvaluator(Feature):
         for stack in stacks:  # several, where the senders are not computed as one
             read = [read for read in tick.reads if read.channel == stack.name][-1]
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
-            values.append(read.constant_value_in(window.with_graph, stack))
+            values.append(read.constant_value_in(window.sent_outputs, stack))
         found = values[0] if len(values) == 1 else torch.cat(values)
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)

@@ -134,11 +134,11 @@ class _Splitter:
                 [messages_of[k] for messages_of in loose_by_channel],
             )
             for message in (*kept, *loose):
-                returned = message["returned"]
-                if message["read_plan"]["finished"] is not None and not _anywhere(returned["counted"]):
-                    returned["counted"] = False  # as `Returned.settle` has it
+                booked = message["booked"]
+                if message["read_plan"]["finished"] is not None and not _anywhere(booked["counted"]):
+                    booked["counted"] = False  # as `Booked.settle` has it
             counted = {
-                message["stamp"] for message in (*kept, *loose) if message["returned"]["counted"] is not False
+                message["stamp"] for message in (*kept, *loose) if message["booked"]["counted"] is not False
             }
             completed = [[step, [s for s in stamps if s in counted]] for step, stamps in saved["returning"]]
             messages = [message for message in kept if not _forgotten(stack.ledger, message)]
@@ -226,7 +226,7 @@ class _Splitter:
 
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
-    finished, counted = message["read_plan"]["finished"], message["returned"]["counted"]
+    finished, counted = message["read_plan"]["finished"], message["booked"]["counted"]
     if finished is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
@@ -346,7 +346,7 @@ class _Merger:
     def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:
         """A message of all channels, where some may have none any more: nothing counted for them."""
         like = next(kept[stamp] for kept in by_stamp if stamp in kept)
-        void = {**like, "returned": {"counted": False, "gradient": None, "loss": None}}
+        void = {**like, "booked": {"counted": False, "gradient": None, "loss": None}}
         copies = [kept.get(stamp, void) for kept in by_stamp]
         whole = self._joined(Message, copies, stack)
         whole["read_plan"]["open_windows"] = sorted(

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.notes import Note, Notes
 from antiphon.engine.heart.reads import Constant, Leaf, WithGraph
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS
@@ -30,7 +30,7 @@ Owner = TypeVar("Owner")
 
 READS: dict[str, type[Leaf | WithGraph | Constant]] = {
     "leaf": Leaf,
-    "passed_on": WithGraph,
+    "with_graph": WithGraph,
     "constant": Constant,
 }
 """What a tick reads, by the `kind` that its tree has."""
@@ -118,7 +118,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return value.stamp
     if isinstance(value, Leaf | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | ReadPlan | Fate | Returned | Note):
+    if isinstance(value, Tick | Window | ReadPlan | Fate | Booked | Note):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain

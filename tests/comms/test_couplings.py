@@ -50,8 +50,8 @@ def test_every_key_that_some_couplings_use_is_used_by_one() -> None:
 def test_no_coupling_joins_and_predicts() -> None:
     """A sender follows one of the true gradient of its window, the one that comes back, and a prediction."""
     for coupling in COUPLINGS.values():
-        assert coupling.joins + coupling.waits + coupling.predicts == coupling.can_credit_sender
-        assert coupling.predicts or not coupling.replaces
+        assert coupling.joins_endpoints + coupling.waits + coupling.predicts == coupling.can_credit_sender
+        assert coupling.predicts or not coupling.replaces_messages
 
 
 @pytest.mark.parametrize("name", COUPLINGS)

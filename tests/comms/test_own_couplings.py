@@ -51,10 +51,10 @@ class Predicting(Coupling):
 class Joining(Coupling):
     """The graph of a window."""
 
-    joins = True
+    joins_endpoints = True
 
-    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
-        return ReadKind.WITH_GRAPH if within else ReadKind.CONSTANT
+    def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
+        return ReadKind.WITH_GRAPH if same_window else ReadKind.CONSTANT
 
 
 class Mixed(Coupling):
@@ -214,8 +214,8 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
 class Following(Coupling):
     """The graph, where another channel joins the ends."""
 
-    def read_kind(self, *, within: bool, state: bool) -> ReadKind:
-        return ReadKind.WITH_GRAPH if within else ReadKind.CONSTANT
+    def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
+        return ReadKind.WITH_GRAPH if same_window else ReadKind.CONSTANT
 
 
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
@@ -478,6 +478,24 @@ def test_show_and_the_timeline_have_it(tmp_path: Path, cli: Commands) -> None:
 def test_what_is_no_coupling_is_refused(own: Any, line: str) -> None:
     with one_line(re.escape(line)):
         Scenario.model_validate(ring(channel={"coupling": own}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "nearest"),
+    [
+        ("returns", True, "uses_returned"),
+        ("joins", True, "joins_endpoints"),
+        ("wait", True, "waits"),
+        ("credits", lambda self, message, step: message.predicted, "credit"),
+    ],
+)
+def test_an_attribute_that_would_have_no_effect_is_refused(name: str, value: Any, nearest: str) -> None:
+    line = rf"Half\.{name}: no coupling has '{name}'; did you mean '{nearest}'\? If it is your own, begin its name with '_'"
+    with one_line(line):
+        type("Half", (Predicting,), {name: value})
+    type(
+        "Half", (Predicting,), {f"_{name}": value, "halves": True, "moved": [], "predict": lambda self: None}
+    )
 
 
 def test_a_credit_has_a_number_for_each_component() -> None:

@@ -14,9 +14,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
-        "engine/heart/ledger.py",
-        "first is not None and first > step",
-        "first is not None and first >= step",
+        "engine/heart/timetable.py",
+        "self.first_tick is not None and self.first_tick > step",
+        "self.first_tick is not None and self.first_tick >= step",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -36,8 +36,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",
         "engine/heart/ledger.py",
-        "if self.timetable.carries_state and self.wants_gradient and terminated is not NONE:",
-        "if self.timetable.carries_state and self.wants_gradient and terminated is ALL:",
+        "if self.timetable.carries_state and self.wants_gradient and terminated_rows is not NONE:",
+        "if self.timetable.carries_state and self.wants_gradient and terminated_rows is ALL:",
         "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(
@@ -106,8 +106,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
         "engine/heart/timetable.py",
-        "(self.carries_state and grid.number(ticks[0]) == grid.number(stamp))",
-        "(self.carries_state and grid.number(ticks[0]) < grid.number(stamp))",
+        "if self.carries_state and grid.number(ticks[0]) == grid.number(stamp):",
+        "if self.carries_state and grid.number(ticks[0]) < grid.number(stamp):",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
@@ -127,8 +127,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-is-read-twice",
         "engine/heart/timetable.py",
-        "self.reading_ticks(older)[-1] >= step:",
-        "self.reading_ticks(older)[-1] >= step - self.receive_clock.tick_period:",
+        "if not ticks or ticks[-1] < step:",
+        "if not ticks or ticks[-1] < step - self.receive_clock.tick_period:",
         "tests/numerics/test_finite_differences.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
     ),
     Fault(
@@ -162,8 +162,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-a-message-outlives-its-episode",
         "engine/heart/held_messages.py",
-        "self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)",
-        "self.prior_stamp = _forgotten(self.prior_stamp, ended)",
+        "        self.stamp = _forgotten(self.stamp, ended_rows)\n",
+        "",
         "tests/numerics/test_reads.py::test_of_what_a_link_loses_the_newest_that_came_is_read_until_its_episode_ends[ends1-cohort]",
     ),
     Fault(

@@ -54,28 +54,28 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/backward.py",
-        "injections.append(Injection(with_graph, credit, scale, synthetic.injection.discount))",
-        "injections.append(Injection(with_graph, credit, scale, scale))",
+        "injections.append(Injection(output, credit, scale, synthetic.injection.discount))",
+        "injections.append(Injection(output, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld\n            credit",
+        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread\n            credit",
         "rows = channel.learning_rows_of_sender(learning_rows)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/backward.py",
-        "message.returned.gradient if back else None",
-        "message.returned.gradient",
+        "message.booked.gradient if back else None",
+        "message.booked.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
     Fault(
         "couplings-a-waiting-window-shows-the-message-of-then",
         "comms/couplings.py",
-        "return value_of(self._with_graph)",
+        "return value_of(self._output)",
         "return self.sent",
         "tests/comms/test_own_couplings.py::test_a_window_that_has_waited_is_replayed_with_the_present_parameters",
     ),
@@ -215,8 +215,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.withheld",
-        "rows = ~message.fate.withheld",
+        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread",
+        "rows = ~message.fate.void_unread",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -306,8 +306,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "policies-a-replay-reads-all-senders-of-a-stack",
         "engine/policies/replays.py",
-        "with_graph = select_rows(port, channel.endpoints.sender_index, batch)",
-        "with_graph = port",
+        "output = select_rows(port, channel.endpoints.sender_index, batch)",
+        "output = port",
         "tests/engine/heart/test_policies.py::test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack[False]",
     ),
     Fault(
@@ -349,7 +349,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "gates-those-of-a-seed-that-has-stopped-move",
         "engine/features/gates.py",
-        "gate.move(sums, self.divergence.movable_members(channel))",
+        "gate.move(sums, self.divergence.unstopped_members(channel))",
         "gate.load_values([sums])",
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
@@ -393,14 +393,14 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
         "engine/features/returned_losses.py",
-        "message.returned.add_loss(mask.zero_elsewhere(loss))",
-        "message.returned.add_loss(loss)",
+        "message.booked.add_loss(mask.zero_elsewhere(loss))",
+        "message.booked.add_loss(loss)",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-outlives-its-episode",
         "engine/heart/newest_returned.py",
-        "            self.value = (~ended).zero_elsewhere(self.value)\n",
+        "            self.value = (~ended_rows).zero_elsewhere(self.value)\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[newest gradients, many ends-reference]",
     ),
@@ -491,7 +491,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-whose-message-is-void-steps",
         "engine/features/reach.py",
-        "available = ~self.sent[name, stamp].fate.withheld",
+        "available = ~self.sent[name, stamp].fate.void_unread",
         "pass",
         "tests/engine/heart/test_reach.py",
     ),

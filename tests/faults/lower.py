@@ -1073,9 +1073,16 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-locked-channel-may-lose",
         "comms/couplings.py",
-        "if self.joins and channel.link.drop > 0:",
-        "if self.joins and channel.link.drop > 1:",
+        "if self.joins_endpoints and channel.link.drop > 0:",
+        "if self.joins_endpoints and channel.link.drop > 1:",
         "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: must be 0 on a locked]",
+    ),
+    Fault(
+        "couplings-a-misspelt-attribute-is-ignored",
+        "comms/couplings.py",
+        "if type(default) is type(value)]",
+        "if default is value]",
+        "tests/comms/test_own_couplings.py::test_an_attribute_that_would_have_no_effect_is_refused[joins-True-joins_endpoints]",
     ),
     Fault(
         "couplings-named-by-a-scenario-differ",

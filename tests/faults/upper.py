@@ -386,7 +386,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "errors-nothing-near-is-suggested",
         "base/nearest_names.py",
-        "    if near:\n        return f\"; did you mean '{prefix}{near[0]}'?\"\n",
+        "    if near is not None:\n        return f\"; did you mean '{prefix}{near}'?\"\n",
         "",
         "tests/base/test_errors.py::test_no_similar_name_is_sought_for_a_huge_one",
     ),

@@ -35,7 +35,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             message = twin.running.system.channels[name].ledger.messages[now]
             moved = message.received.clone()
             moved[row, column] += nudge
-            message.received = group.window.with_graph[name, now] = moved
+            message.received = group.window.sent_outputs[name, now] = moved
         ends = twin.world.advance()
         for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
             found = twin.running.backend.evaluator.tick_loss(tick)

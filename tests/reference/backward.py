@@ -163,7 +163,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         if not isinstance(synthetic.model, Critic) or not message.may_return:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
-        if example is not None and message.fate.withheld is not ALL:
+        if example is not None and message.fate.void_unread is not ALL:
             value = constant(synthetic.model.value(example))
             loss = loss + injectable(message, synthetic.injection.discount * value)
     ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
@@ -177,7 +177,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
                 if isinstance(read, Leaf) and state.channels[read.channel].synthetic_gradient.needs_actions:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
-                    read.message.returned.actions.append(returned)
+                    read.message.booked.actions.append(returned)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
@@ -191,7 +191,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             or not state.participates(channel.sender, window.number)
         ):
             continue
-        output, credit = window.with_graph[name, message.stamp], _credit(state, channel, message)
+        output, credit = window.sent_outputs[name, message.stamp], _credit(state, channel, message)
         if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
@@ -213,8 +213,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
-        finished = message.read_plan.finished is not None and message.fate.withheld is not ALL
-        back = message.returned.gradient if finished and message.has_counted else None
+        finished = message.read_plan.finished is not None and message.fate.void_unread is not ALL
+        back = message.booked.gradient if finished and message.has_return else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.gate is not None:
@@ -222,7 +222,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     if credit is None:
         return None
     if channel.injects_returned:  # rule 11: with what has just come back
-        gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
+        gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
         share = synthetic.injection.trace
         credit = torch.lerp(credit, gradient, share) if share else credit
     if synthetic.injection.clip is not None:
@@ -232,7 +232,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
 
 def injectable(message: Message, credit: Tensor) -> Tensor:
     """Return a credit where something may be injected, zeros elsewhere (rule 20)."""
-    return mask_fill_zero(~as_mask(message.fate.withheld, message.sent), credit)
+    return mask_fill_zero(~as_mask(message.fate.void_unread, message.sent), credit)
 
 
 def depth(state: State, group: LearningGroup) -> int:
@@ -251,7 +251,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         # the state at its end: the only one that is read outside it
         last = dict(window.sent_messages).get(channel.name)
         if first is not None and last is not None and first.learning_rows is not NONE:
-            nothing_follows = last.fate.withheld is ALL
+            nothing_follows = last.fate.void_unread is ALL
             target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
@@ -269,7 +269,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.timetable.return_delay if message.has_counted else 0
+        back = channel.ledger.timetable.return_delay if message.has_return else 0
         finished = message.read_plan.finished
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and message.may_return and not within and not arrived:
@@ -307,7 +307,7 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
         for channel, span in zip(traced, spans, strict=True):
             windows = past[-span:]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
-            if read is None or len(windows) < span or read.message.returned.counted is NONE:
+            if read is None or len(windows) < span or read.message.booked.counted is NONE:
                 continue
             gathered = Tensors()
             for earlier in reversed(windows):
@@ -337,7 +337,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             if synthetic.injection.clip is not None:
                 predicted = clipped_per_sample(predicted, synthetic.injection.clip)
             more = injectable(last, synthetic.of_state.return_lambda * (beyond[channel.name] - predicted))
-            injection = Injection(window.with_graph[channel.name, last.stamp], more)
+            injection = Injection(window.sent_outputs[channel.name, last.stamp], more)
             terms.append(_term(injection, synthetic.injection.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.free_graph()

@@ -111,7 +111,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling.name == "locked"
-    if (locked or channel.carries_state) and (channel.name, message.stamp) in window.with_graph:
+    if (locked or channel.carries_state) and (channel.name, message.stamp) in window.sent_outputs:
         available = simplified(~as_mask(message.fate.void, message.sent))
         return WithGraph(channel.name, message.stamp, available)
     masks = arrival.available, arrival.may_count
@@ -169,7 +169,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
                 sample = sampler.send(message, step, sent.get(channel.name))
                 message, tick.sampled[channel.name] = sample
-            window.with_graph[channel.name, step] = message
+            window.sent_outputs[channel.name, step] = message
     return after
 
 
@@ -227,7 +227,7 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
     channel = state.channels[read.channel]
     if not isinstance(read, WithGraph):
         return channel.content.zeros if read.value is None else read.value
-    sent = window.with_graph[read.channel, read.stamp].flatten(1)
+    sent = window.sent_outputs[read.channel, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
     if not available.any():  # void everywhere: nothing flows back, not even zeros
         sent = constant(sent)
@@ -249,8 +249,8 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (c for c in agent.connections.send_channels if (c.name, step) in window.with_graph):
-        live, ends = window.with_graph[channel.name, step], {}
+    for channel in (c for c in agent.connections.send_channels if (c.name, step) in window.sent_outputs):
+        live, ends = window.sent_outputs[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
             states = NewestStates.ensure(state.agents[name]).states

@@ -19,7 +19,7 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
@@ -59,15 +59,14 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.tick_period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
-    if channel.carries_state and grid.number(ticks.start) == grid.number(step):
-        ticks = range(0)  # within a window a state is passed on with its graph
-    windows = {grid.number(tick) for tick in ticks}
+    within = channel.carries_state and grid.number(ticks.start) == grid.number(step)
+    first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
+    windows = {grid.number(tick) for tick in ticks if returns}
     deadline = max(map(grid.end, windows), default=step)
-    first = ticks[0] if ticks else None
-    plan = ReadPlan(first, windows, deadline, None if ticks else step)
+    plan = ReadPlan(first, windows, deadline, returns, finished=None if returns else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
     message = Message(step, sent, link.carry(step, sent), signals, plan, fate)
-    message.pinned = bool(ticks) or not channel.carries_state
+    message.pinned = returns or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
@@ -76,7 +75,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
         plan, back = old.read_plan, timetable.return_delay
         if plan.finished is None and plan.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        learned = plan.finished is not None and (plan.finished + back < step or not old.has_counted)
+        learned = plan.finished is not None and (plan.finished + back < step or not old.has_return)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -92,10 +91,10 @@ def take(channel: Channel, step: int) -> list[Message]:
 def _note_newest(channel: Channel, step: int) -> None:
     known = channel.ledger.newest_returned
     for message in channel.ledger.back_by_step.get(step, []):
-        if known is None or message.returned.gradient is None:
+        if known is None or message.booked.gradient is None:
             continue
         before = channel.content.zeros if known.value is None else known.value
-        newest = select(as_mask(message.returned.counted, before), message.returned.gradient, before)
+        newest = select(as_mask(message.booked.counted, before), message.booked.gradient, before)
         known.value = mask_fill_zero(~as_mask(message.fate.void, before), newest)
 
 
@@ -167,7 +166,8 @@ def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, vo
     """Return a message [B, …] as it arrives or is lost, without entering it; nothing returns for it."""
     link, sent = channel.ledger.link, value_of(live)
     fate = Fate(link.lost(stamp, len(sent), sent.device), void)
-    return Message(stamp, sent, link.carry(stamp, sent), signals, ReadPlan(None, set(), stamp, stamp), fate)
+    plan = ReadPlan(None, set(), stamp, may_return=False, finished=stamp)
+    return Message(stamp, sent, link.carry(stamp, sent), signals, plan, fate)
 
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
@@ -185,11 +185,11 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
 def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
-    counted, returned = as_mask(read.counted, message.sent), message.returned
-    returned.counted = simplified(as_mask(returned.counted, message.sent) | counted)
+    counted, booked = as_mask(read.counted, message.sent), message.booked
+    booked.counted = simplified(as_mask(booked.counted, message.sent) | counted)
     if gradient is not None:
         gradient = mask_fill_zero(counted, gradient)
-        returned.gradient = gradient if returned.gradient is None else returned.gradient + gradient
+        booked.gradient = gradient if booked.gradient is None else booked.gradient + gradient
 
 
 def add_loss(uses: list[Leaf], loss: Tensor) -> None:
@@ -197,13 +197,13 @@ def add_loss(uses: list[Leaf], loss: Tensor) -> None:
     for message in dict.fromkeys(read.message for read in uses):
         counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
         lost = mask_fill_zero(torch.stack(counted).any(0), loss)
-        before = message.returned.loss
-        message.returned.loss = lost if before is None else lost + before
+        before = message.booked.loss
+        message.booked.loss = lost if before is None else lost + before
 
 
 def replace_gradient(message: Message, gradient: Tensor) -> None:
     """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
-    message.returned.gradient = gradient
+    message.booked.gradient = gradient
 
 
 def close(window: Window, receiving: list[Channel], step: int) -> None:
@@ -216,9 +216,9 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.read_plan.open_windows or message.read_plan.finished is not None:
                 continue
             message.read_plan.finished = step
-            if message.has_counted and ledger.wants_gradient:
-                if message.returned.gradient is None:
-                    message.returned.gradient = torch.zeros_like(message.sent)
+            if message.has_return and ledger.wants_gradient:
+                if message.booked.gradient is None:
+                    message.booked.gradient = torch.zeros_like(message.sent)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
 
 
@@ -229,15 +229,15 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     if channel.carries_state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and not final.may_return:  # no use returns anything, but it is an example now
-            returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
-            example = replace(final, fate=replace(final.fate), returned=returned)
+            booked = Booked(torch.zeros_like(final.sent), None, simplified(known))
+            example = replace(final, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():
-            final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
+            final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
-        if message.read_plan.first_tick is not None and message.read_plan.first_tick > step:
-            message.fate.withheld = simplified(as_mask(message.fate.withheld, like) | ended)
+        if message.may_return and (message.read_plan.first_tick or 0) > step:
+            message.fate.void_unread = simplified(as_mask(message.fate.void_unread, like) | ended)
     if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)
     if (held := ledger.held) is not None:

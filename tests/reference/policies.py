@@ -330,7 +330,7 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
     replay(state, sending)
     found = []
     for message in (one for name, one in sending.sent_messages if name == channel.name):
-        live = sending.with_graph[channel.name, message.stamp].flatten(1)
+        live = sending.sent_outputs[channel.name, message.stamp].flatten(1)
         leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
         found.append((message, live, leaf))
         for read in (read for tick in reading.ticks() for read in tick.reads):
@@ -350,14 +350,14 @@ def _taught_again(
         if known is None:
             continue
         back = torch.zeros_like(constant(live)) if gradient is None else gradient * len(rows)
-        counted = Mask.of(as_mask(message.returned.counted, live)[rows])
+        counted = Mask.of(as_mask(message.booked.counted, live)[rows])
         context = None if known.context is None else known.context[rows]
         example = Example(constant(live)[rows], context, back[rows], counted)
         credit: Tensor | None = constant(own.model.predict(example))
         credit = credit if own.gate is None else gated(own, credit)
         if credit is not None:
             credit = credit if own.injection.clip is None else clipped_per_sample(credit, own.injection.clip)
-            credit = mask_fill_zero(~as_mask(message.fate.withheld, live)[rows], credit)
+            credit = mask_fill_zero(~as_mask(message.fate.void_unread, live)[rows], credit)
             terms.append(own.injection.scale(step) * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)

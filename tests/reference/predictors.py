@@ -25,7 +25,7 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    if predictor is None or not channel.injects or not message.may_return or message.fate.withheld is ALL:
+    if predictor is None or not channel.injects or not message.may_return or message.fate.void_unread is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
@@ -40,18 +40,19 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     signals, own = message.step_signals.signals, channel.synthetic_gradient
     target = own.target
     needed = [spec.name for spec in own.context.signals] + ([] if target is None else [target])
-    if any(name not in signals for name in needed) or (own.needs_actions and not message.returned.actions):
+    if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
         return None
-    example = Example(message.sent, context_of(state, channel, message, message.read_plan.first_tick), None)
+    tick = message.read_plan.first_tick if message.may_return else None
+    example = Example(message.sent, context_of(state, channel, message, tick), None)
     if own.needs_actions:
-        example.actions = tuple(message.returned.actions)
+        example.actions = tuple(message.booked.actions)
     if answered and channel.ledger.wants_gradient:
-        example.returned, example.loss = message.returned.gradient, message.returned.loss
-        example.valid = message.returned.counted
+        example.returned, example.loss = message.booked.gradient, message.booked.loss
+        example.valid = message.booked.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
         if own.needs_actions:
-            example.valid = Mask.of(torch.stack([one.valid for one in message.returned.actions]).any(0))
+            example.valid = Mask.of(torch.stack([one.valid for one in message.booked.actions]).any(0))
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         if present is not None:
@@ -110,7 +111,7 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            last = [sent for sent in messages if not sent.may_return or sent.fate.withheld is ALL]
+            last = [sent for sent in messages if not sent.may_return or sent.fate.void_unread is ALL]
             messages = [*last, *returns.get(name, [])]
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
@@ -149,9 +150,9 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
         example = example_of(state, channel, message, answered=True)
         if example is None:
             continue
-        counted = as_mask(message.returned.counted, message.sent)
+        counted = as_mask(message.booked.counted, message.sent)
         predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
-        returned = mask_fill_zero(counted, message.returned.gradient).double()
+        returned = mask_fill_zero(counted, message.booked.gradient).double()
         dots += (predicted * returned).sum(1)
         lengths += predicted.square().sum(1)
         norms += returned.square().sum(1)
@@ -184,9 +185,9 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     found = []
     for message in messages:
         outliers = channel.synthetic_gradient.of_state.outliers
-        if outliers is not None and message.returned.gradient is not None:
+        if outliers is not None and message.booked.gradient is not None:
             before = outliers.clip_count
-            ledger.replace_gradient(message, outliers.clip(message.returned.gradient))
+            ledger.replace_gradient(message, outliers.clip(message.booked.gradient))
             if outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.on_divergence.events.append(
@@ -194,12 +195,12 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
                 )
         example = example_of(state, channel, message, answered=True)
         acted = not channel.synthetic_gradient.needs_actions or any(
-            a.valid.any() for a in message.returned.actions
+            a.valid.any() for a in message.booked.actions
         )
         if example is None or not acted:
             continue
         if not channel.ledger.wants_gradient:
-            valid = ~as_mask(message.fate.withheld, message.sent)
+            valid = ~as_mask(message.fate.void_unread, message.sent)
             example.valid &= Mask.of(valid)
             if not valid.any():
                 continue

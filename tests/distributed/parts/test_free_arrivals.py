@@ -111,9 +111,9 @@ def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_m
     second.deliver(stepped(first, 1).collect(1))
     ledger = second.backend.system.channels["s0->s1"].ledger
     second.step()
-    (arrived,) = ledger.arrivals(1)
+    (arrived,) = ledger.receive(1)
     second.step()
-    (held,) = ledger.arrivals(2)
+    (held,) = ledger.receive(2)
     assert held.value is not None
     assert arrived.value is not None
     assert torch.equal(held.value, arrived.value)

@@ -15,7 +15,7 @@ from antiphon.comms.read_modes import ReadMean
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Fate, Message, Returned
+from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, Timetable
 from antiphon.engine.heart.window_grid import StepWindows
@@ -55,13 +55,13 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
         message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
         message.fate.lost = Mask.of(torch.tensor(lost, dtype=torch.bool))
         if stamp == 1:
-            first = ledger.arrivals(1)
+            first = ledger.receive(1)
             assert [arrival.available.plain.tolist() for arrival in first] == [
                 [True] * 4,
                 [True] * 3 + [False],
             ]
             ledger.close_window(0, step=1)
-    arrivals = ledger.arrivals(3)
+    arrivals = ledger.receive(3)
     for row, stamps in READ.items():
         read = [arrival.value[row].item() for arrival in arrivals if arrival.available.plain[row]]
         assert read == [10.0 + stamp for stamp in stamps]
@@ -69,8 +69,8 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
         assert counted == [stamp for stamp in stamps if stamp > 1]
 
 
-FIELDS = {one.name for kind in (Message, ReadPlan, Fate, Returned) for one in fields(kind)}
-PARTS = {"read_plan", "fate", "returned"}
+FIELDS = {one.name for kind in (Message, ReadPlan, Fate, Booked) for one in fields(kind)}
+PARTS = {"read_plan", "fate", "booked"}
 
 
 def written(source: str) -> list[str]:

@@ -58,7 +58,7 @@ def simulation_of(ends_at: int, backend: Chosen) -> Simulation:
 
 
 def lived(channel: str, stamp: int, ends_at: int, backend: Chosen) -> dict[int, list[list[int]]]:
-    """Of a message, by step: the environments in which it is void, withheld and counted, and has a gradient; gone: empty."""
+    """Of a message, by step: the environments in which it is void, void and unread, and counted, and has a gradient; gone: empty."""
     life: dict[int, list[list[int]]] = {}
     with simulation_of(ends_at, backend) as simulation:
         for step in range(STEPS - 1):
@@ -84,7 +84,7 @@ def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
     for table, (channel, stamp, gone) in zip(tables, LIVES, strict=True):
         rows = table.splitlines()
         starts = [
-            rows[0].index(name) for name in ("step", "void", "withheld", "counted", "gradient", "methods")
+            rows[0].index(name) for name in ("step", "void", "unread", "counted", "gradient", "methods")
         ]
         life = lived(channel, stamp, 7, backend)
         for row in (row for row in rows[1:] if row[: starts[1]].strip()):  # others continue one
