@@ -83,7 +83,7 @@ def ceilings(
         whole = predictor.sites or predictor
         context = sum(spec.features for spec in whole.context)
         if whole.size + context + (0 if whole.target is None else whole.target.features) <= _MOST_FEATURES:
-            samples[name] = _Samples()
+            samples[name] = _Samples(system.steps_per_example)
 
     for rollout, world, horizon in rollouts_ahead(running, samples, ahead):
         rollout.run(world, 1)
@@ -116,9 +116,13 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
 
 
 class _Samples:
-    """Samples of one channel, one tensor per step: inputs [rows, features], true and synthetic gradients [rows, size]."""
+    """Samples of one channel, one tensor per step: inputs [rows, features], true and synthetic gradients [rows, size].
 
-    def __init__(self) -> None:
+    Every other block of batches is fitted, those between are scored: a block covers all steps of an example, at which gradients differ.
+    """
+
+    def __init__(self, block: int) -> None:
+        self.block = block
         self.inputs: list[Tensor] = []
         self.true: list[Tensor] = []
         self.synthetic: list[Tensor] = []
@@ -132,17 +136,25 @@ class _Samples:
             self.true.append(true[rows].double())
 
     def complete(self) -> bool:
-        """Whether there are samples enough, in an even number of batches."""
+        """Whether there are samples enough, in an even number of blocks."""
         rows = sum(map(len, self.inputs))
-        return bool(rows) and len(self.inputs) % 2 == 0 and rows >= _PER_FEATURE * self.inputs[0].shape[1]
+        return (
+            bool(rows)
+            and len(self.inputs) % (2 * self.block) == 0
+            and rows >= _PER_FEATURE * self.inputs[0].shape[1]
+        )
 
     def score(self) -> Ceiling:
-        """Fit on every other batch, score on those between."""
-        weight, bias = best_linear(torch.cat(self.inputs[::2]), torch.cat(self.true[::2]))
-        linear, true = torch.cat(self.inputs[1::2]) @ weight + bias, torch.cat(self.true[1::2])
-        scores = [alignment(found, true) for found in (torch.cat(self.synthetic[1::2]), linear)]
+        """Fit on every other block, score on those between."""
+        weight, bias = best_linear(self._half(self.inputs, 0), self._half(self.true, 0))
+        linear, true = self._half(self.inputs, 1) @ weight + bias, self._half(self.true, 1)
+        scores = [alignment(found, true) for found in (self._half(self.synthetic, 1), linear)]
         synthetic, best = ({name: v.item() for name, v in score.items()} for score in scores)
         return Ceiling(synthetic, best, len(true))
+
+    def _half(self, batches: list[Tensor], which: int) -> Tensor:
+        """Return the rows of the blocks that are fitted (0), or of those that are scored (1)."""
+        return torch.cat([rows for at, rows in enumerate(batches) if at // self.block % 2 == which])
 
 
 @torch.no_grad()

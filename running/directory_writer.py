@@ -26,14 +26,15 @@ from antiphon.running.lock import file_lock
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
+from antiphon.scenarios.training import OF_AGENTS, RecorderSpec, less_is_better
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.figures import Figure, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
+from antiphon.telemetry.tab.reading import read_run
 from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
-from antiphon.telemetry.verdicts import Undefined
+from antiphon.telemetry.verdicts import Undefined, bounds
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
@@ -434,6 +435,7 @@ def keep_measured(
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
 
+    Where some channels were measured, what an older measurement of the same step and settings has of others stays.
     TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
 
     Args:
@@ -447,7 +449,6 @@ def keep_measured(
         Whether the Channels tab shows them.
     """
     path = directory.path / MEASURED
-    measured = {kind: {"step": running.now, **content} for kind, content in found.items()}
     with file_lock(path), ExitStack() as undo:
         ended = True
         try:
@@ -455,12 +456,67 @@ def keep_measured(
             undo.callback(directory.release)
         except RunError:  # the run goes on
             ended = False
-        if measured:
-            write_checked(path, read_cache(path) | measured)
+        others: set[str] = set()
+        if found:
+            earlier = read_cache(path)
+            for kind, content in found.items():
+                measured = {"step": running.now, **content}
+                earlier[kind], names = _with_others(measured, earlier.get(kind, {}))
+                others |= names
+            write_checked(path, earlier)
         if ended:
+            if others:
+                rows, undefined = _of_others(directory.path, running.now, others, rows, undefined)
             events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
             writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
             if undefined is not None:
                 writer.undefined(running.now, undefined)
             writer.figures(running.now, rows)
     return ended
+
+
+def _with_others(found: dict[str, Any], earlier: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return a measurement with what an earlier one, of the same step and settings, has of other channels, and their names."""
+    if any(found.get(key) != earlier.get(key) for key in ("step", "split", "measure", "horizon")):
+        return found, set()
+    own = {row["name"] for row in found.get("rows", ())} | {*found.get("channels", ())}
+    rows = [row for row in earlier.get("rows", ()) if row["name"] not in own]
+    names = {row["name"] for row in rows} | ({*earlier.get("channels", ())} - own)
+    both = dict(found)
+    if "rows" in found:
+        both["rows"] = [*found["rows"], *rows]
+    for key in ("channels", "alignment"):
+        if key in found:
+            both[key] = found[key] | {name: of for name, of in earlier.get(key, {}).items() if name in names}
+    if "ranked" in found:
+        measure = found["measure"]
+        sign = 1 if less_is_better(measure) else -1
+        changes = {name: of["readouts"][measure]["change"] for name, of in both["channels"].items()}
+        both["ranked"] = sorted(changes, key=lambda name: (-sign * changes[name], name))
+    return both, names
+
+
+def _of_others(
+    folder: Path, step: int, others: set[str], rows: Sequence[Figure], undefined: Undefined | None
+) -> tuple[list[Figure], Undefined | None]:
+    """Add to metrics, and to why channels have none, what the event file has of other channels at a step."""
+    written = read_run(folder)
+    metrics = {row.metric for row in rows if row.kind == "channel"}
+    if undefined is not None:
+        metrics |= {undefined.measure, *bounds(undefined.measure)}
+        before = written.undefined.get(undefined.measure, {})
+        earlier = before.get("reasons", {}) if before.get("step") == step else {}
+        reasons = {name: why for name, why in undefined.reasons.items() if name not in others}
+        reasons |= {name: why for name, why in earlier.items() if name in others}
+        undefined = undefined._replace(reasons=reasons)
+    kept = []
+    for metric in sorted(metrics):
+        series = written.figures.get(("channel", metric))
+        if series is not None and series.steps[-1] == step:
+            named = zip(
+                (channel["name"] for channel in written.graph["channels"]), series.values[-1], strict=True
+            )
+            kept += [
+                Figure("channel", name, metric, float(number)) for name, number in named if name in others
+            ]
+    return [*rows, *kept], undefined

@@ -28,7 +28,9 @@ SIGNALS = ("cosine", "sg_loss")
 """Metrics of channels that reports and plots draw."""
 VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
-_MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
+PROBED = ("true_cosine", "cosine_ceiling")
+"""Metrics of channels that `antiphon evaluate --value` measures beside the value: alignment with the true gradient, and its ceiling."""
+_MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds", *PROBED)
 
 
 def is_measured(metric: str) -> bool:

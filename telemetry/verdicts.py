@@ -4,7 +4,7 @@ Their thresholds and words are defined here alone, for the Channels tab, the rep
 
 *matters*, *harms* and *unresolved* follow from the 95 % interval of a measure of worth (`MEASURES`): of the value of a learning
 signal (semantics 36), or of the loss by ablation, what the readouts lose without a channel's messages. An interval
-that contains 0 is evidence of neither. *stale*, *silent* and *shut* follow from the metrics that every run logs.
+that contains 0 is evidence of neither. *off*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.extensions import with_imports
 
-Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent", "shut"]
+Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "off", "stale", "silent", "shut"]
 Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
 Values: TypeAlias = NDArray[np.floating[Any]]
 
@@ -52,16 +52,23 @@ class Definition(NamedTuple):
     Attributes:
         counted: The word after a number of channels: "3 harm".
         says: Its meaning, in one sentence.
+        one: What stands there after 1; empty: the same.
     """
 
     counted: str
     says: str
+    one: str = ""
 
 
 VERDICTS: dict[Verdict, Definition] = {
     "matters": Definition("matter", "The whole 95 % interval lies above 0."),
     "harms": Definition("harm", "The whole 95 % interval lies below 0."),
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
+    "off": Definition(
+        "signals off",
+        "Its learning signal points against the gradient that it predicts: its cosine or its parameter cosine is below 0.",
+        "signal off",
+    ),
     "stale": Definition(
         "stale",
         f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, and at least "
@@ -80,7 +87,7 @@ VERDICTS: dict[Verdict, Definition] = {
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"matters": 1, "harms": 2, "unresolved": 4},
     "ablation_zero": {"matters": 8, "harms": 16, "unresolved": 32},
-    "": {"stale": 64, "silent": 128, "shut": 256},
+    "": {"off": 262144, "stale": 64, "silent": 128, "shut": 256},
     "ablation_mean": {"matters": 512, "harms": 1024, "unresolved": 2048},
     "ablation_resample": {"matters": 4096, "harms": 8192, "unresolved": 16384},
     "ablation_step": {"matters": 32768, "harms": 65536, "unresolved": 131072},
@@ -202,10 +209,13 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
     if (shut := figures.get("shut")) is not None:
         found[shut == 1] += FLAGS[""]["shut"]
+    for signal in SIGNALS:
+        if (aligned := figures.get(signal.metric)) is not None:
+            found[np.broadcast_to(aligned < 0, shape)] |= FLAGS[""]["off"]
     for remark in REMARKS:
         if all(metric in figures for metric in remark.metrics):
             holds = remark.holds(*(figures[metric] for metric in remark.metrics))
-            found[np.broadcast_to(holds, shape)] += remark.flag
+            found[np.broadcast_to(holds, shape)] |= remark.flag
     return found
 
 
@@ -249,7 +259,7 @@ def _median(values: Values) -> Values:
 
 
 def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
-    """Return how many channels have each verdict; the verdicts of worth come first. `shut` is left out where none is.
+    """Return how many channels have each verdict; the verdicts of worth come first. `shut` and `off` are left out where none is.
 
     Args:
         flags: Flags of all channels (`verdict_flags`).
@@ -258,12 +268,15 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
     known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
     found = {verdict: int(np.count_nonzero(bits & bit)) for verdict, bit in known.items()}
-    return {verdict: count for verdict, count in found.items() if count or verdict != "shut"}
+    return {verdict: count for verdict, count in found.items() if count or verdict not in ("shut", "off")}
 
 
 def in_words(found: Mapping[Verdict, int], total: int) -> str:
     """Return counts of verdicts (`counts`) in one line: "5 matter, 3 harm, 56 unresolved, 2 silent of 64"."""
-    words = (f"{count} {VERDICTS[verdict].counted}" for verdict, count in found.items())
+    words = (
+        f"{count} {(count == 1 and VERDICTS[verdict].one) or VERDICTS[verdict].counted}"
+        for verdict, count in found.items()
+    )
     return f"{', '.join(words)} of {total}"
 
 
@@ -310,7 +323,7 @@ def measuring_time(agents: int, channels: int) -> str:
 
 
 def _misdirected(cosine: Any, parameter_cosine: Any) -> Any:
-    """Whether a signal follows the true gradient message by message, but moves the parameters elsewhere."""
+    """Whether a signal follows the gradient message by message, but moves the parameters elsewhere."""
     apart = cosine - parameter_cosine >= _APART
     return (cosine >= _FOLLOWS) & apart & (parameter_cosine < _SHARE * cosine)
 
@@ -319,8 +332,12 @@ def _against(cosine: Any) -> Any:
     return cosine < 0
 
 
+def _differ_in_sign(cosine: Any, parameter_cosine: Any) -> Any:
+    return (cosine * parameter_cosine < 0) & ~_misdirected(cosine, parameter_cosine)
+
+
 _FOLLOWS = 0.1
-"""Cosine of single messages from which a prediction follows the true gradient."""
+"""Cosine of single messages from which a prediction follows the gradient."""
 _APART = 0.25
 """Difference of the cosine of the parameter gradient from which it contradicts that of single messages,"""
 _SHARE = 0.5
@@ -331,7 +348,7 @@ class Remark(NamedTuple):
     """Remark on a channel: what some of its metrics mean, and what it means that they seem to contradict each other.
 
     Attributes:
-        flag: Its bit beside those of `FLAGS`.
+        flag: Its bit beside those of `FLAGS`; remarks `beside` different measures share one.
         metrics: The metrics,
         holds: whether their values call for it.
         says: A sentence, with each value as its metric's name in braces.
@@ -349,15 +366,15 @@ _MISDIRECTED = Remark(
     1 << 21,
     ("cosine", "parameter_cosine"),
     _misdirected,
-    "Its signal matches the true gradient of single messages (cosine {cosine}), but moves the sender's parameters in another "
-    "direction (cosine {parameter_cosine}): use local, more context, or a smaller scale.",
+    "Its signal matches the gradient of single messages (cosine {cosine}), but moves the sender's parameters in another "
+    "direction (cosine {parameter_cosine}) than the true gradient: use local, more context, or a smaller scale.",
 )
 REMARKS = (
     Remark(
         1 << 19,
         ("skill",),
         lambda skill: skill < 2.5,
-        "That its prediction follows the true gradient may be chance (skill {skill}).",
+        "That its prediction follows the returned gradient may be chance (skill {skill}).",
     ),
     Remark(
         1 << 20,
@@ -367,6 +384,14 @@ REMARKS = (
     ),
     _MISDIRECTED,
     Remark(
+        1 << 23,
+        ("cosine", "parameter_cosine"),
+        _differ_in_sign,
+        "Both signs can be so: the cosine ({cosine}) compares single messages of one batch with the gradient that the receiver "
+        "returned, the parameter cosine ({parameter_cosine}) what many batches do to the sender's parameters with what the true "
+        "gradient would do; the sender moves by the latter.",
+    ),
+    Remark(
         1 << 22,
         ("cosine",),
         _against,
@@ -375,7 +400,7 @@ REMARKS = (
         ("value",),
     ),
     Remark(
-        1 << 23,
+        1 << 22,
         ("cosine",),
         _against,
         "That it matters all the same is no contradiction: the readouts need its messages, while the cosine is of the signal "
@@ -404,17 +429,23 @@ SIGNALS = (
     Signal(
         "parameter_cosine",
         (
-            (-1.0, "its signal moves the sender's parameters against the true gradient"),
-            (0.0, "its signal hardly moves the sender's parameters along the true gradient"),
-            (_FOLLOWS, "its signal moves the sender's parameters along the true gradient"),
+            (-1.0, "its signal moves the sender's parameters against the true gradient of all later losses"),
+            (
+                0.0,
+                "its signal hardly moves the sender's parameters along the true gradient of all later losses",
+            ),
+            (
+                _FOLLOWS,
+                "its signal moves the sender's parameters along the true gradient of all later losses",
+            ),
         ),
     ),
     Signal(
         "cosine",
         (
-            (-1.0, "its signal points against the true gradient"),
-            (0.0, "its signal does not follow the true gradient"),
-            (_FOLLOWS, "its signal follows the true gradient"),
+            (-1.0, "its signal points against the gradient that the receiver returns"),
+            (0.0, "its signal does not follow the gradient that the receiver returns"),
+            (_FOLLOWS, "its signal follows the gradient that the receiver returns"),
         ),
         "Its messages have one component: the cosine of each is 1 or −1, so that the mean of a few environments jumps.",
     ),

@@ -35,7 +35,7 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.figures import METRICS, SCORES, Figure
+from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
 from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, signal_caution, worth, worths_in_words
 from antiphon.terminal.output import (
     console,
@@ -335,13 +335,20 @@ def measured_value(
     }
     plain = values.to_dict() | {"alignment": alignments}
     rows = [*value_rows(values), *signal_rows(signals)]
+    rows += [
+        Figure("channel", name, metric, like[key])
+        for name, like in alignments.items()
+        for key, metric in zip(("cosine", "cosine_ceiling"), PROBED, strict=True)
+        if name in highest and like[key] is not None
+    ]
     reasons = dict.fromkeys(simulation.running.system.channels, LEFT_OUT)
     reasons |= {row.name: row.why for row in values.rows if row.name != COUPLING}
     longer = ["--horizon", str(2 * values.horizon), "--repeats", str(2 * values.repeats)]
     by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
     instead = _during_a_run(simulation.running, values) if by_chance else ""
     undefined = Undefined("value", _given(reasons), ["--value", *(longer if by_chance else ())], instead)
-    show = partial(_show_value, values, alignments, instead)
+    samples = max((ceiling.samples for ceiling in highest.values()), default=0)
+    show = partial(_show_value, values, alignments, instead, samples)
     return Measured("value", plain, {"value": plain}, rows, show, undefined)
 
 
@@ -355,7 +362,7 @@ def _during_a_run(running: LiveSystem, found: Values) -> str:
     return f"{fallen}, so that no signal gains much: measure during a run, with {spec} in the scenario"
 
 
-def _show_value(found: Values, alignments: dict[str, dict[str, Any]], instead: str) -> None:
+def _show_value(found: Values, alignments: dict[str, dict[str, Any]], instead: str, samples: int) -> None:
     rows = []
     for row in found.rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
@@ -372,11 +379,16 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]], instead: s
         "loss: zero",
         "synthetic",
         "true",
-        "cosine",
+        "true cosine",
         "ceiling",
         "parameter cosine",
     ]
     show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
+    if samples:
+        console().print(
+            f"true cosine, ceiling: with the true gradient, up to {samples:,} samples a channel; cosine in the log is with the returned "
+            "gradient of one batch"
+        )
     verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words(verdicts)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.figures import EVALUATED
+from antiphon.telemetry.figures import EVALUATED, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     FLAGS,
@@ -25,9 +25,8 @@ from antiphon.telemetry.verdicts import (
 Scale = Literal["sequential", "diverging", "share"]
 """Colour scales: from smallest to largest; on both sides of zero; from 0 to 1."""
 
-_ALIGNED = (
-    "Alignment misleads: it can fall while the agents learn, and rise while they do not. Look at the value."
-)
+_ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not. What a signal is worth is its value."
+_TRUE = "the true gradient (of all later losses, by backpropagation)"
 
 
 class Explanation(NamedTuple):
@@ -38,7 +37,8 @@ class Explanation(NamedTuple):
         says: Description, in one sentence.
         scale: Colour scale.
         caution: What the metric does not show; may be empty.
-        limit: End of a diverging scale on either side; None: the largest magnitude of the values.
+        limit: End of a diverging scale on either side, at most; None: the largest magnitude of the values.
+        good: Which numbers are good: `high`, `low`, or near `one`; empty: neither end is better.
     """
 
     title: str
@@ -46,11 +46,12 @@ class Explanation(NamedTuple):
     scale: Scale = "sequential"
     caution: str = ""
     limit: float | None = None
+    good: Literal["high", "low", "one", ""] = ""
 
 
 def _aligned(title: str, says: str) -> Explanation:
     """Return the explanation of a measure of alignment, at most 1."""
-    return Explanation(title, says, "diverging", _ALIGNED, 1.0)
+    return Explanation(title, says, "diverging", _ALIGNED, 1.0, "high")
 
 
 def _ends(measure: str, title: str, limit: float | None = None) -> dict[str, Explanation]:
@@ -74,7 +75,7 @@ def _ablated(measure: Measure, replacement: str) -> dict[str, Explanation]:
         "Increase of the readouts' loss on test data, or fall of their return, when the channel's messages are replaced by "
         f"{replacement}."
     )
-    return {measure: Explanation(title, says, "diverging"), **_ends(measure, title)}
+    return {measure: Explanation(title, says, "diverging", good="high"), **_ends(measure, title)}
 
 
 _CHANNEL: dict[str, Explanation] = {
@@ -85,6 +86,7 @@ _CHANNEL: dict[str, Explanation] = {
         "diverging",
         "Measured in forks of the run over a short horizon. If the interval contains 0, the signal may help or harm.",
         1.0,
+        "high",
     ),
     **_ends("value", "value", 1.0),
     **_ablated("ablation_zero", "zeros"),
@@ -95,12 +97,22 @@ _CHANNEL: dict[str, Explanation] = {
         "SG loss",
         "The loss of the synthetic gradient's model before its newest update.",
         caution="Small gradients are easy to predict: do not compare channels of different energy by it.",
+        good="low",
     ),
     "cosine": _aligned(
         "cosine",
-        "Mean cosine, per sample, between the synthetic and the returned gradient. Good: near 1; from 0.1 it follows the true "
-        "gradient, 0 is chance, below 0 it points against it.",
+        "Mean cosine, per sample of one batch, between the synthetic gradient and the returned gradient, which the receiver sends back "
+        "and the predictor learns. Good: near 1; from 0.1 it follows the returned gradient, 0 is chance, below 0 it points against it.",
     ),
+    "true_cosine": _aligned(
+        "true cosine",
+        f"Mean cosine, per sample of many batches, between the synthetic gradient and {_TRUE}. Good: near 1; 0 is chance.",
+    ),
+    "cosine_ceiling": _aligned(
+        "cosine ceiling",
+        "The true cosine of the best linear prediction from the same message and context. Where it is low, the predictor lacks "
+        "context; where the true cosine is far below it, the predictor has not learned yet.",
+    )._replace(good=""),
     "pooled_cosine": _aligned(
         "pooled cosine",
         "Cosine between the synthetic and the returned gradients of the whole batch, each flattened to one vector. "
@@ -108,13 +120,14 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "parameter_cosine": _aligned(
         "parameter cosine",
-        "Cosine between the sender's parameter gradients under the synthetic gradient and under the true gradient, mean "
-        "over batches. Good: near 1, and no less than half the cosine; below 0 its steps point against the true ones.",
+        f"Cosine between the sender's parameter gradients under the synthetic gradient and under {_TRUE}, mean over batches. "
+        "Good: near 1, and no less than half the cosine; below 0 its steps point against the true ones.",
     ),
     "norm_ratio": Explanation(
         "norm ratio",
         "Norm of the synthetic gradients divided by the norm of the returned gradients. Good: near 1.",
         caution=_ALIGNED,
+        good="one",
     ),
     "r2": _aligned(
         "R²",
@@ -122,10 +135,14 @@ _CHANNEL: dict[str, Explanation] = {
         "worse than their mean.",
     ),
     "bias2": Explanation(
-        "bias²", "The part of the synthetic gradient's squared error that is the same in every sample."
+        "bias²",
+        "The part of the synthetic gradient's squared error that is the same in every sample.",
+        good="low",
     ),
     "variance": Explanation(
-        "error variance", "The part of the synthetic gradient's squared error that differs between samples."
+        "error variance",
+        "The part of the synthetic gradient's squared error that differs between samples.",
+        good="low",
     ),
     "injection_norm": Explanation(
         "injection norm", "Mean norm, per sample, of the synthetic gradient injected on the newest messages."
@@ -135,6 +152,7 @@ _CHANNEL: dict[str, Explanation] = {
         "Standard errors by which the running cosine of prediction and returned gradient is above zero, on messages that the "
         "predictor has not learned from. Good: from 2.5; below it may be chance, and a shut gate stays shut.",
         "diverging",
+        good="high",
     ),
     "gate": Explanation(
         "gate",
@@ -180,14 +198,19 @@ _CHANNEL: dict[str, Explanation] = {
         "Listening as a share of the decisions' entropy; 0: the receiver ignores the message, 1: it alone decides.",
         "share",
     ),
-    "age": Explanation("age", "Steps since the newest usable message was sent; a large age is stale."),
+    "age": Explanation(
+        "age", "Steps since the newest usable message was sent; a large age is stale.", good="low"
+    ),
     "traffic": Explanation(
         "traffic",
         "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)) where a mask lets the newest one be "
         "sent, and the state of the other end where it is context.",
     ),
     "lost": Explanation(
-        "lost", "Share of environments in which the link lost the message due at this step.", "share"
+        "lost",
+        "Share of environments in which the link lost the message due at this step.",
+        "share",
+        good="low",
     ),
     "stand_in": Explanation(
         "stand-ins", "Share of environments in which a synthetic input replaces the message.", "share"
@@ -195,8 +218,11 @@ _CHANNEL: dict[str, Explanation] = {
     "distortion": Explanation(
         "distortion",
         "Root mean square of the change that the link's noise and quantisation make to a component.",
+        good="low",
     ),
-    "si_loss": Explanation("SI loss", "The loss of the synthetic input's model before its newest update."),
+    "si_loss": Explanation(
+        "SI loss", "The loss of the synthetic input's model before its newest update.", good="low"
+    ),
     "outliers": Explanation("outliers", "Number of a state's returned gradients that were clipped so far."),
     "sg_learning_rate": Explanation(
         "SG learning rate", "Learning rate of the synthetic gradient's optimiser."
@@ -205,25 +231,32 @@ _CHANNEL: dict[str, Explanation] = {
 }
 _AGENT: dict[str, Explanation] = {
     "loss": Explanation(
-        "training loss", "Its objective's mean loss on training data since the previous log entry."
+        "training loss",
+        "Its objective's mean loss on training data since the previous log entry.",
+        good="low",
     ),
     "accuracy": Explanation(
         "training accuracy",
         "Share of correct answers on training data since the previous log entry.",
         "share",
+        good="high",
     ),
     "error": Explanation(
         "training error",
         "Mean squared error on training data since the previous log entry; of a loss of your own, the loss.",
+        good="low",
     ),
     "bits": Explanation(
-        "training bits", "Its objective's loss in bits on training data since the previous log entry."
+        "training bits",
+        "Its objective's loss in bits on training data since the previous log entry.",
+        good="low",
     ),
     "return": Explanation(
         "training return",
         "Mean undiscounted return of each environment's newest finished episode in training; of those in progress until one has "
         "finished.",
         "diverging",
+        good="high",
     ),
     "value_target": Explanation(
         "value target",
@@ -315,7 +348,7 @@ EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agen
 GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
     "channel": [
         ("Worth", list(MEASURES)),
-        ("Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
+        ("Alignment", ["cosine", *PROBED, "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
         (
             "Learning",
             ["sg_loss", "si_loss", "skill", "gate", "injection_norm", "bias2", "variance", "outliers"],
@@ -361,8 +394,13 @@ _DEFAULT: dict[Measure, tuple[str, ...]] = {
     for measure in MEASURES
 }
 """Options of `antiphon evaluate` that measure all channels."""
-_NEEDS = {"stale": "age", "silent": "message_energy", "shut": "gate"}
-"""Metrics without which no verdict is given."""
+_NEEDS = {
+    "off": ("cosine", "parameter_cosine"),
+    "stale": ("age",),
+    "silent": ("message_energy",),
+    "shut": ("gate",),
+}
+"""Metrics without any of which no verdict is given."""
 
 
 def verdicts_document(
@@ -378,7 +416,7 @@ def verdicts_document(
     of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
     `reasons` by name, and a command that may give them one, `again` (may be empty), or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
-    (may be empty). `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
+    (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
     `SIGNALS`; `hops` of agents to a readout (`hops_to_readout`).
 
@@ -407,12 +445,11 @@ def verdicts_document(
     words = [
         {
             "name": name,
-            "counted": definition.counted,
-            "says": definition.says,
+            **definition._asdict(),
             "flags": {measure: flags[name] for measure, flags in FLAGS.items() if name in flags},
         }
         for name, definition in VERDICTS.items()
-        if name not in _NEEDS or _NEEDS[name] in logged
+        if name not in _NEEDS or any(metric in logged for metric in _NEEDS[name])
     ]
     remarks = [
         {"flag": remark.flag, "metrics": remark.metrics, "says": remark.says, "beside": remark.beside}

@@ -92,10 +92,13 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     assert tab.part("metric").input_value() == "value"
     assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
     tab.at(10)
-    assert "value not yet at this step" in strip(tab)
+    assert "value measured at step 20" in strip(tab)
+    assert "No values at this step. First at step 20" in tab.part("legend").inner_text()
     tab.select("channel", 0)
     assert tab.part("panel-why").inner_text() == "No value at this step: it was measured at step 20."
     assert strip(tab).endswith("1 of 9 stale 2 silent")
+    tab.part("verdicts").get_by_test_id("step-link").click()
+    assert tab.step == 20
 
 
 def test_a_gate_that_never_opened_is_a_verdict(opened: Opened) -> None:
@@ -144,6 +147,7 @@ def test_find_takes_the_words_of_the_page(opened: Opened) -> None:
         '"Parameter cosine" > 0.2': [1],
         "cosine<0": [],
         "harm": [1, 6],
+        "signals off": [0],
         "Matters": [0, 4],
         "delayed": [4],
         "unresolved coupling:decoupled": [2, 7, 8],
@@ -211,8 +215,8 @@ def test_a_panel_says_why(opened: Opened) -> None:
             0,
             [
                 (
-                    "matters: value 0.9 [0.7, 1.1]; its signal moves the sender's parameters along the true gradient (parameter cosine "
-                    "0.6, median 0.6; cosine 0.5, median 0.3); mind is a readout; a message every step."
+                    "matters: value 0.9 [0.7, 1.1]; its signal moves the sender's parameters along the true gradient of all later losses "
+                    "(parameter cosine 0.6, median 0.6; cosine 0.5, median 0.3); mind is a readout; a message every step."
                 )
             ],
         ),
@@ -220,10 +224,14 @@ def test_a_panel_says_why(opened: Opened) -> None:
             1,
             [
                 (
-                    "harms: value −0.8 [−1.1, −0.5]; its signal does not follow the true gradient (cosine 0.02, median 0.3); "
+                    "harms: value −0.8 [−1.1, −0.5]; its signal does not follow the gradient that the receiver returns (cosine 0.02, median 0.3); "
                     "mind is a readout; a message every step."
                 ),
+                "Possible causes: seldom measured: 1 cosine so far (telemetry.period).",
                 "It predicts worse than the mean of the returned gradients (R² −0.3).",
+                (
+                    "How well its gradient can be predicted at all (cosine ceiling), and what its signal is worth, is measured by:"
+                ),
             ],
         ),
         (
@@ -258,7 +266,7 @@ def test_channels_without_a_result_say_why_and_which_command_gives_one(opened: O
     listed = tab.part("verdicts").locator("details").inner_text()
     command = "antiphon evaluate 'runs/my run' --value --repeats 10"
     assert [why in listed, command in listed] == [True, True]
-    tab.part("verdicts").locator("details .ap-row").click()
+    tab.part("verdicts").locator("details .ap-link").click()
     tab.idle()
     assert tab.title == NAMES[5]
     assert f"No value at this step: {why}." in tab.part("panel-why").inner_text()
@@ -291,9 +299,16 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
         ["unresolved", "stale"],
     ]
     assert (tab.number("value"), tab.number("value", beside=True)) == pytest.approx((0.9, -0.12))
+    assert [tab.part(f"difference-{metric}").inner_text() for metric in ("value", "age")] == ["1.02", "−11"]
+    assert [tab.part(f"number-{metric}").inner_text() for metric in ("value", "age")] == [
+        "0.9 [0.7, 1.1]",
+        "✓ 1",
+    ]
     chart = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend")
     assert [name in chart.inner_text() for name in (NAMES[0], NAMES[2])] == [True, True]
+    assert "all channels: median, middle half" in chart.inner_text()
     tab.choose("compare", NAMES[4])
+    assert tab.part("number-value").inner_text() == "✓ 0.9 [0.7, 1.1]"  # the intervals do not overlap
     assert tab.number("value", beside=True) == pytest.approx(0.4)
     tab.choose("compare", "")
     assert tab.part("number-beside-value").count() == 0
@@ -307,9 +322,9 @@ def test_lines_are_coloured_by_the_measure_that_most_channels_have(opened: Opene
     assert tab.part("metric").input_value() == "ablation_zero"
     assert "9 of 9 channels, as of step 10." in tab.part("legend").inner_text()
     tab.choose("metric", "value")
-    assert "3 of 9 channels, as of step 10." in tab.part("legend").inner_text()
+    assert "3 of 9 channels, as of step 10, all 0.5." in tab.part("legend").inner_text()
     tab.select("channel", 8)
-    assert tab.part("number-value").inner_text() == "0.5"
+    assert tab.part("number-value").inner_text() == "0.5 [0.4, 0.6]"
     assert tab.part("head-0").inner_text() == "Value, grey: as of step 10"
     assert tab.part("number-age").inner_text() == "1"
     equals = {10: interval("value", VALUES, HALVES), 20: interval("ablation_zero", VALUES, HALVES)}
@@ -344,18 +359,27 @@ def test_a_language_that_intl_refuses_leaves_the_charts(
         assert tab.frame.locator(".ap-chart canvas").count() > 0
 
 
-def test_the_list_has_intervals_and_is_in_the_order_of_what_it_shows(opened: Opened) -> None:
-    """Also where an interval is wide."""
+def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_ends(opened: Opened) -> None:
+    """Also where an interval is wide; which end is bad follows from the metric."""
     tab = opened(data(MEASURED))
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
-    assert texts[1] == "left->mind 0.9 [0.7, 1.1]"
-    assert texts[-1] == "left->mind:again −0.8 [−1.1, −0.5]"
+    assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5]"
+    assert texts[4] == "left->mind 0.9 [0.7, 1.1]"
     shown = [float(text.split()[1].replace("−", "-")) for text in texts]
-    assert shown == [3.4, 0.9, 0.5, -0.12, -0.2, -0.8]
+    assert shown == [-0.8, -0.2, -0.12, 3.4, 0.9, 0.5]
     assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
     options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
+    headings = tab.part("extremes").locator("h2")
+    assert headings.all_inner_texts() == ["Worst value now", "Best value now"]
+    for metric, ends in (
+        ("age", ["Worst age now", "Best age now"]),
+        ("message_energy", ["Lowest message energy now", "Highest message energy now"]),
+    ):
+        tab.choose("metric", metric)
+        assert headings.all_inner_texts() == ends
+    assert tab.part("extremes").locator("li").first.inner_text().startswith(NAMES[3])
 
 
 def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
@@ -394,12 +418,14 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
     assert opened(made).part("headline").inner_text() == "made"
 
 
-def test_it_opens_on_whether_predictors_learn_where_no_value_is_measured(opened: Opened) -> None:
-    """Not on the cosine, which is no measure of quality."""
-    logged = {"age": AGES, "cosine": [0.5] * 9, "message_energy": ENERGIES, "r2": [0.1] * 9}
-    tab = opened(data({10: {**logged, "sg_loss": [0.1] * 9}}))
-    assert tab.part("metric").input_value() == "sg_loss"
+def test_it_opens_on_what_signals_do_where_no_value_is_measured(opened: Opened) -> None:
+    """Not on the loss of predictors, by which channels are not to be compared; the scale ends at what there is."""
+    logged = {"age": AGES, "message_energy": ENERGIES, "sg_loss": [0.1] * 9}
     assert opened(data({10: logged})).part("metric").input_value() == "message_energy"
+    tab = opened(data({10: {**logged, "cosine": [0.42, -0.1] + [0.2] * 7}}))
+    assert tab.part("metric").input_value() == "cosine"
+    assert "compare" not in tab.part("caution").inner_text()
+    assert tab.ask("app.scale()") == {"scale": "diverging", "low": -0.5, "high": 0.5}
 
 
 def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: Opened) -> None:
@@ -472,3 +498,84 @@ def test_numbers_that_hardly_differ_look_alike(opened: Opened) -> None:
     assert tab.ask("app.scale()")["low"] == 0
     tab = opened(data({10: {"sg_loss": np.linspace(0.5, 1.07, len(NAMES)).tolist()}}))
     assert tab.ask("app.scale()")["low"] == 0.5
+
+
+def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_sign(opened: Opened) -> None:
+    """With what may be the cause, and the command that tells more."""
+    aligned = {"cosine": [-0.1, 0.3, -0.01] + [0.3] * 6, "parameter_cosine": [0.13, 0.2] + [NAN] * 7}
+    found = data({10: LOGGED | aligned, 20: LOGGED | aligned})
+    tab = opened(replace(found, graph={**found.graph, "batch": 64}))
+    assert strip(tab).endswith("2 of 9 signals off 1 stale 2 silent")
+    tab.push("verdict-off")
+    assert left(tab) == [0, 2]
+    tab.select("channel", 0)
+    why = tab.part("panel-why")
+    assert "Both signs can be so: the cosine (−0.1) compares single messages" in why.inner_text()
+    assert why.locator("code").inner_text() == "antiphon evaluate 'runs/my run' --value"
+    tab.select("channel", 2)
+    assert (
+        "few samples: of 64 messages of 3 components a cosine within ±0.144 may be chance" in why.inner_text()
+    )
+    ceilings = {"true_cosine": [0.2] + [0.01] * 8, "cosine_ceiling": [0.05, 0.5, 0.5] + [NAN] * 6}
+    tab = opened(data({10: LOGGED | aligned | ceilings}))
+    for index, words in (
+        (0, "even the best linear prediction reaches a cosine of 0.05 only"),
+        (0, "over many batches its cosine with the true gradient is 0.2"),
+        (2, "its predictor has not learned enough"),
+    ):
+        tab.select("channel", index)
+        assert words in tab.part("panel-why").inner_text()
+        assert tab.part("panel-why").locator("code").count() == 0
+
+
+def test_the_verdicts_stay_those_of_a_measure_while_lines_show_another_metric(opened: Opened) -> None:
+    few = interval("value", [NAN] * 6 + [0.5] * 3, [0.1] * 9)
+    tab = opened(data({10: LOGGED | few | interval("ablation_zero", VALUES, HALVES)}))
+    tab.choose("measure", "value")
+    tab.select("channel", 0)
+    tab.choose("metric", "age")
+    assert tab.part("measure").input_value() == "value"
+    assert "No value at this step: " in tab.part("panel-why").inner_text()
+
+
+def test_channels_without_a_result_are_a_table_by_their_numbers_under_one_reason(opened: Opened) -> None:
+    why = "true gradients give no significant gain"
+    gains = {
+        1: "0.00038, standard error 0.0025",
+        2: "-0.018, standard error 0.017",
+        3: "-0.0007, standard error 0.0022",
+    }
+    reasons = {NAMES[index]: f"{why} ({gain})" for index, gain in gains.items()}
+    values = interval("value", [0.9, NAN, NAN, NAN] + [0.5] * 5, [0.1] * 9)
+    found = replace(
+        data({20: LOGGED | values}),
+        undefined={"value": {"step": 20, "reasons": reasons, "again": ["--value"]}},
+    )
+    tab = opened(found)
+    tab.push("missing")
+    listed = tab.part("verdicts").locator("details")
+    assert listed.inner_text().count(why) == 1
+    rows = [row.split("\t") for row in listed.locator("tr").all_inner_texts()]
+    assert rows == [
+        ["channel", "gain", "standard error"],
+        [NAMES[2], "−0.018", "0.017"],
+        [NAMES[3], "−0.0007", "0.0022"],
+        [NAMES[1], "0.00038", "0.0025"],
+    ]
+
+
+def test_a_panel_says_why_log_entries_have_no_alignment(opened: Opened) -> None:
+    """And of which samples and steps of an episode the others are."""
+    logged = {**LOGGED, "sg_loss": [0.1] * 9}
+    aligned = {"cosine": [0.3] * 9}
+    entries = {step: logged | (aligned if step in (20, 40) else {}) for step in (1, 10, 20, 30, 40)}
+    entries[1] = LOGGED
+    found = data(entries)
+    timeline = {"start": 0, "steps": 12, "episode_ends": [5, 11], "agents": [], "channels": []}
+    tab = opened(replace(found, graph={**found.graph, "batch": 64}, timeline=timeline))
+    tab.select("channel", 0)
+    assert tab.part("entries").inner_text() == (
+        "Each point is of one batch of 64 samples: the newest messages whose gradients had returned. Log entries fall on 3 of the 6 "
+        "steps of an episode in turn: neighbours may differ by that alone. None at 10, 30: the gradients that returned there were 0. "
+        "None at 1: no gradient returned there."
+    )

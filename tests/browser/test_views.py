@@ -101,11 +101,12 @@ def test_steps_are_counted_as_show_counts_them(page: Page, address: str, logdir:
 
 
 def test_the_timeline_has_only_what_works_there(page: Page, address: str) -> None:
-    """Neither colours nor the highest and lowest; a channel's row selects it."""
+    """Neither colours, the best and the worst, nor the slider; a channel's row selects it."""
     tab = Tab.alone(page, address, "real")
     assert tab.part("legend").is_visible()
     tab.push("view-timeline")
     assert not tab.part("legend").is_visible()
+    assert not tab.part("slider").is_visible()
     tab.click("rowPoint", 1, "channel")
     assert tab.title == "A->B"
     x, y = tab.point("stepPoint", 1, 0, "channel")

@@ -487,10 +487,17 @@ REST: tuple[Fault, ...] = (
         "tests/inspection/test_ablation.py::test_it_agrees_with_a_system_whose_channel_is_silent",
     ),
     Fault(
+        "ceiling-is-fitted-at-other-steps-of-an-example",
+        "inspection/ceiling.py",
+        "if at // self.block % 2 == which",
+        "if at % 2 == which",
+        "tests/inspection/test_ceiling.py::test_an_example_of_several_steps_is_fitted_and_scored_at_all_of_them",
+    ),
+    Fault(
         "ceiling-is-scored-where-it-was-fitted",
         "inspection/ceiling.py",
-        "linear, true = torch.cat(self.inputs[1::2]) @ weight + bias, torch.cat(self.true[1::2])",
-        "linear, true = torch.cat(self.inputs[::2]) @ weight + bias, torch.cat(self.true[::2])",
+        "linear, true = self._half(self.inputs, 1) @ weight + bias, self._half(self.true, 1)",
+        "linear, true = self._half(self.inputs, 0) @ weight + bias, self._half(self.true, 0)",
         "tests/inspection/test_ceiling.py::test_lost_messages_are_left_out",
     ),
     Fault(

@@ -216,6 +216,20 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_verdicts.py::test_nothing_is_to_be_said[0.9-0.46]",
     ),
     Fault(
+        "verdicts-no-signal-is-off",
+        "telemetry/verdicts.py",
+        "found[np.broadcast_to(aligned < 0, shape)]",
+        "found[np.broadcast_to(aligned < -1, shape)]",
+        "tests/telemetry/test_verdicts.py::test_a_signal_that_points_against_the_gradient_is_off",
+    ),
+    Fault(
+        "measured-of-some-channels-loses-the-others",
+        "running/directory_writer.py",
+        "rows, undefined = _of_others(directory.path, running.now, others, rows, undefined)",
+        "pass",
+        "tests/running/test_measured.py::test_a_measurement_of_some_channels_leaves_the_results_of_others",
+    ),
+    Fault(
         "verdicts-a-gate-is-shut-at-its-first-zero",
         "telemetry/verdicts.py",
         "return closed & (2 * closed.cumsum(0) > np.isfinite(gates).cumsum(0))",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
+import antiphon
 from antiphon import Simulation
 from antiphon.envs import from_tensors
 from tests.engine.numbers import normal, unchanged
@@ -90,3 +92,14 @@ def test_agents_that_pass_through_time_are_looked_at_over_their_delays() -> None
     agents = {"a": EYE, "b": {**JUDGE, "align": True}}
     found = ceilings(make(agents, [{"from": "a", "to": "b", "link": {"delay": 2}}], batch=64))["a->b"]
     assert found.linear["r2"] > 0.1
+
+
+def test_an_example_of_several_steps_is_fitted_and_scored_at_all_of_them() -> None:
+    """Its readout learns at the last step alone: every other batch would be the steps with a gradient, or those without."""
+    values = {"agents": 6, "readouts": 1, "neighbours": 2, "width": 8, "size": 2, "hold": 2, "steps": 4}
+    with Simulation(antiphon.load("corporation").resolve(values=values)) as simulation:
+        simulation.run(steps=4)
+        into = next(name for name in simulation.channels if name.endswith("->n0"))
+        found = ceilings(simulation, channels=[into])[into]
+    assert found.linear["cosine"] > 0.05
+    assert math.isfinite(found.synthetic["cosine"])

@@ -151,3 +151,44 @@ def test_where_rates_have_fallen_to_nothing_a_value_is_measured_during_a_run(
     measured = read_run(tmp_path / "run").catalogue()["verdicts"]["measures"]
     (value,) = (each for each in measured if each["metric"] == "value")
     assert [spec in value["instead"], value["again"]] == [True, ""]
+
+
+def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, cli: Commands) -> None:
+    """Of the same step, in measured.json and in the tab; what all channels are measured by replaces them."""
+    names = ["n0->n1", "n1->n2", "n2->n3"]
+    for name in names[:2]:
+        cli("evaluate", run, ABLATE, "zero --channels", name)
+    assert sorted(kept(run)["channels"]) == sorted(kept(run)["ranked"]) == names[:2]
+    found = read_run(run)
+    assert np.isfinite(found.figures["channel", "ablation_zero"].values[-1]).tolist() == [True, True, False]
+    assert [*found.catalogue()["verdicts"]["measures"][0]["reasons"]] == names[2:]
+    alone = kept(run)["channels"]
+    told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
+    assert kept(run)["channels"] == told["channels"]
+    assert {name: told["channels"][name] for name in names[:2]} == alone
+    assert read_run(run).catalogue()["verdicts"]["measures"][0]["reasons"] == {}
+    cli("resume", run, "--steps 5")
+    cli("evaluate", run, ABLATE, "zero --channels", names[0])
+    assert [*kept(run)["channels"]] == names[:1]  # another step
+
+
+@pytest.mark.long
+def test_values_of_some_channels_leave_those_of_others_of_the_same_horizon(run: Path, cli: Commands) -> None:
+    for name in ("n0->n1", "n1->n2"):
+        cli("evaluate", run, "--value --horizon 4 --repeats 2 --channels", name)
+    value = kept_value(run)
+    assert [row["name"] for row in value["rows"]] == ["all channels", "n1->n2", "n0->n1"]
+    figures = read_run(run).figures
+    for metric in ("parameter_cosine", "true_cosine", "cosine_ceiling"):
+        assert np.isfinite(figures["channel", metric].values[-1]).tolist() == [True, True, False], metric
+    alignment = [value["alignment"][name] for name in ("n0->n1", "n1->n2")]
+    for metric, key in (("true_cosine", "cosine"), ("cosine_ceiling", "cosine_ceiling")):
+        shown = figures["channel", metric].values[-1][:2]
+        np.testing.assert_allclose(shown, [of[key] for of in alignment], rtol=1e-6)
+    cli("evaluate", run, "--value --horizon 6 --repeats 2 --channels n0->n1")
+    assert [row["name"] for row in kept_value(run)["rows"]] == ["all channels", "n0->n1"]
+
+
+def kept_value(run: Path) -> Any:
+    """What is kept of the value of a run's signals."""
+    return json.loads((run / "measured.json").read_text(encoding="utf-8"))["value"]

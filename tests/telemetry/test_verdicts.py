@@ -119,6 +119,15 @@ def test_a_gate_that_is_shut() -> None:
     assert counts([256 + 64, 0], None) == {"stale": 1, "silent": 0, "shut": 1}
 
 
+def test_a_signal_that_points_against_the_gradient_is_off() -> None:
+    """By the cosine of messages, or by that of the parameter gradient."""
+    found = flagged(
+        document(), cosine=[-0.1, 0.2, 0.2, math.nan], parameter_cosine=[0.1, -0.2, 0.2, math.nan]
+    )
+    assert found == [{"off"}, {"off"}, set(), set()]
+    assert in_words(counts([262144, 0], None), 2) == "1 signal off, 0 stale, 0 silent of 2"
+
+
 def test_one_environment_says_nothing_of_the_entropy_of_symbols() -> None:
     entropy = {"symbol_entropy": [0.0, 1.0]}
     assert flagged(document(2, batch=8), **entropy) == [{"silent"}, set()]

@@ -252,6 +252,7 @@ class ChannelsApp {
         if (this.#model.shown().some((run) => this.#model.asked(run).length)) this.#loading.track(this.#attempt(() => this.#fetch()));
       },
       select: (kind, name, also) => this.#choose(kind, name, also),
+      setStep: (step) => this.#layout.player.setStep(step),
       selectFound: () => {
         const found = this.#model.firstFound();
         if (found) this.#choose(found.kind, found.name);

@@ -4,14 +4,7 @@ import { applyTheme, categoryColour } from "./drawing/colours.js";
 import { lineChart } from "./drawing/chart.js";
 import { clear } from "./drawing/dom.js";
 
-/**
- * Draw charts side by side, in the theme of the page below them.
- *
- * @param {HTMLElement} host
- * @param {Object[]} charts title, says, lines; a line: name, place among the colours, steps,
- *   values (null: a gap), low and high where it has a band
- * @param {HTMLElement} page whose theme is followed
- */
+/** Draw charts (title, says, lines; of a line the name, its place among the colours, steps, values, a band) side by side, in the page's theme. */
 export function mountCharts(host, charts, page) {
   let drawn = [];
   const draw = () => {

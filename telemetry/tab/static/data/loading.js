@@ -10,13 +10,7 @@ export class Loading {
     this.#onProgress = onProgress;
   }
 
-  /**
-   * Fetch metrics of a run.
-   *
-   * @param {Run} run
-   * @param {string[][]} needed as [kind, metric]
-   * @param {function(): void} onPart called when there is something new to show
-   */
+  /** Fetch metrics of a run, as [kind, metric]; `onPart` is called when there is something new to show. */
   async fetch(run, needed, onPart) {
     const missing = needed.filter((names) => !run.peek(...names));
     if (!missing.length) onPart();

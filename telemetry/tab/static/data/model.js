@@ -8,14 +8,13 @@ import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics,
 import { itemAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
-/** A metric that was not fetched. */
-const UNKNOWN = { steps: [] };
 
 /** The state of the page; knows nothing of elements. */
 export class Model {
   #tests = [];
   #masks = [null, null];
   #delays = [];
+  #worth = "";
   filterError = "";
   names = [];
   runs = [null, null];
@@ -54,8 +53,9 @@ export class Model {
     }
   }
 
-  /** Choose the metric of the lines ("channel") or of the rings ("agent"). */
+  /** Choose the metric of the lines ("channel") or of the rings ("agent"); verdicts stay those of the measure of worth before. */
   setMetric(kind, metric) {
+    if (this.runs[0]) this.#worth = this.measure(this.runs[0]);
     this.metric[kind] = this.#wished[kind] = metric;
   }
 
@@ -116,10 +116,10 @@ export class Model {
     return series ? valuesAt(series, step) : null;
   }
 
-  /** The measure of worth that verdicts are of: the metric of the lines, where it is one; else the one that most channels have; "": none. */
+  /** The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; "": none. */
   measure(run) {
     const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
-    return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";
+    return [this.metric.channel, this.#worth, ...measured].find((metric) => measured.includes(metric)) ?? "";
   }
 
   /** How many channels of a side's run have each verdict at a step; null: no run. */
@@ -135,7 +135,8 @@ export class Model {
       return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, early: step < measures.find((one) => one.metric === measure)?.step };
+    const { step: since } = measures.find(({ metric }) => metric === measure) ?? {};
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, early: step < since ? since : 0 };
   }
 
   /** Why a channel has no verdict of worth, as a list of one; an empty list: it has one, or nothing is measured. */
@@ -152,22 +153,23 @@ export class Model {
    * metrics mean together, and on why it has no result; `again`: the command that may give it one.
    */
   verdictsOn(run, channel, step) {
-    const { words = [], remarks = [] } = run.catalog.verdicts ?? {};
+    const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
     const { title, again, instead, step: since } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const verdicts = words.filter((word) => flags & verdictBit(word, measure));
     const matters = verdicts.some(({ name }) => name === "matters");
-    const number = (metric) => itemAt(run.peek("channel", metric) ?? UNKNOWN, step, channel);
+    const number = (metric) => itemAt(run.peek("channel", metric), step, channel);
     const value = (_, metric) => formatNumber(number(metric));
     const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
     const [worth = ""] = measured.flatMap(({ metric, title: by, bounds }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${formatInterval(...[metric, ...bounds].map(number))}`));
     const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
-    const sentences = diagnosisOf(run, channel, step, worth);
-    sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, says }) => `${name}: ${says}`));
+    const { sentences, ask } = diagnosisOf(run, channel, step, worth);
+    sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, one, says }) => `${one || name}: ${says}`));
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step: ${why}.`);
     const late = missing.length > 0 && step >= since;
-    return { verdicts, sentences: [...sentences, ...missing, ...(late && instead ? [`${instead}.`] : [])], again: late ? again : "" };
+    const more = late && instead ? [`${instead}.`] : ask && !late ? [ask] : [];
+    return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? again : ask && by };
   }
 
   /** The verdicts that the filter asks for. */
@@ -228,15 +230,16 @@ export class Model {
     const [run] = this.runs;
     if (!run) return text;
     const of = (kind) => [this.metric[kind], ...run.metrics(kind)].map((metric) => [run.info(kind, metric).title, metric]);
-    const whole = [...of("channel"), ...of("agent")];
-    const titles = [...whole, ...whole.map(([title, metric]) => [title.replace(/ \(.*\)$/, ""), metric])];
+    const full = [...of("channel"), ...of("agent")];
+    const titles = [...full, ...full.map(([title, metric]) => [title.replace(/ \(.*\)$/, ""), metric])];
     titles.sort(([one], [other]) => other.length - one.length);
     const replaced = (found, [title, metric]) => found.replace(new RegExp(`(^|\\s)"?${title.replace(/[^\w\s]/g, "\\$&")}"?\\s*([:=<>]=?)\\s*`, "gi"), `$1${metric}$2`);
-    const words = (run.catalog.verdicts?.words ?? []).flatMap(({ name, counted }) => [name, counted].map((word) => [word, `verdict:${name}`]));
+    const words = (run.catalog.verdicts?.words ?? []).flatMap(({ name, counted, one }) => [name, counted, one].filter(Boolean).map((word) => [word, `verdict:${name}`]));
     const fields = new Map([...words, ...run.channels.map(({ coupling }) => [coupling, `coupling:${coupling}`])]);
     const named = (word) => run.agents.some(({ name }) => name.toLowerCase().includes(word));
     const asked = (word) => (named(word.toLowerCase()) ? word : fields.get(word.toLowerCase()) ?? word);
-    return titles.reduce(replaced, text).split(" ").map(asked).join(" ");
+    const whole = words.filter(([word]) => word.includes(" ")).reduce((found, [word, verdict]) => found.replace(new RegExp(`(^|\\s)${word}(?=\\s|$)`, "gi"), `$1${verdict}`), text);
+    return titles.reduce(replaced, whole).split(" ").map(asked).join(" ");
   }
 
   setFilter(text) {

@@ -151,11 +151,7 @@ export class Run {
     return this.#spreads.get(series);
   }
 
-  /**
-   * Fetch what is new.
-   *
-   * @returns {Promise<Run>} this run, or a fresh one where its graph has changed or it was resumed
-   */
+  /** Fetch what is new; return this run, or a fresh one where its graph has changed or it was resumed. */
   async refresh() {
     const [graph, catalog, machines] = await documentsOf(this.name, this.#source);
     const resumed = catalog.session !== this.catalog.session; // rows may have been taken back

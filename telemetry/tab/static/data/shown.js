@@ -5,8 +5,8 @@ import { formatInterval } from "../drawing/format.js";
 import { extremesOf, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
-  // After what a channel is worth: whether its predictor learns, before what it carries: normalised ports hold the energy of messages at 1.
-  channel: ["sg_loss", "injection_norm", "message_std", "message_energy"],
+  // After what a channel is worth: what its signal does, which can be compared, before what it carries: normalised ports hold the energy of messages at 1.
+  channel: ["cosine", "injection_norm", "message_std", "message_energy"],
   agent: ["loss"],
 };
 
@@ -74,6 +74,12 @@ export function resultText({ values, lower, upper }, index) {
   return formatInterval(value, low, high) + verdict;
 }
 
+/** Return how bad a number of a metric is, from good to bad; of a metric without a direction from high to low. */
+export function badnessOf({ good }, value) {
+  if (good === "one") return Math.abs(Math.log(Math.max(value, 0)));
+  return good === "low" ? value : -value;
+}
+
 /** Return the bit of a verdict: of a measure of worth ("": none is measured), or of one that needs none; 0: not given. */
 export function verdictBit({ flags }, measure) {
   return flags[""] ?? flags[measure] ?? 0;
@@ -102,15 +108,7 @@ export function stepsOf(runs, metrics) {
   return Float64Array.from(steps).sort();
 }
 
-/**
- * Return a metric of a run as the views take it.
- *
- * @param {Run} run
- * @param {Run[]} runs all that are shown: their numbers set the scale
- * @param {string} kind "agent" or "channel"
- * @param {string} metric
- * @param {number} step
- */
+/** Return a metric of a run at a step as the views take it; the numbers of all `runs` that are shown set the scale. */
 export function metricAt(run, runs, kind, metric, step) {
   const info = run.info(kind, metric);
   const base = scaleFor(info);
@@ -144,11 +142,7 @@ export function partMetrics(run, view) {
   return view === "parts" ? run.metrics("part") : ["alive", "heartbeat_age"];
 }
 
-/**
- * Return the metrics of a run's parts at a step.
- *
- * @returns {Object|null} value(metric, part), NaN where there is none; gone(part): whether it does not run; null: no parts
- */
+/** Return the metrics of a run's parts at a step: value(metric, part), NaN where there is none; gone(part): it does not run; null: no parts. */
 export function partsAt(run, step) {
   if (!run.parts) return null;
   const rows = new Map();

@@ -1,11 +1,6 @@
 // Where the numbers come from: a TensorBoard server, or data inside the page. Both answer alike.
 
-/**
- * Read a packed metric.
- *
- * @param {ArrayBuffer} buffer rows, items (uint32), steps (float64), values (float32), little endian
- * @returns {{steps: Float64Array, values: Float32Array, items: number}}
- */
+/** Read a packed metric: rows, items (uint32), steps (float64), values (float32), little endian. */
 export function decodeSeries(buffer) {
   const head = new DataView(buffer);
   const rows = head.getUint32(0, true);
@@ -17,12 +12,7 @@ export function decodeSeries(buffer) {
   };
 }
 
-/**
- * Read a packed cloud of messages.
- *
- * @param {ArrayBuffer} buffer rows, samples (uint32), shares explained (2 float32), steps (float64), points, labels
- * @returns {{steps: Float64Array, samples: number, explained: number[], points: Float32Array, labels: Float32Array}}
- */
+/** Read a packed cloud of messages: rows, samples (uint32), shares explained (2 float32), steps (float64), points, labels. */
 export function decodeCloud(buffer) {
   const head = new DataView(buffer);
   const rows = head.getUint32(0, true);
@@ -55,9 +45,9 @@ export function valuesAt(series, step) {
   return row < 0 ? null : series.values.subarray(row * series.items, (row + 1) * series.items);
 }
 
-/** Return the number of one item at a step; NaN where there is none. */
+/** Return the number of one item at a step; NaN where there is none, or no series. */
 export function itemAt(series, step, item) {
-  return valuesAt(series, step)?.[item] ?? NaN;
+  return (series && valuesAt(series, step))?.[item] ?? NaN;
 }
 
 /** Return the numbers of one item, one per row. */

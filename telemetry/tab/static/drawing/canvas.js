@@ -1,10 +1,6 @@
 // Canvases: their pixels, straight lines on them, and the pointer over them.
 
-/**
- * Give a canvas as many pixels as it needs for a size on the page.
- *
- * @returns {boolean} whether it has others than before, and is empty
- */
+/** Give a canvas as many pixels as it needs for a size on the page; whether it has others than before, and is empty. */
 export function fitCanvas(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
   const [wide, tall] = [Math.round(width * ratio), Math.round(height * ratio)];

@@ -100,26 +100,23 @@ function shareOf(scale, value, low, high) {
  * @param {string} scale of scaleFor
  * @param {number} min
  * @param {number} max
- * @param {number|null} limit of a diverging scale: a few far numbers shall not make all others grey
+ * @param {number|null} limit of a diverging scale, which ends at the largest number, rounded up, or there: a few far ones shall not make all others grey
  */
 export function rangeFor(scale, min, max, limit = null) {
   if (scale === "share") return [0, 1];
-  if (scale === "diverging" && limit > 0) return [-limit, limit];
   if (!Number.isFinite(min) || !Number.isFinite(max)) return scale === "diverging" ? [-1, 1] : [0, 1];
   if (scale === "diverging") {
     const most = Math.max(Math.abs(min), Math.abs(max)) || 1;
-    return [-most, most];
+    const digit = 10 ** Math.floor(Math.log10(most));
+    const end = limit > 0 ? Math.min(limit, digit * Math.ceil(most / digit)) : most;
+    return [-end, end];
   }
   if (min === max) return [min - (Math.abs(min) || 1), min + (Math.abs(min) || 1)];
   // Numbers that hardly differ look alike: their scale begins at zero.
   return min > 0 && max - min < ALIKE * max ? [0, max] : [min, max];
 }
 
-/**
- * Return which of the colours of a scale a number has; -1 for NaN.
- *
- * Numbers beyond the ends have the colour of the end.
- */
+/** Return which of the colours of a scale a number has, that of the end beyond it; -1 for NaN. */
 export function levelOf(scale, value, low, high) {
   if (Number.isNaN(value)) return -1;
   const share = shareOf(scale, value, low, high);

@@ -1,5 +1,7 @@
 // Small helpers to build elements; text is always text, never markup.
 
+import { formatStep } from "./format.js";
+
 const ICONS = {
   play: ["M4.5 2.8v10.4l8.4-5.2z"],
   pause: ["M4 3h2.8v10H4z", "M9.2 3H12v10H9.2z"],
@@ -11,14 +13,7 @@ const ICONS = {
   rail: ["M2 3.5h12V5H2z", "M2 7.25h12v1.5H2z", "M2 11h12v1.5H2z"],
 };
 
-/**
- * Build an element.
- *
- * @param {string} tag
- * @param {Object} [props] class, text, title, testid, hidden, on {event: function}, data, aria; other keys are attributes
- * @param {...(Node|string|null)} children
- * @returns {HTMLElement}
- */
+/** Build an element; props: class, text, title, testid, hidden, on {event: function}, data, aria; other keys are attributes. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
@@ -42,14 +37,7 @@ export function clear(node) {
   return node;
 }
 
-/**
- * Build a picture of shapes.
- *
- * @param {number} width in px
- * @param {number} height in px
- * @param {Array} shapes [tag, attributes] each
- * @returns {SVGElement}
- */
+/** Build a picture of so many px from shapes: [tag, attributes] each. */
 export function svgPicture(width, height, shapes) {
   const made = (tag, attributes) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -61,11 +49,7 @@ export function svgPicture(width, height, shapes) {
   return picture;
 }
 
-/**
- * Build an icon of 16 px that takes the colour of the text around it.
- *
- * @param {string} name one of play pause theme refresh close help fit rail
- */
+/** Build an icon of 16 px, by its name, that takes the colour of the text around it. */
 export function svgIcon(name) {
   return svgPicture(16, 16, ICONS[name].map((d) => ["path", { d, fill: "currentColor", "fill-rule": "evenodd" }]));
 }
@@ -75,13 +59,12 @@ export function iconButton(icon, title, action, testid) {
   return el("button", { class: "ap-button ap-icon", type: "button", testid, title, aria: { label: title }, on: { click: () => action() } }, svgIcon(icon));
 }
 
-/**
- * Show a tooltip beside a point of its parent, within it.
- *
- * @param {HTMLElement} tip
- * @param {number} x of the point in the parent, in px
- * @param {number} y
- */
+/** Build a link to a step: "measured at step 1,200"; what stands before it is `text`. */
+export function stepLink(text, step, setStep) {
+  return el("button", { class: "ap-link", type: "button", testid: "step-link", text: `${text} ${formatStep(step)}`, on: { click: () => setStep(step) } });
+}
+
+/** Show a tooltip beside a point of its parent (px), within it. */
 export function placeTip(tip, x, y) {
   tip.hidden = false;
   const { clientWidth, clientHeight } = tip.parentElement;

@@ -8,11 +8,7 @@ export function surroundingTheme() {
   return darkSystem().matches ? "dark" : "light";
 }
 
-/**
- * Follow the theme of what is around the page.
- *
- * @param {function(string): void} onTheme called when it has changed
- */
+/** Follow the theme of what is around the page: `onTheme` is called with each new one. */
 export function followTheme(onTheme) {
   const tell = () => onTheme(surroundingTheme());
   darkSystem().addEventListener("change", tell);

@@ -108,12 +108,7 @@ export class GraphStyles {
 const OUTWARDS = [-1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS))];
 const RANKS = OUTWARDS.map((_, at) => OUTWARDS.indexOf(at - 1));
 
-/**
- * Draw the graph.
- *
- * @param {CanvasRenderingContext2D} pen its transform is set here
- * @param {Object} scene shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts
- */
+/** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts. The pen's transform is set here. */
 export function paintGraph(pen, scene) {
   const { shape, view, ratio } = scene;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);

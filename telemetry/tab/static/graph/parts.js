@@ -13,14 +13,7 @@ const BAR_GAP = 1.8;
 const before = [0, 0];
 const after = [0, 0];
 
-/**
- * Paint the plates of agents, those of a part that does not run as a dashed outline.
- *
- * @param {CanvasRenderingContext2D} pen
- * @param {Object} scene with parts (of partsAt)
- * @param {number} lit 1: of the agents that are not dimmed; 0: of the others
- * @param {number} alpha how visible they are, from 0 to 1
- */
+/** Paint the plates of agents that are not dimmed (`lit` 1) or are (0), those of a part that does not run as a dashed outline. */
 export function paintPlates(pen, scene, lit, alpha) {
   const { shape, styles, theme, view, parts } = scene;
   const { agents } = shape.run;

@@ -30,14 +30,7 @@ const CAREFUL = 800;
 const PIECES = 16;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
-/**
- * Lay a run's graph out on a stage.
- *
- * @param {Run} run
- * @param {number} width of the stage in px
- * @param {number} height of the stage in px
- * @returns {Object} places (x, y per agent), radius, spacing, curves, kinds, heads, boxes, levels
- */
+/** Lay a run's graph out on a stage of so many px: places (x, y per agent), radius, spacing, curves, kinds, heads, boxes, levels. */
 export function shapeOf(run, width, height) {
   const places = placesOf(run, width, height);
   const spacing = spacingOf(places);

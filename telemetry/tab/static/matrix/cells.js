@@ -1,11 +1,6 @@
 // Cells of the matrix: which channels share one, what number it shows, and its pixels.
 
-/**
- * Gather a run's channels into cells, one per pair of sender and receiver.
- *
- * @param {Object} run a Run
- * @returns {{list: Object[], ofChannel: Int32Array, find: function(number, number): Object}} cells have number, from, to, channels
- */
+/** Gather a run's channels into cells, one per pair of sender and receiver, with number, from, to, channels. */
 export function matrixCells(run) {
   const count = run.agents.length;
   const byPair = new Map();
@@ -24,14 +19,7 @@ export function matrixCells(run) {
   return { list, ofChannel, find: (from, to) => byPair.get(from * count + to) };
 }
 
-/**
- * Return the number of every cell: the mean over its channels that have one and get through, NaN where none has.
- *
- * @param {Object} cells see matrixCells
- * @param {Float32Array|null} values by channel
- * @param {function(string, number): boolean} matches whether search and filter let a channel through
- * @returns {{means: Float64Array, shown: Uint8Array}} shown is 0 where no channel of the cell gets through
- */
+/** Return the number of every cell: the mean over its channels that have one and match, NaN where none has; `shown`: 0 where none matches. */
 export function matrixMeans(cells, values, matches) {
   const means = new Float64Array(cells.list.length).fill(NaN);
   const shown = new Uint8Array(cells.list.length);

@@ -5,13 +5,7 @@ export const MATRIX_FROM = 200;
 /** What the orders are called. */
 export const MATRIX_ORDERS = { given: "default", community: "by community", part: "by part" };
 
-/**
- * Return agents in an order, and where groups begin.
- *
- * @param {Object} run a Run
- * @param {string} way one of MATRIX_ORDERS
- * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by community or part
- */
+/** Return agents in one of MATRIX_ORDERS, and the groups of places: from, to, text. */
 export function matrixOrder(run, way) {
   const order = [...run.agents.keys()];
   if (way === "given") return { order, groups: [] };

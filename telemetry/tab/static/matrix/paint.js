@@ -61,14 +61,7 @@ export function matrixBands(pen, view, colours, selected) {
   if (selected?.kind === "channel") for (const channel of selected.both) frame(view.cells.list[view.cells.ofChannel[channel]], colours.accent, 2.5);
 }
 
-/**
- * Write the names of rows and columns where there is room, and those of what is pointed at or selected anyhow.
- *
- * @param {CanvasRenderingContext2D} pen
- * @param {Object} view unit, left, top, spanX, spanY, x0, y0, order, placeOf, pointed, run
- * @param {Object} colours of the theme
- * @param {Object} context matches() and selection()
- */
+/** Write the names of rows and columns where there is room, and those of what is pointed at or selected anyhow. */
 export function matrixNames(pen, view, colours, context) {
   const selected = context.selection();
   const channel = selected?.kind === "channel" ? view.run.channels[selected.index] : null;

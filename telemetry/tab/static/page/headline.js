@@ -16,12 +16,7 @@ export class Headline {
     this.node = el("section", { class: "ap-headline ap-inline", testid: "headline", aria: { label: "What the run has reached" }, hidden: true });
   }
 
-  /**
-   * Show it for a step.
-   *
-   * @param {Object|null} found of headlineAt
-   * @param {number} step
-   */
+  /** Show what `headlineAt` found for a step. */
   update(found, step) {
     const state = JSON.stringify([found, step]);
     if (state === this.#drawn) return;

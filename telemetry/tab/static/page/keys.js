@@ -2,12 +2,7 @@
 
 const TYPING = "input:not([type=range]), select, textarea, [contenteditable]";
 
-/**
- * Listen to keys.
- *
- * @param {HTMLElement|Document} where of the app; the document where the page is ours
- * @param {Object} actions by what they do
- */
+/** Listen to keys in the app, or in the document where the page is ours; actions by what they do. */
 export function listenToKeys(where, actions) {
   const byKey = {
     " ": actions.play,

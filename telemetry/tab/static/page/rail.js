@@ -1,6 +1,6 @@
 // The rail on the left: how to read the picture. Metrics are chosen here, and explained in plain words.
 
-import { el, clear, setText, svgPicture } from "../drawing/dom.js";
+import { el, clear, setText, stepLink, svgPicture } from "../drawing/dom.js";
 import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/format.js";
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
@@ -22,8 +22,8 @@ class MetricCard {
   #as = el("p", { class: "ap-says", hidden: true });
   #choices = "";
 
-  constructor(kind, heading, testid, setMetric, marks) {
-    this.kind = kind;
+  constructor(kind, heading, testid, { setMetric, setStep }, marks) {
+    Object.assign(this, { kind, setStep });
     this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => setMetric(kind, this.#select.value) } });
     this.#says = el("p", { class: "ap-says", testid: marks ? "says" : "says-ring" });
     this.#caution = el("p", { class: "ap-caution", testid: marks ? "caution" : "caution-ring", hidden: true });
@@ -39,17 +39,19 @@ class MetricCard {
     const palette = paletteOf(scale, theme);
     const [least, most] = formatEnds(low, high);
     const middle = isDiverging(scale) ? "0" : isWarped(scale) ? formatNumber(valueAt(scale, 0.5, low, high)) : "";
-    const one = only ?? onlyOf(metrics);
     this.#bar.style.background = only === null ? `linear-gradient(to right, ${palette.join(", ")})` : palette[levelOf(scale, only, low, high)];
     this.#low.textContent = only === null ? (below ? "≤ " : "") + least : "";
-    this.#middle.textContent = one === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(one)}${only === null ? " now" : ""}`;
+    this.#middle.textContent = only === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(only)}`;
     this.#high.textContent = only === null ? (above ? "≥ " : "") + most : "";
     this.#scale.hidden = !metric.name || !metrics.some(({ values }) => values);
     setText(this.#says, info.says);
     setText(this.#caution, info.caution);
-    const there = metric.values?.filter((value) => !Number.isNaN(value)).length ?? 0;
+    const there = metric.values?.filter((value) => !Number.isNaN(value)) ?? [];
     const late = metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`;
-    setText(this.#as, metric.name && (there ? `Values of ${there.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}.` : "No values at this step."));
+    const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
+    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step."));
+    const later = there.length ? 0 : laterStep(metric.series, step);
+    if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }
 
   #choose(runs, metric) {
@@ -65,10 +67,10 @@ class MetricCard {
   }
 }
 
-/** The one number that all items have at the step shown; null: they have several, or none. */
-function onlyOf(metrics) {
-  const found = new Set(metrics.flatMap(({ values }) => [...new Set(values ?? [])]).filter((value) => !Number.isNaN(value)));
-  return found.size === 1 ? [...found][0] : null;
+/** The first step after one at which a metric has a number; 0: none. */
+function laterStep(series, step) {
+  const { steps = [], values, items } = series ?? {};
+  return [...steps].find((at, row) => at > step && values.subarray(row * items, (row + 1) * items).some(Number.isFinite)) ?? 0;
 }
 
 /** The rail: metrics of lines and rings, and what widths, dashes and discs mean. */
@@ -79,11 +81,11 @@ export class Rail {
   #ends;
   #drawn = "";
 
-  /** @param {Object} actions setMetric(kind, metric), select(kind, name) */
+  /** @param {Object} actions setMetric(kind, metric), select(kind, name), setStep(step) */
   constructor(actions) {
     this.#ends = new Extremes(actions.select);
-    this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions.setMetric, true);
-    this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions.setMetric, false);
+    this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions, true);
+    this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions, false);
     const parts = [this.#lines.node, this.#ends.node, this.#rings.node, this.#key];
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }

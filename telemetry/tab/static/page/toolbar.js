@@ -65,7 +65,7 @@ export class Toolbar {
     this.#beside.disabled = names.length < 2;
     for (const [side, list] of [this.#run, this.#beside].entries()) {
       list.value = chosen[side] ?? NO_RUN;
-      list.title = chosen[side] ?? "";
+      list.title = chosen[side] ?? (list.disabled ? "There is no other run to compare with" : "");
     }
     for (const tab of this.#tabs) {
       tab.setAttribute("aria-selected", String(tab.dataset.view === view));

@@ -1,13 +1,13 @@
-// The strip of verdicts: how many channels matter, harm, are stale or silent. Each is a filter; what is not measured says how.
+// The strip of verdicts: how many channels matter, harm, whose signals are off, are stale or silent. Each is a filter; what is not measured says how.
 
-import { clear, el } from "../drawing/dom.js";
+import { clear, el, stepLink } from "../drawing/dom.js";
 
 /** The strip above the stage. */
 export class VerdictStrip {
   #actions;
   #drawn = "";
 
-  /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric); select(kind, name) */
+  /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric); select(kind, name); setStep(step) */
   constructor(actions) {
     this.#actions = actions;
     this.node = el("section", { class: "ap-strip", testid: "verdicts", aria: { label: "Verdicts on channels" }, hidden: true });
@@ -16,7 +16,7 @@ export class VerdictStrip {
   /**
    * Show what holds at a step.
    *
-   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), early (nothing is measured yet); null: no run
+   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), early (the later step of the measurement; 0: there is none); null: no run
    * @param {string[]} chosen verdicts that the filter asks for
    */
   update(found, chosen) {
@@ -48,20 +48,32 @@ export class VerdictStrip {
   }
 
   #worth({ missing: left, total, measure, measures, early }, chips) {
-    if (early) return [el("span", { class: "ap-muted", text: "not yet at this step" })];
+    if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (!left.length) return chips;
-    // What a reason says of one channel alone stands in brackets at its end: beside the channel.
-    const told = left.map(({ name, why }) => ({ name, why: why.replace(/ \([^()]*\)$/, ""), own: /\(([^()]*)\)$/.exec(why)?.[1] ?? "" }));
-    const reasons = [...new Set(told.map(({ why }) => why))].sort();
-    const row = ({ name, own }) => el("li", {}, el("button", { class: "ap-row", type: "button", on: { click: () => this.#actions.select("channel", name) } }, name, " ", el("span", { class: "ap-muted", text: own })));
-    const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), el("ul", {}, ...told.filter(({ why }) => why === reason).map(row))]);
+    // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
+    const told = left.map(({ name, why }) => {
+      const [, reason, own = ""] = /^(.*?)(?: \(([^()]*)\))?$/s.exec(why);
+      return { name, reason, own: own.split(",").map((text) => text.trim()).filter(Boolean).map((text) => /^(.*?) ?(\S+)$/.exec(text).slice(1)) };
+    });
+    const reasons = [...new Set(told.map(({ reason }) => reason))].sort();
+    const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), this.#table(reason, told.filter((one) => one.reason === reason))]);
     const { again, instead } = measures.find(({ metric }) => metric === measure);
     const how = instead || again ? el("p", {}, instead || "To try again: ", el("code", { text: again })) : null;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: `${left.length.toLocaleString("en-US")} without a result` });
     return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, how, ...lists))];
   }
 
-  #chip({ name, counted, says, count }, total, pressed, exclusive) {
+  /** The channels without a result for one reason, by the first of their numbers; a number without a name has the reason's last word. */
+  #table(reason, told) {
+    const number = ({ own: [[, text = ""] = []] }) => Number(text) || 0;
+    const heads = ["channel", ...told[0].own.map(([name]) => name || reason.split(" ").at(-1))];
+    const link = (name) => el("button", { class: "ap-link", type: "button", text: name, on: { click: () => this.#actions.select("channel", name) } });
+    const row = ({ name, own }) => el("tr", {}, el("th", { scope: "row" }, link(name)), ...own.map(([, text]) => el("td", { class: "ap-number", text: text.replace(/^-/, "−") })));
+    const rows = told.sort((one, other) => number(one) - number(other)).map(row);
+    return el("table", { class: "ap-table" }, el("tr", {}, ...heads.map((text, at) => el("th", { scope: "col", class: at ? "ap-number" : null, text }))), ...rows);
+  }
+
+  #chip({ name, counted, one, says, count }, total, pressed, exclusive) {
     return el(
       "button",
       {
@@ -70,7 +82,7 @@ export class VerdictStrip {
       },
       el("strong", { text: count.toLocaleString("en-US") }),
       total === "" ? "" : ` of ${total.toLocaleString("en-US")}`,
-      ` ${counted}`,
+      ` ${(count === 1 && total === "" && one) || counted}`,
     );
   }
 }

@@ -1,12 +1,12 @@
 // The side panel: everything about one channel or one agent, for one run or two; or about two of them in one run.
 
 import { clear, el, iconButton, setText } from "../drawing/dom.js";
-import { formatNumber, formatStep } from "../drawing/format.js";
+import { formatInterval, formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
-import { boundsOf, measuresOf, resultText } from "../data/shown.js";
+import { badnessOf, boundsOf, measuresOf, resultText } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
-import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelOnce, panelPair } from "./facts.js";
+import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, panelGround, panelGroups, panelOnce, panelPair } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
@@ -46,7 +46,7 @@ export class SidePanel {
     this.round += 1;
     this.others = [];
     this.metricNames = [];
-    this.cloudPlace = null;
+    this.cloudPlace = this.entries = null;
     this.words = [];
     this.known = this.metrics().join("/");
     clear(this.panel);
@@ -130,20 +130,22 @@ export class SidePanel {
     return panelFacts(Object.entries({ ...named, coupling, size, cut, ...(state && { carries: "its own state" }), ...about }));
   }
 
-  /** A table of metrics, in the order of the charts, the ends of an interval after its middle. */
+  /** A table of metrics, in the order of the charts; of two that are compared with their difference. */
   numbers(metrics) {
     const head = el("tr", {}, el("th", { scope: "col", text: "Metric" }));
     this.heads = this.runs.map(({ label }, at) => el("th", { scope: "col", dir: "auto", title: label, testid: `head-${at}` }));
-    head.append(...this.heads);
+    const compared = this.runs.length === 2;
+    head.append(...this.heads, ...(compared ? [el("th", { scope: "col", text: "difference" })] : []));
     const body = el("tbody");
-    this.rows = metrics.flatMap((metric) => [metric, ...this.edges(metric)]).map((metric) => {
+    this.rows = metrics.map((metric) => {
       const info = this.info(metric);
       const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
       const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
       const name = el("th", { scope: "row" }, el("button", { ...choose, text: info.title }));
-      const row = el("tr", { hidden: true }, name, ...cells);
+      const difference = compared ? el("td", { class: "ap-difference", testid: `difference-${metric}` }) : null;
+      const row = el("tr", { hidden: true }, name, ...cells, difference);
       body.append(row);
-      return { metric, cells, row };
+      return { metric, cells, row, difference };
     });
     this.caption = el("div", { class: "ap-heading" });
     this.none = el("p", { class: "ap-says", text: "loading…" });
@@ -182,6 +184,7 @@ export class SidePanel {
     const shared = metrics.length > 1 && cautions.size === 1 ? [...cautions][0] : "";
     const caution = shared ? el("p", { class: "ap-caution", testid: "caution", text: shared }) : null;
     const node = el("section", { class: "ap-panel-part", hidden: true }, el("div", { class: "ap-heading", text: heading }), caution);
+    if (metrics.includes("cosine")) node.append((this.entries = el("p", { class: "ap-says", testid: "entries", hidden: true })));
     for (const metric of metrics) {
       const host = el("div", { class: "ap-panel-slot" });
       node.append(host);
@@ -212,7 +215,8 @@ export class SidePanel {
     }
     this.none.hidden = this.rows.some(({ row }) => !row.hidden);
     this.none.textContent = `No metric of this ${this.kind} was logged.`;
-    if (this.cloudPlace) await this.loadClouds(stale);
+    if (this.entries && this.runs.length === 1) await this.writeEntries(stale);
+    if (this.cloudPlace && !stale()) await this.loadClouds(stale);
   }
 
   async fill(slot, stale) {
@@ -233,7 +237,7 @@ export class SidePanel {
     if (only !== null) return this.sayConstant(slot, `always ${formatNumber(only)}`);
     const once = panelOnce(lines, this.runs.length > 1);
     if (once) return this.sayConstant(slot, once);
-    const ground = this.runs.length === 1 ? panelGround(found[0][0]) : null;
+    const ground = this.runs.length === 1 || this.beside ? found[0][0] && panelGround(found[0][0]) : null;
     if (ground) lines.push({ name: `all ${this.kind}s: median, middle half`, ...ground, ground: true });
     if (slot.chart) return slot.chart.setData(lines);
     clear(slot.host);
@@ -270,6 +274,12 @@ export class SidePanel {
     const line = el("div", { class: "ap-panel-split" }, el("div", { class: "ap-chart-title", text: info.title }), el("div", { class: "ap-muted", text }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
+  }
+
+  async writeEntries(stale) {
+    const [{ run, item }] = this.runs;
+    const timeline = await run.timeline().catch(() => null);
+    if (!stale()) setText(this.entries, panelEntries(run, item, timeline ?? {}));
   }
 
   async loadClouds(stale) {
@@ -311,25 +321,29 @@ export class SidePanel {
 
   /** Write the numbers of the step; of older ones the step stands in the heading, where it is not the usual one in the cell. */
   writeNumbers() {
-    this.runs.forEach(({ run, item, label }, at) => {
-      const found = this.rows.flatMap(({ metric, cells }) => {
-        const series = run.peek(this.kind, metric);
-        if (!series) return [];
-        const value = itemAt(series, this.step, item);
-        return [{ cell: cells[at], value, of: Number.isNaN(value) ? this.step : series.steps[rowAt(series, this.step)] }];
-      });
-      const earlier = found.map(({ of }) => of).filter((of) => of !== this.step).sort((one, other) => one - other);
+    const shown = this.rows.map(({ metric }) => this.runs.map((one) => this.numberOf(one, metric)));
+    this.runs.forEach(({ label }, at) => {
+      const earlier = shown.map((found) => found[at].of).filter((of) => of !== this.step).sort((one, other) => one - other);
       const usual = earlier[earlier.length >> 1];
-      for (const { cell, value, of } of found) {
-        const late = of !== this.step;
-        setText(cell, formatNumber(value) + (late && of !== usual ? ` (${formatStep(of)})` : ""));
+      shown.forEach((found, place) => {
+        const [cell, { value, low, high, of }] = [this.rows[place].cells[at], found[at]];
+        const better = betterOf(found, this.info(this.rows[place].metric)) === at;
+        setText(cell, (better ? "✓ " : "") + formatInterval(value, low, high) + (of !== this.step && of !== usual ? ` (${formatStep(of)})` : ""));
         cell.dataset.value = String(value);
-        cell.classList.toggle("ap-unresolved", late);
-      }
+        cell.classList.toggle("ap-unresolved", of !== this.step);
+      });
       this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}${earlier[0] === earlier.at(-1) ? "" : " or (step)"}` : "");
     });
+    for (const [place, { difference }] of this.rows.entries()) if (difference) difference.textContent = formatNumber(shown[place][0].value - shown[place][1].value);
     this.writeVerdicts();
-    this.caption.textContent = `Values at step ${formatStep(this.step)}`;
+    this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? "; ✓: better" : ""}`;
+  }
+
+  /** The newest number of a metric, the ends of its interval, and its step: `of`. */
+  numberOf({ run, item }, metric) {
+    const series = run.peek(this.kind, metric);
+    const [value, low, high] = [metric, ...this.edges(metric)].map((one) => itemAt(run.peek(this.kind, one), this.step, item));
+    return { value, low, high, of: Number.isNaN(value) ? this.step : series.steps[rowAt(series, this.step)] };
   }
 
   /** Mark what the verdicts on a channel are, and say why; of two each under its name. */
@@ -338,7 +352,7 @@ export class SidePanel {
     clear(this.why);
     this.runs.forEach(({ run, item, label }, at) => {
       const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step);
-      const chips = verdicts.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]);
+      const chips = verdicts.flatMap(({ name, one, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: one || name }), " "]);
       if (this.words[at]) clear(this.words[at]).append(...chips);
       if (this.runs.length > 1 && sentences.length) this.why.append(el("strong", { dir: "auto", text: label }));
       this.why.append(...sentences.map((text) => el("p", { text })));
@@ -400,4 +414,12 @@ export class SidePanel {
     this.slots = [];
     this.clouds = [];
   }
+}
+
+/** Which of two numbers is better, 0 or 1; -1: neither, or their intervals overlap, or it is not known of the metric. */
+function betterOf([one, other], info) {
+  const overlap = one.low <= other?.high && other.low <= one.high;
+  if (!other || !info.good || overlap) return -1;
+  const [first, second] = [one, other].map(({ value }) => badnessOf(info, value));
+  return first < second ? 0 : second < first ? 1 : -1;
 }

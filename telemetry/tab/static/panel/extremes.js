@@ -1,14 +1,14 @@
-// The channels with the highest and the lowest numbers at the step shown.
+// The channels with the worst and the best numbers at the step shown; of a metric without a direction the lowest and the highest.
 
 import { clear, el } from "../drawing/dom.js";
 import { formatInterval } from "../drawing/format.js";
 import { colourOf } from "../drawing/colours.js";
+import { badnessOf } from "../data/shown.js";
 
 const SHOWN = 3;
 
-/** A short list that follows the slider; a click selects. */
+/** Two short lists that follow the slider, the outermost first; a click selects. */
 export class Extremes {
-  #list = el("ol", { class: "ap-rows ap-extremes" });
   #data = null;
   #theme = "light";
   #onSelect;
@@ -16,7 +16,7 @@ export class Extremes {
   /** @param {function(string, string): void} onSelect called with the kind and the name */
   constructor(onSelect) {
     this.#onSelect = onSelect;
-    this.node = el("section", { class: "ap-rail-part", testid: "extremes" }, el("h2", { class: "ap-heading", text: "Highest and lowest now" }), this.#list);
+    this.node = el("section", { class: "ap-rail-part", testid: "extremes" });
   }
 
   /** Show the ends of what a stage shows; of the channels in the mask, if there is one. */
@@ -24,9 +24,14 @@ export class Extremes {
     this.#data = data;
     this.#theme = theme;
     const { metric } = data;
-    const found = metric.values ? endsFound(metric, mask) : [];
-    this.node.hidden = !found.length;
-    clear(this.#list).append(...found.map((index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index))));
+    const found = metric.values ? rankingOf(metric, mask) : [];
+    this.node.hidden = !found.length || (found.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
+    const first = Math.min(SHOWN, Math.ceil(found.length / 2));
+    const [bad, good] = metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"];
+    const lists = [[found.length > 1 ? bad : "Found", found.slice(0, first)], [good, found.slice(first).slice(-SHOWN).reverse()]];
+    const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
+    const shown = lists.filter(([, items]) => items.length);
+    clear(this.node).append(...shown.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: `${heading} ${metric.info.title} now` }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
   }
 
   #row(index, chosen) {
@@ -49,9 +54,8 @@ export class Extremes {
   }
 }
 
-/** Numbers of the items at the ends: highest first, then the lowest in falling order. No item is there twice. */
-function endsFound({ values }, mask) {
+/** The channels that have a number, worst first; of a metric without a direction lowest first. */
+function rankingOf({ values, info }, mask) {
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
-  known.sort((one, other) => values[other] - values[one] || one - other);
-  return [...known.slice(0, SHOWN), ...known.slice(SHOWN).slice(-SHOWN)];
+  return known.sort((one, other) => badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
 }

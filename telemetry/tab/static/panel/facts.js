@@ -1,21 +1,15 @@
 // Parts of the side panel: sentences, facts, which metrics belong together, and what all channels together do.
 
 import { el } from "../drawing/dom.js";
-import { formatInterval, formatStep } from "../drawing/format.js";
-import { measuresOf } from "../data/shown.js";
+import { formatCount, formatInterval, formatStep } from "../drawing/format.js";
+import { ENERGY, measuresOf } from "../data/shown.js";
+import { columnOf, itemAt, rowAt } from "../data/source.js";
 
 const PANEL_ROWS = 64;
 const PANEL_FEWEST = 4;
 const PANEL_GROUND = new WeakMap();
 
-/**
- * Return the metrics to show, in groups.
- *
- * @param {Run} run
- * @param {string} kind "agent" | "channel"
- * @param {string[]} metrics what was logged
- * @returns {{heading: string, metrics: string[]}[]} groups that have metrics
- */
+/** Return the metrics to show of those that were logged, in groups with a heading. */
 export function panelGroups(run, kind, metrics) {
   const there = new Set(metrics);
   const groups = run.catalog.groups[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
@@ -65,12 +59,7 @@ function panelText(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/**
- * Return what all items do together: their median and the middle half, at some 60 of the rows.
- *
- * @param {{steps: Float64Array, values: Float32Array, items: number}} series
- * @returns {{steps: Float64Array, values: Float32Array, low: Float32Array, high: Float32Array}|null} null for few items
- */
+/** Return what all items do together: their median and the middle half, at some 60 of the rows; null for few items. */
 export function panelGround(series) {
   if (PANEL_GROUND.has(series)) return PANEL_GROUND.get(series);
   const { steps, values, items } = series;
@@ -91,12 +80,7 @@ export function panelGround(series) {
   return found;
 }
 
-/**
- * Return the one number that some columns have over and over.
- *
- * @param {Array} columns numbers of a run each
- * @returns {number|null} NaN: they have none; null: they have several, or one a single time
- */
+/** Return the one number that some columns have over and over; NaN: they have none; null: they have several, or one a single time. */
 export function panelConstant(columns) {
   const found = columns.map((column) => column.filter(Number.isFinite)).filter((column) => column.length);
   if (!found.length) return NaN;
@@ -121,4 +105,24 @@ export function panelOnce(lines, named) {
     texts.push(`${named ? `${name}: ` : ""}${formatInterval(values[row], low?.[row], high?.[row])} at step ${formatStep(steps[row])}`);
   }
   return texts.join("; ");
+}
+
+/** Say of what the points of a channel's alignment are, and at which log entries there are none, and why; "": it has none at all. */
+export function panelEntries(run, channel, { start, episode_ends: [end] = [] }) {
+  const [cosine, loss, energy] = ["cosine", "sg_loss", ENERGY].map((metric) => run.peek("channel", metric));
+  if (!cosine || !energy || !columnOf(cosine, channel).some(Number.isFinite)) return "";
+  const { batch, every } = run.graph;
+  const sentences = batch ? [`Each point is of one batch of ${formatCount(batch, "sample")}: the newest messages whose gradients had returned.`] : [];
+  const entries = [...energy.steps];
+  const length = end + 1 - start;
+  const phases = new Set(entries.filter((step) => step % every === 0).map((step) => step % length)).size;
+  if (length > 1 && phases > 1) sentences.push(`Log entries fall on ${phases} of the ${length} steps of an episode in turn: neighbours may differ by that alone.`);
+  // Entries that were left out of the page or by TensorBoard are not missing.
+  const whole = !run.catalog.sampled && entries.slice(2, -1).every((step, row) => step - entries[row + 1] === every);
+  const lacks = (series) => (step) => Number.isNaN(series?.steps[rowAt(series, step)] === step ? itemAt(series, step, channel) : NaN);
+  const missing = whole ? entries.filter(lacks(cosine)) : [];
+  const why = (steps, reason) => (steps.length ? [`None at ${steps.slice(0, 4).map(formatStep).join(", ")}${steps.length > 4 ? ` and ${steps.length - 4} more` : ""}: ${reason}.`] : []);
+  const idle = missing.filter(lacks(loss));
+  sentences.push(...why(missing.filter((step) => !idle.includes(step)), "the gradients that returned there were 0"), ...why(idle, "no gradient returned there"));
+  return sentences.join(" ");
 }

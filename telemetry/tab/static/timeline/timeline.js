@@ -105,7 +105,7 @@ export class TimelineView {
     const { start, steps } = this.timeline;
     const range = `The first ${formatCount(steps, "step")} (${timelineStep(start)} to ${timelineStep(start + steps - 1)})`;
     const left = counts.agent < run.agents.length ? ` ${counts.agent.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
-    this.says.textContent = `${range}, computed from the clocks alone; the slider has no effect here.${left}`;
+    this.says.textContent = `${range}, computed from the clocks alone.${left}`;
     this.say(rows.size ? "" : "No agent or channel matches the search.");
     this.measure();
   }
