@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -261,6 +262,9 @@ class Regression(Objective):
     metric = "error"
     scores_loss = True
 
+    def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
+        return "give it as floats (.float()), or use classification"
+
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return squared_error(output, target, present)
 
@@ -443,8 +447,13 @@ class OwnObjective(Objective):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         own = getattr(self._loss, "size", None)
         if callable(own):
-            needed: int | None = own(shape, classes)
-            return needed
+            needed = own(shape, classes)
+            try:
+                return None if needed is None else operator.index(needed)
+            except TypeError:
+                raise ScenarioError(
+                    f"{self._name}: its size is {needed!r}; return the number of outputs, a whole number"
+                ) from None
         return _components(shape) * (1 if classes is None else classes)
 
     def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:

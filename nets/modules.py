@@ -302,6 +302,8 @@ def _way_to_shape(shape: object) -> str:
 def per_sample(what: str, found: object, rows: int) -> Tensor:
     """Return a user's losses or metrics if they are one number per sample, [rows]; otherwise raise a ScenarioError."""
     if isinstance(found, Tensor) and found.shape == (rows,):
+        if found.is_complex():
+            raise ScenarioError(f"{what} has complex numbers; return real ones (.abs() or .real)")
         return found
     have, fix = type(found).__name__, "return a tensor"
     if isinstance(found, Tensor):

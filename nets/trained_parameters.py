@@ -36,6 +36,10 @@ def _optimiser(parameters: Mapping[str, Tensor], owner: str, settings: Mapping[s
     return Optimiser(parameters=[as_real(tensor) for tensor in tensors], **settings)
 
 
+def _copied(p: Tensor) -> Tensor:
+    return with_data(p, p.data.clone()) if isinstance(p, nn.Parameter) else p.data.clone()
+
+
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """A tensor on a device; zeros of one without memory, where the device has some. Of a parameter, a parameter."""
     if isinstance(tensor, nn.Parameter):
@@ -157,8 +161,13 @@ class TrainedParameters:
         return found
 
     def as_frozen(self) -> Self:
-        """Return one with the same parameters as constants, which is evaluated as after training."""
-        return copy_with(self, frozen=True)
+        """Return one with the same parameters as constants, which is evaluated as after training.
+
+        Users' modules have copies of theirs: a call may write to them, as `max_norm` of an embedding does.
+        """
+        numbers = zip(self.parameters.items(), self._stays, strict=True)
+        parameters = {name: _copied(p) if own else p for (name, p), own in numbers}
+        return copy_with(self, frozen=True, parameters=parameters)
 
     def with_tensors(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor] | None = None) -> Self:
         """Return one that is evaluated with other parameters and running statistics (None: its own), and not trained."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
 import networkx as nx
 import torch
 from torch import Tensor, fx
 
 from antiphon.base.counts import check_flags, check_names
-from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of
@@ -251,8 +251,8 @@ class Simulation:
 
     @property
     def signals(self) -> dict[str, Tensor]:
-        """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
-        return self.running.signals
+        """Copies of the environment's signals at the present step by name, [batch, …]: observations and targets."""
+        return {name: value.clone() for name, value in self.running.signals.items()}
 
     @property
     def epoch(self) -> float | None:
@@ -311,6 +311,12 @@ class Simulation:
         counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in parts.items())
         step = f"{running.now:,}" + (f" of {self.until:,}" if running.now < self.until else "")
         return f"<Simulation of {scenario.scenario}: step {step}, seed {self.seed}, {counts}{ended}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raise RunError: a copy or pickle would share the run's files, or lack them."""
+        raise RunError(
+            "simulation: cannot be copied or pickled; use fork(), or save() and, in another process, load()"
+        )
 
     def _repr_html_(self) -> str:
         """Return the state, the graph, and the newest metrics of agents and channels, for notebooks."""

@@ -136,9 +136,9 @@ class Recorder(TorchFunctionMode):
         self, function: ModuleFunction, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         module = UserModule(self._modules[id(function.module)], function.module, parameters | buffers)
-        x_copied = self._append("clone", (self._recorded(x),))  # it may write to its input
+        x_recorded = self._recorded(x)
         found = x.new_zeros(x.shape[0], function.outputs)
-        self._record(found, "type_as", (self._append(module, (x_copied,)), x_copied))
+        self._record(found, "type_as", (self._append(module, (x_recorded,)), x_recorded))
         return found, buffers
 
     def _append(self, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None) -> Value:
@@ -347,7 +347,9 @@ class Trace:
             call, other = self._calls[place], self._others[place]
             args, settings = _both(node, call.args, other.args), _both(node, call.settings, other.settings)
             if isinstance(call.target, UserModule):
-                nodes[place] = written.graph.call_module(call.target.name, args)
+                # it may write to its input: its copy is its own, and not the one of another module that reads the same
+                copies = tuple(written.graph.call_method("clone", (one,)) for one in args)
+                nodes[place] = written.graph.call_module(call.target.name, copies)
             else:
                 nodes[place] = written.call(call.target, *args, **settings)
         return fx.node.map_aggregate(outputs, lambda leaf: node(leaf, leaf))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs.datasets import dataset_files
-from antiphon.errors import DataError
+from antiphon.errors import DataError, ScenarioError
 
 pandas = pytest.importorskip("pandas")
 
@@ -315,6 +315,38 @@ def test_what_the_caller_changes_later_changes_no_run(kind: str, tmp_path: Path)
             assert torch.equal(
                 shown(source).double(), expected(WHOLE.astype(kind)) * (255 if kind == "uint8" else 1)
             )
+
+
+def test_signals_that_the_caller_changes_change_no_run() -> None:
+    random = torch.Generator().manual_seed(0)
+    source = envs.from_tensors(x=torch.randn(40, 3, generator=random), label=torch.arange(40) % 3)
+    goal = {"kind": "classification", "target": "label"}
+    scenario = Scenario(scenario="own", env=source, agents={"a": {"observes": ["x"], "objective": goal}})
+    with Simulation(scenario) as run, Simulation(scenario) as other:
+        for _ in range(3):
+            for signal in run.signals.values():
+                signal.zero_()
+            run.step()
+            other.step()
+        pairs = zip(run.agents["a"].parameters.values(), other.agents["a"].parameters.values(), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize("name", ["age", "held", "returned"])
+def test_data_with_the_name_of_what_a_channel_has_are_refused(name: str) -> None:
+    """In `observes` and `context` these words are read as the channel's."""
+    columns = {name: torch.rand(9, 2), "label": torch.arange(9) % 3}
+    with pytest.raises(DataError, match=f"'{name}' is a word of channels, .*; pass it under another name"):
+        envs.from_tensors(**columns)
+
+
+def test_data_of_which_all_is_taken_for_targets_say_how_to_name_these() -> None:
+    source = envs.from_tensors(years=torch.arange(40), label=torch.arange(40) % 3)
+    goal = {"kind": "classification", "target": "label"}
+    scenario = Scenario(scenario="own", env=source, agents={"a": {"observes": ["years"], "objective": goal}})
+    line = "'years' is a training-only signal, .*; the environment has no observation; .* name the targets alone in training_only"
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(scenario)
 
 
 def test_a_file_that_is_overwritten_in_place_changes_no_run(tmp_path: Path) -> None:

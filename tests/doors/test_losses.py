@@ -199,6 +199,7 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
         ),
         (lambda y, target: (y[:, :1] - target[:, 0]) ** 2, r"is \[8, 8\], .*; compare tensors of one shape"),
         (nn.MSELoss(), r"is \[\], .*; do not average over the batch \(reduction='none'\)"),
+        (lambda y, target: y[:, 0] + 0j, r"has complex numbers; return real ones \(.abs\(\) or .real\)"),
     ],
 )
 def test_a_loss_of_another_shape_is_refused_with_the_fix_that_helps(kind: object, line: str) -> None:
@@ -207,6 +208,32 @@ def test_a_loss_of_another_shape_is_refused_with_the_fix_that_helps(kind: object
     scenario = antiphon.Scenario(scenario="t", env=env, agents=agents, training={"batch": 8})
     with pytest.raises(ScenarioError, match=f"^[^\n]*{line}[^\n]*$"), Simulation(scenario) as run:
         run.step()
+
+
+class Sized:
+    """Says how many outputs it needs."""
+
+    def __init__(self, outputs: Any) -> None:
+        self.outputs = outputs
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return output.sum(1)
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> Any:
+        return self.outputs
+
+
+def test_a_loss_needs_a_whole_number_of_outputs() -> None:
+    for outputs, number in ((2, True), (np.int64(2), True), (2.0, False), ("2", False)):
+        goal = {"kind": Sized(outputs), "target": "label"}
+        scenario = scenario_of({"a": {"observes": ["image"], "objective": goal}})
+        if number:
+            with Simulation(scenario) as run:
+                assert run.compose()(image=torch.zeros(1, 1, 8, 8))["a"].shape == (1, 2)
+            continue
+        line = f"Sized: its size is {outputs!r}; return the number of outputs, a whole number"
+        with pytest.raises(ScenarioError, match=re.escape(line)):
+            Simulation(scenario)
 
 
 def test_a_key_of_the_objective_is_named_by_its_section() -> None:

@@ -210,6 +210,48 @@ def _same(env: Any, traits: frozenset[str], door: str) -> None:
     assert len(calls) == _STEPS * (("hook" in traits) + ("module_hooks" in traits))
 
 
+class WritesToInput(nn.Linear):
+    """Writes to what it observes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.add_(1).mul_(2))
+
+
+def test_each_module_of_a_composed_system_has_a_copy_of_what_it_observes(env: Any, tmp_path: Path) -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agents = {
+        name: {"observes": ["x"], "network": WritesToInput(6, 3).double(), "objective": goal} for name in "ab"
+    }
+    scenario = antiphon.Scenario(scenario="own", env=env, agents=agents)
+    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
+        x = torch.randn(5, 6, dtype=torch.float64)
+        system, shown = run.compose(), x.clone()
+        exported = torch.export.load(run.export(tmp_path / "both.pt2")).module()
+        for outputs in (system(x=shown), exported(x=shown)):
+            for name, agent in run.agents.items():
+                weight, bias = (agent.parameters[f"module.{key}"] for key in ("weight", "bias"))
+                assert torch.allclose(outputs[name], nn.functional.linear((x + 1) * 2, weight, bias))
+        assert torch.equal(shown, x)
+
+
+class Renormed(nn.Module):
+    """Has rows that calls shorten in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.out = nn.Embedding(7, 8, max_norm=0.5), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rows((x > 0).sum(1)))
+
+
+def test_an_evaluation_keeps_parameters_that_its_calls_write_to(env: Any) -> None:
+    with _run(env, Renormed().double(), "own") as run:
+        before = _values(run)
+        run.evaluate("train")
+        assert all(torch.equal(value, before[name]) for name, value in _values(run).items())
+
+
 @pytest.mark.parametrize("door", ["split", "own", "comms"])
 def test_what_torch_allows_means_the_same(env: Any, door: str) -> None:
     _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"}, door)
@@ -448,7 +490,7 @@ def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) ->
         def get_extra_state(self) -> object:
             return {"owner": object()}
 
-    line = "'0' holds an object under 'owner', which a checkpoint cannot; return plain data: numbers"
+    line = "0' holds an object under 'owner', which a checkpoint cannot; return plain data: numbers"
     with (
         _run(env, nn.Sequential(Keeps(6, 3)), "own") as run,
         pytest.raises(AntiphonError, match=line),

@@ -708,3 +708,50 @@ def test_ends_of_another_number_of_rows_are_refused() -> None:
     del rows.single_action_space
     with pytest.raises(ScenarioError, match=r"^env: Columns has no single_action_space; set it"):
         envs.make(rows, batch=2)
+
+
+class Bandit(gymnasium.Env[Any, Any]):
+    """Shows nothing; the second choice is right."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (0,), np.float32), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(0, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(0, np.float32), float(action), True, False, {}
+
+
+def test_a_world_that_shows_nothing_is_learned_alone_and_with_other_seeds() -> None:
+    player = {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo", "epochs": 2}}
+    env, training = named(lambda: Bandit()), {"batch": 4, "steps": 200}
+    scenario = antiphon.Scenario(scenario="p", env=env, agents={"p": player}, training=training)
+    with antiphon.Simulation(scenario) as alone:
+        alone.run(steps=160)
+        assert alone.evaluate(episodes=1).return_ == 1
+    with antiphon.Population(scenario, [0, 1]) as members:
+        members.run(steps=160)
+        assert [one.evaluate(episodes=1).return_ for one in members.simulations] == [1, 1]
+
+
+@pytest.mark.parametrize("word", ["age", "held", "returned"])
+def test_a_signal_that_is_read_as_what_a_channel_has_is_refused(word: str) -> None:
+    space = spaces.Dict({word: spaces.Box(0, 1, (2,)), "x": spaces.Box(0, 1, (2,))})
+    reader: dict[str, Any] = {"acts": True, "objective": "ppo"}
+    channel: dict[str, Any] = {"from": "eye", "to": "hand", "size": 4}
+    if word == "age":
+        reader["observes"] = ["age"]
+    elif word == "held":
+        channel["input"] = {"kind": "linear", "context": ["held"]}
+    else:
+        channel["gradient"] = {"kind": "linear", "context": ["returned"]}
+    found = antiphon.Scenario(
+        scenario="two-meanings",
+        env=named(lambda: Samples(space)),
+        agents={"eye": {"observes": ["x"]}, "hand": reader},
+        channels=[channel],
+        training={"batch": 2},
+    )
+    line = f"'{word}' is a signal of the environment, and here a word of its own; rename the signal"
+    refused(lambda: antiphon.Simulation(found), line)

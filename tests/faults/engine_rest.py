@@ -6,6 +6,41 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
+        "modules-of-a-graph-share-the-copy-of-what-they-observe",
+        "engine/inference/trace.py",
+        'written.graph.call_method("clone", (one,))',
+        'written.call("clone", one)',
+        "tests/doors/test_modules.py::test_each_module_of_a_composed_system_has_a_copy_of_what_it_observes",
+    ),
+    Fault(
+        "evaluations-write-to-parameters-of-users-modules",
+        "nets/trained_parameters.py",
+        "_copied(p) if own else p",
+        "p",
+        "tests/doors/test_modules.py::test_an_evaluation_keeps_parameters_that_its_calls_write_to",
+    ),
+    Fault(
+        "signals-are-handed-out-themselves",
+        "running/simulation.py",
+        "{name: value.clone() for name, value in self.running.signals.items()}",
+        "self.running.signals",
+        "tests/doors/test_data.py::test_signals_that_the_caller_changes_change_no_run",
+    ),
+    Fault(
+        "rows-without-a-number-are-counted-by-their-numbers",
+        "engine/policies/replays.py",
+        "members, values.shape[1] // members, *values.shape[2:]",
+        "members, -1, *values.shape[2:]",
+        "tests/doors/test_worlds.py::test_a_world_that_shows_nothing_is_learned_alone_and_with_other_seeds",
+    ),
+    Fault(
+        "a-signal-is-read-as-the-age-of-messages",
+        "engine/build/shapes.py",
+        "if name in env.all_signals or name in env.unreadable:",
+        "if False:",
+        "tests/doors/test_worlds.py::test_a_signal_that_is_read_as_what_a_channel_has_is_refused[age]",
+    ),
+    Fault(
         "free-a-change-in-place-is-ignored",
         "distributed/free_coordinator.py",
         "if running.backend.in_place.taken() and self.parts_at is not None:",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +66,11 @@ def test_a_copy_steps_in_a_forked_process(tmp_path: Path) -> None:
     with Simulation(SCENARIO, logdir=tmp_path / "run") as run:
         run.step()
         assert _in_a_fork(lambda: run.fork().run(steps=2, progress=False)) == ""
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_simulation_is_copied_by_fork_alone(tmp_path: Path, copied: Callable[[object], object]) -> None:
+    for logdir in (None, tmp_path / "run"):
+        line = r"^simulation: cannot be copied or pickled; use fork\(\), or save\(\)[^\n]*$"
+        with Simulation(SCENARIO, logdir=logdir) as simulation, pytest.raises(RunError, match=line):
+            copied(simulation)
