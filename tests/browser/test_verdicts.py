@@ -526,6 +526,11 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
         tab.select("channel", index)
         assert words in tab.part("panel-why").inner_text()
         assert tab.part("panel-why").locator("code").count() == 0
+    tab = opened(data({10: LOGGED | aligned, 20: LOGGED | interval("value", VALUES, HALVES)}))
+    tab.at(10)
+    tab.push("verdict-off")
+    listed = tab.part("extremes").locator("li").all_inner_texts()
+    assert [text.split() for text in listed] == [[NAMES[0], "–"], [NAMES[2], "–"]]
 
 
 def test_the_verdicts_stay_those_of_a_measure_while_lines_show_another_metric(opened: Opened) -> None:

@@ -24,14 +24,15 @@ export class Extremes {
     this.#data = data;
     this.#theme = theme;
     const { metric } = data;
-    const found = metric.values ? rankingOf(metric, mask) : [];
-    this.node.hidden = !found.length || (found.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
+    const ranked = metric.values ? rankingOf(metric, mask) : [];
+    // What was asked for is listed without numbers too.
+    const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]).slice(0, SHOWN);
+    this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
     const first = Math.min(SHOWN, Math.ceil(found.length / 2));
-    const [bad, good] = metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"];
-    const lists = [[found.length > 1 ? bad : "Found", found.slice(0, first)], [good, found.slice(first).slice(-SHOWN).reverse()]];
+    const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title} now`);
+    const lists = ranked.length > 1 ? [[bad, found.slice(0, first)], [good, found.slice(first).slice(-SHOWN).reverse()]] : [["Found", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
-    const shown = lists.filter(([, items]) => items.length);
-    clear(this.node).append(...shown.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: `${heading} ${metric.info.title} now` }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
+    clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
   }
 
   #row(index, chosen) {
@@ -39,7 +40,7 @@ export class Extremes {
     const name = run.nameOf("channel", index);
     const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(metric.scale, metric.values[index], metric.low, metric.high, this.#theme);
+    swatch.style.background = colourOf(metric.scale, metric.values?.[index] ?? NaN, metric.low, metric.high, this.#theme);
     const button = el(
       "button",
       {
@@ -48,7 +49,7 @@ export class Extremes {
       },
       swatch,
       el("span", { class: "ap-row-name", text: name }),
-      el("span", { class: "ap-muted", text: formatInterval(metric.values[index], metric.lower?.[index], metric.upper?.[index]) }),
+      el("span", { class: "ap-muted", text: formatInterval(metric.values?.[index], metric.lower?.[index], metric.upper?.[index]) }),
     );
     return el("li", {}, button);
   }

@@ -108,7 +108,7 @@ export function panelOnce(lines, named) {
 }
 
 /** Say of what the points of a channel's alignment are, and at which log entries there are none, and why; "": it has none at all. */
-export function panelEntries(run, channel, { start, episode_ends: [end] = [] }) {
+export function panelEntries(run, channel, { start, episode_ends: [end] = [], channels = [] }) {
   const [cosine, loss, energy] = ["cosine", "sg_loss", ENERGY].map((metric) => run.peek("channel", metric));
   if (!cosine || !energy || !columnOf(cosine, channel).some(Number.isFinite)) return "";
   const { batch, every } = run.graph;
@@ -123,6 +123,7 @@ export function panelEntries(run, channel, { start, episode_ends: [end] = [] }) 
   const missing = whole ? entries.filter(lacks(cosine)) : [];
   const why = (steps, reason) => (steps.length ? [`None at ${steps.slice(0, 4).map(formatStep).join(", ")}${steps.length > 4 ? ` and ${steps.length - 4} more` : ""}: ${reason}.`] : []);
   const idle = missing.filter(lacks(loss));
-  sentences.push(...why(missing.filter((step) => !idle.includes(step)), "the gradients that returned there were 0"), ...why(idle, "no gradient returned there"));
+  const unread = channels[channel]?.cells.some(([, text]) => text.includes("x"));
+  sentences.push(...why(missing.filter((step) => !idle.includes(step)), "the gradients that returned there were 0"), ...why(idle, `no gradient returned there${unread ? " (messages that are never read, as the last of an episode)" : ""}`));
   return sentences.join(" ");
 }
