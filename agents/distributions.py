@@ -87,7 +87,7 @@ class Categorical:
         """Return the first choice at which the distribution function exceeds the uniform number, [rows]."""
         sums = constant(outputs).double().softmax(-1).cumsum(-1)
         # rounding may leave the last value below 1: then the last choice with a probability, which a mask leaves some
-        return ((sums <= uniforms) & (sums < sums[..., -1:])).sum(-1)
+        return ((sums <= uniforms) & (sums < sums.narrow(-1, -1, 1))).sum(-1)
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Return the largest logit's index, [rows]."""

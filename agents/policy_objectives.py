@@ -228,10 +228,11 @@ def gae(
     if bootstrapped is not None and final_values is not None:
         following, ends = torch.where(bootstrapped, final_values, following), ends | bootstrapped
     errors, weight = rewards + discount * following - values, discount * trace
-    errors_at, ends_at = errors.masked_fill(unseen, 0.0).unbind(), (ends | unseen).unbind()
+    weights = (~(ends | unseen)).to(values.dtype) * weight
+    errors_at, weights_at = errors.masked_fill(unseen, 0.0).unbind(), weights.unbind()
     advantage, found = nothing, []
     for t in reversed(range(len(rewards))):
-        later, advantage = advantage, errors_at[t] + weight * advantage.masked_fill(ends_at[t], 0.0)
+        later, advantage = advantage, errors_at[t] + weights_at[t] * advantage
         found.append(advantage)
         if waiting is not None:
             advantage = torch.where(waiting[t], later, advantage)

@@ -227,6 +227,8 @@ class EnvironmentRunner:
             return EpisodeEnds(ALL, Mask.of(bool(terminated[0]) if uniform is None else uniform))
         if self.env.description.endless:
             return EpisodeEnds()
+        if all(self.env.uniform(end) is False for end in (terminated, truncated)):
+            return EpisodeEnds()
         terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
         for_good, ended = Mask.of(terminated), Mask.of(torch.logical_or(terminated, truncated))
         if not ended.anywhere:
@@ -236,7 +238,8 @@ class EnvironmentRunner:
     def _cut_off(self, taken: StepSignals, ends: EpisodeEnds) -> bool:
         """Whether a step truncated an episode, or a single agent's, as far as somebody reads that."""
         for name in self._limits:
-            if ends.ended is NONE and name in self._outcomes:
+            whole = name in self._outcomes or (name == "truncated" and not self.env.late_ends)
+            if ends.ended is NONE and whole:
                 continue
             truncated = taken.uniform.get(name)
             if truncated is None and name in taken.signals:

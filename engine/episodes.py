@@ -84,7 +84,9 @@ class EpisodeStatistics:
             row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, self._zeros)
             for name, row in zip((REWARD, *self._rewards), (self._ones, *rewards), strict=True)
         ]
-        self._present = present = self._present + torch.stack([row.to(self._present) for row in rows])
+        self._present = present = self._present + torch.stack(
+            [row if row.dtype is self._ones.dtype else row.to(self._ones.dtype) for row in rows]
+        )
         if ended is not NONE:
             over = ended.tensor(len(self._ones), self._ones.device)
             self._newest = torch.where(over, present, self._newest)

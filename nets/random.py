@@ -142,20 +142,21 @@ class UniformSteps:
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
         self._seeds = torch.tensor(seeds, device=device)
-        self._first, self._block = 0, torch.empty(0, len(seeds), 0)
+        self._first, self._count, self._numbers = 0, 0, tuple[Tensor, ...]()
+        """The first step and the numbers of each that are computed, and these."""
 
     def at(self, step: int, count: int) -> Tensor:
         """Return float64 [seeds, count], uniform in [0, 1): the numbers of a step."""
         if self._seeds.device.type != "cpu" or not on_host():
             return uniform_many(self._seeds, step, count)
         place = step - self._first
-        if not 0 <= place < len(self._block) or self._block.shape[2] != count:
-            place, self._first = 0, step
+        if not 0 <= place < len(self._numbers) or self._count != count:
+            place, self._first, self._count = 0, step, count
             steps = max(1, self._AT_ONCE // max(1, len(self._seeds) * count))
             counters = _signed((step * _GAMMA) & _MASK) + _counters(steps)
             starts = _mixed(_mixed(self._seeds.numpy() + counters[:, None])[..., None] + _counters(count))
-            self._block = _between_0_and_1(torch.from_numpy(starts))
-        return self._block[place]
+            self._numbers = _between_0_and_1(torch.from_numpy(starts)).unbind()
+        return self._numbers[place]
 
 
 def _between_0_and_1(bits: Tensor) -> Tensor:

@@ -162,7 +162,8 @@ class ForwardPass:
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
-        x, state = joined([self.joined_input(tick, window, buffers) for tick in ticks]), None
+        inputs = [self.joined_input(tick, window, buffers) for tick in ticks]
+        x, state = joined(inputs), None
         if states:
             state = joined(states)
         transporter = points.transports
@@ -177,6 +178,7 @@ class ForwardPass:
             statistics = self.statistics(first, window, buffers)
             after |= feature.after_evaluate(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
+            tick.network_input = inputs[i] if tick.agent in self.without_graph else None
             names = [name for name in self.system.agents[tick.agent].ports if name in ports]
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
         return buffers | after
@@ -225,8 +227,9 @@ class ForwardPass:
             rows = ages if names[0] == AGE else agent.observation_rows(names, signal, self.system.dtype)
             if rows is not None:
                 rows = rows if normalised is None else normalised(place, rows)
-                shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, observed.layouts[place])
-                observations.append(shaped)
+                if not flat:
+                    rows = as_maps(rows, observed.layouts[place])
+                observations.append(rows if not flat or rows.dim() == 2 else rows.reshape(len(rows), -1))
         return observations
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:

@@ -37,6 +37,8 @@ class Tick:
     notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
     """The outputs of the network, with their graph; empty once the graph has been freed."""
+    network_input: Tensor | None = None
+    """What the network has read, [rows, …], where the tick keeps no graph and has been computed here; it is read again."""
     sampled: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 

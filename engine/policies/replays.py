@@ -350,7 +350,13 @@ class SomeRows(Replay):
             state = self._message(agent.connections.state_channel, (ticks[0].state_read,))
         again = any(channel.name in self._sent_again for channel in agent.connections.incoming)
         if not again and not any(_made_within(ticks)):
-            inputs = torch.stack([forward_pass.joined_input(tick, self._window, start) for tick in ticks])
+            each = (
+                forward_pass.joined_input(tick, self._window, start)
+                if tick.network_input is None
+                else tick.network_input
+                for tick in ticks
+            )
+            inputs = torch.stack([*each])
             return _Evaluation(agent, key, len(ticks), inputs, [], [], state)
         at_ticks = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*at_ticks, strict=True)]

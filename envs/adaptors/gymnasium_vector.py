@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
-from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
+from antiphon.envs.adaptors.spaces import Actions, Observations, flags_of, tensor_of
 from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ENDS, OUTCOMES
@@ -63,9 +63,12 @@ class VectorAdaptor(Adaptor):
             [env], self._subs or [], name, env.num_envs, signals, actions, can_be_saved=saved, **settings
         )
         self._env, self._mode, self._speaks_torch = env, mode, False
+        self.late_ends = mode is AutoresetMode.NEXT_STEP
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
         self._shown: dict[str, Tensor] = {}
+        self._going_on = torch.zeros(2, self.num_envs, dtype=self.dtype, device=self.device).unbind()
+        """The ends of a step at which no episode ends."""
 
     @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
@@ -118,31 +121,37 @@ class VectorAdaptor(Adaptor):
                 self._returned = self._env.step_wait()  # type: ignore[attr-defined]
             obs, reward, terminated, truncated, info = self._returned
         before, self._shown = self._shown, self._observe(obs)
-        ends = zip(ENDS, (terminated, truncated), strict=True)
-        flags = {name: tensor_of(name, given, self.device).bool() for name, given in ends}
+        flags = {
+            name: flags_of(name, given) for name, given in zip(ENDS, (terminated, truncated), strict=True)
+        }
         for name, flag in flags.items():
             if flag.shape != (self.num_envs,):
                 wrong = f"{list(flag.shape)}, not [{self.num_envs}]; return one for each sub-environment"
                 raise RunError(f"env: '{name}' is {wrong}")
-        happened = torch.stack([*flags.values()])
+        happened = due = np.array([*flags.values()])
         given = tensor_of("reward", reward, self.device)
         rewards = checked("reward", OUTCOMES["reward"], given.to(self.dtype), self.num_envs, given)
-        result = self._outcomes(rewards, happened)
-        due = happened
-        if self._mode is AutoresetMode.NEXT_STEP:
-            due, self._ended = self._ended, happened
-        terminated, truncated = due.unbind()
-        ended = terminated | truncated
-        if bool(ended.any()):
-            final = self._final(before, info, ended)
-            result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
-        return dict(self._shown), rewards, terminated, truncated, result
+        goes_on = not happened.any()
+        signals = (
+            self._going_on if goes_on else torch.from_numpy(happened).to(self.device, self.dtype).unbind()
+        )
+        result = self._outcomes(rewards, signals)
+        if self.late_ends:
+            due, self._ended = self._ended.numpy(force=True), torch.from_numpy(happened).to(self.device)
+            goes_on = not due.any()
+        if goes_on:
+            nowhere = self._uniform[False]
+            return dict(self._shown), rewards, nowhere, nowhere, result
+        ended, *ends = torch.from_numpy(np.array([due[0] | due[1], *due])).to(self.device)
+        final = self._final(before, info, ended)
+        result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
+        return dict(self._shown), rewards, *ends, result
 
-    def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
-        """Return the requested outcomes of a step, of rewards [batch] and ends [2, batch], and the mask of those left out."""
-        found = zip(OUTCOMES, (rewards.clone(), *happened.to(self.dtype).unbind()), strict=True)
+    def _outcomes(self, rewards: Tensor, ends: Sequence[Tensor]) -> dict[str, Any]:
+        """Return the requested outcomes of a step, of rewards and both ends, [batch] each, and the mask of those left out."""
+        found = zip(OUTCOMES, (rewards.clone(), *ends), strict=True)
         outcomes: dict[str, Any] = {name: value for name, value in found if name in self.requested}
-        if self._mode is AutoresetMode.NEXT_STEP and "reward" in outcomes and len(outcomes) > 1:
+        if self.late_ends and "reward" in outcomes and len(outcomes) > 1:
             outcomes["_reward"] = ~self._ended.any(0)
         return outcomes
 

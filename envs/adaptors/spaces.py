@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space, spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require, with_article
@@ -198,7 +199,8 @@ class Observations:
             if bool(outside.any()):
                 line = f"'{name}' is {native[outside][0].item():g}, outside the bounds of its Box, by which bytes are scaled"
                 raise RunError(f"env: {line}; declare the bounds of its values, such as Box(0, 255)")
-        return conversion(native.to(dtype if signal.classes is None else torch.int64))
+        kind = dtype if signal.classes is None else torch.int64
+        return conversion(native if native.dtype is kind else native.to(kind))
 
 
 def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
@@ -214,6 +216,13 @@ def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
         line = " ".join(str(error).split())
         raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
     return real(name, found).to(device)
+
+
+def flags_of(name: str, values: Any) -> NDArray[np.bool_]:
+    """Return flags of an environment as an array on the host; RunError if they are no numbers."""
+    if isinstance(values, np.ndarray) and values.dtype == bool:
+        return values
+    return tensor_of(name, values, torch.device("cpu")).bool().numpy()
 
 
 class Actions:

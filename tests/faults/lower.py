@@ -513,8 +513,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-terminations-and-truncations-of-a-vector-are-swapped",
         "envs/adaptors/gymnasium_vector.py",
-        "rewards, terminated, truncated, result",
-        "rewards, truncated, terminated, result",
+        "rewards, *ends, result",
+        "rewards, *ends[::-1], result",
         "tests/envs/adaptors/test_gymnasium_vector.py::test_outcomes_are_of_the_step_that_ended_the_episode",
     ),
     Fault(
