@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from inspect import isfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
@@ -130,20 +131,22 @@ class Coupling:
     """Whether a state channel may have it."""
 
     def __init_subclass__(cls) -> None:
-        """Refuse attributes that no coupling has, but whose name and type are like those of one: they would have no effect.
+        """Refuse what would have no effect or cannot be called: an attribute that no coupling has, but spelt like one; other parameters.
 
         Raises:
-            ScenarioError: The class has one.
+            ScenarioError: The class has such an attribute, or such a method.
         """
         super().__init_subclass__()
         declared = {name: value for name, value in vars(Coupling).items() if not name.startswith("_")}
         for name, value in vars(cls).items():
-            if name.startswith("_") or name in declared:
+            if name in declared and isfunction(value):
+                _check_method(f"{cls.__name__}.{name}", value, declared[name])
+            if name in declared or name.startswith("_"):
                 continue
-            alike = [known for known, default in declared.items() if type(default) is type(value)]
+            similar = [known for known, default in declared.items() if type(default) is type(value)]
             # a method of a user's own may well sound like one of these: `predict`, `credit`
-            near = nearest(name, alike, cutoff=0.6 if isinstance(value, bool) else 0.8)
-            near = near or next((known for known in alike if known.startswith(f"{name}_")), None)
+            near = nearest(name, similar, cutoff=0.6 if isinstance(value, bool) else 0.8)
+            near = near or next((known for known in similar if known.startswith(f"{name}_")), None)
             if near is not None:
                 fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
                 raise ScenarioError(f"{cls.__name__}.{name}: no coupling has '{name}'; {fix}")
@@ -233,6 +236,22 @@ class Coupling:
         Advice counts it as a learning signal if the receiver has one.
         """
         return self.uses_returned and not self.never_read(channel)
+
+
+def _check_method(place: str, method: Callable[..., Any], of_coupling: Any) -> None:
+    """Refuse a method that stands for a value of a coupling, or that cannot be called with its method's parameters."""
+    if not isfunction(of_coupling):
+        raise ScenarioError(f"{place}: is a method, and that of a coupling is a value; make it a property")
+    parameters = signature(of_coupling).parameters.values()
+    by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    by_place = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+    try:
+        signature(method).bind(*by_place, **dict.fromkeys(by_name))
+    except TypeError:
+        listed = ", ".join([*by_place, *(["*"] if by_name else []), *by_name])
+        raise ScenarioError(
+            f"{place}: has other parameters than that of a coupling; let it take ({listed})"
+        ) from None
 
 
 COUPLINGS: dict[str, Coupling] = {}

@@ -114,7 +114,8 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
-        self._update_newest_returned(step, before_send=True)  # the message's predictor is conditioned on it
+        if (newest := self.newest_returned) is not None:  # the predictor of this message is conditioned on it
+            self._update_newest(newest, step, before_send=True)
         read_plan = self.timetable.read_plan(step)
         # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
         pinned = read_plan.may_return or not self.timetable.carries_state
@@ -181,7 +182,8 @@ class Ledger:
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        self._update_newest_returned(step, before_send=False)
+        if (newest := self.newest_returned) is not None:
+            self._update_newest(newest, step, before_send=False)
         return self.back_by_step.pop(step, [])
 
     def gradient_is_back(self, message: Message, step: int) -> bool:
@@ -189,17 +191,15 @@ class Ledger:
         finished = message.read_plan.finished
         return finished is not None and message.has_return and self.timetable.back_at(finished) <= step
 
-    def _update_newest_returned(self, step: int, *, before_send: bool) -> None:
+    def _update_newest(self, newest: NewestReturned, step: int, *, before_send: bool) -> None:
         """Update the newest returned gradient, once a step, by those that reach the sender at `step`.
 
         Gradients that take time to return are there as the step begins: a message that is sent at it is conditioned on them, before an
         episode may end. Where they take none, or nothing is sent, they are taken in as the step ends.
         """
-        if self.newest_returned is None:
-            return
         seen_by_send = self.timetable.return_delay > 0 and self.timetable.send_times.due(step)
         if before_send == seen_by_send:
-            self.newest_returned.update(self.back_by_step.get(step, ()))
+            newest.update(self.back_by_step.get(step, ()))
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 

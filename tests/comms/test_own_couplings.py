@@ -498,6 +498,33 @@ def test_an_attribute_that_would_have_no_effect_is_refused(name: str, value: Any
     )
 
 
+OTHER = "has other parameters than that of a coupling; let it take"
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "line"),
+    [
+        ("credit", lambda self, message: None, f"{OTHER} (self, message, step)"),
+        (
+            "read_kind",
+            lambda self, *, within, state: ReadKind.LEAF,
+            f"{OTHER} (self, *, same_window, is_state)",
+        ),
+        (
+            "waits",
+            lambda self, stamp: True,
+            "is a method, and that of a coupling is a value; make it a property",
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_called_as_a_couplings_is_refused(name: str, method: Any, line: str) -> None:
+    with one_line(re.escape(f"Half.{name}: {line}")):
+        type("Half", (Predicting,), {name: method})
+    type(
+        "Half", (Predicting,), {"credit": lambda self, *arguments: None, "waits": property(lambda self: True)}
+    )
+
+
 def test_a_credit_has_a_number_for_each_component() -> None:
     line = "channels[n0->n1].coupling: Flat gives a credit of [16], not [16, 4]; return a value for each component"
     with (

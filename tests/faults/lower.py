@@ -1085,6 +1085,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_own_couplings.py::test_an_attribute_that_would_have_no_effect_is_refused[joins-True-joins_endpoints]",
     ),
     Fault(
+        "couplings-a-method-with-other-parameters-is-taken",
+        "comms/couplings.py",
+        "if name in declared and isfunction(value):",
+        "if False:",
+        "tests/comms/test_own_couplings.py::test_a_method_that_cannot_be_called_as_a_couplings_is_refused",
+    ),
+    Fault(
         "couplings-named-by-a-scenario-differ",
         "comms/couplings.py",
         'return {**vars(self), "name": self.name}',
