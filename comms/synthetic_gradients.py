@@ -123,6 +123,8 @@ class Predictor(Model):
     """Whether prediction and training need the receiver's action."""
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
+    keeps_up: ClassVar[bool] = False
+    """Whether it follows a receiver from one minibatch to the next, so that `passes: auto` may choose all passes: not what fits noise."""
     of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     control: ClassVar[str | None] = None
@@ -302,6 +304,8 @@ class LinearGradient(DirectGradient):
 
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
+
+    keeps_up = True
 
     class Options(DirectGradient.Options):
         """Keys of a linear regression."""

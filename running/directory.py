@@ -50,7 +50,7 @@ from antiphon.base.manifests import (
 from antiphon.base.nearest_names import suggest
 from antiphon.running.checkpoints import Checkpoints
 from antiphon.running.lock import LOCK, DirectoryLock
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
@@ -532,7 +532,7 @@ class RunDirectory:
             ScenarioError: scenario.yaml is damaged.
         """
         self.check_document()
-        return Template.of_run(self.document, str(self.path / _SCENARIO)).resolve()
+        return Scenario.from_yaml(self.document, str(self.path / _SCENARIO))
 
     def check_document(self) -> None:
         """Raise RunError where the scenario holds Python objects, and must be given."""

@@ -117,8 +117,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             `skill` where the receiver learns from rewards.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
             the sender's window is replayed beside the receiver's, with a new prediction for each minibatch. `auto`: `all`
-            where that is possible, with networks of antiphon's own; then its `context` is by default what the sender observes,
-            its `rescale` is `rms`, and its optimiser is Adam with a learning rate of 0.01.
+            where that is possible, of kind `linear` and with networks of antiphon's own; then its `context` is by default what the
+            sender observes, its `rescale` is `rms`, and its optimiser is Adam with a learning rate of 0.01.
         trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
             injected one. For a state: how far the target reaches beyond the next prediction.
         horizon: State channels only: number of windows over which `trace` reaches.
@@ -150,6 +150,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         "needs_returned": "needs_returned",
         "needs_loss": "needs_loss",
         "has_own_loss": "has_own_loss",
+        "keeps_up": "keeps_up",
     }
     follows_actions: ClassVar[bool] = False
     """Whether it learns from the receiver's actions."""
@@ -159,6 +160,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """Whether it learns from returned losses."""
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own."""
+    keeps_up: ClassVar[bool] = False
+    """Whether it follows a receiver from one minibatch to the next."""
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and a context that is given as empty: the default for symbols is not empty."""

@@ -493,28 +493,6 @@ class Template:
         return cls._of_document(text, read(text, source))
 
     @classmethod
-    def of_run(cls, text: str, source: str) -> Template:
-        """Read the resolved scenario of a run: a channel that has no `passes` learns in the first pass.
-
-        `auto` was resolved when the run began, or it was begun by a version whose default was the first pass.
-
-        Raises:
-            ScenarioError: See `from_yaml` and `resolve`.
-        """
-        template = cls.from_yaml(text, source)
-        replayed = {channel.name for channel in template.resolve().channels if channel.replayed}
-        if not replayed:
-            return template
-        channels = [
-            {**one, "gradient": {"passes": "first", **one.get("gradient", {})}}
-            if channel_name(one["from"], one["to"], one.get("key", 0)) in replayed
-            else one
-            for one in template.document.data["channels"]
-        ]
-        document = replace(template.document, data={**template.document.data, "channels": channels})
-        return replace(template, document=document)
-
-    @classmethod
     def _of_document(cls, text: str, document: Document, *, whole: bool = True) -> Template:
         """Read a document; `whole`: it is not what is left of one, in which parameters may have lost their use."""
 

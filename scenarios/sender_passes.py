@@ -29,8 +29,8 @@ def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[st
 def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
     """Return the channels with `passes: auto` whose senders learn in all passes: where that is possible for one of a sender.
 
-    A delay that is chosen in parts, and networks of the user's own, whose ticks and environments may depend on each other, leave
-    it at the first pass: `all` has to be asked for there.
+    Predictors that fit noise, a delay that is chosen in parts, and networks of the user's own, whose ticks and environments may
+    depend on each other, leave it at the first pass: `all` has to be asked for there.
     """
     able = [
         channel
@@ -38,6 +38,7 @@ def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
         if channel.gradient.passes == AUTO
         and _may_replay(scene, channel)
         and channel.gradient.scale > 0
+        and channel.gradient.keeps_up
         and channel.link.ways != AUTO
         and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
     ]
@@ -45,10 +46,15 @@ def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
     return frozenset(channel.name for channel in able if of_sender[channel.sender] == 1)
 
 
-def could_learn_in_all_passes(scene: Relations, channels: Collection[str]) -> list[str]:
-    """Return those of some channels whose senders would learn in more passes by `passes: all`."""
-    named = [channel for channel in scene.channels if channel.name in channels and not channel.replayed]
-    return [channel.name for channel in named if _may_replay(scene, channel)]
+def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
+    """Return the setting by which the sender of one of some channels would learn in more passes; empty: there is none."""
+    named = (channel for channel in scene.channels if channel.name in channels and not channel.replayed)
+    gradient = next((channel.gradient for channel in named if _may_replay(scene, channel)), None)
+    if gradient is None:
+        return ""
+    if not gradient.keeps_up:
+        return "gradient.kind: linear"
+    return "gradient.passes: all" if gradient.passes == AUTO else f"gradient.passes: {AUTO}"
 
 
 def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:

@@ -197,11 +197,11 @@ def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
     return [name for name in names if shut_so_far(table.of(name, "gate")[1][:, None])[-1, 0]]
 
 
-def of_shut_gates(count: int, *, more_passes: bool) -> str:
-    """Return what it means that the gates of so many channels were shut, and what may open them; `more_passes`: one could be `all`."""
+def of_shut_gates(count: int, setting: str = "") -> str:
+    """Return what it means that the gates of so many channels were shut, and what may open them, among it perhaps a `setting`."""
     whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
-    passes = "gradient.passes: all or " if more_passes else ""
+    others = f"{setting} or " if setting else ""
     return (
-        f"gate 0 at the end and most log entries: {whose} there, as with detached; set {passes}coupling: locked, "
+        f"gate 0 at the end and most log entries: {whose} there, as with detached; set {others}coupling: locked, "
         "or train longer"
     )

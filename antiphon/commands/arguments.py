@@ -69,8 +69,7 @@ def scenario_template(
             return PythonTemplate(base=given, source=python or name)
         directory.check_document()
     document = folder / "scenario.yaml"
-    read = Template.of_run if (folder / "run.json").is_file() else Template.from_yaml
-    return read(read_file(document), str(document))
+    return Template.from_yaml(read_file(document), str(document))
 
 
 def check_no_run(name: str, command: str, begins: str) -> None:

@@ -19,7 +19,7 @@ from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
-from antiphon.scenarios.sender_passes import could_learn_in_all_passes
+from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
 from antiphon.terminal.output import (
@@ -107,8 +107,7 @@ def show_decoupling(
     write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
     of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
-        more = could_learn_in_all_passes(scenario.relations, shut)
-        advice = of_shut_gates(len(shut), more_passes=bool(more))
+        advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
         write_line(f"gate         {some(shut)}: {advice}")
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))

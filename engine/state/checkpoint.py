@@ -39,7 +39,7 @@ from antiphon.base.memory import give_back, was_refused
 from antiphon.engine.state.compatibility import with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.trees import check_keys, mapped
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Scenario
 
 _TENSOR = "\x00tensor"
 _PAIRS = "complex:"
@@ -304,7 +304,7 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
                 "(on the command line: --scenario MODULE:FUNCTION)"
             )
         if scenario is None:
-            scenario = Template.of_run(document, str(place / _STATE)).resolve()
+            scenario = Scenario.from_yaml(document, str(place / _STATE))
         described = facts.get("described")
         if scenario.has_automatic_delays or scenario.has_automatic_bits:
             saved = described or described_scenario(Scenario.from_yaml(document, str(place / _STATE)))

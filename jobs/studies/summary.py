@@ -12,7 +12,7 @@ from typing import Any
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, Plan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
-from antiphon.scenarios.sender_passes import could_learn_in_all_passes
+from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
@@ -93,9 +93,9 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
         and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
         `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated), `shut` (channels
-        whose gate was 0 at the end and at most log entries of every run), `replayable` (those whose senders `passes: all` would let
-        learn in more passes) and `selected_on_test` (the keys of `training.evaluate` by which the
-        runs selected on the split of the scores).
+        whose gate was 0 at the end and at most log entries of every run), `opens` (the setting by
+        which one of their senders would learn in more passes; empty: none) and `selected_on_test` (the keys of `training.evaluate` by
+        which the runs selected on the split of the scores).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -182,9 +182,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) ->
         "updates": _updates(results),
         "communicate": _communicate(one.runs.values()),
         "shut": shut,
-        "replayable": could_learn_in_all_passes(plan.runs[one.name].request.scenario.relations, shut)
-        if shut
-        else [],
+        "opens": setting_of_more_passes(plan.runs[one.name].request.scenario.relations, shut) if shut else "",
     }
 
 

@@ -82,7 +82,7 @@ def notes(study: Mapping[str, Any]) -> list[str]:
         episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
     for line in (line for line in study["lines"] if line["shut"]):
-        meaning = of_shut_gates(len(line["shut"]), more_passes=bool(line["replayable"]))
+        meaning = of_shut_gates(len(line["shut"]), line["opens"])
         lines.append(f"{described(line)}: {', '.join(line['shut'])}: {meaning}.")
     if keys := sorted({key for line in study["lines"] for key in line["selected_on_test"]}):
         lines.append(f"(selected on test): {selected_in_words(keys)}; use split: validation.")

@@ -186,6 +186,13 @@ def test_updates_behind_a_gate_are_not_promised(cli: Commands) -> None:
     assert "gate" not in cli("check cartpole-team --variant locked")
 
 
+@pytest.mark.parametrize(("passes", "shown"), [("auto", True), ("first", False)])
+def test_senders_that_learn_in_all_passes_are_named(cli: Commands, passes: str, shown: bool) -> None:
+    channels = cli.json("show speaker-listener --set", f"passes={passes}")["channels"]
+    about = channels["speaker->listener"]["about"]["gradient"]
+    assert about.endswith("applied as far as it predicts" + ", in all passes of the receiver" * shown)
+
+
 def test_agents_that_do_not_learn_are_counted_and_warned_of(here: Path, cli: Commands) -> None:
     held = "  b: {learn: false, objective: {kind: classification, target: label}}\n"
     seeing = held.replace("learn:", "observes: [image], learn:")

@@ -50,7 +50,7 @@ def test_a_gate_that_never_opened_is_named_at_the_end(here: Path, cli: Commands)
     game = "run speaker-listener --steps 26 --set batch=8 --set passes=first --logdir . --name"
     said = cli(f"{game} shut").split("\ngate ")[1]
     assert "speaker->listener: gate 0 at the end and most log entries: its sender took no step by it" in said
-    assert "set gradient.passes: all or coupling: locked, or train longer" in said
+    assert "set gradient.passes: auto or coupling: locked, or train longer" in said
     assert "--variant locked,decoupled,detached" in said
     assert "\ngate " not in cli("run digits-mlp", TINY, "--logdir . --name none")
 

@@ -55,13 +55,6 @@ UPPER: tuple[Fault, ...] = (
         "tests/scenarios/test_document.py::test_locked_groups_and_windows",
     ),
     Fault(
-        "scenarios-of-earlier-runs-have-the-passes-of-today",
-        "scenarios/document.py",
-        '{"passes": "first", **one.get("gradient", {})}',
-        '{"passes": "auto", **one.get("gradient", {})}',
-        "tests/golden/test_golden.py::test_a_run_gives_the_numbers_that_were_recorded[7/acting]",
-    ),
-    Fault(
         "scenarios-several-channels-of-a-sender-are-replayed",
         "scenarios/sender_passes.py",
         "if of_sender[channel.sender] == 1)",

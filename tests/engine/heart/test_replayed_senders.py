@@ -195,6 +195,7 @@ def test_by_default_a_sender_learns_in_all_passes() -> None:
 
 
 FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
+    "a predictor that fits noise": {"gradient": {"kind": "mlp"}},
     "a delay that parts choose": {"link": {"delay": "auto"}},
     "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},
     "a user's coupling": {"coupling": Halved},
