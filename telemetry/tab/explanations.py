@@ -110,7 +110,7 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "cosine_ceiling": _aligned(
         "cosine ceiling",
-        "The true cosine of the best linear prediction from the same message and context. Where it is low, the predictor lacks "
+        "The true cosine of the best linear prediction from the same message and context: where it is low, the predictor lacks "
         "context; where the true cosine is far below it, the predictor has not learned yet.",
     )._replace(good=""),
     "pooled_cosine": _aligned(
