@@ -19,7 +19,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.comms.read_modes import READ_MODES, ReadMode
 from antiphon.engine.heart.agent import AGE
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -251,6 +251,9 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             if not env.observations:
                 fix = "the environment has no observation; in your own data, name the targets alone in training_only"
             yield DocumentError(path, f"{message}; {fix}")
+        elif name in OUTCOMES and reader == "agent":
+            message = f"'{name}' is the name of what a step returns, which no agent may read"
+            yield DocumentError(path, f"{message}; rename the signal")
         if name not in at_tick and reader in ("value", "synthetic input", "mask"):
             needed = f"'{name}' is known only after the step, and a {reader} is needed at the tick"
             usable = env.observations if reader == "synthetic input" else at_tick

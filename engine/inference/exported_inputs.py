@@ -11,6 +11,8 @@ from torch import nn
 
 STEPS = "steps"
 """Entry of the state: how many steps have been taken, int64 []."""
+_OF_GRAPHS = frozenset(("self", "torch", "device", "inf", "nan"))
+"""Words that the code of a torch.fx graph has a use for."""
 TAKEN = 0
 """The key of that entry as an input: others are names of signals, and `Earlier`."""
 
@@ -25,7 +27,7 @@ def argument_names(signals: Iterable[str], *, state: bool) -> dict[str, str]:
     words: dict[str, str] = {}
     for name in signals:
         word = re.sub(r"\W", "_", name)
-        if not word.isidentifier() or keyword.iskeyword(word):
+        if not word.isidentifier() or keyword.iskeyword(word) or word in _OF_GRAPHS:
             word = f"_{word}"
         while word in words.values() or (state and word == "state"):
             word += "_"

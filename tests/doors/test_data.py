@@ -340,6 +340,19 @@ def test_data_with_the_name_of_what_a_channel_has_are_refused(name: str) -> None
         envs.from_tensors(**columns)
 
 
+def test_data_with_the_name_of_what_a_step_returns_may_be_targets_and_are_not_observed() -> None:
+    source = envs.from_tensors(x=torch.rand(20, 2), reward=torch.rand(20, 1))
+    for observed, target in (("x", "reward"), ("reward", "x")):
+        agent = {"observes": [observed], "objective": {"kind": "regression", "target": target}}
+        scenario = Scenario(scenario="own", env=source, agents={"a": agent}, training={"batch": 4})
+        if target == "reward":
+            with Simulation(scenario) as run:
+                assert "a" in run.step()["losses"]
+            continue
+        with pytest.raises(ScenarioError, match=r"'reward' is the name of what a step returns, .*; rename"):
+            Simulation(scenario)
+
+
 def test_data_of_which_all_is_taken_for_targets_say_how_to_name_these() -> None:
     source = envs.from_tensors(years=torch.arange(40), label=torch.arange(40) % 3)
     goal = {"kind": "classification", "target": "label"}

@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
+        "arguments-of-a-graph-hide-its-words",
+        "engine/inference/exported_inputs.py",
+        " or word in _OF_GRAPHS:",
+        ":",
+        "tests/engine/inference/test_export.py::test_a_signal_may_be_called_what_python_and_torch_have_words_for[torch]",
+    ),
+    Fault(
         "modules-of-a-graph-share-the-copy-of-what-they-observe",
         "engine/inference/trace.py",
         'written.graph.call_method("clone", (one,))',

@@ -172,6 +172,18 @@ def test_a_system_that_sees_nothing_cannot_be_composed() -> None:
         simulation.compose()
 
 
+@pytest.mark.parametrize("name", ["class", "self", "torch", "inf", "petal length (cm)"])
+def test_a_signal_may_be_called_what_python_and_torch_have_words_for(name: str) -> None:
+    x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    env = from_tensors(**{name: x, "label": torch.arange(20) % 3})
+    with Simulation(scenario_of({"a": {"observes": [name], "objective": GOAL}}, env=env)) as simulation:
+        system = simulation.compose()
+        (argument,) = [node.target for node in system.graph.nodes if node.op == "placeholder"]
+        output = system(**{str(argument): x})["a"]
+        assert argument == {"petal length (cm)": "petal_length__cm_"}.get(name, f"_{name}")
+        assert torch.allclose(output, system(x)["a"])
+
+
 def test_a_signal_may_be_called_state() -> None:
     x = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     env = from_tensors(state=x, label=(x[:, 0] > 0).long())
