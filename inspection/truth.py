@@ -256,7 +256,9 @@ def rollouts_ahead(
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
         while names := [name for name, own in samples.items() if not own.complete()]:
-            due = [name for name in names if system.channels[name].ledger.timetable.send_times.due(twin.now)]
+            due = [
+                name for name in names if system.channels[name].ledger.timetable.send_times.sends_at(twin.now)
+            ]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
                 rollout = DifferentiableRollout(system, twin.now, horizon, due)
@@ -277,7 +279,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     sent = [
         system.channels[name]
         for name in names
-        if system.channels[name].ledger.timetable.send_times.due(stamp)
+        if system.channels[name].ledger.timetable.send_times.sends_at(stamp)
     ]
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(system.agents)
@@ -305,7 +307,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     last = max(last, grid.end(grid.number(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
-                    if channel.ledger.timetable.send_times.due(step):
+                    if channel.ledger.timetable.send_times.sends_at(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)
         gone_round = cyclic and end is None and (not goals or step - stamp >= _FARTHEST)

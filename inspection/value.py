@@ -480,7 +480,7 @@ class TrueGradient(ZeroGradient):
         due = [
             n
             for n, timetable in timetables.items()
-            if timetable.send_times.due(step)
+            if timetable.send_times.sends_at(step)
             and (not timetable.carries_state or timetable.gradient_back_at(step) is not None)
         ]
         if due:

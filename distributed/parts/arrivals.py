@@ -83,7 +83,7 @@ class LockstepArrivals:
     def origin(self, key: str, message: Message) -> Origin | None:
         """See `Arrivals.origin`."""
         del key
-        return (0, message.stamp) if message.may_return else None
+        return (0, message.stamp) if message.may_be_booked else None
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.

@@ -59,7 +59,7 @@ class Boundary:
         for key, channel in cut.sending.items():
             if channel.endpoints.sender_rows is not None:
                 channel.endpoints.sender_rows.free_graph()
-            if channel.ledger.timetable.send_times.due(step):
+            if channel.ledger.timetable.send_times.sends_at(step):
                 message = channel.ledger.messages[step]
                 messages, _ = self._outgoing[cut.part_of[key]]
                 messages.append(self._crossing(key, message))
@@ -68,7 +68,7 @@ class Boundary:
             _, returns = self._outgoing[cut.part_of[key]]
             for message in channel.ledger.messages.values():
                 if (
-                    message.read_plan.finished == step
+                    message.finished_at == step
                     and (origin := self._arrivals.origin(key, message)) is not None
                 ):
                     returns.append(Return.of_message(key, message, *origin))

@@ -67,10 +67,10 @@ class Return:
     @classmethod
     def of_message(cls, channel: str, message: Message, incarnation: int, stamp: int) -> Self:
         """Return what a finished message gives back for the one that its sender sent at `stamp`, in an incarnation."""
-        booked, finished = message.booked, message.read_plan.finished
-        assert finished is not None
+        booked, finished_at = message.booked, message.finished_at
+        assert finished_at is not None
         counted, gradient, loss = map(as_sent, (booked.counted.plain, booked.gradient, booked.loss))
-        return cls(channel, stamp, finished, counted, gradient, loss, incarnation)
+        return cls(channel, stamp, finished_at, counted, gradient, loss, incarnation)
 
     @property
     def tree(self) -> list[Any]:

@@ -91,9 +91,9 @@ class FreeArrivals:
         self._newest, self._origins, self._sent = {}, {}, {}
         for key, channel in (cut.receiving | cut.sending).items():
             for stamp, message in channel.ledger.messages.items():
-                if message.read_plan.finished is None and key in cut.receiving:
+                if message.finished_at is None and key in cut.receiving:
                     self._origins[key, stamp] = _OF_WHOLE, stamp
-                elif message.read_plan.finished is None:
+                elif message.finished_at is None:
                     self._sent[key, stamp] = _OF_WHOLE
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class FreeArrivals:
         """Return the parts without whose messages `step` cannot be taken: those that an agent is aligned to."""
         missing: set[str] = set()
         for clock, keys in self._aligned:
-            if clock.due(step) and self._match(keys, step) is None:
+            if clock.ticks_at(step) and self._match(keys, step) is None:
                 read = self._read(keys, step)
                 missing.update([key for key in read if not self._queues[key]] or read)
         return tuple(sorted({self._cut.part_of[key] for key in missing}))
@@ -111,7 +111,7 @@ class FreeArrivals:
         """Give up what has not come back for too long."""
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
-                if message.read_plan.finished is None and stamp + self._settings.staleness < step:
+                if message.finished_at is None and stamp + self._settings.staleness < step:
                     self.figures += FreeFigures(given_up=1)
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)
@@ -127,10 +127,10 @@ class FreeArrivals:
             placeholder = self._cut.due.pop((key, stamp), None)
             if placeholder is None:
                 continue
-            if queue and not ledger.aligned and placeholder.may_return:
+            if queue and not ledger.aligned and placeholder.may_be_booked:
                 chosen.setdefault(key, queue[-1])
-            if key not in chosen or not placeholder.may_return:
-                self.figures += FreeFigures(missed=int(placeholder.may_return))
+            if key not in chosen or not placeholder.may_be_booked:
+                self.figures += FreeFigures(missed=int(placeholder.may_be_booked))
                 fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
@@ -172,7 +172,7 @@ class FreeArrivals:
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
         """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        if message.may_return:
+        if message.may_be_booked:
             self._sent[key, message.stamp] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:

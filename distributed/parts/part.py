@@ -436,7 +436,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     }
 
 
-_BY_RECEIVER = ("read_plan", "booked")
+_BY_RECEIVER = ("read_plan", "open_windows", "finished_at", "booked")
 """What the receiving half knows of a message."""
 
 

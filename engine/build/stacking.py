@@ -30,8 +30,8 @@ from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, label
+from antiphon.engine.heart.learning_order import turns_of
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.order import turns_of
 from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup

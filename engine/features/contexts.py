@@ -71,7 +71,7 @@ class Contexts(Feature):
         """
         endpoints, plan = channel.synthetic_gradient.context.endpoints.items(), message.read_plan
         # an episode's last state, which only its own window reads, is shown no tick of a reader
-        tick = plan.first_tick if plan.may_return else None
+        tick = plan.first_tick if plan.may_be_booked else None
         return _joined(context, [self._endpoint(channel, *each, message, tick) for each in endpoints])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:

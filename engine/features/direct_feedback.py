@@ -39,7 +39,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         (channel, message)
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
-        and message.may_return
+        and message.may_be_booked
         and system.agents[channel.sender].learning_rows(window.number) is not NONE
     ]
     if not sent:

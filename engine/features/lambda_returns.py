@@ -48,7 +48,7 @@ class LambdaReturns(Feature):
         known = self._extend(ended_windows, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if not one.may_return or one.fate.void_unread is ALL]
+                some[:] = [one for one in some if not one.may_be_booked or one.fate.void_unread is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -76,7 +76,7 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).has_return:
+                    if read is not None and (message := read.message).was_counted:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))

@@ -88,10 +88,10 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.waits_for(message.stamp) or not message.may_return:
+        if not channel.coupling.waits_for(message.stamp) or not message.may_be_booked:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True
-        if message.read_plan.finished is None or message.read_plan.finished >= step:
+        if message.finished_at is None or message.finished_at >= step:
             return False
-        return not message.has_return or channel.ledger.gradient_is_back(message, step)
+        return not message.was_counted or channel.ledger.gradient_is_back(message, step)

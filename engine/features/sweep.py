@@ -2,7 +2,7 @@
 
 Otherwise all windows that end at a step are differentiated together, after all agents have ticked, and all their graphs
 exist at once. The numbers are the same: parameters move at the end of the step in either order (semantics 7), and what a
-window returns is booked there. Which groups these are: `heart.order.LearningOrder.swept_groups`.
+window returns is booked there. Which groups these are: `heart.learning_order.LearningOrder.swept_groups`.
 """
 
 from __future__ import annotations
@@ -92,4 +92,5 @@ class SweepOrder(Feature):
         if kept or (channel.name, message.stamp) in sender.window.sent_outputs:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
-        return timetable.delay + timetable.return_delay == 0 and timetable.send_times.due(message.stamp + 1)
+        newer_follows = timetable.send_times.sends_at(message.stamp + 1)
+        return timetable.delay + timetable.return_delay == 0 and newer_follows

@@ -8,7 +8,7 @@ predictors.py (what predictors learn from). The others explain a type that these
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
 stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. Code tests `is ALL` or `is NONE`, which cost nothing,
-for what may be skipped with the same result, and `anywhere`, a look at the rows, where results depend on it, as `Booked.settle` does.
+for what may be skipped with the same result, and `anywhere`, a look at the rows, where results depend on it, as `Message.settle` does.
 The other words of the heart are at the head of message.py. Each file imports only files above it in this list:
 
     roles               what a saved state has of a field
@@ -28,7 +28,8 @@ The other words of the heart are at the head of message.py. Each file imports on
     ledger              the messages of a stack of channels, from sending to the return of their gradient
     channel             stacks of channels
     participation       which agents learn from a window
-    rewards             what a policy learns from in place of a target, and its window
+    rewards             what a policy learns from in place of a target
+    policy_window       the window of a policy, with what its first pass has computed
     agent               stacks of agents
     updates             what is learned at a step, by agents and by predictors
     divergence          checks before a parameter moves
@@ -38,13 +39,13 @@ The other words of the heart are at the head of message.py. Each file imports on
     window_losses       losses of a window
     predictors          training of synthetic gradients and inputs
     backward            gradients of a window that ends
-    order               the order in which windows are differentiated
+    learning_order      the order in which windows are differentiated
     step                the step: tick, environment, ends of episodes, learn
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
 engine/installed.py installs it. What changes a line between two points is a branch in these files: `read`, `align`, participation,
-fixed feedback, `needs_actions`, and `SweptUpdates`, which has what was learned ahead of its turn. So are classes of features that
-these files name (rewards). held_messages, newest_returned and participation are imported only where a scenario needs them.
+fixed feedback, `needs_actions`, and `SweptUpdates`. So are classes of features that these files name (rewards).
+held_messages, newest_returned and participation are imported only where a scenario needs them.
 
 Where a change goes:
 
@@ -53,7 +54,7 @@ Where a change goes:
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
   Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks`; its plan as it is sent, and `due_stamps` at the
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks`; its plan as it is sent, and `stamps_read_at` at the
                                                  tick, follow from it
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages;
                                                  `Timetable.reading_ticks`, if they are others than those since the tick before
@@ -65,7 +66,7 @@ Where a change goes:
                                                  in the same one, and `EpisodeWindows` end by their length
   Returning:
     what becomes of a message of which no read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
-    counted                                      closes; `Message.has_return` tests it. That it was read all the same, as a `Constant`,
+    counted                                      closes; `Message.was_counted` tests it. That it was read all the same, as a `Constant`,
                                                  only a feature at the point `after_read` can note
     when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from. To book it later, `book` must keep
                                                  `Update.leaf_gradients`, which it clears, and `Timetable.read_plan` must name a later
@@ -74,7 +75,7 @@ Where a change goes:
                                                  (`Ledger.gradient_is_back`)
     what a returned gradient is worth, by age    for predictors: a feature with the point `gradients_back`; for `delayed` too:
                                                  `Ledger.finish`, by the step at which it is finished; by the age at each read:
-                                                 `Ledger.leaf`, which must give each tick a leaf of its own, then `BackwardPass.book`
+                                                 `Ledger.leaf_for`, which must give each tick a leaf of its own, then `BackwardPass.book`
   Learning:
     a coupling                                   a class with `@_own` in comms/couplings.py; or a user's own
     what a sender learns from a message          a coupling's `credit`; for all couplings: `BackwardPass.ordinary_credit`, which applies `clip`
@@ -89,7 +90,7 @@ Where a change goes:
                                                  engine/build/learning_groups.py
     when an ended window is learned from         a coupling's `waits` and `waits_for`, by the feature at `windows_to_learn`:
                                                  engine/features/late_windows.py
-    which window is differentiated first         order.py
+    which window is differentiated first         learning_order.py
     what is done to gradients before they move   a feature with the point `after_differentiate`, for a window, before gradients are checked;
                                                  `before_move`, for all of a step, after that
     what is refused before parameters move       divergence.py

@@ -183,7 +183,7 @@ class Agent:
     body: Body = field(default_factory=Body)
     connections: Connections = field(default_factory=Connections)
     seed: int = 0
-    """Seed of the random numbers that a user's module samples."""
+    """Seed that its random numbers follow from: of a user's module, its policy's actions and its minibatches."""
     participation: Participation | None = None
     """Samples which members learn from a window; None: all do."""
     members: tuple[Agent, ...] = ()

@@ -45,7 +45,7 @@ class BackwardPass:
         evaluator: Evaluates the objectives.
         predictor_trainer: Evaluates the synthetic gradients.
         features: The features of the step.
-        swept: What the step has learned ahead of its turn.
+        swept: What has been swept at the step.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class BackwardPass:
         the window in no row, or if the window has given up its channel.
         """
         return (
-            message.may_return
+            message.may_be_booked
             and message.fate.void_unread is not ALL
             and self.agents[channel.sender].learning_rows(window.number) is not NONE
             and channel.name not in window.given_up
@@ -181,7 +181,7 @@ class BackwardPass:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
 
         With `trace` it is mixed with what the receiver has just booked, which is all that it will book. For receivers have earlier
-        turns (order.py), and a scenario with `trace` is refused where a later window could read the message.
+        turns (learning_order.py), and a scenario with `trace` is refused where a later window could read the message.
 
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
         that needs the receiver's actions gives zeros instead.

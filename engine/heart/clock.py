@@ -14,7 +14,7 @@ class Clock:
     """Regular ticks of an agent: at steps t with (t - phase) % tick_period == 0, t >= phase.
 
     Its ticks are `tick_period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`,
-    order.py, the ages of credited messages (backward.py), and the checks of scenarios (scenarios/relations.py). Irregular ticks would need
+    learning_order.py, the ages of credited messages (backward.py), and the checks of scenarios (scenarios/relations.py). Irregular ticks would need
     another kind of windows too; a rule that only says when messages are sent is one more class of `SendTimes`.
 
     Attributes:
@@ -38,9 +38,13 @@ class Clock:
         """Steps from one tick to the next."""
         return self.tick_period
 
-    def due(self, step: int) -> bool:
+    def ticks_at(self, step: int) -> bool:
         """Whether the clock ticks at `step`."""
         return step % self.tick_period == self.phase
+
+    def sends_at(self, step: int) -> bool:
+        """Whether a message is sent at `step`, where one is sent at each tick."""
+        return self.ticks_at(step)
 
     def tick_number(self, step: int) -> int:
         """Number of the tick at `step`, from 0."""
@@ -82,7 +86,7 @@ class SendTimes(Protocol):
     def mean_send_interval(self) -> float:
         """Steps from one message to the next, on average."""
 
-    def due(self, step: int) -> bool:
+    def sends_at(self, step: int) -> bool:
         """Whether a message is sent at `step`."""
 
     def latest(self, step: int) -> int | None:
@@ -127,7 +131,7 @@ class RatedSends:
         """Ticks from one message to the next, on average."""
         return 1 / Fraction(str(self.rate))
 
-    def due(self, step: int) -> bool:
+    def sends_at(self, step: int) -> bool:
         """Whether a message is sent at `step`."""
         return self.latest(step) == step
 
@@ -142,7 +146,7 @@ class RatedSends:
 
     def among(self, steps: range) -> list[int]:
         """The stamps sent at consecutive steps."""
-        return [step for step in steps if self.due(step)]
+        return [step for step in steps if self.sends_at(step)]
 
     def _before(self, count: int) -> int:
         """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""

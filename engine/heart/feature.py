@@ -41,7 +41,8 @@ class Feature:
     - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
 
     A point that one feature answers (`One` in `TickPoints` and `LearningPoints`) is named for its answer. A point at which all features
-    that have it are called (`Many`) is named for what the step is about to do or has done.
+    that have it are called (`Many`) is named for what the step is about to do or has done; of these `after_evaluate` alone has an answer,
+    which is merged.
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------

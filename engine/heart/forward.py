@@ -1,4 +1,4 @@
-"""Ticking: agents due at a step read, evaluate and send; a window's ticks can be replayed."""
+"""Ticking: agents read, evaluate and send; a window's ticks can be replayed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ForwardPass:
         *,
         keep: bool = True,
     ) -> None:
-        """Evaluate all agents due at `step`, in waves.
+        """Evaluate all agents that tick at `step`, in waves.
 
         Args:
             step: The step.
@@ -141,7 +141,7 @@ class ForwardPass:
             if learning_rows is not ALL:
                 counted = counted & channel.mask_of_receiver(learning_rows)
             if counted is not NONE:
-                return channel.ledger.leaf(arrival, arrival.value, counted, tick.step, window)
+                return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)
 
     def send(
@@ -259,7 +259,7 @@ class ForwardPass:
         channels = [
             channel
             for channel in agent.connections.send_channels
-            if channel.ledger.timetable.send_times.due(tick.step)
+            if channel.ledger.timetable.send_times.sends_at(tick.step)
         ]
         for channel in channels:
             output = channel.message_of(tick.ports[channel.content.port])

@@ -18,7 +18,7 @@ from antiphon.engine.heart.timetable import Timetable
 from antiphon.nets.step_numbers import stamp_number
 
 
-class Arriving(Protocol):
+class LedgerView(Protocol):
     """What held messages read of their `Ledger` (ledger.py)."""
 
     timetable: Timetable
@@ -48,11 +48,11 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     newest_stamp: int = field(default=-1, metadata=PLAIN)
 
-    def may_hold(self, ledger: Arriving, stamp: int) -> bool:
+    def may_hold(self, ledger: LedgerView, stamp: int) -> bool:
         """Whether a message may still be held at a later tick, so that the ledger must keep it: a newer one may be lost."""
         return stamp > self.newest_stamp and (ledger.link.loses or ledger.holds_all)
 
-    def hold(self, ledger: Arriving, due: Message) -> None:
+    def hold(self, ledger: LedgerView, due: Message) -> None:
         """Hold the message `due`; where it has not arrived, the newest one before it that has. Only its first tick changes anything."""
         if due.stamp <= self.newest_stamp:
             return
@@ -66,7 +66,7 @@ class HeldMessages:
         self._hold_arrived(ledger, due)
         self.newest_stamp = due.stamp
 
-    def arrival(self, ledger: Arriving, due: Message, since: int) -> Arrival:
+    def arrival(self, ledger: LedgerView, due: Message, since: int) -> Arrival:
         """Return what a tick reads: the message `due` where it has arrived, and elsewhere the one that is held.
 
         Args:
@@ -90,7 +90,7 @@ class HeldMessages:
         )
 
     @staticmethod
-    def _arrives(ledger: Arriving, due: Message) -> bool | None:
+    def _arrives(ledger: LedgerView, due: Message) -> bool | None:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
 
         On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
@@ -111,7 +111,7 @@ class HeldMessages:
         }
         return StepSignals(due.stamp, signals | present)
 
-    def _hold_arrived(self, ledger: Arriving, message: Message) -> None:
+    def _hold_arrived(self, ledger: LedgerView, message: Message) -> None:
         """Replace the held message where this one has arrived."""
         missing = message.missing
         if missing is ALL or self.value is None or self.stamp is None:

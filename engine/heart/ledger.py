@@ -4,12 +4,13 @@ Which ticks of the receiver read a message, and which windows must close before 
 Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
     send               enters it: as sent, as it arrives, and when it will be read
-    receive, leaf      give it to a tick of the receiver, and make the leaf through which the tick reads it
+    receive, leaf_for  give it to a tick of the receiver, and make or find the leaf through which the tick reads it
     end_episodes       voids it in the environments whose episode has ended
     Booked.add         adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` settles what is booked
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`)
+    send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`);
+                       `finish` has deleted it already where its content is freed
 
 A message changes through the ledger of its channel, or through these:
 
@@ -114,11 +115,11 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
-        if (newest := self.newest_returned) is not None:  # the predictor of this message is conditioned on it
-            self._update_newest(newest, step, before_send=True)
+        if self.newest_returned is not None and self._seen_by_send(step):
+            self.newest_returned.update(self.back_by_step.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
-        pinned = read_plan.may_return or not self.timetable.carries_state
+        pinned = read_plan.may_be_booked or not self.timetable.carries_state
         message = self._carried(step, output, step_signals, read_plan, void, pinned=pinned)
         self._check_overdue(step)
         self._delete_finished(step)
@@ -130,7 +131,7 @@ class Ledger:
         stamp: int,
         output: Tensor,
         step_signals: StepSignals,
-        read_plan: ReadPlan,
+        plan: ReadPlan,
         void: Mask,
         *,
         pinned: bool,
@@ -140,7 +141,10 @@ class Ledger:
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
-        return Message(stamp, sent, received, step_signals, read_plan, fate, pinned=pinned)
+        finished_at = None if plan.may_be_booked else stamp
+        return Message(
+            stamp, sent, received, step_signals, plan, set(plan.windows), finished_at, fate, pinned=pinned
+        )
 
     @contextmanager
     def temporarily_sent(
@@ -153,7 +157,7 @@ class Ledger:
         messages, held = self.messages, self.held
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
-            plan = ReadPlan.without_return(stamp)
+            plan = ReadPlan.never_booked(stamp)
             self.messages[stamp] = self._carried(stamp, output, signals, plan, void, pinned=False)
         try:
             yield
@@ -163,8 +167,7 @@ class Ledger:
     def _check_overdue(self, step: int) -> None:
         """EngineError where a message is open beyond its deadline."""
         for stamp, message in self.messages.items():
-            plan = message.read_plan
-            if plan.finished is None and plan.deadline + self.slack < step:
+            if message.finished_at is None and message.read_plan.deadline + self.slack < step:
                 raise EngineError(  # people count steps from 1
                     f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                 )
@@ -173,33 +176,31 @@ class Ledger:
         """Delete the finished messages that nothing will read or inject into, once their gradient has been back, if they have one."""
         newest = self.timetable.send_times.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
-            finished = message.read_plan.finished
-            if finished is None or message.pinned or newest is None or stamp >= newest:
+            finished_at = message.finished_at
+            if finished_at is None or message.pinned or newest is None or stamp >= newest:
                 continue
-            awaits_return = message.has_return and self.timetable.back_at(finished) >= step
+            awaits_return = message.was_counted and self.timetable.back_at(finished_at) >= step
             if not awaits_return and (self.held is None or not self.held.may_hold(self, stamp)):
                 del self.messages[stamp]
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        if (newest := self.newest_returned) is not None:
-            self._update_newest(newest, step, before_send=False)
+        if self.newest_returned is not None and not self._seen_by_send(step):
+            self.newest_returned.update(self.back_by_step.get(step, ()))
         return self.back_by_step.pop(step, [])
 
     def gradient_is_back(self, message: Message, step: int) -> bool:
         """Return whether all that returns for a message is back by the end of `step`, and a read counted."""
-        finished = message.read_plan.finished
-        return finished is not None and message.has_return and self.timetable.back_at(finished) <= step
+        finished_at = message.finished_at
+        return finished_at is not None and message.was_counted and self.timetable.back_at(finished_at) <= step
 
-    def _update_newest(self, newest: NewestReturned, step: int, *, before_send: bool) -> None:
-        """Update the newest returned gradient, once a step, by those that reach the sender at `step`.
+    def _seen_by_send(self, step: int) -> bool:
+        """Whether the predictor of the message sent at `step` is conditioned on the gradients that reach the sender at it.
 
-        Gradients that take time to return are there as the step begins: a message that is sent at it is conditioned on them, before an
-        episode may end. Where they take none, or nothing is sent, they are taken in as the step ends.
+        Gradients that take time to return are there as the step begins, before an episode may end. Where they take none, or nothing is
+        sent, they are taken in as the step ends.
         """
-        seen_by_send = self.timetable.return_delay > 0 and self.timetable.send_times.due(step)
-        if before_send == seen_by_send:
-            newest.update(self.back_by_step.get(step, ()))
+        return self.timetable.return_delay > 0 and self.timetable.send_times.sends_at(step)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -209,7 +210,7 @@ class Ledger:
         Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there.
         """
         messages = self.messages
-        due = [messages[stamp] for stamp in self.timetable.due_stamps(step) if stamp in messages]
+        due = [messages[stamp] for stamp in self.timetable.stamps_read_at(step) if stamp in messages]
         if not due:
             return []
         *earlier, newest = due
@@ -218,8 +219,8 @@ class Ledger:
             return [*map(_arrival_of, earlier), self.held.arrival(self, newest, since=due[0].stamp)]
         return [*map(_arrival_of, due)]
 
-    def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
-        """Return the leaf through which the tick at `step` reads a `value`; it is a leaf of autograd if gradients are wanted.
+    def leaf_for(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
+        """Return the leaf of a window through which its tick at `step` reads a `value`; it is a leaf of autograd if gradients are wanted.
 
         All ticks of a window that read the message share one. Where not all rows are `counted`, or a synthetic input stands in for
         the message anywhere, each tick has a leaf of its own.
@@ -235,20 +236,19 @@ class Ledger:
     def close_window(self, number: int, step: int) -> None:
         """Close the receiver's window of a number: it has been learned from, or skipped, at `step`."""
         for message in list(self.messages.values()):
-            still_open = message.read_plan.open_windows
-            if number in still_open:
-                still_open.discard(number)
-                if not still_open:
+            if number in message.open_windows:
+                message.open_windows.discard(number)
+                if not message.open_windows:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
-        message.finish(step, wanted=self.wants_gradient)
+        message.settle(step, wanted=self.wants_gradient)
         if message.content_is_freed:
             assert not self.wants_gradient, "content is freed only where no gradient is wanted"
             del self.messages[message.stamp]
             return
-        if self.wants_gradient and message.has_return:
+        if self.wants_gradient and message.was_counted:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Ledger:
             self._last_state(step, terminated_rows)
         for message in self.messages.values():
             # where no read of a message may be booked, nothing is injected into it anyway
-            message.fate.end_episodes(ended_rows, unread=message.read_plan.is_unread(step))
+            message.fate.end_episodes(ended_rows, unread=message.read_plan.awaits_first_read(step))
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended_rows)
         if self.held is not None:
@@ -281,7 +281,7 @@ class Ledger:
         if not last.anywhere:
             return
         # if nothing reads it, only the predictor learns from it, and it can do so now
-        if not message.may_return:
+        if not message.may_be_booked:
             booked = Booked(torch.zeros_like(message.sent), None, last)
             last_state = replace(message.copied(), booked=booked)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)

@@ -19,15 +19,23 @@ Words that have one meaning in the heart:
     end                 of a window or an episode; an *endpoint* is the sender or the receiver of a channel
     output              a message as its sender computes it, with its graph: rows of a port, or a sample (`Window.sent_outputs`)
     state               what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
-    due                 a tick's due message: the newest one that a perfect link would have brought
+    stamp               the step at which a message was sent
+    due                 a tick's due messages: those that a perfect link would have brought, of which it reads the newest, or several
+                        (`read`). What happens at a step is named for that: `Clock.ticks_at`, `SendTimes.sends_at`
+    held                a receiver holds the newest message that has arrived, to read it where a due one is lost
     read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
     count               a read counts in the rows in which its gradient is booked: there it reads the due message, or a synthetic input
                         in its place, and its agent learns
     window              begins with its first tick; ends with its last, and is popped from its group; closes in the ledgers that it reads
                         when it has been learned from, or skipped
     book                add the gradient of a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`)
+    waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`)
+    turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
+                        (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.turn_signal`
+    swept               differentiated as soon as its group has ticked, in no turn (features/sweep.py); its turn takes up the result
+    point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
-                        (`Ledger.finish`). Until then it is open
+                        (`Message.finished_at`). Until then it is open
     back, returned      what was booked is back, and called returned, when it has reached the sender, `return_delay` steps after its
                         message was finished (`Timetable.back_at`)
     loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
@@ -127,8 +135,9 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where it is read as zeros."""
     void_unread: Mask = field(default=NONE, metadata=MASK)
-    """Where it has been void since before `ReadPlan.first_tick`, and a read could have been booked: no tick has read it. Nothing is
-    injected there from then on; but a window of the sender that ended before the episode has injected there."""
+    """Where no tick has read it before it was void: it was as it was sent, or an episode ended before `ReadPlan.first_tick` (of messages
+    whose reads may be booked). Nothing is injected there from then on; but a window of the sender that ended before the episode has
+    injected there."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: there it is no traffic."""
 
@@ -152,7 +161,7 @@ class Booked:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's. Before `settle`, it may hold in no row and not be `NONE`."""
+    """Where a read counted: the rows in which the gradient is the receiver's. Before `Message.settle`, it may hold in no row and not be `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
@@ -171,16 +180,6 @@ class Booked:
         """Replace the gradient: by a clipped one, or by a return over several windows."""
         self.gradient = gradient
 
-    def settle(self, sent: Tensor, *, wanted: bool) -> None:
-        """Settle what is booked for a message `sent`, which is finished: look up whether a read counted in any row.
-
-        If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
-        """
-        if not self.counted.anywhere:
-            self.counted = NONE
-        elif wanted and self.gradient is None:
-            self.gradient = torch.zeros_like(sent)
-
 
 @dataclass(slots=True, eq=False)
 class Message:
@@ -198,6 +197,10 @@ class Message:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
+    open_windows: set[int] = field(metadata=PLAIN)
+    """Those of `ReadPlan.windows` that have not closed."""
+    finished_at: int | None = field(metadata=PLAIN)
+    """Step at which the last of these windows closed; where no read may be booked, the step of its sending; None: one is open."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     pinned: bool = field(default=True, metadata=PLAIN)
@@ -220,26 +223,32 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def finish(self, step: int, *, wanted: bool) -> None:
-        """Finish it, as the last window that may read it has closed at `step`; `wanted`: see `Booked.settle`."""
-        self.read_plan.mark_finished(step)
-        if not self.content_is_freed:
-            self.booked.settle(self.sent, wanted=wanted)
+    def settle(self, step: int, *, wanted: bool) -> None:
+        """Settle what is booked for it, as the last window that may read it has closed at `step`: look up whether a read counted in any row.
+
+        If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
+        """
+        self.finished_at = step
+        if self.content_is_freed:
+            return
+        if not self.booked.counted.anywhere:
+            self.booked.counted = NONE
+        elif wanted and self.booked.gradient is None:
+            self.booked.gradient = torch.zeros_like(self.sent)
 
     def replace_booked(self, booked: Booked) -> None:
         """Set all that another part has booked for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
-        self.booked = booked
-        self.read_plan.open_windows.clear()
+        self.booked, self.open_windows = booked, set()
 
     @property
-    def may_return(self) -> bool:
+    def may_be_booked(self) -> bool:
         """Whether a read of it may be booked: see `ReadPlan`, which lists the messages of which none may."""
-        return self.read_plan.may_return
+        return self.read_plan.may_be_booked
 
     @property
-    def has_return(self) -> bool:
-        """Whether something returns for it: it is finished, and a read has counted in some row."""
-        return self.read_plan.finished is not None and self.booked.counted is not NONE
+    def was_counted(self) -> bool:
+        """Whether it is finished, and a read of it has counted in some row."""
+        return self.finished_at is not None and self.booked.counted is not NONE
 
     @property
     def content_is_freed(self) -> bool:
@@ -254,6 +263,6 @@ class Message:
 
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
-        read_plan = replace(self.read_plan, open_windows=set(self.read_plan.open_windows))
         fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
-        return replace(self, read_plan=read_plan, fate=fate, booked=booked, notes=copied(self.notes))
+        windows, notes = set(self.open_windows), copied(self.notes)
+        return replace(self, open_windows=windows, fate=fate, booked=booked, notes=notes)

@@ -33,7 +33,7 @@ class PredictorTrainer:
     Args:
         system: The system of the channels.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
-        swept: What the step has learned ahead of its turn; None: it is used alone.
+        swept: What has been swept at the step; None: it is used alone.
 
     Attributes:
         learning_stopped: Whether no predictor learns (`stop_learning`).
@@ -154,7 +154,7 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.ledger.wants_gradient or not message.may_return or not self._learns(channel):
+                if channel.ledger.wants_gradient or not message.may_be_booked or not self._learns(channel):
                     continue
                 if name in self.swept.of_predictors:
                     continue

@@ -44,9 +44,9 @@ class Schedule:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.episode_number + 1)
 
     def network_calls(self, step: int) -> list[NetworkCall]:
-        """Return the network calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
-        return [call for call in self._in_order if self.clocks[call[0]].due(step)]
+        """Return the network calls of `step`, in an order in which every sender of a zero-delay channel comes first."""
+        return [call for call in self._in_order if self.clocks[call[0]].ticks_at(step)]
 
     def agents(self, step: int) -> list[str]:
-        """Return the agents due at `step`, in the same order."""
+        """Return the agents that tick at `step`, in the same order."""
         return [name for call in self.network_calls(step) for name in call]

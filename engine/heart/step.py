@@ -1,6 +1,6 @@
 """A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (rule 13, a step).
 
-Agents due tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the parameters of
+Agents tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the parameters of
 before the step, and checked, before any parameter moves. Rules are those of docs/semantics.md.
 """
 
@@ -18,7 +18,7 @@ from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.order import LearningOrder
+from antiphon.engine.heart.learning_order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -32,7 +32,7 @@ class Steppable(Protocol):
     """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
-        """Tick all agents due at `step`, in waves, and return what is done in the environment; None: no agent acts.
+        """Tick all agents whose clock ticks at `step`, in waves, and return what is done in the environment; None: no agent acts.
 
         Args:
             step: The step.
@@ -106,7 +106,7 @@ class Engine:
     Attributes:
         features: The installed features.
         learning_points: The features by their points of learning.
-        swept: What has been learned ahead of its turn at this step.
+        swept: What has been swept at this step.
         divergence: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
             gradients, or a user's module may leave some (`apply_ties_and_hooks`).
@@ -136,7 +136,7 @@ class Engine:
     # --- a step --------------------------------------------------------------------------------------------
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
-        """Tick all agents due at `step`, and return what is done in the environment: see `Steppable.tick`."""
+        """Tick all agents whose clock ticks at `step`, and return what is done in the environment: see `Steppable.tick`."""
         self.divergence.statistics.keep()
         self.forward_pass.tick(step, step_signals, keep=keep)
         return self.forward_pass.action
@@ -148,6 +148,7 @@ class Engine:
         2. Windows that end leave their groups. Those without ticks are closed at once, as in 3. The others are differentiated turn by
            turn, receivers first where a sender mixes in what they return. Of each turn, features change the gradients, these are
            checked, tied agents are averaged and hooks run, and the gradients of the messages read are booked; then the next turn begins.
+           What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
         3. The windows are closed in the ledgers that they read: a message whose last window closes is finished, and its gradient goes
            back.
         4. The messages whose gradients are back leave the ledgers. Predictors are differentiated on them, and checked.
@@ -168,7 +169,7 @@ class Engine:
         if not (ended_windows or skipped_windows or without_ticks or self.system.channels):
             self.divergence.end_step(step)  # nothing has been computed that could be learned from
             return StepReport([], {})
-        # before credit is asked for: a message may have waited for nothing else
+        # closing may finish a message: then its credit finds the gradient
         for group, number in without_ticks:
             self._close_in_ledgers(group, number, step)
         turns = self._learn_in_turns(ended_windows, step)

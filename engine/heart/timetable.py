@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
@@ -10,12 +11,9 @@ from antiphon.engine.heart.roles import PLAIN
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
-    """When a message is read, in which windows of its receiver, and which of these have not closed yet.
-
-    `Timetable.read_plan` computes it as the message is sent. Then `open_windows` shrinks as windows close, and `finished` is set with
-    the last one.
+    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent.
 
     No read is booked for three kinds of messages, of which only the first is never read:
 
@@ -29,27 +27,24 @@ class ReadPlan:
 
     first_tick: int | None = field(metadata=PLAIN)
     """Step of the receiver's first tick that reads it; None: no tick does, or it is only imagined."""
-    open_windows: set[int] = field(metadata=PLAIN)
-    """Numbers of the receiver's windows whose reads may be booked and that have not closed."""
+    windows: AbstractSet[int] = field(metadata=PLAIN)
+    """Numbers of the receiver's windows whose reads may be booked."""
     deadline: int = field(metadata=PLAIN)
     """Step at which the last of these windows ends; where none may be booked, the step of its sending."""
-    may_return: bool = field(metadata=PLAIN)
-    """Whether a read of it may be booked; else it is one of the three kinds, and finished as it is sent."""
-    finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; where none may be booked, the step of its sending; None: one is open."""
 
     @classmethod
-    def without_return(cls, stamp: int, first_tick: int | None = None) -> ReadPlan:
-        """Return the plan of a message of a stamp of which no read may be booked: it is finished as it is sent."""
-        return cls(first_tick, open_windows=set(), deadline=stamp, may_return=False, finished=stamp)
+    def never_booked(cls, stamp: int, first_tick: int | None = None) -> ReadPlan:
+        """Return the plan of a message of a stamp of which no read may be booked."""
+        return cls(first_tick, frozenset(), deadline=stamp)
 
-    def is_unread(self, step: int) -> bool:
+    @property
+    def may_be_booked(self) -> bool:
+        """Whether a read of it may be booked; else it is one of the three kinds, and finished as it is sent."""
+        return bool(self.windows)
+
+    def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
-        return self.may_return and self.first_tick is not None and self.first_tick > step
-
-    def mark_finished(self, step: int) -> None:
-        """Set the step at which the last window closed: the message is finished."""
-        self.finished = step
+        return self.may_be_booked and self.first_tick is not None and self.first_tick > step
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +85,13 @@ class Timetable:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
-            return ReadPlan.without_return(stamp)
+            return ReadPlan.never_booked(stamp)
         if self.carries_state and grid.number(ticks[0]) == grid.number(stamp):
-            return ReadPlan.without_return(stamp, ticks[0])
-        windows = {grid.number(tick) for tick in ticks}
-        return ReadPlan(ticks[0], windows, grid.end(max(windows)), may_return=True)
+            return ReadPlan.never_booked(stamp, ticks[0])
+        windows = frozenset(grid.number(tick) for tick in ticks)
+        return ReadPlan(ticks[0], windows, grid.end(max(windows)))
 
-    def due_stamps(self, step: int) -> list[int]:
+    def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
 
         Of a step without a tick: of the messages that have come, those that a later tick may read.
@@ -114,9 +109,9 @@ class Timetable:
                 stamps.insert(0, older)
         return stamps
 
-    def back_at(self, finished: int) -> int:
-        """Return the step at which what is booked for a message is back at its sender; `finished`: the step at which it was finished."""
-        return finished + self.return_delay
+    def back_at(self, finished_at: int) -> int:
+        """Return the step at which what is booked for a message, which was finished at a step, is back at its sender."""
+        return finished_at + self.return_delay
 
     def gradient_back_at(self, stamp: int) -> int | None:
         """Return the step at which the gradient of a message is back; None: nothing returns.
@@ -124,4 +119,4 @@ class Timetable:
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
-        return self.back_at(plan.deadline) if plan.may_return else None
+        return self.back_at(plan.deadline) if plan.may_be_booked else None

@@ -21,7 +21,7 @@ from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.window import LearningGroup, Window
 
 if TYPE_CHECKING:
-    from antiphon.engine.heart.rewards import PolicyWindow
+    from antiphon.engine.heart.policy_window import PolicyWindow
 
 EndedWindows = list[tuple[LearningGroup, Window]]
 """Windows that have ended, each with its learning group."""
@@ -156,7 +156,7 @@ class PredictorUpdate:
 
 @dataclass(slots=True)
 class SweptUpdates:
-    """What was learned ahead of its turn at a step, as soon as a group had ticked (features/sweep.py); the step takes it up later.
+    """What has been learned at a step as soon as a group had ticked (features/sweep.py); the step takes it up later.
 
     Attributes:
         of_windows: The updates of windows, until `BackwardPass.differentiate` returns them.

@@ -197,4 +197,4 @@ def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
         return terms[0]
     assert isinstance(goal.objective, Weighted)
     summands = [None if term is None else term[:3] for term in terms]
-    return TickLoss(*goal.objective.combined(summands)) if any(terms) else None
+    return TickLoss(*goal.objective.combined(summands)) if any(term is not None for term in terms) else None

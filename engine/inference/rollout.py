@@ -198,7 +198,7 @@ class ExampleRollout:
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():
-                due = channel.ledger.timetable.due_stamps(step)
+                due = channel.ledger.timetable.stamps_read_at(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
                 sender = channel.ledger.timetable.send_times
@@ -257,7 +257,7 @@ def _release(system: System, step: int, call: NetworkCall) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
         for channel in (*agent.connections.read_channels, *agent.connections.send_channels):
-            oldest = min(channel.ledger.timetable.due_stamps(step), default=0)
+            oldest = min(channel.ledger.timetable.stamps_read_at(step), default=0)
             for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
                 del channel.ledger.messages[stamp]
 
@@ -492,7 +492,7 @@ def filled(system: System) -> dict[str, int]:
             full, others = True, 0
             for channel in agent.connections.incoming:
                 ledger, known = channel.ledger, sources[channel.sender]
-                stamps = ledger.timetable.due_stamps(step)
+                stamps = ledger.timetable.stamps_read_at(step)
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing

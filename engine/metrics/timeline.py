@@ -214,7 +214,7 @@ class _Times:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
         key = channel.name, step
         if key not in self.reads:
-            stamps = channel.ledger.timetable.due_stamps(step)
+            stamps = channel.ledger.timetable.stamps_read_at(step)
             self.reads[key] = tuple(stamp for stamp in stamps if self._of_one_episode(stamp, step))
         return self.reads[key]
 

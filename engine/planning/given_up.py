@@ -90,8 +90,8 @@ def _windows_until_back(
             if stamp is None or sender.number(stamp) != number:
                 break
             plan = timetable.read_plan(stamp)
-            if plan.may_return:  # of those that are read the last one is back last
-                closed = windows.end(max(plan.open_windows) + waits)
+            if plan.may_be_booked:  # of those that are read the last one is back last
+                closed = windows.end(max(plan.windows) + waits)
                 found.append(ceil((closed + max(back, 1) - end) / sender.length))
                 break
             stamp = sent.latest(stamp - 1)

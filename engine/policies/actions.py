@@ -112,7 +112,7 @@ class Actions(Feature):
             if agent.body.acts is True and agent.name not in self._policies:
                 agent.notes.pop(NewestAction, None)
         for agent in self._slower:
-            if not agent.clock.due(step):
+            if not agent.clock.ticks_at(step):
                 ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
                 newest = next((tick for tick in ticks if tick.agent == agent.name), None)
                 if newest is not None:

@@ -97,7 +97,8 @@ class FinalValues(Feature):
         arrivals_by_channel: list[list[Arrival]] = []
         with ExitStack() as imagined:
             for channel in agent.connections.incoming:
-                stamps = [stamp for stamp in channel.ledger.timetable.due_stamps(tick.step) if stamp > step]
+                due = channel.ledger.timetable.stamps_read_at(tick.step)
+                stamps = [stamp for stamp in due if stamp > step]
                 sender = self.system.agents.get(channel.sender) if stamps else None
                 source = None if sender is None else self._tick(sender, step, final, made)
                 if stamps and source is None:

@@ -31,7 +31,8 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label, select_rows
-from antiphon.engine.heart.rewards import COSINE, PolicyWindow, Rewards
+from antiphon.engine.heart.policy_window import PolicyWindow
+from antiphon.engine.heart.rewards import COSINE, Rewards
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
@@ -163,7 +164,7 @@ class PolicyEvaluator(Feature):
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, ticks, window, rewards, going)
         actions = [one.action for one in had if one.action is not None]
-        turns = [own.turn for own in each if own.turn is not None]
+        turns = [own.turn_signal for own in each if own.turn_signal is not None]
         waiting = self._signal(agent, [after[0] for after in outcomes], turns) <= 0 if turns else None
         return trajectory_of(
             torch.stack(actions) if actions else None,

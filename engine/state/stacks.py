@@ -135,8 +135,8 @@ class _Splitter:
             )
             for message in (*kept, *loose):
                 booked = message["booked"]
-                if message["read_plan"]["finished"] is not None and not _anywhere(booked["counted"]):
-                    booked["counted"] = False  # as `Booked.settle` has it
+                if message["finished_at"] is not None and not _anywhere(booked["counted"]):
+                    booked["counted"] = False  # as `Message.settle` has it
             counted = {
                 message["stamp"] for message in (*kept, *loose) if message["booked"]["counted"] is not False
             }
@@ -226,14 +226,14 @@ class _Splitter:
 
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
-    finished, counted = message["read_plan"]["finished"], message["booked"]["counted"]
-    if finished is None or counted is not False or message["pinned"]:
+    finished_at, counted = message["finished_at"], message["booked"]["counted"]
+    if finished_at is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
     newest = ledger.timetable.send_times.latest(sent - ledger.timetable.delay)
     if ledger.held is not None and ledger.held.may_hold(ledger, message["stamp"]):
         return False
-    return newest is not None and message["stamp"] < newest and finished < sent
+    return newest is not None and message["stamp"] < newest and finished_at < sent
 
 
 # --- from single agents to stacks ------------------------------------------------------------------------
@@ -349,11 +349,9 @@ class _Merger:
         void = {**like, "booked": {"counted": False, "gradient": None, "loss": None}}
         copies = [kept.get(stamp, void) for kept in by_stamp]
         whole = self._joined(Message, copies, stack)
-        whole["read_plan"]["open_windows"] = sorted(
-            {window for message in copies for window in message["read_plan"]["open_windows"]}
-        )
         return {
             **whole,
+            "open_windows": sorted({window for message in copies for window in message["open_windows"]}),
             "pinned": any(message["pinned"] for message in copies),
         }
 

@@ -7,6 +7,7 @@ else is read by state_dict.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import Field, fields
 from importlib import import_module
 from typing import Any, TypeVar
@@ -122,7 +123,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain
-    return sorted(value) if isinstance(value, set) else value
+    return sorted(value) if isinstance(value, AbstractSet) else value
 
 
 def from_tree(

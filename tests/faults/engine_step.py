@@ -96,8 +96,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.waits_for(message.stamp) or not message.may_return:",
-        "if not channel.coupling.waits or not message.may_return:",
+        "if not channel.coupling.waits_for(message.stamp) or not message.may_be_booked:",
+        "if not channel.coupling.waits or not message.may_be_booked:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -420,14 +420,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "order-windows-of-one-group-are-differentiated-together",
-        "engine/heart/order.py",
+        "engine/heart/learning_order.py",
         "max(newest_turn.get(group, -1) + 1, self.turn_of.get(group, 0))",
         "self.turn_of.get(group, 0)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience0-given_up0-learned0-False]",
     ),
     Fault(
         "order-a-sender-that-mixes-does-not-wait-for-its-receiver",
-        "engine/heart/order.py",
+        "engine/heart/learning_order.py",
         "turns[earlier] + 1 for earlier",
         "turns[earlier] for earlier",
         "tests/numerics/test_injections.py::test_a_trace_follows_its_recursion",
@@ -457,7 +457,7 @@ STEP: tuple[Fault, ...] = (
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
         "or channel.ledger.gradient_is_back(message, step)",
-        "or message.read_plan.finished <= step",
+        "or message.finished_at <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
     Fault(
@@ -505,7 +505,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "policies-a-message-for-the-final-observation-is-the-newest-that-was-sent",
         "engine/policies/final_values.py",
-        "stamps = [stamp for stamp in channel.ledger.timetable.due_stamps(tick.step) if stamp > step]",
+        "stamps = [stamp for stamp in due if stamp > step]",
         "stamps: list[int] = []",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
     ),

@@ -160,7 +160,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or not message.may_return:
+        if not isinstance(synthetic.model, Critic) or not message.may_be_booked:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.void_unread is not ALL:
@@ -186,7 +186,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
-            not message.may_return
+            not message.may_be_booked
             or name in window.given_up
             or not state.participates(channel.sender, window.number)
         ):
@@ -213,8 +213,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
-        finished = message.read_plan.finished is not None and message.fate.void_unread is not ALL
-        back = message.booked.gradient if finished and message.has_return else None
+        finished = message.finished_at is not None and message.fate.void_unread is not ALL
+        back = message.booked.gradient if finished and message.was_counted else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.gate is not None:
@@ -269,10 +269,10 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.timetable.return_delay if message.has_return else 0
-        finished = message.read_plan.finished
+        back = channel.ledger.timetable.return_delay if message.was_counted else 0
+        finished = message.finished_at
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling.name == "delayed" and message.may_return and not within and not arrived:
+        if channel.coupling.name == "delayed" and message.may_be_booked and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):

@@ -63,19 +63,19 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
     windows = {grid.number(tick) for tick in ticks if returns}
     deadline = max(map(grid.end, windows), default=step)
-    plan = ReadPlan(first, windows, deadline, returns, finished=None if returns else step)
+    plan, finished_at = ReadPlan(first, windows, deadline), None if returns else step
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
-    message = Message(step, sent, link.carry(step, sent), signals, plan, fate)
+    message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, finished_at, fate)
     message.pinned = returns or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = timetable.send_times.latest(step - timetable.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
-        plan, back = old.read_plan, timetable.return_delay
-        if plan.finished is None and plan.deadline + ledger.slack < step:
+        finished_at, back = old.finished_at, timetable.return_delay
+        if finished_at is None and old.read_plan.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        learned = plan.finished is not None and (plan.finished + back < step or not old.has_return)
+        learned = finished_at is not None and (finished_at + back < step or not old.was_counted)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -165,9 +165,8 @@ def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
 def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Return a message [B, …] as it arrives or is lost, without entering it; nothing returns for it."""
     link, sent = channel.ledger.link, value_of(live)
-    fate = Fate(link.lost(stamp, len(sent), sent.device), void)
-    plan = ReadPlan(None, set(), stamp, may_return=False, finished=stamp)
-    return Message(stamp, sent, link.carry(stamp, sent), signals, plan, fate)
+    fate, never = Fate(link.lost(stamp, len(sent), sent.device), void), ReadPlan(None, set(), stamp)
+    return Message(stamp, sent, link.carry(stamp, sent), signals, never, set(), stamp, fate)
 
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
@@ -212,11 +211,11 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
         message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
-            message.read_plan.open_windows.discard(window.number)
-            if message.read_plan.open_windows or message.read_plan.finished is not None:
+            message.open_windows.discard(window.number)
+            if message.open_windows or message.finished_at is not None:
                 continue
-            message.read_plan.finished = step
-            if message.has_return and ledger.wants_gradient:
+            message.finished_at = step
+            if message.was_counted and ledger.wants_gradient:
                 if message.booked.gradient is None:
                     message.booked.gradient = torch.zeros_like(message.sent)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
@@ -228,7 +227,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.carries_state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
-        if known.any() and not final.may_return:  # no use returns anything, but it is an example now
+        if known.any() and not final.may_be_booked:  # no use returns anything, but it is an example now
             booked = Booked(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
@@ -236,7 +235,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
             final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
-        if message.may_return and (message.read_plan.first_tick or 0) > step:
+        if message.may_be_booked and (message.read_plan.first_tick or 0) > step:
             message.fate.void_unread = simplified(as_mask(message.fate.void_unread, like) | ended)
     if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)

@@ -26,8 +26,9 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.reads import Leaf
-from antiphon.engine.heart.rewards import PolicyWindow, Rewards
+from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
@@ -79,7 +80,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     known_length = description.episode_steps is not None or description.longest_episode is not None
     actions = [one.action for one in had if one.action is not None]
     sampled = torch.stack(actions) if actions else None
-    turn, waiting = goal.rewards.turn, None
+    turn, waiting = goal.rewards.turn_signal, None
     if turn is not None:
         waiting = torch.stack([signals[0].signals[turn] for signals in steps]) <= 0
     settings = {"known_length": known_length, "waiting": waiting, **_final(state, had)}

@@ -25,7 +25,8 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    if predictor is None or not channel.injects or not message.may_return or message.fate.void_unread is ALL:
+    may_inject = channel.injects and message.may_be_booked and message.fate.void_unread is not ALL
+    if predictor is None or not may_inject:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
@@ -42,7 +43,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     needed = [spec.name for spec in own.context.signals] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
         return None
-    tick = message.read_plan.first_tick if message.may_return else None
+    tick = message.read_plan.first_tick if message.may_be_booked else None
     example = Example(message.sent, context_of(state, channel, message, tick), None)
     if own.needs_actions:
         example.actions = tuple(message.booked.actions)
@@ -111,12 +112,12 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            last = [sent for sent in messages if not sent.may_return or sent.fate.void_unread is ALL]
+            last = [sent for sent in messages if not sent.may_be_booked or sent.fate.void_unread is ALL]
             messages = [*last, *returns.get(name, [])]
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             sent = [message for window in windows for key, message in window.sent_messages if key == name]
-            messages = [message for message in sent if message.may_return]
+            messages = [message for message in sent if message.may_be_booked]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))

@@ -20,7 +20,7 @@ def test_a_clock_agrees_with_counting(clock: Clock) -> None:
     ticks = [t for t in range(3 * HORIZON) if (t - clock.phase) % clock.tick_period == 0]
     assert 0 <= clock.phase < clock.tick_period
     for step in range(HORIZON):
-        assert clock.due(step) == (step in ticks)
+        assert clock.ticks_at(step) == (step in ticks)
         assert clock.at_or_after(step) == min(t for t in ticks if t >= step)
         assert clock.latest(step) == max((t for t in ticks if t <= step), default=None)
     for count, tick in enumerate(ticks[:20]):
@@ -39,12 +39,12 @@ RATES = [1.0, 0.9, 0.75, 2 / 3, 0.4, 1 / 3, 0.07, 0.001]
 @pytest.mark.parametrize("rate", RATES)
 def test_sending_agrees_with_counting(rate: float) -> None:
     for clock in CLOCKS[::5]:
-        ticks = [t for t in range(40 * HORIZON) if clock.due(t)]
+        ticks = [t for t in range(40 * HORIZON) if clock.ticks_at(t)]
         numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
         stamps = [ticks[number] for number in numbers if number < len(ticks)]
         sends = RatedSends(clock, rate)
         for step in range(HORIZON):
-            assert sends.due(step) == (step in stamps)
+            assert sends.sends_at(step) == (step in stamps)
             assert sends.latest(step) == max((s for s in stamps if s <= step), default=None)
             later = [s for s in stamps if s > step]
             if later:
@@ -60,14 +60,14 @@ def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
     sends = RatedSends(Clock(), rate)
     for message in (10, 1_000, 10**6, 10**9):
         stamp = math.floor(message / Decimal(str(rate)))
-        assert sends.due(stamp)
+        assert sends.sends_at(stamp)
         assert sends.latest(stamp) == stamp
         assert sends.after(stamp - 1) == stamp
 
 
 @pytest.mark.parametrize(("clock", "unroll"), list(itertools.product(CLOCKS[::5], (1, 2, 5))), ids=str)
 def test_windows_of_ticks_agree_with_counting(clock: Clock, unroll: int) -> None:
-    ticks = [t for t in range(12 * HORIZON) if clock.due(t)]
+    ticks = [t for t in range(12 * HORIZON) if clock.ticks_at(t)]
     pieces = [ticks[i : i + unroll] for i in range(0, len(ticks) - unroll, unroll)]
     windows = StepWindows.of_ticks(clock, unroll)
     agree(windows, pieces)
@@ -81,7 +81,9 @@ def test_windows_of_steps_agree_with_counting(length: int) -> None:
     agree(StepWindows(length, 4), [[t + 4 for t in piece] for piece in pieces], 4)
     for clock in CLOCKS:
         if length % clock.tick_period == 0:
-            positions(StepWindows(length), clock, [[t for t in piece if clock.due(t)] for piece in pieces])
+            positions(
+                StepWindows(length), clock, [[t for t in piece if clock.ticks_at(t)] for piece in pieces]
+            )
 
 
 @pytest.mark.parametrize("lengths", [(3, 1, 4, 2), (1, 1, 1), (4,)])

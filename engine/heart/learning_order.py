@@ -113,6 +113,8 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 continue
             # no end of an episode voids a message that is read at the step of its sending; a state's link has a delay
             sender, receiver = channel.ledger.timetable.send_times, channel.ledger.timetable.receive_clock
-            sent_at_ticks = sender.tick_period % receiver.tick_period == 0 and receiver.due(sender.after(-1))
+            sent_at_ticks = sender.tick_period % receiver.tick_period == 0 and receiver.ticks_at(
+                sender.after(-1)
+            )
             if not sent_at_ticks or channel.ledger.timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"
