@@ -318,11 +318,11 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
     Fault(
-        "ppo-a-window-that-is-evaluated-at-once-is-the-one-before",
-        "engine/policies/further_passes.py",
-        "if first is None or first.window is not window:",
-        "if first is None:",
-        "tests/contracts/test_contracts.py::test_documents[acting ppo, alone-reference]",
+        "ppo-rows-that-depend-on-each-other-are-evaluated-at-once",
+        "engine/policies/windows_at_once.py",
+        "        and network.mixed() is None\n",
+        "",
+        "tests/engine/heart/test_policies.py::test_a_minibatch_evaluates_its_own_environments_of_a_module_alone[Centred-8]",
     ),
     Fault(
         "replays-heads-read-the-ticks-of-another-environment",
