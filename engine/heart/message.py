@@ -177,7 +177,7 @@ class Booked:
         self.loss = loss if self.loss is None else self.loss + loss
 
     def replace_gradient(self, gradient: Tensor) -> None:
-        """Replace the gradient: by a clipped one, or by a return over several windows."""
+        """Replace the gradient: by a clipped one, by a return over several windows, or no gradient by zeros."""
         self.gradient = gradient
 
 
@@ -232,9 +232,9 @@ class Message:
         if self.content_is_freed:
             return
         if not self.booked.counted.anywhere:
-            self.booked.counted = NONE
+            self.booked = replace(self.booked, counted=NONE)
         elif wanted and self.booked.gradient is None:
-            self.booked.gradient = torch.zeros_like(self.sent)
+            self.booked.replace_gradient(torch.zeros_like(self.sent))
 
     def replace_booked(self, booked: Booked) -> None:
         """Set all that another part has booked for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
