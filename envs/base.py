@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -29,6 +30,8 @@ StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 """Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
 
 _FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
+_KNOWN_MASKS = 16
+"""The newest masks of one value that an environment knows: those of a step."""
 
 
 class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
@@ -83,7 +86,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         self.single_action_space = single_action_space
         self.action_space = batch_space(single_action_space, num_envs)
         self._seed: int | None = None
-        self._uniform = {holds: torch.full((num_envs,), holds, device=self.device) for holds in (False, True)}
+        self._uniform = deque[tuple[Tensor, bool]](maxlen=_KNOWN_MASKS)
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
@@ -171,11 +174,14 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
-        return next((holds for holds, known in self._uniform.items() if mask is known), None)
+        same = (holds for known, holds in self._uniform if mask is known)
+        return next(same, None) if mask.is_inference() or not mask._version else None  # not changed since
 
-    def repeat_uniform(self, times: int) -> None:
-        """Have uniform masks for `times` as many environments."""
-        self._uniform = {holds: row.repeat(times) for holds, row in self._uniform.items()}
+    def everywhere(self, holds: bool) -> Tensor:
+        """Return a new mask [batch] of one value, which `uniform` knows; whoever is given it may change it."""
+        mask = torch.full((self.num_envs,), holds, device=self.device)
+        self._uniform.append((mask, holds))
+        return mask
 
     def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return values of signals in their types, whatever the environment computes in: floats in `dtype`, classes as int64."""
@@ -250,14 +256,15 @@ class SeededEnv(TorchVectorEnv):
             self._number, self._tick = self._number + 1, 0
             self._open()
         self._present = self._values()
-        terminated = self._uniform[ended and self.episode_length is not None]
+        terminates = ended and self.episode_length is not None
+        terminated = self.everywhere(terminates)
         info = {**known, **self._present[1]}
-        if terminated is self._uniform[True]:
+        if terminates:
             info.update(final_obs=last[0], final_info=last[1])
             info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
         if reward is None:
             reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        return dict(self._present[0]), reward, terminated, self._uniform[False], info
+        return dict(self._present[0]), reward, terminated, self.everywhere(False), info
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed, number and tick; for data from a file also their digest."""

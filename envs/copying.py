@@ -244,7 +244,7 @@ class Copy(SeededEnv):
             values["upcoming"] = torch.cat([ahead[..., :-1].flatten(1), ahead[..., -1]], 1)
         observations, info = self._divide(values)
         if "target" in info:
-            info["_target"] = self._uniform[now in self._due]
+            info["_target"] = self.everywhere(now in self._due)
         return observations, info
 
     def _reward(self, actions: Any) -> Tensor | None:

@@ -136,7 +136,7 @@ class CountDigits(SeededEnv):
             if name in self.requested:
                 closes = (self._number - self._start + 1) % steps == 0
                 closed[name] = self._counts[name] if closes else self._nothing
-                closed[f"_{name}"] = self._uniform[closes]
+                closed[f"_{name}"] = self.everywhere(closes)
         return closed
 
     def state_dict(self) -> dict[str, Any]:

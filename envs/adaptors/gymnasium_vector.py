@@ -67,8 +67,6 @@ class VectorAdaptor(Adaptor):
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
         self._shown: dict[str, Tensor] = {}
-        self._going_on = torch.zeros(2, self.num_envs, dtype=self.dtype, device=self.device).unbind()
-        """The ends of a step at which no episode ends."""
 
     @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
@@ -131,17 +129,11 @@ class VectorAdaptor(Adaptor):
         happened = due = np.array([*flags.values()])
         given = tensor_of("reward", reward, self.device)
         rewards = checked("reward", OUTCOMES["reward"], given.to(self.dtype), self.num_envs, given)
-        goes_on = not happened.any()
-        signals = (
-            self._going_on if goes_on else torch.from_numpy(happened).to(self.device, self.dtype).unbind()
-        )
-        result = self._outcomes(rewards, signals)
+        result = self._outcomes(rewards, torch.from_numpy(happened).to(self.device, self.dtype).unbind())
         if self.late_ends:
             due, self._ended = self._ended.numpy(force=True), torch.from_numpy(happened).to(self.device)
-            goes_on = not due.any()
-        if goes_on:
-            nowhere = self._uniform[False]
-            return dict(self._shown), rewards, nowhere, nowhere, result
+        if not due.any():
+            return dict(self._shown), rewards, self.everywhere(False), self.everywhere(False), result
         ended, *ends = torch.from_numpy(np.array([due[0] | due[1], *due])).to(self.device)
         final = self._final(before, info, ended)
         result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())

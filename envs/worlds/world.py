@@ -154,7 +154,6 @@ class World(Pictured):
         first, batch = worlds[0], worlds[0].num_envs
         state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
         joint = copy_with(first, num_envs=batch * len(worlds), _others=worlds[1:], _state=state)
-        joint.repeat_uniform(len(worlds))
         result = joint._stepped(joint._actions(actions))
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
         for one, own in zip(worlds, rows, strict=True):
@@ -204,7 +203,7 @@ class World(Pictured):
         if self.episode_steps is not None:  # all end together: this is known without waiting
             self._tick = (self._tick + 1) % self.episode_steps
             may_end = self._tick == 0
-            ends, goes_on = self._uniform[may_end], self._uniform[False]
+            ends, goes_on = self.everywhere(may_end), self.everywhere(False)
             terminated, truncated = (ends, goes_on) if self.limit_terminates else (goes_on, ends)
         if may_end:
             ended = terminated | truncated

@@ -325,6 +325,13 @@ STEP: tuple[Fault, ...] = (
         "tests/engine/heart/test_policies.py::test_a_minibatch_evaluates_its_own_environments_of_a_module_alone[Centred-8]",
     ),
     Fault(
+        "ppo-a-window-that-is-evaluated-at-once-is-the-one-before",
+        "engine/policies/further_passes.py",
+        "if first is None or first.window is not window:",
+        "if first is None:",
+        "tests/engine/heart/test_policies.py::test_a_window_without_experience_is_not_what_the_next_one_learns_from",
+    ),
+    Fault(
         "replays-heads-read-the-ticks-of-another-environment",
         "engine/policies/replays.py",
         "for part in parts], 1).flatten(0, 2)",

@@ -910,10 +910,17 @@ LOWER: tuple[Fault, ...] = (
         "tests/envs/test_conformance.py::test_what_one_copy_shows_does_not_depend_on_their_number[Digits-options0]",
     ),
     Fault(
+        "envs-steps-that-end-no-episode-return-one-mask",
+        "envs/adaptors/gymnasium_vector.py",
+        "rewards, self.everywhere(False), self.everywhere(False), result",
+        "rewards, *[self.everywhere(False)] * 2, result",
+        "tests/envs/adaptors/test_gymnasium_vector.py::test_what_a_loop_makes_of_the_reward_and_ends_of_a_step_changes_no_other[make0]",
+    ),
+    Fault(
         "envs-a-stream-ends-no-episode",
         "envs/base.py",
-        "terminated = self._uniform[ended and self.episode_length is not None]",
-        "terminated = self._uniform[ended and self.episode_length is None]",
+        "terminates = ended and self.episode_length is not None",
+        "terminates = ended and self.episode_length is None",
         "tests/envs/test_conformance.py::test_faults_are_found[pass]",
     ),
     Fault(

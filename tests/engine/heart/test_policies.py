@@ -18,7 +18,7 @@ from torch import Tensor
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
 from tests.contracts.builders import LABEL, Document, document
-from tests.contracts.documents import PPO, RECALLS, back_and_forth, pairs
+from tests.contracts.documents import PPO, RECALLS, alone, back_and_forth, mortals, pairs
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
@@ -264,6 +264,18 @@ def test_a_window_that_is_evaluated_when_it_ends_has_the_parameters_of_then() ->
     one, forked, *others = found
     assert not [*differences(one, forked, tolerance=0.0)]
     assert not [line for other in others for line in differences(one, other)]
+
+
+def test_a_window_without_experience_is_not_what_the_next_one_learns_from() -> None:
+    """In one environment whose actor comes late, dies and returns: at the ticks of some windows it is never there."""
+    found = []
+    for network in (Plain, hooked(Plain)):
+        scene = alone(mortals({"kind": "ppo", "epochs": 2, "minibatches": 1}, 1))
+        scene["agents"]["a0"] |= {"network": network, "clock": {"unroll": 2}}
+        with made({**scene, "training": {**scene["training"], "batch": 1}}, "cohort") as simulation:
+            simulation.run(12)
+            found.append(facts(simulation))
+    assert not [*differences(*found)]
 
 
 def test_further_passes_move_the_agents_group_and_nothing_else() -> None:

@@ -1,5 +1,6 @@
 """Other people's vector environments: signals, the three autoreset modes, and what has no translation."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 from antiphon import envs
+from antiphon.envs.signal import ENDS
 from antiphon.errors import ScenarioError
 
 
@@ -108,6 +110,30 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     assert returned == ([([0, 0], [0, 0]), *ends[:-1]] if reset_later else ends)  # with the reset
     masks = [info["_reward"].tolist() for info in found if "_reward" in info]
     assert masks == ([[True, True], [True, True], [False, True], [True, False]] if reset_later else [])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(partial(counters, mode) for mode in AutoresetMode),
+        lambda: {"id": "antiphon/CartPole-v0", "limit": 3},
+    ],
+)
+def test_what_a_loop_makes_of_the_reward_and_ends_of_a_step_changes_no_other(make: Callable[[], Any]) -> None:
+    """As `terminated |= truncated` does."""
+    found = []
+    for changes in (False, True):
+        env, steps = envs.make(make(), batch=3), list[list[Any]]()
+        env.reset(seed=0)
+        for _ in range(6):
+            _, *returned, info = env.step(torch.tensor([1, 1, 1]))
+            steps.append([])
+            for value in (*returned, *(info[name] for name in ("reward", *ENDS) if name in info)):
+                steps[-1].append(value.tolist())
+                if changes:
+                    value.logical_not_()
+        found.append(steps)
+    assert found[0] == found[1]
 
 
 class Torch(gymnasium.vector.VectorEnv[torch.Tensor, torch.Tensor, torch.Tensor]):
