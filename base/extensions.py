@@ -262,7 +262,7 @@ def needed_imports(names: Iterable[str], *, imported: bool = False) -> list[str]
 
 def _making_known(name: str) -> list[str]:
     """Return the packages whose import makes a name known: that of `MODULE:CLASS`, those that registered it, that of its id."""
-    if module := re.match(r"(?:gymnasium/)?(\w+)[\w.]*:|pettingzoo/(\w+)", name):
+    if module := re.match(r"(?:gymnasium/)?(\w+)[\w.]*:\S+$|pettingzoo/(\w+)", name):
         return [module[1] or module[2]]
     packages = list(takewhile(lambda package: package != "__main__", _registrars.get(name, ())))
     if name.startswith("gymnasium/"):

@@ -70,9 +70,6 @@ def channel_axis(shape: tuple[int, ...]) -> Literal["first", "last", "unknown"]:
 _MOST_CHANNELS = 4
 """Channels of a picture, at most: colours and transparency."""
 
-MESSAGE_WORDS = ("age", "held", "returned")
-"""Words of scenarios for what a channel has, which stand where signals are named."""
-
 OUTCOMES = {
     "reward": Signal(training_only=True, known="after_step"),
     "terminated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),

@@ -35,12 +35,7 @@ def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
     able = [
         channel
         for channel in scene.channels
-        if channel.gradient.passes == AUTO
-        and _may_replay(scene, channel)
-        and channel.gradient.scale > 0
-        and channel.gradient.keeps_up
-        and channel.link.ways != AUTO
-        and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
+        if channel.gradient.passes == AUTO and channel.gradient.keeps_up and _may_be_chosen(scene, channel)
     ]
     of_sender = Counter(channel.sender for channel in able)
     return frozenset(channel.name for channel in able if of_sender[channel.sender] == 1)
@@ -49,12 +44,27 @@ def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
 def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
     """Return the setting by which the sender of one of some channels would learn in more passes; empty: there is none."""
     named = (channel for channel in scene.channels if channel.name in channels and not channel.replayed)
-    gradient = next((channel.gradient for channel in named if _may_replay(scene, channel)), None)
-    if gradient is None:
+    channel = next((channel for channel in named if _may_replay(scene, channel)), None)
+    if channel is None:
         return ""
-    if not gradient.keeps_up:
-        return "gradient.kind: linear"
-    return "gradient.passes: all" if gradient.passes == AUTO else f"gradient.passes: {AUTO}"
+    gradient = channel.gradient
+    if (gradient.passes == AUTO and gradient.keeps_up) or not _may_be_chosen(scene, channel):
+        return "gradient.passes: all"
+    if gradient.keeps_up:
+        return f"gradient.passes: {AUTO}"
+    return (
+        "gradient.kind: linear" if gradient.passes == AUTO else f"gradient: {{kind: linear, passes: {AUTO}}}"
+    )
+
+
+def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
+    """Return whether `passes: auto` would choose all passes for a channel, if its predictors are linear."""
+    return (
+        _may_replay(scene, channel)
+        and channel.gradient.scale > 0
+        and channel.link.ways != AUTO
+        and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
+    )
 
 
 def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:

@@ -22,7 +22,7 @@ from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.dataset_files import SPLITS, Identity, identity
 from antiphon.envs.env_keys import EnvOptions, Episode, HeldOptions, Sampling
-from antiphon.envs.signal import MESSAGE_WORDS, Description, Signal, channel_axis
+from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
@@ -478,9 +478,6 @@ def signals_of(
             mask that does not fit, or missing values of what agents observe.
     """
     values = {name: column for name, column in columns.items() if not name.startswith("_")}
-    for name in values:
-        taken = f"'{name}' is a word of channels, as in observes: [age]; pass it under another name"
-        require(name not in MESSAGE_WORDS, place, taken)
     if options.training_only is None:
         gaps = (name for name, column in values.items() if bool(_ignored(column).any()))
         hidden = dict.fromkeys([*hidden, *gaps])

@@ -213,6 +213,7 @@ def test_a_run_notes_the_packages_that_python_imported_before(
     import_module("piers")
     agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 5}}
     scenario = {"scenario": "pier", "env": env, "agents": {"a": agent}, "training": {"batch": 2, "steps": 5}}
+    scenario["description"] = "pytest: a package that is imported, and no name in a text"
     try:
         with antiphon.Simulation(antiphon.Scenario.model_validate(scenario), logdir="pier") as simulation:
             simulation.run(progress=False)

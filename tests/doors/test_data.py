@@ -333,11 +333,12 @@ def test_signals_that_the_caller_changes_change_no_run() -> None:
 
 
 @pytest.mark.parametrize("name", ["age", "held", "returned"])
-def test_data_with_the_name_of_what_a_channel_has_are_refused(name: str) -> None:
-    """In `observes` and `context` these words are read as the channel's."""
-    columns = {name: torch.rand(9, 2), "label": torch.arange(9) % 3}
-    with pytest.raises(DataError, match=f"'{name}' is a word of channels, .*; pass it under another name"):
-        envs.from_tensors(**columns)
+def test_data_with_the_name_of_what_a_channel_has_may_be_targets(name: str) -> None:
+    """Where `observes` or `context` would read it as the channel's, it is refused: `test_worlds.py`."""
+    source = envs.from_tensors(**{"x": torch.rand(20, 2), name: torch.rand(20, 1)})
+    agent = {"observes": ["x"], "objective": {"kind": "regression", "target": name}}
+    with Simulation(Scenario(scenario="own", env=source, agents={"a": agent}, training={"batch": 4})) as run:
+        assert "a" in run.step()["losses"]
 
 
 def test_data_with_the_name_of_what_a_step_returns_may_be_targets_and_are_not_observed() -> None:

@@ -910,6 +910,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/envs/test_conformance.py::test_what_one_copy_shows_does_not_depend_on_their_number[Digits-options0]",
     ),
     Fault(
+        "extensions-a-description-names-a-package",
+        "base/extensions.py",
+        r"(\w+)[\w.]*:\S+$|",
+        r"(\w+)[\w.]*:|",
+        "tests/cli/test_python.py::test_a_run_notes_the_packages_that_python_imported_before[piers:Pier-]",
+    ),
+    Fault(
         "envs-steps-that-end-no-episode-return-one-mask",
         "envs/adaptors/gymnasium_vector.py",
         "rewards, self.everywhere(False), self.everywhere(False), result",

@@ -244,11 +244,14 @@ def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
     fixes = {
         "passes=first": "gradient.passes: auto or ",
         "gradient=mlp": "gradient.kind: linear or ",
+        "gradient=mlp passes=first": "gradient: {kind: linear, passes: auto} or ",
         "passes=all": "",
     }
     whole = f"decoupled: {SPOKEN}: gate 0 at the end and most log entries: its sender took no step by it there, as with detached; set "
     for value, fix in fixes.items():
-        request = Request(template=load("speaker-listener"), values=dict([value.split("=")]))
+        request = Request(
+            template=load("speaker-listener"), values=dict(one.split("=") for one in value.split())
+        )
         plan = replace(
             plan_of([line("decoupled")]), runs={"decoupled": PlannedRuns("decoupled", "", request)}
         )
