@@ -62,6 +62,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import Ratio, ratio
+from antiphon.telemetry.verdicts import LEFT_OUT, Undefined
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
@@ -358,8 +359,19 @@ def value_rows(found: Values) -> list[Figure]:
     return rows
 
 
-def values_of_run(running: LiveSystem) -> list[Figure]:
-    """Measure values during a run, and return them as metrics, with what they cost.
+def without_value(found: Values, channels: Sequence[str]) -> Undefined:
+    """Return why channels have no value, and with what options `antiphon evaluate` may give them one."""
+    reasons = dict.fromkeys(channels, LEFT_OUT) | {
+        row.name: row.why for row in found.rows if row.name != COUPLING
+    }
+    by_chance = any(row.value is None and math.isfinite(row.gain) for row in found.rows)
+    longer = ["--horizon", str(2 * found.horizon), "--repeats", str(2 * found.repeats)] if by_chance else []
+    given = {name: why for name, why in reasons.items() if why}
+    return Undefined("value", given, ["--value", *longer])
+
+
+def values_of_run(running: LiveSystem) -> tuple[list[Figure], Undefined | None]:
+    """Measure values during a run, and return them as metrics, with what they cost, and why channels have none (None: they have).
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
     `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
@@ -374,7 +386,8 @@ def values_of_run(running: LiveSystem) -> list[Figure]:
     predicted = predicted_channels(running.system) if few else []
     signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    return [seconds, *value_rows(found), *signals]
+    undefined = without_value(found, list(running.system.channels)) if few else None
+    return [seconds, *value_rows(found), *signals], undefined if undefined and undefined.reasons else None
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tab.reading import read_run
 from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
-from antiphon.telemetry.verdicts import Undefined, bounds
+from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, bounds
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
@@ -209,6 +210,7 @@ class DirectoryWriter(Observer):
             document=directory.document,
             has_objects=has_objects,
             no_fork=running.system.description.no_fork,
+            hold=running.system.steps_per_example,
             start=start,
             until=running.until,
             timeline=None if directory.has_events else timeline(running.system, 0, span(running.system)),
@@ -457,14 +459,19 @@ def keep_measured(
         except RunError:  # the run goes on
             ended = False
         others: set[str] = set()
+        before: set[str] = set()
         if found:
             earlier = read_cache(path)
+            before = {kind for kind in found if earlier.get(kind, {}).get("step") == running.now}
             for kind, content in found.items():
                 measured = {"step": running.now, **content}
                 earlier[kind], names = _with_others(measured, earlier.get(kind, {}))
                 others |= names
             write_checked(path, earlier)
         if ended:
+            if undefined is not None and undefined.measure not in before:
+                # what the run itself found at this step
+                others |= {name for name, why in undefined.reasons.items() if why == LEFT_OUT}
             if others:
                 rows, undefined = _of_others(directory.path, running.now, others, rows, undefined)
             events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
@@ -504,12 +511,7 @@ def _of_others(
     metrics = {row.metric for row in rows if row.kind == "channel"}
     if undefined is not None:
         metrics |= {undefined.measure, *bounds(undefined.measure)}
-        before = written.undefined.get(undefined.measure, {})
-        earlier = before.get("reasons", {}) if before.get("step") == step else {}
-        reasons = {name: why for name, why in undefined.reasons.items() if name not in others}
-        reasons |= {name: why for name, why in earlier.items() if name in others}
-        undefined = undefined._replace(reasons=reasons)
-    kept = []
+    kept: list[Figure] = []
     for metric in sorted(metrics):
         series = written.figures.get(("channel", metric))
         if series is not None and series.steps[-1] == step:
@@ -519,4 +521,11 @@ def _of_others(
             kept += [
                 Figure("channel", name, metric, float(number)) for name, number in named if name in others
             ]
+    if undefined is not None:
+        valued = {row.name for row in kept if row.metric == undefined.measure and isfinite(row.value)}
+        before = written.undefined.get(undefined.measure, {})
+        earlier = before["reasons"] if before.get("step") == step else {}
+        reasons = {name: why for name, why in undefined.reasons.items() if name not in valued}
+        reasons |= {name: why for name, why in earlier.items() if name in others}
+        undefined = undefined._replace(reasons=reasons)
     return [*rows, *kept], undefined

@@ -211,7 +211,11 @@ class Run:
             if parts:
                 self.write_parts(running.now, parts)
         if self._valued(step):
-            self.log(step + 1, values_of_run(running))
+            values, undefined = values_of_run(running)
+            if undefined is not None:
+                for recorder in self.recorders:
+                    recorder.undefined(step + 1, undefined)
+            self.log(step + 1, values)
         if running.validation is not None and self._evaluates(step):
             self._evaluate(step, running.validation)
         if running.env.exhausted:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from antiphon.telemetry.parts.part_figures import PartFigures
     from antiphon.telemetry.timeline_text import Timeline
+    from antiphon.telemetry.verdicts import Undefined
 
 WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics of a run that are different on another machine, and on every execution."""
@@ -100,6 +101,10 @@ class RunDescription:
     """The last step of the run."""
     batch: int = 0
     """Parallel environments; 0: unknown."""
+    hold: int = 1
+    """Steps for which an environment shows an example."""
+    values_every: int = 0
+    """Steps between two measurements of the channels' values during the run; 0: it makes none."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     max: int = 32
@@ -136,7 +141,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -145,6 +150,9 @@ class Recorder:
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Write and flush the metrics of one step. Steps ascend."""
+
+    def undefined(self, step: int, found: Undefined) -> None:
+        """Write why channels have no result of a measure at one step; its figures follow."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""

@@ -27,6 +27,7 @@ from antiphon.telemetry.figures import (
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.tab.recorder import ChannelsWriter, part_rows
+from antiphon.telemetry.verdicts import Undefined
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +108,10 @@ class TensorBoardRecorder(Recorder):
         if self._in_events(step):
             events.scalars(step, curves.scalars(part_rows(rows)))
             channels.parts(step, rows)
+
+    def undefined(self, step: int, found: Undefined) -> None:
+        """Write why channels have no result of a measure at one step."""
+        self._files[2].undefined(step, found)
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""

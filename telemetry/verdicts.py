@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import gcd
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -42,6 +43,10 @@ _SILENT = 0.01
 """Share of the median energy below which a message carries nothing."""
 _CONSTANT = 1e-6
 """Share of a message's energy below which its spread is rounding."""
+_ENTRIES = 4
+"""Log entries of one batch each whose mean counts, at least."""
+MEANS = ("cosine", "r2", "norm_ratio")
+"""Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
 _SAME = 0.01
 """Entropy in bits below which a symbol is always the same one."""
 
@@ -66,7 +71,8 @@ VERDICTS: dict[Verdict, Definition] = {
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
     "off": Definition(
         "signals off",
-        "Its learning signal points against the gradient that it predicts: its cosine or its parameter cosine is below 0.",
+        "Its learning signal points against the gradient that it predicts: its cosine (mean of the newest log entries that cover all "
+        "steps of an example) or its parameter cosine is below 0.",
         "signal off",
     ),
     "stale": Definition(
@@ -103,12 +109,14 @@ class ChannelTraits(NamedTuple):
         resends: [channels]: messages that the link loses, on average, for each one that arrives.
         sizes: [channels]: components of a message; 0: unknown.
         batch: Number of environments; 0: unknown.
+        span: Log entries over which `MEANS` are taken.
     """
 
     periods: NDArray[np.float64]
     resends: NDArray[np.float64]
     sizes: NDArray[np.float64]
     batch: int
+    span: int
 
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> ChannelTraits:
@@ -127,7 +135,30 @@ class ChannelTraits(NamedTuple):
             np.array(resends, dtype=np.float64),
             np.array(sizes, dtype=np.float64),
             graph.get("batch") or 0,
+            graph.get("span", _ENTRIES),
         )
+
+
+def spanning(hold: int, every: int) -> int:
+    """Return how many log entries cover all steps of an example that they fall on, each as often: at least four.
+
+    Args:
+        hold: Steps for which an environment shows an example.
+        every: Steps between two log entries.
+    """
+    phases = hold // gcd(hold, every)
+    return phases * -(-_ENTRIES // phases)
+
+
+def newest_mean(values: Values, span: int) -> Values:
+    """Return the mean of the newest `span` log entries at each entry, nan left out, [entries, channels]."""
+    known = np.isfinite(values)
+    sums = np.where(known, values, 0.0).astype(np.float64)
+    rows = [slice(max(0, row + 1 - span), row + 1) for row in range(len(values))]
+    counts = np.array([known[each].sum(0) for each in rows])
+    totals = np.array([sums[each].sum(0) for each in rows])
+    found: Values = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan).astype(np.float32)
+    return found
 
 
 def bounds(measure: str) -> tuple[str, str]:
@@ -387,7 +418,7 @@ REMARKS = (
         1 << 23,
         ("cosine", "parameter_cosine"),
         _differ_in_sign,
-        "Both signs can be so: the cosine ({cosine}) compares single messages of one batch with the gradient that the receiver "
+        "Both signs can be so: the cosine ({cosine}) compares single messages with the gradient that the receiver "
         "returned, the parameter cosine ({parameter_cosine}) what many batches do to the sender's parameters with what the true "
         "gradient would do; the sender moves by the latter.",
     ),
@@ -395,7 +426,7 @@ REMARKS = (
         1 << 22,
         ("cosine",),
         _against,
-        "That it matters all the same is no contradiction: the cosine is of single messages at one step, the value of many steps "
+        "That it matters all the same is no contradiction: the cosine is of single messages, the value of many steps "
         "of learning; the value decides.",
         ("value",),
     ),

@@ -30,7 +30,7 @@ from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import Language, language, language_rows, spoken
 from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import chosen_channels, predicted_channels
-from antiphon.inspection.value import COUPLING, Values, rates_left, value, value_rows
+from antiphon.inspection.value import COUPLING, Values, rates_left, value, value_rows, without_value
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
@@ -341,12 +341,10 @@ def measured_value(
         for key, metric in zip(("cosine", "cosine_ceiling"), PROBED, strict=True)
         if name in highest and like[key] is not None
     ]
-    reasons = dict.fromkeys(simulation.running.system.channels, LEFT_OUT)
-    reasons |= {row.name: row.why for row in values.rows if row.name != COUPLING}
-    longer = ["--horizon", str(2 * values.horizon), "--repeats", str(2 * values.repeats)]
+    undefined = without_value(values, list(simulation.running.system.channels))
     by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
     instead = _during_a_run(simulation.running, values) if by_chance else ""
-    undefined = Undefined("value", _given(reasons), ["--value", *(longer if by_chance else ())], instead)
+    undefined = undefined._replace(instead=instead)
     samples = max((ceiling.samples for ceiling in highest.values()), default=0)
     show = partial(_show_value, values, alignments, instead, samples)
     return Measured("value", plain, {"value": plain}, rows, show, undefined)

@@ -24,6 +24,7 @@ def describe_run(
     document: str = "",
     has_objects: bool = False,
     no_fork: str = "",
+    hold: int = 1,
     start: int = 0,
     until: int | None = None,
     timeline: Timeline | None = None,
@@ -36,6 +37,7 @@ def describe_run(
         document: The text of scenario.yaml.
         has_objects: Whether the scenario holds Python objects, which scenario.yaml cannot.
         no_fork: Why the run cannot be forked; empty: it can.
+        hold: Steps for which the environment shows an example.
         start: Steps done before this session.
         until: The step it stops at; None: the scenario's last.
         timeline: The timeline of the first steps.
@@ -63,6 +65,8 @@ def describe_run(
         period=scenario.telemetry.period,
         until=scenario.training.steps if until is None else until,
         batch=scenario.training.batch,
+        hold=hold,
+        values_every=0 if scenario.telemetry.value is None else scenario.telemetry.value.period,
         start_step=start,
         max=scenario.telemetry.max,
         timeline=timeline,

@@ -13,6 +13,7 @@ from antiphon.telemetry.graph_layout import Points, communities, positions
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import FORMAT
 from antiphon.telemetry.timeline_text import Timeline, channel_cells
+from antiphon.telemetry.verdicts import spanning
 
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
@@ -35,6 +36,8 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "every": description.period,
         "until": description.until,
         "batch": description.batch,
+        "span": spanning(description.hold, description.period),
+        **({"values_every": description.values_every} if description.values_every else {}),
         "by_timescale": by_timescale,
         **({"has_objects": True} if description.has_objects else {}),
         **({"no_fork": description.no_fork} if description.no_fork else {}),

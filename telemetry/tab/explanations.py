@@ -9,6 +9,7 @@ from antiphon.telemetry.figures import EVALUATED, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     FLAGS,
+    MEANS,
     MEASURES,
     REMARKS,
     SIGNALS,
@@ -414,11 +415,11 @@ def verdicts_document(
 
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, the metrics
     of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
-    `reasons` by name, and a command that may give them one, `again` (may be empty), or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
+    `reasons` by name, those of `earlier` steps, and a command that may give them one, `again` (may be empty), or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
-    `SIGNALS`; `hops` of agents to a readout (`hops_to_readout`).
+    `SIGNALS`; `means`: `MEANS`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -436,6 +437,7 @@ def verdicts_document(
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
             "step": results[measure].step if measure in results else 0,
             "reasons": {},
+            "earlier": [],
             "again": _DEFAULT[measure],
             "instead": "",
             **undefined.get(measure, {}),
@@ -463,5 +465,5 @@ def verdicts_document(
     no_fork = graph.get("no_fork", "")
     takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
     why = {"signals": [signal._asdict() for signal in SIGNALS], "hops": hops_to_readout(graph)}
-    known = {"measures": measures, "words": words, "remarks": remarks, **why}
+    known = {"measures": measures, "words": words, "remarks": remarks, "means": MEANS, **why}
     return {**known, "by": by, "takes": takes, "no_fork": no_fork}

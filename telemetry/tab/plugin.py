@@ -18,7 +18,14 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 from werkzeug.wrappers import Request, Response
 
 from antiphon.base.errors import RunError, in_one_line
-from antiphon.telemetry.tab.reading import Row, document_from, graph_from, messages_of, series_of
+from antiphon.telemetry.tab.reading import (
+    Row,
+    document_from,
+    graph_from,
+    messages_of,
+    series_of,
+    undefined_from,
+)
 from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed, results_of
 from antiphon.telemetry.tab.tags import (
     GRAPH,
@@ -199,7 +206,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         contents = catalogue(
             [*figures, *verdicts],
             results_of(newest),
-            {tag.removeprefix(UNDEFINED): document_from(question.document(run, tag)) for tag in undefined},
+            {tag.removeprefix(UNDEFINED): undefined_from(question.rows(run, tag)) for tag in undefined},
             [what for what in tags.values() if isinstance(what, int)],
             graph,
             path,

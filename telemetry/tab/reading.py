@@ -69,7 +69,7 @@ def read_run(folder: str | Path) -> RunData:
             path=str(folder),
             parts=document_from(tags[PARTS]) if PARTS in tags else None,
             undefined={
-                tag.removeprefix(UNDEFINED): document_from(tags[tag])
+                tag.removeprefix(UNDEFINED): undefined_from(tags[tag])
                 for tag in tags
                 if tag.startswith(UNDEFINED)
             },
@@ -123,3 +123,10 @@ def document_from(rows: Iterable[Row]) -> dict[str, Any]:
     *_, (_, text) = rows
     found: dict[str, Any] = json.loads(text.item())
     return found
+
+
+def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return why channels have no result at the newest step, and the `reasons` at each `earlier` one (`ChannelsWriter.undefined`)."""
+    by_step = {step: json.loads(text.item()) for step, text in rows}
+    *before, newest = (by_step[step] for step in sorted(by_step))
+    return {**newest, "earlier": [{key: each[key] for key in ("step", "reasons")} for each in before]}

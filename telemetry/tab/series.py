@@ -215,7 +215,7 @@ class RunData:
         messages: Messages by number of the channel.
         parts: The JSON under `antiphon/parts`; None: not written.
         path: The run directory; empty: none.
-        undefined: By measure, why channels have no result (`ChannelsWriter.undefined`).
+        undefined: By measure, why channels have no result (`undefined_from`).
     """
 
     name: str

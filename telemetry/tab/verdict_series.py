@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry.tab.series import Series, results_of
 from antiphon.telemetry.tab.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
+    MEANS,
     MEASURES,
     REMARKS,
     ChannelTraits,
@@ -20,6 +21,7 @@ from antiphon.telemetry.verdicts import (
     counts,
     fullest_first,
     in_words,
+    newest_mean,
     shut_so_far,
     verdict_flags,
 )
@@ -39,7 +41,7 @@ INPUTS = (
 def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any]) -> Series | None:
     """Return the verdicts on channels (`verdict_flags`) at every step at which one of their metrics was logged.
 
-    At each of these steps the newest value of every such metric counts.
+    At each of these steps the newest value of every such metric counts; of `MEANS` the mean of the newest log entries.
 
     Args:
         read: Returns the log entries of a metric of channels; None if there are none.
@@ -54,8 +56,11 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     if (gate := found.pop("gate", None)) is not None:
         found["shut"] = Series(gate.steps, shut_so_far(gate.values).astype(np.float32))
+    traits = ChannelTraits.of(graph)
+    for metric in found.keys() & set(MEANS):
+        found[metric] = Series(found[metric].steps, newest_mean(found[metric].values, traits.span))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
-    return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
+    return Series(steps, verdict_flags(rows, traits).astype(np.float32))
 
 
 def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:

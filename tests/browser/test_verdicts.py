@@ -229,9 +229,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
                 ),
                 "Possible causes: seldom measured: 1 cosine so far (telemetry.period).",
                 "It predicts worse than the mean of the returned gradients (R² −0.3).",
-                (
-                    "How well its gradient can be predicted at all (cosine ceiling), and what its signal is worth, is measured by:"
-                ),
+                ("How well its gradient can be predicted at all (cosine ceiling) is measured by:"),
             ],
         ),
         (
@@ -365,9 +363,10 @@ def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_end
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
     assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5]"
-    assert texts[4] == "left->mind 0.9 [0.7, 1.1]"
+    assert texts[3] == "left->mind 0.9 [0.7, 1.1]"
+    assert [text.endswith(" unresolved") for text in texts] == [False, False, True] * 2
     shown = [float(text.split()[1].replace("−", "-")) for text in texts]
-    assert shown == [-0.8, -0.2, -0.12, 3.4, 0.9, 0.5]
+    assert shown == [-0.8, -0.2, -0.12, 0.9, 0.4, 3.4]
     assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
     options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
@@ -514,7 +513,8 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     assert why.locator("code").inner_text() == "antiphon evaluate 'runs/my run' --value"
     tab.select("channel", 2)
     assert (
-        "few samples: of 64 messages of 3 components a cosine within ±0.144 may be chance" in why.inner_text()
+        "few samples: of 128 messages of 3 components a cosine within ±0.102 may be chance"
+        in why.inner_text()
     )
     ceilings = {"true_cosine": [0.2] + [0.01] * 8, "cosine_ceiling": [0.05, 0.5, 0.5] + [NAN] * 6}
     tab = opened(data({10: LOGGED | aligned | ceilings}))
@@ -584,3 +584,101 @@ def test_a_panel_says_why_log_entries_have_no_alignment(opened: Opened) -> None:
         "steps of an episode in turn: neighbours may differ by that alone. None at 10, 30: the gradients that returned there were 0. "
         "None at 1: no gradient returned there."
     )
+
+
+def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) -> None:
+    """Also where the newest measurement gave no channel a result, and where a channel has a reason at each of two steps."""
+    nothing = interval("value", [NAN] * 9, [NAN] * 9)
+    against = {"parameter_cosine": [-0.1] + [0.5] * 8}
+    cosines = {"cosine": [0.5] * 9}
+    steps = {20: MEASURED[20] | against | cosines, 30: LOGGED | cosines, 40: LOGGED | nothing | cosines}
+    earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
+    undefined = {"value": {"step": 40, "reasons": dict.fromkeys(NAMES, "chance"), "earlier": earlier}}
+    tab = opened(replace(data(steps), undefined=undefined))
+    counts = "2 of 8 matter 2 harm 4 unresolved 1 without a result"
+    for step, words in {
+        40: "value undefined at step 40 (9 of 9 channels) the newest is of step 20 1 of 9 signals off (parameter cosine of step 20)",
+        30: f"value of step 20 {counts} 1 of 9 signals off (parameter cosine of step 20)",
+        20: f"value {counts} 1 of 9 signals off 1 stale",
+    }.items():
+        tab.at(step)
+        assert strip(tab).startswith(words)
+    for step, channel, words in (
+        (40, 1, "No value at this step: chance. The newest is −0.8 [−1.1, −0.5] of step 20."),
+        (30, 1, "harms: value −0.8 [−1.1, −0.5] of step 20;"),
+        (
+            30,
+            0,
+            "(parameter cosine −0.1 of step 20, median 0.5; cosine 0.5, mean of the last 2 entries, median 0.5)",
+        ),
+        (
+            30,
+            0,
+            "signal off: its parameter cosine is −0.1 of step 20: below 0 it points against the gradient.",
+        ),
+        (20, 5, "No value at this step: no gain."),
+    ):
+        tab.at(step)
+        tab.select("channel", channel)
+        assert words in tab.part("panel-why").inner_text()
+    tab.at(40)
+    tab.part("verdicts").get_by_test_id("step-link").click()
+    assert tab.step == 20
+
+
+def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:
+    """And causes are named of channels that are off or harm; one that is given less than others is told so."""
+    found = data({step: LOGGED | {"cosine": [sign * 0.4 + 0.1] * 9} for step, sign in ((10, 1), (20, -1))})
+    assert "0 of 9 signals off" in strip(opened(found))
+    harming = data({10: LOGGED | interval("value", VALUES, HALVES) | {"cosine": [0.5] * 9}})
+    channels = [
+        {**channel, "about": {"gradient": f"linear, given {'label' if at else 'returned'}"}}
+        for at, channel in enumerate(harming.graph["channels"])
+    ]
+    channels[1]["about"], channels[0]["about"] = channels[0]["about"], channels[1]["about"]
+    tab = opened(replace(harming, graph={**harming.graph, "channels": channels}))
+    cause = "its predictor is given returned alone; 8 others are given label (gradient.context)"
+    for index, told in ((1, True), (0, False), (2, False)):
+        tab.select("channel", index)
+        why = tab.part("panel-why").inner_text()
+        assert [cause in why, "Possible causes" in why] == [told, told]
+
+
+def test_escape_closes_the_list_then_the_panel_then_clears_what_is_asked(opened: Opened) -> None:
+    tab = opened(data(MEASURED))
+    opened_list = tab.part("verdicts").locator("details[open]")
+    tab.push("missing")
+    tab.press("m")
+    assert opened_list.count() == 0, "another view closes it"
+    tab.press("g")
+    tab.push("verdict-harms")
+    tab.select("channel", 1)
+    tab.push("missing")
+    for left_over in ((0, True, "verdict:harms"), (0, False, "verdict:harms"), (0, False, "")):
+        tab.press("Escape")
+        found = opened_list.count(), tab.ask("app.selection()") is not None, tab.part("filter").input_value()
+        assert found == left_over
+
+
+def test_a_value_that_the_run_measures_itself_needs_no_command(opened: Opened) -> None:
+    found = data({10: LOGGED, 20: LOGGED})
+    for every, words in ((50, "not measured yet"), (20, "is being measured")):
+        tab = opened(replace(found, graph={**found.graph, "values_every": every}))
+        assert strip(tab).startswith(f"value {words}: the run does it every {every} steps 1 of 9 stale")
+
+
+def test_a_comparison_marks_no_metric_of_which_a_caution_is(opened: Opened) -> None:
+    """And another channel's panel begins at its top."""
+    tab = opened(data({10: MEASURED[20] | {"sg_loss": [0.1 * n for n in range(9)]}}))
+    tab.select("channel", 0)
+    tab.part("panel").evaluate("panel => { panel.scrollTop = 99 }")
+    tab.select("channel", 2)
+    assert tab.part("panel").evaluate("panel => panel.scrollTop") == 0
+    tab.choose("compare", NAMES[1])
+    cells = [tab.part(f"number-{beside}sg_loss").inner_text() for beside in ("", "beside-")]
+    assert not any("✓" in cell for cell in cells)
+    tab.choose("metric", "value")
+    for index, hollow in ((0, False), (8, True)):
+        tab.select("channel", index)
+        pixel = tab.pixel(tab.point("edgePoint", index))
+        assert (min(pixel) > 190) == hollow, "a hollow line stays hollow"

@@ -293,6 +293,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_tensorboard.py::test_histograms_hold_the_finite_values",
     ),
     Fault(
+        "a-signal-is-off-by-one-batch",
+        "telemetry/verdicts.py",
+        "slice(max(0, row + 1 - span), row + 1)",
+        "slice(row, row + 1)",
+        "tests/telemetry/tab/test_verdict_series.py::test_a_signal_is_off_by_its_mean_over_the_newest_entries",
+    ),
+    Fault(
         "series-values-come-a-row-early",
         "telemetry/tab/verdict_series.py",
         'places = np.searchsorted(series.steps, steps, side="right") - 1',

@@ -153,6 +153,35 @@ def test_where_rates_have_fallen_to_nothing_a_value_is_measured_during_a_run(
     assert [spec in value["instead"], value["again"]] == [True, ""]
 
 
+@pytest.mark.long
+def test_a_run_logs_why_a_value_is_undefined_and_evaluating_some_channels_keeps_it(
+    tmp_path: Path, cli: Commands
+) -> None:
+    text = antiphon.load("digits-mlp").text + "\ntelemetry: {value: {period: 2, horizon: 4}}\n"
+    (tmp_path / "valued.yaml").write_text(text, encoding="utf-8")
+    values = {"depth": 3, "width": 8, "batch": 8, "steps": 4, "lr": 1e-9}
+    scenario = antiphon.load(tmp_path / "valued.yaml").resolve(values=values)
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+
+    def reasons() -> tuple[dict[str, str], list[Any]]:
+        measures = read_run(tmp_path / "run").catalogue()["verdicts"]["measures"]
+        (found,) = (each for each in measures if each["metric"] == "value")
+        assert found["step"] == 4
+        return found["reasons"], found["earlier"]
+
+    logged, earlier = reasons()
+    names = [channel.name for channel in scenario.channels]
+    assert [*logged] == names
+    assert all("true gradients give no significant gain" in why for why in logged.values())
+    assert [each["step"] for each in earlier] == [2]
+    aligned = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]
+    cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 2 --channels", names[0])
+    assert {name: reasons()[0][name] for name in names[1:]} == {name: logged[name] for name in names[1:]}
+    kept_alignment = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]
+    assert kept_alignment[1:].tolist() == aligned[1:].tolist()
+
+
 def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, cli: Commands) -> None:
     """Of the same step, in measured.json and in the tab; what all channels are measured by replaces them."""
     names = ["n0->n1", "n1->n2", "n2->n3"]

@@ -197,6 +197,7 @@ class ChannelsApp {
   #setView(view) {
     if (view === "parts" && !this.#model.shown().some((run) => run.parts)) return;
     this.#model.setView(view);
+    this.#layout.strip.close();
     this.#show(false);
     if (view === "parts") this.#loading.track(this.#attempt(() => this.#fetch()));
   }
@@ -285,13 +286,15 @@ class ChannelsApp {
     };
   }
 
-  /** Undo the last thing that is in the way: what is asked, else the selection. */
+  /** Undo the last thing that is in the way: the list that is open, what is being asked, the selection, what was asked. */
   #escape() {
-    const { finder } = this.#layout;
+    const { finder, strip } = this.#layout;
+    if (strip.close()) return;
     if (document.activeElement === finder.field) {
       if (finder.field.value) finder.setText("");
       else finder.field.blur();
     } else if (this.#model.selection) this.#choose(null);
+    else if (finder.field.value) finder.setText("");
   }
 }
 

@@ -42,6 +42,16 @@ def test_the_newest_row_counts_at_each_step_of_any_figure(tmp_path: Path) -> Non
     assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
 
 
+def test_a_signal_is_off_by_its_mean_over_the_newest_entries(tmp_path: Path) -> None:
+    """Which cover all steps of an example; four where that is not known."""
+    cosines = {1: [-0.1, -0.1], 2: [0.3, NAN], 3: [-0.3, 0.3], 4: [-0.3, -0.1], 5: [0.1, -0.1]}
+    off = {
+        step: [flag and 262144 + (1 << 22) for flag in flags]
+        for step, flags in zip(cosines, ([1, 1], [0, 1], [1, 0], [1, 0], [1, 0]), strict=True)
+    }
+    assert verdicts(tmp_path, cosine=cosines) == off
+
+
 def test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far(tmp_path: Path) -> None:
     """Also one that begins open, as with `passes: all`."""
     found = verdicts(tmp_path, gate={1: [NAN, 1], 10: [0, 0], 20: [0.5, 0], 30: [0, 0.1]})

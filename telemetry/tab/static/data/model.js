@@ -1,11 +1,11 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
-import { diagnosisOf } from "./diagnosis.js";
+import { diagnosisOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { formatInterval, formatNumber, formatResult, formatStep } from "../drawing/format.js";
+import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
 import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
-import { itemAt, valuesAt } from "./source.js";
+import { rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
 
@@ -64,7 +64,9 @@ export class Model {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
     const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
-    chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]));
+    const measure = this.measure(run);
+    if (measure) chosen.push(...[measure, ...boundsOf(run, measure)].map((metric) => ["channel", metric]));
+    chosen.push(...(run.catalog.verdicts?.signals ?? []).map(({ metric }) => ["channel", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
@@ -132,11 +134,30 @@ export class Model {
     const known = words.filter((word) => verdictBit(word, measure));
     const found = known.map((word) => {
       const bit = verdictBit(word, measure);
-      return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
+      const older = word.name === "off" ? this.#older(run, step) : "";
+      return { ...word, older, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
-    const { step: since } = measures.find(({ metric }) => metric === measure) ?? {};
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, early: step < since ? since : 0 };
+    const { at, first, before } = this.#measurement(run, step, missing.map(({ name }) => run.find("channel", name)));
+    const every = measure ? 0 : run.graph.values_every ?? 0;
+    const due = every <= (this.steps([run]).at(-1) ?? 0);
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, at, early: at ? 0 : first, before, step, every, due };
+  }
+
+  /** Say which measure of signals that point against the gradient is of an earlier step; "": none. */
+  #older(run, step) {
+    const found = run.catalog.verdicts.signals.map(({ metric }) => ({ metric, series: run.peek("channel", metric) })).filter(({ series }) => series && rowAt(series, step) >= 0);
+    const old = found.map((one) => ({ ...one, of: one.series.steps[rowAt(one.series, step)] })).filter(({ of, series }) => of !== step && valuesAt(series, step).some((value) => value < 0));
+    return old.map(({ metric, of }) => `${run.info("channel", metric).title}${ofStep(of, step)}`).join(", ");
+  }
+
+  /** Of the measure of worth: the step `at` which it was measured last by a step, and `first` at all; the newest `before` at which some of the channels without a result have one; 0: none. */
+  #measurement(run, step, channels) {
+    const series = run.peek("channel", boundsOf(run, this.measure(run))[0]);
+    if (!series?.steps.length) return { at: 0, first: 0, before: 0 };
+    const row = rowAt(series, step);
+    const before = series.steps.subarray(0, Math.max(row, 0)).findLast((_, at) => channels.some((channel) => Number.isFinite(series.values[at * series.items + channel])));
+    return { at: series.steps[row] ?? 0, first: series.steps[0], before: before ?? 0 };
   }
 
   /** Why a channel has no verdict of worth, as a list of one; an empty list: it has one, or nothing is measured. */
@@ -144,8 +165,10 @@ export class Model {
     const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run));
     const words = (run.catalog.verdicts?.words ?? []).filter((word) => !word.flags[""]);
     if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
-    if (step < measure.step) return [`it was measured at step ${formatStep(measure.step)}`];
-    return [measure.reasons[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
+    const { at, first } = this.#measurement(run, step, []);
+    if (!at && first) return [`it was measured at step ${formatStep(first)}`];
+    const { reasons = {} } = [measure, ...(measure.earlier ?? [])].find((one) => one.step === at) ?? {};
+    return [reasons[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
   }
 
   /**
@@ -155,21 +178,30 @@ export class Model {
   verdictsOn(run, channel, step) {
     const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
-    const { title, again, instead, step: since } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const { title, again, instead } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const verdicts = words.filter((word) => flags & verdictBit(word, measure));
     const matters = verdicts.some(({ name }) => name === "matters");
-    const number = (metric) => itemAt(run.peek("channel", metric), step, channel);
+    const number = (metric) => run.numberAt(metric, channel, step).value;
     const value = (_, metric) => formatNumber(number(metric));
     const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
-    const [worth = ""] = measured.flatMap(({ metric, title: by, bounds }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${formatInterval(...[metric, ...bounds].map(number))}`));
+    const [worth = ""] = measured.flatMap(({ metric, title: by, bounds }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${formatInterval(...[metric, ...bounds].map(number))}${ofStep(run.numberAt(metric, channel, step).of, step)}`));
     const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
-    const { sentences, ask } = diagnosisOf(run, channel, step, worth);
-    sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, one, says }) => `${one || name}: ${says}`));
+    const bad = verdicts.some(({ name }) => name === "off" || name === "harms");
+    const { sentences, ask } = diagnosisOf(run, channel, step, worth, bad);
+    sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
-    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step: ${why}.`);
-    const late = missing.length > 0 && step >= since;
+    const { at, before } = this.#measurement(run, step, [channel]);
+    const newest = before ? ` The newest is ${formatInterval(...[measure, ...boundsOf(run, measure)].map((metric) => run.numberAt(metric, channel, before).value))}${ofStep(before, step)}.` : "";
+    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why}.${newest}`);
+    const late = missing.length > 0 && at > 0;
     const more = late && instead ? [`${instead}.`] : ask && !late ? [ask] : [];
     return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? again : ask && by };
+  }
+
+  /** Which measures of a channel's signal are below 0, with their numbers. */
+  #against(run, channel, step) {
+    const found = run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) }));
+    return `${found.filter(({ value }) => value < 0).map(({ title, value, ...from }) => `its ${title} is ${formatNumber(value)}${sourceOf(from, step)}`).join("; ")}: below 0 it points against the gradient.`;
   }
 
   /** The verdicts that the filter asks for. */

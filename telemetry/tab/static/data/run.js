@@ -50,6 +50,20 @@ export class Run {
     return this.parts > 0 && this.agents[from].part !== this.agents[to].part;
   }
 
+  /** A channel's number of a metric at a step, {value, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
+  numberAt(metric, channel, step) {
+    const series = this.peek("channel", metric);
+    const row = series ? rowAt(series, step) : -1;
+    // The server takes the same mean for its verdicts.
+    const span = this.catalog.verdicts?.means?.includes(metric) ? this.graph.span ?? 4 : 1;
+    let [sum, count] = [0, 0];
+    for (let at = Math.max(row + 1 - span, 0); at <= row; at++) {
+      const value = series.values[at * series.items + channel];
+      if (Number.isFinite(value)) [sum, count] = [sum + value, count + 1];
+    }
+    return { value: sum / count, of: row < 0 ? NaN : series.steps[row], count };
+  }
+
   /** Names of the metrics that were logged. */
   metrics(kind) {
     return this.catalog[kind] ?? [];
@@ -171,10 +185,10 @@ export class Run {
   async #extend(key, series) {
     const [kind, metric] = key.split(/\/(.*)/);
     const last = series.steps.at(-1) ?? -1;
-    // A row of parts is written anew while the run waits for one of them.
-    const more = await this.#source.series(this.name, kind, metric, kind === "part" ? last - 1 : last);
+    // The newest row may be written anew, by a part that waits or by a measurement; verdicts follow from all metrics, at any step.
+    const more = await this.#source.series(this.name, kind, metric, kind === "verdict" ? -1 : last - 1);
     if (more.steps.length) this.#series.set(key, joined(series, more));
-    return more.steps.length > 0;
+    return (more.steps.at(-1) ?? -1) > last;
   }
 }
 

@@ -305,7 +305,9 @@ export function paintMark(pen, scene, kind, index, strong) {
   }
   const width = 3.2 * Math.max(shape.thinness, 0.6) / Math.sqrt(view.zoom);
   const rim = (strong ? 3.6 : 2.6) / view.zoom;
-  for (const [colour, thick] of [[colours.ink, width + rim], [scene.styles.channelColour(index, theme), width]]) {
+  const layers = [[colours.ink, width + rim], [scene.styles.channelColour(index, theme), width]];
+  if (scene.styles.metric.unresolved?.[index]) layers.push([colours.paper, 0.65 * width]);
+  for (const [colour, thick] of layers) {
     pen.beginPath();
     trace(pen, shape, index);
     pen.strokeStyle = colour;

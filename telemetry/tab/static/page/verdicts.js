@@ -1,6 +1,7 @@
 // The strip of verdicts: how many channels matter, harm, whose signals are off, are stale or silent. Each is a filter; what is not measured says how.
 
 import { clear, el, stepLink } from "../drawing/dom.js";
+import { formatCount, formatStep } from "../drawing/format.js";
 
 /** The strip above the stage. */
 export class VerdictStrip {
@@ -16,7 +17,9 @@ export class VerdictStrip {
   /**
    * Show what holds at a step.
    *
-   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), early (the later step of the measurement; 0: there is none); null: no run
+   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), step, at (of the
+   *   measurement; 0: none so far), early (the later one; 0: there is none), before (the newest with a result of those missing; 0: none), every (steps between the
+   *   run's own measurements, if none was made yet; 0: it makes none), due (one is being made); null: no run
    * @param {string[]} chosen verdicts that the filter asks for
    */
   update(found, chosen) {
@@ -47,8 +50,16 @@ export class VerdictStrip {
     return list;
   }
 
-  #worth({ missing: left, total, measure, measures, early }, chips) {
+  /** Close the list of channels without a result; whether it was open. */
+  close() {
+    const list = this.node.querySelector("details[open]");
+    list?.removeAttribute("open");
+    return Boolean(list);
+  }
+
+  #worth({ missing: left, total, measure, measures, step, at, early, before }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
+    if (at !== step) chips.unshift(stepLink("of step", at, this.#actions.setStep));
     if (!left.length) return chips;
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
@@ -59,8 +70,9 @@ export class VerdictStrip {
     const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), this.#table(reason, told.filter((one) => one.reason === reason))]);
     const { again, instead } = measures.find(({ metric }) => metric === measure);
     const how = instead || again ? el("p", {}, instead || "To try again: ", el("code", { text: again })) : null;
-    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: `${left.length.toLocaleString("en-US")} without a result` });
-    return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, how, ...lists))];
+    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})` });
+    const newest = before ? stepLink("the newest is of step", before, this.#actions.setStep) : null;
+    return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, how, ...lists)), newest].filter(Boolean);
   }
 
   /** The channels without a result for one reason, by the first of their numbers; a number without a name has the reason's last word. */
@@ -73,7 +85,7 @@ export class VerdictStrip {
     return el("table", { class: "ap-table" }, el("tr", {}, ...heads.map((text, at) => el("th", { scope: "col", class: at ? "ap-number" : null, text }))), ...rows);
   }
 
-  #chip({ name, counted, one, says, count }, total, pressed, exclusive) {
+  #chip({ name, counted, one, says, count, older }, total, pressed, exclusive) {
     return el(
       "button",
       {
@@ -82,14 +94,15 @@ export class VerdictStrip {
       },
       el("strong", { text: count.toLocaleString("en-US") }),
       total === "" ? "" : ` of ${total.toLocaleString("en-US")}`,
-      ` ${(count === 1 && total === "" && one) || counted}`,
+      ` ${(count === 1 && total === "" && one) || counted}${count && older ? ` (${older})` : ""}`,
     );
   }
 }
 
 /** What is not measured, and the command that measures it. */
-function missing({ measures, by, takes, noFork }) {
-  const what = noFork ? ` cannot be measured (${noFork})` : " not measured";
-  const how = by ? [": ", el("code", { text: by }), takes && ` (roughly ${takes})`] : [];
+function missing({ measures, by, takes, noFork, every, due }) {
+  const own = ` ${due ? "is being measured" : "not measured yet"}: the run does it every ${formatCount(every, "step")}`;
+  const what = noFork ? ` cannot be measured (${noFork})` : every ? own : " not measured";
+  const how = by && !every ? [": ", el("code", { text: by }), takes && ` (roughly ${takes})`] : [];
   return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), what, ...how);
 }

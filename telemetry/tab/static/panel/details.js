@@ -26,6 +26,7 @@ export class SidePanel {
   show() {
     this.close();
     const { kind, name, beside } = this.model.selection ?? {};
+    if (kind !== this.kind || name !== this.name) this.panel.scrollTop = 0;
     if (!kind) return;
     Object.assign(this, { kind, name, beside, theme: this.actions.theme() });
     const runs = this.model.shown();
@@ -419,7 +420,9 @@ export class SidePanel {
 /** Which of two numbers is better, 0 or 1; -1: neither, or their intervals overlap, or it is not known of the metric. */
 function betterOf([one, other], info) {
   const overlap = one.low <= other?.high && other.low <= one.high;
-  if (!other || !info.good || overlap) return -1;
+  // Of what a caution is on, only intervals decide.
+  const doubtful = info.caution && !Number.isFinite(one.low);
+  if (!other || !info.good || overlap || doubtful) return -1;
   const [first, second] = [one, other].map(({ value }) => badnessOf(info, value));
   return first < second ? 0 : second < first ? 1 : -1;
 }

@@ -49,14 +49,15 @@ export class Extremes {
       },
       swatch,
       el("span", { class: "ap-row-name", text: name }),
-      el("span", { class: "ap-muted", text: formatInterval(metric.values?.[index], metric.lower?.[index], metric.upper?.[index]) }),
+      el("span", { class: "ap-muted", text: formatInterval(metric.values?.[index], metric.lower?.[index], metric.upper?.[index]) + (unresolved ? " unresolved" : "") }),
     );
     return el("li", {}, button);
   }
 }
 
-/** The channels that have a number, worst first; of a metric without a direction lowest first. */
-function rankingOf({ values, info }, mask) {
+/** The channels that have a number, worst first, those between whose interval contains 0; of a metric without a direction lowest first. */
+function rankingOf({ values, info, lower, upper }, mask) {
+  const sure = (item) => (upper?.[item] < 0 ? -1 : lower?.[item] > 0 ? 1 : 0);
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
-  return known.sort((one, other) => badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
+  return known.sort((one, other) => sure(one) - sure(other) || badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
 }
