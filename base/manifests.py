@@ -118,7 +118,7 @@ def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
     if version != FORMAT:
         writer = f"antiphon {str(content['antiphon'])[:20]}" if "antiphon" in content else "another antiphon"
         raise RunError(
-            f"{path}: was written by {writer} (format {version}, here {FORMAT}); read it with that version"
+            f"{path}: was written by {writer} (format {version}, here {FORMAT}); read it with that version, or run again"
         )
     return content
 

@@ -115,10 +115,13 @@ def take_step(world: Any, actions: Mapping[str, Any]) -> Any:
     conversions = sys.modules.get("pettingzoo.utils.conversions")
     if conversions is None or type(world) is not conversions.aec_to_parallel_wrapper:
         return world.step(actions)
+    if type(world.aec_env).last is not conversions.AECEnv.last:  # its own may do more than observe
+        return world.step(actions)
     env, rewards = world.aec_env, defaultdict[str, float](int)
     for agent in env.agents:
         if agent != (on_turn := env.agent_selection):
-            raise ValueError(f"'{agent}' was to move, and '{on_turn}' is on turn")
+            fix = "end lives at the end of a round, or pass the environment of turns (PettingZoo's env, not parallel_env)"
+            raise ValueError(f"'{agent}' was to move, and '{on_turn}' is on turn; {fix}")
         env.step(actions[agent])
         gained = env.rewards
         for name in env.agents:

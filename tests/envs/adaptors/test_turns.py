@@ -228,3 +228,27 @@ def test_what_pettingzoo_has_converted_is_stepped_as_by_its_conversion_and_obser
         assert all(np.array_equal(shown[agent], wanted[agent]) for agent in wanted)
     assert ours.agents == theirs.agents == []
     assert len(seen) == 4 * 3
+
+
+def test_a_turn_out_of_order_of_what_pettingzoo_has_converted_is_refused_with_a_way_out() -> None:
+    module = pytest.importorskip("mpe2.simple_spread_v3")
+    world = module.parallel_env()
+    world.reset(seed=3)
+    world.unwrapped.agent_selection = "agent_1"  # as after a death within a round
+    with pytest.raises(ValueError, match=r"'agent_0' was to move, and 'agent_1' is on turn; .* env, not par"):
+        take_step(world, dict.fromkeys(world.agents, 0))
+
+
+def test_what_pettingzoo_has_converted_is_asked_for_its_own_last() -> None:
+    module, asked = pytest.importorskip("mpe2.simple_spread_v3"), list[str]()
+    world = module.parallel_env()
+
+    class Noted(type(world.aec_env)):  # type: ignore[misc]
+        def last(self, observe: bool = True) -> Any:
+            asked.append(self.agent_selection)
+            return super().last(observe)
+
+    world.aec_env = Noted(world.aec_env.env)
+    world.reset(seed=3)
+    take_step(world, dict.fromkeys(world.agents, 0))
+    assert asked == world.possible_agents
