@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
@@ -48,6 +49,11 @@ class Growing:
             step = 10 * self.rows
             self._recorder.figures(step, runs.figures(list(runs.AGENTS), NAMES, step, seed=self._seed))
             time.sleep(pause)
+
+    def measure(self, metric: str, values: list[float]) -> None:
+        """Write a metric of all channels at the newest step, after its row."""
+        rows = [Figure("channel", name, metric, value) for name, value in zip(NAMES, values, strict=True)]
+        self._recorder.figures(10 * self.rows, rows)
 
     def close(self) -> None:
         """Close its file."""
@@ -100,3 +106,23 @@ def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, served: tu
         run.write(1)
         refreshed(tab, 9)
         assert tab.step == 90
+
+
+def test_refresh_renews_the_verdicts_of_a_step_that_was_measured_since(
+    page: Page, served: tuple[Path, str]
+) -> None:
+    """What is measured follows the other metrics of its step: verdicts and numbers stay those of one moment."""
+    folder, address = served
+    with closing(Growing(folder / "measured")) as run:
+        run.write(2)
+        wait_for_runs(address, {"measured"})
+        tab = Tab.alone(page, address, "measured")
+        refreshed(tab, 2)
+        tab.press("End")
+        assert tab.part("verdict-stale").inner_text() == "0 stale"
+        run.measure("age", [*[1.0] * 8, 40.0])
+        end = time.monotonic() + PATIENCE
+        while tab.part("verdict-stale").inner_text() != "1 stale" and time.monotonic() < end:
+            tab.push("refresh")
+            page.wait_for_timeout(300)
+        assert tab.part("verdict-stale").inner_text() == "1 stale"
