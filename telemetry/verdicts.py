@@ -71,8 +71,8 @@ VERDICTS: dict[Verdict, Definition] = {
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
     "off": Definition(
         "signals off",
-        "Its learning signal points against the gradient that it predicts: its cosine (mean of the newest log entries that cover all "
-        "steps of an example) or its parameter cosine is below 0.",
+        "Its learning signal points against the gradient that it predicts: its parameter cosine is below 0, or its cosine (mean of the "
+        "newest log entries that cover all steps of an example), by more than chance.",
         "signal off",
     ),
     "stale": Definition(
@@ -150,14 +150,21 @@ def spanning(hold: int, every: int) -> int:
     return phases * -(-_ENTRIES // phases)
 
 
-def newest_mean(values: Values, span: int) -> Values:
-    """Return the mean of the newest `span` log entries at each entry, nan left out, [entries, channels]."""
+def newest_mean(values: Values, span: int) -> tuple[Values, NDArray[np.int64]]:
+    """Return the mean of the newest `span` log entries at each entry, nan left out, and of how many it is, [entries, channels]."""
     known = np.isfinite(values)
     sums = np.where(known, values, 0.0).astype(np.float64)
     rows = [slice(max(0, row + 1 - span), row + 1) for row in range(len(values))]
     counts = np.array([known[each].sum(0) for each in rows])
     totals = np.array([sums[each].sum(0) for each in rows])
     found: Values = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan).astype(np.float32)
+    return found, counts
+
+
+def chance(counts: NDArray[np.int64], traits: ChannelTraits) -> Values:
+    """Return how far from 0 means of so many cosines of batches may be by chance, two standard errors; 0 where that is unknown."""
+    numbers = counts * traits.sizes * traits.batch
+    found: Values = np.where(numbers > 0, 2 / np.sqrt(np.maximum(numbers, 1)), 0.0).astype(np.float32)
     return found
 
 
@@ -216,8 +223,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
 
     Args:
         figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES`, `age`
-            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`). A verdict is left out
-            if its metric is missing.
+            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), `chance` (of the
+            cosine). A verdict is left out if its metric is missing.
         traits: Traits of the same channels.
 
     The metrics of `REMARKS` are of `figures` too.
@@ -242,7 +249,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         found[shut == 1] += FLAGS[""]["shut"]
     for signal in SIGNALS:
         if (aligned := figures.get(signal.metric)) is not None:
-            found[np.broadcast_to(aligned < 0, shape)] |= FLAGS[""]["off"]
+            least = figures.get("chance", 0.0) if signal.metric == "cosine" else 0.0
+            found[np.broadcast_to(aligned < -least, shape)] |= FLAGS[""]["off"]
     for remark in REMARKS:
         if all(metric in figures for metric in remark.metrics):
             holds = remark.holds(*(figures[metric] for metric in remark.metrics))

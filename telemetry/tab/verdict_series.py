@@ -18,6 +18,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
+    chance,
     counts,
     fullest_first,
     in_words,
@@ -58,7 +59,11 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
         found["shut"] = Series(gate.steps, shut_so_far(gate.values).astype(np.float32))
     traits = ChannelTraits.of(graph)
     for metric in found.keys() & set(MEANS):
-        found[metric] = Series(found[metric].steps, newest_mean(found[metric].values, traits.span))
+        logged = found[metric].steps
+        means, entries = newest_mean(found[metric].values, traits.span)
+        found[metric] = Series(logged, means)
+        if metric == "cosine":
+            found["chance"] = Series(logged, chance(entries, traits))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
     return Series(steps, verdict_flags(rows, traits).astype(np.float32))
 

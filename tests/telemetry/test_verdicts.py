@@ -125,6 +125,7 @@ def test_a_signal_that_points_against_the_gradient_is_off() -> None:
         document(), cosine=[-0.1, 0.2, 0.2, math.nan], parameter_cosine=[0.1, -0.2, 0.2, math.nan]
     )
     assert found == [{"off"}, {"off"}, set(), set()]
+    assert flagged(document(2), cosine=[-0.1, -0.1], chance=[0.05, 0.14]) == [{"off"}, set()]
     assert in_words(counts([262144, 0], None), 2) == "1 signal off, 0 stale, 0 silent of 2"
 
 

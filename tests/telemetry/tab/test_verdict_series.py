@@ -14,7 +14,7 @@ from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
 from tests.kit.tab import VERDICTS
 from tests.telemetry.tab.serving import client, get
-from tests.telemetry.tab.writing import write
+from tests.telemetry.tab.writing import graph, write
 
 NAN = math.nan
 
@@ -50,6 +50,15 @@ def test_a_signal_is_off_by_its_mean_over_the_newest_entries(tmp_path: Path) -> 
         for step, flags in zip(cosines, ([1, 1], [0, 1], [1, 0], [1, 0], [1, 0]), strict=True)
     }
     assert verdicts(tmp_path, cosine=cosines) == off
+
+
+def test_a_signal_is_off_by_more_than_chance(tmp_path: Path) -> None:
+    """Two standard errors of the mean of so many cosines: 0.1, and 0.07 of two entries of 100 messages of four components."""
+    channels = [{**channel, "size": 4} for channel in graph()["channels"]]
+    rows = {step: {"antiphon/channel/cosine": [-0.08, -0.11]} for step in (1, 2)}
+    write(tmp_path / "run", rows, document=graph(channels=channels, batch=100))
+    found = read_run(tmp_path / "run").figures[VERDICTS].values.astype(int) & 262144
+    assert found.tolist() == [[0, 262144], [262144, 262144]]
 
 
 def test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far(tmp_path: Path) -> None:
