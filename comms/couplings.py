@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from inspect import isfunction, signature
+from inspect import get_annotations, isfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
@@ -102,6 +102,7 @@ class ReadKind(Enum):
     """Not at all: the message is a constant."""
 
 
+_FORMER_NAMES = {"joins": "joins_endpoints", "replaces": "replaces_messages", "returns": "uses_returned"}
 Problem = tuple[str, str]
 """Key of a channel, joined by dots, and what is wrong there with the fix."""
 
@@ -131,22 +132,31 @@ class Coupling:
     """Whether a state channel may have it."""
 
     def __init_subclass__(cls) -> None:
-        """Refuse what would have no effect or cannot be called: an attribute that no coupling has, but spelt like one; other parameters.
+        """Refuse what would have no effect or cannot be called: a former or misspelt name of an attribute; other parameters.
+
+        Names that are options of the class (parameters of `__init__`, fields of a dataclass) are the user's own.
 
         Raises:
             ScenarioError: The class has such an attribute, or such a method.
         """
         super().__init_subclass__()
         declared = {name: value for name, value in vars(Coupling).items() if not name.startswith("_")}
+        fields = {name for name, kind in get_annotations(cls).items() if "ClassVar" not in str(kind)}
+        options = {*fields, *signature(cls.__init__).parameters}
         for name, value in vars(cls).items():
             if name in declared and isfunction(value):
                 _check_method(f"{cls.__name__}.{name}", value, declared[name])
-            if name in declared or name.startswith("_"):
+            own = name in declared or name.startswith("_") or name in options
+            if own or not (isinstance(value, bool) or isfunction(value)):
                 continue
-            similar = [known for known, default in declared.items() if type(default) is type(value)]
-            # a method of a user's own may well sound like one of these: `predict`, `credit`
-            near = nearest(name, similar, cutoff=0.6 if isinstance(value, bool) else 0.8)
-            near = near or next((known for known in similar if known.startswith(f"{name}_")), None)
+            unset = [
+                known
+                for known, default in declared.items()
+                if type(default) is type(value) and known not in vars(cls) and getattr(cls, known) != value
+            ]
+            meant = _FORMER_NAMES.get(name) if isinstance(value, bool) else None
+            # helpers of a user's own may well sound like one of these: `credited`, `credit_of`
+            near = meant if meant in unset else nearest(name, unset, cutoff=0.87)
             if near is not None:
                 fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
                 raise ScenarioError(f"{cls.__name__}.{name}: no coupling has '{name}'; {fix}")

@@ -218,18 +218,32 @@ class Relations:
         without the other. Agents joined by locked channels learn as one.
         """
         channels = [channel for channel in channels if channel.name not in self.blocked]
-        goals = {name for name, agent in self.agents.items() if agent.goals}
+        joining = [channel for channel in channels if channel.made_coupling.joins_endpoints]
+        back = [channel for channel in joining if channel.made_coupling.credits_from_receiver(channel)]
+        taught = {channel.sender for channel in self._teaching(channels)}
+        return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in back])
+
+    @cached_property
+    def _with_goals(self) -> frozenset[str]:
+        return frozenset(name for name, agent in self.agents.items() if agent.goals)
+
+    @cached_property
+    def teaching(self) -> frozenset[str]:
+        """The channels whose returned or predicted credit, or error of a direct feedback, teaches their senders."""
+        channels = [channel for channel in self.channels if channel.name not in self.blocked]
+        return frozenset(channel.name for channel in self._teaching(channels))
+
+    def _teaching(self, channels: Sequence[ChannelSpec]) -> list[ChannelSpec]:
+        """Return the channels, of some that are not blocked, that teach their senders otherwise than by a graph."""
         alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
         back = [channel for channel in channels if channel.made_coupling.credits_from_receiver(channel)]
         returning = reachable(
-            goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
+            self._with_goals
+            | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
             [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
         )
         returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins_endpoints]
-        taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
-        return reachable(
-            goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins_endpoints]
-        )
+        return [channel for channel in [*alone, *returned] if _weighs(channel, channel.gradient.scale)]
 
 
 def _weighs(channel: ChannelSpec, weight: float) -> bool:

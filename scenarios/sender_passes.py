@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 
 from antiphon.base.extensions import name_of
@@ -27,18 +26,17 @@ def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[st
 
 
 def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
-    """Return the channels with `passes: auto` whose senders learn in all passes: where that is possible for one of a sender.
+    """Return the channels with `passes: auto` whose senders learn in all passes.
 
-    Predictors that fit noise, a delay that is chosen in parts, and networks of the user's own, whose ticks and environments may
-    depend on each other, leave it at the first pass: `all` has to be asked for there.
+    Predictors that fit noise or do not learn, a delay that is chosen in parts, and networks of the user's own, whose ticks and
+    environments may depend on each other, leave it at the first pass: `all` has to be asked for there. So do senders that learn
+    from more than the channel: steps by it alone would change its weight against a loss of their own or another channel.
     """
-    able = [
-        channel
+    return frozenset(
+        channel.name
         for channel in scene.channels
         if channel.gradient.passes == AUTO and channel.gradient.keeps_up and _may_be_chosen(scene, channel)
-    ]
-    of_sender = Counter(channel.sender for channel in able)
-    return frozenset(channel.name for channel in able if of_sender[channel.sender] == 1)
+    )
 
 
 def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
@@ -62,6 +60,11 @@ def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
     return (
         _may_replay(scene, channel)
         and channel.gradient.scale > 0
+        and channel.gradient.learn
+        and not scene.agents[channel.sender].goals
+        and not any(
+            other.name in scene.teaching for other in scene.outputs[channel.sender] if other is not channel
+        )
         and channel.link.ways != AUTO
         and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
     )

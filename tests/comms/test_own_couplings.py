@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar
@@ -485,7 +486,9 @@ def test_what_is_no_coupling_is_refused(own: Any, line: str) -> None:
     [
         ("returns", True, "uses_returned"),
         ("joins", True, "joins_endpoints"),
+        ("replaces", True, "replaces_messages"),
         ("wait", True, "waits"),
+        ("use_returned", True, "uses_returned"),
         ("credits", lambda self, message, step: message.predicted, "credit"),
     ],
 )
@@ -493,9 +496,33 @@ def test_an_attribute_that_would_have_no_effect_is_refused(name: str, value: Any
     line = rf"Half\.{name}: no coupling has '{name}'; did you mean '{nearest}'\? If it is your own, begin its name with '_'"
     with one_line(line):
         type("Half", (Predicting,), {name: value})
+    type("Half", (Predicting,), {f"_{name}": value})
+
+
+def test_helpers_and_options_of_ones_own_may_sound_like_a_couplings() -> None:
+    def helper(self: Coupling) -> None: ...
+
+    names = ("credit_of", "credited", "read", "waiting", "predict")
     type(
-        "Half", (Predicting,), {f"_{name}": value, "halves": True, "moved": [], "predict": lambda self: None}
+        "Half",
+        (Predicting,),
+        {**dict.fromkeys(names, helper), "problems": Coupling.problems, "problem": helper},
     )
+    type("Half", (Predicting,), {**dict.fromkeys(["predict", "returned", "waiting", "carries"], True)})
+    type("Half", (Predicting,), {**dict.fromkeys(["word", "world", "returns"], "of its own")})
+
+    @dataclass
+    class Option(Predicting):
+        wait: bool = True
+
+    class Given(Predicting):
+        wait = joins = True
+
+        def __init__(self, wait: bool = True, joins: bool = True) -> None:
+            self.wait, self.joins = wait, joins
+
+    assert Scenario.model_validate(ring(channel={"coupling": {"kind": Option, "wait": False}}))
+    assert Scenario.model_validate(ring(channel={"coupling": {"kind": Given, "wait": False}}))
 
 
 OTHER = "has other parameters than that of a coupling; let it take"

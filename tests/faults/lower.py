@@ -1101,9 +1101,23 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "couplings-a-misspelt-attribute-is-ignored",
         "comms/couplings.py",
-        "if type(default) is type(value)]",
-        "if default is value]",
+        "_FORMER_NAMES.get(name) if isinstance(value, bool) else None",
+        "None",
         "tests/comms/test_own_couplings.py::test_an_attribute_that_would_have_no_effect_is_refused[joins-True-joins_endpoints]",
+    ),
+    Fault(
+        "couplings-a-helper-that-sounds-alike-is-refused",
+        "comms/couplings.py",
+        "cutoff=0.87",
+        "cutoff=0.8",
+        "tests/comms/test_own_couplings.py::test_helpers_and_options_of_ones_own_may_sound_like_a_couplings",
+    ),
+    Fault(
+        "couplings-an-option-that-sounds-alike-is-refused",
+        "comms/couplings.py",
+        "options = {*fields, *signature(cls.__init__).parameters}",
+        "options = fields",
+        "tests/comms/test_own_couplings.py::test_helpers_and_options_of_ones_own_may_sound_like_a_couplings",
     ),
     Fault(
         "couplings-a-method-with-other-parameters-is-taken",

@@ -62,10 +62,24 @@ UPPER: tuple[Fault, ...] = (
         "tests/jobs/studies/test_summary.py::test_a_line_whose_gates_were_shut_in_all_runs_has_a_note",
     ),
     Fault(
+        "scenarios-a-sender-with-a-loss-of-its-own-is-replayed",
+        "scenarios/sender_passes.py",
+        "and not scene.agents[channel.sender].goals",
+        "",
+        "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[a loss of its own]",
+    ),
+    Fault(
+        "scenarios-a-predictor-that-does-not-learn-is-replayed",
+        "scenarios/sender_passes.py",
+        "and channel.gradient.learn\n",
+        "\n",
+        "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[a predictor that does not learn]",
+    ),
+    Fault(
         "scenarios-several-channels-of-a-sender-are-replayed",
         "scenarios/sender_passes.py",
-        "if of_sender[channel.sender] == 1)",
-        "if of_sender[channel.sender])",
+        "other.name in scene.teaching for other",
+        "False for other",
         "tests/engine/heart/test_replayed_senders.py::test_of_several_channels_of_a_sender_none_is_replayed_by_default",
     ),
     Fault(

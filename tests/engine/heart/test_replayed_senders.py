@@ -200,6 +200,8 @@ FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.it
     "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},
     "a user's coupling": {"coupling": Halved},
     "a shadow": {"gradient": {"scale": 0, "discount": 0}},
+    "a predictor that does not learn": {"gradient": {"learn": False}},
+    "a loss of its own": {"sensor": {"objective": {"kind": "regression", "target": "observation"}}},
 }
 """Keys of `team` with which a sender learns in the first pass by default."""
 
@@ -210,6 +212,27 @@ def test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_defaul
     scenario = team(**{**changes, "gradient": {**DEFAULTS, **changes.get("gradient", {})}})
     assert [channel.replayed for channel in scenario.channels] == [False]
     Simulation(scenario).close()
+
+
+@pytest.mark.parametrize(
+    ("coupling", "replayed"), [("decoupled", False), ("delayed", False), ("detached", True)]
+)
+def test_a_sender_with_a_further_receiver_to_learn_from_learns_in_the_first_pass_by_default(
+    coupling: str, replayed: bool
+) -> None:
+    document = yaml.safe_load(team(gradient=DEFAULTS).to_yaml())
+    clock, (channel,) = document["agents"]["sensor"]["clock"], document["channels"]
+    document["agents"]["guess"] = {
+        "objective": {"kind": "regression", "target": "observation"},
+        "clock": clock,
+    }
+    channel["gradient"] = {"passes": "auto"}
+    further = {"from": "sensor", "to": "guess", "size": 2, "coupling": coupling}
+    scenario = Scenario.model_validate({**document, "channels": [channel, further]})
+    assert {one.name: one.replayed for one in scenario.channels} == {
+        "sensor->motor": replayed,
+        "sensor->guess": False,
+    }
 
 
 def test_of_several_channels_of_a_sender_none_is_replayed_by_default() -> None:

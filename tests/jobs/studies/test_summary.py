@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import antiphon
 from antiphon.base.manifests import write_checked
 from antiphon.errors import RunError
 from antiphon.jobs.studies.plan import Line, Plan, PlannedRuns
@@ -19,7 +21,7 @@ from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.running.request import Request
-from antiphon.scenarios import load
+from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.telemetry.history import shut_gates
 
@@ -241,17 +243,22 @@ def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
     """It advises more passes where the senders could learn in some."""
     run, open_once = finished(accuracy=0.5), {0: ["ab", SPOKEN], 1: [SPOKEN]}
     runs = {"decoupled": {seed: replace(run, shut=shut) for seed, shut in open_once.items()}}
-    fixes = {
-        "passes=first": "gradient.passes: auto or ",
-        "gradient=mlp": "gradient.kind: linear or ",
-        "gradient=mlp passes=first": "gradient: {kind: linear, passes: auto} or ",
-        "passes=all": "",
-    }
+    library = Path(antiphon.__file__).parent / "scenarios/library"
+    text = (library / "speaker-listener.yaml").read_text()
+    goal = "    objective: {kind: regression, target: speaker}\n    observes: [speaker]\n"
+    with_loss = text.replace("    observes: [speaker]\n", goal)
+    assert with_loss != text
+    fixes = [
+        (text, {"passes": "first"}, "gradient.passes: auto or "),
+        (text, {"gradient": "mlp"}, "gradient.kind: linear or "),
+        (text, {"gradient": "mlp", "passes": "first"}, "gradient: {kind: linear, passes: auto} or "),
+        (text, {"passes": "all"}, ""),
+        (with_loss, {}, "gradient.passes: all or "),
+    ]
     whole = f"decoupled: {SPOKEN}: gate 0 at the end and most log entries: its sender took no step by it there, as with detached; set "
-    for value, fix in fixes.items():
-        request = Request(
-            template=load("speaker-listener"), values=dict(one.split("=") for one in value.split())
-        )
+    for source, values, fix in fixes:
+        template = Template.from_yaml(source)
+        request = Request(template=template, values=values)
         plan = replace(
             plan_of([line("decoupled")]), runs={"decoupled": PlannedRuns("decoupled", "", request)}
         )
@@ -259,6 +266,11 @@ def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
         assert found[0]["shut"] == [SPOKEN]
         (note,) = (note for note in notes(study_of(found)) if "gate" in note)
         assert note == f"{whole}{fix}coupling: locked, or train longer."
+        if fix:
+            setting = fix.removesuffix(" or ").removeprefix("gradient.").removeprefix("gradient: ")
+            advised = yaml.safe_load(setting.replace("kind", "gradient"))
+            scenario = template.resolve(values={**values, **advised})
+            assert [channel.replayed for channel in scenario.channels] == [True]
 
 
 def test_five_seeds_have_an_interquartile_mean() -> None:
