@@ -232,7 +232,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-no-signal-is-off",
         "telemetry/verdicts.py",
-        "found[np.broadcast_to(aligned < 0, shape)]",
+        "found[np.broadcast_to(aligned < -least, shape)]",
         "found[np.broadcast_to(aligned < -1, shape)]",
         "tests/telemetry/test_verdicts.py::test_a_signal_that_points_against_the_gradient_is_off",
     ),
