@@ -7,13 +7,13 @@ long a step takes does not depend on the seed. So there are two files:
     curves    bits per character of held-out text by step, of each way, rate and seed. They are trained here by the same programs
               without a line, one thread each, and are the same on a machine that does something else at the same time
 
-The table of six lines, in 80 minutes of an idle machine and two hours of any:
+The table of six lines, in 35 minutes of an idle machine and two hours of any:
 
     lines="--line 10:25 --line 10:100 --line 100:25 --line 100:100 --line 100:25:0.01 --line 1000:25"
     ways=ddp16,1f1b,diloco:64,streaming:64,antiphon-nadam,antiphon-muon,antiphon
     into=benchmarks/results/slow-line-steps.jsonl
-    python benchmarks/slow_line.py --seconds 30 --seeds 2 --out $into $lines --ways $ways
-    python benchmarks/slow_line.py --seconds 30 --seeds 2 --out $into --line 1000:25 --ways plain,plain-heads
+    python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into $lines --ways $ways
+    python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
 Each way has over each line the rate of `GRID` with which a seed of its own, `TUNED`, needs the fewest bits; with `--lr` all have
