@@ -295,7 +295,7 @@ def rule_28_inputs(scene: Relations, name: str) -> Iterator[Problem]:
         yield "", "observes nothing and has no incoming channel; give it one of the two"
     if AGE in agent.observes and not names:
         message = f"{AGE!r} is the age of incoming messages, and no channel leads to this agent"
-        yield "observes", f"{message}; leave it out"
+        yield "observes", f"{message}; leave it out, or give a signal that has this name another"
     sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
     for other, size in sizes[1:]:
         if not agent.fan_in.side_by_side and size != sizes[0][1]:
