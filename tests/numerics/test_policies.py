@@ -284,8 +284,10 @@ def test_an_actor_alone(kind: str, backend: Chosen) -> None:
 CHANNELS: dict[str, Document] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
-    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none"}},
-    "rescaled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "rescale": "rms"}},
+    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "first"}},
+    "rescaled": {
+        "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "first", "rescale": "rms"}
+    },
     "replayed": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
     "replayed, rescaled": {
         "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "rms"}
