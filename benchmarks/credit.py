@@ -44,7 +44,7 @@ sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from heads import WithHeads
 from interleaved import table
 from machine import machine
-from task import STANDARD, TEXT, Windows, bits, new_model
+from task import STANDARD, Windows, bits, new_model, text_name
 
 PARTS = (2, 4, 8)
 DEFAULT = (
@@ -89,7 +89,7 @@ def split(kind: str, cuts: Sequence[int], run: dict[str, Any]) -> dict[str, Tens
     scenario = antiphon.split(
         new_model(run["seed"]),
         at=[f"blocks.{block}" for block in cuts],
-        env={"id": "antiphon/TextWindows-v0", "text": TEXT, "length": STANDARD.length},
+        env={"id": "antiphon/TextWindows-v0", "text": text_name(), "length": STANDARD.length},
         objective={"kind": "coding", "target": "following"},
         batch=STANDARD.batch,
         steps=run["steps"],

@@ -311,7 +311,7 @@ def test_formulas_count_the_bytes_that_cross(sizes: tuple[int, ...], bits: int |
     scenario = antiphon.split(
         model,
         at=[f"blocks.{shape.blocks // 2}"],
-        env={"id": "antiphon/TextWindows-v0", "text": task.TEXT, "length": shape.length},
+        env={"id": "antiphon/TextWindows-v0", "text": task.text_name(), "length": shape.length},
         objective={"kind": "coding", "target": "following"},
         batch=shape.batch,
         delay=1,

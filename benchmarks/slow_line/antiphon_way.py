@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from clock import Clock
 from costs import Shape
-from task import STANDARD, TEXT, new_model, save
+from task import STANDARD, new_model, save, text_name
 from timed_windows import TimedWindows
 from torch import nn
 
@@ -53,7 +53,7 @@ def optimisers(rate: float) -> dict[str, dict[str, Any]]:
 
 def without_blocks(width: int, parts: int) -> dict[str, Any]:
     """Return a model whose messages are as large as those of `new_model`, which takes no time, and its cuts, for `split`."""
-    classes = texts.load(TEXT).classes
+    classes = texts.load(text_name()).classes
     between = (nn.Linear(width, width) for _ in range(parts - 2))
     layers = nn.Sequential(nn.Embedding(classes, width), *between, nn.Linear(width, classes))
     return {"model": layers, "at": list(range(1, parts))}
@@ -74,8 +74,8 @@ def scenario(
     model = without_blocks(shape.width, parts) if asleep else {"model": new_model(seed, shape), "at": parts}
     given = {**model, **WAYS[way], **(link or {})}
     return antiphon.split(
-        # {"id": "antiphon/TextWindows-v0", "text": TEXT, "length": shape.length}
-        env=TimedWindows(TEXT, shape.length),
+        # {"id": "antiphon/TextWindows-v0", "text": text_name(), "length": shape.length}
+        env=TimedWindows(text_name(), shape.length),
         objective={"kind": "coding", "target": "following"},
         batch=shape.batch,
         steps=_ENDLESS,

@@ -15,20 +15,24 @@ from antiphon.agents.models import GPT
 from antiphon.envs.datasets import texts
 
 STANDARD, HEADS = Shape(), 4
-TEXT = "moby_dick" if os.environ.get("ANTIPHON_DATA") else texts.EMBEDDED
 _HELD_OUT, _AT_ONCE = 384, 64
 """Windows of a split, evenly spaced, and how many are evaluated at a time."""
+
+
+def text_name() -> str:
+    """Return the text that is read: *Moby-Dick* where `ANTIPHON_DATA` names local copies, else the embedded one."""
+    return "moby_dick" if os.environ.get("ANTIPHON_DATA") else texts.EMBEDDED
 
 
 def new_model(seed: int, shape: Shape = STANDARD) -> GPT:
     """Return a model of a shape with its initial parameters."""
     torch.manual_seed(seed)
-    classes = texts.load(TEXT).classes
+    classes = texts.load(text_name()).classes
     return GPT(classes, shape.length, blocks=shape.blocks, width=shape.width, heads=HEADS)
 
 
 def _codes(split: str) -> Tensor:
-    return torch.from_numpy(texts.load(TEXT).splits[split]).long()
+    return torch.from_numpy(texts.load(text_name()).splits[split]).long()
 
 
 class Windows:

@@ -14,7 +14,6 @@ from gymnasium import spaces
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.spaces import Path, leaves, mapped, part_at, signal_name
-from antiphon.envs.adaptors.turns import take_step
 from antiphon.envs.signal import channel_axis
 
 
@@ -153,7 +152,7 @@ class AgentsFrameStack:
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
         """Take a step."""
-        shown, *others = take_step(self.env, actions)
+        shown, *others = self.env.step(actions)
         return self._seen(shown), *others
 
     def _seen(self, shown: Mapping[str, Any]) -> dict[str, Any]:

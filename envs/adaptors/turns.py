@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,32 +102,3 @@ class Turns:
 
     def _observed(self) -> dict[str, Any]:
         return {agent: self.env.observe(agent) for agent in self.env.agents}
-
-
-def take_step(world: Any, actions: Mapping[str, Any]) -> Any:
-    """Take a step of an environment with the parallel interface, and return what its `step` does.
-
-    PettingZoo's conversion of one whose agents move in turn (AEC) computes what each observes before its move too, and shows it to
-    nobody; here that is left out.
-    """
-    conversions = sys.modules.get("pettingzoo.utils.conversions")
-    if conversions is None or type(world) is not conversions.aec_to_parallel_wrapper:
-        return world.step(actions)
-    if type(world.aec_env).last is not conversions.AECEnv.last:  # its own may do more than observe
-        return world.step(actions)
-    env, rewards = world.aec_env, defaultdict[str, float](int)
-    for agent in env.agents:
-        if agent != (on_turn := env.agent_selection):
-            fix = "end lives at the end of a round, or pass the environment of turns (PettingZoo's env, not parallel_env)"
-            raise ValueError(f"'{agent}' was to move, and '{on_turn}' is on turn; {fix}")
-        env.step(actions[agent])
-        gained = env.rewards
-        for name in env.agents:
-            rewards[name] += gained[name]
-    terminated, truncated, facts = dict(env.terminations), dict(env.truncations), dict(env.infos)
-    observed = {agent: env.observe(agent) for agent in env.agents}
-    if any(terminated.values()) or any(truncated.values()):
-        while env.agents and (env.terminations[env.agent_selection] or env.truncations[env.agent_selection]):
-            env.step(None)
-    world.agents = env.agents
-    return observed, rewards, terminated, truncated, facts

@@ -6,14 +6,13 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from antiphon.envs.adaptors.checked import close_world
-from antiphon.envs.adaptors.turns import Turns, take_step
+from antiphon.envs.adaptors.turns import Turns
 
 _PATIENCE = 5.0
 """Seconds that a process has to end."""
@@ -129,8 +128,7 @@ def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> No
             place, call, arguments, named = asked
             world, error, found = worlds[place], "", None
             try:
-                made = partial(take_step, world) if call == "step" else getattr(world, call)
-                found = made(*arguments, **named)
+                found = getattr(world, call)(*arguments, **named)
             except Exception as raised:  # noqa: BLE001  (anything somebody's environment may raise)
                 error = " ".join(f"{type(raised).__name__}: {raised}".split())
             agents = [] if error else list(world.agents)
@@ -147,7 +145,7 @@ def parallel(world: Any) -> Any:
 def stepped(worlds: Sequence[Any], actions: Sequence[Any]) -> list[Any]:
     """Take a step in each environment; those of other processes at the same time."""
     if not isinstance(worlds[0], Remote):
-        return [take_step(world, action) for world, action in zip(worlds, actions, strict=True)]
+        return [world.step(action) for world, action in zip(worlds, actions, strict=True)]
     for world, action in zip(worlds, actions, strict=True):
         world.send("step", action)
     return [world.receive() for world in worlds]

@@ -917,13 +917,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/cli/test_python.py::test_a_run_notes_the_packages_that_python_imported_before[piers:Pier-]",
     ),
     Fault(
-        "envs-an-own-last-of-agents-in-turn-is-left-out",
-        "envs/adaptors/turns.py",
-        "if type(world.aec_env).last is not conversions.AECEnv.last:",
-        "if False:",
-        "tests/envs/adaptors/test_turns.py::test_what_pettingzoo_has_converted_is_asked_for_its_own_last",
-    ),
-    Fault(
         "envs-steps-that-end-no-episode-return-one-mask",
         "envs/adaptors/gymnasium_vector.py",
         "rewards, self.everywhere(False), self.everywhere(False), result",

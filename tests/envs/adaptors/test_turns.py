@@ -12,7 +12,6 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.envs.adaptors.turns import take_step
 from antiphon.errors import ScenarioError
 from tests.envs.adaptors.turn_games import Race, SavedRace
 from tests.kit.worlds import batch_of
@@ -206,49 +205,3 @@ def test_games_are_learned_against_a_random_opponent(game: str) -> None:
     with Simulation(scenario) as simulation:
         simulation.run(progress=False)
         assert simulation.evaluate(episodes=4).return_ > 0.6
-
-
-def test_what_pettingzoo_has_converted_is_stepped_as_by_its_conversion_and_observed_once() -> None:
-    module = pytest.importorskip("mpe2.simple_spread_v3")
-    ours, theirs = (module.parallel_env(max_cycles=4) for _ in range(2))
-    for world in (ours, theirs):
-        world.reset(seed=3)
-    observe, seen = ours.unwrapped.observe, list[str]()
-
-    def counted(agent: str) -> Any:
-        seen.append(agent)
-        return observe(agent)
-
-    ours.unwrapped.observe = counted
-    for step in range(4):
-        actions = {agent: (place + step) % 5 for place, agent in enumerate(ours.agents)}
-        (shown, *found), (wanted, *others) = take_step(ours, actions), theirs.step(actions)
-        assert found == others
-        assert shown.keys() == wanted.keys()
-        assert all(np.array_equal(shown[agent], wanted[agent]) for agent in wanted)
-    assert ours.agents == theirs.agents == []
-    assert len(seen) == 4 * 3
-
-
-def test_a_turn_out_of_order_of_what_pettingzoo_has_converted_is_refused_with_a_way_out() -> None:
-    module = pytest.importorskip("mpe2.simple_spread_v3")
-    world = module.parallel_env()
-    world.reset(seed=3)
-    world.unwrapped.agent_selection = "agent_1"  # as after a death within a round
-    with pytest.raises(ValueError, match=r"'agent_0' was to move, and 'agent_1' is on turn; .* env, not par"):
-        take_step(world, dict.fromkeys(world.agents, 0))
-
-
-def test_what_pettingzoo_has_converted_is_asked_for_its_own_last() -> None:
-    module, asked = pytest.importorskip("mpe2.simple_spread_v3"), list[str]()
-    world = module.parallel_env()
-
-    class Noted(type(world.aec_env)):  # type: ignore[misc]
-        def last(self, observe: bool = True) -> Any:
-            asked.append(self.agent_selection)
-            return super().last(observe)
-
-    world.aec_env = Noted(world.aec_env.env)
-    world.reset(seed=3)
-    take_step(world, dict.fromkeys(world.agents, 0))
-    assert asked == world.possible_agents
