@@ -32,6 +32,8 @@ from antiphon.inspection.truth import (
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.statistics import standard_error, student_t
+from antiphon.telemetry.verdicts import bounds
 
 _LONGEST = 64
 """Messages of a channel after which it is left out, where fewer than asked for have a true gradient."""
@@ -45,8 +47,7 @@ class SignalAlignment:
         cosine: Mean cosine of the signals of single samples.
         parameter_cosine: Mean cosine, over messages, of the gradients of the sender's parameters that the batch of signals
             causes; 0 if the signal causes none.
-        parameter_low: The smallest of these cosines.
-        parameter_high: The largest of these cosines.
+        parameter_low, parameter_high: The mean's 95 % interval over the messages; nan for a single one.
         parameter_norm_ratio: Mean of |caused by the signal| / |caused by the true gradient|.
         messages: The number of messages measured.
     """
@@ -106,8 +107,13 @@ def signal_alignment(
 
 
 def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
-    """Return the cosines of parameter gradients as metrics of channels."""
-    return [Figure("channel", name, "parameter_cosine", own.parameter_cosine) for name, own in found.items()]
+    """Return the cosines of parameter gradients, with their intervals, as metrics of channels."""
+    rows = []
+    for name, own in found.items():
+        mean = own.parameter_cosine, own.parameter_low, own.parameter_high
+        metrics = ("parameter_cosine", *bounds("parameter_cosine"))
+        rows += [Figure("channel", name, metric, value) for metric, value in zip(metrics, mean, strict=True)]
+    return rows
 
 
 def _measure(
@@ -183,6 +189,11 @@ class _Pairs:
     def score(self) -> SignalAlignment:
         """Return the means."""
         count = len(self.cosines)
+        low = high = math.nan
+        if count > 1:
+            half = student_t(count - 1) * standard_error(self.cosines)
+            middle = sum(self.cosines) / count
+            low, high = max(middle - half, -1.0), min(middle + half, 1.0)
         means = (sum(some) / count for some in (self.message_cosines, self.cosines, self.ratios))
         cosine, parameters, ratio = means
-        return SignalAlignment(cosine, parameters, min(self.cosines), max(self.cosines), ratio, count)
+        return SignalAlignment(cosine, parameters, low, high, ratio, count)

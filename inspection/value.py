@@ -60,12 +60,15 @@ from antiphon.inspection.truth import (
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.telemetry.figures import Figure
-from antiphon.telemetry.statistics import Ratio, ratio
-from antiphon.telemetry.verdicts import LEFT_OUT, Undefined
+from antiphon.telemetry.figures import LOSSES, Figure
+from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
+from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, duration
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
+_PATIENCE = 1800.0
+"""Seconds of measuring again from which it is not advised."""
+_EARLIER = "signals gain most early in a run, which telemetry: {value: {period: …}} measures"
 _RUN_REPEATS = 3
 """Repeats of a measurement during a run."""
 
@@ -82,6 +85,8 @@ class Value:
             half of the horizon, over repeats.
         gain: zero - true: the gain from the true signal.
         error: The standard error of `gain`.
+        effect: zero - synthetic: what the channel's own signal brings, defined also where the value is not.
+        effect_error: The standard error of `effect`.
         ahead: Further steps whose losses counted in the true signal.
         seconds: Seconds of this measurement, without those shared by all rows.
         why: Why there is no value; empty if there is one.
@@ -96,6 +101,8 @@ class Value:
     zero: float
     gain: float
     error: float
+    effect: float
+    effect_error: float
     ahead: int
     seconds: float
     why: str = ""
@@ -335,25 +342,50 @@ class _Row:
 
     def result(self) -> Value:
         """Return the row."""
-        found, why = Ratio(None, None, None, math.nan, math.nan), self.failed
-        true = synthetic = zero = math.nan
-        if not self.failed:
-            parts = [zero - synthetic for _, synthetic, zero in self.losses]
-            found = ratio(parts, [zero - true for true, _, zero in self.losses])
-            true, synthetic, zero = (sum(losses) / len(losses) for losses in zip(*self.losses, strict=True))
-            if found.value is None:
-                gain = f"{found.whole:.2g}, standard error {found.error:.2g}"
-                why = f"over this horizon true gradients give no significant gain ({gain})"
-        figures = found.value, found.low, found.high, true, synthetic, zero, found.whole, found.error
-        return Value(self.name, *figures, self.farthest, self.seconds, why)
+        return value_of(self.name, self.losses, self.farthest, self.seconds, self.failed)
+
+
+def value_of(
+    name: str, losses: Sequence[tuple[float, float, float]], ahead: int, seconds: float, failed: str = ""
+) -> Value:
+    """Return the value that follows from losses.
+
+    Args:
+        name: The row's.
+        losses: True, synthetic and zero, per repeat.
+        ahead, seconds: See `Value`.
+        failed: Why there are no losses; empty: there are.
+    """
+    if failed:
+        nan = math.nan
+        return Value(name, None, None, None, nan, nan, nan, nan, nan, nan, nan, ahead, seconds, failed)
+    parts = [zero - synthetic for _, synthetic, zero in losses]
+    found = ratio(parts, [zero - true for true, _, zero in losses])
+    true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
+    effect, spread, why = sum(parts) / len(parts), standard_error(parts), ""
+    if found.value is None:
+        half = student_t(len(parts) - 1) * spread
+        signal = "better than none" if effect > 0 else "worse than none"
+        if abs(effect) <= half:
+            signal = "not resolved"
+        lose = found.whole < -ERRORS * found.error
+        gives = "lose significantly" if lose else "give no significant gain"
+        measured = f"loss with no signal {zero:.3g}, with its own {synthetic:.3g}"
+        gain = f"gain {found.whole:.2g}, standard error {found.error:.2g}"
+        why = f"{signal}; over this horizon true gradients {gives} ({measured}, {gain})"
+    figures = true, synthetic, zero, found.whole, found.error, effect, spread
+    return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why)
 
 
 def value_rows(found: Values) -> list[Figure]:
-    """Return values as metrics, of channels and of the run (all channels together), where there is one."""
+    """Return values and losses as metrics, of channels and of the run (all channels together), where there are any."""
     rows = []
     for row in found.rows:
+        about = ("run", "") if row.name == COUPLING else ("channel", row.name)
+        if row.name != COUPLING and math.isfinite(row.zero):
+            losses = zip(LOSSES, (row.zero, row.synthetic, row.true), strict=True)
+            rows += [Figure("channel", row.name, metric, loss) for metric, loss in losses]
         if row.value is not None and row.low is not None and row.high is not None:
-            about = ("run", "") if row.name == COUPLING else ("channel", row.name)
             numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
             rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
     return rows
@@ -361,13 +393,29 @@ def value_rows(found: Values) -> list[Figure]:
 
 def without_value(found: Values, channels: Sequence[str]) -> Undefined:
     """Return why channels have no value, and with what options `antiphon evaluate` may give them one."""
-    reasons = dict.fromkeys(channels, LEFT_OUT) | {
-        row.name: row.why for row in found.rows if row.name != COUPLING
-    }
-    by_chance = any(row.value is None and math.isfinite(row.gain) for row in found.rows)
-    longer = ["--horizon", str(2 * found.horizon), "--repeats", str(2 * found.repeats)] if by_chance else []
+    reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in found.rows}
     given = {name: why for name, why in reasons.items() if why}
-    return Undefined("value", given, ["--value", *longer])
+    unsure = [row for row in found.rows if row.value is None and math.isfinite(row.gain)]
+    if not unsure:
+        return Undefined("value", given, ["--value"])
+    # the standard error falls with the root of the repeats
+    needs = [
+        math.ceil(found.repeats * (ERRORS * row.error / row.gain) ** 2) for row in unsure if row.gain > 0
+    ]
+    each = found.seconds / found.repeats
+    near = [repeats for repeats in needs if repeats * each <= _PATIENCE]
+    over = f"over {found.horizon} steps"
+    if near:
+        repeats = max(*near, found.repeats + 1)
+        options = ["--value", "--horizon", str(found.horizon), "--repeats", str(repeats)]
+        cost = f"about {duration(repeats * each)}, and may give {len(near)} of {len(unsure)} a value"
+        return Undefined("value", given, options, cost=cost)
+    if needs:
+        nearest = f"the nearest needs {min(needs):,} repeats, about {duration(min(needs) * each)}"
+        hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over} {nearest}"
+    else:
+        hopeless = f"more repeats cannot resolve it: {over} no true gradient gains anything"
+    return Undefined("value", given, [], f"{hopeless}; {_EARLIER}")
 
 
 def values_of_run(running: LiveSystem) -> tuple[list[Figure], Undefined | None]:

@@ -31,7 +31,12 @@ VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
 PROBED = ("true_cosine", "cosine_ceiling")
 """Metrics of channels that `antiphon evaluate --value` measures beside the value: alignment with the true gradient, and its ceiling."""
-_MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds", *PROBED)
+LOSSES = ("loss_zero", "loss_synthetic", "loss_true")
+"""Metrics of channels beside the value: mean losses of the readouts with no signal, the channel's own, and the true gradient."""
+_MEASURED = (
+    *("value", "value_low", "value_high", "value_seconds", *LOSSES),
+    *("parameter_cosine", "parameter_cosine_low", "parameter_cosine_high", *PROBED),
+)
 
 
 def is_measured(metric: str) -> bool:

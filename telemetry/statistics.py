@@ -33,7 +33,7 @@ _T: tuple[float, ...] = (
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 """Quantiles of Student's t distribution by degrees of freedom, from 1."""
-_ERRORS = 3.0
+ERRORS = 3.0
 """A ratio is defined if its denominator is above zero by this many standard errors (semantics 35)."""
 
 
@@ -68,7 +68,7 @@ class Contrast:
     @property
     def resolved(self) -> bool:
         """Whether the difference exceeds three standard errors; otherwise *recovered* is undefined."""
-        return self.error is not None and self.difference > _ERRORS * self.error
+        return self.error is not None and self.difference > ERRORS * self.error
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
         wholes: One value per repeat. The ratio is undefined unless their mean exceeds three standard errors.
     """
     part, whole, error = statistics.fmean(parts), statistics.fmean(wholes), standard_error(wholes)
-    if not whole > _ERRORS * error:
+    if not whole > ERRORS * error:
         return Ratio(None, None, None, whole, error)
     value = part / whole
     residuals = [p - value * w for p, w in zip(parts, wholes, strict=True)]

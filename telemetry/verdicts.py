@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.extensions import with_imports
+from antiphon.telemetry.statistics import student_t
 
 Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "off", "stale", "silent", "shut"]
 Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
@@ -66,13 +67,13 @@ class Definition(NamedTuple):
 
 
 VERDICTS: dict[Verdict, Definition] = {
-    "matters": Definition("matter", "The whole 95 % interval lies above 0."),
-    "harms": Definition("harm", "The whole 95 % interval lies below 0."),
+    "matters": Definition("matter", "The whole 95 % interval lies above 0.", "matters"),
+    "harms": Definition("harm", "The whole 95 % interval lies below 0.", "harms"),
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
     "off": Definition(
         "signals off",
-        "Its learning signal points against the gradient that it predicts: its parameter cosine is below 0, or its cosine (mean of the "
-        "newest log entries that cover all steps of an example), by more than chance.",
+        "Its learning signal points against the gradient that it predicts: the 95 % interval of its parameter cosine (over batches) or of "
+        "its cosine (over the newest log entries that cover all steps of an example) lies below 0.",
         "signal off",
     ),
     "stale": Definition(
@@ -150,22 +151,30 @@ def spanning(hold: int, every: int) -> int:
     return phases * -(-_ENTRIES // phases)
 
 
-def newest_mean(values: Values, span: int) -> tuple[Values, NDArray[np.int64]]:
-    """Return the mean of the newest `span` log entries at each entry, nan left out, and of how many it is, [entries, channels]."""
+def newest_mean(values: Values, traits: ChannelTraits) -> tuple[Values, Values]:
+    """Return the mean of the newest `span` log entries at each entry, nan left out, and half its 95 % interval, [entries, channels].
+
+    The interval is Student's t over the entries, and no smaller than chance leaves so many cosines of samples (two standard
+    errors); nan for a single entry.
+    """
     known = np.isfinite(values)
-    sums = np.where(known, values, 0.0).astype(np.float64)
-    rows = [slice(max(0, row + 1 - span), row + 1) for row in range(len(values))]
+    numbers = np.where(known, values, 0.0).astype(np.float64)
+    rows = [slice(max(0, row + 1 - traits.span), row + 1) for row in range(len(values))]
     counts = np.array([known[each].sum(0) for each in rows])
-    totals = np.array([sums[each].sum(0) for each in rows])
-    found: Values = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan).astype(np.float32)
-    return found, counts
+    several = np.maximum(counts - 1, 1)
+    means = np.array([numbers[each].sum(0) for each in rows]) / np.maximum(counts, 1)
+    squares = np.array([(numbers[each] ** 2).sum(0) for each in rows])
+    spread = np.sqrt(np.maximum(squares - counts * means**2, 0.0) / several / np.maximum(counts, 1))
+    samples = counts * traits.sizes * traits.batch
+    by_chance = np.where(samples > 0, 2 / np.sqrt(np.maximum(samples, 1)), 0.0)
+    halves = np.maximum(np.array(quantiles(traits.span))[several - 1] * spread, by_chance)
+    found: Values = np.where(counts > 0, means, np.nan).astype(np.float32)
+    return found, np.where(counts > 1, halves, np.nan).astype(np.float32)
 
 
-def chance(counts: NDArray[np.int64], traits: ChannelTraits) -> Values:
-    """Return how far from 0 means of so many cosines of batches may be by chance, two standard errors; 0 where that is unknown."""
-    numbers = counts * traits.sizes * traits.batch
-    found: Values = np.where(numbers > 0, 2 / np.sqrt(np.maximum(numbers, 1)), 0.0).astype(np.float32)
-    return found
+def quantiles(span: int) -> list[float]:
+    """Return Student's t of 95 % intervals of means of 2, 3, … up to `span` log entries."""
+    return [student_t(freedom) for freedom in range(1, max(span, 2))]
 
 
 def bounds(measure: str) -> tuple[str, str]:
@@ -188,12 +197,14 @@ class Undefined(NamedTuple):
         reasons: By channel.
         again: Options of `antiphon evaluate` that may give them one.
         instead: What does, where measuring again cannot; may be empty.
+        cost: How long measuring `again` takes, and what it may give; empty: not known.
     """
 
     measure: str
     reasons: Mapping[str, str]
     again: Sequence[str]
     instead: str = ""
+    cost: str = ""
 
 
 LEFT_OUT = "not measured: it is not among --channels"
@@ -223,8 +234,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
 
     Args:
         figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES`, `age`
-            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), `chance` (of the
-            cosine). A verdict is left out if its metric is missing.
+            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper ends of
+            the intervals of `SIGNALS`. A verdict is left out if its metric is missing.
         traits: Traits of the same channels.
 
     The metrics of `REMARKS` are of `figures` too.
@@ -248,9 +259,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     if (shut := figures.get("shut")) is not None:
         found[shut == 1] += FLAGS[""]["shut"]
     for signal in SIGNALS:
-        if (aligned := figures.get(signal.metric)) is not None:
-            least = figures.get("chance", 0.0) if signal.metric == "cosine" else 0.0
-            found[np.broadcast_to(aligned < -least, shape)] |= FLAGS[""]["off"]
+        if (highest := figures.get(bounds(signal.metric)[1])) is not None:
+            found[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["off"]
     for remark in REMARKS:
         if all(metric in figures for metric in remark.metrics):
             holds = remark.holds(*(figures[metric] for metric in remark.metrics))
@@ -351,11 +361,17 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
 def measuring_time(agents: int, channels: int) -> str:
     """Return roughly how long measuring the value of all channels takes: "40 minutes"; "" where it is short."""
     seconds = _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
-    if seconds < _PATIENCE:
-        return ""
-    units = {"day": 86_400.0, "hour": 3_600.0, "minute": 60.0}
-    unit, length = next((unit, length) for unit, length in units.items() if seconds >= 2 * length)
-    return f"{seconds / length:,.0f} {unit}s"
+    return "" if seconds < _PATIENCE else duration(seconds)
+
+
+def duration(seconds: float) -> str:
+    """Return roughly how long something takes: "40 minutes"; the unit counts at least two, but for a second."""
+    units = {"day": 86_400.0, "hour": 3_600.0, "minute": 60.0, "second": 1.0}
+    unit, length = next(
+        (unit, length) for unit, length in units.items() if seconds >= 2 * length or length == 1
+    )
+    count = max(round(seconds / length), 1)
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
 # --- remarks -------------------------------------------------------------------------------------------------------
@@ -456,11 +472,13 @@ class Signal(NamedTuple):
     Attributes:
         metric: The measure.
         grades: From which number on it says what, ascending.
+        unclear: What it says if its 95 % interval contains 0, or it has none.
         single: What to know where a message has one component; may be empty.
     """
 
     metric: str
     grades: tuple[tuple[float, str], ...]
+    unclear: str
     single: str = ""
 
 
@@ -478,6 +496,7 @@ SIGNALS = (
                 "its signal moves the sender's parameters along the true gradient of all later losses",
             ),
         ),
+        "whether its signal moves the sender's parameters along the true gradient of all later losses is not resolved",
     ),
     Signal(
         "cosine",
@@ -486,10 +505,36 @@ SIGNALS = (
             (0.0, "its signal does not follow the gradient that the receiver returns"),
             (_FOLLOWS, "its signal follows the gradient that the receiver returns"),
         ),
+        "whether its signal follows the gradient that the receiver returns is not resolved",
         "Its messages have one component: the cosine of each is 1 or −1, so that the mean of a few environments jumps.",
     ),
 )
 """Of a channel's measures of alignment, that which says most first."""
+
+
+CONCLUSIONS = {
+    "lacking": "its context lacks what is needed: the best linear prediction from message and context has a true cosine of only "
+    "{cosine_ceiling}, its own is {true_cosine} (gradient.context)",
+    "unlearned": "its predictor has not learned it yet: the best linear prediction from message and context has a true cosine of "
+    "{cosine_ceiling}, its own is {true_cosine} (more steps, or its learning rate)",
+    "learned": "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
+    "{cosine_ceiling}",
+}
+"""What a true cosine and its ceiling say of a predictor (`conclusion`)."""
+THRESHOLDS = {"follows": _FOLLOWS, "share": _SHARE}
+"""The ceiling below which the context is lacking, and the share of it below which a predictor has not learned."""
+
+
+def conclusion(true_cosine: float | None, ceiling: float | None) -> str:
+    """Return what a channel's true cosine and its ceiling say of its predictor; empty where one is unknown.
+
+    The front end concludes by the same `CONCLUSIONS` and `THRESHOLDS`.
+    """
+    if true_cosine is None or ceiling is None:
+        return ""
+    learned = "learned" if true_cosine >= _SHARE * ceiling else "unlearned"
+    says = CONCLUSIONS["lacking" if ceiling < _FOLLOWS else learned]
+    return says.format(true_cosine=f"{true_cosine:.2f}", cosine_ceiling=f"{ceiling:.2f}")
 
 
 def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:

@@ -36,7 +36,14 @@ from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
-from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, signal_caution, worth, worths_in_words
+from antiphon.telemetry.verdicts import (
+    LEFT_OUT,
+    Undefined,
+    conclusion,
+    signal_caution,
+    worth,
+    worths_in_words,
+)
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -343,10 +350,10 @@ def measured_value(
     ]
     undefined = without_value(values, list(simulation.running.system.channels))
     by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
-    instead = _during_a_run(simulation.running, values) if by_chance else ""
-    undefined = undefined._replace(instead=instead)
+    if by_chance and (instead := _during_a_run(simulation.running, values)):
+        undefined = undefined._replace(instead=instead)
     samples = max((ceiling.samples for ceiling in highest.values()), default=0)
-    show = partial(_show_value, values, alignments, instead, samples)
+    show = partial(_show_value, values, alignments, undefined, samples)
     return Measured("value", plain, {"value": plain}, rows, show, undefined)
 
 
@@ -360,7 +367,9 @@ def _during_a_run(running: LiveSystem, found: Values) -> str:
     return f"{fallen}, so that no signal gains much: measure during a run, with {spec} in the scenario"
 
 
-def _show_value(found: Values, alignments: dict[str, dict[str, Any]], instead: str, samples: int) -> None:
+def _show_value(
+    found: Values, alignments: dict[str, dict[str, Any]], undefined: Undefined, samples: int
+) -> None:
     rows = []
     for row in found.rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
@@ -390,11 +399,13 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]], instead: s
     verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words(verdicts)}")
-    if instead:
-        console().print(f"undefined: {instead}")
+    if undefined.instead:
+        console().print(f"undefined: {undefined.instead}")
+    elif undefined.cost:
+        console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
     for row in found.rows[:_ROWS]:
         like = alignments.get(row.name, {})
         caution = signal_caution(like.get("cosine"), like.get("parameter_cosine"))
-        for note in (row.why, caution):
+        for note in (row.why, caution, conclusion(like.get("cosine"), like.get("cosine_ceiling"))):
             if note:
                 console().print(f"{row.name}: {note}")

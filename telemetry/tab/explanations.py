@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.figures import EVALUATED, PROBED
+from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
+    CONCLUSIONS,
     FLAGS,
     MEANS,
     MEASURES,
     REMARKS,
     SIGNALS,
+    THRESHOLDS,
     VERDICTS,
+    ChannelTraits,
     Measure,
     Results,
     bounds,
@@ -21,11 +24,13 @@ from antiphon.telemetry.verdicts import (
     hops_to_readout,
     measuring_command,
     measuring_time,
+    quantiles,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
 """Colour scales: from smallest to largest; on both sides of zero; from 0 to 1."""
 
+_SCALED = "It depends on the gradients' scale: do not compare channels by it."
 _ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not. What a signal is worth is its value."
 _TRUE = "the true gradient (of all later losses, by backpropagation)"
 
@@ -90,6 +95,14 @@ _CHANNEL: dict[str, Explanation] = {
         "high",
     ),
     **_ends("value", "value", 1.0),
+    **{
+        metric: Explanation(
+            f"loss {what}", f"Mean loss of the readouts {what}, where the value was measured."
+        )
+        for metric, what in zip(
+            LOSSES, ("with no signal", "with its own signal", "with the true gradient"), strict=True
+        )
+    },
     **_ablated("ablation_zero", "zeros"),
     **_ablated("ablation_mean", "their mean"),
     **_ablated("ablation_resample", "messages for other examples, or in other environments"),
@@ -124,6 +137,7 @@ _CHANNEL: dict[str, Explanation] = {
         f"Cosine between the sender's parameter gradients under the synthetic gradient and under {_TRUE}, mean over batches. "
         "Good: near 1, and no less than half the cosine; below 0 its steps point against the true ones.",
     ),
+    **_ends("parameter_cosine", "parameter cosine", 1.0),
     "norm_ratio": Explanation(
         "norm ratio",
         "Norm of the synthetic gradients divided by the norm of the returned gradients. Good: near 1.",
@@ -138,11 +152,13 @@ _CHANNEL: dict[str, Explanation] = {
     "bias2": Explanation(
         "bias²",
         "The part of the synthetic gradient's squared error that is the same in every sample.",
+        caution=_SCALED,
         good="low",
     ),
     "variance": Explanation(
         "error variance",
         "The part of the synthetic gradient's squared error that differs between samples.",
+        caution=_SCALED,
         good="low",
     ),
     "injection_norm": Explanation(
@@ -222,7 +238,10 @@ _CHANNEL: dict[str, Explanation] = {
         good="low",
     ),
     "si_loss": Explanation(
-        "SI loss", "The loss of the synthetic input's model before its newest update.", good="low"
+        "SI loss",
+        "The loss of the synthetic input's model before its newest update.",
+        caution=_SCALED,
+        good="low",
     ),
     "outliers": Explanation("outliers", "Number of a state's returned gradients that were clipped so far."),
     "sg_learning_rate": Explanation(
@@ -344,11 +363,16 @@ _PART: dict[str, Explanation] = {
     ),
     "heartbeat_age": Explanation("last heartbeat", "Seconds since it last answered."),
 }
-EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT, "part": _PART}
+EXPLANATIONS: dict[Family, dict[str, Explanation]] = {
+    "channel": _CHANNEL,
+    "agent": _AGENT,
+    "part": _PART,
+    "run": {},
+}
 """Explanations by family and metric; other metrics have none."""
 GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
     "channel": [
-        ("Worth", list(MEASURES)),
+        ("Worth", [*MEASURES, *LOSSES]),
         ("Alignment", ["cosine", *PROBED, "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
         (
             "Learning",
@@ -415,11 +439,12 @@ def verdicts_document(
 
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, the metrics
     of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
-    `reasons` by name, those of `earlier` steps, and a command that may give them one, `again` (may be empty), or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
+    `reasons` by name, those of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
-    `SIGNALS`; `means`: `MEANS`; `hops` of agents to a readout (`hops_to_readout`).
+    `SIGNALS` with the metrics of their interval's `bounds`; `means`: `MEANS`, and the `quantiles` of their intervals;
+    `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -440,6 +465,7 @@ def verdicts_document(
             "earlier": [],
             "again": _DEFAULT[measure],
             "instead": "",
+            "cost": "",
             **undefined.get(measure, {}),
         }
         for measure in dict.fromkeys([*fullest_first(results), *MEASURES])
@@ -464,6 +490,13 @@ def verdicts_document(
         )
     no_fork = graph.get("no_fork", "")
     takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
-    why = {"signals": [signal._asdict() for signal in SIGNALS], "hops": hops_to_readout(graph)}
+    signals = [{**signal._asdict(), "bounds": bounds(signal.metric)} for signal in SIGNALS]
+    why = {
+        "signals": signals,
+        "quantiles": quantiles(ChannelTraits.of(graph).span),
+        "conclusions": CONCLUSIONS,
+        "thresholds": THRESHOLDS,
+        "hops": hops_to_readout(graph),
+    }
     known = {"measures": measures, "words": words, "remarks": remarks, "means": MEANS, **why}
     return {**known, "by": by, "takes": takes, "no_fork": no_fork}

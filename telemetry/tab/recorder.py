@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
 Values = NDArray[np.float32]
+_OF_RUNS = ("value", *bounds("value"))
+"""Metrics of the whole run that the tab shows: the value of all channels together."""
 
 
 class ChannelsWriter:
@@ -51,6 +53,7 @@ class ChannelsWriter:
             "agent": description.agents,
             "channel": description.channels,
             "part": map(str, range(description.parts)),
+            "run": [""],
         }
         self._places = {
             kind: {name: place for place, name in enumerate(found)} for kind, found in names.items()
@@ -65,7 +68,7 @@ class ChannelsWriter:
             self._document(description.start_step, TIMELINE, times)
 
     def figures(self, step: int, rows: Iterable[Figure]) -> None:
-        """Write the metrics of agents, channels and parts at one step; other metrics are left out."""
+        """Write the metrics of agents, channels, parts and all channels together at one step; others are left out."""
         self.arrays(step, _by_metric(rows, self._places))
 
     def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:
@@ -92,11 +95,15 @@ class ChannelsWriter:
 
     def undefined(self, step: int, found: Undefined) -> None:
         """Write why channels have no result of a measure, and that until its figures are written no channel has one."""
-        nothing = np.full(len(self._places["channel"]), np.nan, dtype=np.float32)
-        self.arrays(
-            step, {("channel", metric): nothing for metric in (found.measure, *bounds(found.measure))}
-        )
-        content = {"step": step, "reasons": found.reasons, "again": found.again, "instead": found.instead}
+        families: tuple[Family, ...] = ("channel", "run") if found.measure == "value" else ("channel",)
+        nothing = {
+            (family, metric): np.full(len(self._places[family]), np.nan, dtype=np.float32)
+            for family in families
+            for metric in (found.measure, *bounds(found.measure))
+        }
+        self.arrays(step, nothing)
+        advice = {"again": found.again, "instead": found.instead, "cost": found.cost}
+        content = {"step": step, "reasons": found.reasons, **advice}
         self._document(step, f"{UNDEFINED}{found.measure}", content)
 
     def _document(self, step: int, tag: str, content: Any) -> None:
@@ -120,7 +127,7 @@ def _by_metric(
         for kind, name, metric, value in rows:
             known = places.get(kind)
             place = None if known is None else known.get(name)
-            if place is None or known is None:
+            if place is None or known is None or (kind == "run" and metric not in _OF_RUNS):
                 continue
             array = found.get((kind, metric))
             if array is None:

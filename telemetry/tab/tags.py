@@ -24,8 +24,8 @@ UNDEFINED = "antiphon/undefined/"
 MESSAGES = "antiphon/messages/"
 """Beginning of the tags of messages."""
 
-Family: TypeAlias = Literal["agent", "channel", "part"]
-"""Family of an array of values: one per agent, one per channel, or one per part of a run in parts."""
+Family: TypeAlias = Literal["agent", "channel", "part", "run"]
+"""Family of an array of values: one per agent, one per channel, one per part of a run in parts, or a single one of the run."""
 
 VERDICTS = ("verdict", "channel")
 """Key of the verdicts on channels among a run's metrics; they follow from other metrics, and are not written."""

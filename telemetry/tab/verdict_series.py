@@ -18,7 +18,6 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
-    chance,
     counts,
     fullest_first,
     in_words,
@@ -35,6 +34,7 @@ INPUTS = (
     "symbol_entropy",
     "gate",
     *dict.fromkeys(metric for remark in REMARKS for metric in remark.metrics),
+    "parameter_cosine_high",
 )
 """Metrics of channels from which verdicts follow."""
 
@@ -60,10 +60,9 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
     traits = ChannelTraits.of(graph)
     for metric in found.keys() & set(MEANS):
         logged = found[metric].steps
-        means, entries = newest_mean(found[metric].values, traits.span)
+        means, halves = newest_mean(found[metric].values, traits)
         found[metric] = Series(logged, means)
-        if metric == "cosine":
-            found["chance"] = Series(logged, chance(entries, traits))
+        found[bounds(metric)[1]] = Series(logged, (means + halves).astype(np.float32))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
     return Series(steps, verdict_flags(rows, traits).astype(np.float32))
 

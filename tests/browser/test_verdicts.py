@@ -139,7 +139,7 @@ def test_each_verdict_is_a_filter_and_those_of_worth_exclude_each_other(opened: 
 
 def test_find_takes_the_words_of_the_page(opened: Opened) -> None:
     """Titles of metrics with their blanks, verdicts and couplings without their field."""
-    parameters = {"parameter_cosine": [-0.1, 0.3] + [0.1] * 7, "cosine": [0.5] * 9}
+    parameters = interval("parameter_cosine", [-0.1, 0.3] + [0.1] * 7, [0.05] * 9) | {"cosine": [0.5] * 9}
     ablation = interval("ablation_zero", [0.5, 0.1] + [NAN] * 7, [0.3] * 9)
     tab = opened(data({10: MEASURED[20] | parameters | ablation}))
     for text, channels in {
@@ -204,7 +204,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
                 10: MEASURED[20]
                 | {
                     "cosine": [0.5, 0.02, 0.3] + [NAN] * 6,
-                    "parameter_cosine": [0.6, NAN, 0.07] + [NAN] * 6,
+                    **interval("parameter_cosine", [0.6, NAN, 0.07] + [NAN] * 6, [0.1] * 9),
                     "r2": [-0.5, -0.3] + [NAN] * 7,
                 }
             }
@@ -216,7 +216,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
             [
                 (
                     "matters: value 0.9 [0.7, 1.1]; its signal moves the sender's parameters along the true gradient of all later losses "
-                    "(parameter cosine 0.6, median 0.6; cosine 0.5, median 0.3); mind is a readout; a message every step."
+                    "(parameter cosine 0.6 [0.5, 0.7], median 0.6; cosine 0.5, median 0.3); mind is a readout; a message every step."
                 )
             ],
         ),
@@ -224,8 +224,8 @@ def test_a_panel_says_why(opened: Opened) -> None:
             1,
             [
                 (
-                    "harms: value −0.8 [−1.1, −0.5]; its signal does not follow the gradient that the receiver returns (cosine 0.02, median 0.3); "
-                    "mind is a readout; a message every step."
+                    "harms: value −0.8 [−1.1, −0.5]; whether its signal follows the gradient that the receiver returns is not resolved "
+                    "(cosine 0.02, median 0.3); mind is a readout; a message every step."
                 ),
                 "Possible causes: seldom measured: 1 cosine so far (telemetry.period).",
                 "It predicts worse than the mean of the returned gradients (R² −0.3).",
@@ -271,10 +271,14 @@ def test_channels_without_a_result_say_why_and_which_command_gives_one(opened: O
     assert tab.part("panel-why").locator("code").inner_text() == command
     chart = tab.frame.locator(".ap-chart[data-metric=value]")
     assert f"none at step 20: {why}" in chart.inner_text()
-    undefined["value"] |= {"instead": "measure during a run"}
-    instead = opened(replace(data(MEASURED), undefined=undefined))
-    instead.select("channel", 5)
-    assert instead.part("panel-why").inner_text().endswith("measure during a run.")
+    for advice, words in (
+        ({"cost": "about 5 minutes"}, f"To measure again takes about 5 minutes:\n\n{command}"),
+        ({"instead": "measure during a run"}, "Measure during a run."),
+    ):
+        undefined["value"] |= advice
+        advised = opened(replace(data(MEASURED), undefined=undefined))
+        advised.select("channel", 5)
+        assert advised.part("panel-why").inner_text().endswith(words)
 
 
 def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
@@ -297,7 +301,10 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
         ["unresolved", "stale"],
     ]
     assert (tab.number("value"), tab.number("value", beside=True)) == pytest.approx((0.9, -0.12))
-    assert [tab.part(f"difference-{metric}").inner_text() for metric in ("value", "age")] == ["1.02", "−11"]
+    assert [tab.part(f"difference-{metric}").inner_text() for metric in ("value", "age")] == [
+        "1.02 overlap",
+        "−11",
+    ]
     assert [tab.part(f"number-{metric}").inner_text() for metric in ("value", "age")] == [
         "0.9 [0.7, 1.1]",
         "✓ 1",
@@ -362,8 +369,8 @@ def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_end
     tab = opened(data(MEASURED))
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
-    assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5]"
-    assert texts[3] == "left->mind 0.9 [0.7, 1.1]"
+    assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5] harms"
+    assert texts[3] == "left->mind 0.9 [0.7, 1.1] matters"
     assert [text.endswith(" unresolved") for text in texts] == [False, False, True] * 2
     shown = [float(text.split()[1].replace("−", "-")) for text in texts]
     assert shown == [-0.8, -0.2, -0.12, 0.9, 0.4, 3.4]
@@ -501,9 +508,10 @@ def test_numbers_that_hardly_differ_look_alike(opened: Opened) -> None:
 
 def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_sign(opened: Opened) -> None:
     """With what may be the cause, and the command that tells more."""
-    aligned = {"cosine": [-0.1, 0.3, -0.01] + [0.3] * 6, "parameter_cosine": [0.13, 0.2] + [NAN] * 7}
+    aligned = {"cosine": [-0.1, 0.3, -0.11] + [0.3] * 6}
+    aligned |= interval("parameter_cosine", [0.13, 0.2] + [NAN] * 7, [0.1] * 9)
     found = data({10: LOGGED | aligned, 20: LOGGED | aligned})
-    tab = opened(replace(found, graph={**found.graph, "batch": 64}))
+    tab = opened(found)
     assert strip(tab).endswith("2 of 9 signals off 1 stale 2 silent")
     tab.push("verdict-off")
     assert left(tab) == [0, 2]
@@ -511,22 +519,20 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     why = tab.part("panel-why")
     assert "Both signs can be so: the cosine (−0.1) compares single messages" in why.inner_text()
     assert why.locator("code").inner_text() == "antiphon evaluate 'runs/my run' --value"
-    tab.select("channel", 2)
-    assert (
-        "few samples: of 128 messages of 3 components a cosine within ±0.102 may be chance"
-        in why.inner_text()
-    )
     ceilings = {"true_cosine": [0.2] + [0.01] * 8, "cosine_ceiling": [0.05, 0.5, 0.5] + [NAN] * 6}
-    tab = opened(data({10: LOGGED | aligned | ceilings}))
+    tab = opened(data({5: aligned, 10: LOGGED | aligned | ceilings}))
     for index, words in (
-        (0, "even the best linear prediction reaches a cosine of 0.05 only"),
+        (
+            0,
+            "Its context lacks what is needed: the best linear prediction from message and context has a true cosine of only 0.05, its own is 0.2",
+        ),
         (0, "over many batches its cosine with the true gradient is 0.2"),
-        (2, "its predictor has not learned enough"),
+        (2, "Its predictor has not learned it yet"),
     ):
         tab.select("channel", index)
         assert words in tab.part("panel-why").inner_text()
         assert tab.part("panel-why").locator("code").count() == 0
-    tab = opened(data({10: LOGGED | aligned, 20: LOGGED | interval("value", VALUES, HALVES)}))
+    tab = opened(data({5: aligned, 10: LOGGED | aligned, 20: LOGGED | interval("value", VALUES, HALVES)}))
     tab.at(10)
     tab.push("verdict-off")
     listed = tab.part("extremes").locator("li").all_inner_texts()
@@ -589,7 +595,7 @@ def test_a_panel_says_why_log_entries_have_no_alignment(opened: Opened) -> None:
 def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) -> None:
     """Also where the newest measurement gave no channel a result, and where a channel has a reason at each of two steps."""
     nothing = interval("value", [NAN] * 9, [NAN] * 9)
-    against = {"parameter_cosine": [-0.1] + [0.5] * 8}
+    against = interval("parameter_cosine", [-0.1] + [0.5] * 8, [0.05] * 9)
     cosines = {"cosine": [0.5] * 9}
     steps = {20: MEASURED[20] | against | cosines, 30: LOGGED | cosines, 40: LOGGED | nothing | cosines}
     earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
@@ -609,12 +615,12 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
         (
             30,
             0,
-            "(parameter cosine −0.1 of step 20, median 0.5; cosine 0.5, mean of the last 2 entries, median 0.5)",
+            "(parameter cosine −0.1 [−0.15, −0.05] of step 20, median 0.5; cosine 0.5 [0.5, 0.5], mean of the last 2 entries, median 0.5)",
         ),
         (
             30,
             0,
-            "signal off: its parameter cosine is −0.1 of step 20: below 0 it points against the gradient.",
+            "signal off: its parameter cosine is −0.1 [−0.15, −0.05] of step 20: below 0 it points against the gradient.",
         ),
         (20, 5, "No value at this step: no gain."),
     ):
@@ -624,6 +630,48 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     tab.at(40)
     tab.part("verdicts").get_by_test_id("step-link").click()
     assert tab.step == 20
+
+
+def test_lines_keep_the_newest_value_that_is_defined_and_say_its_step(opened: Opened) -> None:
+    """Faded; a run in which none was ever defined shows the cosine, as the mean of the newest entries."""
+    nothing = interval("value", [NAN] * 9, [NAN] * 9)
+    tab = opened(data({20: MEASURED[20], 40: LOGGED | nothing}))
+    assert (
+        "Values of 8 of 9 channels; all undefined there, so faded, of step 20"
+        in tab.part("legend").inner_text()
+    )
+    assert tab.part("extremes").locator("li").first.inner_text().endswith("harms, of step 20")
+    assert tab.colours()[0] != tab.colours()[5]
+    faded = [tab.pixel(tab.point("edgePoint", 0))]
+    tab.at(20)
+    assert min(faded[0]) > min(tab.pixel(tab.point("edgePoint", 0))) + 40
+    cosines = {10: {"cosine": [0.6] * 4 + [0.4] * 5}, 20: {"cosine": [-0.4] * 4 + [0.6] * 5}}
+    tab = opened(data({step: LOGGED | nothing | found for step, found in cosines.items()}))
+    assert tab.part("metric").input_value() == "cosine"
+    legend = tab.part("legend").inner_text()
+    assert "mean of 2 log entries" in legend
+    assert "no channel has a value at any step" in legend
+    assert "0.1" in tab.part("extremes").locator("li").first.inner_text().split()
+
+
+def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opened: Opened) -> None:
+    found = data(MEASURED | {30: LOGGED | interval("value", [NAN] * 9, [NAN] * 9)})
+    whole = zip(("value", "value_low", "value_high"), (-0.17, -0.3, -0.04), strict=True)
+    of_run = {("run", m): Series(np.array([20, 30]), np.array([[v], [NAN]], np.float32)) for m, v in whole}
+    reasons = dict.fromkeys(("all channels", *NAMES), "no gain (gain -0.2, standard error 0.1)")
+    undefined = {"value": {"step": 30, "reasons": reasons}}
+    tab = opened(replace(found, figures=found.figures | of_run, undefined=undefined))
+    heights = []
+    for step, words in ((10, ""), (20, "−0.17 [−0.3, −0.04] harms"), (30, "undefined")):
+        tab.at(step)
+        assert words in strip(tab)
+        heights.append(tab.part("verdicts").bounding_box())
+    assert heights[0] == heights[1] == heights[2]
+    tab.push("missing")
+    listed = tab.part("verdicts").locator("details")
+    assert "is defined where the gain exceeds three standard errors" in listed.inner_text()
+    assert listed.locator(".ap-popup").is_visible()
+    assert "all channels together undefined" in strip(tab)
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:

@@ -80,7 +80,7 @@ def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
     losses = [found["channels"][name]["readouts"]["loss"] for name in found["ranked"]]
     matter = sum(loss["change"] - loss["half"] > 0 for loss in losses)
     harm = sum(loss["change"] + loss["half"] < 0 for loss in losses)
-    words = f"{matter} matter, {harm} harm, {2 - matter - harm} unresolved"
+    words = f"{matter} matter{'s' * (matter == 1)}, {harm} harm{'s' * (harm == 1)}, {2 - matter - harm} unresolved"
     assert f"channels: by ablation (resample), {words}, 0 stale, 0 silent of 2" in cli("show", own)
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
     assert "Without each channel (mean): change over 360 examples (loss " in cli.out

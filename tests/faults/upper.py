@@ -162,7 +162,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "statistics-a-ratio-is-defined-too-soon",
         "telemetry/statistics.py",
-        "if not whole > _ERRORS * error:",
+        "if not whole > ERRORS * error:",
         "if not whole > error:",
         "tests/telemetry/test_statistics.py::test_without_a_whole_that_is_told_from_nothing_there_is_no_ratio[wholes2]",
     ),
@@ -232,8 +232,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-no-signal-is-off",
         "telemetry/verdicts.py",
-        "found[np.broadcast_to(aligned < -least, shape)]",
-        "found[np.broadcast_to(aligned < -1, shape)]",
+        "found[np.broadcast_to(highest < 0, shape)]",
+        "found[np.broadcast_to(highest < -1, shape)]",
         "tests/telemetry/test_verdicts.py::test_a_signal_that_points_against_the_gradient_is_off",
     ),
     Fault(
@@ -309,9 +309,16 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "a-signal-is-off-by-one-batch",
         "telemetry/verdicts.py",
-        "slice(max(0, row + 1 - span), row + 1)",
+        "slice(max(0, row + 1 - traits.span), row + 1)",
         "slice(row, row + 1)",
         "tests/telemetry/tab/test_verdict_series.py::test_a_signal_is_off_by_its_mean_over_the_newest_entries",
+    ),
+    Fault(
+        "measuring-again-is-advised-whatever-it-takes",
+        "inspection/value.py",
+        "if repeats * each <= _PATIENCE]",
+        "if repeats]",
+        "tests/inspection/test_value.py::test_measuring_again_is_advised_at_its_cost_where_it_may_help",
     ),
     Fault(
         "series-values-come-a-row-early",

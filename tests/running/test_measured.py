@@ -172,7 +172,7 @@ def test_a_run_logs_why_a_value_is_undefined_and_evaluating_some_channels_keeps_
 
     logged, earlier = reasons()
     names = [channel.name for channel in scenario.channels]
-    assert [*logged] == names
+    assert [*logged] == [*names, "all channels"]
     assert all("true gradients give no significant gain" in why for why in logged.values())
     assert [each["step"] for each in earlier] == [2]
     aligned = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]

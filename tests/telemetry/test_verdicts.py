@@ -12,6 +12,7 @@ from antiphon.telemetry.verdicts import (
     FLAGS,
     ChannelTraits,
     Verdict,
+    conclusion,
     counts,
     in_words,
     measuring_command,
@@ -120,12 +121,10 @@ def test_a_gate_that_is_shut() -> None:
 
 
 def test_a_signal_that_points_against_the_gradient_is_off() -> None:
-    """By the cosine of messages, or by that of the parameter gradient."""
-    found = flagged(
-        document(), cosine=[-0.1, 0.2, 0.2, math.nan], parameter_cosine=[0.1, -0.2, 0.2, math.nan]
-    )
-    assert found == [{"off"}, {"off"}, set(), set()]
-    assert flagged(document(2), cosine=[-0.1, -0.1], chance=[0.05, 0.14]) == [{"off"}, set()]
+    """By the interval of the cosine of messages, or of that of the parameter gradient; a sign alone is no verdict."""
+    ends = {"cosine_high": [-0.1, 0.2, 0.2, math.nan], "parameter_cosine_high": [0.1, -0.2, 0.2, math.nan]}
+    assert flagged(document(), **ends) == [{"off"}, {"off"}, set(), set()]
+    assert flagged(document(2), cosine=[-0.1, -0.1], parameter_cosine=[-0.2, -0.2]) == [set(), set()]
     assert in_words(counts([262144, 0], None), 2) == "1 signal off, 0 stale, 0 silent of 2"
 
 
@@ -145,8 +144,8 @@ def test_in_words() -> None:
     flags = [1, 1, 2, 4, 4 + 64, 128, 0]
     found = counts(flags, "value")
     assert found == {"matters": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
-    assert in_words(found, 7) == "2 matter, 1 harm, 2 unresolved, 1 stale, 1 silent of 7"
-    assert worths_in_words(["harms", None, "matters"]) == "1 matter, 1 harm, 0 unresolved of 2"
+    assert in_words(found, 7) == "2 matter, 1 harms, 2 unresolved, 1 stale, 1 silent of 7"
+    assert worths_in_words(["harms", None, "matters"]) == "1 matters, 1 harms, 0 unresolved of 2"
     assert in_words(counts(flags, None), 7) == "1 stale, 1 silent of 7"
 
 
@@ -166,6 +165,23 @@ def test_how_long_measuring_takes_is_told_where_it_is_long() -> None:
     """Measured: 4 agents and 3 channels 13 s, 16 agents and 64 channels 40 minutes."""
     found = {size: measuring_time(*size) for size in ((4, 3), (16, 64), (64, 128), (300, 1192))}
     assert list(found.values()) == ["", "39 minutes", "5 hours", "9 days"]
+
+
+@pytest.mark.parametrize(
+    ("cosine", "ceiling", "words"),
+    [
+        (-0.03, 0.09, "its context lacks what is needed: the best linear prediction"),
+        (0.2, 0.5, "its predictor has not learned it yet"),
+        (0.25, 0.5, "its predictor has learned what message and context tell: true cosine 0.25"),
+        (0.3, None, ""),
+    ],
+)
+def test_a_true_cosine_and_its_ceiling_say_what_is_wrong(
+    cosine: float, ceiling: float | None, words: str
+) -> None:
+    found = conclusion(cosine, ceiling)
+    assert found.startswith(words)
+    assert bool(found) == bool(words)
 
 
 @pytest.mark.parametrize(("cosine", "parameters"), [(0.85, -0.3), (0.5, 0.2), (0.9, 0.44), (0.37, -0.097)])

@@ -105,6 +105,9 @@ class ChannelsApp {
     const runs = this.#model.shown();
     const work = runs.map((run) => this.#loading.fetch(run, [...this.#model.needed(run), ...this.#model.asked(run)], () => this.#changed()));
     await Promise.all(work);
+    if (!this.#model.settle()) return;
+    this.#panel.setMetric();
+    await this.#fetch();
   }
 
   /** Other data, or another choice: steps, masks and all that is shown are made anew. */
@@ -263,6 +266,7 @@ class ChannelsApp {
         this.#setTheme(this.#theme === "dark" ? "light" : "dark");
       },
       refresh: () => this.refresh(),
+      help: () => this.#layout.help(this.#model.runs[0]),
     };
   }
 
@@ -277,7 +281,7 @@ class ChannelsApp {
       fit: () => this.#layout.stages.forEach((stage) => stage.view?.fit?.()),
       refresh: () => this.refresh(),
       search: () => this.#layout.finder.field.focus(),
-      help: () => this.#layout.help(),
+      help: () => this.#layout.help(this.#model.runs[0]),
       cycle: (kind, by) => {
         const name = this.#model.next(kind, by);
         if (name) this.#choose(kind, name);

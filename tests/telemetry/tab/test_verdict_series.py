@@ -43,22 +43,20 @@ def test_the_newest_row_counts_at_each_step_of_any_figure(tmp_path: Path) -> Non
 
 
 def test_a_signal_is_off_by_its_mean_over_the_newest_entries(tmp_path: Path) -> None:
-    """Which cover all steps of an example; four where that is not known."""
-    cosines = {1: [-0.1, -0.1], 2: [0.3, NAN], 3: [-0.3, 0.3], 4: [-0.3, -0.1], 5: [0.1, -0.1]}
-    off = {
-        step: [flag and 262144 + (1 << 22) for flag in flags]
-        for step, flags in zip(cosines, ([1, 1], [0, 1], [1, 0], [1, 0], [1, 0]), strict=True)
-    }
-    assert verdicts(tmp_path, cosine=cosines) == off
+    """Which cover all steps of an example; four where that is not known. It is by their interval: not by one, nor if they differ much."""
+    cosines = {1: [-0.1, -0.1], 2: [0.3, NAN], 3: [-0.3, -0.1], 4: [-0.3, -0.1], 5: [-0.1, -0.1]}
+    found = verdicts(tmp_path, cosine=cosines)
+    off = [[int(flag) & 262144 for flag in flags] for flags in found.values()]
+    assert off == [[0, 0]] * 2 + [[0, 262144]] * 3
 
 
 def test_a_signal_is_off_by_more_than_chance(tmp_path: Path) -> None:
-    """Two standard errors of the mean of so many cosines: 0.1, and 0.07 of two entries of 100 messages of four components."""
+    """Two standard errors of the mean of so many cosines: 0.07 of two entries of 100 messages of four components."""
     channels = [{**channel, "size": 4} for channel in graph()["channels"]]
-    rows = {step: {"antiphon/channel/cosine": [-0.08, -0.11]} for step in (1, 2)}
+    rows = {step: {"antiphon/channel/cosine": [-0.06, -0.08]} for step in (1, 2)}
     write(tmp_path / "run", rows, document=graph(channels=channels, batch=100))
     found = read_run(tmp_path / "run").figures[VERDICTS].values.astype(int) & 262144
-    assert found.tolist() == [[0, 262144], [262144, 262144]]
+    assert found.tolist() == [[0, 0], [0, 262144]]
 
 
 def test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // Why a channel is as it is: its worth, its learning signal, the way to a readout, how often messages arrive; and what may be wrong.
 
-import { formatCount, formatNumber, formatStep, ofStep } from "../drawing/format.js";
+import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from "../drawing/format.js";
 import { columnOf } from "./source.js";
 
 /** So few values of a measure are seldom, and so much less of a learning rate is hardly any. */
@@ -22,32 +22,42 @@ export function diagnosisOf(run, channel, step, worth, bad) {
   const { size } = run.channels[channel];
   const known = (run.catalog.verdicts?.signals ?? []).map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
   if (!worth && !known.length) return { sentences: [], ask: "" };
-  const clauses = [worth, signalOf(run, known, step), wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean);
-  const [first, ...rest] = clauses.join("; ");
-  const sentences = [`${worth ? first : first.toUpperCase()}${rest.join("")}.`, ...(size === 1 ? known.map(({ single }) => single).filter(Boolean) : [])];
+  const clauses = [worth, conclusionOf(run, channel, step), signalOf(run, known, step), wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean);
+  const said = clauses.join("; ");
+  const sentences = [`${worth ? said : capital(said)}.`, ...(size === 1 ? known.map(({ single }) => single).filter(Boolean) : [])];
   const causes = bad ? causesOf(run, channel, step, known[0]?.grades.at(-1)[0] ?? 0) : [];
   if (bad) sentences.push(`Possible causes: ${causes.join("; ") || "what the log has names none"}.`);
   const unmeasured = bad && !run.catalog.verdicts.no_fork && !run.metrics("channel").includes("cosine_ceiling");
   return { sentences, ask: unmeasured ? `How well its gradient can be predicted at all (cosine ceiling)${worth ? "" : ", and what its signal is worth,"} is measured by:` : "" };
 }
 
+/** The same with a capital letter. */
+export function capital(text) {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
+}
+
+/** What the true cosine and its ceiling say of the predictor, by the rule of the server's `conclusion`; "": they were not measured. */
+function conclusionOf(run, channel, step) {
+  const found = Object.fromEntries(["true_cosine", "cosine_ceiling"].map((metric) => [metric, run.numberAt(metric, channel, step)]));
+  const [own, most] = [found.true_cosine.value, found.cosine_ceiling.value];
+  const { conclusions, thresholds } = run.catalog.verdicts;
+  if (Number.isNaN(own + most)) return "";
+  const says = conclusions[most < thresholds.follows ? "lacking" : own >= thresholds.share * most ? "learned" : "unlearned"];
+  return says.replace(/\{(\w+)\}/g, (_, metric) => formatNumber(found[metric].value) + ofStep(found[metric].of, step));
+}
+
 /** What may be wrong with a signal, and what to try: only what the run itself tells; `follows`: the cosine from which it is none. */
 function causesOf(run, channel, step, follows) {
-  const { size, about = {} } = run.channels[channel];
-  const { batch } = run.graph;
+  const { about = {} } = run.channels[channel];
   const column = (metric) => columnOf(run.peek("channel", metric) ?? { steps: [] }, channel).filter(Number.isFinite);
-  const [{ value: cosine, count }, { value: found }, { value: ceiling }, { value: ratio, ...ratios }] = ["cosine", "true_cosine", "cosine_ceiling", "norm_ratio"].map((metric) => run.numberAt(metric, channel, step));
-  const chance = batch ? 2 / Math.sqrt(count * batch * size) : 0;
+  const [{ value: cosine }, { value: found }, { value: ceiling }, { value: ratio, ...ratios }] = ["cosine", "true_cosine", "cosine_ceiling", "norm_ratio"].map((metric) => run.numberAt(metric, channel, step));
   const given = ({ about: { gradient = "" } = {} }) => /\bgiven (.*)/.exec(gradient)?.[1] ?? "";
   const more = run.channels.filter((other) => given(other) && given(other) !== given(run.channels[channel]));
   const [{ length: values }, rates] = [column("cosine"), column("sg_learning_rate")];
   return [
     found >= follows && cosine < follows && `single batches mislead: over many batches its cosine with the true gradient is ${formatNumber(found)} (true cosine)`,
-    ceiling < follows && `even the best linear prediction reaches a cosine of ${formatNumber(ceiling)} only: its predictor lacks context (gradient.context)`,
-    ceiling >= follows && found < ceiling / 2 && `a linear prediction from the same message and context could reach a cosine of ${formatNumber(ceiling)}, and it reaches ${formatNumber(found)}: its predictor has not learned enough (its learning rate, more steps)`,
     Number.isNaN(ceiling) && about.gradient && !/\bgiven /.test(about.gradient) && "its predictor sees the message alone, no context (gradient.context)",
     Number.isNaN(ceiling) && given(run.channels[channel]) && more.length && `its predictor is given ${given(run.channels[channel])} alone; ${formatCount(more.length, "other")} are given ${[...new Set(more.map(given))].join(" or ")} (gradient.context)`,
-    Math.abs(cosine) < chance && `few samples: of ${(count * batch).toLocaleString("en-US")} messages of ${size} components a cosine within ±${formatNumber(chance)} may be chance`,
     values > 0 && values < SELDOM && `seldom measured: ${formatCount(values, "cosine")} so far (telemetry.period)`,
     rates.at(-1) < HARDLY * rates[0] && `its predictor's learning rate has fallen to ${formatNumber((100 * rates.at(-1)) / rates[0])} % of its first`,
     ratio > 2 && `it is ${formatNumber(ratio)} times as large as the returned gradient${sourceOf(ratios, step)} (gradient.scale)`,
@@ -68,9 +78,10 @@ export function sourceOf({ count, of }, shown) {
 /** What the measure that says most says, with the numbers of all. */
 function signalOf(run, known, step) {
   if (!known.length) return "";
-  const [{ grades, value }] = known;
-  const [, says] = grades.findLast(([from]) => value >= from) ?? grades[0];
-  const numbers = known.map(({ metric, value: own, ...from }) => `${run.info("channel", metric).title} ${formatNumber(own)}${sourceOf(from, step)}, median ${formatNumber(medianOf(run, metric, step))}`);
+  const [{ grades, unclear, value, low: least, high: most }] = known;
+  const [, graded] = grades.findLast(([from]) => value >= from) ?? grades[0];
+  const says = least > 0 || most < 0 ? graded : unclear;
+  const numbers = known.map(({ metric, value: own, low, high, ...from }) => `${run.info("channel", metric).title} ${formatInterval(own, low, high)}${sourceOf(from, step)}, median ${formatNumber(medianOf(run, metric, step))}`);
   return `${says} (${numbers.join("; ")})`;
 }
 

@@ -2,18 +2,22 @@
 
 import { nearest } from "./nearest.js";
 
-/** What may be asked for, for the help. */
-export const FILTER_HELP = [
-  ["a00", "agents and channels by part of the name"],
-  ["coupling:decoupled", "channels with a coupling"],
-  ["from:a00  to:a01", "channels by sender or receiver (part of a name)"],
-  ["delay:2  drop>0", "channels by their link"],
-  ["role:readout  period:4", "agents by role or clock"],
-  ["part:1  cut:1", "agents in a part, channels between parts"],
-  ["verdict:harms", "channels by verdict: matters, harms, unresolved, off, stale, silent, shut"],
-  ["value<0  training loss>0.5", "by any metric at the step shown, by its name or title"],
-  ["metric>0.5  ring<1", "by the metric that the lines or the rings show"],
-];
+/** What may be asked for, for the help, with the names of a run. */
+export function filterHelp(run) {
+  const [one = "a", other = one] = run?.agents.map(({ name }) => name) ?? [];
+  const { coupling = "decoupled", delay = 0 } = run?.channels[0] ?? {};
+  return [
+    [one, "agents and channels by part of the name"],
+    [`coupling:${coupling}`, "channels with a coupling"],
+    [`from:${one}  to:${other}`, "channels by sender or receiver (part of a name)"],
+    [`delay:${delay}  drop>0`, "channels by their link"],
+    ["role:readout  period:4", "agents by role or clock"],
+    ...(run?.parts ? [["part:1  cut:1", "agents in a part, channels between parts"]] : []),
+    ["verdict:harms", "channels by verdict: matters, harms, unresolved, off, stale, silent, shut"],
+    ["value<0  training loss>0.5", "by any metric at the step shown, by its name or title"],
+    ["metric>0.5  ring<1", "by the metric that the lines or the rings show"],
+  ];
+}
 
 const OPERATORS = {
   ":": (a, b) => a === b,

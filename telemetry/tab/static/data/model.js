@@ -1,11 +1,11 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
-import { diagnosisOf, sourceOf } from "./diagnosis.js";
+import { capital, diagnosisOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
-import { rowAt, valuesAt } from "./source.js";
+import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, resultText, stepsOf, verdictBit } from "./shown.js";
+import { itemAt, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
 
@@ -53,6 +53,14 @@ export class Model {
     }
   }
 
+  /** Show another metric than a measure that has no number at any step, unless it was chosen; whether that changed it. */
+  settle() {
+    const { channel } = this.metric;
+    if (!channel || channel === this.#wished.channel || !this.shown().every((run) => run.isEmpty(channel))) return false;
+    this.metric.channel = defaultMetric(this.shown(), "channel");
+    return this.metric.channel !== channel;
+  }
+
   /** Choose the metric of the lines ("channel") or of the rings ("agent"); verdicts stay those of the measure of worth before. */
   setMetric(kind, metric) {
     if (this.runs[0]) this.#worth = this.measure(this.runs[0]);
@@ -65,8 +73,8 @@ export class Model {
     const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
     const measure = this.measure(run);
-    if (measure) chosen.push(...[measure, ...boundsOf(run, measure)].map((metric) => ["channel", metric]));
-    chosen.push(...(run.catalog.verdicts?.signals ?? []).map(({ metric }) => ["channel", metric]));
+    for (const { metric } of [{ metric: measure }, ...(run.catalog.verdicts?.signals ?? [])]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
+    if (measure === "value") chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
@@ -98,18 +106,22 @@ export class Model {
 
   #metric(run, runs, kind, step) {
     const metric = metricAt(run, runs, kind, this.metric[kind], step);
-    return kind === "channel" ? { ...metric, ...this.#interval(run, step) } : metric;
+    return kind === "channel" ? { ...metric, ...this.#interval(run, metric), instead: this.#instead(run) } : metric;
   }
 
-  /** Of a metric that measures worth, the ends of its intervals at a step, and whose verdict is not resolved; else nothing. */
-  #interval(run, step) {
-    const ends = boundsOf(run, this.metric.channel).map((metric) => run.peek("channel", metric));
-    const [lower, upper] = ends.map((series) => series && valuesAt(series, step));
-    if (!lower || !upper) return {};
-    const word = run.catalog.verdicts.words.find(({ name }) => name === "unresolved");
-    const flags = this.#flags(run, step);
-    const bit = verdictBit(word, this.metric.channel);
-    return { lower, upper, unresolved: flags && Uint8Array.from(flags, (flag) => (flag & bit ? 1 : 0)) };
+  /** The measure of worth in whose place the lines show another metric, as it has no number at any step; "": none. */
+  #instead(run) {
+    const measure = this.measure(run);
+    return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? run.info("channel", measure).title : "";
+  }
+
+  /** Of a metric that measures worth, the ends of its intervals at a step, whose contain 0, and whose number is older than the newest measurement; else nothing. */
+  #interval(run, { values, of, at }) {
+    if (!values || !measuresOf(run).some(({ metric }) => metric === this.metric.channel)) return {};
+    const ends = run.boundsOf("channel", this.metric.channel).map((metric) => run.peek("channel", metric));
+    if (!ends.every(Boolean)) return {};
+    const [lower, upper] = ends.map((series) => Float32Array.from(of, (step, channel) => itemAt(series, step, channel)));
+    return { lower, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
@@ -139,9 +151,25 @@ export class Model {
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
     const { at, first, before } = this.#measurement(run, step, missing.map(({ name }) => run.find("channel", name)));
+    const together = measure === "value" ? this.#together(run, step) : "";
     const every = measure ? 0 : run.graph.values_every ?? 0;
     const due = every <= (this.steps([run]).at(-1) ?? 0);
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, at, early: at ? 0 : first, before, step, every, due };
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, before, step, every, due };
+  }
+
+  /** The value of all channels together, or why it has none; "": it was not measured. */
+  #together(run, step) {
+    const { value, low, high, of } = run.numberAt("value", 0, step, "run");
+    if (Number.isFinite(value)) return resultText({ values: [value], lower: [low], upper: [high] }, 0) + ofStep(of, step);
+    const { at } = this.#measurement(run, step, []);
+    const why = this.#reasons(run, at)["all channels"];
+    return why ? `undefined: ${why}` : "";
+  }
+
+  /** Why channels have no result of the measure of worth at a step at which it was measured, by name. */
+  #reasons(run, at) {
+    const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run));
+    return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at)?.reasons ?? {};
   }
 
   /** Say which measure of signals that point against the gradient is of an earlier step; "": none. */
@@ -153,7 +181,7 @@ export class Model {
 
   /** Of the measure of worth: the step `at` which it was measured last by a step, and `first` at all; the newest `before` at which some of the channels without a result have one; 0: none. */
   #measurement(run, step, channels) {
-    const series = run.peek("channel", boundsOf(run, this.measure(run))[0]);
+    const series = run.peek("channel", run.boundsOf("channel", this.measure(run))[0]);
     if (!series?.steps.length) return { at: 0, first: 0, before: 0 };
     const row = rowAt(series, step);
     const before = series.steps.subarray(0, Math.max(row, 0)).findLast((_, at) => channels.some((channel) => Number.isFinite(series.values[at * series.items + channel])));
@@ -167,8 +195,7 @@ export class Model {
     if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
     const { at, first } = this.#measurement(run, step, []);
     if (!at && first) return [`it was measured at step ${formatStep(first)}`];
-    const { reasons = {} } = [measure, ...(measure.earlier ?? [])].find((one) => one.step === at) ?? {};
-    return [reasons[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
+    return [this.#reasons(run, at)[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
   }
 
   /**
@@ -178,30 +205,33 @@ export class Model {
   verdictsOn(run, channel, step) {
     const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
-    const { title, again, instead } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const { title, again, instead, cost } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const verdicts = words.filter((word) => flags & verdictBit(word, measure));
     const matters = verdicts.some(({ name }) => name === "matters");
-    const number = (metric) => run.numberAt(metric, channel, step).value;
-    const value = (_, metric) => formatNumber(number(metric));
+    const value = (_, metric) => formatNumber(run.numberAt(metric, channel, step).value);
+    const result = (metric, at) => {
+      const { value: middle, low, high, of } = run.numberAt(metric, channel, at);
+      return formatInterval(middle, low, high) + ofStep(of, step);
+    };
     const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
-    const [worth = ""] = measured.flatMap(({ metric, title: by, bounds }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${formatInterval(...[metric, ...bounds].map(number))}${ofStep(run.numberAt(metric, channel, step).of, step)}`));
+    const [worth = ""] = measured.flatMap(({ metric, title: by }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${result(metric, step)}`));
     const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
     const bad = verdicts.some(({ name }) => name === "off" || name === "harms");
     const { sentences, ask } = diagnosisOf(run, channel, step, worth, bad);
     sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
     const { at, before } = this.#measurement(run, step, [channel]);
-    const newest = before ? ` The newest is ${formatInterval(...[measure, ...boundsOf(run, measure)].map((metric) => run.numberAt(metric, channel, before).value))}${ofStep(before, step)}.` : "";
+    const newest = before ? ` The newest is ${result(measure, before)}.` : "";
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why}.${newest}`);
     const late = missing.length > 0 && at > 0;
-    const more = late && instead ? [`${instead}.`] : ask && !late ? [ask] : [];
+    const more = late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
     return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? again : ask && by };
   }
 
   /** Which measures of a channel's signal are below 0, with their numbers. */
   #against(run, channel, step) {
     const found = run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) }));
-    return `${found.filter(({ value }) => value < 0).map(({ title, value, ...from }) => `its ${title} is ${formatNumber(value)}${sourceOf(from, step)}`).join("; ")}: below 0 it points against the gradient.`;
+    return `${found.filter(({ high }) => high < 0).map(({ title, value, low, high, ...from }) => `its ${title} is ${formatInterval(value, low, high)}${sourceOf(from, step)}`).join("; ")}: below 0 it points against the gradient.`;
   }
 
   /** The verdicts that the filter asks for. */
@@ -316,7 +346,6 @@ export class Model {
     const wanted = { metric: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
     const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
     if (!found) return null;
-    const series = run.peek(...found);
-    return { kind: found[0], values: series ? valuesAt(series, step) : null };
+    return { kind: found[0], values: run.shownAt(...found, step)?.values ?? null };
   }
 }

@@ -1,6 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { extremesOf, rowAt } from "./source.js";
+import { extremesOf, itemAt, rowAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
@@ -12,6 +12,7 @@ export class Run {
   #received = [];
   #extremes = new WeakMap();
   #spreads = new WeakMap();
+  #shown = new WeakMap();
 
   constructor(name, source, graph, catalog, machines) {
     this.name = name;
@@ -50,18 +51,39 @@ export class Run {
     return this.parts > 0 && this.agents[from].part !== this.agents[to].part;
   }
 
-  /** A channel's number of a metric at a step, {value, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
-  numberAt(metric, channel, step) {
-    const series = this.peek("channel", metric);
+  /**
+   * A metric's numbers at a step, as all views show them: of single batches the mean of the newest entries, of measures of worth the newest that are defined.
+   *
+   * @returns {Object|null} values, their steps `of`, the step `at` of the newest entry, of means their `counts` and the `halves` of their intervals
+   */
+  shownAt(kind, metric, step) {
+    const series = this.peek(kind, metric);
     const row = series ? rowAt(series, step) : -1;
-    // The server takes the same mean for its verdicts.
-    const span = this.catalog.verdicts?.means?.includes(metric) ? this.graph.span ?? 4 : 1;
-    let [sum, count] = [0, 0];
-    for (let at = Math.max(row + 1 - span, 0); at <= row; at++) {
-      const value = series.values[at * series.items + channel];
-      if (Number.isFinite(value)) [sum, count] = [sum + value, count + 1];
-    }
-    return { value: sum / count, of: row < 0 ? NaN : series.steps[row], count };
+    if (row < 0) return null;
+    const { means = [], measures = [], quantiles } = this.catalog.verdicts ?? {};
+    const of = kind !== "channel" ? "" : means.includes(metric) ? "means" : measures.some((one) => one.metric === metric) ? "newest" : "";
+    const chance = (count, channel) => (this.graph.batch * this.channels[channel].size > 0 ? 2 / Math.sqrt(count * this.graph.batch * this.channels[channel].size) : 0);
+    const found = this.#shown.get(series);
+    if (found?.row === row) return found;
+    const shown = { row, at: series.steps[row], ...(of === "means" ? meansAt(series, row, this.graph.span ?? 4, quantiles, chance) : newestAt(series, of ? 0 : row, row)) };
+    this.#shown.set(series, shown);
+    return shown;
+  }
+
+  /** An item's number of a metric at a step: {value, low, high: its interval, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
+  numberAt(metric, item, step, kind = "channel") {
+    const { values, of, at, counts, halves } = this.shownAt(kind, metric, step) ?? {};
+    const value = values?.[item] ?? NaN;
+    const own = of?.[item] ?? at ?? NaN;
+    const [low, high] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), own, item));
+    return { value, low: low ?? value - halves?.[item], high: high ?? value + halves?.[item], of: own, count: counts?.[item] ?? 1 };
+  }
+
+  /** The metrics of the ends of a metric's interval; none where it has no interval. */
+  boundsOf(kind, metric) {
+    const { measures = [], signals = [] } = this.catalog.verdicts ?? {};
+    const { bounds = [] } = kind === "agent" ? {} : [...measures, ...signals].find((one) => one.metric === metric) ?? {};
+    return bounds.filter((bound) => this.metrics(kind).includes(bound));
   }
 
   /** Names of the metrics that were logged. */
@@ -151,6 +173,17 @@ export class Run {
     return this.#extremes.get(series);
   }
 
+  /** The metrics of the ends of intervals, which stand beside their middle. */
+  get ends() {
+    const { measures = [], signals = [] } = this.catalog.verdicts ?? {};
+    return [...measures, ...signals].flatMap(({ bounds }) => bounds);
+  }
+
+  /** Whether a metric of channels was fetched and has no number at any step. */
+  isEmpty(metric) {
+    return Boolean(this.peek("channel", metric)) && !this.extremes("channel", metric);
+  }
+
   /**
    * Return how the numbers of a metric at all steps are spread over a scale from low to high.
    *
@@ -190,6 +223,34 @@ export class Run {
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return (more.steps.at(-1) ?? -1) > last;
   }
+}
+
+/** The means of the newest entries, and half of their 95 % intervals, as the server takes them for its verdicts. */
+function meansAt(series, row, span, quantiles, chance) {
+  const found = { values: new Float32Array(series.items), counts: new Uint16Array(series.items), halves: new Float32Array(series.items) };
+  for (let item = 0; item < series.items; item++) {
+    let [count, sum, squares] = [0, 0, 0];
+    for (let at = Math.max(row + 1 - span, 0); at <= row; at++) {
+      const value = series.values[at * series.items + item];
+      if (Number.isFinite(value)) [count, sum, squares] = [count + 1, sum + value, squares + value ** 2];
+    }
+    const error = Math.sqrt(Math.max(squares - sum ** 2 / count, 0) / (count - 1) / count);
+    found.values[item] = sum / count;
+    found.counts[item] = count;
+    found.halves[item] = Math.max(quantiles[count - 2] * error, chance(count, item));
+  }
+  return found;
+}
+
+/** The newest numbers of rows from `first` to `last`, and their steps. */
+function newestAt({ steps, values, items }, first, last) {
+  const found = { values: values.slice(last * items, (last + 1) * items), of: new Float64Array(items).fill(steps[last]) };
+  for (let item = 0; item < items; item++) {
+    let at = last;
+    while (at >= first && Number.isNaN(values[at * items + item])) at -= 1;
+    if (at >= first && at < last) [found.values[item], found.of[item]] = [values[at * items + item], steps[at]];
+  }
+  return found;
 }
 
 /** Rows and those that came since; of two rows at one step the later counts. */

@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
-import { formatInterval } from "../drawing/format.js";
+import { formatInterval, formatStep } from "../drawing/format.js";
 import { extremesOf, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -16,11 +16,11 @@ const HEADLINES = ["accuracy", "error", "bits", "return", "loss"];
 /** The metric that the widths of lines show. */
 export const ENERGY = "message_energy";
 
-/** Return the metric shown first: the most telling one that all runs have logged, else the first run; "" where nothing was. */
+/** Return the metric shown first: the most telling one that all runs have logged, else the first run, of measures of worth one that was ever defined; "" where nothing was. */
 export function defaultMetric(runs, kind) {
   const logged = runs[0].metrics(kind);
   const shared = logged.filter((metric) => runs.every((run) => run.metrics(kind).includes(metric)));
-  const worth = kind === "channel" ? measuresOf(runs[0]).filter(({ measured }) => measured).map(({ metric }) => metric) : [];
+  const worth = kind === "channel" ? measuresOf(runs[0]).filter(({ metric, measured }) => measured && runs.some((run) => !run.isEmpty(metric))).map(({ metric }) => metric) : [];
   return [...worth, ...FIRST_CHOICE[kind]].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
 }
 
@@ -62,16 +62,12 @@ export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }
 
-/** Return the metrics of the ends of a metric's interval; none where it has no interval. */
-export function boundsOf(run, metric) {
-  return measuresOf(run).find((one) => one.metric === metric && one.measured)?.bounds ?? [];
-}
-
-/** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] matters". */
-export function resultText({ values, lower, upper }, index) {
+/** Return a number of a metric (`metricAt`) with its interval, verdict and source, where it has them: "0.9 [0.7, 1.1] matters, of step 600". */
+export function resultText({ values, lower, upper, older, of, counts }, index) {
   const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
   const verdict = low > 0 ? " matters" : high < 0 ? " harms" : low <= high ? " unresolved" : "";
-  return formatInterval(value, low, high) + verdict;
+  const from = older?.[index] ? `, of step ${formatStep(of[index])}` : counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "";
+  return formatInterval(value, low, high) + verdict + from;
 }
 
 /** Return how bad a number of a metric is, from good to bad; of a metric without a direction from high to low. */
@@ -91,8 +87,7 @@ export function metricsOf(runs, kind) {
   for (const run of runs) {
     for (const metric of run.metrics(kind)) if (!titles.has(metric)) titles.set(metric, run.info(kind, metric).title);
   }
-  // The ends of intervals stand beside their middle.
-  if (kind === "channel") for (const run of runs) for (const { bounds } of measuresOf(run)) for (const bound of bounds) titles.delete(bound);
+  if (kind === "channel") for (const run of runs) for (const bound of run.ends) titles.delete(bound);
   return [...titles].map(([metric, title]) => ({ metric, title })).sort((a, b) => a.title.localeCompare(b.title));
 }
 
@@ -118,7 +113,7 @@ export function metricAt(run, runs, kind, metric, step) {
   const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high)) : [];
   const bent = spreads.some(({ crowded }) => crowded);
   const bend = Math.max(...spreads.map((spread) => spread.bend));
-  return { kind, name: metric, info, series, ...rowOf(series, step), scale: bent ? warped(base, bend) : base, ...ends };
+  return { kind, name: metric, info, series, ...run.shownAt(kind, metric, step), scale: bent ? warped(base, bend) : base, ...ends };
 }
 
 /** The ends of a metric's scale over the runs shown, and whether there are numbers beyond them. */

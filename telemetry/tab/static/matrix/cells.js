@@ -42,18 +42,16 @@ export function matrixMeans(cells, values, matches) {
 /**
  * Draw the cells that are in sight onto a canvas of their own, pixel by pixel: as quick at 64,000 cells as at 60.
  *
- * A cell covers some pixels however small the matrix is drawn, where there are not too many. Cells without a number are hollow where there
- * is room for that.
+ * A cell covers some pixels however small the matrix is drawn, where there are not too many. Where there is room, cells whose intervals contain 0 are hollow.
  *
  * @param {HTMLCanvasElement} sheet
  * @param {Object} look unit, left, top, spanX, spanY (px), ratio (device pixels per px), placeOf (by agent)
  * @param {Object} cells see matrixCells
- * @param {Int16Array} levels colours by cell; -1: no number
- * @param {Float32Array} weights by cell: the share of its colour, from 0 to 1
+ * @param {Object} styles by cell: levels (colours; -1: no number), weights (the share of its colour, from 0 to 1), hollow
  * @param {string[]} palette
  * @param {Object} colours of the theme
  */
-export function matrixRaster(sheet, look, cells, levels, weights, palette, colours) {
+export function matrixRaster(sheet, look, cells, { levels, weights, hollow }, palette, colours) {
   const { unit, left, top, ratio, placeOf } = look;
   const [wide, tall] = [Math.max(Math.round(look.spanX * ratio), 1), Math.max(Math.round(look.spanY * ratio), 1)];
   sheet.width = wide;
@@ -68,27 +66,27 @@ export function matrixRaster(sheet, look, cells, levels, weights, palette, colou
   const least = Math.max(Math.round(thick * ratio), 1);
   const gap = unit >= 6 ? Math.round(ratio) : 0;
   pixels.fill(field);
-  const block = (row, column, colour, hollow) => {
+  const block = (row, column, colour, edge) => {
     const x0 = Math.round((column * unit - left) * ratio);
     const y0 = Math.round((row * unit - top) * ratio);
     const x1 = Math.min(Math.max(Math.round(((column + 1) * unit - left) * ratio) - gap, x0 + least), wide);
     const y1 = Math.min(Math.max(Math.round(((row + 1) * unit - top) * ratio) - gap, y0 + least), tall);
     for (let y = Math.max(y0, 0); y < y1; y++) {
-      const inside = hollow && y >= y0 + hollow && y < y1 - hollow;
+      const inside = edge && y >= y0 + edge && y < y1 - edge;
       if (x1 > Math.max(x0, 0)) pixels.fill(colour, y * wide + Math.max(x0, 0), y * wide + x1);
-      const [from, to] = [Math.max(x0 + hollow, 0), x1 - hollow];
+      const [from, to] = [Math.max(x0 + edge, 0), x1 - edge];
       if (inside && to > from) pixels.fill(field, y * wide + from, y * wide + to);
     }
   };
   const self = matrixMix(matrixPixel(colours.line), field, 0.4);
   if (unit >= 3) for (let place = 0; place < placeOf.length; place++) block(place, place, self, 0);
-  const rim = unit >= 6 ? Math.max(Math.round(1.5 * ratio), 1) : 0;
+  const rim = unit >= 6 ? Math.max(Math.round(Math.max(1.5, 0.12 * unit) * ratio), 1) : 0;
   for (const { number, from, to } of cells.list) {
     const level = levels[number];
     const weight = weights[number];
     const plain = level < 0 ? none : strong[level];
     const colour = weight === 1 ? plain : matrixMix(plain, field, level < 0 ? Math.max(weight, 0.35) : weight);
-    block(placeOf[from], placeOf[to], colour, level < 0 ? rim : 0);
+    block(placeOf[from], placeOf[to], colour, hollow[number] ? rim : 0);
   }
   pen.putImageData(image, 0, 0);
 }

@@ -5,12 +5,13 @@ import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatCount, formatNumber } from "../drawing/format.js";
 import { resultText } from "../data/shown.js";
 import { levelOf, paletteOf } from "../drawing/colours.js";
+import { FADED } from "../graph/paint.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
 import { panelChannel, panelPair } from "../panel/facts.js";
-import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames } from "./paint.js";
+import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixNumbers } from "./paint.js";
 
-const MATRIX_TOP_UNIT = 44;
+const MATRIX_TOP_UNIT = 88;
 const MATRIX_REACH = 4;
 const MATRIX_LISTED = 8;
 
@@ -30,7 +31,7 @@ export class MatrixView {
       "div",
       { class: "ap-view-bar" },
       el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: no value." }),
+      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: the interval contains 0; grey: no value." }),
       this.whole,
     );
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
@@ -219,6 +220,7 @@ export class MatrixView {
     pen.strokeStyle = colours.line;
     pen.strokeRect(this.x0 - 0.5, this.y0 - 0.5, this.spanX + 1, this.spanY + 1);
     matrixGroups(pen, this, colours);
+    matrixNumbers(pen, this, colours);
     matrixBands(pen, this, colours, this.context.selection());
     matrixNames(pen, this, colours, this.context);
     const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
@@ -232,15 +234,11 @@ export class MatrixView {
     const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
     const theme = this.context.theme();
     const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
-    const weight = this.weights(shown);
-    matrixRaster(this.sheet, this, this.cells, levels, weight, paletteOf(scale, theme), this.context.colours());
-  }
-
-  /** How strongly each cell is drawn: less where no channel has an interval on one side of 0, least where none is let through. */
-  weights(shown) {
-    const { unresolved } = this.data.metric ?? {};
-    const sure = ({ channels }) => !unresolved || channels.some((channel) => !unresolved[channel]);
-    return Float32Array.from(this.cells.list, (cell) => (!shown[cell.number] ? 0.16 : sure(cell) ? 1 : 0.45));
+    const { unresolved, older } = metric ?? {};
+    const all = (mark) => Uint8Array.from(this.cells.list, ({ channels }) => Boolean(mark) && channels.every((channel) => mark[channel]));
+    const [hollow, faded] = [all(unresolved), all(older)];
+    const weights = Float32Array.from(shown, (found, cell) => (!found ? 0.16 : faded[cell] ? FADED : 1));
+    matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, paletteOf(scale, theme), this.context.colours());
   }
 
   // --- pointer ------------------------------------------------------------------------------------

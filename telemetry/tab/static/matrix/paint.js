@@ -1,11 +1,14 @@
 // What is drawn around and over the matrix's cells: names, groups, the pointed row and column.
 
 import { strokeLine } from "../drawing/canvas.js";
+import { formatNumber } from "../drawing/format.js";
 import { fillName, textMeasure } from "../drawing/textfit.js";
 
 const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */
 export const MATRIX_NAMED = 9;
+/** And from which on cells have numbers. */
+const MATRIX_NUMBERED = 40;
 
 /** Draw lines between groups (timescales), and their names to the right. */
 export function matrixGroups(pen, view, colours) {
@@ -28,6 +31,19 @@ export function matrixGroups(pen, view, colours) {
     // The name of a group that is lower than a line moves down, and those after it.
     lowest = Math.max(y0 + (seen[0] + seen[1]) / 2, lowest + 12);
     pen.fillText(text, x0 + spanX + 8, lowest);
+  }
+}
+
+/** Write the number of each cell where there is room. */
+export function matrixNumbers(pen, view, colours) {
+  if (view.unit < MATRIX_NUMBERED) return;
+  pen.font = `11px ${MATRIX_FONT}`;
+  Object.assign(pen, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 3, strokeStyle: colours.paper, fillStyle: colours.ink });
+  for (const cell of view.cells.list) {
+    const [[x, y], text] = [view.middle(cell), formatNumber(Number(view.means[cell.number].toPrecision(2)))];
+    if (!view.shown[cell.number] || x < view.x0 || y < view.y0 || x > view.x0 + view.spanX || y > view.y0 + view.spanY) continue;
+    pen.strokeText(text, x, y + 0.25 * view.unit);
+    pen.fillText(text, x, y + 0.25 * view.unit);
   }
 }
 

@@ -1,7 +1,7 @@
 // The help: keys, and what may be asked for.
 
-import { el, iconButton } from "../drawing/dom.js";
-import { FILTER_HELP } from "../data/filter.js";
+import { clear, el, iconButton } from "../drawing/dom.js";
+import { filterHelp } from "../data/filter.js";
 
 const KEYS = [
   ["← →", "previous or next logged step; with Shift ten steps"],
@@ -11,17 +11,31 @@ const KEYS = [
   ["N  P", "next or previous agent"],
   ["J  K", "next or previous channel"],
   ["/", "find; Enter selects the first match"],
-  ["0", "fit the graph (or double-click)"],
+  ["0", "fit the graph or matrix"],
   ["R", "refresh"],
   ["Esc", "close, deselect, clear"],
   ["?", "this help"],
 ];
 
-/** Build the help; show it with showModal(). */
+const GESTURES = [
+  ["click", "select a channel or agent; in a chart: show that step"],
+  ["Shift-click", "compare a channel or agent with the one selected"],
+  ["drag, wheel", "move, zoom"],
+  ["double-click", "fit the graph; zoom into the matrix"],
+  ["hover", "numbers, and what a word or metric means"],
+];
+
+/** Show the help, with examples from a run. */
+export function showHelp(dialog, run) {
+  const close = iconButton("close", "Close (Esc)", () => dialog.close());
+  const parts = [helpPart("Keys", KEYS), helpPart("Mouse", GESTURES), helpPart("Find", filterHelp(run))];
+  clear(dialog).append(el("div", { class: "ap-help-body" }, ...parts, close));
+  dialog.showModal();
+}
+
+/** Build an empty help (`showHelp`). */
 export function helpDialog() {
   const dialog = el("dialog", { class: "ap-help", closedby: "any", aria: { label: "Help" } });
-  const close = iconButton("close", "Close (Esc)", () => dialog.close());
-  dialog.append(el("div", { class: "ap-help-body" }, helpPart("Keys", KEYS), helpPart("Find", FILTER_HELP), close));
   // A browser may leave the focus on a button that is no longer seen: keys would go to it.
   dialog.addEventListener("close", () => {
     if (dialog.contains(document.activeElement)) document.activeElement.blur();

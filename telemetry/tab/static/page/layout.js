@@ -3,7 +3,7 @@
 import { el, clear, iconButton } from "../drawing/dom.js";
 import { Finder } from "./find.js";
 import { Headline } from "./headline.js";
-import { helpDialog } from "./help.js";
+import { helpDialog, showHelp } from "./help.js";
 import { Player } from "./player.js";
 import { Rail } from "./rail.js";
 import { Stage } from "./stage.js";
@@ -28,7 +28,7 @@ export class Layout {
    */
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
-    this.toolbar = new Toolbar({ ...actions, help: () => this.help(), toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
+    this.toolbar = new Toolbar({ ...actions, toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
     this.headline = new Headline();
     this.strip = new VerdictStrip(actions);
     this.rail = new Rail(actions);
@@ -87,7 +87,7 @@ export class Layout {
     this.#progress.textContent = text;
   }
 
-  help() {
-    this.#help.showModal();
+  help(run) {
+    showHelp(this.#help, run);
   }
 }

@@ -2,6 +2,10 @@
 
 import { clear, el, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
+import { capital } from "../data/diagnosis.js";
+
+/** What the numbers of channels without a value mean. */
+const TERMS = "Gain: the loss with no signal minus that with the true gradient. A value, (no signal − own signal) / gain, is defined where the gain exceeds three standard errors. Better or worse than none: by a 95 % interval of no signal − own signal.";
 
 /** The strip above the stage. */
 export class VerdictStrip {
@@ -57,10 +61,11 @@ export class VerdictStrip {
     return Boolean(list);
   }
 
-  #worth({ missing: left, total, measure, measures, step, at, early, before }, chips) {
+  #worth({ missing: left, total, measure, measures, step, at, early, before, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (at !== step) chips.unshift(stepLink("of step", at, this.#actions.setStep));
-    if (!left.length) return chips;
+    const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all channels together ${together.replace(/:.*/, "")}` })] : [];
+    if (!left.length) return [...chips, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
       const [, reason, own = ""] = /^(.*?)(?: \(([^()]*)\))?$/s.exec(why);
@@ -68,11 +73,12 @@ export class VerdictStrip {
     });
     const reasons = [...new Set(told.map(({ reason }) => reason))].sort();
     const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), this.#table(reason, told.filter((one) => one.reason === reason))]);
-    const { again, instead } = measures.find(({ metric }) => metric === measure);
-    const how = instead || again ? el("p", {}, instead || "To try again: ", el("code", { text: again })) : null;
+    const { again, instead, cost } = measures.find(({ metric }) => metric === measure);
+    const how = instead || again ? el("p", {}, instead ? `${capital(instead)}.` : `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again })) : null;
+    const terms = measure === "value" ? el("p", { class: "ap-muted", text: TERMS }) : null;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})` });
     const newest = before ? stepLink("the newest is of step", before, this.#actions.setStep) : null;
-    return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, how, ...lists)), newest].filter(Boolean);
+    return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), newest, ...whole].filter(Boolean);
   }
 
   /** The channels without a result for one reason, by the first of their numbers; a number without a name has the reason's last word. */
@@ -94,7 +100,7 @@ export class VerdictStrip {
       },
       el("strong", { text: count.toLocaleString("en-US") }),
       total === "" ? "" : ` of ${total.toLocaleString("en-US")}`,
-      ` ${(count === 1 && total === "" && one) || counted}${count && older ? ` (${older})` : ""}`,
+      ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`,
     );
   }
 }

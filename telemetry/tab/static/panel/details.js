@@ -2,8 +2,8 @@
 
 import { clear, el, iconButton, setText } from "../drawing/dom.js";
 import { formatInterval, formatNumber, formatStep } from "../drawing/format.js";
-import { columnOf, itemAt, rowAt } from "../data/source.js";
-import { badnessOf, boundsOf, measuresOf, resultText } from "../data/shown.js";
+import { columnOf } from "../data/source.js";
+import { badnessOf, measuresOf, resultText } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
 import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, panelGround, panelGroups, panelOnce, panelPair } from "./facts.js";
@@ -71,7 +71,7 @@ export class SidePanel {
 
   /** The metrics of the ends of an interval, of those that have one. */
   edges(metric) {
-    return this.kind === "channel" ? boundsOf(this.runs[0].run, metric) : [];
+    return this.runs[0].run.boundsOf(this.kind, metric);
   }
 
   info(metric) {
@@ -328,23 +328,29 @@ export class SidePanel {
       const usual = earlier[earlier.length >> 1];
       shown.forEach((found, place) => {
         const [cell, { value, low, high, of }] = [this.rows[place].cells[at], found[at]];
-        const better = betterOf(found, this.info(this.rows[place].metric)) === at;
-        setText(cell, (better ? "✓ " : "") + formatInterval(value, low, high) + (of !== this.step && of !== usual ? ` (${formatStep(of)})` : ""));
+        const { better, why } = betterOf(found, this.info(this.rows[place].metric));
+        cell.title = why || (found[at].count > 1 ? `mean of the last ${found[at].count} log entries` : "");
+        setText(cell, (better === at ? "✓ " : "") + formatInterval(value, low, high) + (of !== this.step && of !== usual ? ` (${formatStep(of)})` : ""));
         cell.dataset.value = String(value);
         cell.classList.toggle("ap-unresolved", of !== this.step);
       });
       this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}${earlier[0] === earlier.at(-1) ? "" : " or (step)"}` : "");
     });
-    for (const [place, { difference }] of this.rows.entries()) if (difference) difference.textContent = formatNumber(shown[place][0].value - shown[place][1].value);
+    for (const [place, { difference, metric }] of this.rows.entries()) {
+      if (!difference) continue;
+      const { short, why } = betterOf(shown[place], this.info(metric));
+      difference.title = why;
+      clear(difference).append(formatNumber(shown[place][0].value - shown[place][1].value), el("small", { class: "ap-muted", text: short && ` ${short}` }));
+    }
     this.writeVerdicts();
-    this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? "; ✓: better" : ""}`;
+    const compared = "; ✓: better; “overlap”: the intervals do; “no mark”: a metric by which channels are not compared";
+    this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? compared : ""}`;
   }
 
   /** The newest number of a metric, the ends of its interval, and its step: `of`. */
   numberOf({ run, item }, metric) {
-    const series = run.peek(this.kind, metric);
-    const [value, low, high] = [metric, ...this.edges(metric)].map((one) => itemAt(run.peek(this.kind, one), this.step, item));
-    return { value, low, high, of: Number.isNaN(value) ? this.step : series.steps[rowAt(series, this.step)] };
+    const found = run.numberAt(metric, item, this.step, this.kind);
+    return Number.isNaN(found.value) ? { ...found, of: this.step } : found;
   }
 
   /** Mark what the verdicts on a channel are, and say why; of two each under its name. */
@@ -417,12 +423,13 @@ export class SidePanel {
   }
 }
 
-/** Which of two numbers is better, 0 or 1; -1: neither, or their intervals overlap, or it is not known of the metric. */
+/** Which of two numbers is `better`, 0 or 1; -1: neither, with a `short` word for it and `why`. Of what a caution is on, only intervals decide. */
 function betterOf([one, other], info) {
-  const overlap = one.low <= other?.high && other.low <= one.high;
-  // Of what a caution is on, only intervals decide.
-  const doubtful = info.caution && !Number.isFinite(one.low);
-  if (!other || !info.good || overlap || doubtful) return -1;
+  const neither = (short, why) => ({ better: -1, short, why });
+  if (!other || Number.isNaN(one.value + other.value)) return neither("", "");
+  if (one.low <= other.high && other.low <= one.high) return neither("overlap", "Neither is better: the intervals overlap");
+  if (!info.good) return neither("", "Neither end is better");
+  if (info.caution && !Number.isFinite(one.low + other.low)) return neither("no mark", info.caution);
   const [first, second] = [one, other].map(({ value }) => badnessOf(info, value));
-  return first < second ? 0 : second < first ? 1 : -1;
+  return first === second ? neither("", "") : { better: first < second ? 0 : 1, short: "", why: "" };
 }

@@ -1,9 +1,8 @@
 // The channels with the worst and the best numbers at the step shown; of a metric without a direction the lowest and the highest.
 
 import { clear, el } from "../drawing/dom.js";
-import { formatInterval } from "../drawing/format.js";
 import { colourOf } from "../drawing/colours.js";
-import { badnessOf } from "../data/shown.js";
+import { badnessOf, resultText } from "../data/shown.js";
 
 const SHOWN = 3;
 
@@ -29,7 +28,7 @@ export class Extremes {
     const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]).slice(0, SHOWN);
     this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
     const first = Math.min(SHOWN, Math.ceil(found.length / 2));
-    const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title} now`);
+    const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title}${metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : " now"}`);
     const lists = ranked.length > 1 ? [[bad, found.slice(0, first)], [good, found.slice(first).slice(-SHOWN).reverse()]] : [["Found", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
     clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
@@ -49,7 +48,7 @@ export class Extremes {
       },
       swatch,
       el("span", { class: "ap-row-name", text: name }),
-      el("span", { class: "ap-muted", text: formatInterval(metric.values?.[index], metric.lower?.[index], metric.upper?.[index]) + (unresolved ? " unresolved" : "") }),
+      el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) }),
     );
     return el("li", {}, button);
   }

@@ -2,7 +2,7 @@
 
 import { el } from "../drawing/dom.js";
 import { formatCount, formatInterval, formatStep } from "../drawing/format.js";
-import { ENERGY, measuresOf } from "../data/shown.js";
+import { ENERGY } from "../data/shown.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
 
 const PANEL_ROWS = 64;
@@ -13,7 +13,7 @@ const PANEL_GROUND = new WeakMap();
 export function panelGroups(run, kind, metrics) {
   const there = new Set(metrics);
   const groups = run.catalog.groups[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
-  for (const { bounds } of kind === "channel" ? measuresOf(run) : []) for (const edge of bounds) there.delete(edge);
+  for (const edge of kind === "channel" ? run.ends : []) there.delete(edge);
   groups.push({ heading: "Other metrics", metrics: [...there] });
   return groups.filter((group) => group.metrics.length);
 }

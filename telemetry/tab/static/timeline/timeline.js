@@ -270,6 +270,6 @@ function timelineLegend({ tick, end, muted }) {
 function timelineCell({ cells }, step) {
   const text = cells.find(([at]) => at === step)?.[1] ?? "";
   const age = text.replace(/[-!x]/g, "");
-  const read = age ? `The message read was sent ${age} steps before.` : text.startsWith("-") ? "There is nothing to read." : "Nothing is read.";
+  const read = age ? `The message read was sent ${formatCount(age, "step")} before.` : text.startsWith("-") ? "There is nothing to read." : "Nothing is read.";
   return read + (text.includes("!") ? " No gradient returns." : "") + (text.includes("x") ? " The message sent is never read." : "");
 }
