@@ -730,3 +730,15 @@ def test_a_comparison_marks_no_metric_of_which_a_caution_is(opened: Opened) -> N
         tab.select("channel", index)
         pixel = tab.pixel(tab.point("edgePoint", index))
         assert (min(pixel) > 190) == hollow, "a hollow line stays hollow"
+
+
+def test_the_help_has_the_names_of_the_run_and_all_gestures(opened: Opened) -> None:
+    tab = opened(data(MEASURED))
+    tab.push("help")
+    shown = tab.frame.locator("dialog[open]")
+    for text in ("left", "from:left", "to:right", "Shift-click", "drag, wheel"):
+        assert text in shown.locator("code").all_inner_texts()
+    box, window = shown.bounding_box(), tab.page.viewport_size
+    assert box is not None
+    assert window is not None
+    assert box["height"] < window["height"] - 40

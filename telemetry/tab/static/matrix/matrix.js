@@ -11,7 +11,7 @@ import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
 import { panelChannel, panelPair } from "../panel/facts.js";
 import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixNumbers } from "./paint.js";
 
-const MATRIX_TOP_UNIT = 88;
+const MATRIX_TOP_UNIT = 120;
 const MATRIX_REACH = 4;
 const MATRIX_LISTED = 8;
 
@@ -31,7 +31,7 @@ export class MatrixView {
       "div",
       { class: "ap-view-bar" },
       el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: the interval contains 0; grey: no value." }),
+      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: the interval contains 0; faded: of an earlier step; grey: no value." }),
       this.whole,
     );
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);

@@ -8,7 +8,7 @@ const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */
 export const MATRIX_NAMED = 9;
 /** And from which on cells have numbers. */
-const MATRIX_NUMBERED = 40;
+const MATRIX_NUMBERED = 33;
 
 /** Draw lines between groups (timescales), and their names to the right. */
 export function matrixGroups(pen, view, colours) {
@@ -37,7 +37,7 @@ export function matrixGroups(pen, view, colours) {
 /** Write the number of each cell where there is room. */
 export function matrixNumbers(pen, view, colours) {
   if (view.unit < MATRIX_NUMBERED) return;
-  pen.font = `11px ${MATRIX_FONT}`;
+  pen.font = `${view.unit < 44 ? 10 : 11}px ${MATRIX_FONT}`;
   Object.assign(pen, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 3, strokeStyle: colours.paper, fillStyle: colours.ink });
   for (const cell of view.cells.list) {
     const [[x, y], text] = [view.middle(cell), formatNumber(Number(view.means[cell.number].toPrecision(2)))];

@@ -28,7 +28,7 @@ const GESTURES = [
 /** Show the help, with examples from a run. */
 export function showHelp(dialog, run) {
   const close = iconButton("close", "Close (Esc)", () => dialog.close());
-  const parts = [helpPart("Keys", KEYS), helpPart("Mouse", GESTURES), helpPart("Find", filterHelp(run))];
+  const parts = [el("div", {}, helpPart("Keys", KEYS), helpPart("Mouse", GESTURES)), helpPart("Find", filterHelp(run))];
   clear(dialog).append(el("div", { class: "ap-help-body" }, ...parts, close));
   dialog.showModal();
 }
