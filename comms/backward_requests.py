@@ -123,14 +123,15 @@ def backward_all(
     Returns:
         For each window the gradients by learner, and per sample those of its leaves.
     """
-    single_pass = [request for request in requests if not request.two_passes]
+    apart = [request.two_passes for request in requests]
+    single_pass = [request for request, two in zip(requests, apart, strict=True) if not two]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
     shared = iter(gradients_of(_roots(single_pass, batch, discount=False), inputs))
     gradients: list[dict[str, Gradients]] = []
     returned: Gradients = []
-    for request in requests:
+    for request, two in zip(requests, apart, strict=True):
         of_parameters = of_leaves = shared
-        if request.two_passes:
+        if two:
             roots = _roots([request], batch, discount=False)
             of_parameters = iter(gradients_of(roots, request.all_parameters, retain=True))
             of_leaves = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))

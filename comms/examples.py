@@ -144,6 +144,22 @@ class Example:
         """Be an example for these of K stacked predictors alone."""
         self.member_mask = member_mask
 
+    def copied(self) -> Example:
+        """Return a copy that changes independently and has the same tensors."""
+        return Example(
+            self.message,
+            self.context,
+            self.returned,
+            self.valid,
+            self.target,
+            self.sites,
+            self.prediction,
+            self.loss,
+            self.member_mask,
+            self.learned,
+            self.actions,
+        )
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
 

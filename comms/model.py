@@ -62,7 +62,7 @@ class LinearMaps:
     @staticmethod
     def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
         """Return the linear maps of some parameters; other arguments are the attributes."""
-        weights, biases = (constant(parameters[f"last.{name}"]) for name in ("weight", "bias"))
+        weights, biases = constant(parameters["last.weight"]), constant(parameters["last.bias"])
         return LinearMaps(size, weights, biases, reuses, label)
 
     def prediction(self, example: Example) -> Tensor:

@@ -174,13 +174,15 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
-        same = (holds for known, holds in self._uniform if mask is known)
-        return next(same, None) if mask.is_inference() or not mask._version else None  # not changed since
+        for known, holds in self._uniform:
+            if known is mask:
+                return holds if mask.is_inference() or not mask._version else None  # not changed since
+        return None
 
     def everywhere(self, holds: bool) -> Tensor:
         """Return a new mask [batch] of one value, which `uniform` knows; whoever is given it may change it."""
         mask = torch.full((self.num_envs,), holds, device=self.device)
-        self._uniform.append((mask, holds))
+        self._uniform.appendleft((mask, holds))
         return mask
 
     def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -289,8 +289,7 @@ class Agent:
             dtype: The type of the network's input.
         """
         distinct = list(dict.fromkeys(names))
-        values = [signal(name) for name in distinct]
-        values = [value if value.dtype is dtype else value.to(dtype) for value in values]
+        values = [value if value.dtype is dtype else value.to(dtype) for value in map(signal, distinct)]
         if len(values) == 1:
             shared = self.layout.seeds == 1 and not self.inputs.fan_in.repeats
             return values[0] if shared else self.layout.to_rows(values[0])

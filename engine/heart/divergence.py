@@ -242,7 +242,8 @@ class DivergenceCheck:
         checked: list[Tensor | None] = []
         for update in updates:
             checked += [reported.loss for reported in update.window_loss.reported.values()]
-            checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
+            for gradients in update.gradients.values():
+                checked += gradients
             checked += update.leaf_gradients.values()
         for update in () if self.rule.passes_quick_check(checked) else updates:
             self._zero_unreached(update)

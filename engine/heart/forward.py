@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -94,11 +93,16 @@ class ForwardPass:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.grid.number(step)
             if window.number != number:
-                learners = ((name, self.system.agents[name].learner) for name in group.agents_per_learner)
-                window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
+                agents = self.system.agents
+                window.begin(
+                    number, {name: dict(agents[name].learner.buffers) for name in group.agents_per_learner}
+                )
             ticks = [self._new_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
-            with torch.no_grad() if call[0] in self.without_graph else nullcontext():
+            if call[0] in self.without_graph:
+                with torch.no_grad():
+                    learner.buffers = self.evaluate(ticks, window, learner.buffers)
+            else:
                 learner.buffers = self.evaluate(ticks, window, learner.buffers)
             window.calls.append(ticks)
             for tick in ticks:
@@ -179,8 +183,10 @@ class ForwardPass:
             after |= feature.after_evaluate(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
             tick.network_input = inputs[i] if tick.agent in self.without_graph else None
-            names = [name for name in self.system.agents[tick.agent].ports if name in ports]
-            tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
+            names = self.system.agents[tick.agent].ports
+            tick.ports = {
+                n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names if n in ports
+            }
         return buffers | after
 
     def joined_input(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:

@@ -229,7 +229,7 @@ class Message:
         If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
         """
         self.finished_at = step
-        if self.content_is_freed:
+        if not wanted and self.content_is_freed:
             return
         if not self.booked.counted.anywhere:
             self.booked = replace(self.booked, counted=NONE)
@@ -243,7 +243,7 @@ class Message:
     @property
     def may_be_booked(self) -> bool:
         """Whether a read of it may be booked: see `ReadPlan`, which lists the messages of which none may."""
-        return self.read_plan.may_be_booked
+        return bool(self.read_plan.windows)
 
     @property
     def was_counted(self) -> bool:

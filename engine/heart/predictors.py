@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from functools import reduce
 from operator import or_
 
@@ -104,7 +103,7 @@ class PredictorTrainer:
         needs_actions = channel.synthetic_gradient.needs_actions
         # more actions may have come back since a predictor that needs them was evaluated
         evaluated = None if needs_actions else self.predicted_examples.get(message)
-        example = self._example_as_sent(channel, message) if evaluated is None else replace(evaluated)
+        example = self._example_as_sent(channel, message) if evaluated is None else evaluated.copied()
         if example is not None and with_returned and channel.ledger.wants_gradient:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
@@ -295,4 +294,4 @@ class PredictorTrainer:
 
 def union_of_members(examples: Sequence[Example]) -> Mask:
     """Return the members of a stack that have an example."""
-    return reduce(or_, (example.member_mask for example in examples))
+    return reduce(or_, [example.member_mask for example in examples])

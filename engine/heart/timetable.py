@@ -44,7 +44,7 @@ class ReadPlan:
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
-        return self.may_be_booked and self.first_tick is not None and self.first_tick > step
+        return self.first_tick is not None and self.first_tick > step and self.may_be_booked
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Timetable:
             return ReadPlan.never_booked(stamp)
         if self.carries_state and grid.number(ticks[0]) == grid.number(stamp):
             return ReadPlan.never_booked(stamp, ticks[0])
-        windows = frozenset(grid.number(tick) for tick in ticks)
+        windows = frozenset(map(grid.number, ticks))
         return ReadPlan(ticks[0], windows, grid.end(max(windows)))
 
     def stamps_read_at(self, step: int) -> list[int]:

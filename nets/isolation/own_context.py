@@ -100,9 +100,8 @@ def in_own_context(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
-        threads, precision = (
-            getattr(args[0] if args else None, name, None) for name in ("threads", "matmul_precision")
-        )
+        owner = args[0] if args else None
+        threads, precision = getattr(owner, "threads", None), getattr(owner, "matmul_precision", None)
         with own_context(
             threads if isinstance(threads, int) else None, precision if isinstance(precision, str) else None
         ):
