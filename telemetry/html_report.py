@@ -325,23 +325,37 @@ def _score(metric: str, value: float | None) -> str:
 
 
 def _ranking(run: ReportRun, measure: Measure) -> str:
-    """Return the channels of a run by a measure of worth, highest first; nothing where it was not measured."""
+    """Return the channels of a run by a measure of worth, the newest that is defined, highest first; nothing where none is."""
     series = [_series(run, "channel", metric) for metric in (measure, *bounds(measure))]
     if run.data is None or any(found is None for found in series):
         return ""
-    values, low, high = (found.values[-1] for found in series if found is not None)
-    order = [item for item in np.argsort(-values) if not math.isnan(values[item])]
+    middle, low, high = (found for found in series if found is not None)
+    newest = {
+        item: np.flatnonzero(np.isfinite(middle.values[:, item])) for item in range(middle.values.shape[1])
+    }
+    steps = {item: int(middle.steps[rows[-1]]) for item, rows in newest.items() if len(rows)}
+    values = {item: _at(middle, step, item) for item, step in steps.items()}
+    order = sorted(values, key=lambda item: -values[item])
+    older = any(step < middle.steps[-1] for step in steps.values())
     rows = []
     for item in order[:_RANKED]:
-        ends = float(low[item]), float(high[item])
+        ends = _at(low, steps[item], item), _at(high, steps[item], item)
         interval = f"[{_number(ends[0])}, {_number(ends[1])}]"
         name = run.data.graph["channels"][item]["name"]
-        rows.append([name, worth(*ends) or "–", _number(float(values[item])), interval])
+        row = [name, worth(*ends) or "–", _number(values[item]), interval]
+        rows.append([*row, f"{steps[item]:,}"] if older else row)
     known = EXPLANATIONS["channel"][measure]
     more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""
     says = f"<p>{escape(known.says + more)}</p>"
-    table = _table(["channel", "verdict", known.title, "95 % interval"], rows, 2)
+    heads = ["channel", "verdict", known.title, "95 % interval", *(["of step"] if older else [])]
+    table = _table(heads, rows, 2)
     return _section(f"{known.title.capitalize()}: {run.name}", says, table) if rows else ""
+
+
+def _at(series: Series, step: int, item: int) -> float:
+    """Return a channel's number at a step; nan where it was not logged."""
+    (rows,) = np.nonzero(series.steps == step)
+    return float(series.values[rows[-1], item]) if len(rows) else math.nan
 
 
 # --- curves ------------------------------------------------------------------------------------------------

@@ -38,6 +38,12 @@ class Events:
         return found
 
 
+def newest_mean(figure: dict[int, NDArray[np.float32]], step: int) -> NDArray[np.float32]:
+    """Return the mean of the newest four rows at a step."""
+    found: NDArray[np.float32] = np.mean([figure[at] for at in sorted(figure) if at <= step][-4:], axis=0)
+    return found
+
+
 def cividis(share: float) -> Colour:
     """Return the colour at a place between 0 and 1 of the scale."""
     red, green, blue, _ = colormaps["cividis"](share)

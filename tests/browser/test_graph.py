@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.browser import runs
-from tests.browser.numbers import Colour, Events, apart, place_on_cividis
+from tests.browser.numbers import Colour, Events, apart, newest_mean, place_on_cividis
 from tests.browser.tab import Tab
 
 pytestmark = pytest.mark.long
@@ -56,12 +55,6 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
     slope, base = np.polyfit(wanted, shown, 1)
     assert abs(slope) > 0.6
     assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
-
-
-def newest_mean(figure: dict[int, NDArray[np.float32]], step: int) -> NDArray[np.float32]:
-    """Return the mean of the newest four rows at a step."""
-    found: NDArray[np.float32] = np.mean([figure[at] for at in sorted(figure) if at <= step][-4:], axis=0)
-    return found
 
 
 def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events: Events) -> None:

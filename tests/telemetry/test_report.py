@@ -176,6 +176,20 @@ def test_channels_are_ranked_with_their_intervals() -> None:
     assert len(tables(page(run()))) == 1
 
 
+def test_channels_are_ranked_by_the_newest_number_that_is_defined() -> None:
+    """With its step, where the newest measurement gave none."""
+    found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)
+    series = dict(found.figures)
+    for metric, number in {"ablation_zero": 0.7, "ablation_zero_low": 0.6, "ablation_zero_high": 0.8}.items():
+        earlier = series["channel", metric].values[0]
+        rows = np.array([earlier, [number, np.nan]])
+        series["channel", metric] = Series(np.array([30, 60]), rows)
+    head, first, second = tables(page(run(data=replace(found, figures=series))))[1]
+    assert head[-1] == "of step"
+    assert first == ["a-&gt;b", "matters", "0.7", "[0.6, 0.8]", "60"]
+    assert second == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]", "30"]
+
+
 def named(names: tuple[str, ...], place: int) -> ReportRun:
     """Return a run that uses names wherever a run directory may hold any."""
     one, two, three, four, five = names
