@@ -88,7 +88,9 @@ def prepared(
     simulation = Simulation(_split(model, [f"blocks.{i}" for i in range(1, blocks)], env, batch, **WAYS[way]))
 
     def simulated() -> object:
-        simulation.running.advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
+        simulation.running.advance(
+            keep_messages=False
+        )  # as in the middle of a run, at a step that nobody looks at
         return LossesByAgent(simulation.learned)[f"part{blocks - 1}"]
 
     system = simulation.running.system

@@ -70,7 +70,10 @@ def steps_of(simulation: Simulation) -> int:
     running = getattr(simulation, "running", simulation)  # an older version has the system itself
     system = getattr(simulation, "_system", None) or running.system
     grids = [getattr(group, "grid", None) or getattr(group, "windows", None) for group in system.groups]
-    lengths = {grid.end(1) - grid.end(0) for grid in grids}  # an older version has `windows`
+    ends_of = [
+        getattr(grid, "end_of", None) or grid.end for grid in grids
+    ]  # older versions have `windows` and `end`
+    lengths = {end_of(1) - end_of(0) for end_of in ends_of}
     return min(math.lcm(system.description.hold, *lengths), _LONGEST)
 
 

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from inspect import get_annotations, isfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, name_of
-from antiphon.base.nearest_names import nearest
 from antiphon.base.spellings import add_words
+from antiphon.comms.coupling_attributes import check_attributes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +101,6 @@ class ReadKind(Enum):
     """Not at all: the message is a constant."""
 
 
-_FORMER_NAMES = {"joins": "joins_endpoints", "replaces": "replaces_messages", "returns": "uses_returned"}
 Problem = tuple[str, str]
 """Key of a channel, joined by dots, and what is wrong there with the fix."""
 
@@ -132,34 +130,9 @@ class Coupling:
     """Whether a state channel may have it."""
 
     def __init_subclass__(cls) -> None:
-        """Refuse what would have no effect or cannot be called: a former or misspelt name of an attribute; other parameters.
-
-        Names that are options of the class (parameters of `__init__`, fields of a dataclass) are the user's own.
-
-        Raises:
-            ScenarioError: The class has such an attribute, or such a method.
-        """
+        """Refuse attributes of the class that would have no effect or cannot be called (coupling_attributes.py)."""
         super().__init_subclass__()
-        declared = {name: value for name, value in vars(Coupling).items() if not name.startswith("_")}
-        fields = {name for name, kind in get_annotations(cls).items() if "ClassVar" not in str(kind)}
-        options = {*fields, *signature(cls.__init__).parameters}
-        for name, value in vars(cls).items():
-            if name in declared and isfunction(value):
-                _check_method(f"{cls.__name__}.{name}", value, declared[name])
-            own = name in declared or name.startswith("_") or name in options
-            if own or not (isinstance(value, bool) or isfunction(value)):
-                continue
-            unset = [
-                known
-                for known, default in declared.items()
-                if type(default) is type(value) and known not in vars(cls) and getattr(cls, known) != value
-            ]
-            meant = _FORMER_NAMES.get(name) if isinstance(value, bool) else None
-            # helpers of a user's own may well sound like one of these: `credited`, `credit_of`
-            near = meant if meant in unset else nearest(name, unset, cutoff=0.87)
-            if near is not None:
-                fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
-                raise ScenarioError(f"{cls.__name__}.{name}: no coupling has '{name}'; {fix}")
+        check_attributes(cls, Coupling)
 
     def __eq__(self, other: object) -> bool:
         # the name may be the class's or the object's (`coupling_of`)
@@ -225,8 +198,7 @@ class Coupling:
         """Yield the settings of a channel that the coupling refuses."""
         # a message that is read with its graph has arrived
         if self.joins_endpoints and channel.link.drop > 0:
-            kind = type(self).__name__.lower()
-            message = f"must be 0 on a {kind} channel, not {channel.link.drop}; leave it out"
+            message = f"must be 0 on a {self.name} channel, not {channel.link.drop}; leave it out"
             yield "link.drop", f"{message}, or use another coupling"
 
     def never_read(self, channel: DeclaredChannel) -> bool:
@@ -246,22 +218,6 @@ class Coupling:
         Advice counts it as a learning signal if the receiver has one.
         """
         return self.uses_returned and not self.never_read(channel)
-
-
-def _check_method(place: str, method: Callable[..., Any], of_coupling: Any) -> None:
-    """Refuse a method that stands for a value of a coupling, or that cannot be called with its method's parameters."""
-    if not isfunction(of_coupling):
-        raise ScenarioError(f"{place}: is a method, and that of a coupling is a value; make it a property")
-    parameters = signature(of_coupling).parameters.values()
-    by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    by_place = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
-    try:
-        signature(method).bind(*by_place, **dict.fromkeys(by_name))
-    except TypeError:
-        listed = ", ".join([*by_place, *(["*"] if by_name else []), *by_name])
-        raise ScenarioError(
-            f"{place}: has other parameters than that of a coupling; let it take ({listed})"
-        ) from None
 
 
 COUPLINGS: dict[str, Coupling] = {}

@@ -213,10 +213,10 @@ class LocalGradient(LabelGradient):
         )
         return self._as_gradients(slope), learned
 
-    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         learned = [example.learned for example in examples if example.learned is not None]
         if len(learned) < len(examples) or (self.buffers and len(learned) > 1):
-            return super().gradients(examples)
+            return super().loss_and_gradients(examples)
         self.buffers |= learned[-1].buffers
         columns = [[g for g in column if g is not None] for column in _columns(learned)]
         gradients = [
@@ -352,7 +352,7 @@ class LensGradient(LocalGradient):
             return super().own_losses(output, target, sites)
         return self._loss_of(output, target) if sites is None else self._loss_of(output, target, sites)
 
-    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over messages, and no gradient."""
         with torch.no_grad():
             return torch.stack([self.loss(example) for example in examples]).sum(), []

@@ -284,7 +284,7 @@ class Model(TrainedParameters, ABC):
         """Return the linear maps that compute it: of a stack those that it keeps, whose memory does not move."""
         return self.maps if self.members else self.linear_maps()
 
-    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over examples, and its gradients, in the order of `trainable`.
 
         For stacked models that are not among an example's members, the loss and the gradients are exact zeros and the running

@@ -257,10 +257,10 @@ class DirectGradient(Predictor):
         assert example.returned is not None  # the prediction, if there is one, was made in the unit of before
         return replace(example, returned=example.returned / self._unit(), prediction=None)
 
-    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         if self.rescales:
             self.follow(examples)
-        return super().gradients(examples)
+        return super().loss_and_gradients(examples)
 
     @torch.no_grad()
     def follow(self, examples: Sequence[Example]) -> None:

@@ -93,7 +93,7 @@ class Coordinator(PartsExecutor):
         self.parts_at = None
         running.go_back(self.whole_at)
         while running.now < until:
-            running.own_step(watch=False, keep=True)
+            running.own_step(watch=False, keep_messages=True)
             self.whole_at = running.now
             if self._rows.due(running.now - 1):
                 running.train_means.end_row()

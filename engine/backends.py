@@ -138,14 +138,14 @@ class StackedBackend(Engine):
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
         install(self, native=native)
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents due at `step`: see `Steppable.tick`."""
         try:
             if self.in_place.watching and self.in_place.taken():
                 check_replays(self.system)
                 self.replay_open_windows()
             self.stale = self._has_stacks
-            return super().tick(step, step_signals, keep=keep)
+            return super().tick(step, step_signals, keep_messages=keep_messages)
         except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
             raise_named(error, step, self.stacked.single_system)
 
@@ -169,13 +169,13 @@ class StackedBackend(Engine):
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
-        self.divergence.statistics.restore()
+        self.divergence_check.statistics.restore()
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
         for feature in self.features.installed:
             feature.synchronize()
-        self.divergence.synchronize()
+        self.divergence_check.synchronize()
 
     def move_on(self) -> None:
         """Note that the stacks have changed: single agents and channels are behind them, where there are any."""
@@ -216,7 +216,7 @@ class StackedBackend(Engine):
         )
         if replays:
             self.replay_open_windows()
-        if self.divergence.deferred:  # what it holds is not of this state
+        if self.divergence_check.deferred:  # what it holds is not of this state
             check_later(self)
 
     def replay_open_windows(self) -> None:
@@ -226,4 +226,4 @@ class StackedBackend(Engine):
 
 
 def _has_open_window(system: System) -> bool:
-    return any(group.window.calls for group in system.groups)
+    return any(group.window.ticks_by_call for group in system.groups)

@@ -36,7 +36,7 @@ def signals_of(agent: Agent) -> set[str]:
     names = {
         name for name in (*agent.inputs.observed.names, *agent.inputs.critic_observed.names) if name != AGE
     }
-    names.update(f"{kind}.{agent.body.life}" for kind in (ALIVE, *ENDS) if agent.body.life)
+    names.update(f"{kind}.{agent.body.life_name}" for kind in (ALIVE, *ENDS) if agent.body.life_name)
     if agent.goal is not None:
         names.update(agent.goal.signals)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
@@ -45,8 +45,8 @@ def signals_of(agent: Agent) -> set[str]:
         names.update(spec.name for spec in channel.synthetic_input.context.signals)
         if channel.synthetic_gradient.model is not None:
             names.update(spec.name for spec in channel.synthetic_gradient.context.signals)
-            if channel.synthetic_gradient.target is not None:
-                names.add(channel.synthetic_gradient.target)
+            if channel.synthetic_gradient.target_signal is not None:
+                names.add(channel.synthetic_gradient.target_signal)
     return names
 
 
@@ -172,7 +172,7 @@ class EnvironmentRunner:
         """Note what the host knows of a mask that is the same in all environments."""
         uniform = self.env.uniform(step_signals.signals[name])
         if uniform is not None:
-            step_signals.uniform[name] = Mask.of(uniform)
+            step_signals.uniform_masks[name] = Mask.of(uniform)
 
     def advance(self, action: Action | None = None) -> EpisodeEnds:
         """Take one step; complete the present moment, make the next, and return which episodes ended.
@@ -189,7 +189,7 @@ class EnvironmentRunner:
             if name not in info:
                 self.step_signals.signals[name] = real(name, outcomes[name]).to(self.env.dtype)
             if (uniform := self.env.uniform(outcomes[name])) is not None:
-                self.step_signals.uniform[name] = Mask.of(uniform)
+                self.step_signals.uniform_masks[name] = Mask.of(uniform)
         for name in self._after:
             if name in info:
                 self.step_signals.signals[name] = info[name]
@@ -203,7 +203,7 @@ class EnvironmentRunner:
         if self._lives:
             ends = replace(ends, lives=self._lives_over(taken))
         if self._limits and self._cut_off(taken, ends):
-            ends = replace(ends, final=self._final(info, ends, taken))
+            ends = replace(ends, final_signals=self._final(info, ends, taken))
         return ends
 
     def _lives_over(self, taken: StepSignals) -> dict[str, Life]:
@@ -241,7 +241,7 @@ class EnvironmentRunner:
             whole = name in self._outcomes or (name == "truncated" and not self.env.late_ends)
             if ends.ended is NONE and whole:
                 continue
-            truncated = taken.uniform.get(name)
+            truncated = taken.uniform_masks.get(name)
             if truncated is None and name in taken.signals:
                 truncated = Mask.of(taken.signals[name] > 0)
             if truncated is not None and truncated.anywhere:

@@ -83,7 +83,7 @@ def install(engine: Engine, *, native: bool = False) -> None:
     made_for = {
         ForwardPass: engine.forward_pass,
         PredictorTrainer: engine.predictor_trainer,
-        ObjectiveEvaluator: engine.evaluator,
+        ObjectiveEvaluator: engine.objective_evaluator,
         Engine: engine,
     }
     _install(engine.features, made_for, system, engine.single_systems[0])
@@ -117,14 +117,14 @@ def check_later(engine: Engine) -> None:
 
     Where a bound is asked for, or a seed stops while others continue, every step is checked at once.
     """
-    divergence = engine.system.on_divergence
-    if divergence.bound is not None or engine.system.seeds > 1:
+    divergence = engine.system.divergence_rule
+    if divergence.bound is not None or engine.system.seed_count > 1:
         return
     from antiphon.engine.features.guard import Guard
     from antiphon.engine.features.outliers import ClippedReturns
 
-    guard = engine.divergence = Guard(engine.divergence, engine.system.device)
-    for owner in engine.divergence.statistics.trained:
+    guard = engine.divergence_check = Guard(engine.divergence_check, engine.system.device)
+    for owner in engine.divergence_check.statistics.trained_parameters:
         owner.optimiser.skip = guard.skip
     if (clipped := engine.features.of(ClippedReturns)) is not None:
         clipped.notes_later = True

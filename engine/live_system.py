@@ -345,7 +345,7 @@ class LiveSystem:
         if self._world is not None:  # of another seed, whose environment this one goes on with
             release(self._world)
         self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
-        system.schedule.next_episode(0, self.env.episode_length)
+        system.schedule.begin_episode(0, self.env.episode_length)
         self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None
@@ -417,7 +417,7 @@ class LiveSystem:
     @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): what was clipped first, what diverged, and changes by `set`."""
-        return self.system.on_divergence.events
+        return self.system.divergence_rule.events
 
     @property
     def signals(self) -> dict[str, Tensor]:
@@ -448,13 +448,15 @@ class LiveSystem:
         if self.obstacle is not None:
             raise RunError(self.obstacle)
 
-    def advance(self, reader: Reader | None = None, *, watch: Watch = False, keep: bool = True) -> Mask:
+    def advance(
+        self, reader: Reader | None = None, *, watch: Watch = False, keep_messages: bool = True
+    ) -> Mask:
         """Take one step, here or by the executor, and return which episodes ended; nothing is recorded.
 
         Args:
             reader: What reads it between steps; None: everything is read after every step.
             watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
-            keep: See `Steppable.tick`.
+            keep_messages: See `Steppable.tick`.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
@@ -467,24 +469,26 @@ class LiveSystem:
         self.learned = AgentReport.empty(self.backend.stacked)
         try:
             ended = self.executor.advance(self, reader, watch)
-            return self.own_step(watch=watch, keep=keep) if ended is None else ended
+            return self.own_step(watch=watch, keep_messages=keep_messages) if ended is None else ended
         except DivergenceError as error:
             self.diverge(str(error))
             raise
 
-    def own_step(self, *, watch: Watch, keep: bool) -> Mask:
+    def own_step(self, *, watch: Watch, keep_messages: bool) -> Mask:
         """Take a step as it is computed here; see `advance`."""
         backend, world, step = self.backend, self._world, self.now
         assert world is not None
         try:
-            ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watch, keep=keep)
+            ends, report = take_step(
+                backend, step, world.step_signals, world.advance, watch=watch, keep_messages=keep_messages
+            )
             if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
                 backend.synchronize()
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
             backend.restore_statistics()
             raise
         if ends.ended is ALL:
-            backend.system.schedule.next_episode(world.step_signals.step, self.env.episode_length)
+            backend.system.schedule.begin_episode(world.step_signals.step, self.env.episode_length)
         learned = AgentReport(report, backend.stacked)
         self._means.add(learned)
         self.learned, self.now = learned, step + 1
@@ -567,7 +571,7 @@ class LiveSystem:
             take_values(own.channels[name], channel)
         self.scenario = scenario
         if event is not None:
-            own.on_divergence.events.append((self.now, event))
+            own.divergence_rule.events.append((self.now, event))
 
     def _built(self, scenario: Scenario) -> System:
         """Return the system of a scenario for this environment, seed, device and type, without pretrained weights."""

@@ -43,10 +43,10 @@ class Stacked:
 
     def groups_of(self, group: LearningGroup) -> list[LearningGroup]:
         """Return the learning groups of single agents that a learning group of stacks is made of."""
-        stacks = (self.system.agents[name] for name in group.agents)
+        stacks = (self.system.agents[name] for name in group.agent_names)
         return list(
             dict.fromkeys(
-                self.single_system.group_of[single.name]
+                self.single_system.group_by_agent[single.name]
                 for stack in stacks
                 for _, single in self.singles(stack)
             )

@@ -286,10 +286,10 @@ def language(
     samples = {name: _Sample() for name in names}
     for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
-            for channel in rollout.system.agents[tick.agent].connections.outgoing:
+            for channel in rollout.system.agents[tick.agent_name].connections.outgoing:
                 if channel.name in samples and channel.name in tick.sampled:
                     _add(samples[channel.name], rollout.system, channel.name, tick, labels)
-            for channel in rollout.system.agents[tick.agent].connections.incoming:
+            for channel in rollout.system.agents[tick.agent_name].connections.incoming:
                 if channel.name in samples:
                     influence = _influence(rollout, channel.name, tick)
                     samples[channel.name].listening.extend([] if influence is None else [influence])
@@ -329,7 +329,7 @@ def _ticks(
             newest: dict[str, Tick] = {}
             shown = StepSignals(0, batch)
             for step in range(steps_needed(system)):
-                newest |= {tick.agent: tick for tick in rollout.tick(step, shown)}
+                newest |= {tick.agent_name: tick for tick in rollout.tick(step, shown)}
             yield rollout, list(newest.values())
         return
     rows = min(_ENVS, examples)
@@ -339,12 +339,12 @@ def _ticks(
         periods = [agent.clock.tick_period for agent in system.agents.values()]
         for step in range(max(full.values()) + max(periods) * -(-examples // rows)):
             ticks = forward.step()
-            yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent]]
+            yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent_name]]
 
 
 def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:
     """Add the message of a tick to the sample of its channel."""
-    agent, channel = system.agents[tick.agent], system.channels[name]
+    agent, channel = system.agents[tick.agent_name], system.channels[name]
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
@@ -353,7 +353,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     one_hot = tick.sampled[name].view(shape)[rows]
     sample.symbols.append(one_hot.argmax(-1))
     chosen = not sampler.noisy
-    logits = channel.message_of(tick.ports[channel.content.port]).reshape(shape)[rows]
+    logits = channel.output_from_port(tick.ports[channel.content.port]).reshape(shape)[rows]
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [
@@ -374,18 +374,18 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
 
     None: the receiver decides nothing, or has read none.
     """
-    place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel == name), None)
+    place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel_name == name), None)
     read = None if place is None else tick.reads[place]
     if place is None or not isinstance(read, Constant) or read.value is None:
         return None
-    agent = rollout.system.agents[tick.agent]
+    agent = rollout.system.agents[tick.agent_name]
     if agent.goal is None or OBJECTIVE not in agent.ports:
         return None
     if isinstance(agent.goal.objective, PolicyObjective):
         objective = agent.goal.objective
         decides = isinstance(objective.distribution, Categorical) and not objective.has_target
     else:
-        target = rollout.system.description.signals.get(agent.goal.target)
+        target = rollout.system.description.signals.get(agent.goal.target_signal)
         decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
     if not decides:
         return None

@@ -121,7 +121,7 @@ def _measure(
 ) -> None:
     """Add the messages of the rollout's first step to the pairs of their channels."""
     system = rollout.system
-    senders = {system.learner_name_of[system.channels[name].sender] for name in found}
+    senders = {system.learner_name_by_agent[system.channels[name].sender] for name in found}
     learners = {name: system.agents[name].learner for name in senders}
     leaves: dict[str, list[Tensor]] = {}
     with ExitStack() as first:  # leaves at the first step, and constants after it
@@ -149,7 +149,7 @@ def _measure(
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1
         if name in signals:
-            by = leaves[system.learner_name_of[system.channels[name].sender]]
+            by = leaves[system.learner_name_by_agent[system.channels[name].sender]]
             sent = rollout.sent[name].sent
             caused = [_parameter_gradient(sent, by, g / system.batch) for g in (signals[name], true)]
             found[name].add(signals[name], true, *caused)

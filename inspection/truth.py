@@ -132,7 +132,7 @@ class _GraphPass(ForwardPass):
             if not output.requires_grad:
                 output.requires_grad_()
             self.sent[channel.name] = message
-        message.replace_content(output, channel.ledger.link.carry(step, output))
+        message.replace_values(output, channel.ledger.link.carry(step, output))
         return message
 
 
@@ -158,7 +158,7 @@ class DifferentiableRollout:
             ledger = channel.ledger
             ledger = replace(
                 ledger,
-                held=copy.copy(ledger.held),
+                held_messages=copy.copy(ledger.held_messages),
                 newest_returned=copy.copy(ledger.newest_returned),
                 messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
                 back_by_step=dict(ledger.back_by_step),
@@ -290,21 +290,21 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
     length = system.description.episode_steps
     end = None if length is None else stamp - stamp % length + length - 1
-    if end is None and system.schedule.episode is not None:
-        end = system.schedule.episode.end(system.schedule.episode.episode_number)
+    if end is None and system.schedule.episode_windows is not None:
+        end = system.schedule.episode_windows.end_of(system.schedule.episode_windows.episode_number)
     touched: dict[int, set[str]] = defaultdict(set)
     for channel in sent:
         _touch(touched, channel, stamp)
     last = stamp
     for step in itertools.count(stamp):
-        for name in system.schedule.agents(step):
+        for name in system.schedule.ticking_agent_names(step):
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):
-                    grid = system.group_of[name].grid
+                    grid = system.group_by_agent[name].grid
                     # a policy's loss is known at the end of its window
                     policy = agent.goal.policy is not None
-                    last = max(last, grid.end(grid.number(step)) if policy else step)
+                    last = max(last, grid.end_of(grid.number_at(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
                     if channel.ledger.timetable.send_times.sends_at(step):
@@ -320,11 +320,11 @@ def _counts(system: System, name: str, step: int) -> bool:
     """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
     agent = system.agents[name]
     assert agent.goal is not None
-    if agent.goal.policy is not None or agent.inputs.align is not None:
+    if agent.goal.policy is not None or agent.inputs.align_channel_name is not None:
         return True
     every = {name: signal.every for name, signal in system.description.all_signals.items()}
     return any(
-        (step + 1) % every.get(goal.target, 1) == 0
+        (step + 1) % every.get(goal.target_signal, 1) == 0
         and (not goal.last_only or (step + 1) % system.steps_per_example == 0)
         for goal in agent.goal.terms
     )

@@ -291,8 +291,8 @@ class _Forks:
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:
-                    for name in update.window_loss.reported.keys() & sums.keys():
-                        losses, (loss, count) = update.window_loss.reported[name], sums[name]
+                    for name in update.window_loss.reported_losses.keys() & sums.keys():
+                        losses, (loss, count) = update.window_loss.reported_losses[name], sums[name]
                         total = losses.loss.item() * fork.system.batch
                         sums[name] = loss + total, count + int(losses.count)
         except DivergenceError as error:
@@ -475,7 +475,7 @@ class ZeroGradient(StackedBackend):
                         discount=1.0,
                         trace=0.0,
                     ),
-                    of_state=replace(channel.synthetic_gradient.of_state, return_lambda=0.0),
+                    state_settings=replace(channel.synthetic_gradient.state_settings, return_lambda=0.0),
                 ),
                 feedback=Feedback(),
             )
@@ -532,7 +532,7 @@ class TrueGradient(ZeroGradient):
         self._before: DifferentiableRollout | None = None
         self._step_signals: StepSignals
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
         timetables = {
@@ -551,7 +551,7 @@ class TrueGradient(ZeroGradient):
             self._step_signals = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.running), ahead + 1)
-        return super().tick(step, step_signals, keep=keep)
+        return super().tick(step, step_signals, keep_messages=keep_messages)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""

@@ -9,7 +9,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.heart.layout import label
+from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
@@ -77,7 +77,7 @@ class Together(Executor):
         self._behind, backend = True, self._backend
         world, watched = self._world, self._watched(watch)
         ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watched)
-        stopped = backend.system.on_divergence.stopped
+        stopped = backend.system.divergence_rule.stopped_seeds
         if stopped:
             self._share()  # their means are those of before the step
         for place, running in enumerate(self.members):
@@ -95,7 +95,7 @@ class Together(Executor):
         if any(own is True for own in watch):
             return True
         each = ((place, own) for place, own in enumerate(watch) if not isinstance(own, bool))
-        return {label(name, place, len(watch)) for place, names in each for name in names}
+        return {name_in_seed(name, place, len(watch)) for place, names in each for name in names}
 
     def end_row(self) -> None:
         """Begin the means of a log entry."""
@@ -105,7 +105,7 @@ class Together(Executor):
         """Let a member that has diverged go on, once a state is loaded into it."""
         self._share()
         if running in self.members:
-            self._backend.system.on_divergence.stopped.pop(self.members.index(running), None)
+            self._backend.system.divergence_rule.stopped_seeds.pop(self.members.index(running), None)
 
     # --- the state of the members ------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Together(Executor):
         sums = enumerate(running.train_means.state_dict() for running in self.members)
         seeds = len(self.members)
         self._means.load_state_dict(
-            {label(name, place, seeds): value for place, own in sums for name, value in own.items()}
+            {name_in_seed(name, place, seeds): value for place, own in sums for name, value in own.items()}
         )
         self._loaded = False
 
@@ -132,7 +132,7 @@ class Together(Executor):
         sums, seeds = self._means.state_dict(), len(self.members)
         for place, (running, base) in enumerate(zip(self.members, self.bases, strict=True)):
             if running.diverged is None:  # else it has those of before
-                own = {name: label(name, place, seeds) for name in base.agents}
+                own = {name: name_in_seed(name, place, seeds) for name in base.agents}
                 running.train_means.load_state_dict(
                     {name: sums[at] for name, at in own.items() if at in sums}
                 )

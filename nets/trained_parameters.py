@@ -78,7 +78,7 @@ class TrainedParameters:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
         parameters: The parameters; change those in a stack in place only.
         trainable: The parameters that the optimiser changes.
-        accumulates: Whether a window's gradients are not all: hooks follow them, or a user's module may leave some (`accumulated`).
+        has_hooks: Whether a window's gradients are not all: hooks follow them, or a user's module may leave some (`through_hooks`).
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
         module_state: What the users' modules keep between calls beside parameters and buffers; None: there are none.
@@ -123,9 +123,7 @@ class TrainedParameters:
             name: _placed(b, device, of_type(name, b)) for name, b in buffers.items()
         }
         self._complex = any(p.is_complex() for p in self.parameters.values())
-        self.accumulates = bool(modules) or any(
-            p._post_accumulate_grad_hooks for p in self.parameters.values()
-        )
+        self.has_hooks = bool(modules) or any(p._post_accumulate_grad_hooks for p in self.parameters.values())
         self.trainable = [] if frozen else list(self.parameters.values())
         prefixes = tuple(_dotted(prefix, "") for prefix in modules)
         self._stays = [name.startswith(prefixes) for name in self.parameters]
@@ -246,7 +244,7 @@ class TrainedParameters:
             **({} if self.module_state is None else self.module_state.state_dict()),
         }
 
-    def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    def through_hooks(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Return gradients, in the order of `trainable`, added to those that a user's module has left, as `backward` adds them.
 
         A module leaves gradients where its forward goes back from a loss of its own. Hooks for accumulated gradients follow. Where
@@ -255,7 +253,7 @@ class TrainedParameters:
         Raises:
             CallError: A hook fails.
         """
-        if not self.accumulates or all(
+        if not self.has_hooks or all(
             p.grad is None and not p._post_accumulate_grad_hooks for p in self.trainable
         ):
             return gradients

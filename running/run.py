@@ -185,8 +185,10 @@ class Run:
             self.writer.directory.check_own()
         step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
-        keep = bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
-        ended = running.advance(self, watch=watch, keep=keep)
+        keep_messages = (
+            bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
+        )
+        ended = running.advance(self, watch=watch, keep_messages=keep_messages)
         info = {"step": step, "ended": ended.plain, "losses": LossesByAgent(running.learned)}
         self.record(step, due=due)
         return info

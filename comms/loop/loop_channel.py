@@ -396,7 +396,7 @@ class Channel:
             raise self._error(_CHANGED)
         examples = [sent.trained_on(predictor.updates) for sent in messages]
         with self._named(f"gradient: {predictor.kind}"):
-            loss, gradients = predictor.gradients(examples)
+            loss, gradients = predictor.loss_and_gradients(examples)
         if self._sum is not None:
             total, sums = self._sum
             pairs = zip(sums, gradients, strict=True)

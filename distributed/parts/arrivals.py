@@ -25,7 +25,7 @@ class Arrivals(Protocol):
     def begin_step(self, step: int) -> None:
         """Note that a step begins."""
 
-    def fill_due(self, step: int) -> None:
+    def fill_arrived(self, step: int) -> None:
         """Fill the messages that are read at `step`."""
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
@@ -63,16 +63,16 @@ class LockstepArrivals:
     def begin_step(self, step: int) -> None:
         """See `Arrivals.begin_step`."""
 
-    def fill_due(self, step: int) -> None:
+    def fill_arrived(self, step: int) -> None:
         """Fill the messages whose content has arrived.
 
         Raises:
             EngineError: One that is read at `step` is without.
         """
-        due, early = self._cut.due, self._early
-        for key, stamp in due.keys() & early.keys():
-            self._cut.fill(due.pop((key, stamp)), early.pop((key, stamp)))
-        for (name, stamp), message in due.items():
+        unfilled, early = self._cut.unfilled_messages, self._early
+        for key, stamp in unfilled.keys() & early.keys():
+            self._cut.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
+        for (name, stamp), message in unfilled.items():
             if message.read_plan.first_tick is not None and message.read_plan.first_tick <= step:
                 line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
                 raise EngineError(f"part {self._cut.index}: {line}")
@@ -100,8 +100,8 @@ class LockstepArrivals:
         cut.covered[exchange.sender] = exchange.end
         for message in exchange.messages:
             key = message.channel, message.stamp
-            if key in cut.due or message.stamp >= now:
+            if key in cut.unfilled_messages or message.stamp >= now:
                 self._early[key] = message
-        self.fill_due(now - 1)
+        self.fill_arrived(now - 1)
         for one in exchange.returns:
             cut.give_back(one, one.finished)

@@ -51,7 +51,7 @@ class Boundary:
         """
         self._arrivals.begin_step(step)
         self._cut.enter(step, step_signals)
-        self._arrivals.fill_due(step)
+        self._arrivals.fill_arrived(step)
 
     def note(self, step: int, incarnation: int) -> None:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""

@@ -43,7 +43,7 @@ class Cut:
         neighbours: These parts, in order.
         sending: The halves whose sender is here, by the first channel of their stack.
         receiving: The halves whose receiver is here.
-        due: Messages whose content is missing, by channel and stamp.
+        unfilled_messages: Messages whose content is missing, by channel and stamp.
         covered: By neighbour: the step up to which what it sent has arrived.
     """
 
@@ -63,18 +63,18 @@ class Cut:
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
         self._remembered, self._seen = remembered, dict[int, StepSignals]()
-        self.due: dict[tuple[str, int], Message] = {}
+        self.unfilled_messages: dict[tuple[str, int], Message] = {}
         self.covered: dict[int, int] = {}
         for channel in self.sending.values():
             # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
             channel.ledger.allow_slack(
                 max(channel.ledger.timetable.return_delay, channel.ledger.timetable.delay) + 1
             )
-            channel.ledger.held = None
+            channel.ledger.held_messages = None
 
     def reset(self, step: int) -> None:
         """Begin at `step`: all that was sent before has arrived."""
-        self.due.clear()
+        self.unfilled_messages.clear()
         self._seen.clear()
         self.covered = dict.fromkeys(self.neighbours, step)
 
@@ -89,7 +89,7 @@ class Cut:
                 message = enter(channel.ledger, step, channel.content.zeros, step_signals, void=void)
                 for feature in self.points.after_enter:
                     feature.after_enter(channel, message)
-                self.due[key, step] = message
+                self.unfilled_messages[key, step] = message
 
     def has_seen(self, step_signals: StepSignals) -> bool:
         """Whether these are the signals of a step that all parts remember, not those of several, or of before the run was divided."""

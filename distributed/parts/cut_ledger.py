@@ -37,7 +37,7 @@ def fill(message: Message, received: Tensor | None, step_signals: StepSignals | 
     if received is None:
         message.fate.lose(ALL)
     else:
-        message.replace_content(received, received, step_signals)
+        message.replace_values(received, received, step_signals)
 
 
 def give_back(

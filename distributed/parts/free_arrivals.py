@@ -64,14 +64,14 @@ class FreeArrivals:
         for channel in cut.sending.values():
             channel.ledger.allow_slack(settings.staleness)
         for channel in cut.receiving.values():  # what has not come in time counts as lost
-            channel.ledger.held = channel.ledger.held or HeldMessages()
+            channel.ledger.held_messages = channel.ledger.held_messages or HeldMessages()
         self._aligned: list[tuple[Clock, list[str]]] = []
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
         for name, agent in cut.system.agents.items():
             read = {key: channel.name for key, channel in cut.receiving.items() if channel.receiver == name}
-            if agent.inputs.align in read.values():
+            if agent.inputs.align_channel_name in read.values():
                 self._aligned.append(
-                    (agent.clock, sorted(read, key=lambda key: read[key] != agent.inputs.align))
+                    (agent.clock, sorted(read, key=lambda key: read[key] != agent.inputs.align_channel_name))
                 )
         self._in_turn = {key for _, keys in self._aligned for key in keys}
         """Channels whose messages are read one after the other; of others the newest one is."""
@@ -116,7 +116,7 @@ class FreeArrivals:
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)
 
-    def fill_due(self, step: int) -> None:
+    def fill_arrived(self, step: int) -> None:
         """Fill the messages that reach their receivers at `step` with what has come; without, they are lost."""
         chosen: dict[str, Queued] = {}
         for _, keys in self._aligned:
@@ -124,7 +124,7 @@ class FreeArrivals:
         for key, channel in self._cut.receiving.items():
             ledger, queue = channel.ledger, self._queues[key]
             stamp = step - ledger.timetable.delay
-            placeholder = self._cut.due.pop((key, stamp), None)
+            placeholder = self._cut.unfilled_messages.pop((key, stamp), None)
             if placeholder is None:
                 continue
             if queue and not ledger.aligned and placeholder.may_be_booked:
@@ -138,9 +138,9 @@ class FreeArrivals:
             incarnation, message = queue[place]
             del queue[: place + 1]
             self._cut.fill(placeholder, message)
-            assert ledger.held is not None
+            assert ledger.held_messages is not None
             if not ledger.holds_all:
-                ledger.held.hold_crossed(placeholder, aligned=ledger.aligned)
+                ledger.held_messages.hold_crossed(placeholder, aligned=ledger.aligned)
             self._origins[key, stamp] = incarnation, message.stamp
 
     def _read(self, keys: list[str], step: int) -> list[str]:
@@ -148,7 +148,7 @@ class FreeArrivals:
         return [
             key
             for key in keys
-            if (key, step - self._cut.receiving[key].ledger.timetable.delay) in self._cut.due
+            if (key, step - self._cut.receiving[key].ledger.timetable.delay) in self._cut.unfilled_messages
         ]
 
     def _match(self, keys: list[str], step: int) -> dict[str, Queued] | None:
@@ -219,7 +219,7 @@ class FreeArrivals:
                 key: [[incarnation, one.tree] for incarnation, one in queue]
                 for key, queue in self._queues.items()
             },
-            "due": [list(key) for key in self._cut.due],
+            "due": [list(key) for key in self._cut.unfilled_messages],
             "figures": asdict(self.figures),
         }
 
@@ -235,5 +235,7 @@ class FreeArrivals:
             for key, queue in state["queues"].items()
         }
         cut = self._cut
-        cut.due = {(key, stamp): cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]}
+        cut.unfilled_messages = {
+            (key, stamp): cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]
+        }
         self.figures = FreeFigures(**state["figures"])

@@ -79,7 +79,7 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
         whole,
         agents=agents,
         channels=channels,
-        groups=[group for group in whole.groups if group.agents[0] in own],
+        groups=[group for group in whole.groups if group.agent_names[0] in own],
         schedule=replace(
             whole.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
         ),
@@ -107,22 +107,28 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     if not free:
         names = tuple(sorted(signals_read(whole)))
         return {
-            name: names for name in cut if whole.agents[whole.channels[name].sender].inputs.align is not None
+            name: names
+            for name in cut
+            if whole.agents[whole.channels[name].sender].inputs.align_channel_name is not None
         }
     import networkx as nx
 
     channels = whole.channels.values()
-    aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].inputs.align == c.name]
+    aligned = [
+        (c.sender, c.receiver)
+        for c in channels
+        if whole.agents[c.receiver].inputs.align_channel_name == c.name
+    ]
     readers: nx.DiGraph[str] = nx.DiGraph(aligned)
     found = {}
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
         wanted = {spec.name for spec in channel.synthetic_input.context.signals}
-        if receiver.inputs.align == name:
+        if receiver.inputs.align_channel_name == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
                 wanted |= signals_of(whole.agents[reader])
-        elif sender.inputs.align is None:
+        elif sender.inputs.align_channel_name is None:
             continue  # the receiver has the signals of the steps at which it is sent to
         if wanted:
             found[name] = tuple(sorted(wanted))
@@ -144,7 +150,9 @@ def steps_remembered(whole: System, travelling: Iterable[str]) -> int:
 def _oldest_example(whole: System, agent: str) -> int:
     """The most steps by which what an aligned agent works on is behind its step; agents aligned in a circle work on nothing."""
     steps, seen = 0, set[str]()
-    while (aligned_to := whole.agents[agent].inputs.align) is not None and aligned_to not in seen:
+    while (
+        aligned_to := whole.agents[agent].inputs.align_channel_name
+    ) is not None and aligned_to not in seen:
         seen.add(aligned_to)
         channel = whole.channels[aligned_to]
         steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.send_times.mean_send_interval)

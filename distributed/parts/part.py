@@ -117,7 +117,7 @@ class Part:
             self.lookahead = lookahead_of(whole, placement)
         self._boundary = Boundary(self._cut, self.free or LockstepArrivals(self._cut, self.lookahead))
         self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
-        part.schedule.next_episode(0, self._env.episode_length)
+        part.schedule.begin_episode(0, self._env.episode_length)
         self.train_means, self.newest = MeanAccumulator(part), NewestFigures(part)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.row: PartRow | None = None
@@ -161,7 +161,7 @@ class Part:
         self.learned = AgentReport(report, self.backend.stacked)
         self._boundary.note(step, self.incarnation)
         if ends.ended is ALL:
-            self.backend.system.schedule.next_episode(self.world.step_signals.step, self._env.episode_length)
+            self.backend.system.schedule.begin_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1
         if (

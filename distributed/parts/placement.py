@@ -64,7 +64,7 @@ def check_divisible(system: System, scenario: Scenario) -> None:
         ScenarioError: It cannot, wherever it is cut; one line with the fix.
     """
     training: dict[str, str] = {}
-    if system.on_divergence.bound is not None:
+    if system.divergence_rule.bound is not None:
         training["on_divergence"] = (
             "on_divergence.max is checked at every step, before other parts are notified; leave it out"
         )
@@ -109,12 +109,12 @@ def bonds(system: System) -> Iterator[Bond]:
             key, reason, fix = found
             ends = channel.sender, channel.receiver
             yield Bond(ends, ("channels", channel.name, *filter(None, key.split("."))), reason, fix)
-    for name, owner in system.learner_name_of.items():
+    for name, owner in system.learner_name_by_agent.items():
         if name != owner:
             yield Bond(
                 (owner, name), ("agents", name, "share"), "shared parameters learn as one", "leave it out"
             )
-    for index, tie in enumerate(system.tied):
+    for index, tie in enumerate(system.tied_parameters):
         for (one, _), (other, _) in pairwise(tie):
             if one != other:
                 yield Bond((one, other), ("share", index), "tied parameters are one weight", "leave it out")
@@ -169,7 +169,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             "0 back: a gradient returns at the step at which it is computed",
             "make it 1 or more",
         )
-    if "to.state" in channel.synthetic_gradient.context.endpoints:
+    if "to.state" in channel.synthetic_gradient.context.endpoint_values:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None
 
@@ -284,7 +284,7 @@ def channel_lookahead(system: System, channel: Channel) -> int:
 def _always_returns(system: System, channel: Channel) -> bool:
     """Whether a gradient comes back for every message that is read, if a zero one."""
     receiver = system.agents[channel.receiver]
-    waits = system.group_of[channel.receiver].waits
+    waits = system.group_by_agent[channel.receiver].waits
     return (
         system.description.endless
         and receiver.participation is None

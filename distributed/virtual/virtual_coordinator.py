@@ -179,7 +179,7 @@ class VirtualCoordinator(Executor):
 
         agents = {name: home(name).agents[name] for name in whole.agents}
         channels = {name: channel(one) for name, one in whole.channels.items()}
-        groups = [home(group.agents[0]).group_of[group.agents[0]] for group in whole.groups]
+        groups = [home(group.agent_names[0]).group_by_agent[group.agent_names[0]] for group in whole.groups]
         return replace(whole, agents=agents, channels=channels, groups=groups)
 
     # --- stepping ----------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ class VirtualCoordinator(Executor):
 
     def _note_events(self, running: LiveSystem) -> None:
         """Note what was clipped in any part, by the part's own steps."""
-        found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
-        events = running.system.on_divergence.events
+        found = [event for part in self._parts for event in part.backend.per_agent().divergence_rule.events]
+        events = running.system.divergence_rule.events
         events[:] = sorted(dict.fromkeys(found), key=lambda event: event[0])
 
     def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:

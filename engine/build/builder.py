@@ -124,7 +124,7 @@ def _check_repeated_calls(system: System) -> None:
     """Check that no network changes its trained parameters in a group whose windows are computed again while they are learned from."""
     for group in system.groups:
         fixes = dict.fromkeys(group.horizons, "give the channel another coupling")
-        for name in group.agents:
+        for name in group.agent_names:
             state_channel = system.agents[name].connections.state_channel
             if state_channel is not None and state_channel.has_lambda_returns:
                 fixes[state_channel.name] = "leave out its trace"
@@ -169,7 +169,7 @@ class _Builder:
         if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
             episode = EpisodeWindows(self.env.longest_episode)
         groups = self._groups(episode)
-        group_of = {name: group for group in groups for name in group.agents}
+        group_of = {name: group for group in groups for name in group.agent_names}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(
             self.scenario, self.env, self.shapes, agents, group_of, self.seed, self.devices, self.dtype
@@ -190,7 +190,7 @@ class _Builder:
             self.dtype,
             self.devices.whole,
             DivergenceRule(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
-            tied=tied,
+            tied_parameters=tied,
         )
 
     def _set_precision(self, agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
@@ -249,7 +249,7 @@ class _Builder:
                     fan_in,
                     FanIn(fan_in),
                     categories=self._categories(name, spec),
-                    align=self._align(name, spec) if spec.align else None,
+                    align_channel_name=self._align(name, spec) if spec.align else None,
                     critic_observed=Observed()
                     if spec.critic is None
                     else self._observed(name, "critic", spec.critic),
@@ -257,7 +257,7 @@ class _Builder:
                 ),
                 self._goal(name, spec, learners[key].network),
                 Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
-                seed=seed_for(self.seed, "agent", name),
+                random_seed=seed_for(self.seed, "agent", name),
                 participation=None if spec.p_update == 1 else self._participation(name, spec, layout),
                 layout=layout,
             )

@@ -135,7 +135,7 @@ class Wiring:
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
-        lives = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
+        lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
         of_state = StateGradient()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
@@ -156,7 +156,7 @@ class Wiring:
             SyntheticGradient(
                 model=predictor,
                 context=PredictorContext(context, endpoints),
-                target=target,
+                target_signal=target,
                 injection=InjectionSettings(
                     apply=gradient.apply,
                     scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
@@ -164,7 +164,7 @@ class Wiring:
                     clip=gradient.clip,
                     trace=0.0 if spec.state else gradient.trace,
                 ),
-                of_state=of_state,
+                state_settings=of_state,
                 gate=SkillGate(self.devices.whole, begins_open=spec.replayed)
                 if self.scenario.relations.gated(spec)
                 else None,
@@ -177,7 +177,7 @@ class Wiring:
             self._feedback(spec, spec.feedback, shape)
             if spec.feedback is not None and spec.made_coupling.joins_endpoints
             else Feedback(),
-            Endpoints(lives=lives, mask_signal=spec.mask or ""),
+            Endpoints(life_names=lives, mask_signal=spec.mask or ""),
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:
@@ -211,7 +211,7 @@ class Wiring:
             timetable = Timetable(sender, sender, group.grid, delay=1, carries_state=True)
             return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
-        aligned = self.agents[spec.receiver].inputs.align == spec.name
+        aligned = self.agents[spec.receiver].inputs.align_channel_name == spec.name
         holds_all = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         held = None
         if link.drop or holds_all:
@@ -230,7 +230,7 @@ class Wiring:
             ),
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
-            held=held,
+            held_messages=held,
             aligned=aligned,
             holds_all=holds_all,
             **of_all,
@@ -313,7 +313,7 @@ class Wiring:
         )
         for stamp in stamps[:_MOST_STAMPS] if isinstance(receiver_grid, StepWindows) else ():
             end = timetable.read_plan(stamp).deadline
-            if end > sender_grid.end(sender_grid.number(stamp)):
+            if end > sender_grid.end_of(sender_grid.number_at(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),
                     f"local_policy needs the actions of '{spec.receiver}' on a message when '{spec.sender}' learns from it, "

@@ -29,8 +29,8 @@ from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
-from antiphon.engine.heart.layout import Layout, SenderRows, label
-from antiphon.engine.heart.learning_order import turns_of
+from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
+from antiphon.engine.heart.learning_order import turns_by_group
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
@@ -46,20 +46,20 @@ def reasons_alone(system: System) -> dict[str, str]:
     fixed, evaluated = set(), set()
     for channel in system.channels.values():
         if channel.feedback.direct is not None or channel.feedback.weights is not None:
-            fixed |= {system.group_of[channel.sender], system.group_of[channel.receiver]}
+            fixed |= {system.group_by_agent[channel.sender], system.group_by_agent[channel.receiver]}
         if channel.needs_returned_loss:
-            evaluated.add(system.group_of[channel.receiver])
+            evaluated.add(system.group_by_agent[channel.receiver])
 
-    tied = {group for group in system.groups if len(group.agents_per_learner) < len(group.agents)}
-    weights = {name for places in system.tied for name, _ in places}
+    tied = {group for group in system.groups if len(group.agents_per_learner) < len(group.agent_names)}
+    weights = {name for places in system.tied_parameters for name, _ in places}
     traced_groups = {
-        system.group_of[agent.name]
+        system.group_by_agent[agent.name]
         for agent in system.agents.values()
         if agent.connections.state_channel is not None and agent.connections.state_channel.has_lambda_returns
     }
 
     def reason(agent: Agent) -> str | None:
-        group = system.group_of[agent.name]
+        group = system.group_by_agent[agent.name]
         if group in tied:
             return "it is tied to others"
         if agent.name in weights:
@@ -68,19 +68,19 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it waits for delayed gradients"
         if agent.body.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
-        if agent.inputs.align is not None and aligned_kind(system, agent) is None:
+        if agent.inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
             return "its signals depend on which message arrived (align)"
         if AGE in agent.inputs.observed.names and agent.inputs.fan_in_kind in REDUCED:
             return "it observes the ages of messages that it sums"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
-        if len(group.agents) > 1 and group in evaluated:
+        if len(group.agent_names) > 1 and group in evaluated:
             return "critics receive the loss of its group"
-        if group in traced_groups and (agent.participation is not None or len(group.agents) > 1):
+        if group in traced_groups and (agent.participation is not None or len(group.agent_names) > 1):
             return "returns span windows in which some agents may not learn"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.terms
-        for goal in (goal for goal in goals if goal.target):
-            signal = system.description.all_signals[goal.target]
+        for goal in (goal for goal in goals if goal.target_signal):
+            signal = system.description.all_signals[goal.target_signal]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
             mixed = goal.output_objective.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
@@ -113,10 +113,10 @@ def reason_apart(*bases: System) -> str | None:
     One of them shows most of it. Others of the same structure may still differ in what objects of the user's keep.
     """
     base, *others = bases
-    if base.schedule.episode is not None:
+    if base.schedule.episode_windows is not None:
         return "the length of episodes differs between seeds"
     env = base.description
-    if any(agent.inputs.align is not None for agent in base.agents.values()) and not (
+    if any(agent.inputs.align_channel_name is not None for agent in base.agents.values()) and not (
         env.endless or env.is_stream
     ):
         return "agents are aligned to messages, and episodes end at different steps in different seeds"
@@ -135,7 +135,7 @@ def reason_apart(*bases: System) -> str | None:
 
 def agent_kind(system: System, agent: Agent) -> Hashable:
     """Return what agents of one stack have in common, beside their hyperparameters and their place in a step's order."""
-    group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
+    group, learner, goal = system.group_by_agent[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [
         (channel.content.shape, channel.ledger.timetable.read_mode) for channel in agent.connections.incoming
@@ -147,13 +147,13 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         learner.frozen,
         _trained(learner),
         (agent.inputs.categories, agent.inputs.observed.layouts, agent.inputs.critic_observed.layouts),
-        agent.inputs.observed.normalised,
-        agent.inputs.critic_observed.normalised,
+        agent.inputs.observed.normalised_indices,
+        agent.inputs.critic_observed.normalised_indices,
         _shapes(system, agent, agent.inputs.observed.names),
         None
         if learner.critic is None
         else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.names)),
-        None if agent.inputs.align is None else aligned_kind(system, agent),
+        None if agent.inputs.align_channel_name is None else aligned_kind(system, agent),
         agent.inputs.fan_in_kind,
         frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
@@ -181,7 +181,7 @@ def _goal_kind(goal: Goal) -> Hashable:
         else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life_reward is None)
     )
     parts = tuple(_goal_kind(summand) for summand in goal.summands)
-    return goal.objective.key, goal.target, goal.last_only, goal.mean_over_targets, rewards_kind, parts
+    return goal.objective.key, goal.target_signal, goal.last_only, goal.mean_over_targets, rewards_kind, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -189,15 +189,15 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
 
     `behind`: those that work on the signals of what it sends.
     """
-    assert agent.inputs.align is not None
-    channel = system.channels[agent.inputs.align]
+    assert agent.inputs.align_channel_name is not None
+    channel = system.channels[agent.inputs.align_channel_name]
     ledger, sender = channel.ledger, system.agents[channel.sender]
     if ledger.link.drop or ledger.holds_all or agent.name in behind:
         return None
     before: Hashable | None = ()
-    if sender.inputs.align is not None:
+    if sender.inputs.align_channel_name is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
-    place = [c.name for c in agent.connections.incoming].index(agent.inputs.align)
+    place = [c.name for c in agent.connections.incoming].index(agent.inputs.align_channel_name)
     step_behind = (place, ledger.timetable.send_times, ledger.timetable.delay)
     return None if before is None else (step_behind, before)
 
@@ -215,13 +215,13 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         place_of(channel.content.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         (
-            tuple(channel.synthetic_gradient.context.endpoints),
-            tuple(channel.synthetic_input.context.endpoints),
+            tuple(channel.synthetic_gradient.context.endpoint_values),
+            tuple(channel.synthetic_input.context.endpoint_values),
         ),
         None
         if channel.content.sampler is None
         else (type(channel.content.sampler), channel.content.sampler.key),
-        channel.synthetic_gradient.of_state.outliers is None,
+        channel.synthetic_gradient.state_settings.outliers is None,
         channel.synthetic_gradient.gate is None,
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
@@ -233,13 +233,13 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *("content.shape", "coupling", "synthetic_gradient.context.signals", "synthetic_gradient.target"),
+    *("content.shape", "coupling", "synthetic_gradient.context.signals", "synthetic_gradient.target_signal"),
     *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
     *(
         "synthetic_gradient.injection.trace",
-        "synthetic_gradient.of_state.return_windows",
-        "synthetic_gradient.of_state.return_lambda",
-        "synthetic_gradient.of_state.auxiliary",
+        "synthetic_gradient.state_settings.return_windows",
+        "synthetic_gradient.state_settings.return_lambda",
+        "synthetic_gradient.state_settings.auxiliary",
     ),
     *("synthetic_gradient.injection.apply", "synthetic_gradient.replayed", "synthetic_input.context.signals"),
 )
@@ -292,10 +292,10 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
     """
     bases, reasons = (system, *others), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
-    turns = turns_of(system)
+    turns = turns_by_group(system)
     resting, kinds = places_at_rest(system), dict[Hashable, list[Agent]]()
     for name, agent in system.agents.items():
-        place = waves[name], turns.get(system.group_of[name], 0)
+        place = waves[name], turns.get(system.group_by_agent[name], 0)
         numbers = _numbers(bases, agent), _numbers(bases, agent.connections.state_channel)
         together = agent_kind(system, agent), place, numbers, resting.get(name, frozenset())
         kind: Hashable = name if name in reasons else together
@@ -379,7 +379,9 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = replace(base.schedule, clocks=clocks, waves=waves)
     divergence = (
-        DivergenceRuleOfSeeds([of_seed.on_divergence for of_seed in bases]) if others else base.on_divergence
+        DivergenceRuleOfSeeds([of_seed.divergence_rule for of_seed in bases])
+        if others
+        else base.divergence_rule
     )
     return replace(
         base,
@@ -387,8 +389,8 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
         channels=channels,
         groups=groups,
         schedule=schedule,
-        on_divergence=divergence,
-        seeds=seeds,
+        divergence_rule=divergence,
+        seed_count=seeds,
     )
 
 
@@ -405,8 +407,10 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
     layout = Layout(len(members), seeds, base.batch, base.device, has_member_axis=True)
     first, participation = members[0], members[0].participation
     if participation is not None:
-        drawn = tuple(sampled.seeds[0] for agent in members if (sampled := agent.participation) is not None)
-        participation = replace(participation, seeds=drawn, layout=layout)
+        drawn = tuple(
+            sampled.random_seeds[0] for agent in members if (sampled := agent.participation) is not None
+        )
+        participation = replace(participation, random_seeds=drawn, layout=layout)
     stacked = replace(
         first,
         name=name,
@@ -415,8 +419,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         members=tuple(members),
         inputs=replace(
             first.inputs,
-            observed=first.inputs.observed.of_members([agent.inputs.observed for agent in members]),
-            critic_observed=first.inputs.critic_observed.of_members(
+            observed=first.inputs.observed.stacked([agent.inputs.observed for agent in members]),
+            critic_observed=first.inputs.critic_observed.stacked(
                 [agent.inputs.critic_observed for agent in members]
             ),
         ),
@@ -477,9 +481,9 @@ class _Channels:
         for agent in self.agents.values():
             if agent.has_member_axis:
                 agent.inputs.fan_in = self._layout(agent, whole)
-                if agent.inputs.align is not None:
-                    incoming, align = agent.connections.incoming, agent.inputs.align
-                    agent.inputs.align = next(
+                if agent.inputs.align_channel_name is not None:
+                    incoming, align = agent.connections.incoming, agent.inputs.align_channel_name
+                    agent.inputs.align_channel_name = next(
                         stack.name
                         for stack in incoming
                         if any(member.name == align for member in stack.members)
@@ -569,11 +573,11 @@ class _Channels:
             if first.content.sampler is not None:
                 samplers = [c.content.sampler for c in members if c.content.sampler is not None]
                 of_content["sampler"] = first.content.sampler.stack(samplers)
-            of_state = first.synthetic_gradient.of_state
-            if of_state.outliers is not None:
-                states = (c.synthetic_gradient.of_state for c in members)
+            state_settings = first.synthetic_gradient.state_settings
+            if state_settings.outliers is not None:
+                states = (c.synthetic_gradient.state_settings for c in members)
                 outliers = [state.outliers for state in states if state.outliers is not None]
-                of_gradient["of_state"] = replace(of_state, outliers=Outliers(device, outliers))
+                of_gradient["state_settings"] = replace(state_settings, outliers=Outliers(device, outliers))
             if first.synthetic_gradient.gate is not None:
                 gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
                 of_gradient["gate"] = SkillGate(device, gates)
@@ -588,7 +592,9 @@ class _Channels:
     def _places(of_seed: Sequence[int], stack: Agent) -> list[int]:
         """Places in a stack in each seed, of places in one."""
         layout = stack.layout
-        return [seed * layout.per_seed + place for seed in range(layout.seeds) for place in of_seed]
+        return [
+            seed * layout.members_per_seed + place for seed in range(layout.seed_count) for place in of_seed
+        ]
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> StackFanIn:
         device, count = self.base.device, len(agent.members)
@@ -615,7 +621,10 @@ class _Channels:
                 for n, member in enumerate(agent.members)
                 for c in member.connections.incoming[first:last]
             )
-            read = [where[label(name, agent.layout.seed_of(n), agent.layout.seeds)] for n, name in names]
+            read = [
+                where[name_in_seed(name, agent.layout.seed_of(n), agent.layout.seed_count)]
+                for n, name in names
+            ]
             used = sorted({b for b, _ in read})
             *starts, total = accumulate((len(agent.connections.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
@@ -630,7 +639,7 @@ class _Channels:
         for channels in (agent.connections.incoming[i] for i in pieces):
             layout = channels.layout
             members += [(layout.seed_of(n), channel) for n, channel in enumerate(channels.members)]
-            first = channels.members[: layout.per_seed]
+            first = channels.members[: layout.members_per_seed]
             places += self._places([self.place[channel.receiver][1] for channel in first], agent)
         order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))
         receivers, device = [places[i] for i in order], self.base.device
@@ -661,15 +670,15 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
     parts: dict[str, int] = {}
     for number, group in enumerate(base.groups):
-        names = dict.fromkeys(place[name][0] for name in group.agents)
+        names = dict.fromkeys(place[name][0] for name in group.agent_names)
         if joined := {parts[name] for name in names if name in parts}:
             parts = {name: number if part in joined else part for name, part in parts.items()}
         parts.update(dict.fromkeys(names, number))
     groups: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
     for group in base.groups:
-        part = parts[place[group.agents[0]][0]]
-        members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
+        part = parts[place[group.agent_names[0]][0]]
+        members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agent_names))
         groups.setdefault(part, group)
     return [
         LearningGroup(tuple(members[part]), group.grid, horizons=group.horizons)

@@ -21,11 +21,11 @@ def period_of(system: System) -> int:
         grid = group.grid
         if isinstance(grid, StepWindows):
             lengths.append(grid.length)
-        for name in group.agents:
+        for name in group.agent_names:
             period = system.agents[name].clock.tick_period
             lengths.append(period * grid.max_ticks(period))
     for channel in system.channels.values():
-        lengths.append(channel.ledger.timetable.send_times.repeats)
+        lengths.append(channel.ledger.timetable.send_times.cycle_steps)
     return math.lcm(*lengths)
 
 
@@ -35,12 +35,12 @@ def obstacle_of(system: System) -> str | None:
 
 
 def _obstacles(system: System) -> Iterator[str]:
-    policy, env = system.on_divergence, system.description
-    if system.schedule.episode is not None or (env.episode_steps is None and not env.endless):
+    policy, env = system.divergence_rule, system.description
+    if system.schedule.episode_windows is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     if policy.bound is not None:
         yield "on_divergence.max is checked at every step"
-    if system.seeds > 1:
+    if system.seed_count > 1:
         yield "several seeds are trained together"
     for name, agent in system.agents.items():
         if agent.body.acts:

@@ -34,7 +34,7 @@ class StepInput:
     def complete(self, signals: StepSignals, action: Action | None) -> EpisodeEnds:
         """Add to a step's signals what is known after it, and return which episodes end; no agent acts."""
         signals.signals.update(self.later)
-        signals.uniform.update(self.uniform)
+        signals.uniform_masks.update(self.uniform)
         return self.ends
 
 
@@ -46,7 +46,7 @@ def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
         known = dict(signals.signals)
         ends = world.advance(None)
         later = {name: value for name, value in signals.signals.items() if name not in known}
-        found.append(StepInput(known, later, dict(signals.uniform), ends))
+        found.append(StepInput(known, later, dict(signals.uniform_masks), ends))
     return found
 
 

@@ -210,13 +210,13 @@ class CapturedLoop(Executor):
     def _follow(self, running: LiveSystem) -> None:
         """Begin anew with another backend, or where another state has been loaded into it."""
         backend = running.backend
-        known = self._backend is backend and self._divergence is backend.divergence
+        known = self._backend is backend and self._divergence is backend.divergence_check
         if known or not isinstance(backend, StackedBackend):
             return
         self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
-        if self.obstacle is None and not backend.divergence.deferred:
+        if self.obstacle is None and not backend.divergence_check.deferred:
             check_later(backend)
-        self._backend, self._divergence = backend, backend.divergence
+        self._backend, self._divergence = backend, backend.divergence_check
         self._state = LoopState(backend, running.train_means)
         self._reached = self._periods = 0
         self._offset: int | None = None
@@ -232,7 +232,7 @@ class CapturedLoop(Executor):
             return False
         if self._offset is None:
             waited, groups = step - self._since, self._state.backend.system.groups
-            ticked = any(group.window.calls for group in groups)
+            ticked = any(group.window.ticks_by_call for group in groups)
             if waited < self.period or (waited < 2 * self.period and ticked):
                 return False
             self._offset = step % self.period
@@ -269,7 +269,7 @@ class CapturedLoop(Executor):
                 uniform = {name: value for name, value in one.uniform.items() if name in one.known}
                 signals = StepSignals(step, dict(one.known), uniform)
                 given = partial(one.complete, signals)
-                _, report = take_step(backend, step, signals, given, keep=False)
+                _, report = take_step(backend, step, signals, given, keep_messages=False)
                 means.add(AgentReport(report, backend.stacked))
 
     def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:

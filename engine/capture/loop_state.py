@@ -89,7 +89,7 @@ class LoopState:
         learners, predictors, inputs, outliers, *_ = stateful(system).values()
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
         self._outliers = list(outliers.values())
-        self._guard = backend.divergence if isinstance(backend.divergence, Guard) else None
+        self._guard = backend.divergence_check if isinstance(backend.divergence_check, Guard) else None
         self._clipped = backend.features.of(ClippedReturns)
         self._unclipped = {
             name: torch.full((len(system.channels[name].members),), -1, device=system.device)
@@ -109,7 +109,7 @@ class LoopState:
         """Return the state as it is now."""
         tree = messages(self.backend.system)
         tree["signals"] = [
-            [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["signals"]
+            [shared.step, dict(shared.signals), dict(shared.uniform_masks)] for shared in tree["signals"]
         ]
         tree["events"] = []  # noted where the device is waited for, and never within a period
         return Snapshot(
@@ -147,7 +147,7 @@ class LoopState:
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.put_statistics(buffers)
-        kept = {"events": system.on_divergence.events, "signals": all_signals}
+        kept = {"events": system.divergence_rule.events, "signals": all_signals}
         load_messages(system, {**stamps["messages"], **kept})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
@@ -159,6 +159,6 @@ class LoopState:
         for owner, (updates, *taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
             owner.load_counts(updates, taken)
         self.backend.move_on()
-        self.backend.divergence.statistics.keep()
+        self.backend.divergence_check.statistics.keep()
         for group in system.groups:
             self.backend.forward_pass.replay(group.window)

@@ -44,7 +44,7 @@ class Ages(Feature):
         self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
     ) -> None:
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
-        agent = self.agents[tick.agent]
+        agent = self.agents[tick.agent_name]
         if AGE in agent.inputs.observed.names:
             each = zip(agent.connections.incoming, arrivals_by_channel, strict=True)
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
@@ -58,7 +58,7 @@ class Ages(Feature):
 
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """[rows]: 0 where nothing has come."""
-    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.ledger.held
+    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.ledger.held_messages
     available = reduce(or_, (arrival.available for arrival in arrivals), NONE)
     if available is NONE:
         return blank

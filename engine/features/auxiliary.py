@@ -32,11 +32,11 @@ def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update)
     """Losses of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12), by agent."""
     window = update.window
     losses: dict[str, Tensor] = {}
-    for name in update.group.agents:
+    for name in update.group.agent_names:
         state_channel = system.agents[name].connections.state_channel
-        if state_channel is None or not state_channel.synthetic_gradient.of_state.auxiliary:
+        if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
             continue
-        first = next((tick for tick in window.ticks() if tick.agent == name), None)
+        first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
         last = next(
             (message for channel, message in window.sent_messages if channel == state_channel.name), None
         )
@@ -50,6 +50,6 @@ def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update)
             target = (~last.fate.void_unread).zero_elsewhere(prediction)
         error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
         losses[name] = (
-            state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
+            state_channel.synthetic_gradient.state_settings.auxiliary * error.square().sum() / system.batch
         )
     return losses

@@ -69,7 +69,7 @@ class Contexts(Feature):
             channel: The channel.
             message: One of its messages.
         """
-        endpoints, plan = channel.synthetic_gradient.context.endpoints.items(), message.read_plan
+        endpoints, plan = channel.synthetic_gradient.context.endpoint_values.items(), message.read_plan
         # an episode's last state, which only its own window reads, is shown no tick of a reader
         tick = plan.first_tick if plan.may_be_booked else None
         return _joined(context, [self._endpoint(channel, *each, message, tick) for each in endpoints])
@@ -79,9 +79,9 @@ class Contexts(Feature):
         signals = message.step_signals.context(channel.synthetic_input.context.signals, self.system.dtype)
         if signals is not None:
             signals = channel.layout.to_rows(signals)
-        if not channel.synthetic_input.context.endpoints:
+        if not channel.synthetic_input.context.endpoint_values:
             return signals
-        endpoints = channel.synthetic_input.context.endpoints.items()
+        endpoints = channel.synthetic_input.context.endpoint_values.items()
         return _joined(signals, [self._endpoint(channel, *each, message, step) for each in endpoints])
 
     def _endpoint(
@@ -108,13 +108,13 @@ class Contexts(Feature):
 
     @staticmethod
     def _held(channel: Channel) -> Tensor:
-        held = channel.ledger.held
+        held = channel.ledger.held_messages
         if held is None or held.prior is None or held.prior_stamp is None:
             return channel.content.zeros
         return torch.where((held.prior_stamp >= 0).unsqueeze(1), held.prior, 0.0)
 
     def _age(self, channel: Channel, stamp: int) -> Tensor:
-        prior = None if channel.ledger.held is None else channel.ledger.held.prior_stamp
+        prior = None if channel.ledger.held_messages is None else channel.ledger.held_messages.prior_stamp
         if prior is None:
             return channel.content.zeros.new_zeros(len(channel.content.zeros), 1)
         age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
@@ -153,17 +153,20 @@ class EndpointStates(Feature):
 
     def before_send(self, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
-        if tick.agent not in self._state_steps:
+        if tick.agent_name not in self._state_steps:
             return
-        agent = self.system.agents[tick.agent]
-        oldest = agent.clock.latest(tick.step - self._state_steps[tick.agent])
+        agent = self.system.agents[tick.agent_name]
+        oldest = agent.clock.latest(tick.step - self._state_steps[tick.agent_name])
         newest = NewestStates.ensure(agent)
         newest.states = [(step, state) for step, state in newest.states if oldest is None or step >= oldest]
         newest.states.append((tick.step, constant(tick.ports[STATE])))
 
     def after_enter(self, channel: Channel, message: Message) -> None:
         """Note what a predictor is shown of the endpoints."""
-        if not (channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints):
+        if not (
+            channel.synthetic_gradient.context.endpoint_values
+            or channel.synthetic_input.context.endpoint_values
+        ):
             return
         returned = channel.ledger.newest_returned
         newest = None if returned is None else returned.value
@@ -174,11 +177,11 @@ class EndpointStates(Feature):
     def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:
         states = {}
         for endpoint, name, delay, to_rows in (
-            ("from.state", channel.sender, 0, channel.message_of),
-            ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.rows_of_receiver),
+            ("from.state", channel.sender, 0, channel.output_from_port),
+            ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.rows_from_receiver),
         ):
             agent = self.system.agents.get(name)
-            if agent is None or endpoint not in channel.synthetic_gradient.context.endpoints:
+            if agent is None or endpoint not in channel.synthetic_gradient.context.endpoint_values:
                 continue
             newest = NewestStates.of(agent)
             crossed = (

@@ -26,7 +26,7 @@ class DirectFeedback(Feature):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.evaluator = engine.system, engine.evaluator
+        self.system, self.evaluator = engine.system, engine.objective_evaluator
 
     def after_credit(self, update: Update) -> None:
         """Inject errors of objectives into the messages sent before them in the window (semantics 10)."""
@@ -44,16 +44,16 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
     ]
     if not sent:
         return
-    sources = {channel.feedback.error_of for channel, _ in sent}
+    sources = {channel.feedback.error_agent_name for channel, _ in sent}
     errors = [
-        (tick.step, tick.agent, error)
+        (tick.step, tick.agent_name, error)
         for tick in window.ticks()
-        if tick.agent in sources and (error := _error(evaluator, tick, update)) is not None
+        if tick.agent_name in sources and (error := _error(evaluator, tick, update)) is not None
     ]
     for channel, message in sent:
         assert channel.feedback.direct is not None
         for step, agent, error in errors:
-            if agent == channel.feedback.error_of and step >= message.stamp:
+            if agent == channel.feedback.error_agent_name and step >= message.stamp:
                 yield Injection(
                     window.sent_outputs[channel.name, message.stamp], error @ channel.feedback.direct.T
                 )
@@ -64,7 +64,7 @@ def _error(evaluator: ObjectiveEvaluator, tick: Tick, update: Update) -> Tensor 
     found = evaluator.tick_loss(tick)
     if found is None or not found.losses.requires_grad:
         return None
-    losses, factor = found.losses, update.window_loss.factors.get(tick.agent)
+    losses, factor = found.losses, update.window_loss.factors.get(tick.agent_name)
     if factor is not None:
         losses = losses * found.weights * factor
     return torch.autograd.grad(losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

@@ -22,7 +22,7 @@ class Gates(Feature):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.divergence = engine.system, engine.divergence
+        self.system, self.divergence = engine.system, engine.divergence_check
         self.predictor_trainer = engine.predictor_trainer
         self._compared: dict[str, Tensor] = {}
         """By channel: the sums of its gate after the step."""

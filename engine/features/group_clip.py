@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.layout import label
+from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
@@ -44,7 +44,7 @@ class GroupClip(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system
         groups = [
-            [label(name, seed, system.seeds) for name in names]
+            [name_in_seed(name, seed, system.seed_count) for name in names]
             for seed, base in enumerate(engine.single_systems)
             for names in clipped_groups(base)
         ]
@@ -61,7 +61,7 @@ class GroupClip(Feature):
                 each.clips = False
         self._ties = [
             [(name, list(system.agents[name].learner.parameters).index(key)) for name, key in tie]
-            for tie in system.tied
+            for tie in system.tied_parameters
             if tie[0][0] in system.agents
         ]
         self._places: dict[LearningGroup, _Places] = {}

@@ -52,7 +52,7 @@ class Guard(DivergenceCheck):
     deferred = True
 
     def __init__(self, check: DivergenceCheck, device: torch.device) -> None:
-        super().__init__(check.rule, check.agents, check.channels, check.groups)
+        super().__init__(check.rule, check.agents, check.channels, check.groups_by_seed)
         self._skip = torch.tensor([0.0, 1.0]).to(device)
         self.skip = Skip(*self._skip.unbind())
         self._marks = torch.tensor([True, False]).to(device)
@@ -79,17 +79,17 @@ class Guard(DivergenceCheck):
         for turn, update in enumerate(updates, self._turns):
             for name, gradients in update.gradients.items():
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
-            for name, reported in update.window_loss.reported.items():
+            for name, reported in update.window_loss.reported_losses.items():
                 self._note(_Place("loss", name, turn), len(self.agents[name].members), [reported.loss])
             for read, gradient in update.leaf_gradients.items():
-                members = len(self.channels[read.channel].members)
-                self._note(_Place("returned", read.channel, turn), members, [gradient])
+                members = len(self.channels[read.channel_name].members)
+                self._note(_Place("returned", read.channel_name, turn), members, [gradient])
         self._turns += len(updates)
 
     def check_predictors(self, updates: Sequence[tuple[str, PredictorUpdate]], step: int) -> None:
         """Check the numbers of updates, and all that has been noted at this step."""
         for turn, (name, update) in enumerate(updates):
-            place = _Place("input" if update.of_input else "predictor", name, turn)
+            place = _Place("input" if update.for_input else "predictor", name, turn)
             self._note(place, update.loss.numel(), [*update.gradients, update.loss])
         self._check_noted()
 
@@ -153,8 +153,8 @@ class Guard(DivergenceCheck):
         updates = [place for place in wrong if place.kind in ("update", "returned", "loss")]
         if updates:
             first = min(place.turn for place in updates)
-            (groups,) = self.groups  # of one seed
-            group_of = {name: group for group in groups for name in group.agents}
+            (groups,) = self.groups_by_seed  # of one seed
+            group_of = {name: group for group in groups for name in group.agent_names}
             found_in: dict[LearningGroup, str] = {}
             for place in sorted(
                 updates, key=lambda one: one.kind == "loss"

@@ -38,7 +38,7 @@ class LambdaReturns(Feature):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.evaluator = engine.system, engine.evaluator
+        self.system, self.evaluator = engine.system, engine.objective_evaluator
         self.forward_pass, self.backward_pass = engine.forward_pass, engine.backward_pass
 
     def gradients_back(
@@ -60,18 +60,20 @@ class LambdaReturns(Feature):
         for group, window in closed:
             with_returns = [
                 c
-                for name in group.agents
+                for name in group.agent_names
                 if (c := self.system.agents[name].connections.state_channel) and c.has_lambda_returns
             ]
             if not with_returns:
                 continue
-            if all(self.system.agents[name].learning_rows(window.number) is NONE for name in group.agents):
+            if all(
+                self.system.agents[name].learning_rows(window.number) is NONE for name in group.agent_names
+            ):
                 continue
             past = group.kept_windows.setdefault(LEARNED_FROM, [])
             if past and past[-1].number + 1 != window.number:
                 past.clear()  # no gradient passes through a window that is missing
             past.append(window)
-            spans = [channel.synthetic_gradient.of_state.return_windows for channel in with_returns]
+            spans = [channel.synthetic_gradient.state_settings.return_windows for channel in with_returns]
             del past[: -max(spans)]
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
@@ -85,14 +87,14 @@ class LambdaReturns(Feature):
 
     @staticmethod
     def _start(window: Window, channel: Channel) -> Leaf | None:
-        first = next((tick.state_read for tick in window.ticks() if tick.agent == channel.sender), None)
+        first = next((tick.state_read for tick in window.ticks() if tick.agent_name == channel.sender), None)
         return first if isinstance(first, Leaf) else None
 
     def _return(self, group: LearningGroup, windows: list[Window], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `windows` started from."""
         state_channels = [
             c
-            for name in group.agents
+            for name in group.agent_names
             if (c := self.system.agents[name].connections.state_channel) is not None
         ]
         returns: dict[str, Tensor] = {}
@@ -135,7 +137,7 @@ class LambdaReturns(Feature):
             else clipped_per_sample(said, state_channel.synthetic_gradient.injection.clip)
         )
         more = (~message.fate.void_unread).zero_elsewhere(
-            state_channel.synthetic_gradient.of_state.return_lambda * (later - said)
+            state_channel.synthetic_gradient.state_settings.return_lambda * (later - said)
         )
         return Injection(
             window.sent_outputs[state_channel.name, message.stamp],

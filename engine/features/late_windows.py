@@ -78,7 +78,9 @@ class LateWindows(Feature):
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""
-        if not window.given_up or any(self.system.agents[name].goal is not None for name in group.agents):
+        if not window.given_up or any(
+            self.system.agents[name].goal is not None for name in group.agent_names
+        ):
             return True
         others = {name for name, _ in window.sent_messages} - window.given_up
         couplings = [self.system.channels[name].coupling for name in others]
@@ -90,7 +92,7 @@ class LateWindows(Feature):
             return True
         if not channel.coupling.waits_for(message.stamp) or not message.may_be_booked:
             return True
-        if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
+        if self.system.group_by_agent[channel.sender] is self.system.group_by_agent.get(channel.receiver):
             return True
         if message.finished_at is None or message.finished_at >= step:
             return False

@@ -49,14 +49,14 @@ class NormalisedObservations(Feature):
             tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
             statistics: Its running statistics, of the window.
         """
-        places = agent.inputs.observed.normalised
+        places = agent.inputs.observed.normalised_indices
         if not places or not _shown(agent, tick):
             return None
         return partial(self._normalised, agent, statistics, OF_NETWORKS, places)
 
     def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
         """Return the same of what its critic observes."""
-        places = agent.inputs.critic_observed.normalised if _shown(agent, tick) else ()
+        places = agent.inputs.critic_observed.normalised_indices if _shown(agent, tick) else ()
         return partial(self._normalised, agent, statistics, OF_CRITICS, places)
 
     def _normalised(
@@ -92,11 +92,13 @@ class ObservationStatistics(Feature):
         self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
     ) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
-        agent = self.system.agents[tick.agent]
-        normalises = agent.inputs.observed.normalised or agent.inputs.critic_observed.normalised
+        agent = self.system.agents[tick.agent_name]
+        normalises = (
+            agent.inputs.observed.normalised_indices or agent.inputs.critic_observed.normalised_indices
+        )
         if not normalises or agent.name in self._begun or not _shown(agent, tick):
             return
-        start, begun = window.statistics_before[self.system.learner_name_of[agent.name]], True
+        start, begun = window.statistics_before[self.system.learner_name_by_agent[agent.name]], True
         for name, signals in _observations(agent):
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals)])
@@ -112,11 +114,11 @@ class ObservationStatistics(Feature):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Add what the agents observed in windows that they learned from to their statistics."""
         for update in updates:
-            for name in update.group.agents:
+            for name in update.group.agent_names:
                 agent = self.system.agents[name]
                 learning = agent.learning_rows(update.window.number)
                 if learning is not NONE and not agent.learner.frozen:
-                    ticks = [tick for tick in update.window.ticks() if tick.agent == name]
+                    ticks = [tick for tick in update.window.ticks() if tick.agent_name == name]
                     self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)
 
     def _update(self, agent: Agent, ticks: Sequence[Tick], learning: Mask) -> None:
@@ -133,9 +135,9 @@ class ObservationStatistics(Feature):
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:
         """The rows in which an observation of a tick is missing, or its agent does not live."""
         signals, layout = tick.step_signals, agent.layout
-        dead = {life: signals.not_alive(life) for life in dict.fromkeys(agent.lives)}
+        dead = {life: signals.not_alive(life) for life in dict.fromkeys(agent.life_names)}
         gone = {name: ~signals.present(name) for name in dict.fromkeys(names)}
-        return layout.mask_by_name(gone, names) | layout.mask_by_name(dead, agent.lives)
+        return layout.mask_by_name(gone, names) | layout.mask_by_name(dead, agent.life_names)
 
     @staticmethod
     def _missing_in(agent: Agent, masks: Sequence[Mask]) -> Tensor | None:
@@ -161,12 +163,13 @@ def _observations(agent: Agent) -> Iterator[Observation]:
     """What of an agent is normalised."""
     inputs = agent.inputs
     yield from (
-        (f"{OF_NETWORKS}.{place}", inputs.observed.by_member[place]) for place in inputs.observed.normalised
+        (f"{OF_NETWORKS}.{place}", inputs.observed.names_by_member[place])
+        for place in inputs.observed.normalised_indices
     )
     if inputs.critic_observed.names:
         yield from (
-            (f"{OF_CRITICS}.{place}", inputs.critic_observed.by_member[place])
-            for place in inputs.critic_observed.normalised
+            (f"{OF_CRITICS}.{place}", inputs.critic_observed.names_by_member[place])
+            for place in inputs.critic_observed.normalised_indices
         )
 
 

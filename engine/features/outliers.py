@@ -41,7 +41,7 @@ class ClippedReturns(Feature):
                 self._clip(self.system.channels[name], message, step)
 
     def _clip(self, channel: Channel, message: Message, step: int) -> None:
-        outliers = channel.synthetic_gradient.of_state.outliers
+        outliers = channel.synthetic_gradient.state_settings.outliers
         if outliers is None or message.booked.gradient is None:
             return
         before = outliers.clip_count
@@ -72,4 +72,4 @@ class ClippedReturns(Feature):
         )
         for step, channel, k in sorted(found, key=lambda one: one[0]):
             own, seed = channel.members[k], channel.layout.seed_of(k)
-            self.system.on_divergence.add_event(Report(step, text, (own.sender,), own.name, seed))
+            self.system.divergence_rule.add_event(Report(step, text, (own.sender,), own.name, seed))

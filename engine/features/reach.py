@@ -35,7 +35,7 @@ class Reach(Feature):
         self._stacked = {
             group: [system.agents[name] for name in group.agents_per_learner]
             for group in system.groups
-            if any(system.agents[name].has_member_axis for name in group.agents)
+            if any(system.agents[name].has_member_axis for name in group.agent_names)
         }
         """The agents of the groups in which any is stacked."""
         self.places = {
@@ -56,7 +56,7 @@ class Reach(Feature):
         }
 
     def _reached(self, update: Update, agent: Agent) -> Mask:
-        losses = update.window_loss.reported.get(agent.name)
+        losses = update.window_loss.reported_losses.get(agent.name)
         if losses is not None and not (agent.has_member_axis and isinstance(losses.count, Tensor)):
             return ALL
         sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
@@ -83,13 +83,13 @@ class _Window:
             # nothing is injected where no injection is due
             available = ~self.sent[name, stamp].fate.void_unread
             if (gate := channel.synthetic_gradient.gate) is not None:
-                available &= gate.open.map(channel.layout.rows_of_members)
+                available &= gate.open.map(channel.layout.rows_from_members)
             self._add_senders(name, stamp, ALL, available)
         for tick in reversed(list(update.window.ticks())):
-            key = tick.agent, tick.step
-            if (tick.step, tick.agent) in update.window_loss.ticks_with_loss:
+            key = tick.agent_name, tick.step
+            if (tick.step, tick.agent_name) in update.window_loss.ticks_with_loss:
                 known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
-                self.by_tick[key] = known | self._with_target(tick.agent)
+                self.by_tick[key] = known | self._with_target(tick.agent_name)
             if key in self.by_tick:
                 self._pass_on(tick, self.by_tick[key])
 
@@ -106,15 +106,15 @@ class _Window:
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
         every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
-        count = self.update.window_loss.reported[agent].count
+        count = self.update.window_loss.reported_losses[agent].count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
-        reached = Mask.of(members) & self.system.agents[tick.agent].layout.members_in(tick.learning_rows)
+        reached = Mask.of(members) & self.system.agents[tick.agent_name].layout.members_in(tick.learning_rows)
         for read in tick.reads if tick.state_read is None else [*tick.reads, tick.state_read]:
             if isinstance(read, WithGraph) and tick.learning_rows is not NONE and read.available is not NONE:
-                self._add_senders(read.channel, read.stamp, reached, read.available)
+                self._add_senders(read.channel_name, read.stamp, reached, read.available)
 
     def _add_senders(self, name: str, stamp: int, receivers: Mask, available: Mask) -> None:
         """Note that a channel's senders are reached where it is `available`: through their receivers, or (`ALL`) by an injection."""

@@ -36,12 +36,12 @@ class ReturnedLosses(Feature):
         """Enter the losses of a window for what it read, over channels with a critic."""
         with_loss: dict[str, list[Leaf]] = {}
         for read in update.window.leaves.values():
-            if self.system.channels[read.channel].needs_returned_loss:
-                with_loss.setdefault(read.channel, []).append(read)
+            if self.system.channels[read.channel_name].needs_returned_loss:
+                with_loss.setdefault(read.channel_name, []).append(read)
         if with_loss:
             loss = _returned_loss(self.system, self.predictor_trainer, update)
             for name, reads in with_loss.items():
-                _book(reads, self.system.channels[name].rows_of_receiver(loss))
+                _book(reads, self.system.channels[name].rows_from_receiver(loss))
 
 
 def _book(reads: Sequence[Leaf], loss: Tensor) -> None:
@@ -55,9 +55,9 @@ def _book(reads: Sequence[Leaf], loss: Tensor) -> None:
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
     """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
-    found = list(update.window_loss.by_agent.values())
+    found = list(update.window_loss.loss_by_agent.values())
     if not found:
-        rows = len(system.agents[update.group.agents[0]].members) * system.batch
+        rows = len(system.agents[update.group.agent_names[0]].members) * system.batch
         loss = torch.zeros(rows, dtype=system.dtype, device=system.device)
     else:
         loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)

@@ -27,7 +27,11 @@ class SweepOrder(Feature):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.order, self.swept = engine.system, engine.order, engine.swept
+        self.system, self.learning_order, self.swept_updates = (
+            engine.system,
+            engine.learning_order,
+            engine.swept_updates,
+        )
         self.backward_pass, self.predictor_trainer = engine.backward_pass, engine.predictor_trainer
         agents = engine.system.agents
         self._replayed = frozenset(
@@ -35,7 +39,7 @@ class SweepOrder(Feature):
             for group in engine.system.groups
             if any(
                 (memory := agents[name].connections.state_channel) is not None and memory.has_lambda_returns
-                for name in group.agents
+                for name in group.agent_names
             )
         )
         """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
@@ -46,11 +50,11 @@ class SweepOrder(Feature):
 
     def before_ticks(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
-        self.swept.clear()
-        self._complete = self.order.swept_calls(step)
+        self.swept_updates.clear()
+        self._complete = self.learning_order.swept_calls(step)
 
-    def after_send(self, call: NetworkCall, step: int, *, keep: bool) -> None:
-        """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steppable.tick`."""
+    def after_send(self, call: NetworkCall, step: int, *, keep_messages: bool) -> None:
+        """Differentiate the window of a call's group, where it is complete then; for `keep_messages` see `Steppable.tick`."""
         if call not in self._complete:
             return
         group = self._complete[call]
@@ -60,10 +64,10 @@ class SweepOrder(Feature):
         (update,) = self.backward_pass.differentiate([(group, window)], step)
         examples = self.predictor_trainer.local_examples([window])
         local = self.predictor_trainer.differentiate(examples)
-        self.swept.of_predictors |= local
+        self.swept_updates.predictor_updates |= local
         window.free_graph()
-        self.swept.of_windows[window] = update
-        if not keep:
+        self.swept_updates.window_updates[window] = update
+        if not keep_messages:
             self._release(window, update, local)
 
     def _release(self, window: Window, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
@@ -76,16 +80,16 @@ class SweepOrder(Feature):
             if not channels[name].ledger.wants_gradient:
                 self.predictor_trainer.predicted_examples.pop(message, None)
         for read in window.leaves.values():
-            channel = channels[read.channel]
+            channel = channels[read.channel_name]
             if channel.content.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
-                read.message.free_content()
+                read.message.free_values()
                 read.free_value()
 
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
-        ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_of
+        ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.wants_gradient or ledger.holds_all or ledger.link.loses
         kept |= sender in self._replayed or receiver in self._replayed

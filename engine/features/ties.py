@@ -24,7 +24,7 @@ Gradients = list[Tensor | None]
 def ties_of(system: System) -> list[list[Tie]]:
     """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
     joined: list[list[Tie]] = []
-    for places in system.tied:
+    for places in system.tied_parameters:
         if places[0][0] not in system.agents:  # a tie is never cut: all of its agents are in another part
             continue
         each = [(name, list(system.agents[name].learner.parameters), key) for name, key in places]

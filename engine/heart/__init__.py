@@ -3,29 +3,34 @@
 Nine files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
 first screen says which object is made where), timetable.py (which ticks read a message), reads.py (how one is read), ledger.py (what
 happens to a message, in order), forward.py (a tick), window_losses.py and backward.py (losses and gradients of a window), and
-predictors.py (what predictors learn from). The others explain a type that these use, and are read when one is met.
+predictors.py (what predictors learn from). They are marked in the list below. The others explain a type that these use, and are
+read when one is met.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. Code tests `is ALL` or `is NONE`, which cost nothing,
-for what may be skipped with the same result, and `anywhere`, a look at the rows, where results depend on it, as `Message.settle` does.
-The other words of the heart are at the head of message.py. Each file imports only files above it in this list:
+stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. To test `is ALL` or `is NONE` costs nothing: it
+decides what may be skipped, with the same result. `anywhere` looks at the rows: it decides what changes a result (`Message.settle`).
+
+Names: `x_name` is text, and `x` the object, but for the `sender` and the `receiver` of a channel, which are names of agents. `x_by_y`
+is x for each y. `a_from_b` takes rows of b, and returns rows of a. The other words of the heart are at the head of message.py.
+
+Each file imports only files above it in this list; * marks the nine:
 
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock               when agents tick and send
     window_grid         which ticks are a window
-    timetable           which ticks and windows read a message, and when its gradient is back
+    timetable *         which ticks and windows read a message, and when its gradient is back
     schedule            the order in which agents tick
     feature_setting     names of settings that features obey
     notes               what features keep with a message, a tick or an agent
     signals             signals of a step, ends of episodes
-    message             messages of stacks of channels; the words of their lives
-    reads               what has reached a tick, and how it is differentiated
+    message *           messages of stacks of channels; the words of their lives
+    reads *             what has reached a tick, and how it is differentiated
     window              ticks, windows, learning groups
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
-    ledger              the messages of a stack of channels, from sending to the return of their gradient
+    ledger *            the messages of a stack of channels, from sending to the return of their gradient
     channel             stacks of channels
     participation       which agents learn from a window
     rewards             what a policy learns from in place of a target
@@ -35,16 +40,16 @@ The other words of the heart are at the head of message.py. Each file imports on
     divergence          checks before a parameter moves
     system              all agents, channels and learning groups
     feature             the points of the step at which features are called
-    forward             a tick: read, evaluate, send
-    window_losses       losses of a window
-    predictors          training of synthetic gradients and inputs
-    backward            gradients of a window that ends
+    forward *           a tick: read, evaluate, send
+    window_losses *     losses of a window
+    predictors *        training of synthetic gradients and inputs
+    backward *          gradients of a window that ends
     learning_order      the order in which windows are differentiated
-    step                the step: tick, environment, ends of episodes, learn
+    step *              the step: tick, environment, ends of episodes, learn
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
 engine/installed.py installs it. What changes a line between two points is a branch in these files: `read`, `align`, participation,
-fixed feedback, `needs_actions`, and `SweptUpdates`. So are classes of features that these files name (rewards).
+fixed feedback, `needs_actions`, and `SweptUpdates`. The rewards of policies are here too, as agents hold them.
 held_messages, newest_returned and participation are imported only where a scenario needs them.
 
 Where a change goes:

@@ -23,7 +23,7 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.feature_setting import FeatureSetting
-from antiphon.engine.heart.layout import Layout, LearningRows, label
+from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import NOTES
 from antiphon.engine.heart.signals import EpisodeEnds
@@ -42,7 +42,7 @@ class Goal:
     """An agent's objective with its target, or a policy's with its rewards."""
 
     objective: AnyObjective
-    target: str
+    target_signal: str
     """The target signal; "": a policy has none, a weighted sum has one in each summand, and a network's own loss may have none."""
     last_only: bool
     """Whether only the last of the steps counts for which the environment shows an example."""
@@ -77,7 +77,7 @@ class Goal:
         """Names of the signals that it reads."""
         if self.rewards is not None:
             return self.rewards.signals
-        return tuple(goal.target for goal in self.terms if goal.target)
+        return tuple(goal.target_signal for goal in self.terms if goal.target_signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,21 @@ class Observed:
     """Names of what the first member observes."""
     layouts: tuple[str, ...] = ()
     """How a conv network reads each observation (`as_maps`); empty: the network is no conv network."""
-    normalised: tuple[int, ...] = ()
-    """Places among the observations that are normalised."""
-    by_member: tuple[tuple[str, ...], ...] = ()
+    normalised_indices: tuple[int, ...] = ()
+    """Indices of the observations that are normalised."""
+    names_by_member: tuple[tuple[str, ...], ...] = ()
     """The signal of each member, by observation; by default those of a single agent."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "by_member", self.by_member or tuple((name,) for name in self.names))
+        object.__setattr__(
+            self, "names_by_member", self.names_by_member or tuple((name,) for name in self.names)
+        )
 
-    def of_members(self, members: Sequence[Observed]) -> Observed:
+    def stacked(self, members: Sequence[Observed]) -> Observed:
         """Return what the networks of several members observe; `self` is the first member's."""
-        return replace(self, by_member=tuple(zip(*(observed.names for observed in members), strict=True)))
+        return replace(
+            self, names_by_member=tuple(zip(*(observed.names for observed in members), strict=True))
+        )
 
 
 @dataclass(eq=False)
@@ -109,8 +113,8 @@ class Inputs:
     fan_in_kind: str
     fan_in: FanIn = field(default_factory=FanIn)
     """Joins observations and messages to the network's input."""
-    align: str | None = None
-    """The incoming channel whose messages' signals are observed in place of the step's; None: the step's are."""
+    align_channel_name: str | None = None
+    """The incoming channel whose messages' signals are observed in place of the step's (`align`); None: the step's are."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic_observed: Observed = field(default_factory=Observed)
@@ -125,7 +129,7 @@ class Body:
 
     acts: bool | str = False
     """Whether it acts: True, or the entry of a Dict action space that is its own."""
-    life: str = ""
+    life_name: str = ""
     """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
 
 
@@ -152,11 +156,11 @@ class Connections:
 
     def among(self, channels: Mapping[str, Channel]) -> Connections:
         """Return the same connections among other channels, which are found by name."""
-        state = self.state_channel
+        state_channel = self.state_channel
         return Connections(
             [channels[channel.name] for channel in self.incoming],
             [channels[channel.name] for channel in self.outgoing],
-            None if state is None else channels[state.name],
+            None if state_channel is None else channels[state_channel.name],
         )
 
     @cached_property
@@ -182,8 +186,8 @@ class Agent:
     goal: Goal | None = None
     body: Body = field(default_factory=Body)
     connections: Connections = field(default_factory=Connections)
-    seed: int = 0
-    """Seed that its random numbers follow from: of a user's module, its policy's actions and its minibatches."""
+    random_seed: int = 0
+    """What its random numbers follow from: of a user's module, its policy's actions and its minibatches."""
     participation: Participation | None = None
     """Samples which members learn from a window; None: all do."""
     members: tuple[Agent, ...] = ()
@@ -201,13 +205,14 @@ class Agent:
         """The names of its members; among several seeds, `name@seed`."""
         layout = self.layout
         return tuple(
-            label(member.name, layout.seed_of(n), layout.seeds) for n, member in enumerate(self.members)
+            name_in_seed(member.name, layout.seed_of(n), layout.seed_count)
+            for n, member in enumerate(self.members)
         )
 
     @cached_property
-    def lives(self) -> tuple[str, ...]:
-        """The agent of the environment that each member lives and dies with."""
-        return tuple(member.body.life for member in self.members)
+    def life_names(self) -> tuple[str, ...]:
+        """The agent of the environment that each member lives and dies with, by name."""
+        return tuple(member.body.life_name for member in self.members)
 
     # --- members and rows ----------------------------------------------------------------------------------
 
@@ -219,10 +224,10 @@ class Agent:
     def episodes_over(self, ends: EpisodeEnds) -> Mask:
         """Return the rows whose episode, the environment's or the member's own life, is over after a step."""
         ended = ends.ended.map(self.layout.to_rows)
-        if not ends.lives or not any(self.lives):
+        if not ends.lives or not any(self.life_names):
             return ended
         over = {name: life.over for name, life in ends.lives.items()}
-        return ended | self.layout.mask_by_name(over, self.lives)
+        return ended | self.layout.mask_by_name(over, self.life_names)
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -242,18 +247,18 @@ class Agent:
         steps = [
             0
             for channel in self.connections.send_channels
-            if "from.state" in channel.synthetic_gradient.context.endpoints
+            if "from.state" in channel.synthetic_gradient.context.endpoint_values
         ]
         steps += [
             channel.ledger.timetable.delay
             for channel in self.connections.read_channels
-            if "to.state" in channel.synthetic_gradient.context.endpoints
+            if "to.state" in channel.synthetic_gradient.context.endpoint_values
         ]
         return max(steps, default=None)
 
-    def learning_rows(self, number: int) -> LearningRows:
-        """Return the rows in which it learns from the window of a number."""
-        return ALL if self.participation is None else self.participation.learning_rows(number)
+    def learning_rows(self, window_number: int) -> LearningRows:
+        """Return the rows in which it learns from a window."""
+        return ALL if self.participation is None else self.participation.learning_rows(window_number)
 
     def load(self, notes: Notes) -> None:
         """Take over the notes of a saved state."""
@@ -262,7 +267,7 @@ class Agent:
     def feature_settings(self) -> dict[FeatureSetting, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         inputs, policy = self.inputs, self.policy
-        normalised = bool(inputs.observed.normalised or inputs.critic_observed.normalised)
+        normalised = bool(inputs.observed.normalised_indices or inputs.critic_observed.normalised_indices)
         return {
             FeatureSetting.AGE: AGE in inputs.observed.names,
             FeatureSetting.NORMALISED_OBSERVATIONS: normalised,
@@ -279,19 +284,19 @@ class Agent:
     # --- what it observes ----------------------------------------------------------------------------------
 
     def observation_rows(
-        self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype
+        self, names: tuple[str, ...], signal_named: Callable[[str], Tensor], dtype: torch.dtype
     ) -> Tensor:
         """Return one observation of the members, [rows, …]; one that all share is [B, …] unless the fan-in wants it repeated.
 
         Args:
             names: The signal of each member.
-            signal: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
+            signal_named: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
             dtype: The type of the network's input.
         """
         distinct = list(dict.fromkeys(names))
-        values = [value if value.dtype is dtype else value.to(dtype) for value in map(signal, distinct)]
+        values = [value if value.dtype is dtype else value.to(dtype) for value in map(signal_named, distinct)]
         if len(values) == 1:
-            shared = self.layout.seeds == 1 and not self.inputs.fan_in.repeats
+            shared = self.layout.seed_count == 1 and not self.inputs.fan_in.repeats
             return values[0] if shared else self.layout.to_rows(values[0])
         return self.layout.by_name(torch.cat(values), names, distinct)
 
@@ -300,13 +305,13 @@ class Agent:
     @cached_property
     def ports(self) -> tuple[str, ...]:
         """The ports that a channel or objective reads."""
-        names = [channel.content.port for channel in self.connections.outgoing]
+        ports = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
-            names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.inputs.critic_observed.names or self.inputs.has_target_network else []
+            ports += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
+            ports += [VALUE] if self.inputs.critic_observed.names or self.inputs.has_target_network else []
         state_channel = self.connections.state_channel
         if state_channel is not None:
-            names.append(STATE)
-            if state_channel.synthetic_gradient.of_state.auxiliary:
-                names.append(AUXILIARY_PORT)
-        return tuple(dict.fromkeys(names))
+            ports.append(STATE)
+            if state_channel.synthetic_gradient.state_settings.auxiliary:
+                ports.append(AUXILIARY_PORT)
+        return tuple(dict.fromkeys(ports))

@@ -42,36 +42,40 @@ class BackwardPass:
 
     Args:
         system: The agents, channels and groups.
-        evaluator: Evaluates the objectives.
+        objective_evaluator: Evaluates the objectives.
         predictor_trainer: Evaluates the synthetic gradients.
         features: The features of the step.
-        swept: What has been swept at the step.
+        swept_updates: What has been swept at the step.
     """
 
     def __init__(
         self,
         system: System,
-        evaluator: ObjectiveEvaluator,
+        objective_evaluator: ObjectiveEvaluator,
         predictor_trainer: PredictorTrainer,
         features: Features,
-        swept: SweptUpdates,
+        swept_updates: SweptUpdates,
     ) -> None:
         self.system, self.agents, self.learning_points = system, system.agents, features.learning
-        self.evaluator = evaluator
+        self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
-        self.swept = swept
+        self.swept_updates = swept_updates
 
     def differentiate(self, ended_windows: EndedWindows, step: int) -> list[Update]:
         """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
-        pending: list[tuple[Update, list[Leaf]]] = []  # with the leaves that gradients are wanted for
+        pending_updates: list[tuple[Update, list[Leaf]]] = []  # with the leaves that gradients are wanted for
         requests: list[BackwardRequest] = []
-        channels, swept = self.system.channels, self.swept.of_windows
-        updates = {window: swept.pop(window) for _, window in ended_windows if window in swept}
+        channels, swept_updates = self.system.channels, self.swept_updates.window_updates
+        updates = {
+            window: swept_updates.pop(window) for _, window in ended_windows if window in swept_updates
+        }
         for group, window in ended_windows:
             if window in updates:
                 continue
-            update = Update(group, window, self.evaluator.window_loss(window))
-            wanted = [leaf for leaf in window.leaves.values() if channels[leaf.channel].ledger.wants_gradient]
+            update = Update(group, window, self.objective_evaluator.window_loss(window))
+            wanted_leaves = [
+                leaf for leaf in window.leaves.values() if channels[leaf.channel_name].ledger.wants_gradient
+            ]
             self.collect_injections(update, step)
             request = BackwardRequest(
                 update.window_loss.roots,
@@ -81,14 +85,16 @@ class BackwardPass:
                     for name in group.agents_per_learner
                     if self.agents[name].learning_rows(window.number) is not NONE
                 },
-                [leaf.value for leaf in wanted],
+                [leaf.value for leaf in wanted_leaves],
                 update.auxiliary_loss,
             )
-            pending.append((update, wanted))
+            pending_updates.append((update, wanted_leaves))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (update, wanted), (gradients, leaf_gradients) in zip(pending, results, strict=True):
-            update.set_gradients(gradients, zip(wanted, leaf_gradients, strict=True))
+        for (update, wanted_leaves), (gradients, leaf_gradients) in zip(
+            pending_updates, results, strict=True
+        ):
+            update.set_gradients(gradients, zip(wanted_leaves, leaf_gradients, strict=True))
             updates[update.window] = update
         return [updates[window] for _, window in ended_windows]
 
@@ -118,17 +124,16 @@ class BackwardPass:
             if credit is None:
                 continue
             learning_rows = self.agents[channel.sender].learning_rows(update.window.number)
-            rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread
-            credit = rows.zero_elsewhere(credit)
+            credit = channel.credited_rows(message, learning_rows).zero_elsewhere(credit)
             if not channel.coupling.predicts:
                 injections.append(Injection(output, credit))
                 continue
-            synthetic = channel.synthetic_gradient
-            scale = synthetic.injection.scale(step)
-            update.keep_credit(name, credit, by_row=synthetic.needs_actions)
+            synthetic_gradient = channel.synthetic_gradient
+            scale = synthetic_gradient.injection.scale(step)
+            update.keep_credit(name, credit, by_row=synthetic_gradient.needs_actions)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(output, credit, scale, synthetic.injection.discount))
+            injections.append(Injection(output, credit, scale, synthetic_gradient.injection.discount))
         for feature in self.learning_points.after_credit:
             feature.after_credit(update)
 
@@ -155,17 +160,17 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        back = channel.ledger.gradient_is_back(message, step)
-        credited = CreditedMessage(
+        is_back = channel.ledger.gradient_is_back(message, step)
+        credited_message = CreditedMessage(
             message.sent,
             message.stamp,
             channel.ledger.timetable.send_times.tick_period,
-            message.booked.gradient if back else None,
-            message.booked.counted if back else NONE,
+            message.booked.gradient if is_back else None,
+            message.booked.counted if is_back else NONE,
             output,
             partial(self.applied_prediction, channel, message),
         )
-        credit = coupling.credit(credited, step)
+        credit = coupling.credit(credited_message, step)
         if credit is not None and credit.shape != channel.content.zeros.shape:
             shapes = f"{list(credit.shape)}, not {list(channel.content.zeros.shape)}"
             raise ScenarioError(
@@ -192,10 +197,10 @@ class BackwardPass:
         feature = self.learning_points.gated_prediction
         if prediction is not None and feature is not None:
             prediction = feature.gated_prediction(channel, prediction)
-        synthetic = channel.synthetic_gradient
-        if prediction is None and synthetic.needs_actions:
+        synthetic_gradient = channel.synthetic_gradient
+        if prediction is None and synthetic_gradient.needs_actions:
             prediction = channel.content.zeros
-        if prediction is None or not synthetic.injection.trace:
+        if prediction is None or not synthetic_gradient.injection.trace:
             return prediction
         gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
-        return torch.lerp(prediction, gradient, synthetic.injection.trace)
+        return torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)

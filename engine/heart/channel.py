@@ -19,9 +19,9 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.feature_setting import FeatureSetting
-from antiphon.engine.heart.layout import Layout, LearningRows, label, select_rows
+from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.message import Content, Message
 from antiphon.engine.heart.reads import SentOutputs, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
@@ -60,7 +60,7 @@ class PredictorContext:
 
     signals: tuple[ContextSpec, ...] = ()
     """Signals of the environment."""
-    endpoints: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     """Values of the channel's sender and receiver, by name; for the phase of one, the windows in which it is counted."""
 
 
@@ -90,10 +90,10 @@ class SyntheticGradient:
     model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""
     context: PredictorContext = field(default_factory=PredictorContext)
-    target: str | None = None
+    target_signal: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     injection: InjectionSettings = field(default_factory=InjectionSettings)
-    of_state: StateGradient = field(default_factory=StateGradient)
+    state_settings: StateGradient = field(default_factory=StateGradient)
     gate: SkillGate | None = None
     """Applies it as far as it has predicted what came back; None: it is applied as it is."""
     needs_actions: bool = False
@@ -124,7 +124,7 @@ class Feedback:
 
     direct: Tensor | None = None
     """Direct feedback: the matrix that carries an objective's error to the sender (`feedback_matrix`)."""
-    error_of: str = ""
+    error_agent_name: str = ""
     """The agent that has this objective; "" without direct feedback."""
     weights: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
@@ -139,15 +139,15 @@ class Endpoints:
     """Where the senders and receivers of a stack's channels are in the stacks of agents, and when its messages are void as they are sent."""
 
     sender_index: Tensor | None = None
-    """[K]: the place of each channel's sender in the stack of senders; None: channel k has sender k."""
+    """[K]: the index of each channel's sender in the stack of senders; None: channel k has sender k."""
     receiver_index: Tensor | None = None
-    """[K]: the place of each channel's receiver in the stack of receivers; None: channel k has receiver k."""
+    """[K]: the index of each channel's receiver in the stack of receivers; None: channel k has receiver k."""
     sender_count: int = 1
     """Members of the sending stack."""
     sender_rows: SenderRows | None = None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
-    lives: tuple[str, str] = ("", "")
-    """The lives of the sender and the receiver of a single channel (`Body.life`)."""
+    life_names: tuple[str, str] = ("", "")
+    """The names of the lives of the sender and the receiver of a single channel (`Body.life_name`)."""
     mask_signal: str = ""
     """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
 
@@ -181,7 +181,8 @@ class Channel:
         """The members' names; among several seeds, `name@seed`."""
         layout = self.layout
         return tuple(
-            label(member.name, layout.seed_of(n), layout.seeds) for n, member in enumerate(self.members)
+            name_in_seed(member.name, layout.seed_of(n), layout.seed_count)
+            for n, member in enumerate(self.members)
         )
 
     @cached_property
@@ -202,33 +203,35 @@ class Channel:
         return self.layout.batch
 
     @cached_property
-    def lives(self) -> tuple[tuple[str, ...], ...]:
-        """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
-        by_endpoint = dict.fromkeys(zip(*(member.endpoints.lives for member in self.members), strict=True))
-        return tuple(lives for lives in by_endpoint if any(lives))
+    def life_names_by_endpoint(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the senders' lives, by member, and of the receivers', where they differ; empty: all are the environment's episodes."""
+        by_endpoint = dict.fromkeys(
+            zip(*(member.endpoints.life_names for member in self.members), strict=True)
+        )
+        return tuple(life_names for life_names in by_endpoint if any(life_names))
 
     @cached_property
-    def required_signals(self) -> tuple[tuple[str, ...], ...]:
+    def required_signal_names(self) -> tuple[tuple[str, ...], ...]:
         """Signals that are 0 or less where a message is void as it is sent, by member: whether endpoints live, and masks; usually none."""
-        alive = [tuple(life and f"{ALIVE}.{life}" for life in lives) for lives in self.lives]
+        alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
         masks = tuple(member.endpoints.mask_signal for member in self.members)
         return (*alive, masks) if any(masks) else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
         """Return the rows in which a message is void as it is sent: an endpoint is not alive, or its mask signal is 0 or less."""
-        rows = NONE
-        for names in self.required_signals:
-            off = {name: step_signals.not_positive(name) for name in dict.fromkeys(names)}
-            rows |= self.layout.mask_by_name(off, names)
-        return rows
+        void = NONE
+        for signal_names in self.required_signal_names:
+            masks = {name: step_signals.not_positive(name) for name in dict.fromkeys(signal_names)}
+            void |= self.layout.mask_by_name(masks, signal_names)
+        return void
 
     def ended_rows(self, ends: EpisodeEnds) -> Mask:
         """Return the rows in which messages are void after a step: the environment's episode has ended, or the life of an endpoint."""
         ended_rows = ends.ended.map(self.layout.to_rows)
         if ends.lives:
             over = {name: life.over for name, life in ends.lives.items()}
-            for lives in self.lives:
-                ended_rows |= self.layout.mask_by_name(over, lives)
+            for life_names in self.life_names_by_endpoint:
+                ended_rows |= self.layout.mask_by_name(over, life_names)
         return ended_rows
 
     def terminated_rows(self, ends: EpisodeEnds) -> Mask:
@@ -237,12 +240,12 @@ class Channel:
         Where the agent's own life is over, its life decides; elsewhere the environment's episode does.
         """
         terminated = ends.terminated.map(self.layout.to_rows)
-        if ends.lives and self.lives:
-            (lives,) = self.lives  # a state's sender is its receiver
+        if ends.lives and self.life_names_by_endpoint:
+            (life_names,) = self.life_names_by_endpoint  # a state's sender is its receiver
             over = {name: life.over for name, life in ends.lives.items()}
-            for_good = {name: life.terminated for name, life in ends.lives.items()}
-            dead = self.layout.mask_by_name(over, lives)
-            terminated = self.layout.mask_by_name(for_good, lives) | (terminated & ~dead)
+            over_for_good = {name: life.terminated for name, life in ends.lives.items()}
+            dead = self.layout.mask_by_name(over, life_names)
+            terminated = self.layout.mask_by_name(over_for_good, life_names) | (terminated & ~dead)
         return terminated
 
     @property
@@ -254,7 +257,7 @@ class Channel:
             if model is not None
         ]
 
-    def message_of(self, port: Tensor) -> Tensor:
+    def output_from_port(self, port: Tensor) -> Tensor:
         """Return the rows of the sender's port that the channel carries, [rows, …]."""
         endpoints = self.endpoints
         if endpoints.sender_rows is not None:
@@ -281,27 +284,36 @@ class Channel:
         return (
             value
             if learning_rows is ALL
-            else self.mask_of_receiver(learning_rows).where(value, constant(value))
+            else self.mask_from_receiver(learning_rows).where(value, constant(value))
         )
 
-    def learning_rows_of_sender(self, learning_rows: LearningRows) -> LearningRows:
-        """Return the rows of the channel whose senders learn; of a single channel they are `ALL` or `NONE`."""
+    def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
+        """Return the rows of the channel whose senders learn, from the senders' rows; of a single channel they are `ALL` or `NONE`."""
         index = self.endpoints.sender_index
         if index is None:
             return learning_rows
-        of_channel = learning_rows.map(lambda rows: select_rows(rows, index, self.layout.batch))
+        channel_rows = learning_rows.map(lambda rows: select_rows(rows, index, self.layout.batch))
         if len(self.members) > 1:
-            return of_channel
-        assert of_channel.everywhere or not of_channel.anywhere, "a member learns in all its rows, or in none"
-        return ALL if of_channel.anywhere else NONE
+            return channel_rows
+        assert channel_rows.everywhere or not channel_rows.anywhere, (
+            "a member learns in all its rows, or in none"
+        )
+        return ALL if channel_rows.anywhere else NONE
 
-    def mask_of_receiver(self, mask: Mask) -> Mask:
-        """Return a mask of the receiver's rows as a mask of the channel's."""
-        return mask.map(self.rows_of_receiver)
+    def credited_rows(self, message: Message, learning_rows: LearningRows) -> Mask:
+        """Return the rows in which a message has credit: its sender learns there, and it was not void before a tick read it.
 
-    def rows_of_receiver(self, rows: Tensor) -> Tensor:
-        """Return a tensor of the receiver's rows, [rows of the receiver, …], as one of the channel's."""
-        return select_rows(rows, self.endpoints.receiver_index, self.layout.batch)
+        `learning_rows`: those of the sender.
+        """
+        return self.learning_rows_from_sender(learning_rows) & ~message.fate.void_unread
+
+    def mask_from_receiver(self, mask: Mask) -> Mask:
+        """Return the channel's mask, from a mask of the receiver's rows."""
+        return mask.map(self.rows_from_receiver)
+
+    def rows_from_receiver(self, receiver_rows: Tensor) -> Tensor:
+        """Return the channel's rows, from a tensor [rows of the receiver, …]."""
+        return select_rows(receiver_rows, self.endpoints.receiver_index, self.layout.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------
 
@@ -316,27 +328,32 @@ class Channel:
 
     def feature_settings(self) -> dict[FeatureSetting, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
-        synthetic, feedback = self.synthetic_gradient, self.feedback
+        synthetic_gradient, feedback = self.synthetic_gradient, self.feedback
         return {
             FeatureSetting.SYNTHETIC_INPUT: self.synthetic_input.model is not None,
             FeatureSetting.FIXED_FEEDBACK: feedback.weights is not None,
             FeatureSetting.DIRECT_FEEDBACK: feedback.direct is not None,
-            FeatureSetting.ENDPOINT_CONTEXT: bool(synthetic.context.endpoints),
+            FeatureSetting.ENDPOINT_CONTEXT: bool(synthetic_gradient.context.endpoint_values),
             FeatureSetting.SENDING_ENDPOINTS: bool(
-                synthetic.context.endpoints or self.synthetic_input.context.endpoints
+                synthetic_gradient.context.endpoint_values or self.synthetic_input.context.endpoint_values
             ),
-            FeatureSetting.CLIPPED_OUTLIERS: synthetic.of_state.outliers is not None,
-            FeatureSetting.GATE: synthetic.gate is not None,
-            FeatureSetting.AUXILIARY_TASK: bool(synthetic.of_state.auxiliary),
+            FeatureSetting.CLIPPED_OUTLIERS: synthetic_gradient.state_settings.outliers is not None,
+            FeatureSetting.GATE: synthetic_gradient.gate is not None,
+            FeatureSetting.AUXILIARY_TASK: bool(synthetic_gradient.state_settings.auxiliary),
             FeatureSetting.LAMBDA_RETURNS: self.has_lambda_returns,
             FeatureSetting.RETURNED_LOSSES: self.needs_returned_loss,
-            FeatureSetting.RETURNED_ACTIONS: synthetic.needs_actions,
+            FeatureSetting.RETURNED_ACTIONS: synthetic_gradient.needs_actions,
         }
 
     @cached_property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply
+
+    @cached_property
+    def predictor_is_local(self) -> bool:
+        """Whether its predictor, if it has one, learns when its sender does, from a loss of its own: no gradient is returned."""
+        return not self.ledger.wants_gradient
 
     @cached_property
     def needs_returned_loss(self) -> bool:
@@ -346,14 +363,14 @@ class Channel:
     @cached_property
     def injects_returned(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        synthetic = self.synthetic_gradient
-        return self.injects and bool(synthetic.injection.trace or synthetic.needs_actions)
+        synthetic_gradient = self.synthetic_gradient
+        return self.injects and bool(synthetic_gradient.injection.trace or synthetic_gradient.needs_actions)
 
     @cached_property
     def has_lambda_returns(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
-        of_state = self.synthetic_gradient.of_state
-        return of_state.return_lambda > 0 and of_state.return_windows > 1
+        state_settings = self.synthetic_gradient.state_settings
+        return state_settings.return_lambda > 0 and state_settings.return_windows > 1
 
     @cached_property
     def carries_state(self) -> bool:

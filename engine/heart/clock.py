@@ -29,7 +29,7 @@ class Clock:
         object.__setattr__(self, "phase", self.phase % self.tick_period)
 
     @property
-    def repeats(self) -> int:
+    def cycle_steps(self) -> int:
         """Steps after which its ticks repeat."""
         return self.tick_period
 
@@ -79,7 +79,7 @@ class SendTimes(Protocol):
         """Steps between ticks of the sender."""
 
     @property
-    def repeats(self) -> int:
+    def cycle_steps(self) -> int:
         """Steps after which its stamps repeat."""
 
     @property
@@ -117,7 +117,7 @@ class RatedSends:
         return self.clock.tick_period
 
     @property
-    def repeats(self) -> int:
+    def cycle_steps(self) -> int:
         """Steps after which its stamps repeat."""
         return self.tick_period * self.ticks_per_message.numerator
 
@@ -138,21 +138,25 @@ class RatedSends:
     def latest(self, step: int) -> int | None:
         """The newest stamp sent at or before `step`, if there was one."""
         tick = self.clock.latest(step)
-        return None if tick is None else self._stamp(self._before(self.clock.tick_number(tick) + 1) - 1)
+        return (
+            None
+            if tick is None
+            else self._stamp_of(self._messages_before(self.clock.tick_number(tick) + 1) - 1)
+        )
 
     def after(self, step: int) -> int:
         """The first stamp sent after `step`."""
-        return self._stamp(self._before(self.clock.tick_number(self.clock.after(step))))
+        return self._stamp_of(self._messages_before(self.clock.tick_number(self.clock.after(step))))
 
     def among(self, steps: range) -> list[int]:
         """The stamps sent at consecutive steps."""
         return [step for step in steps if self.sends_at(step)]
 
-    def _before(self, count: int) -> int:
-        """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""
+    def _messages_before(self, tick_number: int) -> int:
+        """How many messages go at the ticks numbered below `tick_number`: the least k with floor(k / rate) >= `tick_number`."""
         ticks = self.ticks_per_message
-        return -(-count * ticks.denominator // ticks.numerator)
+        return -(-tick_number * ticks.denominator // ticks.numerator)
 
-    def _stamp(self, message: int) -> int:
+    def _stamp_of(self, message_number: int) -> int:
         ticks = self.ticks_per_message
-        return self.clock.step_of(message * ticks.numerator // ticks.denominator)
+        return self.clock.step_of(message_number * ticks.numerator // ticks.denominator)

@@ -36,20 +36,20 @@ class Report:
     Attributes:
         step: The step that it is about.
         text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
-        agents: The agents that it is about: a learning group, or an endpoint of a channel.
-        channel: The channel that it is about; "": none.
+        agent_names: The agents that it is about: a learning group, or an endpoint of a channel.
+        channel_name: The channel that it is about; "": none.
         seed: The seed of the agents, among several.
     """
 
     step: int
     text: str
-    agents: tuple[str, ...]
-    channel: str = ""
+    agent_names: tuple[str, ...]
+    channel_name: str = ""
     seed: int = 0
 
     def __str__(self) -> str:
-        agents = ", ".join(f"'{name}'" for name in self.agents)
-        return self.text.format(agents=agents, channel=self.channel)
+        agents = ", ".join(f"'{name}'" for name in self.agent_names)
+        return self.text.format(agents=agents, channel=self.channel_name)
 
 
 @dataclass
@@ -58,43 +58,46 @@ class DivergenceRule:
 
     Attributes:
         bound: The largest norm that a gradient may have; None: any finite one.
-        stopped: The seeds that a divergence has stopped while others continue, with its line (`DivergenceRuleOfSeeds`).
+        stopped_seeds: The seeds that a divergence has stopped while others continue, with its line (`DivergenceRuleOfSeeds`).
         events: The run's events, (step, one line): notes of the builder, and where outliers were first clipped.
     """
 
     bound: float | None = None
     events: list[tuple[int, str]] = field(default_factory=list)
-    stopped: dict[int, str] = field(default_factory=dict)
+    stopped_seeds: dict[int, str] = field(default_factory=dict)
 
-    def passes_quick_check(self, numbers: Sequence[Tensor | None]) -> bool:
-        """Return whether one sum over all numbers shows that none has diverged; otherwise `diverged` looks at each member.
+    def passes_quick_check(self, tensors: Sequence[Tensor | None]) -> bool:
+        """Return whether one sum over all tensors shows that none has diverged; otherwise `diverged` looks at each member.
 
         With a bound one sum does not show it, as each member's norm counts.
         """
         if self.bound is not None:
-            return all(number is None for number in numbers)
-        unchecked = [
-            t for t in numbers if t is not None and (type(t) is not LazyGradient or not t.known_finite)
+            return all(tensor is None for tensor in tensors)
+        unknown = [
+            t for t in tensors if t is not None and (type(t) is not LazyGradient or not t.known_finite)
         ]
-        return not unchecked or math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())
+        return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
-    def diverged(self, count: int, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> dict[int, str]:
-        """Return which of `count` members of a stack have diverged, and what is wrong with each.
+    def diverged(
+        self, member_count: int, gradients: Sequence[Tensor], others: Sequence[Tensor]
+    ) -> dict[int, str]:
+        """Return which members of a stack have diverged, and what is wrong with each.
 
         Args:
-            count: N, the members of the stack.
+            member_count: N, the members of the stack.
             gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
             others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and gradients of leaves.
         """
         if not gradients and not others:
             return {}
-        flat = [t.reshape(count, -1) for t in gradients]
-        finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in others)]])
-        reasons = {n: NOT_FINITE for n, sound in enumerate(finite.all(0).tolist()) if not sound}
-        if self.bound is not None and flat:
-            lengths = torch.stack([t.norm(dim=1) for t in flat]).norm(dim=0)
-            for n, length in enumerate(lengths.tolist()):
-                if n not in reasons and length > self.bound:
+        flat_gradients = [t.reshape(member_count, -1) for t in gradients]
+        flat = [*flat_gradients, *(t.reshape(member_count, -1) for t in others)]
+        finite = torch.stack([t.isfinite().all(1) for t in flat]).all(0).tolist()
+        reasons = {n: NOT_FINITE for n, is_finite in enumerate(finite) if not is_finite}
+        if self.bound is not None and flat_gradients:
+            norms = torch.stack([t.norm(dim=1) for t in flat_gradients]).norm(dim=0)
+            for n, norm in enumerate(norms.tolist()):
+                if n not in reasons and norm > self.bound:
                     reasons[n] = self.too_long
         return reasons
 
@@ -120,20 +123,20 @@ class DivergenceRuleOfSeeds(DivergenceRule):
     """The rule of several seeds: one that diverges is stopped, and the others continue.
 
     Args:
-        of_seeds: What follows a divergence in each seed.
+        rule_by_seed: What follows a divergence in each seed.
     """
 
-    def __init__(self, of_seeds: Sequence[DivergenceRule]) -> None:
-        super().__init__(of_seeds[0].bound)
-        self.of_seeds = of_seeds
+    def __init__(self, rule_by_seed: Sequence[DivergenceRule]) -> None:
+        super().__init__(rule_by_seed[0].bound)
+        self.rule_by_seed = rule_by_seed
 
     def report(self, report: Report) -> None:
         """Stop the seed of the report."""
-        self.stopped.setdefault(report.seed, str(report))
+        self.stopped_seeds.setdefault(report.seed, str(report))
 
     def add_event(self, report: Report) -> None:
         """Add an event to those of its seed."""
-        self.of_seeds[report.seed].add_event(report)
+        self.rule_by_seed[report.seed].add_event(report)
 
 
 class RunningStatistics:
@@ -146,14 +149,14 @@ class RunningStatistics:
         channels: All channels, by name.
 
     Attributes:
-        trained: All learners and predictors, with or without running statistics.
+        trained_parameters: All learners and predictors, with or without running statistics.
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
-        trained: list[TrainedParameters] = [agent.learner for agent in agents.values()]
-        trained += [model for channel in channels.values() for model in channel.models]
-        self.trained = list(dict.fromkeys(trained))
-        self._with_statistics = [trained for trained in self.trained if trained.buffers]
+        trained_parameters: list[TrainedParameters] = [agent.learner for agent in agents.values()]
+        trained_parameters += [model for channel in channels.values() for model in channel.models]
+        self.trained_parameters = list(dict.fromkeys(trained_parameters))
+        self._with_statistics = [trained for trained in self.trained_parameters if trained.buffers]
         self.keep()
 
     def keep(self) -> None:
@@ -185,7 +188,7 @@ class DivergenceCheck:
         rule: What follows a divergence.
         agents: All agents, by name.
         channels: All channels, by name.
-        groups: The learning groups of single agents, for each seed.
+        groups_by_seed: The learning groups of single agents, for each seed.
 
     Attributes:
         statistics: The running statistics of before the step.
@@ -199,32 +202,38 @@ class DivergenceCheck:
         rule: DivergenceRule,
         agents: Mapping[str, Agent],
         channels: Mapping[str, Channel],
-        groups: Sequence[Sequence[LearningGroup]],
+        groups_by_seed: Sequence[Sequence[LearningGroup]],
     ) -> None:
         self.rule = rule
         self.agents, self.channels = agents, channels
-        self.groups = groups
-        self._groups_by_name = [
-            {name: group for group in of_seed for name in group.agents} for of_seed in groups
+        self.groups_by_seed = groups_by_seed
+        self._single_groups = [
+            {name: group for group in groups for name in group.agent_names} for groups in groups_by_seed
         ]
+        """The learning groups of single agents by agent, for each seed."""
         self.statistics = RunningStatistics(agents, channels)
 
     def unstopped_members(self, stack: Agent | Channel) -> Mask:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
-        stopped = self.rule.stopped
-        if not stopped:
+        stopped_seeds = self.rule.stopped_seeds
+        if not stopped_seeds:
             return ALL
         layout = stack.layout
-        return Mask.of(torch.tensor([layout.seed_of(n) not in stopped for n in range(layout.count)]))
+        unstopped = [layout.seed_of(n) not in stopped_seeds for n in range(layout.member_count)]
+        return Mask.of(torch.tensor(unstopped))
 
     def end_step(self, step: int) -> None:
         """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
+        if not self.rule.stopped_seeds:
+            return
         stacks: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
-        for stack in stacks if self.rule.stopped else ():
-            members = self.unstopped_members(stack)
+        for stack in stacks:
+            unstopped = self.unstopped_members(stack)
+            if unstopped is ALL:
+                continue
+            stopped = (~unstopped).tensor(stack.layout.member_count, "cpu")
             for trained in [stack.learner] if isinstance(stack, Agent) else stack.models:
-                if members is not ALL:
-                    self.statistics.restore_members(trained, (~members).tensor(stack.layout.count, "cpu"))
+                self.statistics.restore_members(trained, stopped)
 
     def synchronize(self) -> None:
         """Wait for the checks of a device: here every step is checked at once."""
@@ -239,66 +248,68 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and there is one seed.
         """
-        checked: list[Tensor | None] = []
+        tensors: list[Tensor | None] = []
         for update in updates:
-            checked += [reported.loss for reported in update.window_loss.reported.values()]
+            tensors += [reported.loss for reported in update.window_loss.reported_losses.values()]
             for gradients in update.gradients.values():
-                checked += gradients
-            checked += update.leaf_gradients.values()
-        for update in () if self.rule.passes_quick_check(checked) else updates:
+                tensors += gradients
+            tensors += update.leaf_gradients.values()
+        if self.rule.passes_quick_check(tensors):
+            return
+        for update in updates:
             self._zero_unreached(update)
-            wrong = self._groups_diverged(update)
-            for seed, groups in enumerate(self.groups):
+            reasons = self._groups_diverged(update)
+            for seed, groups in enumerate(self.groups_by_seed):
                 for group in groups:
-                    if group in wrong:
-                        self.report_group(group, wrong[group], step, seed)
+                    if group in reasons:
+                        self.report_group(group, reasons[group], step, seed)
 
     def _zero_unreached(self, update: Update) -> None:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
-        for read, gradient in update.leaf_gradients.items():
-            channel = self.channels[read.channel]
+        for leaf, gradient in update.leaf_gradients.items():
+            channel = self.channels[leaf.channel_name]
             members = update.stepping_members.get(channel.receiver, ALL)
             if members is ALL or bool(gradient.isfinite().all()):
                 continue
-            rows = members.map(self.agents[channel.receiver].layout.rows_of_members)
-            update.leaf_gradients[read] = channel.mask_of_receiver(rows).zero_elsewhere(gradient)
+            rows = members.map(self.agents[channel.receiver].layout.rows_from_members)
+            update.leaf_gradients[leaf] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
-        wrong: dict[LearningGroup, str] = {}
-        lengths: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
+        reasons: dict[LearningGroup, str] = {}
+        group_norms: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
         for name, gradients in update.gradients.items():
             agent = self.agents[name]
             stepping = update.stepping_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
-            for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
-                group = self.group_of(agent, n)
+            for n, (is_finite, norm) in enumerate(zip(finite, norms, strict=True)):
+                group = self.single_group_of(agent, n)
                 if not stepping[n]:
                     continue
-                if not sound:
-                    wrong[group] = GRADIENT
-                lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
-        for group, length in lengths.items():
-            if self.rule.bound is not None and length > self.rule.bound:
-                wrong.setdefault(group, f"gradient {{at}} {self.rule.too_long}")
-        for read, gradient in update.leaf_gradients.items():
+                if not is_finite:
+                    reasons[group] = GRADIENT
+                group_norms[group] = math.hypot(group_norms.get(group, 0.0), norm)
+        for group, norm in group_norms.items():
+            if self.rule.bound is not None and norm > self.rule.bound:
+                reasons.setdefault(group, f"gradient {{at}} {self.rule.too_long}")
+        for leaf, gradient in update.leaf_gradients.items():
             if bool(gradient.isfinite().all()):
                 continue
-            channel = self.channels[read.channel]
+            channel = self.channels[leaf.channel_name]
             for k in self.rule.diverged(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
-                wrong.setdefault(self._groups_by_name[channel.layout.seed_of(k)][receiver], GRADIENT)
-        for name, reported in update.window_loss.reported.items():
+                reasons.setdefault(self._single_groups[channel.layout.seed_of(k)][receiver], GRADIENT)
+        for name, reported in update.window_loss.reported_losses.items():
             agent = self.agents[name]
             for n in self.rule.diverged(len(agent.members), [], [reported.loss]):
-                wrong[self.group_of(agent, n)] = LOSS  # its gradient is only what follows from it
-        return wrong
+                reasons[self.single_group_of(agent, n)] = LOSS  # its gradient is only what follows from it
+        return reasons
 
-    def group_of(self, agent: Agent, member: int) -> LearningGroup:
+    def single_group_of(self, agent: Agent, member: int) -> LearningGroup:
         """Return the learning group of single agents that a member of a stack is in."""
-        return self._groups_by_name[agent.layout.seed_of(member)][agent.members[member].name]
+        return self._single_groups[agent.layout.seed_of(member)][agent.members[member].name]
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
         """Report a group of agents; `{at}` in the reason stands for the step. See `DivergenceRule.report`."""
@@ -309,7 +320,7 @@ class DivergenceCheck:
             if step == 0:
                 fix = f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
         text = f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; {fix}"
-        self.rule.report(Report(step, text, group.agents, seed=seed))
+        self.rule.report(Report(step, text, group.agent_names, seed=seed))
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
@@ -334,7 +345,7 @@ class DivergenceCheck:
             for k, reason in diverged.items():
                 channel = self.channels[name]
                 seed, member = channel.layout.seed_of(k), channel.members[k]
-                self.report_channel(member, reason, step, of_input=update.of_input, seed=seed)
+                self.report_channel(member, reason, step, of_input=update.for_input, seed=seed)
 
     def report_channel(
         self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0

@@ -69,7 +69,7 @@ class Feature:
     def normaliser(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
-        """Return a function from the place of an observation, and the observation, to its normalised value; None: none is normalised."""
+        """Return a function from the index of an observation, and the observation, to its normalised value; None: none is normalised."""
         raise NotImplementedError
 
     def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
@@ -101,8 +101,8 @@ class Feature:
     def after_enter(self, channel: Channel, message: Message) -> None:
         """Handle a message that has just been entered in its channel's ledger."""
 
-    def after_send(self, call: NetworkCall, step: int, *, keep: bool) -> None:
-        """Handle a call whose messages have been sent; for `keep` see `Steppable.tick`."""
+    def after_send(self, call: NetworkCall, step: int, *, keep_messages: bool) -> None:
+        """Handle a call whose messages have been sent; for `keep_messages` see `Steppable.tick`."""
 
     def action(self) -> Action | None:
         """Return what is done in the environment after the newest step; None: no agent acted."""
@@ -122,7 +122,9 @@ class Feature:
         """
         raise NotImplementedError
 
-    def policy_losses(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
+    def policy_losses(
+        self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
+    ) -> None:
         """Add the losses of an agent that learns from rewards in a window."""
         raise NotImplementedError
 
@@ -154,12 +156,12 @@ class Feature:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+        self, messages_back: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
     ) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
-            messages: The messages whose gradient reaches the sender at this step, by channel with a synthetic gradient that learns
+            messages_back: The messages whose gradient reaches the sender at this step, by channel with a synthetic gradient that learns
                 here or has a gate; the lists may be changed. Other channels, such as delayed ones, are absent.
             ended_windows: The windows that have just been learned from.
             step: The step just taken.
@@ -172,13 +174,13 @@ class Feature:
         """
 
     def clipped_gradients(
-        self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
+        self, group: LearningGroup, moving_agents: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
     ) -> dict[str, Sequence[Tensor | None]]:
         """Return the gradients of agents of a group in place of their own.
 
         Args:
             group: The group.
-            moving: The gradients, and the members that take a step, by agent of the group that moves.
+            moving_agents: The gradients, and the members that take a step, by agent of the group that moves.
         """
         raise NotImplementedError
 
@@ -191,7 +193,7 @@ class Feature:
         """Wait for the device, and take over what it has computed. All installed features are called."""
 
 
-Kind = TypeVar("Kind", bound=Feature)
+FeatureClass = TypeVar("FeatureClass", bound=Feature)
 
 Many = tuple[Feature, ...]
 """Features that are called one after the other at a point, in the order of the table; usually none."""
@@ -253,24 +255,25 @@ class Features:
         self.installed.append(feature)
         for point in points_of(type(feature)):
             points = self.tick if point in TICK else self.learning
-            present = getattr(points, point)
-            if isinstance(present, tuple):
-                setattr(points, point, (*present, feature))
-            elif present is None:
+            installed = getattr(points, point)
+            if isinstance(installed, tuple):
+                setattr(points, point, (*installed, feature))
+            elif installed is None:
                 setattr(points, point, feature)
             else:
-                names = " and ".join(type(claimant).__name__ for claimant in (present, feature))
+                names = " and ".join(type(claimant).__name__ for claimant in (installed, feature))
                 raise EngineError(f"the point '{point}' of the step: {names} answer both; one feature may")
 
-    def of(self, kind: type[Kind]) -> Kind | None:
+    def of(self, feature_class: type[FeatureClass]) -> FeatureClass | None:
         """Return the installed feature of a class, if there is one."""
-        return next((feature for feature in self.installed if isinstance(feature, kind)), None)
+        return next((feature for feature in self.installed if isinstance(feature, feature_class)), None)
 
 
-TICK, LEARNING = (tuple(point.name for point in fields(kind)) for kind in (TickPoints, LearningPoints))
+TICK, LEARNING = (tuple(point.name for point in fields(points)) for points in (TickPoints, LearningPoints))
 """The names of the points of a tick, and of the points of learning, in their order."""
 
 
-def points_of(kind: type[Feature]) -> list[str]:
+def points_of(feature_class: type[Feature]) -> list[str]:
     """Return the points of a step at which a class of features is called."""
-    return [point for point in (*TICK, *LEARNING) if getattr(kind, point) is not getattr(Feature, point)]
+    points = (*TICK, *LEARNING)
+    return [point for point in points if getattr(feature_class, point) is not getattr(Feature, point)]

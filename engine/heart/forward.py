@@ -76,7 +76,7 @@ class ForwardPass:
         step_signals: StepSignals,
         calls: Sequence[NetworkCall] | None = None,
         *,
-        keep: bool = True,
+        keep_messages: bool = True,
     ) -> None:
         """Evaluate all agents that tick at `step`, in waves.
 
@@ -84,19 +84,17 @@ class ForwardPass:
             step: The step.
             step_signals: The signals of the step.
             calls: The calls that are evaluated; None: all that the schedule has at the step.
-            keep: See `Steppable.tick`.
+            keep_messages: See `Steppable.tick`.
         """
         points = self.tick_points
         for feature in points.before_ticks:
             feature.before_ticks(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
-            group = self.system.group_of[call[0]]
-            window, number = group.window, group.grid.number(step)
-            if window.number != number:
-                agents = self.system.agents
-                window.begin(
-                    number, {name: dict(agents[name].learner.buffers) for name in group.agents_per_learner}
-                )
+            group = self.system.group_by_agent[call[0]]
+            window, window_number = group.window, group.grid.number_at(step)
+            if window.number != window_number:
+                agents, names = self.system.agents, group.agents_per_learner
+                window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
             ticks = [self._new_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             if call[0] in self.without_graph:
@@ -104,11 +102,11 @@ class ForwardPass:
                     learner.buffers = self.evaluate(ticks, window, learner.buffers)
             else:
                 learner.buffers = self.evaluate(ticks, window, learner.buffers)
-            window.calls.append(ticks)
+            window.ticks_by_call.append(ticks)
             for tick in ticks:
-                self._send_messages(self.system.agents[tick.agent], tick, window, step_signals)
+                self._send_messages(self.system.agents[tick.agent_name], tick, window, step_signals)
             for feature in points.after_send:
-                feature.after_send(call, step, keep=keep)
+                feature.after_send(call, step, keep_messages=keep_messages)
 
     def _new_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
@@ -118,7 +116,7 @@ class ForwardPass:
             arrivals = channel.ledger.receive(step)
             if feature is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = feature.stand_in(channel, arrivals[-1], step)
-            if channel.name == agent.inputs.align:
+            if channel.name == agent.inputs.align_channel_name:
                 tick.step_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
             reads = [self.as_read(channel, arrival, tick, window) for arrival in arrivals]
@@ -143,7 +141,7 @@ class ForwardPass:
         if kind is ReadKind.LEAF and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.may_count
             if learning_rows is not ALL:
-                counted = counted & channel.mask_of_receiver(learning_rows)
+                counted = counted & channel.mask_from_receiver(learning_rows)
             if counted is not NONE:
                 return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)
@@ -156,38 +154,38 @@ class ForwardPass:
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
-        first = self.system.agents[ticks[0].agent]
-        learner = first.learner
+        first_agent = self.system.agents[ticks[0].agent_name]
+        learner = first_agent.learner
         points = self.tick_points
         states = [
             read.differentiable_value_in(
-                window.sent_outputs, self.system.channels[read.channel], tick.learning_rows
+                window.sent_outputs, self.system.channels[read.channel_name], tick.learning_rows
             )
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
         inputs = [self.joined_input(tick, window, buffers) for tick in ticks]
-        x, state = joined(inputs), None
-        if states:
-            state = joined(states)
+        call_input, call_state = joined(inputs), joined(states) if states else None
         transporter = points.transports
-        ports, after = learner.evaluate(
+        ports, buffers_after = learner.evaluate(
             buffers,
-            x,
-            seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
+            call_input,
+            seed=0 if learner.network.pure else seed_for(first_agent.random_seed, "tick", str(ticks[0].step)),
             transports=() if transporter is None else transporter.transports(ticks, window),
-            state=state,
+            state=call_state,
         )
         for feature in points.after_evaluate:
-            statistics = self.statistics(first, window, buffers)
-            after |= feature.after_evaluate(ticks, ports, buffers, statistics, (x, state))
+            statistics = self.statistics(first_agent, window, buffers)
+            buffers_after |= feature.after_evaluate(
+                ticks, ports, buffers, statistics, (call_input, call_state)
+            )
         for i, tick in enumerate(ticks):
-            tick.network_input = inputs[i] if tick.agent in self.without_graph else None
-            names = self.system.agents[tick.agent].ports
+            tick.network_input = inputs[i] if tick.agent_name in self.without_graph else None
+            names = self.system.agents[tick.agent_name].ports
             tick.ports = {
                 n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names if n in ports
             }
-        return buffers | after
+        return buffers | buffers_after
 
     def joined_input(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:
         """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
@@ -197,50 +195,56 @@ class ForwardPass:
             window: The window that has the messages read with their graph.
             buffers: The running statistics of the learner, for a tick outside a window.
         """
-        agent = self.system.agents[tick.agent]
-        flat = len(agent.learner.network.input_shape) == 1
+        agent = self.system.agents[tick.agent_name]
+        reads_vectors = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
         available: list[Mask] = []
-        by_channel = groupby(tick.reads, key=attrgetter("channel"))
+        by_channel = groupby(tick.reads, key=attrgetter("channel_name"))
         for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
                 value = read.differentiable_value_in(window.sent_outputs, channel, tick.learning_rows)
-                value = value if flat else value.reshape(len(value), *channel.content.shape)
+                value = value if reads_vectors else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
             message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
             messages.append(message)
             available.append(present)
         observations: list[Tensor] = []
-        if agent.inputs.observed.by_member:
+        if agent.inputs.observed.names_by_member:
             observations = self.observations(tick, self.statistics(agent, window, buffers))
         return agent.inputs.fan_in.join(observations, messages, available)
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the running statistics that normalise observations: those of the window's start; outside a window, `buffers`."""
-        return window.statistics_before.get(self.system.learner_name_of[agent.name], buffers)
+        return window.statistics_before.get(self.system.learner_name_by_agent[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.observation_rows`."""
-        agent, points, signal = self.system.agents[tick.agent], self.tick_points, self.signal_of(tick)
-        flat, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
+        agent, points, signal_named = (
+            self.system.agents[tick.agent_name],
+            self.tick_points,
+            self.signal_of(tick),
+        )
+        reads_vectors, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
         ages = None if (feature := points.message_ages) is None else feature.message_ages(tick)
         normalised = None
         if (feature := points.normaliser) is not None:
             normalised = feature.normaliser(agent, tick, statistics)
         observations = []
-        for place, names in enumerate(observed.by_member):
-            rows = ages if names[0] == AGE else agent.observation_rows(names, signal, self.system.dtype)
+        for index, names in enumerate(observed.names_by_member):
+            rows = ages if names[0] == AGE else agent.observation_rows(names, signal_named, self.system.dtype)
             if rows is not None:
-                rows = rows if normalised is None else normalised(place, rows)
-                if not flat:
-                    rows = as_maps(rows, observed.layouts[place])
-                observations.append(rows if not flat or rows.dim() == 2 else rows.reshape(len(rows), -1))
+                rows = rows if normalised is None else normalised(index, rows)
+                if not reads_vectors:
+                    rows = as_maps(rows, observed.layouts[index])
+                observations.append(
+                    rows if not reads_vectors or rows.dim() == 2 else rows.reshape(len(rows), -1)
+                )
         return observations
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""
-        signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
+        signals, categories = tick.step_signals.signals, self.system.agents[tick.agent_name].inputs.categories
         return lambda name: network_input(self.system, name, signals.get(name), categories)
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
@@ -250,6 +254,8 @@ class ForwardPass:
         for channel in self._put_in_window(agent, tick, window):
             output = window.sent_outputs[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
+            if channel.ledger.newest_returned is not None:
+                channel.ledger.take_in_returned(tick.step, sending=True)
             message = self.send(channel, tick.step, (~void).zero_elsewhere(output), tick.step_signals, void)
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
@@ -268,7 +274,7 @@ class ForwardPass:
             if channel.ledger.timetable.send_times.sends_at(tick.step)
         ]
         for channel in channels:
-            output = channel.message_of(tick.ports[channel.content.port])
+            output = channel.output_from_port(tick.ports[channel.content.port])
             if channel.content.sampler is not None:
                 sampled = tick.sampled.get(channel.name)
                 output, tick.sampled[channel.name] = channel.content.sampler.send(output, tick.step, sampled)
@@ -280,16 +286,16 @@ class ForwardPass:
         buffers = dict(window.statistics_before)
         learners = [self.system.agents[name].learner for name in buffers]
         module_states = [learner.module_state for learner in learners if learner.module_state is not None]
-        states = [module_state.state_dict() for module_state in module_states]
-        for ticks in window.calls:
-            if ticks[0].agent in self.without_graph:
+        states_before = [module_state.state_dict() for module_state in module_states]
+        for ticks in window.ticks_by_call:
+            if ticks[0].agent_name in self.without_graph:
                 continue
-            name = self.system.learner_name_of[ticks[0].agent]
-            buffers[name] = self.evaluate(ticks, window, buffers[name])
+            learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
+            buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
             for tick in ticks:
-                self._put_in_window(self.system.agents[tick.agent], tick, window)
-        for module_state, state in zip(module_states, states, strict=True):
-            module_state.load_state_dict(state)
+                self._put_in_window(self.system.agents[tick.agent_name], tick, window)
+        for module_state, state_before in zip(module_states, states_before, strict=True):
+            module_state.load_state_dict(state_before)
 
 
 def network_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
@@ -303,8 +309,8 @@ def network_input(system: System, name: str, value: Tensor | None, categories: s
     """
     signal = system.description.signals[name]
     if value is None:
-        rows = system.seeds * system.batch
-        return torch.zeros(rows, *signal.shape_as(categories), dtype=system.dtype, device=system.device)
+        row_count = system.seed_count * system.batch
+        return torch.zeros(row_count, *signal.shape_as(categories), dtype=system.dtype, device=system.device)
     if signal.classes is None or categories == "index":
         return value
     classes = torch.arange(signal.classes, device=value.device)

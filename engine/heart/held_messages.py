@@ -52,64 +52,66 @@ class HeldMessages:
         """Whether a message may still be held at a later tick, so that the ledger must keep it: a newer one may be lost."""
         return stamp > self.newest_stamp and (ledger.link.loses or ledger.holds_all)
 
-    def hold(self, ledger: LedgerView, due: Message) -> None:
-        """Hold the message `due`; where it has not arrived, the newest one before it that has. Only its first tick changes anything."""
-        if due.stamp <= self.newest_stamp:
+    def hold(self, ledger: LedgerView, due_message: Message) -> None:
+        """Hold the due message; where it has not arrived, the newest one before it that has. Only its first tick changes anything."""
+        if due_message.stamp <= self.newest_stamp:
             return
         if self.value is None or self.stamp is None:
-            self.value = torch.zeros_like(due.sent)
-            self.stamp = torch.full((due.sent.shape[0],), -1, device=due.sent.device)
+            self.value = torch.zeros_like(due_message.sent)
+            self.stamp = torch.full((due_message.sent.shape[0],), -1, device=due_message.sent.device)
         for stamp, message in ledger.messages.items():
-            if self.newest_stamp < stamp < due.stamp:
+            if self.newest_stamp < stamp < due_message.stamp:
                 self._hold_arrived(ledger, message)
         self.prior, self.prior_stamp = self.value, self.stamp
-        self._hold_arrived(ledger, due)
-        self.newest_stamp = due.stamp
+        self._hold_arrived(ledger, due_message)
+        self.newest_stamp = due_message.stamp
 
-    def arrival(self, ledger: LedgerView, due: Message, since: int) -> Arrival:
-        """Return what a tick reads: the message `due` where it has arrived, and elsewhere the one that is held.
+    def arrival(self, ledger: LedgerView, due_message: Message, oldest_stamp: int) -> Arrival:
+        """Return what a tick reads: the due message where it has arrived, and elsewhere the one that is held.
 
         Args:
             ledger: The ledger of the channels.
-            due: The newest message that reaches the tick; `hold` has been called with it.
-            since: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not stand in
-                for the newest too.
+            due_message: The newest message that reaches the tick; `hold` has been called with it.
+            oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not stand
+                in for the newest too.
         """
         assert self.value is not None
         assert self.stamp is not None
-        held = self.stamp >= 0
-        if since < due.stamp:
-            held &= (self.stamp < since) | (self.stamp == due.stamp)
-        available = Mask.of(held)
+        held_rows = self.stamp >= 0
+        if oldest_stamp < due_message.stamp:
+            held_rows &= (self.stamp < oldest_stamp) | (self.stamp == due_message.stamp)
+        available = Mask.of(held_rows)
         return Arrival(
-            due,
+            due_message,
             available.zero_elsewhere(self.value),
             available,
-            may_count=Mask.of(self.stamp == stamp_number(due.stamp), self._arrives(ledger, due)),
-            step_signals=self._signals(due, available) if ledger.aligned else None,
+            may_count=Mask.of(
+                self.stamp == stamp_number(due_message.stamp), self._arrives(ledger, due_message)
+            ),
+            step_signals=self._signals(due_message, available) if ledger.aligned else None,
         )
 
     @staticmethod
-    def _arrives(ledger: LedgerView, due: Message) -> bool | None:
+    def _arrives(ledger: LedgerView, due_message: Message) -> bool | None:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
 
         On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
         """
-        if due.fate.lost is NONE or due.sent.device.type == "cpu":
+        if due_message.fate.lost is NONE or due_message.sent.device.type == "cpu":
             return None
         if not ledger.timetable.read_mode.newest_only:
             return None
-        arrives = ledger.link.arrives(due.stamp, len(due.sent))
-        return (~due.fate.void).known_anywhere if arrives else False
+        arrives = ledger.link.arrives(due_message.stamp, len(due_message.sent))
+        return (~due_message.fate.void).known_anywhere if arrives else False
 
-    def _signals(self, due: Message, available: Mask) -> StepSignals:
+    def _signals(self, due_message: Message, available: Mask) -> StepSignals:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
-        rows = available.tensor(len(due.sent), due.sent.device)
+        rows = available.tensor(len(due_message.sent), due_message.sent.device)
         present = {
             f"_{name}": available.zero_elsewhere(self.signals.get(f"_{name}", rows)) for name in signals
         }
-        return StepSignals(due.stamp, signals | present)
+        return StepSignals(due_message.stamp, signals | present)
 
     def _hold_arrived(self, ledger: LedgerView, message: Message) -> None:
         """Replace the held message where this one has arrived."""

@@ -19,9 +19,9 @@ LearningRows: TypeAlias = Mask
 """The rows in which agents learn from a window: all rows of some members. A member learns in all its environments, or in none."""
 
 
-def label(name: str, seed: int, seeds: int) -> str:
+def name_in_seed(name: str, seed: int, seed_count: int) -> str:
     """Return the name of an agent or channel of a seed; of several seeds it is `name@seed`."""
-    return name if seeds == 1 else f"{name}@{seed}"
+    return name if seed_count == 1 else f"{name}@{seed}"
 
 
 class Layout:
@@ -30,8 +30,8 @@ class Layout:
     A signal has the environments of all seeds, [seeds * B, …]. The builder makes a layout for each stack; it does not change.
 
     Args:
-        count: N, the members of all seeds; every seed has N / seeds.
-        seeds: The number of seeds.
+        member_count: N, the members of all seeds; every seed has as many.
+        seed_count: The number of seeds.
         batch: B, the environments of one seed.
         device: The device that signals are on.
         has_member_axis: Whether parameters have a leading axis of members.
@@ -39,18 +39,19 @@ class Layout:
 
     def __init__(
         self,
-        count: int = 1,
-        seeds: int = 1,
+        member_count: int = 1,
+        seed_count: int = 1,
         batch: int = 0,
         device: torch.device | str = "cpu",
         *,
         has_member_axis: bool = False,
     ) -> None:
         self.has_member_axis = has_member_axis
-        self.count, self.seeds, self.batch, self.device = count, seeds, batch, torch.device(device)
-        self.per_seed = count // seeds
+        self.member_count, self.seed_count, self.batch = member_count, seed_count, batch
+        self.device = torch.device(device)
+        self.members_per_seed = member_count // seed_count
         """The number of members of one seed."""
-        self._orders: dict[tuple[str, ...], Tensor | None] = {}
+        self._member_indices: dict[tuple[str, ...], Tensor | None] = {}
         """Gather index of `by_name`, by the signals of the members; None: they are in order."""
 
     @staticmethod
@@ -61,50 +62,51 @@ class Layout:
 
     def seed_of(self, member: int) -> int:
         """Return the seed of a member."""
-        return member // self.per_seed
+        return member // self.members_per_seed
 
     def members_of_seed(self, seed: int) -> slice:
-        """Return the places of a seed's members."""
-        return slice(seed * self.per_seed, (seed + 1) * self.per_seed)
+        """Return the indices of a seed's members."""
+        return slice(seed * self.members_per_seed, (seed + 1) * self.members_per_seed)
 
     def by_member(self, signal: Tensor) -> Tensor:
         """Repeat a signal of all seeds, [seeds * B, …], for each member, [N, B, …]."""
-        rows = signal.view(self.seeds, 1, self.batch, *signal.shape[1:])
-        return rows.expand(-1, self.per_seed, *rows.shape[2:]).flatten(0, 1)
+        by_seed = signal.view(self.seed_count, 1, self.batch, *signal.shape[1:])
+        return by_seed.expand(-1, self.members_per_seed, *by_seed.shape[2:]).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """Repeat a signal of all seeds, [seeds * B, …], for the rows of the stack, [N * B, …]."""
-        return signal if self.per_seed == 1 else self.by_member(signal).flatten(0, 1)
+        return signal if self.members_per_seed == 1 else self.by_member(signal).flatten(0, 1)
 
     def sum_by_member(self, rows: Tensor) -> Tensor:
         """Sum values [N * B] over each member's rows, [N]; with columns, [N * B, columns], they give [N, columns]."""
-        return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)
+        return rows.view(self.member_count, self.batch, *rows.shape[1:]).sum(1)
 
-    def members_in(self, rows: Mask) -> Mask:
+    def members_in(self, mask: Mask) -> Mask:
         """Return the mask of the members that have a row in a mask of rows, [N] on the host."""
-        return rows.map(lambda mask_rows: mask_rows.view(self.count, -1).any(1).cpu())
+        return mask.map(lambda mask_rows: mask_rows.view(self.member_count, -1).any(1).cpu())
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
         """Select the signal of each member out of several, [signals * seeds * B, …], as rows, [N * B, …]."""
-        if names not in self._orders:
-            place = {name: i for i, name in enumerate(distinct)}
-            places = [place[name] * self.seeds + self.seed_of(n) for n, name in enumerate(names)]
-            in_order = places == list(range(len(values) // self.batch))
-            self._orders[names] = None if in_order else torch.tensor(places, device=values.device)
-        return select_rows(values, self._orders[names], self.batch)
+        if names not in self._member_indices:
+            signal_index = {name: i for i, name in enumerate(distinct)}
+            indices = [signal_index[name] * self.seed_count + self.seed_of(n) for n, name in enumerate(names)]
+            in_order = indices == list(range(len(values) // self.batch))
+            self._member_indices[names] = None if in_order else torch.tensor(indices, device=values.device)
+        return select_rows(values, self._member_indices[names], self.batch)
 
     def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
         """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask has `NONE`."""
         distinct = tuple(dict.fromkeys(names))
-        of_names = [masks.get(name, NONE) for name in distinct]
-        if all(mask is NONE for mask in of_names):
+        distinct_masks = [masks.get(name, NONE) for name in distinct]
+        if all(mask is NONE for mask in distinct_masks):
             return NONE
-        rows = torch.cat([mask.tensor(self.seeds * self.batch, self.device) for mask in of_names])
-        return Mask.of(self.by_name(rows, names, distinct))
+        row_count = self.seed_count * self.batch
+        values = torch.cat([mask.tensor(row_count, self.device) for mask in distinct_masks])
+        return Mask.of(self.by_name(values, names, distinct))
 
-    def rows_of_members(self, members: Tensor) -> Tensor:
+    def rows_from_members(self, values: Tensor) -> Tensor:
         """Repeat the values of members, [N], for their rows, [N * B]."""
-        return members.to(self.device).repeat_interleave(self.batch)
+        return values.to(self.device).repeat_interleave(self.batch)
 
 
 def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
@@ -121,20 +123,20 @@ class SenderRows:
     sends over several of its channels are summed in the same order as without the division.
 
     Args:
-        senders: The place of each channel's sender, in the order of the whole stack; None: channel k has sender k.
-        pieces: The places of a piece's channels in the whole stack, by piece.
+        sender_index: The index of each channel's sender, in the order of the whole stack; None: channel k has sender k.
+        piece_index: The indices of a piece's channels in the whole stack, by piece.
         batch: B, the environments of one channel.
     """
 
-    def __init__(self, senders: Tensor | None, pieces: Mapping[str, Tensor], batch: int) -> None:
-        self.senders, self.pieces, self.batch = senders, pieces, batch
+    def __init__(self, sender_index: Tensor | None, piece_index: Mapping[str, Tensor], batch: int) -> None:
+        self.sender_index, self.piece_index, self.batch = sender_index, piece_index, batch
         self._selected: tuple[Tensor, Tensor] | None = None
 
     def rows(self, port: Tensor, piece: str) -> Tensor:
         """Return the rows of a piece, [K * B, …]."""
         if self._selected is None or self._selected[0] is not port:
-            self._selected = port, select_rows(port, self.senders, self.batch)
-        return select_rows(self._selected[1], self.pieces[piece], self.batch)
+            self._selected = port, select_rows(port, self.sender_index, self.batch)
+        return select_rows(self._selected[1], self.piece_index[piece], self.batch)
 
     def free_graph(self) -> None:
         """Free the graph of the newest port. Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends."""

@@ -23,8 +23,8 @@ class LearningOrder:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.turn_of = turns_of(system)
-        self.has_turns = any(self.turn_of.values()) or any(group.waits for group in system.groups)
+        self.turn_by_group = turns_by_group(system)
+        self.has_turns = any(self.turn_by_group.values()) or any(group.waits for group in system.groups)
         """Whether the windows that end at a step may need several turns; else all are differentiated together."""
         self.swept_groups: frozenset[LearningGroup] = frozenset()
         """The groups that are differentiated right after their last tick."""
@@ -40,38 +40,40 @@ class LearningOrder:
 
         Their windows are in `turns` too, where what was differentiated is taken up.
         """
-        group_of = self.system.group_of
-        last = {group_of[call[0]]: call for call in self.system.schedule.network_calls(step)}
+        group_by_agent, calls = self.system.group_by_agent, self.system.schedule.network_calls(step)
+        last_calls = {group_by_agent[call[0]]: call for call in calls}
         return {
             call: group
-            for group, call in last.items()
-            if group in self.swept_groups and group.grid.ending(step) is not None
+            for group, call in last_calls.items()
+            if group in self.swept_groups and group.grid.number_ending_at(step) is not None
         }
 
     def turns(self, ended_windows: EndedWindows) -> list[EndedWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
-        A group has its turn by `turns_of`. Two windows of one group share parameters, and are never in one turn: the older one has
+        A group has its turn by `turns_by_group`. Two windows of one group share parameters, and are never in one turn: the older one has
         waited for a delayed gradient.
         """
         turns: dict[int, EndedWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}
-        for group, window in sorted(ended_windows, key=lambda pair: self.turn_of.get(pair[0], 0)):
-            turn = max(newest_turn.get(group, -1) + 1, self.turn_of.get(group, 0))
+        for group, window in sorted(ended_windows, key=lambda pair: self.turn_by_group.get(pair[0], 0)):
+            turn = max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))
             newest_turn[group] = turn
             turns.setdefault(turn, []).append((group, window))
         return [turns[turn] for turn in sorted(turns)]
 
 
-def turns_of(system: System) -> dict[LearningGroup, int]:
+def turns_by_group(system: System) -> dict[LearningGroup, int]:
     """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver."""
-    before: dict[LearningGroup, set[LearningGroup]] = {}
+    earlier_groups: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
         if channel.injects_returned:
-            before.setdefault(system.group_of[channel.sender], set()).add(system.group_of[channel.receiver])
+            earlier_groups.setdefault(system.group_by_agent[channel.sender], set()).add(
+                system.group_by_agent[channel.receiver]
+            )
     turns: dict[LearningGroup, int] = {}
-    for group in TopologicalSorter(before).static_order():
-        turns[group] = max((turns[earlier] + 1 for earlier in before.get(group, ())), default=0)
+    for group in TopologicalSorter(earlier_groups).static_order():
+        turns[group] = max((turns[earlier] + 1 for earlier in earlier_groups.get(group, ())), default=0)
     return turns
 
 
@@ -82,39 +84,41 @@ def sweep_obstacle(system: System, group: LearningGroup) -> str | None:
 
 def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
     """Yield the reasons that `sweep_obstacle` returns the first of."""
-    signals = system.description.all_signals
+    declared_signals = system.description.all_signals
 
-    def known_after_step(name: str) -> bool:
-        return signals[name].known == "after_step"
+    def known_after_step(signal_name: str) -> bool:
+        return declared_signals[signal_name].known == "after_step"
 
     if group.waits:
         yield "it waits for delayed gradients"
-    for name in group.agents:
-        agent = system.agents[name]
+    for agent_name in group.agent_names:
+        agent = system.agents[agent_name]
         if agent.goal is not None and agent.goal.policy is not None:
             yield "rewards are known after the step"
         elif agent.goal is not None:
             yield from (
-                f"the target {name} is known after the step"
-                for name in agent.goal.signals
-                if known_after_step(name)
+                f"the target {target} is known after the step"
+                for target in agent.goal.signals
+                if known_after_step(target)
             )
         for channel in agent.connections.send_channels:
             if channel.injects_returned:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
-            synthetic = channel.synthetic_gradient
-            if synthetic.model is None:
+            synthetic_gradient = channel.synthetic_gradient
+            if synthetic_gradient.model is None:
                 continue
-            context = [spec.name for spec in synthetic.context.signals]
-            needed = context if synthetic.target is None else [*context, synthetic.target]
-            for signal in filter(known_after_step, needed):
-                yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
+            signal_names = [spec.name for spec in synthetic_gradient.context.signals]
+            if synthetic_gradient.target_signal is not None:
+                signal_names.append(synthetic_gradient.target_signal)
+            for signal_name in filter(known_after_step, signal_names):
+                yield f"the synthetic gradient of {channel.names[0]} reads {signal_name}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
-            # no end of an episode voids a message that is read at the step of its sending; a state's link has a delay
-            sender, receiver = channel.ledger.timetable.send_times, channel.ledger.timetable.receive_clock
-            sent_at_ticks = sender.tick_period % receiver.tick_period == 0 and receiver.ticks_at(
-                sender.after(-1)
-            )
-            if not sent_at_ticks or channel.ledger.timetable.delay:
+            # no end of an episode voids a message that is read at the step of its sending: without a delay, and if the receiver ticks at
+            # every stamp, which its period then divides; a state's link has a delay
+            timetable = channel.ledger.timetable
+            send_times, receive_clock = timetable.send_times, timetable.receive_clock
+            in_phase = receive_clock.ticks_at(send_times.after(-1))
+            read_at_sending = send_times.tick_period % receive_clock.tick_period == 0 and in_phase
+            if not read_at_sending or timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

@@ -3,6 +3,7 @@
 Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
 Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
+    take_in_returned   takes in the newest gradients that have come back, which the prediction for it may be conditioned on
     send               enters it: as sent, as it arrives, and when it will be read
     receive, leaf_for  give it to a tick of the receiver, and make or find the leaf through which the tick reads it
     end_episodes       voids it in the environments whose episode has ended
@@ -10,7 +11,7 @@ Losses and ends of episodes only decide in which environments it counts. The met
     close_window       closes a window of the receiver; as the last one closes, `finish` settles what is booked
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
     send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`);
-                       `finish` has deleted it already where its content is freed
+                       `finish` has deleted it already where its values are freed
 
 A message changes through the ledger of its channel, or through these:
 
@@ -18,11 +19,11 @@ A message changes through the ledger of its channel, or through these:
     features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `gradients_back` may replace a gradient that has come back
-    features/sweep.py            frees content that is read no more (`Message.free_content`)
-    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_booked`, `replace_content`)
-    inspection/truth.py          replaces content by what has a graph (`Message.replace_content`)
+    features/sweep.py            frees values that are read no more (`Message.free_values`)
+    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_booked`, `replace_values`)
+    inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
-Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
+Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that (held_messages.py).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Ledger:
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
         back_by_step: Finished messages with a gradient, by the step at which their gradient reaches the sender.
-        held: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
+        held_messages: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
         newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
     """
 
@@ -80,25 +81,27 @@ class Ledger:
     holds_all: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
     back_by_step: dict[int, list[Message]] = field(default_factory=dict)
-    held: HeldMessages | None = None
+    held_messages: HeldMessages | None = None
     newest_returned: NewestReturned | None = None
 
     def emptied(self) -> Ledger:
         """Return a ledger without messages, with the same settings."""
-        held = None if self.held is None else type(self.held)()
+        held_messages = None if self.held_messages is None else type(self.held_messages)()
         newest_returned = None if self.newest_returned is None else type(self.newest_returned)()
-        return replace(self, messages={}, back_by_step={}, held=held, newest_returned=newest_returned)
+        return replace(
+            self, messages={}, back_by_step={}, held_messages=held_messages, newest_returned=newest_returned
+        )
 
     def load(
         self,
         messages: dict[int, Message],
         back_by_step: dict[int, list[Message]],
-        held: HeldMessages | None,
+        held_messages: HeldMessages | None,
         newest_returned: NewestReturned | None,
     ) -> None:
         """Take over a saved state: all that changes with every step."""
         self.messages, self.back_by_step = messages, back_by_step
-        self.held, self.newest_returned = held, newest_returned
+        self.held_messages, self.newest_returned = held_messages, newest_returned
 
     def allow_slack(self, steps: int) -> None:
         """Let messages stay open for so many more steps beyond their deadline."""
@@ -115,8 +118,6 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
-        if self.newest_returned is not None and self._seen_by_send(step):
-            self.newest_returned.update(self.back_by_step.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
         pinned = read_plan.may_be_booked or not self.timetable.carries_state
@@ -143,7 +144,15 @@ class Ledger:
         fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
         finished_at = None if plan.may_be_booked else stamp
         return Message(
-            stamp, sent, received, step_signals, plan, set(plan.windows), finished_at, fate, pinned=pinned
+            stamp,
+            sent,
+            received,
+            step_signals,
+            plan,
+            set(plan.window_numbers),
+            finished_at,
+            fate,
+            pinned=pinned,
         )
 
     @contextmanager
@@ -154,15 +163,15 @@ class Ledger:
 
         Final values of policies are read so (engine/policies/final_values.py). Nothing returns for a message that is only imagined.
         """
-        messages, held = self.messages, self.held
-        self.messages, self.held = dict(messages), copy(held)
+        messages, held_messages = self.messages, self.held_messages
+        self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
             plan = ReadPlan.never_booked(stamp)
             self.messages[stamp] = self._carried(stamp, output, signals, plan, void, pinned=False)
         try:
             yield
         finally:
-            self.messages, self.held = messages, held
+            self.messages, self.held_messages = messages, held_messages
 
     def _check_overdue(self, step: int) -> None:
         """EngineError where a message is open beyond its deadline."""
@@ -180,13 +189,13 @@ class Ledger:
             if finished_at is None or message.pinned or newest is None or stamp >= newest:
                 continue
             awaits_return = message.was_counted and self.timetable.back_at(finished_at) >= step
-            if not awaits_return and (self.held is None or not self.held.may_hold(self, stamp)):
+            if not awaits_return and (
+                self.held_messages is None or not self.held_messages.may_hold(self, stamp)
+            ):
                 del self.messages[stamp]
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        if self.newest_returned is not None and not self._seen_by_send(step):
-            self.newest_returned.update(self.back_by_step.get(step, ()))
         return self.back_by_step.pop(step, [])
 
     def gradient_is_back(self, message: Message, step: int) -> bool:
@@ -194,30 +203,37 @@ class Ledger:
         finished_at = message.finished_at
         return finished_at is not None and message.was_counted and self.timetable.back_at(finished_at) <= step
 
-    def _seen_by_send(self, step: int) -> bool:
-        """Whether the predictor of the message sent at `step` is conditioned on the gradients that reach the sender at it.
+    def take_in_returned(self, step: int, *, sending: bool) -> None:
+        """Take in the gradients that reach the sender at `step`, as the newest that have come back.
 
-        Gradients that take time to return are there as the step begins, before an episode may end. Where they take none, or nothing is
-        sent, they are taken in as the step ends.
+        It is called before a message is sent (`sending`), and as the step ends. Gradients that take time to return are there as the
+        step begins, before an episode may end: the predictor of a message sent then is conditioned on them. Where they take none, or
+        nothing is sent, they are taken in as the step ends.
         """
-        return self.timetable.return_delay > 0 and self.timetable.send_times.sends_at(step)
+        assert self.newest_returned is not None
+        before_send = self.timetable.return_delay > 0 and self.timetable.send_times.sends_at(step)
+        if before_send is sending:
+            self.newest_returned.update(self.back_by_step.get(step, ()))
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
     def receive(self, step: int) -> list[Arrival]:
-        """Return what the receiver's tick at `step` reads, one arrival or several (`read`), oldest first; `held` has the newest from then on.
+        """Return what the receiver's tick at `step` reads, one arrival or several (`read`), oldest first; `held_messages` has the newest from then on.
 
         Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there.
         """
         messages = self.messages
-        due = [messages[stamp] for stamp in self.timetable.stamps_read_at(step) if stamp in messages]
-        if not due:
+        due_messages = [messages[stamp] for stamp in self.timetable.stamps_read_at(step) if stamp in messages]
+        if not due_messages:
             return []
-        *earlier, newest = due
-        if self.held is not None and (newest.fate.lost is not NONE or self.holds_all):
-            self.held.hold(self, newest)
-            return [*map(_arrival_of, earlier), self.held.arrival(self, newest, since=due[0].stamp)]
-        return [*map(_arrival_of, due)]
+        *earlier, newest = due_messages
+        if self.held_messages is not None and (newest.fate.lost is not NONE or self.holds_all):
+            self.held_messages.hold(self, newest)
+            return [
+                *map(_arrival_of, earlier),
+                self.held_messages.arrival(self, newest, oldest_stamp=due_messages[0].stamp),
+            ]
+        return [*map(_arrival_of, due_messages)]
 
     def leaf_for(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
         """Return the leaf of a window through which its tick at `step` reads a `value`; it is a leaf of autograd if gradients are wanted.
@@ -233,18 +249,18 @@ class Ledger:
             window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, only_tick)
         return window.leaves[key]
 
-    def close_window(self, number: int, step: int) -> None:
-        """Close the receiver's window of a number: it has been learned from, or skipped, at `step`."""
+    def close_window(self, window_number: int, step: int) -> None:
+        """Close a window of the receiver, by its number: it has been learned from, or skipped, at `step`."""
         for message in list(self.messages.values()):
-            if number in message.open_windows:
-                message.open_windows.discard(number)
-                if not message.open_windows:
+            if window_number in message.open_window_numbers:
+                message.open_window_numbers.discard(window_number)
+                if not message.open_window_numbers:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
-        message.settle(step, wanted=self.wants_gradient)
-        if not self.wants_gradient and message.content_is_freed:  # where one is wanted, none is freed
+        message.settle(step, gradient_wanted=self.wants_gradient)
+        if not self.wants_gradient and message.values_are_freed:  # where one is wanted, none is freed
             del self.messages[message.stamp]
             return
         if self.wants_gradient and message.was_counted:
@@ -261,31 +277,32 @@ class Ledger:
             terminated_rows: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
         if self.timetable.carries_state and self.wants_gradient and terminated_rows is not NONE:
-            self._last_state(step, terminated_rows)
+            self._book_zero_after_last_state(step, terminated_rows)
         for message in self.messages.values():
             # where no read of a message may be booked, nothing is injected into it anyway
             message.fate.end_episodes(ended_rows, unread=message.read_plan.awaits_first_read(step))
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended_rows)
-        if self.held is not None:
-            self.held.end_episodes(ended_rows)
+        if self.held_messages is not None:
+            self.held_messages.end_episodes(ended_rows)
 
-    def _last_state(self, step: int, terminated_rows: Mask) -> None:
+    def _book_zero_after_last_state(self, step: int, terminated_rows: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""
         stamp = self.timetable.send_times.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return
-        last = terminated_rows & ~message.fate.void
-        if not last.anywhere:
+        last_rows = terminated_rows & ~message.fate.void
+        if not last_rows.anywhere:
             return
-        # if nothing reads it, only the predictor learns from it, and it can do so now
+        # if no read of it may be booked, only the predictor learns from it, and it can do so now; from a copy, as the message itself
+        # stays unbooked, and becomes void
         if not message.may_be_booked:
-            booked = Booked(torch.zeros_like(message.sent), None, last)
+            booked = Booked(torch.zeros_like(message.sent), None, last_rows)
             last_state = replace(message.copied(), booked=booked)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
         else:
-            message.booked.add(last, None)
+            message.booked.add(last_rows, None)
 
 
 def _arrival_of(message: Message) -> Arrival:

@@ -60,7 +60,8 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic  the point `stand_in`                        that value is a synthetic input
     Arrival.may_count  `Ledger.receive`; the point `stand_in`      that value is the due message, or a synthetic input in its place
     Leaf.counted       `ForwardPass.as_read`                       the read counts: the same, and the receiver learns from the window
-    Booked.counted     `Booked.add`; `Ledger._last_state`          a read of the message has counted
+    Booked.counted     `Booked.add`; `Message.settle`              a read of the message has counted; of a last state (ledger.py),
+                                                                   where an episode has ended for good
     Example.valid      `PredictorTrainer.example`; stand_ins.py    a predictor learns from the message (comms/examples.py)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
@@ -91,7 +92,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied
-from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record
+from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 
@@ -161,7 +162,7 @@ class Booked:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's. Before `Message.settle`, it may hold in no row and not be `NONE`."""
+    """Where a read counted: the rows in which the gradient is the receiver's. From `Message.settle` on, it is `NONE` if it holds in no row."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
@@ -197,8 +198,8 @@ class Message:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
-    open_windows: set[int] = field(metadata=PLAIN)
-    """Those of `ReadPlan.windows` that have not closed."""
+    open_window_numbers: set[int] = field(metadata=saved_as("open_windows", PLAIN))
+    """Those of `ReadPlan.window_numbers` that have not closed."""
     finished_at: int | None = field(metadata=PLAIN)
     """Step at which the last of these windows closed; where no read may be booked, the step of its sending; None: one is open."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
@@ -212,38 +213,35 @@ class Message:
         """Let it be deleted: its sender's window has closed."""
         self.pinned = False
 
-    def free_content(self) -> None:
-        """Free the content, which is read no more (features/sweep.py); the message is deleted when its last window closes."""
+    def free_values(self) -> None:
+        """Free what was sent and received, which is read no more (features/sweep.py); the message is deleted when its last window closes."""
         self.sent = self.received = self.sent.new_empty(0)
 
-    def replace_content(
-        self, sent: Tensor, received: Tensor, step_signals: StepSignals | None = None
-    ) -> None:
-        """Replace the content, [rows, size] each, and the signals that it was made from; None: these stay."""
+    def replace_values(self, sent: Tensor, received: Tensor, step_signals: StepSignals | None = None) -> None:
+        """Replace what was sent and received, [rows, size] each, and the signals that it was made from; None: these stay."""
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def settle(self, step: int, *, wanted: bool) -> None:
+    def settle(self, step: int, *, gradient_wanted: bool) -> None:
         """Settle what is booked for it, as the last window that may read it has closed at `step`: look up whether a read counted in any row.
 
-        If one has and a gradient is `wanted`, there is one: zeros where no loss depends on the message.
+        If none has, `Booked.counted` is `NONE` from now on. If one has and a gradient is wanted, there is one: zeros where no loss
+        depends on the message.
         """
         self.finished_at = step
-        if not wanted and self.content_is_freed:
-            return
         if not self.booked.counted.anywhere:
             self.booked = replace(self.booked, counted=NONE)
-        elif wanted and self.booked.gradient is None:
+        elif gradient_wanted and self.booked.gradient is None:
             self.booked.replace_gradient(torch.zeros_like(self.sent))
 
     def replace_booked(self, booked: Booked) -> None:
         """Set all that another part has booked for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
-        self.booked, self.open_windows = booked, set()
+        self.booked, self.open_window_numbers = booked, set()
 
     @property
     def may_be_booked(self) -> bool:
         """Whether a read of it may be booked: see `ReadPlan`, which lists the messages of which none may."""
-        return bool(self.read_plan.windows)
+        return bool(self.read_plan.window_numbers)
 
     @property
     def was_counted(self) -> bool:
@@ -251,8 +249,8 @@ class Message:
         return self.finished_at is not None and self.booked.counted is not NONE
 
     @property
-    def content_is_freed(self) -> bool:
-        """Whether its content has been freed (`free_content`)."""
+    def values_are_freed(self) -> bool:
+        """Whether what was sent and received has been freed (`free_values`)."""
         return not self.sent.numel()
 
     @property
@@ -264,5 +262,5 @@ class Message:
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
         fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
-        windows, notes = set(self.open_windows), copied(self.notes)
-        return replace(self, open_windows=windows, fate=fate, booked=booked, notes=notes)
+        window_numbers, notes = set(self.open_window_numbers), copied(self.notes)
+        return replace(self, open_window_numbers=window_numbers, fate=fate, booked=booked, notes=notes)

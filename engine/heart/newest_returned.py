@@ -28,10 +28,12 @@ class NewestReturned:
         """Take over the gradients of messages that reach the sender now."""
         for message in messages:
             assert message.booked.gradient is not None
-            newest, counted = message.booked.gradient, message.booked.counted
+            gradient, counted = message.booked.gradient, message.booked.counted
             # where nothing has come back for this message, the gradient before stays the newest
             newest = (
-                counted.zero_elsewhere(newest) if self.value is None else counted.where(newest, self.value)
+                counted.zero_elsewhere(gradient)
+                if self.value is None
+                else counted.where(gradient, self.value)
             )
             self.value = (~message.fate.void).zero_elsewhere(newest)
 

@@ -41,4 +41,4 @@ class Noted(Protocol):
 
 def copied(notes: Notes) -> Notes:
     """Return notes that change apart from these, of the same tensors."""
-    return {kind: copy(note) for kind, note in notes.items()}
+    return {note_class: copy(note) for note_class, note in notes.items()}

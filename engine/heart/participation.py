@@ -18,24 +18,24 @@ class Participation:
 
     Attributes:
         probability: Probability that a member learns from a window.
-        seeds: Seeds of the members' random numbers; tied agents have the same seed.
+        random_seeds: Seeds of the members' random numbers; tied agents have the same seed.
         layout: The members' rows.
     """
 
     probability: PerMember
-    seeds: tuple[int, ...]
+    random_seeds: tuple[int, ...]
     layout: Layout
-    _newest: dict[int, LearningRows] = field(default_factory=dict, init=False)
+    _newest_rows: dict[int, LearningRows] = field(default_factory=dict, init=False)
     """The result of `learning_rows` for the newest window, by its number."""
 
-    def learning_rows(self, number: int) -> LearningRows:
-        """Return the rows of the members that learn from the window of a number."""
-        if number not in self._newest:
-            members = uniform_many(torch.tensor(self.seeds), number, 1)[:, 0] < self.probability
-            count = int(members.sum())
-            self._newest.clear()
-            differ = 0 < count < len(members)
-            self._newest[number] = (
-                Mask.of(self.layout.rows_of_members(members), True) if differ else ALL if count else NONE
+    def learning_rows(self, window_number: int) -> LearningRows:
+        """Return the rows of the members that learn from a window."""
+        if window_number not in self._newest_rows:
+            learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
+            count = int(learns.sum())
+            self._newest_rows.clear()
+            differ = 0 < count < len(learns)
+            self._newest_rows[window_number] = (
+                Mask.of(self.layout.rows_from_members(learns), True) if differ else ALL if count else NONE
             )
-        return self._newest[number]
+        return self._newest_rows[window_number]

@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.agents.policy_objectives import Advantages, PolicyLosses, Trajectory
 from antiphon.engine.heart.window import Tick
 
-MOVED = ("approx_kl", "clip_fraction")
+MOVED_METRICS = ("approx_kl", "clip_fraction")
 """The metrics of `ppo` that say how far a policy has moved since the first pass."""
 
 
@@ -25,8 +25,8 @@ class PolicyWindow:
     """The actions, and the rewards and ends of episodes that followed."""
     advantages: Advantages
     """The advantages of its ticks."""
-    first: PolicyLosses
-    """The losses of the first pass."""
+    first_pass_losses: PolicyLosses
+    """What the first pass has computed of the objective, with its metrics."""
     further_metrics: list[dict[str, Tensor]] = field(default_factory=list)
     """The metrics of the further passes, by name, [N] each."""
 
@@ -34,10 +34,10 @@ class PolicyWindow:
     def metrics(self) -> dict[str, Tensor]:
         """The metrics of the first pass, [N], by name; those of how far the policy moved are the mean over further passes."""
         if not self.further_metrics:
-            return self.first.metrics
-        moved = {
+            return self.first_pass_losses.metrics
+        mean_of_moved = {
             name: torch.stack([metrics[name] for metrics in self.further_metrics]).mean(0)
-            for name in MOVED
-            if name in self.first.metrics
+            for name in MOVED_METRICS
+            if name in self.first_pass_losses.metrics
         }
-        return self.first.metrics | moved
+        return self.first_pass_losses.metrics | mean_of_moved

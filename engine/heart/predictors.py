@@ -32,17 +32,17 @@ class PredictorTrainer:
     Args:
         system: The system of the channels.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
-        swept: What has been swept at the step; None: it is used alone.
+        swept_updates: What has been swept at the step; None: it is used alone.
 
     Attributes:
         learning_stopped: Whether no predictor learns (`stop_learning`).
     """
 
     def __init__(
-        self, system: System, features: Features | None = None, swept: SweptUpdates | None = None
+        self, system: System, features: Features | None = None, swept_updates: SweptUpdates | None = None
     ) -> None:
         self.system, self.features = system, features or Features()
-        self.swept = swept or SweptUpdates()
+        self.swept_updates = swept_updates or SweptUpdates()
         self.learning_stopped = False
         self.learning_points = self.features.learning
         self.predicted_examples: dict[Message, Example] = {}
@@ -102,9 +102,9 @@ class PredictorTrainer:
         """
         needs_actions = channel.synthetic_gradient.needs_actions
         # more actions may have come back since a predictor that needs them was evaluated
-        evaluated = None if needs_actions else self.predicted_examples.get(message)
-        example = self._example_as_sent(channel, message) if evaluated is None else evaluated.copied()
-        if example is not None and with_returned and channel.ledger.wants_gradient:
+        predicted = None if needs_actions else self.predicted_examples.get(message)
+        example = self._example_as_sent(channel, message) if predicted is None else predicted.copied()
+        if example is not None and with_returned and not channel.predictor_is_local:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
@@ -115,24 +115,25 @@ class PredictorTrainer:
 
     def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
         """The example without a returned gradient; None: see `example`."""
-        synthetic, signals = channel.synthetic_gradient, message.step_signals.signals
-        if synthetic.target is not None and synthetic.target not in signals:
+        synthetic_gradient, signals = channel.synthetic_gradient, message.step_signals.signals
+        target_signal = synthetic_gradient.target_signal
+        if target_signal is not None and target_signal not in signals:
             return None
-        if any(spec.name not in signals for spec in synthetic.context.signals):
+        if any(spec.name not in signals for spec in synthetic_gradient.context.signals):
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
-        if synthetic.needs_actions and not message.booked.actions:
+        if synthetic_gradient.needs_actions and not message.booked.actions:
             return None
         context = self._context(channel, message)
         feature = self.learning_points.predictor_context
-        if synthetic.context.endpoints and feature is not None:
+        if synthetic_gradient.context.endpoint_values and feature is not None:
             context = feature.predictor_context(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
-        if synthetic.needs_actions:  # only rows with an action that is trained on are examples
+        if synthetic_gradient.needs_actions:  # only rows with an action that is trained on are examples
             actions = tuple(message.booked.actions)
             valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
-        if synthetic.target is not None:
+        if target_signal is not None:
             to_rows = channel.layout.to_rows
-            target, present, sites = target_of(signals, synthetic.target)
+            target, present, sites = target_of(signals, target_signal)
             valid &= present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(message.sent, context, None, valid=valid, target=target, sites=sites, actions=actions)
@@ -140,7 +141,7 @@ class PredictorTrainer:
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the environment's signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
         context = message.step_signals.context(channel.synthetic_gradient.context.signals, self.system.dtype)
-        if context is None or self.system.seeds > 1:
+        if context is None or self.system.seed_count > 1:
             return None if context is None else channel.layout.to_rows(context)
         key = context, len(channel.members)
         if key not in self._contexts:
@@ -153,17 +154,17 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.ledger.wants_gradient or not message.may_be_booked or not self._learns(channel):
+                if not channel.predictor_is_local or not message.may_be_booked or not self._learns(channel):
                     continue
-                if name in self.swept.of_predictors:
+                if name in self.swept_updates.predictor_updates:
                     continue
                 learning_rows = self.system.agents[channel.sender].learning_rows(window.number)
-                rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread
-                example = None if rows is NONE else self.example(channel, message)
+                credited_rows = channel.credited_rows(message, learning_rows)
+                example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
-                example.count_in(rows)
-                example.learn_in(channel.members_with_example(rows))
+                example.count_in(credited_rows)
+                example.learn_in(channel.members_with_example(credited_rows))
                 examples.setdefault(name, []).append(example)
         return examples
 
@@ -184,8 +185,8 @@ class PredictorTrainer:
     def _learns(self, channel: Channel) -> bool:
         """Whether the synthetic gradient of a channel is trained here; of a cut channel it is trained in its sender's part."""
         predictor = channel.synthetic_gradient.model
-        trained = predictor is not None and not predictor.frozen and not self.learning_stopped
-        return trained and channel.sender in self.system.agents
+        trains = predictor is not None and not predictor.frozen and not self.learning_stopped
+        return trains and channel.sender in self.system.agents
 
     def _moves_gate(self, channel: Channel) -> bool:
         """Whether what comes back over a channel moves a gate here, even if no predictor learns from it."""
@@ -206,7 +207,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `pop_learnable` has returned.
+            messages_back: What `pop_messages_back` has returned.
             ended_windows: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
@@ -220,20 +221,22 @@ class PredictorTrainer:
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
-        updates = {**self.swept.of_predictors, **self.differentiate(examples_by_channel)}
+        updates = {**self.swept_updates.predictor_updates, **self.differentiate(examples_by_channel)}
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def pop_learnable(self, step: int) -> dict[str, list[Message]]:
+    def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
         """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate learns from.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.booked`.
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
+            if channel.ledger.newest_returned is not None:
+                channel.ledger.take_in_returned(step, sending=False)
             messages = channel.ledger.pop_messages_back(step)
-            if channel.ledger.wants_gradient and (self._learns(channel) or self._moves_gate(channel)):
+            if not channel.predictor_is_local and (self._learns(channel) or self._moves_gate(channel)):
                 messages_back[name] = messages
         return messages_back
 
@@ -243,23 +246,26 @@ class PredictorTrainer:
         """Return the predictions for the newest examples of the channels that are watched, swept ones too."""
         if watch is False:
             return {}
-        swept = {name: update.examples for name, update in self.swept.of_predictors.items()}
+        swept_examples = {
+            name: update.examples for name, update in self.swept_updates.predictor_updates.items()
+        }
         return {
             name: constant(self._models[name].predict(newest_example(examples)))
-            for name, examples in {**swept, **examples_by_channel}.items()
+            for name, examples in {**swept_examples, **examples_by_channel}.items()
             if examples
             and (watch is True or any(member in watch for member in self.system.channels[name].names))
         }
 
     def differentiate(self, examples_by_channel: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
         """Return what synthetic gradients learn from their examples, by channel."""
-        return {
-            name: PredictorUpdate(
-                examples, *self._models[name].gradients(examples), stepping_members=union_of_members(examples)
-            )
-            for name, examples in examples_by_channel.items()
-            if examples
-        }
+        updates: dict[str, PredictorUpdate] = {}
+        for name, examples in examples_by_channel.items():
+            if examples:
+                loss, gradients = self._models[name].loss_and_gradients(examples)
+                updates[name] = PredictorUpdate(
+                    examples, loss, gradients, stepping_members=members_with_examples(examples)
+                )
+        return updates
 
     def collect_input_updates(self) -> dict[str, PredictorUpdate]:
         """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
@@ -269,8 +275,10 @@ class PredictorTrainer:
             model = channel.synthetic_input.model
             if self.learning_stopped or model is None or model.frozen or not examples:
                 continue
-            mask, learned = union_of_members(examples), model.gradients(examples)
-            updates[channel.name] = PredictorUpdate(examples, *learned, stepping_members=mask, of_input=True)
+            loss, gradients = model.loss_and_gradients(examples)
+            updates[channel.name] = PredictorUpdate(
+                examples, loss, gradients, stepping_members=members_with_examples(examples), for_input=True
+            )
         return updates
 
     def move(
@@ -283,15 +291,15 @@ class PredictorTrainer:
         moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]
-            synthetic = channel.synthetic_input if update.of_input else channel.synthetic_gradient
-            assert synthetic.model is not None
+            model = channel.synthetic_input.model if update.for_input else channel.synthetic_gradient.model
+            assert model is not None
             update.stepping_members &= unstopped_members(channel)
             if update.stepping_members.anywhere:
-                moves.append((synthetic.model, update.gradients, update.stepping_members, ()))
+                moves.append((model, update.gradients, update.stepping_members, ()))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
         take_optimiser_steps(moves, step)
 
 
-def union_of_members(examples: Sequence[Example]) -> Mask:
+def members_with_examples(examples: Sequence[Example]) -> Mask:
     """Return the members of a stack that have an example."""
     return reduce(or_, [example.member_mask for example in examples])

@@ -12,7 +12,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Content, Message
-from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS
+from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS, saved_as
 from antiphon.engine.heart.signals import StepSignals
 
 SentOutputs: TypeAlias = Mapping[tuple[str, int], Tensor]
@@ -28,7 +28,7 @@ class Arrival:
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
-    """Where there is a message; zeros elsewhere."""
+    """Where the tick has a value to read; zeros elsewhere."""
     may_count: Mask = NONE
     """Where a read of it counts if the receiver learns; where an older message stands in, the value is available and never counts."""
     synthetic: Mask = NONE
@@ -36,9 +36,9 @@ class Arrival:
     step_signals: StepSignals | None = None
     """The signals that the value was made from; None: the message's own."""
 
-    def constant(self, channel: str) -> Constant:
+    def constant(self, channel_name: str) -> Constant:
         """Return the arrival as a read that does not count."""
-        return Constant(channel, self.value, self.available)
+        return Constant(channel_name, self.value, self.available)
 
 
 class Carrier(Protocol):
@@ -61,11 +61,11 @@ class Constant:
     (features/ages.py).
     """
 
-    channel: str = field(metadata=PLAIN)
+    channel_name: str = field(metadata=saved_as("channel", PLAIN))
     value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]; None: zeros."""
     available: Mask = field(default=NONE, metadata=MASK)
-    """Where there is a message; zeros elsewhere."""
+    """Where the tick has a value to read; zeros elsewhere."""
 
     def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
@@ -82,11 +82,11 @@ class Constant:
 class WithGraph:
     """A read that is differentiated through the sender of its message, in the same window: over locked channels, and of states."""
 
-    channel: str = field(metadata=PLAIN)
+    channel_name: str = field(metadata=saved_as("channel", PLAIN))
     stamp: int = field(metadata=PLAIN)
     """The step at which the message was sent."""
     available: Mask = field(default=NONE, metadata=MASK)
-    """Where there is a message; zeros elsewhere."""
+    """Where the tick has a value to read; zeros elsewhere."""
 
     def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
@@ -106,12 +106,12 @@ class Leaf:
     Where the ledger `wants_gradient`, its value is a leaf of autograd, and its gradient is booked.
     """
 
-    channel: str = field(metadata=PLAIN)
+    channel_name: str = field(metadata=saved_as("channel", PLAIN))
     message: Message = field(metadata=NESTED)
     value: Tensor = field(metadata=ROWS)
     """[rows, size]."""
     available: Mask = field(metadata=MASK)
-    """Where there is a message; zeros elsewhere."""
+    """Where the tick has a value to read; zeros elsewhere."""
     counted: Mask = field(metadata=MASK)
     """Where the read counts: gradients elsewhere are not booked."""
     only_tick: int | None = field(metadata=PLAIN)

@@ -15,10 +15,10 @@ COSINE = "goal.cosine"
 class Direction:
     """The message and the signal that the reward `goal.cosine` compares."""
 
-    place: int
-    """The place, among the agent's incoming channels, of the one whose message is the direction."""
-    signal: str
-    """The name of the signal that moves."""
+    channel_index: int
+    """The index, among the agent's incoming channels, of the one whose message is the direction."""
+    signal_name: str
+    """The signal that moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Rewards:
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that a policy reads."""
         rewards = [name for name in self.names if name != COSINE]
-        moves = () if self.direction is None else (self.direction.signal,)
+        moved = () if self.direction is None else (self.direction.signal_name,)
         life = () if self.life_reward is None else (self.life_reward,)
         turn = () if self.turn_signal is None else (self.turn_signal,)
         # some are read for their masks alone
-        return *rewards, *OUTCOMES, *self.ends, *life, *turn, *moves
+        return *rewards, *OUTCOMES, *self.ends, *life, *turn, *moved

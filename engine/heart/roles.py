@@ -21,6 +21,11 @@ NOTES = {"role": "notes"}
 """Notes of features; their fields have roles (notes.py)."""
 
 
-def record(kind: type) -> dict[str, Any]:
-    """Return the role of a record that an object has; the fields of the record have roles."""
-    return {"role": "record", "kind": kind}
+def saved_as(key: str, role: dict[str, str]) -> dict[str, str]:
+    """Return the role of a field that saved states have under a key of its own, and not under its name."""
+    return {**role, "key": key}
+
+
+def record(record_class: type) -> dict[str, Any]:
+    """Return the role of a record that an object has; the fields of its class have roles."""
+    return {"role": "record", "kind": record_class}

@@ -25,13 +25,13 @@ class StepSignals:
         step: The environment step.
         signals: Signals by name, [B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
             where it is present, for all of it or by site; without one it is present everywhere.
-        uniform: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
+        uniform_masks: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
     """
 
     step: int
     signals: dict[str, Tensor]
-    uniform: dict[str, Mask] = field(default_factory=dict)
-    _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
+    uniform_masks: dict[str, Mask] = field(default_factory=dict)
+    _contexts: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
     _present: dict[str, Mask] = field(default_factory=dict)
     """The masks of `present` that are not uniform, by signal: whether they hold anywhere has been looked up, once."""
     _not_positive: dict[str, Mask] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class StepSignals:
 
     def present(self, name: str) -> Mask:
         """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
-        mask_rows = self.signals.get(f"_{name}")
-        if mask_rows is None:
+        where_present = self.signals.get(f"_{name}")
+        if where_present is None:
             return ALL
-        uniform = self.uniform.get(f"_{name}")
+        uniform = self.uniform_masks.get(f"_{name}")
         if uniform is not None:
             return uniform
         if name not in self._present:
-            mask = Mask.of(mask_rows if mask_rows.dim() == 1 else mask_rows.flatten(1).any(1))
+            mask = Mask.of(where_present if where_present.dim() == 1 else where_present.flatten(1).any(1))
             self._present[name] = mask if mask.anywhere else NONE
         return self._present[name]
 
@@ -55,9 +55,9 @@ class StepSignals:
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
 
-    def not_alive(self, life: str) -> Mask:
+    def not_alive(self, life_name: str) -> Mask:
         """Return where an agent of the environment is dead or has not come yet, [B]."""
-        return self.not_positive(f"{ALIVE}.{life}")
+        return self.not_positive(f"{ALIVE}.{life_name}")
 
     def not_positive(self, name: str) -> Mask:
         """Return where a signal of one number is 0 or less, [B]; of a signal that the environment does not show: nowhere."""
@@ -72,9 +72,9 @@ class StepSignals:
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Return the features [B, C] of a context, encoded once for all channels that use it."""
         key = tuple(specs)
-        if key not in self._encoded:
-            self._encoded[key] = encode(key, self.signals, dtype)
-        return self._encoded[key]
+        if key not in self._contexts:
+            self._contexts[key] = encode(key, self.signals, dtype)
+        return self._contexts[key]
 
 
 class Life(NamedTuple):
@@ -95,6 +95,6 @@ class EpisodeEnds:
     """Where an episode ended for good, not by a limit of time."""
     lives: Mapping[str, Life] = field(default_factory=dict)
     """By agent of the environment whose life is over anywhere."""
-    final: StepSignals | None = None
+    final_signals: StepSignals | None = None
     """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
     observations are not known."""

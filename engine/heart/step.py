@@ -31,13 +31,13 @@ from antiphon.nets.trained_parameters import take_optimiser_steps
 class Steppable(Protocol):
     """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents whose clock ticks at `step`, in waves, and return what is done in the environment; None: no agent acts.
 
         Args:
             step: The step.
             step_signals: The signals of the step.
-            keep: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep order
+            keep_messages: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep order
                 releases those that only they read. It changes no number.
         """
 
@@ -55,25 +55,25 @@ def take_step(
     engine: Steppable,
     step: int,
     step_signals: StepSignals,
-    environment: Callable[[Action | None], EpisodeEnds],
+    advance_environment: Callable[[Action | None], EpisodeEnds],
     *,
     watch: Watch = False,
-    keep: bool = True,
+    keep_messages: bool = True,
 ) -> tuple[EpisodeEnds, StepReport]:
     """Take one step, and return which episodes ended with it and what was learned from it.
 
     Args:
         engine: What ticks and learns.
         step: The step.
-        step_signals: The signals of the step; `environment` adds those that are known after it.
-        environment: Takes the agents' action, and returns which episodes ended.
+        step_signals: The signals of the step; `advance_environment` adds those that are known after it.
+        advance_environment: Takes the agents' action, and returns which episodes ended.
         watch: See `Engine.learn`.
-        keep: See `Steppable.tick`.
+        keep_messages: See `Steppable.tick`.
 
     Raises:
         DivergenceError: Something is not finite: see `Steppable.learn`.
     """
-    ends = environment(engine.tick(step, step_signals, keep=keep))
+    ends = advance_environment(engine.tick(step, step_signals, keep_messages=keep_messages))
     return ends, engine.learn(step, ends, watch=watch)
 
 
@@ -106,8 +106,8 @@ class Engine:
     Attributes:
         features: The installed features.
         learning_points: The features by their points of learning.
-        swept: What has been swept at this step.
-        divergence: Checks what has been computed, before anything moves.
+        swept_updates: What has been swept at this step.
+        divergence_check: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
             gradients, or a user's module may leave some (`apply_ties_and_hooks`).
         measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
@@ -118,27 +118,29 @@ class Engine:
         self.measures_only = False
         self.system, self.single_systems, self.features = system, single_systems, Features()
         self.learning_points = self.features.learning
-        self.order = LearningOrder(system)
+        self.learning_order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
-        self.swept = SweptUpdates()
-        self.predictor_trainer = PredictorTrainer(system, self.features, self.swept)
-        self.evaluator = ObjectiveEvaluator(system, self.features)
+        self.swept_updates = SweptUpdates()
+        self.predictor_trainer = PredictorTrainer(system, self.features, self.swept_updates)
+        self.objective_evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(
-            system, self.evaluator, self.predictor_trainer, self.features, self.swept
+            system, self.objective_evaluator, self.predictor_trainer, self.features, self.swept_updates
         )
         counts = [count for group in system.groups for count in group.agents_per_learner.items()]
         self.has_ties_or_hooks = any(
-            count > 1 or system.agents[name].learner.accumulates for name, count in counts
+            count > 1 or system.agents[name].learner.has_hooks for name, count in counts
         )
-        groups = [of_seed.groups for of_seed in single_systems]
-        self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
+        groups_by_seed = [system.groups for system in single_systems]
+        self.divergence_check = DivergenceCheck(
+            system.divergence_rule, system.agents, system.channels, groups_by_seed
+        )
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents whose clock ticks at `step`, and return what is done in the environment: see `Steppable.tick`."""
-        self.divergence.statistics.keep()
-        self.forward_pass.tick(step, step_signals, keep=keep)
+        self.divergence_check.statistics.keep()
+        self.forward_pass.tick(step, step_signals, keep_messages=keep_messages)
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
@@ -164,36 +166,42 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and there is one seed: see
                 `Steppable.learn`.
         """
+        # 1. Episodes end.
         end_episodes(self.forward_pass, step, ends)
+        # 2. Windows leave their groups; their losses are differentiated turn by turn.
         ended_windows, skipped_windows, without_ticks = self._pop_ended_windows(step)
         if not (ended_windows or skipped_windows or without_ticks or self.system.channels):
-            self.divergence.end_step(step)  # nothing has been computed that could be learned from
+            self.divergence_check.end_step(step)  # nothing has been computed that could be learned from
             return StepReport([], {})
         # closing may finish a message: then its credit finds the gradient
-        for group, number in without_ticks:
-            self._close_in_ledgers(group, number, step)
+        for group, window_number in without_ticks:
+            self._close_in_ledgers(group, window_number, step)
         turns = self._learn_in_turns(ended_windows, step)
         updates = [update for turn in turns for update in turn]
+        # 3. The windows close in the ledgers.
         for group, window in [*ended_windows, *skipped_windows]:
             for _, message in window.sent_messages:
                 message.unpin()
             self._close_in_ledgers(group, window.number, step)
-        messages_back = self.predictor_trainer.pop_learnable(step)
+        # 4. Predictors are differentiated on what is back.
+        messages_back = self.predictor_trainer.pop_messages_back(step)
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, ended_windows, step, watch=watch
         )
         input_updates = self.predictor_trainer.collect_input_updates()
-        learned = [*predictor_updates.items(), *input_updates.items()]
-        self.divergence.check_predictors(learned, step)
+        named_updates = [*predictor_updates.items(), *input_updates.items()]
+        self.divergence_check.check_predictors(named_updates, step)
+        # 5. All is computed and checked: now, and only now, parameters move.
         for feature in self.learning_points.before_move:
             feature.before_move(updates)
-        if not self.measures_only:  # all is computed and checked: now, and only now, parameters move
-            self._move(turns, learned, step)
+        if not self.measures_only:
+            self._move(turns, named_updates, step)
+        # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
-        self.swept.clear()
+        self.swept_updates.clear()
         for _, window in [*ended_windows, *skipped_windows]:
             window.free_graph()
-        self.divergence.end_step(step)
+        self.divergence_check.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
     def _pop_ended_windows(
@@ -213,19 +221,19 @@ class Engine:
         without_ticks: list[tuple[LearningGroup, int]] = []
         feature = self.learning_points.windows_to_learn
         for group in self.system.groups:
-            number = group.grid.ending(step)
-            if number is None:
+            window_number = group.grid.number_ending_at(step)
+            if window_number is None:
                 continue
             window = group.pop_window()
             if window.is_empty:
-                without_ticks.append((group, number))
+                without_ticks.append((group, window_number))
                 continue
-            assert window.number == number, "a window ends with the number that it began with"
+            assert window.number == window_number, "a window ends with the number that it began with"
             if group.waits:
                 assert feature is not None, "groups that wait need the feature that chooses windows"
-                ready, unlearned = feature.windows_to_learn(group, window, step)
-                ended_windows += ready
-                skipped_windows += unlearned
+                to_learn, to_skip = feature.windows_to_learn(group, window, step)
+                ended_windows += to_learn
+                skipped_windows += to_skip
             else:
                 ended_windows.append((group, window))
         return ended_windows, skipped_windows, without_ticks
@@ -233,11 +241,13 @@ class Engine:
     def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns: list[list[Update]] = []
-        ordered = self.order.turns(ended_windows) if self.order.has_turns else [ended_windows]
+        ordered = (
+            self.learning_order.turns(ended_windows) if self.learning_order.has_turns else [ended_windows]
+        )
         for windows in filter(None, ordered):
             turn = self.backward_pass.differentiate(windows, step)
             self.change_gradients(turn)
-            self.divergence.check_updates(turn, step)
+            self.divergence_check.check_updates(turn, step)
             if self.has_ties_or_hooks:
                 self.apply_ties_and_hooks(turn, step)
             for update in turn:
@@ -256,35 +266,38 @@ class Engine:
 
         What a user's module or a hook has changed is checked again.
         """
-        changed: dict[Update, None] = {}
+        changed_updates: dict[Update, None] = {}
         for update in updates:
             for name, count in update.group.agents_per_learner.items():
                 gradients = update.gradients.get(name)
                 if count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
                     gradients = [None if g is None else g / count for g in gradients]
                 if gradients is not None:
-                    accumulated = self.system.agents[name].learner.accumulated(gradients)
-                    update.gradients[name] = accumulated
-                    if accumulated is not gradients:
-                        changed[update] = None
-        if changed:
-            self.divergence.check_updates(list(changed), step)
+                    hooked_gradients = self.system.agents[name].learner.through_hooks(gradients)
+                    update.gradients[name] = hooked_gradients
+                    if hooked_gradients is not gradients:
+                        changed_updates[update] = None
+        if changed_updates:
+            self.divergence_check.check_updates(list(changed_updates), step)
 
-    def _close_in_ledgers(self, group: LearningGroup, number: int, step: int) -> None:
+    def _close_in_ledgers(self, group: LearningGroup, window_number: int, step: int) -> None:
         """Close a window of a group in the ledgers that it reads."""
-        for name in group.agents:
+        for name in group.agent_names:
             for channel in self.system.agents[name].connections.read_channels:
-                channel.ledger.close_window(number, step)
+                channel.ledger.close_window(window_number, step)
 
     # --- the update ----------------------------------------------------------------------------------------
 
     def _move(
-        self, turns: Sequence[Sequence[Update]], learned: Sequence[tuple[str, PredictorUpdate]], step: int
+        self,
+        turns: Sequence[Sequence[Update]],
+        named_updates: Sequence[tuple[str, PredictorUpdate]],
+        step: int,
     ) -> None:
         """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
         for turn in turns:
             self.move_agents(turn, step)
-        self.predictor_trainer.move(learned, step, self.divergence.unstopped_members)
+        self.predictor_trainer.move(named_updates, step, self.divergence_check.unstopped_members)
         for feature in self.learning_points.after_move:
             for turn in turns:
                 feature.after_move(turn, step)
@@ -293,20 +306,23 @@ class Engine:
         """Move the parameters of the agents, or of the members of stacks, that take a step."""
         moves: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
         for update in updates:
-            moving: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
+            moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = update.stepping_members.get(name, ALL) & self.divergence.unstopped_members(agent)
-                update.stepping_members[name] = members
-                if members.anywhere:
-                    moving[name] = gradients, members
-            clipped: dict[str, Sequence[Tensor | None]] = {}
+                stepping = update.stepping_members.get(name, ALL) & self.divergence_check.unstopped_members(
+                    agent
+                )
+                update.stepping_members[name] = stepping
+                if stepping.anywhere:
+                    moving_agents[name] = gradients, stepping
+            clipped_gradients: dict[str, Sequence[Tensor | None]] = {}
             if (feature := self.learning_points.clipped_gradients) is not None:
-                clipped = feature.clipped_gradients(update.group, moving)
-            for name, (gradients, members) in moving.items():
+                clipped_gradients = feature.clipped_gradients(update.group, moving_agents)
+            for name, (gradients, stepping) in moving_agents.items():
                 agent = self.system.agents[name]
-                gradients, members = clipped.get(name, gradients), members if agent.has_member_axis else ALL
-                moves.append((agent.learner, gradients, members, update.resting.get(name, ())))
+                gradients = clipped_gradients.get(name, gradients)
+                stepping = stepping if agent.has_member_axis else ALL
+                moves.append((agent.learner, gradients, stepping, update.resting_parameters.get(name, ())))
         take_optimiser_steps(moves, step)

@@ -35,9 +35,9 @@ class System:
         batch: B, the number of environments of one seed.
         dtype: The type of all floats.
         device: The device of all tensors.
-        on_divergence: What follows a divergence.
-        seeds: How many seeds are computed as one, each with B environments of its own.
-        tied: Groups of parameters, (agent, parameter) each, that are one weight.
+        divergence_rule: What follows a divergence.
+        seed_count: How many seeds are computed as one, each with B environments of its own.
+        tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
         remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is in.
             Only channels to one part are stacked (engine/build/stacking.py).
     """
@@ -50,27 +50,29 @@ class System:
     batch: int
     dtype: torch.dtype
     device: torch.device
-    on_divergence: DivergenceRule
-    seeds: int = 1
-    tied: tuple[tuple[tuple[str, str], ...], ...] = ()
+    divergence_rule: DivergenceRule
+    seed_count: int = 1
+    tied_parameters: tuple[tuple[tuple[str, str], ...], ...] = ()
     remote_parts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for group in self.groups:
-            group.agents_per_learner = dict(Counter(self.learner_name_of[name] for name in group.agents))
+            group.agents_per_learner = dict(
+                Counter(self.learner_name_by_agent[name] for name in group.agent_names)
+            )
 
     @cached_property
-    def group_of(self) -> dict[str, LearningGroup]:
+    def group_by_agent(self) -> dict[str, LearningGroup]:
         """The learning groups, by agent."""
-        return {name: group for group in self.groups for name in group.agents}
+        return {name: group for group in self.groups for name in group.agent_names}
 
     @cached_property
-    def learner_name_of(self) -> dict[str, str]:
+    def learner_name_by_agent(self) -> dict[str, str]:
         """The name of each agent's learner, by agent: that of the first agent with the learner, which tied agents share."""
-        first: dict[Learner, str] = {}
+        first_names: dict[Learner, str] = {}
         for name, agent in self.agents.items():
-            first.setdefault(agent.learner, name)
-        return {name: first[agent.learner] for name, agent in self.agents.items()}
+            first_names.setdefault(agent.learner, name)
+        return {name: first_names[agent.learner] for name, agent in self.agents.items()}
 
     def feature_settings(self) -> Iterator[tuple[FeatureSetting, str]]:
         """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
@@ -80,17 +82,17 @@ class System:
                     if used:
                         yield setting, f"{kind}.{name}"
         for group in self.groups:
-            place = f"the learning group of {', '.join(group.agents)}"
-            clips = [
+            place = f"the learning group of {', '.join(group.agent_names)}"
+            has_clip = [
                 self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_learner
             ]
             if group.waits:
                 yield FeatureSetting.DELAYED_CHANNEL, place
-            if sum(clips) > 1:
+            if sum(has_clip) > 1:
                 yield FeatureSetting.GROUP_CLIP, place
         if self.schedule.sweep:
             yield FeatureSetting.SWEEP_ORDER, "training"
-        if self.tied:
+        if self.tied_parameters:
             yield FeatureSetting.TIED_PARAMETERS, "share"
 
     @property
@@ -100,7 +102,9 @@ class System:
 
     def first_agents(self) -> dict[str, Agent]:
         """Return the first agent of each learner."""
-        return {name: agent for name, agent in self.agents.items() if self.learner_name_of[name] == name}
+        return {
+            name: agent for name, agent in self.agents.items() if self.learner_name_by_agent[name] == name
+        }
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""

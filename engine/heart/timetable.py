@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, SendTimes
-from antiphon.engine.heart.roles import PLAIN
+from antiphon.engine.heart.roles import PLAIN, saved_as
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
@@ -22,12 +22,12 @@ class ReadPlan:
     - those that are only imagined (`Ledger.temporarily_sent`).
 
     What returns for a message follows from its reads, but for an episode's last state, of any kind: after a termination its gradient is
-    zero (`Ledger._last_state`).
+    zero (`Ledger._book_zero_after_last_state`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
     """Step of the receiver's first tick that reads it; None: no tick does, or it is only imagined."""
-    windows: AbstractSet[int] = field(metadata=PLAIN)
+    window_numbers: AbstractSet[int] = field(metadata=saved_as("windows", PLAIN))
     """Numbers of the receiver's windows whose reads may be booked."""
     deadline: int = field(metadata=PLAIN)
     """Step at which the last of these windows ends; where none may be booked, the step of its sending."""
@@ -40,7 +40,7 @@ class ReadPlan:
     @property
     def may_be_booked(self) -> bool:
         """Whether a read of it may be booked; else it is one of the three kinds, and finished as it is sent."""
-        return bool(self.windows)
+        return bool(self.window_numbers)
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
@@ -86,10 +86,10 @@ class Timetable:
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
             return ReadPlan.never_booked(stamp)
-        if self.carries_state and grid.number(ticks[0]) == grid.number(stamp):
+        if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
             return ReadPlan.never_booked(stamp, ticks[0])
-        windows = frozenset(map(grid.number, ticks))
-        return ReadPlan(ticks[0], windows, grid.end(max(windows)))
+        window_numbers = frozenset(map(grid.number_at, ticks))
+        return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)))
 
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.

@@ -42,10 +42,10 @@ class ReportedLoss:
         """Return the sums over these ticks and over further ones."""
         return ReportedLoss(self.loss + other.loss, self.score + other.score, self.count + other.count)
 
-    def of_members(self, places: list[int] | slice) -> ReportedLoss:
+    def select_members(self, indices: list[int] | slice) -> ReportedLoss:
         """Return the objective of some members of a stack."""
-        count = self.count[places] if isinstance(self.count, Tensor) else self.count
-        return ReportedLoss(self.loss[places], self.score[places], count)
+        count = self.count[indices] if isinstance(self.count, Tensor) else self.count
+        return ReportedLoss(self.loss[indices], self.score[indices], count)
 
 
 @dataclass(slots=True)
@@ -54,27 +54,27 @@ class WindowLoss:
 
     roots: list[Tensor] = field(default_factory=list)
     """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
-    by_agent: dict[str, Tensor] = field(default_factory=dict)
+    loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks and without a graph, by agent."""
-    reported: dict[str, ReportedLoss] = field(default_factory=dict)
+    reported_losses: dict[str, ReportedLoss] = field(default_factory=dict)
     """The objectives as they are reported, by agent."""
     factors: dict[str, Tensor] = field(default_factory=dict)
     """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
-    policies: dict[str, PolicyWindow] = field(default_factory=dict)
+    policy_windows: dict[str, PolicyWindow] = field(default_factory=dict)
     """The windows of policies, by agent that learns from rewards."""
 
-    def add(self, agent: str, root: Tensor, reported: ReportedLoss) -> None:
+    def add(self, agent_name: str, root: Tensor, reported_loss: ReportedLoss) -> None:
         """Add losses of an agent, [rows] with their graph, and what is reported of them."""
         samples = constant(root)
         self.roots.append(root)
-        before = self.reported.get(agent)
-        if before is not None:
-            samples = self.by_agent[agent] + samples
-            reported = before.plus(reported)
-        self.reported[agent] = reported
-        self.by_agent[agent] = samples
+        reported_before = self.reported_losses.get(agent_name)
+        if reported_before is not None:
+            samples = self.loss_by_agent[agent_name] + samples
+            reported_loss = reported_before.plus(reported_loss)
+        self.reported_losses[agent_name] = reported_loss
+        self.loss_by_agent[agent_name] = samples
 
 
 @dataclass(slots=True, eq=False)
@@ -98,8 +98,8 @@ class Update:
     stepping_members: dict[str, Mask] = field(default_factory=dict)
     """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
     reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
-    resting: dict[str, Container[int]] = field(default_factory=dict)
-    """The places of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
+    resting_parameters: dict[str, Container[int]] = field(default_factory=dict)
+    """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
     injections: list[Injection] = field(default_factory=list)
     """The injections into the messages that the window sent; emptied when it has been differentiated."""
     auxiliary_losses: dict[str, Tensor | None] = field(default_factory=dict)
@@ -112,15 +112,15 @@ class Update:
         losses = [loss for loss in self.auxiliary_losses.values() if loss is not None]
         return reduce(add, losses) if losses else None
 
-    def keep_credit(self, channel: str, credit: Tensor, *, by_row: bool) -> None:
+    def keep_credit(self, channel_name: str, credit: Tensor, *, by_row: bool) -> None:
         """Keep the credit of a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
 
         `by_row`: a row of zeros, whose action has not come back, keeps the credit of the message before.
         """
-        before = self.newest_credits.get(channel)
-        if by_row and before is not None:
-            credit = torch.where(credit.any(1, keepdim=True), credit, before)
-        self.newest_credits[channel] = credit
+        credit_before = self.newest_credits.get(channel_name)
+        if by_row and credit_before is not None:
+            credit = torch.where(credit.any(1, keepdim=True), credit, credit_before)
+        self.newest_credits[channel_name] = credit
 
     def set_gradients(
         self,
@@ -150,7 +150,7 @@ class PredictorUpdate:
     """The prediction for the newest example before the update; None: it is not watched."""
     stepping_members: Mask = ALL
     """The predictors of the stack that take a step: those with an example, without those of seeds that have diverged."""
-    of_input: bool = False
+    for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
 
 
@@ -159,17 +159,17 @@ class SweptUpdates:
     """What has been learned at a step as soon as a group had ticked (features/sweep.py); the step takes it up later.
 
     Attributes:
-        of_windows: The updates of windows, until `BackwardPass.differentiate` returns them.
-        of_predictors: The updates of predictors of their senders' channels, by channel.
+        window_updates: The updates of windows, until `BackwardPass.differentiate` returns them.
+        predictor_updates: The updates of predictors of their senders' channels, by channel.
     """
 
-    of_windows: dict[Window, Update] = field(default_factory=dict)
-    of_predictors: dict[str, PredictorUpdate] = field(default_factory=dict)
+    window_updates: dict[Window, Update] = field(default_factory=dict)
+    predictor_updates: dict[str, PredictorUpdate] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget all, at the end of a step, or after one that has raised an exception."""
-        self.of_windows.clear()
-        self.of_predictors.clear()
+        self.window_updates.clear()
+        self.predictor_updates.clear()
 
 
 @dataclass

@@ -13,7 +13,7 @@ from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import Leaf, Read
-from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS
+from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window_grid import WindowGrid
 
@@ -26,7 +26,7 @@ class Tick:
     """
 
     step: int = field(metadata=PLAIN)
-    agent: str = field(metadata=PLAIN)
+    agent_name: str = field(metadata=saved_as("agent", PLAIN))
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
     reads: list[Read] = field(metadata=NESTED)
@@ -50,7 +50,7 @@ class Window:
     Attributes:
         number: The number of the window; -1 before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
-        calls: The ticks in order, by network call (`NetworkCall`).
+        ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
@@ -60,7 +60,7 @@ class Window:
 
     number: int = field(default=-1, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
-    calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
+    ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=saved_as("calls", NESTED))
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Window:
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""
-        return (tick for call in self.calls for tick in call)
+        return (tick for call in self.ticks_by_call for tick in call)
 
     def free_graph(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
@@ -91,7 +91,7 @@ class LearningGroup:
     """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
 
     Attributes:
-        agents: The names of its agents, in canonical order.
+        agent_names: The names of its agents, in canonical order.
         grid: The division of its ticks into windows.
         agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
@@ -100,7 +100,7 @@ class LearningGroup:
         kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
     """
 
-    agents: tuple[str, ...]
+    agent_names: tuple[str, ...]
     grid: WindowGrid
     agents_per_learner: dict[str, int] = field(default_factory=dict)
     horizons: Mapping[str, int] = field(default_factory=dict)
@@ -114,8 +114,8 @@ class LearningGroup:
 
     def pop_window(self) -> Window:
         """Return the open window, which has ended, and replace it by an empty one: that begins with its first tick."""
-        window, self.window = self.window, Window()
-        return window
+        ended_window, self.window = self.window, Window()
+        return ended_window
 
     def load(self, window: Window, kept_windows: dict[str, list[Window]]) -> None:
         """Take over windows of a saved state."""

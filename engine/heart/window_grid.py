@@ -14,15 +14,15 @@ class WindowGrid(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def number(self, step: int) -> int:
+    def number_at(self, step: int) -> int:
         """Return the number of the window that holds a tick at `step`."""
 
     @abstractmethod
-    def end(self, number: int) -> int:
+    def end_of(self, number: int) -> int:
         """Return the step at which window `number` ends, the present one or one to come; at the latest, where that is not known."""
 
     @abstractmethod
-    def ending(self, step: int) -> int | None:
+    def number_ending_at(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
 
     @abstractmethod
@@ -66,15 +66,15 @@ class StepWindows(WindowGrid):
         """Return windows of `unroll` ticks of a clock, each of which ends with its last tick."""
         return cls(clock.tick_period * unroll, clock.phase, clock.tick_period * (unroll - 1))
 
-    def number(self, step: int) -> int:
+    def number_at(self, step: int) -> int:
         """Return the number of the window that holds a tick at `step`."""
         return (step - self.first_step) // self.length
 
-    def end(self, number: int) -> int:
+    def end_of(self, number: int) -> int:
         """Return the step at which window `number` ends."""
         return self.first_step + number * self.length + self.end_offset
 
-    def ending(self, step: int) -> int | None:
+    def number_ending_at(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
         number, place = divmod(step - self.first_step, self.length)
         return number if place == self.end_offset else None
@@ -120,18 +120,18 @@ class EpisodeWindows(WindowGrid):
         """Begin episode `number`, of `length` steps, at `step`."""
         self.episode_start, self.length, self.episode_number = step, length, number
 
-    def number(self, step: int) -> int:
+    def number_at(self, step: int) -> int:
         """Return the number of the episode that holds a tick at `step`."""
         if step < self.episode_start:
             return self.episode_number - 1
         return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1
 
-    def end(self, number: int) -> int:
+    def end_of(self, number: int) -> int:
         """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
         assert number >= self.episode_number, "how long past episodes were is not kept"
         return self.episode_start + self.length - 1 + (number - self.episode_number) * self.longest
 
-    def ending(self, step: int) -> int | None:
+    def number_ending_at(self, step: int) -> int | None:
         """Return the number of the episode that ends at `step`, if one does."""
         return self.episode_number if step == self.episode_start + self.length - 1 else None
 

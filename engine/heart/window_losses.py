@@ -33,11 +33,12 @@ class TickLoss(NamedTuple):
     site_counts: Tensor | None = None
     """[rows] int64: the number of sites that each target has; None: all have as many."""
 
-    def newest(self, rows: int) -> TickLoss:
+    def of_last_rows(self, row_count: int) -> TickLoss:
         """Return the objective of its last rows."""
         losses, score, present, counts = self
-        counts = None if counts is None else counts[-rows:]
-        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda mask: mask[-rows:]), counts)
+        counts = None if counts is None else counts[-row_count:]
+        present = present.map(lambda where: where[-row_count:])
+        return TickLoss(losses[-row_count:], score[-row_count:], present, counts)
 
     @property
     def weights(self) -> Tensor:
@@ -62,24 +63,24 @@ class ObjectiveEvaluator:
     def window_loss(self, window: Window) -> WindowLoss:
         """Return the losses of a window."""
         window_loss = WindowLoss()
-        acted: dict[str, list[Tick]] = {}
-        averaged: dict[str, list[TickLoss]] = {}
+        policy_ticks: dict[str, list[Tick]] = {}
+        averaged_losses: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
-            agent = self.system.agents[tick.agent]
+            agent = self.system.agents[tick.agent_name]
             goal = agent.goal
             if goal is None or tick.learning_rows is NONE:
                 continue
             if goal.rewards is not None:
-                acted.setdefault(tick.agent, []).append(tick)
+                policy_ticks.setdefault(tick.agent_name, []).append(tick)
             elif (tick_loss := self.tick_loss(tick)) is not None:
-                window_loss.ticks_with_loss.add((tick.step, tick.agent))
+                window_loss.ticks_with_loss.add((tick.step, tick.agent_name))
                 if goal.mean_over_targets:
-                    averaged.setdefault(tick.agent, []).append(tick_loss)
+                    averaged_losses.setdefault(tick.agent_name, []).append(tick_loss)
                 else:
                     self._add(window_loss, agent, tick_loss)
-        for name, losses in averaged.items():
-            self._add_mean(window_loss, self.system.agents[name], losses)
-        for name, ticks in acted.items():
+        for name, tick_losses in averaged_losses.items():
+            self._add_mean(window_loss, self.system.agents[name], tick_losses)
+        for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
             feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
@@ -99,7 +100,7 @@ class ObjectiveEvaluator:
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.weights for tick_loss in tick_losses]
         counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
-        factor = layout.rows_of_members(batch / torch.stack(counts).sum(0).clamp(min=1))
+        factor = layout.rows_from_members(batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
         for tick_loss, weight, count in zip(tick_losses, weights, counts, strict=True):
             samples = tick_loss.losses * weight * factor
@@ -109,7 +110,7 @@ class ObjectiveEvaluator:
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
-        agent, step_signals = self.system.agents[tick.agent], tick.step_signals
+        agent, step_signals = self.system.agents[tick.agent_name], tick.step_signals
         goal = agent.goal
         if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
             return None
@@ -142,18 +143,18 @@ class ObjectiveEvaluator:
 
         A network's own loss may have no target.
         """
-        if goal.target and goal.target not in step_signals.signals:
+        if goal.target_signal and goal.target_signal not in step_signals.signals:
             return None
-        present, sites, objective = step_signals.present(goal.target), None, goal.output_objective
+        present, sites, objective = step_signals.present(goal.target_signal), None, goal.output_objective
         if present is NONE:
             return None
         output = output if goal.outputs is None else output[:, goal.outputs]
         target = constant(output)
-        if goal.target:
-            target, present, sites = _scored_target(objective, goal.target, step_signals)
+        if goal.target_signal:
+            target, present, sites = _scored_target(objective, goal.target_signal, step_signals)
             target = agent.layout.to_rows(target)
             sites = None if sites is None else agent.layout.to_rows(sites)
-        rows = present.map(agent.layout.to_rows) & learning_rows
+        scored_rows = present.map(agent.layout.to_rows) & learning_rows
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)
@@ -161,9 +162,9 @@ class ObjectiveEvaluator:
             score = objective.score(constant(output), target)
         else:
             score = objective.score(constant(output), target, sites)
-        losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)
+        losses, score = scored_rows.zero_elsewhere(losses), scored_rows.zero_elsewhere(score)
         counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
-        return TickLoss(losses, score, rows, counts)
+        return TickLoss(losses, score, scored_rows, counts)
 
 
 def _scored_target(

@@ -109,7 +109,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a graph.
     """
     lengths = [agent.clock.tick_period for agent in system.agents.values()]
-    lengths += [channel.ledger.timetable.send_times.repeats for channel in system.channels.values()]
+    lengths += [channel.ledger.timetable.send_times.cycle_steps for channel in system.channels.values()]
     found = math.lcm(*lengths)
     if found > _LONGEST:
         raise ScenarioError(
@@ -325,8 +325,8 @@ class Composition:
             if step >= start:
                 continued[0].note(signals)
                 for tick in ticks:
-                    if tick.agent in outputs:
-                        outputs[tick.agent].append(tick.ports[OBJECTIVE])
+                    if tick.agent_name in outputs:
+                        outputs[tick.agent_name].append(tick.ports[OBJECTIVE])
         rollout.release()
         made = continued[0].made
         shapes |= {
@@ -360,10 +360,12 @@ class PerfectDeliveries(Deliveries):
         step_signals: StepSignals,
         calls: Sequence[NetworkCall] | None = None,
         *,
-        keep: bool = True,
+        keep_messages: bool = True,
     ) -> None:
         calls = self.system.schedule.network_calls(step) if calls is None else calls
-        super().tick(step, step_signals, [(name,) for call in calls for name in call], keep=keep)
+        super().tick(
+            step, step_signals, [(name,) for call in calls for name in call], keep_messages=keep_messages
+        )
 
     def send(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
@@ -395,7 +397,7 @@ class Continued(PerfectDeliveries):
     def note(self, seen: StepSignals) -> None:
         """Note what aligned agents would observe of a step, on which later ticks may work."""
         for agent in self.system.agents.values():
-            if agent.inputs.align is not None:
+            if agent.inputs.align_channel_name is not None:
                 tick = Tick(seen.step, agent.name, seen, [])
                 values = super().observations(tick, agent.learner.buffers)
                 for name, value in zip(_seen(agent), values, strict=True):
@@ -415,8 +417,8 @@ class Continued(PerfectDeliveries):
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         found, signals = super().observations(tick, statistics), tick.step_signals
-        agent, at = self.system.agents[tick.agent], signals.step - self.start
-        if agent.inputs.align is None or at >= 0 or not signals.signals:
+        agent, at = self.system.agents[tick.agent_name], signals.step - self.start
+        if agent.inputs.align_channel_name is None or at >= 0 or not signals.signals:
             return found
         return [
             self.recorder.given(Earlier(name, at), torch.zeros_like(value)) if name else value

@@ -279,7 +279,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
             count += new
             for name, found in rollout.losses().items():
                 if found is not None:
-                    scores[name].add(found.newest(new), mean=goals[name].mean_over_targets)
+                    scores[name].add(found.of_last_rows(new), mean=goals[name].mean_over_targets)
     return count, {name: _means(score, goals[name]) for name, score in scores.items()}
 
 
@@ -423,7 +423,7 @@ def mixes_rows(system: System) -> bool:
     for name, goal in with_targets(system).items():
         size = features_of(system.agents[name].learner.network.port_shape(OBJECTIVE))
         for one in goal.terms:
-            signal = signals.get(one.target)
+            signal = signals.get(one.target_signal)
             outputs = size if one.outputs is None else one.outputs.stop - one.outputs.start
             if one.output_objective.mixes(
                 outputs, signal.shape if signal else (), signal.classes if signal else None

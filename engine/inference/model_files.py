@@ -89,7 +89,7 @@ def write_system(
 
 def _weights(system: System, agents: Sequence[str] | None) -> bytes:
     """Return parameters and running statistics as `agent.name`; those of tied agents once."""
-    owners = {system.learner_name_of[name] for name in (system.agents if agents is None else agents)}
+    owners = {system.learner_name_by_agent[name] for name in (system.agents if agents is None else agents)}
     tensors = {
         f"{owner}.{name}": constant(tensor).cpu().clone(memory_format=torch.contiguous_format)
         for owner, agent in system.agents.items()

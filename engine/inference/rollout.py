@@ -113,13 +113,13 @@ class Rollout:
             calls = self.system.schedule.network_calls(step)
         self._forward_pass.tick(step, step_signals, calls)
         ticks: list[Tick] = []
-        for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
+        for group in dict.fromkeys(self.system.group_by_agent[call[0]] for call in calls):
             window = group.pop_window()
             ticks += window.ticks()
             for _, message in window.sent_messages:
                 message.unpin()
         for tick in ticks:
-            for channel in self.system.agents[tick.agent].connections.read_channels:
+            for channel in self.system.agents[tick.agent_name].connections.read_channels:
                 channel.ledger.close_window(step, step)
                 channel.synthetic_input.examples.clear()
         return ticks
@@ -131,7 +131,7 @@ class Rollout:
     @torch.no_grad()
     def evaluated(self, tick: Tick) -> Tensors:
         """Return the ports of a tick that has read what is in `tick`; nothing is sent."""
-        buffers = self.system.agents[tick.agent].learner.buffers
+        buffers = self.system.agents[tick.agent_name].learner.buffers
         self._forward_pass.evaluate([tick], Window(), buffers)
         return tick.ports
 
@@ -222,7 +222,9 @@ class ExampleRollout:
             for call in calls:  # one by one: what each has made on the way is released
                 if kept := tuple(name for name in call if (name, step) in needed):
                     found = rollout.tick(step, self._signals, [kept])
-                    self.ports |= {tick.agent: tick.ports for tick in found if newest.get(tick.agent) == step}
+                    self.ports |= {
+                        tick.agent_name: tick.ports for tick in found if newest.get(tick.agent_name) == step
+                    }
                     if not lossy:
                         _release(rollout.system, step, kept)
             on_step()
@@ -345,8 +347,12 @@ class EnvironmentRollout:
         step = step_signals.step
         ticks = self.rollout.tick(step, step_signals)
         ends: EpisodeEnds = self.world.advance(self.rollout.action)
-        counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
-        for name, found in self._evaluator.window_loss(Window(calls=[counted])).reported.items():
+        counted = [
+            tick for tick in ticks if tick.agent_name in self.scores and step >= self._filled[tick.agent_name]
+        ]
+        for name, found in self._evaluator.window_loss(
+            Window(ticks_by_call=[counted])
+        ).reported_losses.items():
             goal, count = self.system.agents[name].goal, int(found.count)
             averaged = count if goal is not None and goal.mean_over_targets else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
@@ -416,10 +422,10 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
             agent.inputs,
             critic_observed=Observed(),
             has_target_network=False,
-            align=agent.inputs.align if aligned else None,
+            align_channel_name=agent.inputs.align_channel_name if aligned else None,
         ),
         layout=Layout.single(batch, agent.layout.device),
-        seed=seed_for(seed, "agent", agent.name),
+        random_seed=seed_for(seed, "agent", agent.name),
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
         notes={},
     )
@@ -447,7 +453,12 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
         channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
     )
     ledger = replace(
-        channel.ledger.emptied(), timetable=timetable, link=link, wants_gradient=False, slack=0, held=held
+        channel.ledger.emptied(),
+        timetable=timetable,
+        link=link,
+        wants_gradient=False,
+        slack=0,
+        held_messages=held,
     )
     return replace(
         channel,
@@ -486,7 +497,7 @@ def filled(system: System) -> dict[str, int]:
     found: dict[str, int] = {}
     step = 0
     while len(found) < len(system.agents):
-        for name in system.schedule.agents(step):
+        for name in system.schedule.ticking_agent_names(step):
             agent, own = system.agents[name], sources[name]
             whole = everyone[part[name]]
             full, others = True, 0

@@ -51,9 +51,9 @@ class _Rhythm:
         """Whether it can happen at a step."""
         source, then = self.source, step - self.later
         if isinstance(source, EpisodeWindows):
-            return source.ending(then) is not None or then == source.episode_start - 1
+            return source.number_ending_at(then) is not None or then == source.episode_start - 1
         if isinstance(source, WindowGrid):
-            return source.ending(then) is not None
+            return source.number_ending_at(then) is not None
         return source.latest(then) == then
 
 
@@ -181,7 +181,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
 
     for group in system.groups:
         steps = group.grid.max_steps()
-        for name in group.agents:
+        for name in group.agent_names:
             if agents[name].learner.trainable:
                 yield ("agent", name), _Rhythm(group.grid, 0, steps, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():
@@ -190,7 +190,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
         yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
-        sent_in = system.group_of[channel.sender].grid if channel.sender in agents else None
+        sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
             returned = (

@@ -17,7 +17,7 @@ from antiphon.base.mask import ALL
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.layout import label
+from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, ReportedLoss, StepReport, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup
@@ -48,7 +48,7 @@ class AgentReport:
     @cached_property
     def stacks(self) -> StepReport:
         """By stack; of one of several seeds by agent and channel, which it has no stacks of."""
-        if self._stacked.system.seeds == 1:
+        if self._stacked.system.seed_count == 1:
             return self._whole
         return StepReport(self.updates, self.predictor_updates, self.input_updates)
 
@@ -82,8 +82,8 @@ class AgentReport:
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
         for update in self._whole.updates:
-            policies = update.window_loss.policies
-            for name, losses in update.window_loss.reported.items():
+            policies = update.window_loss.policy_windows
+            for name, losses in update.window_loss.reported_losses.items():
                 metrics = policies[name].metrics if name in policies else {}
                 if metrics and isinstance(losses.count, Tensor):
                     absent = losses.count == 0
@@ -94,7 +94,7 @@ class AgentReport:
         """Yield the objectives' losses: the names of single agents that are of one stack, and their losses."""
         for agent, losses, _ in self.by_stack():
             names = tuple(single.name for _, single in self._stacked.singles(agent))
-            yield names, losses.of_members(self._stacked.places_of(agent))
+            yield names, losses.select_members(self._stacked.places_of(agent))
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
@@ -118,7 +118,7 @@ class AgentReport:
                 update.loss[k],
                 [],
                 None if predictions is None else predictions[k],
-                of_input=update.of_input,
+                for_input=update.for_input,
             )
             for k, single in self._stacked.singles(channel)
             if update.stepping_members.tensor(count, "cpu")[k]
@@ -126,17 +126,17 @@ class AgentReport:
 
     def _by_group(self, update: Update) -> Iterator[Update]:
         base, agents = self._stacked.single_system, self._stacked.system.agents
-        if not any(agents[name].has_member_axis for name in update.group.agents):
+        if not any(agents[name].has_member_axis for name in update.group.agent_names):
             yield update
             return
         updates: dict[LearningGroup, Update] = {}
-        for name in update.group.agents:
+        for name in update.group.agent_names:
             agent = agents[name]
-            losses = update.window_loss.reported.get(name)
+            losses = update.window_loss.reported_losses.get(name)
             learning = agent.learning_rows(update.window.number)
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.singles(agent):
-                group = base.group_of[member.name]
+                group = base.group_by_agent[member.name]
                 single = updates.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
                 if not participating[n]:
                     continue
@@ -146,17 +146,17 @@ class AgentReport:
                     ]
                 count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
                 if losses is not None and bool(count):
-                    single.window_loss.reported[member.name] = losses.of_members([n])
+                    single.window_loss.reported_losses[member.name] = losses.select_members([n])
         for name, injected in update.newest_credits.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            learned = channel.learning_rows_of_sender(
+            learned = channel.learning_rows_from_sender(
                 agents[channel.sender].learning_rows(update.window.number)
             )
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
-                    updates[base.group_of[lone.sender]].newest_credits[lone.name] = rows[k]
+                    updates[base.group_by_agent[lone.sender]].newest_credits[lone.name] = rows[k]
         yield from updates.values()
 
 
@@ -216,7 +216,7 @@ class MeanAccumulator:
     def __init__(self, system: System, *others: System) -> None:
         systems = (system, *others)
         self._agents = {
-            label(name, seed, len(systems)): agent
+            name_in_seed(name, seed, len(systems)): agent
             for seed, system_of_seed in enumerate(systems)
             for name, agent in system_of_seed.agents.items()
         }

@@ -326,7 +326,7 @@ def of_channels(
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            learned_in = channel.learning_rows_of_sender(
+            learned_in = channel.learning_rows_from_sender(
                 system.agents[channel.sender].learning_rows(update.window.number)
             )
             put = channel.layout.members_in(learned_in)
@@ -342,13 +342,13 @@ def of_channels(
             if isinstance(channel.content.sampler, SymbolSampler):
                 sampler = channel.content.sampler
                 shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
-                if channel.required_signals:  # of the environments in which a message was sent
+                if channel.required_signal_names:  # of the environments in which a message was sent
                     shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
                 entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
                 yield Measured(names, "symbol_entropy", entropies.tolist())
-        if channel.synthetic_gradient.of_state.outliers is not None:
+        if channel.synthetic_gradient.state_settings.outliers is not None:
             yield Measured(
-                names, "outliers", channel.synthetic_gradient.of_state.outliers.clip_count.tolist()
+                names, "outliers", channel.synthetic_gradient.state_settings.outliers.clip_count.tolist()
             )
         if channel.synthetic_gradient.gate is not None:
             yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
@@ -405,7 +405,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
     sending = content * (1 / ledger.timetable.send_times.mean_send_interval)
     back = 0.0
-    if "to.state" in channel.synthetic_gradient.context.endpoints:
+    if "to.state" in channel.synthetic_gradient.context.endpoint_values:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size

@@ -107,16 +107,19 @@ class _Times:
         length = system.description.episode_steps
         self.episodes: StepWindows | None = None if length is None else StepWindows(length)
         """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
-        if system.schedule.episode is not None:
-            self.episodes = StepWindows(system.schedule.episode.length, system.schedule.episode.episode_start)
+        if system.schedule.episode_windows is not None:
+            self.episodes = StepWindows(
+                system.schedule.episode_windows.length, system.schedule.episode_windows.episode_start
+            )
         self.windows: dict[str, StepWindows] = {}
-        for name, group in system.group_of.items():
+        for name, group in system.group_by_agent.items():
             windows = group.grid if isinstance(group.grid, StepWindows) else self.episodes
             assert windows is not None  # windows of another kind are episodes
             self.windows[name] = windows
         self.credit = {name: _Credit.of(channel) for name, channel in system.channels.items()}
         known = {
-            windows: windows.end(windows.number(steps.start) - 1) + 1 for windows in self.windows.values()
+            windows: windows.end_of(windows.number_at(steps.start) - 1) + 1
+            for windows in self.windows.values()
         }
         every = range(max(min(known.values(), default=steps.start), 0), steps.stop)
         """Those of the windows that are open at the first step too."""
@@ -128,7 +131,7 @@ class _Times:
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in every:
-            for name in system.schedule.agents(step):
+            for name in system.schedule.ticking_agent_names(step):
                 self.reaches[name][step] = self._reach(system.agents[name], step)
 
     def flags(self, steps: Container[int]) -> NDArray[np.bool_]:
@@ -166,7 +169,7 @@ class _Times:
 
     def _of_one_episode(self, early: int, late: int) -> bool:
         """Whether two steps lie in one episode."""
-        return self.episodes is None or self.episodes.number(early) == self.episodes.number(late)
+        return self.episodes is None or self.episodes.number_at(early) == self.episodes.number_at(late)
 
     def agent(self, agent: Agent) -> AgentTimes:
         """Return the times of one agent."""
@@ -231,7 +234,7 @@ class _Times:
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:
         """Whether credit for `stamp` comes back with the graph of the window of `tick`."""
         credit, windows = self.credit[channel.name], self.windows[channel.receiver]
-        return (credit.state or credit.true) and windows.number(stamp) == windows.number(tick)
+        return (credit.state or credit.true) and windows.number_at(stamp) == windows.number_at(tick)
 
     def _cut(self, channel: Channel, step: int, stamps: tuple[int, ...]) -> bool:
         credit = self.credit[channel.name]

@@ -49,7 +49,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
         yield "it has no hidden layer, and sends its input"
     if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
-    together = [system.agents[name] for name in system.group_of[agent.name].agents]
+    together = [system.agents[name] for name in system.group_by_agent[agent.name].agent_names]
     if learner.critic is not None or any(one.policy is not None for one in together):
         yield "it learns from rewards"  # or with one that does, whose passes evaluate it again
     if any(channel.synthetic_gradient.replayed for channel in agent.connections.outgoing):

@@ -265,8 +265,8 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
         count = None
         if scenario.window(group) != "episode" or env.episode_steps is not None:
             windows, last = windows_of(scenario, group, env, None), scenario.training.steps - 1
-            number = windows.number(last)
-            count = max(0, number + (windows.end(number) <= last)) * _updates_of_window(scenario, group)
+            number = windows.number_at(last)
+            count = max(0, number + (windows.end_of(number) <= last)) * _updates_of_window(scenario, group)
             alone = len(goals) == 1 and goals[0].needs_an_end
             if alone and env.episode_steps and isinstance(windows, StepWindows):
                 count = _with_an_end(windows, count, env.episode_steps)

@@ -90,9 +90,9 @@ class CostModel:
 
     def tick(self, agent: Agent) -> float:
         """Return an agent's FLOP of a step."""
-        cost, group = self.network(agent), self.system.group_of[agent.name]
+        cost, group = self.network(agent), self.system.group_by_agent[agent.name]
         flop = cost.forward * (2 if group.waits else 1)  # late learners compute their windows again
-        if any(map(_learns, map(self.system.agents.__getitem__, group.agents))):
+        if any(map(_learns, map(self.system.agents.__getitem__, group.agent_names))):
             draws = agent.participation
             flop += cost.backward * (1.0 if draws is None else float(draws.probability))
         return flop / agent.clock.tick_period
@@ -197,7 +197,7 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
     if isinstance(model, InputModel):
         model.predict(context, rows)
         if not model.frozen:
-            model.gradients([Example(message, context, None)])
+            model.loss_and_gradients([Example(message, context, None)])
         return
     given: dict[str, Any] = {}
     target = (model.sites or model).target
@@ -213,7 +213,7 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
     example = Example(message, context, torch.zeros_like(message), **given)
     prediction = model.predict(example)
     if not model.frozen:
-        model.gradients([replace(example, prediction=prediction) if known else example])
+        model.loss_and_gradients([replace(example, prediction=prediction) if known else example])
 
 
 def _without_hooks(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -83,15 +83,15 @@ def _windows_until_back(
     """
     found: list[int] = []
     timetable = Timetable(sent, receiver, windows, delay, read_mode=READ_MODES[read]())
-    turn = lcm(sender.length, windows.length, sent.repeats) // sender.length
+    turn = lcm(sender.length, windows.length, sent.cycle_steps) // sender.length
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
-        stamp, end = sent.latest(sender.end(number)), sender.end(number)
+        stamp, end = sent.latest(sender.end_of(number)), sender.end_of(number)
         for _ in range(_MOST_SENT):
-            if stamp is None or sender.number(stamp) != number:
+            if stamp is None or sender.number_at(stamp) != number:
                 break
             plan = timetable.read_plan(stamp)
             if plan.may_be_booked:  # of those that are read the last one is back last
-                closed = windows.end(max(plan.windows) + waits)
+                closed = windows.end_of(max(plan.window_numbers) + waits)
                 found.append(ceil((closed + max(back, 1) - end) / sender.length))
                 break
             stamp = sent.latest(stamp - 1)

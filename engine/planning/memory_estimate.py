@@ -76,14 +76,16 @@ def _size(*tensors: Iterable[Tensor]) -> int:
 
 def _messages(system: System, channel: Channel) -> int:
     copies = 1 + channel.ledger.wants_gradient + channel.ledger.link.changes_values
-    return _size([channel.content.zeros]) * (1 + copies * slots(channel, system.group_of[channel.sender]))
+    return _size([channel.content.zeros]) * (
+        1 + copies * slots(channel, system.group_by_agent[channel.sender])
+    )
 
 
 def _replay(system: System, agent: Agent) -> int:
     windows = 1 if agent.policy is None else agent.policy.windows_kept
     if windows == 1:
         return 0
-    ticks = system.group_of[agent.name].grid.max_ticks(agent.clock.tick_period)
+    ticks = system.group_by_agent[agent.name].grid.max_ticks(agent.clock.tick_period)
     numbers = features_of(agent.learner.network.input_shape) + 1  # the input and the reward
     of_tick = numbers * system.dtype.itemsize + _ACTION + _MASKS
     return system.batch * (windows * ticks * of_tick + _ACTION)
@@ -93,7 +95,9 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.carries_state:  # all but the newest of a window are passed on with their graph
-        return 3 + (channel.synthetic_gradient.of_state.return_windows if channel.has_lambda_returns else 0)
+        return 3 + (
+            channel.synthetic_gradient.state_settings.return_windows if channel.has_lambda_returns else 0
+        )
     every = ledger.timetable.send_times.mean_send_interval
     read = max(math.ceil(every), ledger.timetable.receive_clock.tick_period)
     used = ledger.timetable.delay + read - 1 + ledger.timetable.receiver_grid.max_steps() - 1 + ledger.slack
@@ -105,18 +109,18 @@ def _activations(system: System, costs: CostModel) -> int:
     """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
     kept = {
-        n: last[n] * system.group_of[n].grid.max_ticks(agent.clock.tick_period)
+        n: last[n] * system.group_by_agent[n].grid.max_ticks(agent.clock.tick_period)
         for n, agent in system.agents.items()
     }
     if not system.schedule.sweep:
         return sum(kept.values())
     graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it
-    for names in (group.agents for group in system.groups):
+    for names in (group.agent_names for group in system.groups):
         nx.add_path(graphs, names)
     for members in stacks_of(system)[0]:
         nx.add_path(graphs, [agent.name for agent in members])
     obstructed = {
-        n for group in system.groups if sweep_obstacle(system, group) is not None for n in group.agents
+        n for group in system.groups if sweep_obstacle(system, group) is not None for n in group.agent_names
     }
     waiting = largest = 0
     for graph in nx.connected_components(graphs):

@@ -138,7 +138,7 @@ def plan(
         flop=costs.flop(),
         memory=memory_of(system, costs),
         sweep=system.schedule.sweep,
-        not_swept=_by_reason((name, why) for group, why in kept if why for name in group.agents),
+        not_swept=_by_reason((name, why) for group, why in kept if why for name in group.agent_names),
         installed=installed(torch.device(device)),
     )
 

@@ -113,14 +113,14 @@ class Actions(Feature):
                 agent.notes.pop(NewestAction, None)
         for agent in self._slower:
             if not agent.clock.ticks_at(step):
-                ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
-                newest = next((tick for tick in ticks if tick.agent == agent.name), None)
+                ticks = reversed(list(self.system.group_by_agent[agent.name].window.ticks()))
+                newest = next((tick for tick in ticks if tick.agent_name == agent.name), None)
                 if newest is not None:
                     Experience.ensure(newest).outcomes.append(step_signals)
 
     def before_send(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
-        agent = self.system.agents[tick.agent]
+        agent = self.system.agents[tick.agent_name]
         if agent.body.acts:
             agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
         if agent.name in self._policies:
@@ -138,7 +138,7 @@ class Actions(Feature):
             sampler = self._policies[agent.name].at(tick.step if self._learns else None)
             assert sampler is not None
             if agent.name not in self._numbers:
-                seeds = [seed_for(member.seed, "action") for member in agent.members]
+                seeds = [seed_for(member.random_seed, "action") for member in agent.members]
                 self._numbers[agent.name] = UniformSteps(seeds, self.system.device)
             numbers = self._numbers[agent.name].at(tick.step, agent.batch * sampler.draws)
             action = sampler.sample(outputs, numbers.view(-1, sampler.draws))

@@ -36,7 +36,7 @@ class Critics(Feature):
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1], where they keep a graph: see `Feature.after_evaluate`."""
-        agent = self.agents[ticks[0].agent]
+        agent = self.agents[ticks[0].agent_name]
         if not agent.inputs.critic_observed.names or agent.name in self.forward_pass.without_graph:
             return {}
         ports[VALUE], after = self.values(ticks, buffers, statistics)
@@ -50,16 +50,16 @@ class Critics(Feature):
             buffers: The running statistics before them.
             statistics: Those by which observations are normalised.
         """
-        learner = self.agents[ticks[0].agent].learner
+        learner = self.agents[ticks[0].agent_name].learner
         observed = torch.cat([self.input(tick, statistics) for tick in ticks])
         return learner.values(learner.parameters, buffers, observed, training=not learner.frozen)
 
     def input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
-        agent, signal = self.agents[tick.agent], self.signal_of(tick)
+        agent, signal = self.agents[tick.agent_name], self.signal_of(tick)
         found = [
             agent.observation_rows(names, signal, self.dtype)
-            for names in agent.inputs.critic_observed.by_member
+            for names in agent.inputs.critic_observed.names_by_member
         ]
         if self.normalising is not None:
             normalised = self.normalising.of_critic(agent, tick, statistics)

@@ -42,13 +42,13 @@ class FinalValues(Feature):
     @torch.no_grad()
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
         """Enter the values of episodes that were truncated with `step` in the newest ticks of the policies."""
-        final = ends.final
+        final = ends.final_signals
         if final is None:
             return
         made: dict[str, Tick | None] = {}
         for agent in self._agents:
-            ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
-            tick = next((tick for tick in ticks if tick.agent == agent.name), None)
+            ticks = reversed(list(self.system.group_by_agent[agent.name].window.ticks()))
+            tick = next((tick for tick in ticks if tick.agent_name == agent.name), None)
             had = None if tick is None else Experience.of(tick)
             if had is None or not had.outcomes or had.outcomes[-1].step != step:
                 continue
@@ -68,8 +68,8 @@ class FinalValues(Feature):
             for kind in (0, 1)
         )
         rows = truncated & ~terminated
-        if any(agent.lives):
-            known = tuple(f"_final.{life}" for life in agent.lives)
+        if any(agent.life_names):
+            known = tuple(f"_final.{life}" for life in agent.life_names)
             rows &= outcome_of(agent, final, known, self.system.dtype) > 0
         return rows
 
@@ -81,7 +81,7 @@ class FinalValues(Feature):
         if critics is None or not agent.inputs.critic_observed.names:
             tick = self._tick(agent, step, final, made)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
-        if not _shows(final, agent.inputs.critic_observed.by_member):
+        if not _shows(final, agent.inputs.critic_observed.names_by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         return critics.values([tick], buffers, buffers)[0].squeeze(1)
@@ -91,7 +91,9 @@ class FinalValues(Feature):
         if agent.name in made:
             return made[agent.name]
         made[agent.name] = None
-        if agent.inputs.align is None and not _shows(final, agent.inputs.observed.by_member):
+        if agent.inputs.align_channel_name is None and not _shows(
+            final, agent.inputs.observed.names_by_member
+        ):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         arrivals_by_channel: list[list[Arrival]] = []
@@ -104,7 +106,7 @@ class FinalValues(Feature):
                 if stamps and source is None:
                     return None
                 arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
-                if channel.name == agent.inputs.align:
+                if channel.name == agent.inputs.align_channel_name:
                     tick.step_signals = aligned_signals(arrivals)
                 arrivals_by_channel.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
@@ -131,7 +133,10 @@ class FinalValues(Feature):
         output, signals = channel.content.zeros, tick.step_signals
         void = NONE
         if source is not None:
-            output, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
+            output, signals = (
+                channel.output_from_port(source.ports[channel.content.port]),
+                source.step_signals,
+            )
             void = channel.void_when_sent(final)
             if channel.content.sampler is not None:
                 output, _ = channel.content.sampler.send(output, stamps[0])

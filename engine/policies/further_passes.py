@@ -56,7 +56,7 @@ class FurtherPasses(Feature):
         """By stack: the places of its heads at rest, which are those of each member."""
         self._seeds = {
             agent.name: [
-                _leader(engine.single_systems[agent.layout.seed_of(n)], member).seed
+                _leader(engine.single_systems[agent.layout.seed_of(n)], member).random_seed
                 for n, member in enumerate(agent.members)
             ]
             for agent in self.system.agents.values()
@@ -64,9 +64,9 @@ class FurtherPasses(Feature):
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
         self._seeds_by_use: dict[tuple[str, ...], Tensor] = {}
         self._at_once = {
-            group: {name: self.system.agents[name] for name in group.agents}
+            group: {name: self.system.agents[name] for name in group.agent_names}
             for group in self.system.groups
-            if all(evaluated_at_once(self.system.agents[name]) for name in group.agents)
+            if all(evaluated_at_once(self.system.agents[name]) for name in group.agent_names)
         }
         """The groups whose first pass is evaluated at once, with their agents."""
         engine.forward_pass.keep_no_graph(name for agents in self._at_once.values() for name in agents)
@@ -78,7 +78,7 @@ class FurtherPasses(Feature):
 
     def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
         """Return the ports of the first pass over a window, where it is evaluated at once: see `Feature.window_ports`."""
-        group = self.system.group_of[agent.name]
+        group = self.system.group_by_agent[agent.name]
         agents = self._at_once.get(group)
         if agents is None:
             return None
@@ -97,11 +97,11 @@ class FurtherPasses(Feature):
         engine = self.engine
         for found, predictors in self._minibatch_updates(updates, step):
             engine.change_gradients(found)
-            engine.divergence.check_updates(found, step)
+            engine.divergence_check.check_updates(found, step)
             engine.apply_ties_and_hooks(found, step)
-            engine.divergence.check_predictors([*predictors.items()], step)
+            engine.divergence_check.check_predictors([*predictors.items()], step)
             engine.move_agents(found, step)
-            engine.predictor_trainer.move(predictors.items(), step, engine.divergence.unstopped_members)
+            engine.predictor_trainer.move(predictors.items(), step, engine.divergence_check.unstopped_members)
 
     def _minibatch_updates(self, closed: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what each minibatch teaches in turn; parameters are to be moved before the next is asked for.
@@ -113,7 +113,7 @@ class FurtherPasses(Feature):
         waiting = [
             self._of(update, closed)
             for update in closed
-            if not self.agents.isdisjoint(update.window_loss.policies)
+            if not self.agents.isdisjoint(update.window_loss.policy_windows)
         ]
         if not waiting:
             return
@@ -133,23 +133,29 @@ class FurtherPasses(Feature):
 
     def _of(self, update: Update, closed: Sequence[Update]) -> _Window:
         found = update.window_loss
-        names = self.agents & found.policies.keys()
-        agents = [self.system.agents[name] for name in found.policies if name in names]
+        names = self.agents & found.policy_windows.keys()
+        agents = [self.system.agents[name] for name in found.policy_windows if name in names]
         own = WindowLoss(
-            reported={name: reported for name, reported in found.reported.items() if name in names},
+            reported_losses={
+                name: reported for name, reported in found.reported_losses.items() if name in names
+            },
             ticks_with_loss={(step, name) for step, name in found.ticks_with_loss if name in names},
-            policies={name: policy for name, policy in found.policies.items() if name in names},
+            policy_windows={name: policy for name, policy in found.policy_windows.items() if name in names},
         )
-        together = {name: self.system.agents[name] for name in update.group.agents}
+        together = {name: self.system.agents[name] for name in update.group.agent_names}
         passes = max(map(passes_of, agents))
         assert agents[0].policy is not None
         if agents[0].policy.windows_kept > 1:  # it learns alone
             seeds = self._seeds_of(agents[0].name, "replay")
             drawn = DrawnWindows(
-                update.window, agents[0], found.policies[agents[0].name], self.engine.forward_pass, seeds
+                update.window,
+                agents[0],
+                found.policy_windows[agents[0].name],
+                self.engine.forward_pass,
+                seeds,
             )
             return _Window(update, agents, own, passes, drawn, [])
-        sending = {name: other for other in closed for name in other.group.agents}
+        sending = {name: other for other in closed for name in other.group.agent_names}
         senders = [
             ReplayedSender(self.engine, channel, sending[channel.sender])
             for agent in together.values()
@@ -197,9 +203,9 @@ class FurtherPasses(Feature):
         """What a minibatch of a window teaches: its group, and the senders that are replayed beside it."""
         update, roots, policies = window.update, [], self.engine.features.of(PolicyEvaluator)
         assert policies is not None
-        passes = window.replay.losses(policies, window.loss.policies, rows, epoch)
+        passes = window.replay.losses(policies, window.loss.policy_windows, rows, epoch)
         for agent, found in zip(window.agents, passes, strict=True):
-            own, policy = rows[agent.name], window.loss.policies[agent.name]
+            own, policy = rows[agent.name], window.loss.policy_windows[agent.name]
             assert agent.goal is not None
             losses, weight = found.losses.sum(0), agent.goal.weight
             if isinstance(weight, Tensor):
@@ -213,7 +219,9 @@ class FurtherPasses(Feature):
         batch = len(rows[first.name]) // len(first.members)
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
         resting = {name: self._resting[name] for name in gradients}
-        updates = [Update(update.group, update.window, window.loss, {**gradients}, resting=resting)]
+        updates = [
+            Update(update.group, update.window, window.loss, {**gradients}, resting_parameters=resting)
+        ]
         updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
         examples = {
             sender.channel.name: sender.examples(gradient)
@@ -244,7 +252,7 @@ def _check_apart(channel: Channel, system: System) -> None:
 
 def _leader(base: System, agent: Agent) -> Agent:
     """The first agent with further passes that an agent learns with; itself, if none has any."""
-    together = (base.agents[name] for name in base.group_of[agent.name].agents)
+    together = (base.agents[name] for name in base.group_by_agent[agent.name].agent_names)
     return next((own for own in together if passes_of(own) > 1), agent)
 
 

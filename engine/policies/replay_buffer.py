@@ -88,7 +88,7 @@ class DrawnWindows:
         self._objective = agent.policy
         newest = _contents(window, agent, policy, forward_pass)
         self._buffer = ReplayBuffer.of(agent) or ReplayBuffer.like(newest, self._objective.replay)
-        taught = agent.layout.rows_of_members(agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0)
+        taught = agent.layout.rows_from_members(agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0)
         self._buffer.add(newest, taught)
         agent.notes[ReplayBuffer] = self._buffer
         numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)

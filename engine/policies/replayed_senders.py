@@ -61,7 +61,7 @@ class ReplayedSender:
         self._start = window.statistics_before[channel.sender]
         learner = self._sender.learner
         self._resting = learner.places_of(learner.network.heads.keys() - {channel.content.port})
-        ticks = [tick for tick in window.ticks() if tick.agent == channel.sender]
+        ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
         with torch.no_grad():
@@ -175,7 +175,7 @@ class ReplayedSender:
             first.window,
             gradients={**gradients},
             injected_messages=injected,
-            resting={self._sender.name: self._resting},
+            resting_parameters={self._sender.name: self._resting},
         )
 
     def examples(self, returned: Tensor | None) -> list[Example]:

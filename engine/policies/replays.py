@@ -210,9 +210,11 @@ class SomeRows(Replay):
         first = _senders_first(self._ticks_of, agents)
         self._at_once = {name for call in first for name in call}
         calls = [[self._ticks_of[name] for name in call] for call in first]
-        calls += [[[tick] for tick in call if tick.agent not in self._at_once] for call in window.calls]
+        calls += [
+            [[tick] for tick in call if tick.agent_name not in self._at_once] for call in window.ticks_by_call
+        ]
         self._calls = [
-            [self._evaluation(agents[ticks[0].agent], ticks) for ticks in call] for call in calls if call
+            [self._evaluation(agents[ticks[0].agent_name], ticks) for ticks in call] for call in calls if call
         ]
         self._without = dict[str, frozenset[str]]()
         """By agent: the heads that its evaluations leave out."""
@@ -457,7 +459,8 @@ def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agen
         name: {
             channel.sender
             for channel in agents[name].connections.read_channels
-            if channel.carries_state or any(read.channel == channel.name for _, read in _made_within(ticks))
+            if channel.carries_state
+            or any(read.channel_name == channel.name for _, read in _made_within(ticks))
         }
         for name, ticks in ticks_of.items()
     }
@@ -478,7 +481,7 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
     """The ticks of each agent, in the order of its first one."""
     by_agent: dict[str, list[Tick]] = {}
     for tick in window.ticks():
-        by_agent.setdefault(tick.agent, []).append(tick)
+        by_agent.setdefault(tick.agent_name, []).append(tick)
     return by_agent
 
 

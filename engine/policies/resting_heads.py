@@ -27,17 +27,17 @@ def places_at_rest(system: System) -> dict[str, frozenset[int]]:
     used = {name: heads for group in system.groups for name, heads in _used_heads(system, group).items()}
     by_learner: dict[str, set[str]] = {}
     for name, heads in used.items():  # tied agents have one set of heads
-        by_learner.setdefault(system.learner_name_of[name], set()).update(heads)
+        by_learner.setdefault(system.learner_name_by_agent[name], set()).update(heads)
     learners = {name: system.agents[name].learner for name in used}
     return {
-        name: learner.places_of(learner.network.heads.keys() - by_learner[system.learner_name_of[name]])
+        name: learner.places_of(learner.network.heads.keys() - by_learner[system.learner_name_by_agent[name]])
         for name, learner in learners.items()
     }
 
 
 def _used_heads(system: System, group: LearningGroup) -> dict[str, set[str]]:
     """The ports that the losses of a group's further passes depend on, by agent that they reach."""
-    members = [system.agents[name] for name in group.agents]
+    members = [system.agents[name] for name in group.agent_names]
     used = {agent.name: {OBJECTIVE, VALUE} for agent in members if passes_of(agent) > 1}
     if not used:
         return used

@@ -22,7 +22,7 @@ class ReturnedActions(Feature):
 
     def after_book(self, update: Update) -> None:
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
-        for name, window in update.window_loss.policies.items():
+        for name, window in update.window_loss.policy_windows.items():
             agent, actions = self.system.agents[name], window.trajectory.actions
             channels = {
                 channel.name: channel
@@ -35,8 +35,8 @@ class ReturnedActions(Feature):
             each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
             for tick, *returned in each:
                 for read in tick.reads:
-                    channel = channels.get(read.channel)
+                    channel = channels.get(read.channel_name)
                     if channel is not None and isinstance(read, Leaf):
-                        action, advantage, valid = map(channel.rows_of_receiver, returned)
+                        action, advantage, valid = map(channel.rows_from_receiver, returned)
                         advantage, valid = map(read.counted.zero_elsewhere, (advantage, valid))
                         read.message.booked.actions.append(ReturnedAction(action, advantage, valid))

@@ -35,7 +35,7 @@ class TargetNetworks(Feature):
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.after_evaluate`."""
-        agent = self.agents[ticks[0].agent]
+        agent = self.agents[ticks[0].agent_name]
         if agent.inputs.has_target_network:
             target = agent.learner.target_outputs(statistics, *network_inputs)
             ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
@@ -45,7 +45,7 @@ class TargetNetworks(Feature):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window."""
         for update in updates:
-            for name in update.window_loss.policies:
+            for name in update.window_loss.policy_windows:
                 agent = self.agents[name]
                 if agent.inputs.has_target_network:
                     objective = agent.policy

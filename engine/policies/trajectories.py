@@ -30,7 +30,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.layout import label, select_rows
+from antiphon.engine.heart.layout import name_in_seed, select_rows
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import COSINE, Rewards
 from antiphon.engine.heart.signals import StepSignals
@@ -67,7 +67,7 @@ class PolicyEvaluator(Feature):
         ports = ports_of(agent, ticks) if ports is None else ports
         values, members = values_in(ports), len(agent.members)
         known = None if values is None else constant(values)
-        statistics = window.statistics_before[self.system.learner_name_of[agent.name]].get(RETURNS)
+        statistics = window.statistics_before[self.system.learner_name_by_agent[agent.name]].get(RETURNS)
         if statistics is not None:
             statistics = statistics.view(members, -1)
         advantages = policy.advantages(trajectory, known, member_count=members, statistics=statistics)
@@ -92,7 +92,7 @@ class PolicyEvaluator(Feature):
         if policy is None:
             return
         assert agent.goal is not None
-        rows = scaled(policy.first.losses.sum(0), agent.goal.weight)
+        rows = scaled(policy.first_pass_losses.losses.sum(0), agent.goal.weight)
         batch, samples = self.system.batch, constant(rows)
         valid, returns = policy.advantages.valid, policy.advantages.returns
         count = agent.layout.sum_by_member(valid.sum(0))
@@ -102,7 +102,7 @@ class PolicyEvaluator(Feature):
             count,
         )
         losses.add(agent.name, rows, own)
-        losses.policies[agent.name] = policy
+        losses.policy_windows[agent.name] = policy
         losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
 
     def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
@@ -118,7 +118,7 @@ class PolicyEvaluator(Feature):
         assert policy is not None
         actions, advantages = window.trajectory.actions, window.advantages.of(rows)
         actions = None if actions is None else actions.index_select(1, rows)
-        constants = actions, advantages, window.first.log_prob.index_select(1, rows)
+        constants = actions, advantages, window.first_pass_losses.log_prob.index_select(1, rows)
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
         outputs, values = ports.get(OBJECTIVE), values_in(ports)
         return policy.losses(outputs, values, *constants, member_count=len(agent.members), messages=messages)
@@ -126,7 +126,7 @@ class PolicyEvaluator(Feature):
     def before_move(self, updates: Sequence[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
         for update in updates:
-            for name, policy in update.window_loss.policies.items():
+            for name, policy in update.window_loss.policy_windows.items():
                 agent, moments = self.system.agents[name], policy.advantages.moments
                 if moments is None or agent.learner.frozen:
                     continue
@@ -196,10 +196,13 @@ class PolicyEvaluator(Feature):
             steps = experience.outcomes if experience is not had[-1] else experience.outcomes[:1]
             over = (False, False)
             for one in steps:
-                if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(ENDS):
+                if not masks.isdisjoint(one.signals) or not one.uniform_masks.keys() >= set(ENDS):
                     return None
                 if not any(over):
-                    over = one.uniform["terminated"].everywhere, one.uniform["truncated"].everywhere
+                    over = (
+                        one.uniform_masks["terminated"].everywhere,
+                        one.uniform_masks["truncated"].everywhere,
+                    )
             each.append(over)
         terminated, truncated = torch.tensor(each).T.unsqueeze(2)
         nothing, everywhere = torch.zeros(terminated.shape), torch.ones_like(terminated)
@@ -257,9 +260,11 @@ class PolicyEvaluator(Feature):
         direction, weight = own.direction, own.by_name.get(COSINE, 0.0)
         if direction is None or len(ticks) < 2:
             return rewards
-        shown = [tick.step_signals.signals[direction.signal].flatten(1) for tick in ticks]
+        shown = [tick.step_signals.signals[direction.signal_name].flatten(1) for tick in ticks]
         moved = torch.stack([agent.layout.to_rows(s.to(rewards.dtype)) for s in shown]).diff(dim=0)
-        messages = torch.stack([self._message(agent, tick, window, direction.place) for tick in ticks[:-1]])
+        messages = torch.stack(
+            [self._message(agent, tick, window, direction.channel_index) for tick in ticks[:-1]]
+        )
         cosine = torch.nn.functional.cosine_similarity(moved, messages, dim=2)
         found = rewards.clone()
         found[:-1] += scaled(cosine.where(going[:-1], 0), weight, 1)
@@ -269,7 +274,7 @@ class PolicyEvaluator(Feature):
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         layout = agent.layout
         names = [
-            label(member.connections.incoming[place].name, layout.seed_of(n), layout.seeds)
+            name_in_seed(member.connections.incoming[place].name, layout.seed_of(n), layout.seed_count)
             for n, member in enumerate(agent.members)
         ]
         stacks = [
@@ -277,7 +282,7 @@ class PolicyEvaluator(Feature):
         ]
         order, values = dict[str, int](), []
         for stack in stacks:  # several, where the senders are not computed as one
-            read = [read for read in tick.reads if read.channel == stack.name][-1]
+            read = [read for read in tick.reads if read.channel_name == stack.name][-1]
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
             values.append(read.constant_value_in(window.sent_outputs, stack))
         found = values[0] if len(values) == 1 else torch.cat(values)
@@ -306,7 +311,7 @@ def outcome_of(
         value = None if step_signals is None else step_signals.signals.get(name)
         if value is None:
             made = torch.zeros if name[0] != "_" else torch.ones
-            value = made(layout.seeds * layout.batch, dtype=dtype, device=layout.device)
+            value = made(layout.seed_count * layout.batch, dtype=dtype, device=layout.device)
         each.append(value.to(dtype))
     if len(distinct) == 1:
         return agent.layout.to_rows(each[0])

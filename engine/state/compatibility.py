@@ -51,8 +51,8 @@ def check_compatible(
             )
     for group, own in zip(system.groups, state["groups"], strict=True):
         ticked = {tick["agent"] for call in own["window"]["calls"] for tick in call}
-        if ticked - set(group.agents):
-            name = min(ticked - set(group.agents))
+        if ticked - set(group.agent_names):
+            name = min(ticked - set(group.agent_names))
             raise _incompatible(f"agent '{name}': its learning group is not the scenario's")
 
 

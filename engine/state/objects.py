@@ -116,7 +116,9 @@ def changed_by_replay(system: System) -> str | None:
     kept_windows = [window for group in system.groups for window in chain(*group.kept_windows.values())]
     at_ends = "" if kept_windows else "do this at the end of a window, set clock.unroll to 1, or "
     windows = [*(group.window for group in system.groups), *kept_windows]
-    for owner in {system.learner_name_of[tick.agent]: None for window in windows for tick in window.ticks()}:
+    for owner in {
+        system.learner_name_by_agent[tick.agent_name]: None for window in windows for tick in window.ticks()
+    }:
         if (changed := system.agents[owner].learner.network.changed_parameter()) is not None:
             what = f"a call of the network of {owner} changes its trained parameter '{changed}'"
             return f"{what}, and its open window is computed again; {at_ends}change a buffer in its place"

@@ -52,7 +52,7 @@ def split_state(system: System, bases: Sequence[System]) -> list[Tree]:
             StepSignals(shared.step, by_seed[seed])
             for shared, by_seed in zip(saved["signals"], signals, strict=True)
         ]
-        events = base.on_divergence.events
+        events = base.divergence_rule.events
         states.append(
             _Splitter(Stacked(base, system, seed)).split(
                 {**saved, "signals": signals_of_seed, "events": events}
@@ -126,7 +126,11 @@ class _Splitter:
         kept_by_channel, loose_by_channel = (
             [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
         )
-        held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
+        held = (
+            None
+            if saved["held"] is None
+            else self._split(type(stack.ledger.held_messages), saved["held"], stack)
+        )
         newest = self._rows(saved["newest_returned"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
             kept, loose = (
@@ -157,7 +161,7 @@ class _Splitter:
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         """A window of a group of stacks, by group of single agents."""
-        group_of, agents, channels = self.base.group_of, self.system.agents, self.system.channels
+        group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
         windows: dict[LearningGroup, Tree] = {
             key: {**window, "statistics_before": {}, "calls": [], "sent_messages": [], "given_up": []}
             for key in groups
@@ -231,7 +235,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
         return False
     sent = max(ledger.messages)
     newest = ledger.timetable.send_times.latest(sent - ledger.timetable.delay)
-    if ledger.held is not None and ledger.held.may_hold(ledger, message["stamp"]):
+    if ledger.held_messages is not None and ledger.held_messages.may_hold(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and finished_at < sent
 
@@ -249,7 +253,7 @@ class _Merger:
 
     def __init__(self, system: System, bases: Sequence[System], saved: Sequence[Tree]) -> None:
         self.system, self.bases, self.saved = system, bases, saved
-        self.all_signals: list[StepSignals] = saved[0]["signals"] if system.seeds == 1 else []
+        self.all_signals: list[StepSignals] = saved[0]["signals"] if system.seed_count == 1 else []
         self._stacked = [Stacked(base, system, seed) for seed, base in enumerate(bases)]
         self._numbers: dict[tuple[int, ...], int] = {}
 
@@ -313,9 +317,9 @@ class _Merger:
 
     def _signals_number(self, numbers: Sequence[int], layout: Layout) -> int:
         """The number of the signals of all seeds, where each member's own have one."""
-        if layout.seeds == 1:
+        if layout.seed_count == 1:
             return numbers[0]
-        key = tuple(numbers[:: layout.per_seed])
+        key = tuple(numbers[:: layout.members_per_seed])
         if key not in self._numbers:
             self._numbers[key] = len(self.all_signals)
             signals = [saved["signals"][number] for saved, number in zip(self.saved, key, strict=True)]
@@ -340,7 +344,7 @@ class _Merger:
             "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
             "returning": [[step, list(back)] for step, back in completed.items()],
             "newest_returned": self._rows([ledger["newest_returned"] for ledger in ledgers]),
-            "held": self._joined(type(stack.ledger.held), held, stack) if held else None,
+            "held": self._joined(type(stack.ledger.held_messages), held, stack) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:

@@ -35,7 +35,7 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
         "learners": {name: agent.learner for name, agent in system.first_agents().items()},
         "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
-        "outliers": {name: channel.synthetic_gradient.of_state.outliers for name, channel in channels},
+        "outliers": {name: channel.synthetic_gradient.state_settings.outliers for name, channel in channels},
     }
     gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
     parts = {
@@ -51,7 +51,7 @@ def stacked_parts(system: System) -> list[Any]:
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    episode, saved, fixed = system.schedule.episode, messages(system), _feedback(system)
+    episode, saved, fixed = system.schedule.episode_windows, messages(system), _feedback(system)
     return {
         **{
             key: {n: part.state_dict() for n, part in by_name.items()}
@@ -77,8 +77,8 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 
 def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     """Load all of a state but the messages and windows, and return these as `messages` does."""
-    if system.schedule.episode is not None:
-        system.schedule.episode.begin(*state["episode"])
+    if system.schedule.episode_windows is not None:
+        system.schedule.episode_windows.begin(*state["episode"])
     for key, by_name in stateful(system).items():
         for name, part in by_name.items():
             part.load_state_dict(state[key][name])
@@ -154,12 +154,12 @@ def messages(system: System) -> Tree:
     ]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
-        read = ((leaf.channel, leaf.message) for leaf in window.leaves.values())
+        read = ((leaf.channel_name, leaf.message) for leaf in window.leaves.values())
         for name, message in (*window.sent_messages, *read):
             held.setdefault(name, []).append(message)
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in system.channels.items()}
     return {
-        "events": [list(event) for event in system.on_divergence.events],
+        "events": [list(event) for event in system.divergence_rule.events],
         "ledgers": ledgers,
         "groups": [to_tree(group, number) for group in system.groups],
         "agents": {name: to_tree(agent, number) for name, agent in system.agents.items() if agent.notes},
@@ -176,7 +176,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         message_of[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
-    system.on_divergence.events[:] = [(step, line) for step, line in state["events"]]
+    system.divergence_rule.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         kept_windows = {
             key: [_loaded_window(window, system, signals, message_of) for window in windows]
@@ -193,7 +193,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
         "loose": [to_tree(message, number) for message in loose.values()],
         "returning": [[step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()],
         "newest_returned": None if ledger.newest_returned is None else ledger.newest_returned.value,
-        "held": None if ledger.held is None else to_tree(ledger.held, number),
+        "held": None if ledger.held_messages is None else to_tree(ledger.held_messages, number),
     }
 
 
@@ -205,7 +205,7 @@ def _load_ledger(
     def loaded(key: str) -> dict[int, Message]:
         return {tree["stamp"]: from_tree(Message, tree, signals) for tree in saved[key]}
 
-    messages, held, newest = loaded("messages"), ledger.held, ledger.newest_returned
+    messages, held, newest = loaded("messages"), ledger.held_messages, ledger.newest_returned
     message_of = loaded("loose") | messages
     ledger.load(
         messages,
@@ -249,11 +249,11 @@ def _loaded_window(
         saved,
         signals,
         statistics_before=statistics_before,
-        calls=calls,
+        ticks_by_call=calls,
         sent_messages=sent,
         leaves=leaves,
     )
-    tick_of = {(tick.agent, tick.step): tick for tick in window.ticks()}
+    tick_of = {(tick.agent_name, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again
         channel = system.channels[name]
         if channel.content.sampler is not None:

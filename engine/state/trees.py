@@ -87,6 +87,11 @@ def saved_fields(kind: type) -> list[Field[Any]]:
     return [saved_field for saved_field in fields(kind) if "role" in saved_field.metadata]
 
 
+def _key(saved_field: Field[Any]) -> str:
+    """The key that trees have for a field: its name, or another one that its role gives."""
+    return str(saved_field.metadata.get("key", saved_field.name))
+
+
 def _of_signals(*kinds: type) -> set[str]:
     return {
         saved_field.name
@@ -100,8 +105,8 @@ _OF_SIGNALS = _of_signals(Message, Tick)
 
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
-    """Return the saved fields of an object by name; `number`: of step signals."""
-    tree = {saved_field.name: getattr(owner, saved_field.name) for saved_field in saved_fields(type(owner))}
+    """Return the saved fields of an object by key; `number`: of step signals."""
+    tree = {_key(saved_field): getattr(owner, saved_field.name) for saved_field in saved_fields(type(owner))}
     return {name: _plain(value, number) for name, value in tree.items()}
 
 
@@ -132,9 +137,9 @@ def from_tree(
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
     for saved_field in saved_fields(kind):
-        if saved_field.name not in tree:  # an earlier version had none
+        if _key(saved_field) not in tree:  # an earlier version had none
             continue
-        value = tree[saved_field.name]
+        value = tree[_key(saved_field)]
         if "kind" in saved_field.metadata:
             value = from_tree(saved_field.metadata["kind"], value, signals)
         elif saved_field.metadata == SIGNALS:
@@ -143,7 +148,7 @@ def from_tree(
             value = notes_of(value, signals)
         elif saved_field.metadata == MASK:
             value = Mask.of(value)
-        elif saved_field.metadata == PLAIN and isinstance(value, list):
+        elif saved_field.metadata["role"] == PLAIN["role"] and isinstance(value, list):
             value = set(value)
         values[saved_field.name] = value
     return kind(**{**values, **others})
@@ -179,23 +184,19 @@ def renumbered(
 
 def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
     """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
-    by_field: dict[str, Sequence[Any]] = {}
+    by_key: dict[str, Sequence[Any]] = {}
     for saved_field in saved_fields(kind):
+        key = _key(saved_field)
         if "kind" in saved_field.metadata:
-            by_field[saved_field.name] = split(
-                saved_field.metadata["kind"], tree[saved_field.name], count, batch, first
-            )
+            by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
         elif saved_field.metadata == NOTES:
             notes = {
-                name: split(note_kind(name), note, count, batch, first)
-                for name, note in tree[saved_field.name].items()
+                name: split(note_kind(name), note, count, batch, first) for name, note in tree[key].items()
             }
-            by_field[saved_field.name] = [
-                {name: trees[k] for name, trees in notes.items()} for k in range(count)
-            ]
+            by_key[key] = [{name: trees[k] for name, trees in notes.items()} for k in range(count)]
         elif saved_field.metadata in (ROWS, MASK):
-            by_field[saved_field.name] = split_rows(tree[saved_field.name], count, batch, first)
-    return [{**tree, **{key: trees[k] for key, trees in by_field.items()}} for k in range(count)]
+            by_key[key] = split_rows(tree[key], count, batch, first)
+    return [{**tree, **{key: trees[k] for key, trees in by_key.items()}} for k in range(count)]
 
 
 def join(
@@ -211,21 +212,22 @@ def join(
     """
     whole = dict(trees[0])
     for saved_field in saved_fields(kind):
-        values = [tree[saved_field.name] for tree in trees]
+        key = _key(saved_field)
+        values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
-            whole[saved_field.name] = join(saved_field.metadata["kind"], values, batch, device, number)
+            whole[key] = join(saved_field.metadata["kind"], values, batch, device, number)
         elif saved_field.metadata == NOTES:
-            whole[saved_field.name] = {
+            whole[key] = {
                 name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)
                 for name in values[0]
             }
         elif saved_field.metadata == SIGNALS:
             several = isinstance(values[0], list)
-            whole[saved_field.name] = (
+            whole[key] = (
                 [number(numbers) for numbers in zip(*values, strict=True)] if several else number(values)
             )
         elif saved_field.metadata in (ROWS, MASK):
-            whole[saved_field.name] = join_rows(values, batch, device)
+            whole[key] = join_rows(values, batch, device)
     return whole
 
 

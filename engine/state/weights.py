@@ -102,7 +102,7 @@ def load_weights(
     else:
         pairs = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
     for name in pairs:
-        if (owner := system.learner_name_of.get(name, name)) != name:
+        if (owner := system.learner_name_by_agent.get(name, name)) != name:
             raise ScenarioError(f"'{name}' shares the parameters of '{owner}'; name '{owner}'")
         if name not in learners:
             raise ScenarioError(f"load_weights: no agent '{name}'{suggest(name, learners)}")
@@ -119,7 +119,7 @@ def load_weights(
         raise ScenarioError(
             f"no tensor of {source} matches by name and shape; its agents: {', '.join(saved)}"
         )
-    for (first, parameter), *others in system.tied:
+    for (first, parameter), *others in system.tied_parameters:
         for name, other in others:
             taken = parameter in found.taken.get(first, ()) or other in found.taken.get(name, ())
             mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][other]
@@ -130,7 +130,7 @@ def load_weights(
                 )
     check_replays(system)
     renewed = set(takers)
-    if system.tied:  # what is one weight is one in its moments too
+    if system.tied_parameters:  # what is one weight is one in its moments too
         from antiphon.engine.features.ties import ties_of
 
         for groups in ties_of(system):

@@ -82,9 +82,9 @@ def test_gradients_equal_finite_differences(name: str, hidden: tuple[int, ...]) 
 
     def loss() -> float:
         own.buffers = dict(buffers)
-        return float(own.gradients([example])[0])
+        return float(own.loss_and_gradients([example])[0])
 
-    _, gradients = own.gradients([example])
+    _, gradients = own.loss_and_gradients([example])
     for parameter, gradient in zip(own.trainable, gradients, strict=True):
         for index in (0, parameter.numel() - 1):
             flat, found = parameter.data.view(-1), []

@@ -41,7 +41,7 @@ def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> No
     shifted = Example(each.message * 3 + 5, each.context, None, target=each.target)
     torch.testing.assert_close(own.predict(shifted) * 3, own.predict(each), rtol=1e-4, atol=1e-6)
     before = {name: b.clone() for name, b in own.buffers.items()}
-    own.gradients([each])
+    own.loss_and_gradients([each])
     assert not torch.equal(own.buffers["module.0.running_mean"], before["module.0.running_mean"])
 
 
@@ -59,9 +59,9 @@ def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     assert learned is not None
     assert all(own.buffers[key] is value for key, value in before.items())
     assert torch.equal(slope, own.predict(few))
-    loss, gradients = own.gradients([few])
+    loss, gradients = own.loss_and_gradients([few])
     after, own.buffers = own.buffers, before
-    again, same = own.gradients([dataclasses.replace(few, learned=learned)])
+    again, same = own.loss_and_gradients([dataclasses.replace(few, learned=learned)])
     assert torch.equal(loss, again)
     assert all(torch.equal(one, other) for one, other in zip(gradients, same, strict=True))
     assert after.keys() == own.buffers.keys()

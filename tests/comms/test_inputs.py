@@ -46,10 +46,10 @@ def test_it_expects_zeros_at_first_and_learns_what_is_sent(kind: str) -> None:
     own = make(kind)
     context, message = shown(0)
     assert torch.equal(own.predict(context, 32), torch.zeros(32, 4, dtype=DOUBLE))
-    first, _ = own.gradients([taught(context, message)])
+    first, _ = own.loss_and_gradients([taught(context, message)])
     torch.testing.assert_close(first, message.square().sum(1).mean())
     for now in range(200):
-        loss, gradients = own.gradients([taught(*shown(now))])
+        loss, gradients = own.loss_and_gradients([taught(*shown(now))])
         own.step(gradients, now)
     assert loss < first / 8
 
@@ -62,9 +62,9 @@ def test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch(kind: str
     context, message = shown(0)
     arrived = torch.arange(32) < 8
     lost = torch.where(arrived.unsqueeze(1), message, torch.nan)
-    loss, gradients = own.gradients([taught(context, lost, arrived), taught(context, message)])
-    few, gradients_few = own.gradients([taught(context[:8], message[:8])])
-    whole, gradients_whole = own.gradients([taught(context, message)])
+    loss, gradients = own.loss_and_gradients([taught(context, lost, arrived), taught(context, message)])
+    few, gradients_few = own.loss_and_gradients([taught(context[:8], message[:8])])
+    whole, gradients_whole = own.loss_and_gradients([taught(context, message)])
     torch.testing.assert_close(loss, few / 4 + whole)
     for mine, some, all_ in zip(gradients, gradients_few, gradients_whole, strict=True):
         torch.testing.assert_close(mine, some / 4 + all_)
@@ -73,7 +73,7 @@ def test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch(kind: str
 def test_what_a_deployed_one_expects_of_a_sample_does_not_depend_on_the_others() -> None:
     own = make("mlp")
     for now in range(5):
-        own.step(own.gradients([taught(*shown(now))])[1], 0)
+        own.step(own.loss_and_gradients([taught(*shown(now))])[1], 0)
     context, _ = shown(9, 6)
     deployed = own.predict(context, 6, training=False)
     torch.testing.assert_close(own.predict(context[:2], 2, training=False), deployed[:2])

@@ -156,7 +156,7 @@ def test_a_copy_of_a_coupling_computes_its_bits(
 
 def test_one_that_joins_graphs_loses_no_message() -> None:
     with one_line(
-        "link.drop: must be 0 on a joining channel, not 0.5; leave it out, or use another coupling"
+        "link.drop: must be 0 on a Joining channel, not 0.5; leave it out, or use another coupling"
     ):
         simulated(Joining, steps=0, channel={"link": {"drop": 0.5}})
 

@@ -20,8 +20,10 @@ every_case = pytest.mark.parametrize("name", CASES)
 def test_gradients_equal_finite_differences(name: str) -> None:
     own, each = case(name)
     both = [each, dataclasses.replace(each, message=each.message.flip(0))]
-    total, gradients = own.gradients(both)
-    torch.testing.assert_close(total, own.gradients(both[:1])[0] + own.gradients(both[1:])[0])
+    total, gradients = own.loss_and_gradients(both)
+    torch.testing.assert_close(
+        total, own.loss_and_gradients(both[:1])[0] + own.loss_and_gradients(both[1:])[0]
+    )
     buffers = dict(own.buffers)
     step = 1e-6
     for parameter, gradient in zip(own.trainable, gradients, strict=True):
@@ -30,7 +32,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
             for sign in (1, -1):
                 own.buffers = dict(buffers)
                 parameter.data.view(-1)[index] += sign * step
-                losses.append(float(own.gradients(both)[0]))
+                losses.append(float(own.loss_and_gradients(both)[0]))
                 parameter.data.view(-1)[index] -= sign * step
             found = (losses[0] - losses[1]) / (2 * step)
             assert float(gradient.reshape(-1)[index]) == pytest.approx(found, rel=1e-5, abs=1e-8)
@@ -64,8 +66,8 @@ def test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch(name: st
     each.valid = Mask.of(keep)
     each.returned[~keep] = torch.nan
     each.loss[~keep] = torch.nan
-    loss, gradients = own.gradients([each])
-    loss_few, gradients_few = own.gradients([few])
+    loss, gradients = own.loss_and_gradients([each])
+    loss_few, gradients_few = own.loss_and_gradients([few])
     torch.testing.assert_close(loss, loss_few * 3 / BATCH)
     for mine, theirs in zip(gradients, gradients_few, strict=True):
         torch.testing.assert_close(mine, theirs * 3 / BATCH)
@@ -81,7 +83,7 @@ def test_statistics_move_only_in_learning(name: str) -> None:
         own.value(each)
     assert all(torch.equal(own.buffers[k], v) for k, v in before.items())
     each.prediction = own.predict(each)
-    own.gradients([each])
+    own.loss_and_gradients([each])
     assert not any(torch.equal(own.buffers[k], v) for k, v in before.items())
 
 
@@ -91,7 +93,7 @@ def test_a_bias_before_batch_norm_stays_where_it_started(name: str) -> None:
     lost = [f"{key.removesuffix('.norm.mean')}.bias" for key in own.buffers if key.endswith(".norm.mean")]
     start = {key: own.parameters[key].data.clone() for key in lost}
     for now in range(5):
-        _, gradients = own.gradients([each])
+        _, gradients = own.loss_and_gradients([each])
         own.step(gradients, now)
     for key, value in start.items():
         assert torch.equal(own.parameters[key].data, value), key
@@ -125,9 +127,9 @@ def test_what_it_says_is_a_slope_in_the_message(name: str) -> None:
 @pytest.mark.parametrize("name", ["linear", "mlp", "conv, hidden filters"])
 def test_a_remembered_prediction_changes_no_number(name: str) -> None:
     own, each = case(name)
-    fresh = own.gradients([each])
+    fresh = own.loss_and_gradients([each])
     each.prediction = own.predict(each).detach()
-    again = own.gradients([each])
+    again = own.loss_and_gradients([each])
     assert all(torch.equal(a, b) for a, b in zip([fresh[0], *fresh[1]], [again[0], *again[1]], strict=True))
 
 
@@ -140,7 +142,7 @@ def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
     assert each.returned is not None
     each.context = each.context[:, :CLASSES]
     for now in range(200):
-        own.step(own.gradients([each])[1], now)
+        own.step(own.loss_and_gradients([each])[1], now)
     shares = each.context / each.context.sum(0)  # [B, classes]: one over the size of the sample's class
     torch.testing.assert_close(own.predict(each), each.context @ shares.T @ each.returned)
     other = dataclasses.replace(each, message=-each.message)
@@ -163,7 +165,7 @@ def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
             returned=torch.cat([each.returned, small.returned]),
         )
         for own, seen in [*zip(of_each, (each, small), strict=False), (stack, both)]:
-            own.step(own.gradients([seen])[1], seed)
+            own.step(own.loss_and_gradients([seen])[1], seed)
     large, little = (own.predict(example(9)) for own in of_each[:2])
     assert large.abs().max() > 1e-2
     torch.testing.assert_close(little, large * size, rtol=1e-9, atol=0)
@@ -174,9 +176,9 @@ def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
 
 def test_a_message_to_which_nothing_returned_leaves_the_unit_as_it_was() -> None:
     own, each = make("linear", rescale="rms"), example()
-    own.gradients([each])
+    own.loss_and_gradients([each])
     before = own.predict(each)
-    own.gradients([dataclasses.replace(each, returned=torch.zeros_like(each.message))])
+    own.loss_and_gradients([dataclasses.replace(each, returned=torch.zeros_like(each.message))])
     assert torch.equal(own.predict(each), before)
 
 
@@ -200,12 +202,12 @@ def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_ot
     for_second = dataclasses.replace(both, returned=both.returned.clone())
     for_second.returned[:BATCH] *= 7
     for_second.learn_in(Mask.of(torch.tensor([False, True])))
-    stack.gradients([both, for_second])
-    first.gradients(of_each[:1])
-    second.gradients([of_each[1]] * 2)
+    stack.loss_and_gradients([both, for_second])
+    first.loss_and_gradients(of_each[:1])
+    second.loss_and_gradients([of_each[1]] * 2)
     for now in range(2):
-        stack.step(stack.gradients([both])[1], now)
+        stack.step(stack.loss_and_gradients([both])[1], now)
         for own, each in zip((first, second), of_each, strict=True):
-            own.step(own.gradients([each])[1], now)
+            own.step(own.loss_and_gradients([each])[1], now)
     expected = torch.cat([own.predict(each) for own, each in zip((first, second), of_each, strict=True)])
     torch.testing.assert_close(stack.predict(both), expected, rtol=1e-12, atol=0)

@@ -114,7 +114,7 @@ def found(predictor: Predictor, given: Example) -> list[Tensor]:
     """All that a predictor says of an example: its prediction, value, loss and gradients."""
     says = [predictor.predict(given)]
     says += [predictor.value(given)] if predictor.needs_loss else []
-    loss, gradients = predictor.gradients([given])
+    loss, gradients = predictor.loss_and_gradients([given])
     return [*says, loss, *gradients]
 
 
@@ -151,7 +151,7 @@ def test_a_linear_predictor_of_tokens_is_a_linear_layer_over_tokens() -> None:
     assert given.returned is not None
     rows = layer(by_token(values, given.message))
     loss = (rows - T * given.returned.view(B, T, D)).square().sum(2).mean()
-    total, gradients = predictor.gradients([given])
+    total, gradients = predictor.loss_and_gradients([given])
     close(predictor.predict(given), (rows / T).flatten(1))
     close(total, loss)
     for mine, theirs in zip(gradients, torch.autograd.grad(loss, list(layer.parameters())), strict=True):

@@ -78,8 +78,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-share-of-ticks-is-rounded-down",
         "engine/heart/clock.py",
-        "return -(-count * ticks.denominator // ticks.numerator)",
-        "return count * ticks.denominator // ticks.numerator",
+        "return -(-tick_number * ticks.denominator // ticks.numerator)",
+        "return tick_number * ticks.denominator // ticks.numerator",
         "tests/engine/heart/test_clock.py::test_sending_agrees_with_counting[0.75]",
     ),
     Fault(
@@ -106,8 +106,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
         "engine/heart/timetable.py",
-        "if self.carries_state and grid.number(ticks[0]) == grid.number(stamp):",
-        "if self.carries_state and grid.number(ticks[0]) < grid.number(stamp):",
+        "if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):",
+        "if self.carries_state and grid.number_at(ticks[0]) < grid.number_at(stamp):",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
@@ -134,29 +134,29 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-the-message-of-step-0-is-never-held",
         "engine/heart/held_messages.py",
-        "held = self.stamp >= 0",
-        "held = self.stamp > 0",
+        "held_rows = self.stamp >= 0",
+        "held_rows = self.stamp > 0",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
         "held-a-message-stands-beside-itself",
         "engine/heart/held_messages.py",
-        "        if since < due.stamp:\n",
+        "        if oldest_stamp < due_message.stamp:\n",
         "        if False:\n",
         "tests/engine/heart/test_ledger.py",
     ),
     Fault(
         "held-an-older-message-counts-as-the-due-one",
         "engine/heart/held_messages.py",
-        "Mask.of(self.stamp == stamp_number(due.stamp), ",
-        "Mask.of(self.stamp >= 0, ",
+        "self.stamp == stamp_number(due_message.stamp), self._arrives",
+        "self.stamp >= 0, self._arrives",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
         "held-what-was-held-before-is-the-due-message",
         "engine/heart/held_messages.py",
-        "        self.prior, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(ledger, due)",
-        "        self._hold_arrived(ledger, due)\n        self.prior, self.prior_stamp = self.value, self.stamp",
+        "        self.prior, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(ledger, due_message)",
+        "        self._hold_arrived(ledger, due_message)\n        self.prior, self.prior_stamp = self.value, self.stamp",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -183,15 +183,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "agent-rows-of-a-member-are-another-member's",
         "engine/heart/layout.py",
-        "return members.to(self.device).repeat_interleave(self.batch)",
-        "return members.to(self.device).repeat(self.batch)",
+        "return values.to(self.device).repeat_interleave(self.batch)",
+        "return values.to(self.device).repeat(self.batch)",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
         "agent-a-figure-is-summed-over-members",
         "engine/heart/layout.py",
-        "return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)",
-        "return rows.view(self.batch, self.count, *rows.shape[1:]).sum(0)",
+        "return rows.view(self.member_count, self.batch, *rows.shape[1:]).sum(1)",
+        "return rows.view(self.batch, self.member_count, *rows.shape[1:]).sum(0)",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(
@@ -239,8 +239,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-a-group's-norm-is-its-longest-member's",
         "engine/heart/divergence.py",
-        "lengths[group] = math.hypot(lengths.get(group, 0.0), norm)",
-        "lengths[group] = max(lengths.get(group, 0.0), norm)",
+        "group_norms[group] = math.hypot(group_norms.get(group, 0.0), norm)",
+        "group_norms[group] = max(group_norms.get(group, 0.0), norm)",
         "tests/engine/heart/test_bound.py::test_the_bound_of_a_locked_group_is_on_all_its_gradients_together[cohort]",
     ),
     Fault(
@@ -260,8 +260,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-only-the-first-number-is-looked-at",
         "engine/heart/divergence.py",
-        "math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())",
-        "math.isfinite(torch.stack(torch._foreach_norm(unchecked[:1])).sum().item())",
+        "math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())",
+        "math.isfinite(torch.stack(torch._foreach_norm(unknown[:1])).sum().item())",
         "tests/engine/heart/test_divergence.py::test_every_agent_of_a_step_is_looked_at[1-cohort]",
     ),
     Fault(
@@ -295,7 +295,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-a-seed-that-diverges-moves",
         "engine/heart/divergence.py",
-        "[layout.seed_of(n) not in stopped for",
+        "[layout.seed_of(n) not in stopped_seeds for",
         "[True for",
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),

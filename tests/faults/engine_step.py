@@ -33,8 +33,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-without-a-target-counts",
         "engine/heart/window_losses.py",
-        "losses, score = rows.zero_elsewhere(losses), rows.zero_elsewhere(score)",
-        "score = rows.zero_elsewhere(score)",
+        "losses, score = scored_rows.zero_elsewhere(losses), scored_rows.zero_elsewhere(score)",
+        "score = scored_rows.zero_elsewhere(score)",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -54,21 +54,21 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/backward.py",
-        "injections.append(Injection(output, credit, scale, synthetic.injection.discount))",
+        "injections.append(Injection(output, credit, scale, synthetic_gradient.injection.discount))",
         "injections.append(Injection(output, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread\n            credit",
-        "rows = channel.learning_rows_of_sender(learning_rows)\n            credit",
+        "channel.credited_rows(message, learning_rows).zero_elsewhere(credit)",
+        "channel.learning_rows_from_sender(learning_rows).zero_elsewhere(credit)",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/backward.py",
-        "message.booked.gradient if back else None",
+        "message.booked.gradient if is_back else None",
         "message.booked.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
@@ -124,15 +124,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-trace-mixes-the-other-way",
         "engine/heart/backward.py",
-        "torch.lerp(prediction, gradient, synthetic.injection.trace)",
-        "torch.lerp(gradient, prediction, synthetic.injection.trace)",
+        "torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)",
+        "torch.lerp(gradient, prediction, synthetic_gradient.injection.trace)",
         "tests/numerics/test_injections.py::test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction",
     ),
     Fault(
         "backward-direct-feedback-misses-the-tick-of-the-message",
         "engine/features/direct_feedback.py",
-        "if agent == channel.feedback.error_of and step >= message.stamp:",
-        "if agent == channel.feedback.error_of and step > message.stamp:",
+        "if agent == channel.feedback.error_agent_name and step >= message.stamp:",
+        "if agent == channel.feedback.error_agent_name and step > message.stamp:",
         "tests/contracts/test_contracts.py::test_documents[direct feedback-reference]",
     ),
     Fault(
@@ -188,14 +188,14 @@ STEP: tuple[Fault, ...] = (
         "late-a-window-is-not-replayed",
         "engine/features/late_windows.py",
         "                if own is not window:\n                    self.forward_pass.replay(own)\n",
-        "                if own is window and not own.calls:\n                    self.forward_pass.replay(own)\n",
+        "                if own is window and not own.ticks_by_call:\n                    self.forward_pass.replay(own)\n",
         "tests/contracts/test_contracts.py::test_documents[delayed and stale-reference]",
     ),
     Fault(
         "engine-synthetic-inputs-never-learn",
         "engine/heart/step.py",
-        "learned = [*predictor_updates.items(), *input_updates.items()]\n",
-        "learned = [*predictor_updates.items()]\n",
+        "named_updates = [*predictor_updates.items(), *input_updates.items()]\n",
+        "named_updates = [*predictor_updates.items()]\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -215,8 +215,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = channel.learning_rows_of_sender(learning_rows) & ~message.fate.void_unread",
-        "rows = ~message.fate.void_unread",
+        "channel.credited_rows(message, learning_rows)",
+        "~message.fate.void_unread",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -229,7 +229,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "state_channel.synthetic_gradient.of_state.return_lambda * (later - said)",
+        "state_channel.synthetic_gradient.state_settings.return_lambda * (later - said)",
         "later - said",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),
@@ -264,8 +264,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "replayed-senders-other-heads-take-steps-of-zeros",
         "engine/policies/replayed_senders.py",
-        "resting={self._sender.name: self._resting}",
-        "resting={}",
+        "resting_parameters={self._sender.name: self._resting}",
+        "resting_parameters={}",
         f"{RESTING}[beside one that is replayed-cohort]",
     ),
     Fault(
@@ -414,8 +414,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
         "engine/heart/newest_returned.py",
-        "counted.where(newest, self.value)",
-        "counted.zero_elsewhere(newest)",
+        "counted.where(gradient, self.value)",
+        "counted.zero_elsewhere(gradient)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",
     ),
     Fault(
@@ -428,8 +428,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "order-windows-of-one-group-are-differentiated-together",
         "engine/heart/learning_order.py",
-        "max(newest_turn.get(group, -1) + 1, self.turn_of.get(group, 0))",
-        "self.turn_of.get(group, 0)",
+        "max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))",
+        "self.turn_by_group.get(group, 0)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience0-given_up0-learned0-False]",
     ),
     Fault(

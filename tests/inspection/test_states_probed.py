@@ -28,7 +28,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     now, total = twin.now, 0.0
     for agent in twin.running.system.agents.values():
         agent.learner.trainable = []
-    group = twin.running.system.group_of[twin.running.system.channels[name].sender]
+    group = twin.running.system.group_by_agent[twin.running.system.channels[name].sender]
     for step in range(now, now + steps):
         twin.running.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
@@ -38,7 +38,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             message.received = group.window.sent_outputs[name, now] = moved
         ends = twin.world.advance()
         for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
-            found = twin.running.backend.evaluator.tick_loss(tick)
+            found = twin.running.backend.objective_evaluator.tick_loss(tick)
             total += 0.0 if found is None else found[0].sum().item()
         twin.running.backend.learn(step, ends)
     return total

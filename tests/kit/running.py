@@ -55,7 +55,7 @@ class _Blind:
 
 def step_unread(simulation: Simulation) -> None:
     """Take a step that nothing reads, as parts take many at once."""
-    simulation.running.advance(_Blind(), keep=False)
+    simulation.running.advance(_Blind(), keep_messages=False)
 
 
 def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:
@@ -137,7 +137,7 @@ def stacks(
 def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
     """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
     system = simulation.running.system
-    found = {name: slots(one, system.group_of[one.sender]) for name, one in system.channels.items()}
+    found = {name: slots(one, system.group_by_agent[one.sender]) for name, one in system.channels.items()}
     return found, any(group.horizons for group in system.groups)
 
 

@@ -43,9 +43,9 @@ class ReferenceBackend(ReferenceEngine):
         super().__init__(system)
         self.stacked = Stacked(system, system)
         self._statistics = RunningStatistics(system.agents, system.channels)
-        self.in_place = InPlaceChanges(lambda: any(group.window.calls for group in system.groups))
+        self.in_place = InPlaceChanges(lambda: any(group.window.ticks_by_call for group in system.groups))
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
         try:
             if self.in_place.taken():

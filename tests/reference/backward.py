@@ -35,7 +35,7 @@ from tests.reference.state import State, gradients_of
 def window_loss(state: State, window: Window) -> WindowLoss:
     """Sum the losses of a window, divided by B and never by the number of valid rows, unless an objective says so (rule 1)."""
     whole, terms = WindowLoss(), []
-    found = [(tick.agent, tick_loss(state, tick)) for tick in window.ticks()]
+    found = [(tick.agent_name, tick_loss(state, tick)) for tick in window.ticks()]
     for name in dict.fromkeys(name for name, one in found if one is not None):
         goal = state.agents[name].goal
         if goal is not None and goal.mean_over_targets:
@@ -45,22 +45,22 @@ def window_loss(state: State, window: Window) -> WindowLoss:
         (name, one and (one[0] * whole.factors[name], *one[1:]) if name in whole.factors else one)
         for name, one in found
     ]
-    for name in dict.fromkeys(tick.agent for tick in window.ticks()):
+    for name in dict.fromkeys(tick.agent_name for tick in window.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
         if goal is not None and policy is not None:
-            whole.policies[name], valid = policy, policy.advantages.valid
+            whole.policy_windows[name], valid = policy, policy.advantages.valid
             score = policy.advantages.returns[valid].sum()
-            found.append((name, (policy.first.losses * goal.weight, score, int(valid.sum()))))
+            found.append((name, (policy.first_pass_losses.losses * goal.weight, score, int(valid.sum()))))
     for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
         terms.append(losses.sum() / state.batch)
-        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.reported.get(name)
+        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.reported_losses.get(name)
         if known is not None:
-            samples, score = whole.by_agent[name] + samples, known.score + score
+            samples, score = whole.loss_by_agent[name] + samples, known.score + score
             count += int(known.count)
         # The losses of a policy are divided by how many are valid already (rule 41).
-        share = count / state.batch if name in whole.policies else 1.0
-        whole.by_agent[name] = samples
-        whole.reported[name] = ReportedLoss(
+        share = count / state.batch if name in whole.policy_windows else 1.0
+        whole.loss_by_agent[name] = samples
+        whole.reported_losses[name] = ReportedLoss(
             samples.sum().reshape(1) / state.batch * share, score.unsqueeze(0), count
         )
     whole.roots = terms
@@ -72,7 +72,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
 
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
-    goal = state.agents[tick.agent].goal
+    goal = state.agents[tick.agent_name].goal
     if goal is None or goal.policy is not None or tick.learning_rows is NONE:
         return None
     if not goal.summands:
@@ -102,12 +102,12 @@ def _target_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Return an objective's losses, its metric, where there is a target and of how many sites, [B] each; None: nothing counts."""
     signals = tick.step_signals.signals
-    if goal.target and goal.target not in signals:
+    if goal.target_signal and goal.target_signal not in signals:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.steps_per_example:
         return None  # rule 21: `read: last`
-    objective, mask = goal.output_objective, signals.get(f"_{goal.target}", ~state.nowhere)
-    target = signals[goal.target] if goal.target else constant(output)
+    objective, mask = goal.output_objective, signals.get(f"_{goal.target_signal}", ~state.nowhere)
+    target = signals[goal.target_signal] if goal.target_signal else constant(output)
     if objective.ignore_index is not None:
         mask = mask.reshape(len(mask), *[1] * (target.dim() - mask.dim())) & (
             target != objective.ignore_index
@@ -156,7 +156,7 @@ def _term(injection: Injection, weight: float | Tensor, batch: int) -> Tensor:
 def _return_losses_and_actions(state: State, update: Update) -> None:
     """Return the window's losses, and those expected beyond it, to critics; actions and advantages to `local_policy` (9)."""
     loss, leaves = state.nothing, update.window.leaves.values()
-    for samples in update.window_loss.by_agent.values():
+    for samples in update.window_loss.loss_by_agent.values():
         loss = loss + samples
     for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
@@ -166,15 +166,15 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         if example is not None and message.fate.void_unread is not ALL:
             value = constant(synthetic.model.value(example))
             loss = loss + injectable(message, synthetic.injection.discount * value)
-    ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
-    for name, policy in update.window_loss.policies.items():
+    ledger.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
+    for name, policy in update.window_loss.policy_windows.items():
         goal, actions = state.agents[name].goal, policy.trajectory.actions
         if goal is None or actions is None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in tick.reads:
-                if isinstance(read, Leaf) and state.channels[read.channel].synthetic_gradient.needs_actions:
+            for read in (read for read in tick.reads if isinstance(read, Leaf)):
+                if state.channels[read.channel_name].synthetic_gradient.needs_actions:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
                     read.message.booked.actions.append(returned)
@@ -201,10 +201,10 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
-            for tick in window.ticks():
-                loss = tick_loss(state, tick) if tick.agent == channel.feedback.error_of else None
+            for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):
+                loss = tick_loss(state, tick)
                 if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
-                    factor = update.window_loss.factors.get(tick.agent, 1.0)
+                    factor = update.window_loss.factors.get(tick.agent_name, 1.0)
                     (error,) = gradients_of([(loss[0] * factor).sum()], [tick.ports[OBJECTIVE]])
                     found += [] if error is None else [Injection(output, error @ channel.feedback.direct.T)]
     return found
@@ -244,10 +244,10 @@ def depth(state: State, group: LearningGroup) -> int:
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
-    for channel in (state.agents[name].connections.state_channel for name in group.agents):
-        if channel is None or not channel.synthetic_gradient.of_state.auxiliary or not channel.injects:
+    for channel in (state.agents[name].connections.state_channel for name in group.agent_names):
+        if channel is None or not channel.synthetic_gradient.state_settings.auxiliary or not channel.injects:
             continue
-        first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
+        first = next((tick for tick in window.ticks() if tick.agent_name == channel.sender), None)
         # the state at its end: the only one that is read outside it
         last = dict(window.sent_messages).get(channel.name)
         if first is not None and last is not None and first.learning_rows is not NONE:
@@ -255,7 +255,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
             target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
-                weight = channel.synthetic_gradient.of_state.auxiliary
+                weight = channel.synthetic_gradient.state_settings.auxiliary
                 losses.append(weight * error.square().sum() / state.batch)
     return losses
 
@@ -265,7 +265,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
 
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
-    missing, age = set(), (group.grid.ending(step) or 0) - window.number
+    missing, age = set(), (group.grid.number_ending_at(step) or 0) - window.number
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
@@ -278,7 +278,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     if any(age < group.horizons[name] for name in missing):
         return "waits"
     others = {state.channels[n].coupling.name for n in {n for n, _ in window.sent_messages} - window.given_up}
-    objective = any(state.agents[name].goal is not None for name in group.agents)
+    objective = any(state.agents[name].goal is not None for name in group.agent_names)
     reached = not window.given_up or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
 
@@ -295,18 +295,18 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
     """
     found: dict[str, list[Message]] = {}
     for group, window in closed:
-        state_channels = [state.agents[name].connections.state_channel for name in group.agents]
+        state_channels = [state.agents[name].connections.state_channel for name in group.agent_names]
         traced = [channel for channel in state_channels if channel is not None and channel.has_lambda_returns]
-        if not traced or not any(state.participates(name, window.number) for name in group.agents):
+        if not traced or not any(state.participates(name, window.number) for name in group.agent_names):
             continue
         past = group.kept_windows.setdefault("learned_from", [])
         if past and past[-1].number + 1 != window.number:
             past.clear()  # no gradient passes through a window that is missing
-        spans = [own.synthetic_gradient.of_state.return_windows for own in traced]
+        spans = [own.synthetic_gradient.state_settings.return_windows for own in traced]
         past = group.kept_windows["learned_from"] = [*past, window][-max(spans) :]
         for channel, span in zip(traced, spans, strict=True):
             windows = past[-span:]
-            read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
+            read = next((r for r in windows[0].leaves.values() if r.channel_name == channel.name), None)
             if read is None or len(windows) < span or read.message.booked.counted is NONE:
                 continue
             gathered = Tensors()
@@ -325,8 +325,8 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     window, batch = update.window, state.batch
     replay(state, window)
     terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
-    reads = [read for read in window.leaves.values() if state.channels[read.channel].carries_state]
-    leaves = {r.channel: r.value for r in reads if r.value.requires_grad}
+    reads = [read for read in window.leaves.values() if state.channels[read.channel_name].carries_state]
+    leaves = {r.channel_name: r.value for r in reads if r.value.requires_grad}
     for channel in (channel for channel in traced if channel.name in beyond):
         last = dict(window.sent_messages).get(channel.name)
         learns = state.participates(channel.sender, window.number)
@@ -336,8 +336,8 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             # trace (G - SG) beside the SG that is injected anyway
             if synthetic.injection.clip is not None:
                 predicted = clipped_per_sample(predicted, synthetic.injection.clip)
-            more = injectable(last, synthetic.of_state.return_lambda * (beyond[channel.name] - predicted))
-            injection = Injection(window.sent_outputs[channel.name, last.stamp], more)
+            more = synthetic.state_settings.return_lambda * (beyond[channel.name] - predicted)
+            injection = Injection(window.sent_outputs[channel.name, last.stamp], injectable(last, more))
             terms.append(_term(injection, synthetic.injection.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.free_graph()

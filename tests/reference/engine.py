@@ -83,10 +83,10 @@ class ReferenceEngine(State):
                 NewestAction.ensure(agent).value = None  # outputs of an only actor act at their own step only
         for names in self.system.schedule.network_calls(step):
             for tick in tick_agents(self, names, step_signals):
-                if self.agents[tick.agent].body.acts:
+                if self.agents[tick.agent_name].body.acts:
                     act(self, tick)
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
-            for name, tick in {tick.agent: tick for tick in group.window.ticks()}.items():
+            for name, tick in {tick.agent_name: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
                     Experience.ensure(tick).outcomes.append(step_signals)
 
@@ -95,15 +95,15 @@ class ReferenceEngine(State):
 
         Before that, policies value how the episodes ended that were truncated (rule 40).
         """
-        if ends.final is not None:
-            note_final_values(self, step, ends.final)
+        if ends.final_signals is not None:
+            note_final_values(self, step, ends.final_signals)
         for channel in self.channels.values():
-            ended, terminated = self._over(ends, *channel.endpoints.lives)
+            ended, terminated = self._over(ends, *channel.endpoints.life_names)
             if ended.any():
                 ledger.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
             if (trail := NewestStates.of(agent)) is not None:
-                ended, _ = self._over(ends, agent.body.life)
+                ended, _ = self._over(ends, agent.body.life_name)
                 trail.states = [(stamp, mask_fill_zero(~ended, value)) for stamp, value in trail.states]
 
     def _over(self, ends: EpisodeEnds, *lives: str) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,7 @@ class ReferenceEngine(State):
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
         ended = {"closed": EndedWindows(), "dropped": EndedWindows()}
         for group in self.system.groups:
-            number = group.grid.ending(step)
+            number = group.grid.number_ending_at(step)
             if number is None:
                 continue
             newest, group.window = group.window, Window()
@@ -174,9 +174,8 @@ class ReferenceEngine(State):
         return ended["closed"], ended["dropped"]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        ledger.close(
-            window, [c for name in group.agents for c in self.agents[name].connections.read_channels], step
-        )
+        agents = [self.agents[name] for name in group.agent_names]
+        ledger.close(window, [c for agent in agents for c in agent.connections.read_channels], step)
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:

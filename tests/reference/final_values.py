@@ -27,7 +27,7 @@ from tests.reference.state import State
 def note_final_values(state: State, step: int, final: StepSignals) -> None:
     """Enter in the policies' newest ticks the values of the final observations of episodes that `step` truncated."""
     for agent in state.agents.values():
-        ticks = [tick for tick in state.group_of[agent.name].window.ticks() if tick.agent == agent.name]
+        ticks = [tick for tick in state.group_of[agent.name].window.ticks() if tick.agent_name == agent.name]
         if agent.goal is None or agent.policy is None or not agent.policy.has_values or not ticks:
             continue
         tick, rewards = ticks[-1], agent.goal.rewards
@@ -36,8 +36,8 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         signals = had.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
         rows = truncated & ~terminated
-        if agent.body.life:  # it may live again at once, and observe that
-            rows &= final.signals[f"_final.{agent.body.life}"]
+        if agent.body.life_name:  # it may live again at once, and observe that
+            rows &= final.signals[f"_final.{agent.body.life_name}"]
         if signals.step != step or not rows.any():
             continue
         value = _value(state, agent, step, final)
@@ -66,7 +66,7 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
 
 def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tick | None:
     """An agent's next tick after `step`, if it showed the final observations; None: something that it reads is not known."""
-    if agent.inputs.align is None and not all(
+    if agent.inputs.align_channel_name is None and not all(
         n == AGE or n in final.signals for n in agent.inputs.observed.names
     ):
         return None
@@ -80,7 +80,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             found = ledger.arrivals(channel, tick.step)
             if channel.synthetic_input.model is not None and found:
                 found = [with_stand_in(state, channel, found[-1], tick.step)]
-            if channel.name == agent.inputs.align:
+            if channel.name == agent.inputs.align_channel_name:
                 tick.step_signals = signals_of(found)
             constants = [one.constant(channel.name) for one in found] or [Constant(channel.name)]
             if channel is agent.connections.state_channel:

@@ -33,8 +33,8 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     """Let one agent, or tied agents as one batch (rule 27a), tick: read, evaluate the network, send (rule 13)."""
     group, agents = state.group_of[names[0]], [state.agents[name] for name in names]
     window, learner = group.window, agents[0].learner
-    if window.number != group.grid.number(signals.step):
-        window.number = group.grid.number(signals.step)
+    if window.number != group.grid.number_at(signals.step):
+        window.number = group.grid.number_at(signals.step)
         window.statistics_before = {
             name: dict(state.agents[name].learner.buffers) for name in group.agents_per_learner
         }
@@ -42,7 +42,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     for tick in ticks:
         begin_statistics(state, tick, window)
     learner.buffers = learner.buffers | evaluate(state, ticks, window, learner.buffers)
-    window.calls.append(ticks)
+    window.ticks_by_call.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
         _send(state, agent, tick, window, signals)
     return ticks
@@ -51,8 +51,8 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
 def replay(state: State, window: Window) -> None:
     """Make a window's graph again, with the parameters of now; running statistics stay as they are (rules 15, 27b)."""
     buffers = dict(window.statistics_before)
-    for ticks in window.calls:
-        name = state.system.learner_name_of[ticks[0].agent]
+    for ticks in window.ticks_by_call:
+        name = state.system.learner_name_by_agent[ticks[0].agent_name]
         buffers[name] = buffers[name] | evaluate(state, ticks, window, buffers[name])
 
 
@@ -64,7 +64,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
         found = ledger.arrivals(channel, step)
         if channel.synthetic_input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
-        if channel.name == agent.inputs.align:
+        if channel.name == agent.inputs.align_channel_name:
             tick.step_signals = signals_of(found)
         followed = [_followed(channel, one, tick, window) for one in found] or [Constant(channel.name)]
         if channel is agent.connections.state_channel:
@@ -102,7 +102,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
     signals, filled = arrival.step_signals, Mask.of(missing)
     available, counted = arrival.available | filled, arrival.may_count | filled
-    if channel.ledger.aligned and channel.ledger.held is not None:
+    if channel.ledger.aligned and channel.ledger.held_messages is not None:
         due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, due)
     return Arrival(message, value, available, counted, synthetic=filled, step_signals=signals)
@@ -120,9 +120,8 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     if arrival.value is None or locked or tick.learning_rows is NONE or counted is NONE:
         return Constant(channel.name, arrival.value, available)
     # A window has one leaf of a message that is there everywhere.
-    shared = (
-        channel.ledger.held is None and counted is ALL and not as_mask(arrival.synthetic, arrival.value).any()
-    )
+    never_lost, synthetic = channel.ledger.held_messages is None, as_mask(arrival.synthetic, arrival.value)
+    shared = never_lost and counted is ALL and not synthetic.any()
     key = channel.name, message.stamp, None if shared else tick.step
     if key not in window.leaves:
         value = as_leaf(arrival.value) if channel.ledger.wants_gradient else arrival.value
@@ -132,16 +131,16 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
 
 def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:
     """Evaluate a network, keep outputs and messages with their graph, and return the new running statistics."""
-    step, agents = ticks[0].step, [state.agents[tick.agent] for tick in ticks]
-    learner_name = state.system.learner_name_of[agents[0].name]
+    step, agents = ticks[0].step, [state.agents[tick.agent_name] for tick in ticks]
+    learner_name = state.system.learner_name_by_agent[agents[0].name]
     learner, training = agents[0].learner, not agents[0].learner.frozen
     transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
     for i, tick in enumerate(ticks):
         rows = slice(i * state.batch, (i + 1) * state.batch)
         for read in (r for r in tick.reads if isinstance(r, WithGraph) and tick.learning_rows is ALL):
-            if (weights := state.channels[read.channel].feedback.weights) is not None:
+            if (weights := state.channels[read.channel_name].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
-    seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
+    seed = 0 if learner.network.pure else seed_for(agents[0].random_seed, "tick", str(step))
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
     statistics = window.statistics_before.get(learner_name, buffers)  # rule 45
@@ -175,11 +174,11 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
 
 def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
-    agent, messages, present = state.agents[tick.agent], [], []
+    agent, messages, present = state.agents[tick.agent_name], [], []
     flat = len(agent.learner.network.input_shape) == 1
     for channel in agent.connections.incoming:
         side_by_side = []
-        for read in (read for read in tick.reads if read.channel == channel.name):
+        for read in (read for read in tick.reads if read.channel_name == channel.name):
             value = _value(state, read, tick, window)
             shaped = value if flat else value.reshape(-1, *channel.content.shape)
             side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
@@ -187,16 +186,16 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
         messages.append(message)
         present.append(available)
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.layouts
-    own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised}
+    own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised_indices}
     observed = _observed(state, tick, inputs.observed.names, own, layouts)
     return join(inputs.fan_in_kind, observed, messages, present)
 
 
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:
     """What an agent's critic observes at a tick, [B, …] each."""
-    inputs = state.agents[tick.agent].inputs
-    own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic_observed.normalised}
-    return _observed(state, tick, inputs.critic_observed.names, own, layouts)
+    observed = state.agents[tick.agent_name].inputs.critic_observed
+    own = {place: statistics[f"critic_observes.{place}"] for place in observed.normalised_indices}
+    return _observed(state, tick, observed.names, own, layouts)
 
 
 def _observed(
@@ -206,7 +205,7 @@ def _observed(
 
     Those at the places of `statistics` are normalised by them (rule 45).
     """
-    system, categories, found = state.system, state.agents[tick.agent].inputs.categories, []
+    system, categories, found = state.system, state.agents[tick.agent_name].inputs.categories, []
     for place, name in enumerate(names):
         signal = tick.step_signals.signals.get(name)
         ages = MessageAges.of(tick)
@@ -224,10 +223,10 @@ def _observed(
 
 def message_read(state: State, read: Read, window: Window) -> Tensor:
     """[B, size]: what was read; of a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
-    channel = state.channels[read.channel]
+    channel = state.channels[read.channel_name]
     if not isinstance(read, WithGraph):
         return channel.content.zeros if read.value is None else read.value
-    sent = window.sent_outputs[read.channel, read.stamp].flatten(1)
+    sent = window.sent_outputs[read.channel_name, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
     if not available.any():  # void everywhere: nothing flows back, not even zeros
         sent = constant(sent)
@@ -236,7 +235,7 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
 
 def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
-    channel, value = state.channels[read.channel], message_read(state, read, window)
+    channel, value = state.channels[read.channel_name], message_read(state, read, window)
     other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
     cut = isinstance(read, WithGraph) and (other_way or tick.learning_rows is NONE)
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
@@ -255,11 +254,14 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         for end, name, delay in crossing:
             states = NewestStates.ensure(state.agents[name]).states
             past = {s: v for s, v in states if s <= step - delay}
-            if f"{end}.state" in channel.synthetic_gradient.context.endpoints and past:
+            if f"{end}.state" in channel.synthetic_gradient.context.endpoint_values and past:
                 ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
         message = ledger.send(channel, step, sent, tick.step_signals, away)
-        if channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints:
+        if (
+            channel.synthetic_gradient.context.endpoint_values
+            or channel.synthetic_input.context.endpoint_values
+        ):
             newest = channel.ledger.newest_returned
             message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start
@@ -275,6 +277,6 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
-    names = [*(f"alive.{life}" for life in channel.endpoints.lives), channel.endpoints.mask_signal]
+    names = [*(f"alive.{life}" for life in channel.endpoints.life_names), channel.endpoints.mask_signal]
     needed = [signals.signals.get(name) for name in names]
     return torch.stack([state.nowhere, *(one.flatten() == 0 for one in needed if one is not None)]).any(0)

@@ -59,10 +59,10 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.tick_period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
-    within = channel.carries_state and grid.number(ticks.start) == grid.number(step)
+    within = channel.carries_state and grid.number_at(ticks.start) == grid.number_at(step)
     first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
-    windows = {grid.number(tick) for tick in ticks if returns}
-    deadline = max(map(grid.end, windows), default=step)
+    windows = {grid.number_at(tick) for tick in ticks if returns}
+    deadline = max(map(grid.end_of, windows), default=step)
     plan, finished_at = ReadPlan(first, windows, deadline), None if returns else step
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
     message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, finished_at, fate)
@@ -70,7 +70,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
-    due, held = timetable.send_times.latest(step - timetable.delay), ledger.held
+    due, held = timetable.send_times.latest(step - timetable.delay), ledger.held_messages
     for stamp, old in list(ledger.messages.items()):
         finished_at, back = old.finished_at, timetable.return_delay
         if finished_at is None and old.read_plan.deadline + ledger.slack < step:
@@ -111,7 +111,7 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
 
 
 def _arrival(channel: Channel, due: Message) -> Arrival:
-    alive, held = ~as_mask(due.fate.void, due.sent), channel.ledger.held
+    alive, held = ~as_mask(due.fate.void, due.sent), channel.ledger.held_messages
     if held is None:
         signals = due.step_signals if alive.any() else StepSignals(-1, {})
         value = mask_fill_zero(alive, due.received)
@@ -155,11 +155,11 @@ def mixed(where: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> d
 def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
     """Read, in the context, as if these messages had been sent too; nothing of it is left afterwards."""
     ledger = channel.ledger
-    known, held, examples = ledger.messages, ledger.held, channel.synthetic_input.examples
+    known, held, examples = ledger.messages, ledger.held_messages, channel.synthetic_input.examples
     ledger.messages = known | {message.stamp: message for message in messages}
-    ledger.held, channel.synthetic_input.examples = copy(held), []
+    ledger.held_messages, channel.synthetic_input.examples = copy(held), []
     yield
-    ledger.messages, ledger.held, channel.synthetic_input.examples = known, held, examples
+    ledger.messages, ledger.held_messages, channel.synthetic_input.examples = known, held, examples
 
 
 def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
@@ -171,10 +171,10 @@ def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, vo
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     """Return how old what is read, the newest, is, [B], in ticks of the sender; 0 where nothing is."""
-    stamp, held = torch.zeros_like(channel.content.zeros[:, 0], dtype=torch.long), channel.ledger.held
+    zeros, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.ledger.held_messages
     if not arrived:
-        return torch.zeros_like(channel.content.zeros[:, 0])
-    stamp = stamp + arrived[-1].message.stamp
+        return zeros
+    stamp = zeros.long() + arrived[-1].message.stamp
     if held is not None and held.stamp is not None:
         stamp = torch.where(as_mask(arrived[-1].synthetic, channel.content.zeros), stamp, held.stamp)
     age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_times.tick_period
@@ -211,8 +211,8 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
         message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
-            message.open_windows.discard(window.number)
-            if message.open_windows or message.finished_at is not None:
+            message.open_window_numbers.discard(window.number)
+            if message.open_window_numbers or message.finished_at is not None:
                 continue
             message.finished_at = step
             if message.was_counted and ledger.wants_gradient:
@@ -239,6 +239,6 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
             message.fate.void_unread = simplified(as_mask(message.fate.void_unread, like) | ended)
     if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)
-    if (held := ledger.held) is not None:
+    if (held := ledger.held_messages) is not None:
         held.stamp = None if held.stamp is None else torch.where(ended, -1, held.stamp)
         held.prior_stamp = None if held.prior_stamp is None else torch.where(ended, -1, held.prior_stamp)

@@ -15,8 +15,8 @@ from tests.reference.state import State
 
 def begin_statistics(state: State, tick: Tick, window: Window) -> None:
     """Guess statistics from an agent's first tick: its mean, and its second moment as variance, until a window has ended."""
-    agent = state.agents[tick.agent]
-    start = window.statistics_before[state.system.learner_name_of[tick.agent]]
+    agent = state.agents[tick.agent_name]
+    start = window.statistics_before[state.system.learner_name_by_agent[tick.agent_name]]
     for name, x in _observed(state, agent, tick):
         if not len(x):
             continue
@@ -33,15 +33,13 @@ def begin_statistics(state: State, tick: Tick, window: Window) -> None:
 
 def update_statistics(state: State, group: LearningGroup, window: Window) -> None:
     """Add all that agents observed in a window that they may learn from, unless they are frozen."""
-    for name in group.agents:
+    for name in group.agent_names:
         agent = state.agents[name]
         if agent.learner.frozen:
             continue
         seen: dict[str, list[Tensor]] = {}
-        for tick in window.ticks():
-            for key, x in (
-                _observed(state, agent, tick) if tick.agent == name and tick.learning_rows is not NONE else ()
-            ):
+        for tick in (tick for tick in window.ticks() if tick.agent_name == name):
+            for key, x in _observed(state, agent, tick) if tick.learning_rows is not NONE else ():
                 seen.setdefault(key, []).append(x)
         for key, parts in seen.items():
             own, x = agent.learner.buffers[key], torch.cat(parts)
@@ -62,11 +60,11 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
 
     Rows are those in which the environment shows it and the agent lives.
     """
-    inputs, seen, signals = agent.inputs, agent.inputs.critic_observed, tick.step_signals.signals
-    named = [(f"observes.{place}", inputs.observed.names[place]) for place in inputs.observed.normalised]
+    own, seen, signals = agent.inputs.observed, agent.inputs.critic_observed, tick.step_signals.signals
+    named = [(f"observes.{place}", own.names[place]) for place in own.normalised_indices]
     if seen.names:
-        named += [(f"critic_observes.{place}", seen.names[place]) for place in seen.normalised]
-    alive = signals.get(f"alive.{agent.body.life}")
+        named += [(f"critic_observes.{place}", seen.names[place]) for place in seen.normalised_indices]
+    alive = signals.get(f"alive.{agent.body.life_name}")
     for key, signal in named if all(signal in signals for _, signal in named) else ():
         x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")
         there = ~state.nowhere if mask is None else mask.flatten(1).any(1) if mask.dim() > 1 else mask

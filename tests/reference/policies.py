@@ -46,18 +46,19 @@ Constants = tuple[Trajectory, Advantages, Tensor | None]
 
 def act(state: State, tick: Tick) -> None:
     """Let an acting agent's tick set its action, which holds until its next tick; a policy's is sampled (rule 37)."""
-    agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
+    agent, outputs = state.agents[tick.agent_name], constant(tick.ports[OBJECTIVE])
     distribution = None if agent.policy is None else agent.policy.distribution
     if agent.policy is not None and distribution is not None:
         shape, distribution = (state.batch, distribution.draws), agent.policy.at(tick.step)
-        numbers = uniform(seed_for(agent.seed, "action"), tick.step, shape[0] * shape[1], outputs.device)
+        seed = seed_for(agent.random_seed, "action")
+        numbers = uniform(seed, tick.step, shape[0] * shape[1], outputs.device)
         outputs = Experience.ensure(tick).action = distribution.sample(outputs, numbers.view(shape))
     NewestAction.ensure(agent).value = outputs
 
 
 def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
     """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
-    ticks = [tick for tick in window.ticks() if tick.agent == agent.name]
+    ticks = [tick for tick in window.ticks() if tick.agent_name == agent.name]
     goal, policy = agent.goal, agent.policy
     if goal is None or policy is None or not ticks or ticks[0].learning_rows is NONE:
         return None
@@ -69,10 +70,10 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
         weight = goal.rewards.by_name["goal.cosine"]
-        channel = agent.connections.incoming[direction.place].name
+        channel = agent.connections.incoming[direction.channel_index].name
         for t, pair in enumerate(pairwise(ticks)):
-            message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
-            signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]
+            message = [message_read(state, r, window) for r in pair[0].reads if r.channel_name == channel][-1]
+            signals = [tick.step_signals.signals[direction.signal_name].flatten(1) for tick in pair]
             moved = signals[1].to(message.dtype) - signals[0].to(message.dtype)
             cosine = weight * cosine_similarity(moved, constant(message), dim=1)
             rewards[t] += mask_fill_zero(~(ends[0] | ends[1])[t], cosine)
@@ -87,7 +88,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     trajectory = trajectory_of(sampled, rewards, *ends, **settings)
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
-    statistics = window.statistics_before[state.system.learner_name_of[agent.name]].get(RETURNS)
+    statistics = window.statistics_before[state.system.learner_name_by_agent[agent.name]].get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
     advantages = policy.advantages(trajectory, values, statistics=before)
     if not advantages.valid.any():
@@ -172,7 +173,7 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
 
 def update_returns(state: State, update: Update) -> None:
     """Add a window's returns to the running statistics of the agents that normalise them (rule 41)."""
-    for name, policy in update.window_loss.policies.items():
+    for name, policy in update.window_loss.policy_windows.items():
         learner, moments = state.agents[name].learner, policy.advantages.moments
         if moments is not None and not learner.frozen:
             after = running_returns(learner.buffers[RETURNS].unsqueeze(0), moments)[0]
@@ -181,7 +182,7 @@ def update_returns(state: State, update: Update) -> None:
 
 def copy_target(state: State, update: Update) -> None:
     """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
-    for name in update.window_loss.policies:
+    for name in update.window_loss.policy_windows:
         learner, objective = state.agents[name].learner, state.agents[name].policy
         if not isinstance(objective, QLearning):
             continue
@@ -221,7 +222,7 @@ def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> PolicyLosses:
     assert isinstance(policy, QLearning)
     assert buffer is not None
     batch, count = len(buffer.written), min(int(buffer.written[0]), policy.replay)
-    numbers = uniform(seed_for(agent.seed, "replay"), step, policy.epochs * batch)[epoch * batch :]
+    numbers = uniform(seed_for(agent.random_seed, "replay"), step, policy.epochs * batch)[epoch * batch :]
     own = {
         key: torch.stack([values[b, int(numbers[b] * count)] for b in rows.tolist()], 1)
         for key, values in buffer.windows.items()
@@ -249,9 +250,9 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
     the state at its start, advantages and returns are those of the first pass. All environments are replayed, of which the
     losses of a part are followed.
     """
-    members = [state.agents[name] for name in update.group.agents]
+    members = [state.agents[name] for name in update.group.agent_names]
     again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.epochs > 1}
-    policies = update.window_loss.policies.items()
+    policies = update.window_loss.policy_windows.items()
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
     if not windows:
         return
@@ -260,7 +261,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
         (channel, sending)
         for channel in incoming
         for sending in updates
-        if channel.synthetic_gradient.replayed and channel.sender in sending.group.agents
+        if channel.synthetic_gradient.replayed and channel.sender in sending.group.agent_names
     ]
     leader, policy = next(iter(again.items()))  # whose passes all of the group share
     at_rest = heads_at_rest(state, again, update.group)
@@ -268,7 +269,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
     if draws:
         remember(state, *windows[0], update.window)
     for epoch in range(1, policy.epochs):
-        seed = seed_for(leader.seed, "epoch", str(epoch))
+        seed = seed_for(leader.random_seed, "epoch", str(epoch))
         order = uniform(seed, step, state.batch, state.system.device).argsort(stable=True)
         for rows in order.tensor_split(policy.minibatches):
             sent = [
@@ -278,7 +279,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
             losses = []
             for agent, known in windows:
                 assert agent.goal is not None
-                constants = known.trajectory, known.advantages, known.first.log_prob
+                constants = known.trajectory, known.advantages, known.first_pass_losses.log_prob
                 found = (
                     pass_losses(agent, known.ticks, constants, rows)
                     if not draws
@@ -304,12 +305,12 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
 def heads_at_rest(state: State, again: Iterable[Agent], group: LearningGroup) -> dict[str, set[int]]:
     """Places of the heads that no loss of further passes depends on, by learner; `again`: the agents with such losses (rule 42)."""
     used = {(agent.name, head) for agent in again for head in (OBJECTIVE, VALUE, *_learned_ports(agent))}
-    channels = [channel for name in group.agents for channel in state.agents[name].connections.outgoing]
-    graph = [one for one in channels if one.coupling.name == "locked" and not one.feedback.error_of]
-    for _ in group.agents:  # over locked channels, one after the other
+    channels = [channel for name in group.agent_names for channel in state.agents[name].connections.outgoing]
+    graph = [one for one in channels if one.coupling.name == "locked" and not one.feedback.error_agent_name]
+    for _ in group.agent_names:  # over locked channels, one after the other
         reached = {name for name, _ in used}
         used |= {(one.sender, one.content.port) for one in graph if one.receiver in reached}
-    first = state.system.learner_name_of
+    first = state.system.learner_name_by_agent
     return {
         one: unused(state.agents[one].learner, {head for name, head in used if first[name] == one})
         for one in {first[name] for name, _ in used}

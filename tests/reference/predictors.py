@@ -39,7 +39,7 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
     signals, own = message.step_signals.signals, channel.synthetic_gradient
-    target = own.target
+    target = own.target_signal
     needed = [spec.name for spec in own.context.signals] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
         return None
@@ -70,7 +70,7 @@ def context_of(
     state: State, channel: Channel, message: Message, tick: int | None, *, far: bool = False
 ) -> Tensor | None:
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
-    columns, held = [], channel.ledger.held
+    columns, held = [], channel.ledger.held_messages
     own: SyntheticGradient | SyntheticInput = channel.synthetic_input if far else channel.synthetic_gradient
     encoded = encode(own.context.signals, message.step_signals.signals, state.system.dtype)
     if encoded is not None:
@@ -79,7 +79,7 @@ def context_of(
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
     then = EndpointValues.of(message) or EndpointValues()
-    for end in own.context.endpoints:
+    for end in own.context.endpoint_values:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":
             column = channel.content.zeros if then.newest_returned is None else then.newest_returned
@@ -177,7 +177,7 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
         if model is not None and not model.frozen:
             trained = learned(state, channel, model, [model.loss(one) for one in examples], step)
             if trained is not None:
-                updates[name] = PredictorUpdate(examples, *trained, of_input=True)
+                updates[name] = PredictorUpdate(examples, *trained, for_input=True)
     return updates
 
 
@@ -185,13 +185,13 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     """What a predictor learns from messages; a returned gradient out of all proportion is clipped (states only)."""
     found = []
     for message in messages:
-        outliers = channel.synthetic_gradient.of_state.outliers
+        outliers = channel.synthetic_gradient.state_settings.outliers
         if outliers is not None and message.booked.gradient is not None:
             before = outliers.clip_count
             ledger.replace_gradient(message, outliers.clip(message.booked.gradient))
             if outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
-                state.system.on_divergence.events.append(
+                state.system.divergence_rule.events.append(
                     (step, line + "it is clipped, and so are later ones")
                 )
         example = example_of(state, channel, message, answered=True)

@@ -97,19 +97,19 @@ class State:
     """A scenario that runs: what is computed of the declared agents, channels and groups of `system`."""
 
     def __init__(self, system: System) -> None:
-        self.system, self.batch, self.group_of = system, system.batch, system.group_of
+        self.system, self.batch, self.group_of = system, system.batch, system.group_by_agent
         self.agents, self.channels = system.agents, system.channels
         self.nowhere = torch.zeros(system.batch, dtype=torch.bool, device=system.device)
         self.nothing = self.nowhere.to(system.dtype)
         owners = [agent.learner for agent in self.agents.values()]
         models = [model for channel in self.channels.values() for model in channel.models]
         self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
-        self.bound = system.on_divergence.bound
+        self.bound = system.divergence_rule.bound
 
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: drawn with its probability (rule 7)."""
         draws = self.agents[agent].participation
-        return draws is None or uniform(draws.seeds[0], window, 1).item() < float(draws.probability)
+        return draws is None or uniform(draws.random_seeds[0], window, 1).item() < float(draws.probability)
 
     def gradients(
         self, update: Update, losses: list[Tensor], step: int, returned: Sequence[Tensor | None] = ()
@@ -118,13 +118,13 @@ class State:
 
         An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
         """
-        group, scores = update.group, [own.loss for own in update.window_loss.reported.values()]
+        group, scores = update.group, [own.loss for own in update.window_loss.reported_losses.values()]
         names = [name for name in group.agents_per_learner if self.participates(name, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
         for what, gradients, others in (("loss", [], scores), ("gradient", found, returned)):
             if wrong := self.divergence_of(gradients, others):
-                line = f"agent {', '.join(map(repr, group.agents))}: the {what} at step {step + 1} {wrong}; lower its "
+                line = f"agent {', '.join(map(repr, group.agent_names))}: the {what} at step {step + 1} {wrong}; lower its "
                 raise DivergenceError(
                     line + "learning rate, or the scale of the synthetic gradients it receives"
                 )
@@ -132,7 +132,7 @@ class State:
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]
             mean = [None if g is None else g / group.agents_per_learner[name] for g in mine]
-            gradients_by[name] = list(self.agents[name].learner.accumulated(mean))
+            gradients_by[name] = list(self.agents[name].learner.through_hooks(mean))
         return gradients_by
 
     def move(
@@ -149,7 +149,7 @@ class State:
         keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
         moved = [
             [(name, keys[name].index(key)) for name, key in tie if name in gradients]
-            for tie in self.system.tied
+            for tie in self.system.tied_parameters
         ]
         again = {place for tie in moved for place in tie[1:]}  # one weight counts once
         lengths = [
@@ -165,7 +165,7 @@ class State:
     def sum_tied(self, updates: Sequence[Update]) -> None:
         """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""
         keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
-        ties = [[(name, keys[name].index(key)) for name, key in tie] for tie in self.system.tied]
+        ties = [[(name, keys[name].index(key)) for name, key in tie] for tie in self.system.tied_parameters]
         # A tied agent learns from one window a step: it never waits for a delayed gradient.
         of = {name: update for update in updates for name, own in update.gradients.items() if own}
         found = {name: list(update.gradients[name]) for name, update in of.items()}

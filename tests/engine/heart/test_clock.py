@@ -93,16 +93,16 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
     for number, length in enumerate(lengths):
         windows.begin(start, length, number)
         last = start + length - 1
-        assert windows.end(number) == last
+        assert windows.end_of(number) == last
         for tick in range(start, last + 1):
-            assert windows.number(tick) == number
-            assert windows.ending(tick) == (number if tick == last else None)
+            assert windows.number_at(tick) == number
+            assert windows.number_ending_at(tick) == (number if tick == last else None)
         for later in range(last + 1, last + 9):
-            assert windows.number(later) == number + 1
-            assert windows.ending(later) is None
-        assert windows.end(number + 1) == last + 4  # at the latest
+            assert windows.number_at(later) == number + 1
+            assert windows.number_ending_at(later) is None
+        assert windows.end_of(number + 1) == last + 4  # at the latest
         if number:
-            assert windows.number(start - 1) == number - 1
+            assert windows.number_at(start - 1) == number - 1
         start += length
 
 
@@ -123,7 +123,7 @@ def positions(windows: WindowGrid, clock: Clock, pieces: list[list[int]]) -> Non
 def agree(windows: WindowGrid, pieces: list[list[int]], start: int = 0) -> None:
     ends = {piece[-1]: number for number, piece in enumerate(pieces)}
     for number, piece in enumerate(pieces):
-        assert windows.end(number) == piece[-1]
-        assert {windows.number(tick) for tick in piece} == {number}
+        assert windows.end_of(number) == piece[-1]
+        assert {windows.number_at(tick) for tick in piece} == {number}
     for step in range(start, min(HORIZON, pieces[-1][-1])):
-        assert windows.ending(step) == ends.get(step)
+        assert windows.number_ending_at(step) == ends.get(step)

@@ -50,7 +50,7 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
     link = Link(name="a->b", drop=0.5)
     timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read_mode=ReadMean())
     ledger = Ledger("a->b", timetable, link, wants_gradient=False)
-    ledger.held = HeldMessages()
+    ledger.held_messages = HeldMessages()
     for stamp, lost in LOST.items():
         message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
         message.fate.lost = Mask.of(torch.tensor(lost, dtype=torch.bool))

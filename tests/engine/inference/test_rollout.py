@@ -64,7 +64,7 @@ def second(simulation: Simulation, batch: int = 5, split: str = "test") -> Torch
 
 
 def outputs(parts: list[Any]) -> dict[str, Tensor]:
-    return {part.agent: part.ports[OBJECTIVE] for part in parts}
+    return {part.agent_name: part.ports[OBJECTIVE] for part in parts}
 
 
 # --- against a loop written by hand ------------------------------------------------------------------------

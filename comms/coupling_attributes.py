@@ -1,0 +1,61 @@
+"""Checks of what the class of a user's own coupling declares: former and misspelt names, and methods with other parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import get_annotations, isfunction, signature
+from typing import Any
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import nearest
+
+_FORMER_NAMES = {"joins": "joins_endpoints", "replaces": "replaces_messages", "returns": "uses_returned"}
+
+
+def check_attributes(coupling_class: type, base: type) -> None:
+    """Refuse attributes of a class that would have no effect or cannot be called; `base` declares those that have one.
+
+    Names that are options of the class (parameters of `__init__`, fields of a dataclass) are the user's own.
+
+    Raises:
+        ScenarioError: The class has an attribute of a former or misspelt name, or a method with other parameters.
+    """
+    declared = {name: value for name, value in vars(base).items() if not name.startswith("_")}
+    fields = {name for name, kind in get_annotations(coupling_class).items() if "ClassVar" not in str(kind)}
+    options = {*fields, *signature(coupling_class.__init__).parameters}  # type: ignore[misc]
+    class_name, attributes = coupling_class.__name__, vars(coupling_class)
+    for name, value in attributes.items():
+        if name in declared and isfunction(value):
+            _check_method(f"{class_name}.{name}", value, declared[name])
+        is_own = name in declared or name.startswith("_") or name in options
+        if is_own or not (isinstance(value, bool) or isfunction(value)):
+            continue
+        unset = [
+            known
+            for known, default in declared.items()
+            if type(default) is type(value)
+            and known not in attributes
+            and getattr(coupling_class, known) != value
+        ]
+        meant = _FORMER_NAMES.get(name) if isinstance(value, bool) else None
+        # helpers of a user's own may well sound like one of these: `credited`, `credit_of`
+        near = meant if meant in unset else nearest(name, unset, cutoff=0.87)
+        if near is not None:
+            fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
+            raise ScenarioError(f"{class_name}.{name}: no coupling has '{name}'; {fix}")
+
+
+def _check_method(place: str, method: Callable[..., Any], base_attribute: Any) -> None:
+    """Refuse a method that stands for a value of a coupling, or that cannot be called with its method's parameters."""
+    if not isfunction(base_attribute):
+        raise ScenarioError(f"{place}: is a method, and that of a coupling is a value; make it a property")
+    parameters = signature(base_attribute).parameters.values()
+    by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    by_place = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+    try:
+        signature(method).bind(*by_place, **dict.fromkeys(by_name))
+    except TypeError:
+        listed = ", ".join([*by_place, *(["*"] if by_name else []), *by_name])
+        raise ScenarioError(
+            f"{place}: has other parameters than that of a coupling; let it take ({listed})"
+        ) from None
