@@ -96,5 +96,9 @@ def newest_verdicts(
         return None
     results = results_of(lambda metric: figures.get(("channel", metric)))
     measure = next(iter(fullest_first(results)), None)
+    channels = series.values.shape[1]
+    if measure is not None and not results[measure].channels:
+        others = counts(series.values[-1], None)
+        return measure, others, f"undefined at step {results[measure].step:,}, {in_words(others, channels)}"
     found = counts(series.values[-1], measure)
-    return measure, found, in_words(found, series.values.shape[1])
+    return measure, found, in_words(found, channels)

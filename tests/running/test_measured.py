@@ -175,6 +175,7 @@ def test_a_run_logs_why_a_value_is_undefined_and_evaluating_some_channels_keeps_
     assert [*logged] == [*names, "all channels"]
     assert all("true gradients give no significant gain" in why for why in logged.values())
     assert [each["step"] for each in earlier] == [2]
+    assert "by value, undefined at step 4, 0 stale" in cli("show", tmp_path / "run")
     aligned = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]
     cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 2 --channels", names[0])
     assert {name: reasons()[0][name] for name in names[1:]} == {name: logged[name] for name in names[1:]}
