@@ -4,7 +4,6 @@ equality, and a comparison of vmap with single calls.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import enum
 import functools
@@ -42,6 +41,7 @@ from antiphon.nets.user_modules import (
     singular,
     with_data,
 )
+from antiphon.nets.users.enclosing import deep_copy
 from antiphon.nets.users.outlines import bytes_of
 
 Tensors = dict[str, Tensor]
@@ -81,7 +81,7 @@ def meta_copy(module: Own) -> Own:
     They keep their attributes.
     """
     empty = {id(p): with_data(p, p.data.to("meta")) for p in parameters_of(module).values()}
-    return copy.deepcopy(module, dict(empty))
+    return deep_copy(module, dict(empty))
 
 
 def output_size(module: nn.Module, inputs: int, what: str) -> int:

@@ -33,6 +33,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from antiphon.base.errors import ScenarioError, first_line, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.users.enclosing import deep_copy
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
 Copied = TypeVar("Copied")
@@ -294,7 +295,7 @@ def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
     within = value.values() if isinstance(value, dict) else (value,)
     modules = [one for one in within if isinstance(one, nn.Module)]
     try:
-        found = copy.deepcopy(value, deepcopy_memo(modules, shared))
+        found = deep_copy(value, deepcopy_memo(modules, shared))
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
             f"{type(value).__name__} cannot be copied ({first_line(error)}); keep such attributes out of the model"

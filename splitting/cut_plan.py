@@ -159,7 +159,13 @@ class _Planner:
 
     def _gather(self, number: int) -> PartPlan:
         found = self._gathered(number, typed=True)
-        return found if found.observes or found.reads else self._gathered(number, typed=False)
+        if not (found.observes or found.reads):
+            found = self._gathered(number, typed=False)
+        if not (
+            found.observes or found.reads
+        ):  # of parameters alone, such as queries: an argument gives their number
+            found.observes = [str(node.target) for node in self.order if node.op == "placeholder"][:1]
+        return found
 
     def _gathered(self, number: int, *, typed: bool) -> PartPlan:
         """What a part computes and reads; `typed`: whether zeros stand for what is read for its size and type alone."""

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.notebook import html_table
+from antiphon.engine.planning.cost_model import FlopCounter
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.splitting.cut_plan import Place, plan_parts
 from antiphon.splitting.example import call_copy, check_model, named_example
@@ -247,15 +247,15 @@ def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Tr
 
 
 def _around_blocks(model: nn.Module) -> set[str]:
-    """The paths of what holds the outermost lists of blocks: of modules that have submodules themselves."""
+    """The paths of the outermost lists of blocks, of modules that have submodules themselves, and of what holds them."""
     lists: list[str] = []
     for path, module in model.named_modules():
         blocks = isinstance(module, nn.ModuleList | nn.Sequential) and any(
-            True for block in module for _ in block.children()
+            True for block in module.children() for _ in block.children()
         )
         if blocks and not any(path.startswith(f"{outer}.") for outer in lists if outer):
             lists.append(path)
-    return containers(lists)
+    return {*containers(lists), *lists}  # a list may have a forward of its own
 
 
 def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
@@ -266,11 +266,11 @@ def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounter() as counter:  # type: ignore[no-untyped-call]
             call_copy(module, *args, **kwargs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    return int(counter.get_total_flops())
+    return int(counter.flop)
 
 
 def _shares(traced: Trace) -> dict[fx.Node, float]:

@@ -83,7 +83,10 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
     with torch.no_grad():
         for learner in (run.running.system.agents[name].learner for name in origins):
             for key, value in [*learner.parameters.items(), *learner.buffers.items()]:
-                target = _tensor(model, key.removeprefix(_PREFIX))
+                path, _, name = (own := key.removeprefix(_PREFIX)).rpartition(".")
+                target = _tensor(model, own)
+                if target is not None and target.shape != value.shape:  # a buffer that a forward replaced
+                    target = model.get_submodule(path)._buffers[name] = target.new_empty(value.shape)
                 if target is not None:
                     target.copy_(value)
     for name in origins:

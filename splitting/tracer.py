@@ -8,10 +8,10 @@ import operator
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
-from types import FrameType, FunctionType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -56,6 +56,8 @@ _FACTORIES = (
     "zeros",
 )
 """Functions that make tensors of plain numbers: they become nodes, so that device and type are not frozen in."""
+_EINOPS = ("einsum", "pack", "parse_shape", "rearrange", "reduce", "repeat", "unpack")
+"""Functions of einops, which take no values of a trace: each call becomes a node."""
 _SHAPE_METHODS = frozenset(
     [
         "size",
@@ -202,7 +204,7 @@ class _Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if type(a) is _Carried:
             return a.node
-        a = as_dict(a)
+        a = a.dtype if isinstance(a, type(torch.FloatTensor)) else as_dict(a)  # x.type(torch.ByteTensor)
         found = super().create_arg(a)
         if isinstance(found, fx.Node) and found not in self.facts:
             self._evaluate(found)  # a parameter or constant
@@ -426,6 +428,10 @@ def _function_around() -> str:
     return ""
 
 
+def _has_traced(arguments: Any) -> bool:
+    return any(type(value) is _Carried for value in tree_leaves(arguments))
+
+
 @contextmanager
 def _functions_recorded(tracer: _Tracer, held: list[dict[str, Any]]) -> Iterator[None]:
     """Record calls of autograd functions, also by other names of their `apply` among the given ones.
@@ -435,7 +441,7 @@ def _functions_recorded(tracer: _Tracer, held: list[dict[str, Any]]) -> Iterator
     function: Any = torch.autograd.Function
 
     def call(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
-        if any(type(value) is _Carried for value in tree_leaves((args, kwargs))):
+        if _has_traced((args, kwargs)):
             return tracer.applied(cls, args, kwargs)
         return _APPLY(cls, *args, **kwargs)
 
@@ -477,9 +483,9 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **{key: value for key, value in kwargs.items() if key not in _CHECKPOINTING})
 
-    def recorded(original: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(original: Callable[..., Any], *, of_traced: bool = False) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if tracer.evaluating:
+            if tracer.evaluating or (of_traced and not _has_traced((args, kwargs))):
                 return original(*args, **kwargs)
             return tracer.create_proxy("call_function", original, args, kwargs)
 
@@ -494,12 +500,25 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         replaced += [(vars(torch.utils.checkpoint), "checkpoint", run)]
         replaced += [(found, "isinstance", is_instance) for found in names]
         replaced += [(found, "checkpoint", run) for found in names if found.get("checkpoint") is checkpoint]
+        replaced += [
+            (found, name, recorded(function, of_traced=True)) for found, name, function in _einops_in(names)
+        ]
         for found, name, value in replaced:
             undo.enter_context(_replaced(found, name, value))
         held: list[Any] = [*names, *(vars(modules[path]) for path in tracer.opened if path in modules)]
         unique: dict[int, Any] = {id(found): found for found in held}
         undo.enter_context(_functions_recorded(tracer, list(unique.values())))
         yield
+
+
+def _einops_in(names: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, Callable[..., Any]]]:
+    """The functions of einops that loaded modules, or some other names, have by their own names."""
+    einops: dict[str, Any] = vars(sys.modules["einops"]) if "einops" in sys.modules else {}
+    functions: dict[str, Callable[..., Any]] = {name: einops[name] for name in _EINOPS if name in einops}
+    modules = [vars(module) for module in sys.modules.values() if isinstance(module, ModuleType)]
+    unique = {id(found): found for found in (*modules, *names)} if functions else {}
+    for found in unique.values():
+        yield from ((found, name, f) for name, f in functions.items() if found.get(name) is f)
 
 
 def _check_backward_hooks(model: nn.Module, opened: Collection[str]) -> None:

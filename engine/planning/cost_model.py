@@ -233,7 +233,7 @@ def _at(rows: int, few: float, more: float) -> float:
 # --- counting --------------------------------------------------------------------------------------------
 
 
-class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Torch's `FlopCounterMode` without its import of the compiler, which would take `show` a second longer."""
 
     flop = 0
@@ -260,7 +260,7 @@ def _counted(evaluate: Callable[[], object], own: Iterable[Tensor] = ()) -> tupl
         storages[storage._cdata] = storage
         return tensor
 
-    counter = _FlopCounter()  # type: ignore[no-untyped-call]
+    counter = FlopCounter()  # type: ignore[no-untyped-call]
     with counter, torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         evaluate()
     for tensor in own:

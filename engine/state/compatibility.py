@@ -74,14 +74,15 @@ def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[
 def _trained(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tensors of a learner or model that it has at every step.
 
-    Not so: the dicts of torch's optimisers, and counts of missed steps.
+    Not so: the dicts of torch's optimisers, counts of missed steps, and the sizes of buffers, which a forward may replace.
     """
     moments = {
         moment: [tensor if isinstance(tensor, Tensor) else True for tensor in tensors]
         for moment, tensors in saved["optimiser"].items()
         if moment != MISSED
     }
-    return {"parameters": saved["parameters"], "buffers": saved["buffers"], "optimiser": moments}
+    types = {name: str(buffer.dtype) for name, buffer in saved["buffers"].items()}
+    return {"parameters": saved["parameters"], "buffers": types, "optimiser": moments}
 
 
 def _described(value: Any) -> str:

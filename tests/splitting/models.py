@@ -248,6 +248,20 @@ class Tagger(nn.Module):
         return self.fc(self.norm(out.mean(1) + final))
 
 
+class Queries(nn.Module):
+    """Learned queries attend to what it reads, as DETR's and a Perceiver's do: its first layers read no input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(3, 4))
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.keys, self.head = nn.Linear(7, 4), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = self.second(torch.relu(self.first(self.queries.expand(x.shape[0], -1, -1))))
+        return self.head((queries * self.keys(x).unsqueeze(1)).sum(1))
+
+
 # --- how they are called -----------------------------------------------------------------------------------
 
 Draw = Callable[[int, int], Tensor]
@@ -355,6 +369,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "lstm": Architecture(
         make=Tagger, inputs={"text": tokens(7, 6)}, cuts=(("lstm", "fc"), ("norm",)), classes=4
+    ),
+    "queries": Architecture(
+        make=Queries, inputs=VECTOR, cuts=(("second", "keys"), ("keys", "head")), classes=5
     ),
     "film": Architecture(
         make=Film,

@@ -15,7 +15,7 @@ from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, Architecture
 from tests.splitting.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
 
-DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm", "rotary")
+DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm", "rotary", "queries")
 DROPOUT = 0.2
 """Of architectures that have it."""
 

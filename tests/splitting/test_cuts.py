@@ -231,3 +231,53 @@ def test_blocks_within_what_cannot_be_traced_stay_whole() -> None:
     model = Wrapped()
     model.backbone = Routing()
     assert [cut.name for cut in antiphon.cuts(model, torch.randn(2, 6))] == ["single", "head"]
+
+
+class Optional(nn.Module):
+    """Blocks without some steps, None in their lists; the first one is called with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.rand(1, 4))
+        self.layers = nn.ModuleList(
+            nn.ModuleList([None, nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU())])  # type: ignore[list-item]
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.layers[0][1](self.query)  # type: ignore[index]
+        for before, linear, block in self.layers:  # type: ignore[misc]
+            x = block(linear(x if before is None else before(x)))
+        return x
+
+
+def test_lists_with_a_place_left_out_and_layers_called_with_a_parameter_are_cut() -> None:
+    found = [cut.name for cut in antiphon.cuts(Optional(), torch.rand(3, 4))]
+    assert {"layers.0.2", "layers.1.1", "layers.1.2"} <= set(found)
+    env = antiphon.envs.from_tensors(x=torch.rand(20, 4), label=torch.arange(20) % 4)
+    assert len(antiphon.split(Optional(), at=2, env=env).agents) == 2
+
+
+class Timed(nn.Sequential):
+    """A sequence whose layers are called with more than their input."""
+
+    def forward(self, x: Tensor, scale: float = 2.0) -> Tensor:
+        for layer in self:
+            x = layer(x) * scale
+        return x
+
+
+def test_blocks_of_a_sequence_with_a_forward_of_its_own_are_listed() -> None:
+    def block() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Timed(block(), block(), block())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    found = [cut.name for cut in antiphon.cuts(Model(), torch.rand(3, 4))]
+    assert {"net.1", "net.2"} <= set(found)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ import antiphon
 from antiphon import ScenarioError, Simulation
 from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, numbers
-from tests.splitting.parts import Chain, assert_composed, chain_split, composed, split_of
+from tests.splitting.parts import BATCH, Chain, assert_composed, chain_split, composed, split_of
 
 
 def drop_path(self: Chain, h: Tensor) -> Tensor:
@@ -45,6 +48,7 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
     "a comparison": lambda self, h: self.second(h * (h > 0)),
     "statistics of the batch": lambda self, h: self.second((h - h.mean(0)) / h.std(0)),
     "a constant tensor": lambda self, h: self.second(h) * torch.tensor([1.0, 2, 3, 4, 5, 6, 7]),
+    "a type by its old name": lambda self, h: self.second(h * (h > 0).type(torch.FloatTensor).type_as(h)),
     "a tensor of a size": lambda self, h: self.second(h) * torch.tensor(h.shape[1]),
     "from numpy": lambda self, h: self.second(h) * torch.from_numpy(NUMPY),
     "random integers": lambda self, h: self.second(h)[:, torch.randint(0, 7, (7,))],
@@ -241,6 +245,85 @@ def test_statistics_that_a_forward_keeps_by_hand_come_back() -> None:
         joined = antiphon.join(run)
     assert int(joined.get_buffer("count")) == 3
     torch.testing.assert_close(joined.get_buffer("mean"), model.mean)
+
+
+class Leaky(nn.Linear):
+    """Keeps what its units hold in a buffer that gets the size of the batch, as snnTorch does."""
+
+    held: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("held", torch.zeros(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        before = self.held if self.held.shape == x.shape else torch.zeros_like(x)
+        self.held = (0.5 * before + x).detach()
+        return x + before
+
+
+def test_a_buffer_that_a_forward_replaces_by_one_of_another_size_is_saved_and_joined(tmp_path: Path) -> None:
+    model = Chain()
+    model.second = Leaky(7, 7)
+    scenario = chain_split(model, coupling="locked")
+    with Simulation(scenario) as run:
+        run.run(2)
+        saved = run.save(tmp_path / "point")
+        run.run(2)
+        expected = antiphon.join(run)
+    with Simulation.load(saved, scenario) as run:
+        run.run(2)
+        found = antiphon.join(run)
+    assert expected.get_buffer("second.held").shape == (BATCH, 7)
+    for own in ("named_parameters", "named_buffers"):
+        for (name, value), (_, other) in zip(getattr(expected, own)(), getattr(found, own)(), strict=True):
+            assert torch.equal(value, other), name
+
+
+class Enclosed(Chain):
+    """Calls layers in functions that it keeps, as minGPT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.ModuleDict({"second": self.second})
+        self.calls = [lambda h, last=self.third: (layers.second(h), last)]
+
+        def between(_: object, h: Tensor, depth: int = 1) -> Tensor:
+            return between(self, h, 0) if depth else torch.tanh(self.calls[0](h)[0])
+
+        self.between = between
+
+
+@pytest.mark.parametrize("at", [("second",), ("third",), ()])
+def test_functions_of_a_model_that_enclose_it_call_what_is_trained(at: tuple[str, ...]) -> None:
+    model = Enclosed()
+    x = numbers(7)(5, 1)
+    with Simulation(assert_composed(model, at, coupling="locked")) as run:
+        run.run(2)
+        joined: Any = antiphon.join(run).eval()
+        (found,) = run.compose()(x=x).values()
+    same(joined(x), found)
+    assert not torch.equal(joined.second.weight, model.second.weight)
+    assert joined.calls[0](x)[1] is joined.third
+
+
+def test_functions_of_einops_are_recorded_wherever_a_file_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rearrange(tensor: Tensor, pattern: str) -> Tensor:
+        if type(tensor) is not Tensor:
+            raise RuntimeError(f"Tensor type unknown to einops {type(tensor)}")
+        return tensor.flip(1) if pattern == "b n -> b n" else tensor
+
+    for name in ("einops", "helpers"):  # a file with `from einops import rearrange`
+        module: Any = ModuleType(name)
+        module.rearrange = rearrange
+        monkeypatch.setitem(sys.modules, name, module)
+    helpers, einops = sys.modules["helpers"], sys.modules["einops"]
+    model = Chain(
+        lambda self, h: einops.rearrange(self.second(helpers.rearrange(h, "b n -> b n")), "b n -> b n")
+    )
+    assert_composed(model)
+    assert einops.rearrange is helpers.rearrange is rearrange
 
 
 # --- outputs -----------------------------------------------------------------------------------------------
