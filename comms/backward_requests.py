@@ -72,11 +72,12 @@ class BackwardRequest:
     @property
     def two_passes(self) -> bool:
         """Whether parameters and leaves need a backward pass each."""
-        differ = self.auxiliary is not None or any(
+        if not self.leaves:
+            return False
+        return self.auxiliary is not None or any(
             isinstance(i.scale, Tensor) or isinstance(i.discount, Tensor) or i.scale != i.discount
             for i in self.injections
         )
-        return bool(self.leaves) and differ
 
 
 Gradients = list[Tensor | None]
@@ -183,7 +184,7 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
             weight = scaled(injection.gradient, factor)
             total = totals.get(injection.message)
             totals[injection.message] = weight if total is None else total + weight
-    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.items())
+    ends += [(message, weight.reshape(message.shape)) for message, weight in totals.items()]
     return ends
 
 

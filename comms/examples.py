@@ -162,10 +162,9 @@ class Example:
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
-
-        def rows(value: Tensor | None) -> Tensor | None:
-            return None if value is None else change(value)
-
+        columns = self.context, self.returned, self.target, self.sites, self.prediction, self.loss
+        changed = [None if column is None else change(column) for column in columns]
+        context, returned, target, sites, prediction, loss = changed
         actions = None
         if self.actions is not None:
             actions = tuple(
@@ -174,13 +173,13 @@ class Example:
             )
         return Example(
             change(self.message),
-            rows(self.context),
-            rows(self.returned),
+            context,
+            returned,
             self.valid.map(change),
-            rows(self.target),
-            rows(self.sites),
-            rows(self.prediction),
-            rows(self.loss),
+            target,
+            sites,
+            prediction,
+            loss,
             self.member_mask,
             self.learned,
             actions,

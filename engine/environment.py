@@ -78,6 +78,7 @@ class EnvironmentRunner:
         self.names = sorted(names)
         signals = env.description.all_signals
         self._after = [name for name in self.names if signals[name].known == "after_step"]
+        self._at_tick = [(name, f"_{name}") for name in self.names if name not in self._after]
         self._outcomes = [name for name in self.names if name in OUTCOMES and name not in env.signals]
         lives = [name.removeprefix(f"{ALIVE}.") for name in self.names if name.startswith(f"{ALIVE}.")]
         # not what an environment shows under the key `alive`
@@ -155,17 +156,13 @@ class EnvironmentRunner:
     def _signals(self, step: int, observations: dict[str, Tensor], info: dict[str, Any]) -> StepSignals:
         """The signals of a step that are known at its tick."""
         signals = {name: observations[name] for name in self.names if name in observations}
-        for name in self.names:
-            if name in self._after:
-                continue
+        step_signals = StepSignals(step, signals)
+        for name, mask in self._at_tick:
             if name in info:
                 signals[name] = info[name]
-            if (mask := f"_{name}") in info:
+            if mask in info:
                 signals[mask] = info[mask]
-        step_signals = StepSignals(step, signals)
-        for name in step_signals.signals:
-            if name.startswith("_"):
-                self._note_uniform(step_signals, name)
+                self._note_uniform(step_signals, mask)
         return step_signals
 
     def _note_uniform(self, step_signals: StepSignals, name: str) -> None:

@@ -181,7 +181,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def everywhere(self, holds: bool) -> Tensor:
         """Return a new mask [batch] of one value, which `uniform` knows; whoever is given it may change it."""
-        mask = torch.full((self.num_envs,), holds, device=self.device)
+        mask = (torch.ones if holds else torch.zeros)(self.num_envs, dtype=torch.bool, device=self.device)
         self._uniform.appendleft((mask, holds))
         return mask
 

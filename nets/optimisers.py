@@ -323,7 +323,7 @@ class Optimiser:
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
-        self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
+        self._whole: tuple[list[Tensor], list[list[Tensor]], list[int]] | None = None
         self._moved: list[Tensor] | None = None
         self._rates: tuple[float | Tensor, list[Tensor]] | None = None
         self._offsets: list[int] | None = [0] * (self.size or 0)
@@ -395,14 +395,14 @@ class Optimiser:
         if self.clip is not None and self.clips:
             gradients = clipped_each(gradients, self.clip)
         steps = self._count_all(len(places))
-        parameters, moments = self._lines()
+        parameters, moments, padded = self._lines()
         own = _laid_out([self.parameters[i] for i in places], gradients)
         if len(places) < len(parameters):
             parameters = [parameters[i] for i in places]
             moments = [[each[i] for i in places] for each in moments]
-        for i, whole in enumerate(parameters):
-            if whole.numel() > own[i].numel():
-                own[i] = torch.cat([own[i].reshape(-1), whole[own[i].numel() :]])  # padding stays zero
+            padded = [n for n, i in enumerate(places) if i in padded]
+        for n in padded:
+            own[n] = torch.cat([own[n].reshape(-1), parameters[n][own[n].numel() :]])  # padding stays zero
         return Call(list(parameters), own, [list(each) for each in moments], steps)
 
     def _step_each(self, gradients: Sequence[Tensor], places: Sequence[int], rate: float | Tensor) -> None:
@@ -437,8 +437,8 @@ class Optimiser:
         self.state["steps"][0].add_(1 if self.skip is None else self.skip.count)
         return [self._count] * parameters
 
-    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Return the parameters and each kind of moment as the kernel takes them; made once."""
+    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]], list[int]]:
+        """Return the parameters and each kind of moment as the kernel takes them, and the places of padded ones; made once."""
         if self._whole is None:
             whole = [whole_lines(p.data) for p in self.parameters]
             moments = [
@@ -448,7 +448,9 @@ class Optimiser:
                 ]
                 for name in self.moments
             ]
-            self._whole = whole, moments
+            pairs = enumerate(zip(self.parameters, whole, strict=True))
+            padded = [i for i, (p, lines) in pairs if lines.numel() > p.numel()]
+            self._whole = whole, moments, padded
         return self._whole
 
     def _call_some(self, gradients: Sequence[Tensor], places: Sequence[int], stepping: Sequence[int]) -> Call:

@@ -321,7 +321,7 @@ class TrainedParameters:
         # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
         if any(self._stays):
             torch.autograd.graph.increment_version(self.trainable)
-        if any(gradient is None for gradient in gradients):
+        if [None for gradient in gradients if gradient is None]:
             gradients = self.filled(gradients, resting)
         some = None if member_mask is ALL else member_mask.tensor(len(self.members), self.taken.device)
         if self.members:

@@ -142,7 +142,7 @@ class Ledger:
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
-        finished_at = None if plan.may_be_booked else stamp
+        finished_at = None if plan.window_numbers else stamp
         return Message(
             stamp,
             sent,

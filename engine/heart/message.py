@@ -229,6 +229,8 @@ class Message:
         depends on the message.
         """
         self.finished_at = step
+        if self.booked.counted is NONE:
+            return
         if not self.booked.counted.anywhere:
             self.booked = replace(self.booked, counted=NONE)
         elif gradient_wanted and self.booked.gradient is None:

@@ -119,7 +119,7 @@ class PredictorTrainer:
         target_signal = synthetic_gradient.target_signal
         if target_signal is not None and target_signal not in signals:
             return None
-        if any(spec.name not in signals for spec in synthetic_gradient.context.signals):
+        if [spec for spec in synthetic_gradient.context.signals if spec.name not in signals]:
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
         if synthetic_gradient.needs_actions and not message.booked.actions:
             return None
@@ -144,9 +144,10 @@ class PredictorTrainer:
         if context is None or self.system.seed_count > 1:
             return None if context is None else channel.layout.to_rows(context)
         key = context, len(channel.members)
-        if key not in self._contexts:
-            self._contexts[key] = channel.layout.to_rows(context)
-        return self._contexts[key]
+        rows = self._contexts.get(key)
+        if rows is None:
+            rows = self._contexts[key] = channel.layout.to_rows(context)
+        return rows
 
     def local_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
         """Return the examples of predictors to which nothing is returned, by channel: they learn when their sender does."""

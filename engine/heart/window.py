@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from torch import Tensor
 
@@ -77,7 +78,7 @@ class Window:
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""
-        return (tick for call in self.ticks_by_call for tick in call)
+        return chain.from_iterable(self.ticks_by_call)
 
     def free_graph(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
