@@ -85,8 +85,7 @@ class RescaleOptions(kinds.Options):
     """Units of what is learned.
 
     Attributes:
-        rescale: `rms` learns the returned gradient in units of its running root mean square; the default where `passes: auto` chooses
-            `all`.
+        rescale: `rms` learns the returned gradient in units of its running root mean square; the default where `passes` is `all`.
     """
 
     rescale: Literal["rms", "none"] = "none"
@@ -124,7 +123,7 @@ class Predictor(Model):
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
     keeps_up: ClassVar[bool] = False
-    """Whether it follows a receiver from one minibatch to the next, so that `passes: auto` may choose all passes: not what fits noise."""
+    """Whether it follows a receiver from one minibatch to the next, and not its noise: `passes: all` then needs no `gate: none`."""
     of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     control: ClassVar[str | None] = None

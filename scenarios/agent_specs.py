@@ -33,6 +33,8 @@ from antiphon.base.spec import (
 from antiphon.scenarios.training import OptimiserSpec
 
 Norm = Literal["batch", "layer", "none"]
+AGE = "age"
+"""Observation of the age of each message read, in periods of its sender."""
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
 COSINE = "goal.cosine"

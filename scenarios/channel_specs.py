@@ -107,7 +107,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             `lens` is an agent's loss at the message, computed through layers with parameters of other agents. `local_policy`
             is the control for policies: a policy of the sender's own on the message, trained on the receiver's actions and
             rewards. Or a registered name, or from Python a module or a factory called with `inputs`, `outputs`.
-        context: Signals that condition it. Default for symbols, and where `passes: auto` chooses `all`: what the sender observes.
+        context: Signals that condition it. Default for symbols, and where `passes` is `all`: what the sender observes.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         schedule: Schedule of `scale` over the training; None: constant.
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
@@ -116,9 +116,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
             `skill` where the receiver learns from rewards.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
-            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch. `auto`: `all`
-            where that is possible, of kind `linear` and with networks of antiphon's own; then its `context` is by default what the
-            sender observes, its `rescale` is `rms`, and its optimiser is Adam with a learning rate of 0.01.
+            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch; then its `context`
+            is by default what the sender observes, its `rescale` is `rms`, and its optimiser is Adam with a learning rate of
+            0.01. `auto`: `all` where that is possible, of kind `linear` and with networks of antiphon's own.
         trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
             injected one. For a state: how far the target reaches beyond the next prediction.
         horizon: State channels only: number of windows over which `trace` reaches.
@@ -164,9 +164,10 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """Whether it follows a receiver from one minibatch to the next."""
 
     def always_written(self) -> frozenset[str]:
-        """Return the kind, and a context that is given as empty: the default for symbols is not empty."""
-        given = "context" in self.model_fields_set and not self.context
-        return self.written | ({"context"} if given else frozenset())
+        """Return the kind, a context that is given as empty, and a `rescale` beside `passes: all`: other defaults than theirs."""
+        given = self.model_fields_set & {"context", "rescale"}
+        kept = {"context": not self.context, "rescale": self.passes == "all"}
+        return self.written | {key for key in given if kept[key]}
 
     @cached_property
     def own_target(self) -> str | None:

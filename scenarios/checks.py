@@ -16,6 +16,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
+from antiphon.scenarios.agent_specs import AGE
 from antiphon.scenarios.at_once import lost, not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
@@ -30,8 +31,6 @@ from antiphon.scenarios.relations import (
 from antiphon.scenarios.sender_passes import has_state, rule_42b_passes
 from antiphon.scenarios.tied_parameters import rule_27c_ties
 
-AGE = "age"
-"""Observation of the age of each message read, in periods of its sender."""
 STATES = ("from.state", "to.state")
 """Context signals: the states of a channel's ends."""
 _MOST_NAMED = 8

@@ -54,7 +54,7 @@ from antiphon.base.spellings import spelled, standard_keys, suggest_key
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.checks import AGE, check
+from antiphon.scenarios.checks import check
 from antiphon.scenarios.graphs.generators import (
     GraphSpec,
     document_of,
@@ -73,7 +73,7 @@ from antiphon.scenarios.parameters import (
     uses_parameters,
 )
 from antiphon.scenarios.relations import Relations, Window
-from antiphon.scenarios.sender_passes import chosen_for_all_passes
+from antiphon.scenarios.sender_passes import in_all_passes, observed_context
 from antiphon.scenarios.training import OptimiserSpec, TelemetrySpec, TrainingSpec
 from antiphon.scenarios.unknown_keys import with_all_unknown_keys
 from antiphon.scenarios.yaml_text import Document, read, read_file, write
@@ -178,7 +178,7 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
     Args:
         channel: The channel.
         scene: Of the scenario.
-        passes: Whether `passes: auto` chooses all.
+        passes: Whether its sender learns in all passes.
     """
     gradient, chosen = channel.gradient, dict[str, Any]()
     given, training = gradient.model_fields_set, scene.scenario.training
@@ -191,8 +191,7 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
     returned = gradient.learns_from_returns and gradient.own_target is None
     symbols = channel.symbols is not None and channel.made_coupling.predicts and returned
     if (symbols or passes) and "context" not in given:
-        observed = scene.agents[channel.sender].observes
-        chosen["context"] = tuple(name for name in observed if name != AGE)
+        chosen["context"] = observed_context(scene, channel)
     return channel.model_copy(update={"gradient": gradient.model_copy(update=chosen)}) if chosen else channel
 
 
@@ -247,7 +246,7 @@ class Scenario(Spec):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
         scene = Relations(self)
-        passes = chosen_for_all_passes(scene)
+        passes = in_all_passes(scene)
         channels = (_predicting(one, scene, passes=one.name in passes) for one in self.channels)
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
         return self

@@ -1,12 +1,13 @@
-"""Senders that learn in the further passes of their receivers: what `gradient.passes: all` needs, and where `auto` chooses it."""
+"""Senders that learn in the further passes of their receivers: what `gradient.passes: all` needs and sets, and where `auto` chooses it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 from antiphon.base.extensions import name_of
 from antiphon.base.spec import AUTO
-from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.agent_specs import AGE, AgentSpec
 from antiphon.scenarios.at_once import not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import Relations
@@ -20,13 +21,13 @@ def has_state(agent: AgentSpec) -> bool:
 def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
     """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
     if channel.replayed:
-        reason = next(_obstacles(scene, channel), None)
+        reason = next(chain(_obstacles(scene, channel), _fitted_noise(channel)), None)
         if reason is not None:
             yield "gradient.passes", f"all {reason}, or make passes first"
 
 
-def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
-    """Return the channels with `passes: auto` whose senders learn in all passes.
+def in_all_passes(scene: Relations) -> frozenset[str]:
+    """Return the channels whose senders learn in all passes: those with `passes: all`, and those for which `auto` chooses it.
 
     Predictors that fit noise or do not learn, a delay that is chosen in parts, and networks of the user's own, whose ticks and
     environments may depend on each other, leave it at the first pass: `all` has to be asked for there. So do senders that learn
@@ -35,8 +36,14 @@ def chosen_for_all_passes(scene: Relations) -> frozenset[str]:
     return frozenset(
         channel.name
         for channel in scene.channels
-        if channel.gradient.passes == AUTO and channel.gradient.keeps_up and _may_be_chosen(scene, channel)
+        if channel.replayed
+        or (channel.gradient.passes == AUTO and channel.gradient.keeps_up and _may_be_chosen(scene, channel))
     )
+
+
+def observed_context(scene: Relations, channel: ChannelSpec) -> tuple[str, ...]:
+    """Return the default context of a channel whose sender learns in all passes, or sends symbols: what the sender observes."""
+    return tuple(name for name in scene.agents[channel.sender].observes if name != AGE)
 
 
 def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
@@ -46,13 +53,12 @@ def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
     if channel is None:
         return ""
     gradient = channel.gradient
-    if (gradient.passes == AUTO and gradient.keeps_up) or not _may_be_chosen(scene, channel):
-        return "gradient.passes: all"
+    passes = AUTO if _may_be_chosen(scene, channel) else "all"
     if gradient.keeps_up:
-        return f"gradient.passes: {AUTO}"
-    return (
-        "gradient.kind: linear" if gradient.passes == AUTO else f"gradient: {{kind: linear, passes: {AUTO}}}"
-    )
+        return f"gradient.passes: {passes}"
+    if gradient.passes == passes:
+        return "gradient.kind: linear"
+    return f"gradient: {{kind: linear, passes: {passes}}}"
 
 
 def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
@@ -61,6 +67,7 @@ def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
         _may_replay(scene, channel)
         and channel.gradient.scale > 0
         and channel.gradient.learn
+        and next(_noisy(scene, channel), None) is None
         and not scene.agents[channel.sender].goals
         and not any(
             other.name in scene.teaching for other in scene.outputs[channel.sender] if other is not channel
@@ -85,6 +92,22 @@ def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
     return next(_obstacles(scene, channel), None) is None
 
 
+def _noisy(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
+    """Yield what lets a predictor fit the noise of each minibatch, each with a fix: no gate finds that before the code is lost."""
+    gradient = channel.gradient
+    if not (gradient.context if "context" in gradient.model_fields_set else observed_context(scene, channel)):
+        yield "needs a context, without which the code collapses; name signals"
+    if "rescale" in gradient.model_fields_set and gradient.get("rescale") == "none":
+        yield "needs rescale: rms, without which predictions are noise; leave out rescale"
+
+
+def _fitted_noise(channel: ChannelSpec) -> Iterator[str]:
+    """Yield that the predictor fits the noise of each minibatch by itself, with a fix."""
+    if channel.gradient.gate != "none" and not channel.gradient.keeps_up:
+        kind = name_of(channel.gradient.kind)
+        yield f"needs kind linear, as {kind} follows the noise of each minibatch; use that, make gate none"
+
+
 def _built_in(agent: AgentSpec) -> bool:
     """Return whether an agent's network, with what aggregates its messages, is antiphon's own."""
     return agent.layers is not None and agent.fan_in.built_in
@@ -101,9 +124,12 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
     if channel.sender in scene.rewarded:
         yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
     if not gradient.direct or gradient.needs_loss:
-        yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear or mlp"
+        yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear"
     if not channel.rule.built_in:
         yield f"injects predictions, and {channel.coupling} is a coupling of your own; make it decoupled"
+    if gradient.gate != "none":
+        for noise in _noisy(scene, channel):
+            yield f"{noise}, make gate none"
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"

@@ -437,7 +437,7 @@ ACTING |= {
         PPO,
         6,
         link={"noise": 0.1},
-        gradient={"kind": "mlp", "hidden": [4], "rescale": "rms", "clip": 0.5, "passes": "all"},
+        gradient={"kind": "linear", "clip": 0.5, "passes": "all"},
     ),
     "ppo, actors that speak": more(
         {

@@ -57,8 +57,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-setting-is-proposed-that-leaves-the-first-pass",
         "scenarios/sender_passes.py",
-        '"gradient.kind: linear" if gradient.passes == AUTO else',
-        '"gradient.kind: linear" if gradient.passes else',
+        "if gradient.passes == passes:",
+        "if gradient.passes:",
         "tests/jobs/studies/test_summary.py::test_a_line_whose_gates_were_shut_in_all_runs_has_a_note",
     ),
     Fault(
@@ -74,6 +74,27 @@ UPPER: tuple[Fault, ...] = (
         "and channel.gradient.learn\n",
         "\n",
         "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[a predictor that does not learn]",
+    ),
+    Fault(
+        "scenarios-all-passes-that-are-asked-for-have-other-defaults",
+        "scenarios/sender_passes.py",
+        "if channel.replayed\n",
+        "if False\n",
+        "tests/engine/heart/test_replayed_senders.py::test_by_default_a_sender_learns_in_all_passes",
+    ),
+    Fault(
+        "scenarios-noise-is-replayed-behind-a-gate",
+        "scenarios/sender_passes.py",
+        'if gradient.gate != "none"',
+        "if False",
+        "tests/engine/heart/test_replayed_senders.py::test_what_cannot_be_replayed_is_refused[no context]",
+    ),
+    Fault(
+        "scenarios-noise-is-replayed-by-default",
+        "scenarios/sender_passes.py",
+        "and next(_noisy(scene, channel), None) is None\n",
+        "\n",
+        "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[no context, always applied]",
     ),
     Fault(
         "scenarios-several-channels-of-a-sender-are-replayed",

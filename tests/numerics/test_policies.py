@@ -288,7 +288,9 @@ CHANNELS: dict[str, Document] = {
     "rescaled": {
         "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "first", "rescale": "rms"}
     },
-    "replayed": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
+    "replayed": {
+        "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "none"}
+    },
     "replayed, rescaled": {
         "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "rms"}
     },

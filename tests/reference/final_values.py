@@ -17,7 +17,7 @@ from antiphon.engine.heart.reads import Constant
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.actions import Experience
-from antiphon.scenarios.checks import AGE
+from antiphon.scenarios.agent_specs import AGE
 from tests.reference import ledger
 from tests.reference.forward import critic_observed, evaluate, signals_of, void, with_stand_in
 from tests.reference.state import State

@@ -109,9 +109,9 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "its own target": (
         {"gradient": {"kind": "local", "target": "observation"}},
-        f"{PASSES}: all needs a gradient that learns returned gradients alone, not local; use linear or mlp",
+        f"{PASSES}: all needs a gradient that learns returned gradients alone, not local; use linear",
     ),
-    "a critic": ({"gradient": {"kind": "sobolev"}}, "not sobolev; use linear or mlp, or make passes first"),
+    "a critic": ({"gradient": {"kind": "sobolev"}}, "not sobolev; use linear, or make passes first"),
     "an input": ({"input": "linear"}, f"{PASSES}: all does not go with input; leave that out"),
     "symbols": (
         {"size": None, "sample": {"kind": "gumbel", "vocabulary": 3}},
@@ -134,6 +134,18 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "other windows": (
         {"sensor": {"clock": {"unroll": 2}}},
         f"{AT_ONCE}'sensor' and 'motor' learn at different steps; give them the same clock",
+    ),
+    "no context": (
+        {"gradient": {"gate": None, "context": []}},
+        f"{PASSES}: all needs a context, without which the code collapses; name signals, make gate none, or make passes first",
+    ),
+    "a kind that follows noise": (
+        {"gradient": {"gate": None, "kind": "mlp"}},
+        f"{PASSES}: all needs kind linear, as mlp follows the noise of each minibatch; use that, make gate none, or make passes first",
+    ),
+    "the unit of what returns": (
+        {"gradient": {"gate": "skill", "rescale": "none"}},
+        f"{PASSES}: all needs rescale: rms, without which predictions are noise; leave out rescale, make gate none, or make passes first",
     ),
     "batch norm": (
         {"sensor": {"network": {"hidden": [8], "norm": "batch"}}},
@@ -181,13 +193,17 @@ def test_by_default_a_sender_learns_in_all_passes() -> None:
     chosen = {"context": ["observation"], "passes": "all", "rescale": "rms", "optimiser": fast}
     assert written(scenario) == {"kind": "linear", **chosen}
     assert Scenario.from_yaml(scenario.to_yaml()).to_yaml() == scenario.to_yaml()
-    given = team(gradient={**DEFAULTS, "context": [], "rescale": "none", "optimiser": {"lr": 0.5}})
-    assert written(given) == {
-        "kind": "linear",
+    asked = team(gradient={**DEFAULTS, "passes": "all"})
+    assert written(asked) == {"kind": "linear", **chosen}
+    own: Document = {
         "context": [],
-        "passes": "all",
+        "gate": "none",
+        "rescale": "none",
         "optimiser": {"kind": "adam", "lr": 0.5},
     }
+    given = team(gradient=own)
+    assert written(given) == {"kind": "linear", "passes": "all", **own}
+    assert Scenario.from_yaml(given.to_yaml()).to_yaml() == given.to_yaml()
     predictor = scenario.with_training(predictor={"lr": 0.5})
     document = yaml.safe_load(predictor.to_yaml())
     document["channels"][0]["gradient"] = "linear"
@@ -195,11 +211,11 @@ def test_by_default_a_sender_learns_in_all_passes() -> None:
 
 
 FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
-    "a predictor that fits noise": {"gradient": {"kind": "mlp"}},
     "a delay that parts choose": {"link": {"delay": "auto"}},
     "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},
     "a user's coupling": {"coupling": Halved},
     "a shadow": {"gradient": {"scale": 0, "discount": 0}},
+    "no context, always applied": {"gradient": {"context": [], "gate": "none"}},
     "a predictor that does not learn": {"gradient": {"learn": False}},
     "a loss of its own": {"sensor": {"objective": {"kind": "regression", "target": "observation"}}},
 }
