@@ -92,12 +92,17 @@ def _key(saved_field: Field[Any]) -> str:
     return str(saved_field.metadata.get("key", saved_field.name))
 
 
+def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
+    """Whether a field has one of some roles, under whatever key."""
+    return any(saved_field.metadata["role"] == role["role"] for role in roles)
+
+
 def _of_signals(*kinds: type) -> set[str]:
     return {
-        saved_field.name
+        _key(saved_field)
         for kind in kinds
         for saved_field in saved_fields(kind)
-        if saved_field.metadata == SIGNALS
+        if _has_role(saved_field, SIGNALS)
     }
 
 
@@ -142,13 +147,13 @@ def from_tree(
         value = tree[_key(saved_field)]
         if "kind" in saved_field.metadata:
             value = from_tree(saved_field.metadata["kind"], value, signals)
-        elif saved_field.metadata == SIGNALS:
+        elif _has_role(saved_field, SIGNALS):
             value = [signals[number] for number in value] if isinstance(value, list) else signals[value]
-        elif saved_field.metadata == NOTES:
+        elif _has_role(saved_field, NOTES):
             value = notes_of(value, signals)
-        elif saved_field.metadata == MASK:
+        elif _has_role(saved_field, MASK):
             value = Mask.of(value)
-        elif saved_field.metadata["role"] == PLAIN["role"] and isinstance(value, list):
+        elif _has_role(saved_field, PLAIN) and isinstance(value, list):
             value = set(value)
         values[saved_field.name] = value
     return kind(**{**values, **others})
@@ -189,12 +194,12 @@ def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> lis
         key = _key(saved_field)
         if "kind" in saved_field.metadata:
             by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
-        elif saved_field.metadata == NOTES:
+        elif _has_role(saved_field, NOTES):
             notes = {
                 name: split(note_kind(name), note, count, batch, first) for name, note in tree[key].items()
             }
             by_key[key] = [{name: trees[k] for name, trees in notes.items()} for k in range(count)]
-        elif saved_field.metadata in (ROWS, MASK):
+        elif _has_role(saved_field, ROWS, MASK):
             by_key[key] = split_rows(tree[key], count, batch, first)
     return [{**tree, **{key: trees[k] for key, trees in by_key.items()}} for k in range(count)]
 
@@ -216,17 +221,17 @@ def join(
         values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
             whole[key] = join(saved_field.metadata["kind"], values, batch, device, number)
-        elif saved_field.metadata == NOTES:
+        elif _has_role(saved_field, NOTES):
             whole[key] = {
                 name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)
                 for name in values[0]
             }
-        elif saved_field.metadata == SIGNALS:
+        elif _has_role(saved_field, SIGNALS):
             several = isinstance(values[0], list)
             whole[key] = (
                 [number(numbers) for numbers in zip(*values, strict=True)] if several else number(values)
             )
-        elif saved_field.metadata in (ROWS, MASK):
+        elif _has_role(saved_field, ROWS, MASK):
             whole[key] = join_rows(values, batch, device)
     return whole
 
