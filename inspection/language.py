@@ -287,7 +287,7 @@ def language(
     for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
             for channel in rollout.system.agents[tick.agent_name].connections.outgoing:
-                if channel.name in samples and channel.name in tick.sampled:
+                if channel.name in samples and channel.name in tick.sampled_messages:
                     _add(samples[channel.name], rollout.system, channel.name, tick, labels)
             for channel in rollout.system.agents[tick.agent_name].connections.incoming:
                 if channel.name in samples:
@@ -349,15 +349,21 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
     sent = ~channel.ledger.messages[tick.step].fate.unsent
-    rows = slice(None) if sent is ALL else sent.tensor(len(tick.sampled[name]), system.device).nonzero()[:, 0]
-    one_hot = tick.sampled[name].view(shape)[rows]
+    rows = (
+        slice(None)
+        if sent is ALL
+        else sent.tensor(len(tick.sampled_messages[name]), system.device).nonzero()[:, 0]
+    )
+    one_hot = tick.sampled_messages[name].view(shape)[rows]
     sample.symbols.append(one_hot.argmax(-1))
     chosen = not sampler.noisy
     logits = channel.output_from_port(tick.ports[channel.content.port]).reshape(shape)[rows]
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [
-        network_input(system, one, signals[one]).reshape(len(tick.sampled[name]), -1)[rows].to(system.dtype)
+        network_input(system, one, signals[one])
+        .reshape(len(tick.sampled_messages[name]), -1)[rows]
+        .to(system.dtype)
         for one in agent.inputs.observed.names
         if one != AGE and one in signals
     ]

@@ -470,7 +470,9 @@ class _Builder:
         if not isinstance(objective, Weighted):
             return goals[0]
         shares = zip(goals, objective.outputs, strict=True)
-        return Goal(objective, "", False, 1.0, summands=tuple(replace(goal, outputs=o) for goal, o in shares))
+        return Goal(
+            objective, "", False, 1.0, summands=tuple(replace(goal, output_slice=o) for goal, o in shares)
+        )
 
     def _target_goal(
         self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: AnyObjective

@@ -81,7 +81,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.terms
         for goal in (goal for goal in goals if goal.target_signal):
             signal = system.description.all_signals[goal.target_signal]
-            outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
+            outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.output_slice or slice(None)]
             mixed = goal.output_objective.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
                 return mixed

@@ -109,9 +109,9 @@ class Contexts(Feature):
     @staticmethod
     def _held(channel: Channel) -> Tensor:
         held = channel.ledger.held_messages
-        if held is None or held.prior is None or held.prior_stamp is None:
+        if held is None or held.prior_value is None or held.prior_stamp is None:
             return channel.content.zeros
-        return torch.where((held.prior_stamp >= 0).unsqueeze(1), held.prior, 0.0)
+        return torch.where((held.prior_stamp >= 0).unsqueeze(1), held.prior_value, 0.0)
 
     def _age(self, channel: Channel, stamp: int) -> Tensor:
         prior = None if channel.ledger.held_messages is None else channel.ledger.held_messages.prior_stamp

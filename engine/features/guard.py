@@ -128,7 +128,7 @@ class Guard(DivergenceCheck):
         self._first = step if self._first is None else self._first
         self._steps.add_(self._sound)
         replaced: dict[torch.dtype, list[tuple[TrainedParameters, str, Tensor]]] = {}
-        for owner, name, before in self.statistics.replaced():
+        for owner, name, before in self.statistics.replaced_statistics():
             replaced.setdefault(before.dtype, []).append((owner, name, before))
         for each in replaced.values():  # all at once: statistics are small
             old = torch.cat([before.reshape(-1) for _, _, before in each])

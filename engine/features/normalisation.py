@@ -137,7 +137,7 @@ class ObservationStatistics(Feature):
         signals, layout = tick.step_signals, agent.layout
         dead = {life: signals.not_alive(life) for life in dict.fromkeys(agent.life_names)}
         gone = {name: ~signals.present(name) for name in dict.fromkeys(names)}
-        return layout.mask_by_name(gone, names) | layout.mask_by_name(dead, agent.life_names)
+        return layout.select_mask_by_name(gone, names) | layout.select_mask_by_name(dead, agent.life_names)
 
     @staticmethod
     def _missing_in(agent: Agent, masks: Sequence[Mask]) -> Tensor | None:

@@ -49,7 +49,7 @@ class Goal:
     weight: PerMember
     rewards: Rewards | None = None
     """The rewards that a policy learns from in place of a target."""
-    outputs: slice | None = None
+    output_slice: slice | None = None
     """The components of the agent's output that it reads; None: all."""
     summands: tuple[Goal, ...] = ()
     """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
@@ -227,7 +227,7 @@ class Agent:
         if not ends.lives or not any(self.life_names):
             return ended
         over = {name: life.over for name, life in ends.lives.items()}
-        return ended | self.layout.mask_by_name(over, self.life_names)
+        return ended | self.layout.select_mask_by_name(over, self.life_names)
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -298,7 +298,7 @@ class Agent:
         if len(values) == 1:
             shared = self.layout.seed_count == 1 and not self.inputs.fan_in.repeats
             return values[0] if shared else self.layout.to_rows(values[0])
-        return self.layout.by_name(torch.cat(values), names, distinct)
+        return self.layout.select_by_name(torch.cat(values), names, distinct)
 
     # --- ports and channels, once it is connected ------------------------------------------------------------
 

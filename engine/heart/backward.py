@@ -147,7 +147,7 @@ class BackwardPass:
             message.may_be_booked
             and message.fate.void_unread is not ALL
             and self.agents[channel.sender].learning_rows(window.number) is not NONE
-            and channel.name not in window.given_up
+            and channel.name not in window.given_up_channels
         )
 
     def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Tensor | None:

@@ -222,7 +222,7 @@ class Channel:
         void = NONE
         for signal_names in self.required_signal_names:
             masks = {name: step_signals.not_positive(name) for name in dict.fromkeys(signal_names)}
-            void |= self.layout.mask_by_name(masks, signal_names)
+            void |= self.layout.select_mask_by_name(masks, signal_names)
         return void
 
     def ended_rows(self, ends: EpisodeEnds) -> Mask:
@@ -231,7 +231,7 @@ class Channel:
         if ends.lives:
             over = {name: life.over for name, life in ends.lives.items()}
             for life_names in self.life_names_by_endpoint:
-                ended_rows |= self.layout.mask_by_name(over, life_names)
+                ended_rows |= self.layout.select_mask_by_name(over, life_names)
         return ended_rows
 
     def terminated_rows(self, ends: EpisodeEnds) -> Mask:
@@ -244,8 +244,8 @@ class Channel:
             (life_names,) = self.life_names_by_endpoint  # a state's sender is its receiver
             over = {name: life.over for name, life in ends.lives.items()}
             over_for_good = {name: life.terminated for name, life in ends.lives.items()}
-            dead = self.layout.mask_by_name(over, life_names)
-            terminated = self.layout.mask_by_name(over_for_good, life_names) | (terminated & ~dead)
+            dead = self.layout.select_mask_by_name(over, life_names)
+            terminated = self.layout.select_mask_by_name(over_for_good, life_names) | (terminated & ~dead)
         return terminated
 
     @property

@@ -78,7 +78,7 @@ class DivergenceRule:
         ]
         return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
-    def diverged(
+    def reasons_by_member(
         self, member_count: int, gradients: Sequence[Tensor], others: Sequence[Tensor]
     ) -> dict[int, str]:
         """Return which members of a stack have diverged, and what is wrong with each.
@@ -98,11 +98,11 @@ class DivergenceRule:
             norms = torch.stack([t.norm(dim=1) for t in flat_gradients]).norm(dim=0)
             for n, norm in enumerate(norms.tolist()):
                 if n not in reasons and norm > self.bound:
-                    reasons[n] = self.too_long
+                    reasons[n] = self.too_long_reason
         return reasons
 
     @property
-    def too_long(self) -> str:
+    def too_long_reason(self) -> str:
         """The reason to report a gradient that is longer than the bound."""
         return f"exceeds on_divergence.max {self.bound:g}"
 
@@ -173,7 +173,7 @@ class RunningStatistics:
         if trained.members and trained in self._before:
             trained.restore_buffers(members, self._before[trained])
 
-    def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
+    def replaced_statistics(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
         """Yield the running statistics that the step has replaced: the learner or predictor, the name, and the value of before."""
         for trained in self._with_statistics:
             for name, before in self._before[trained].items():
@@ -293,17 +293,17 @@ class DivergenceCheck:
                 group_norms[group] = math.hypot(group_norms.get(group, 0.0), norm)
         for group, norm in group_norms.items():
             if self.rule.bound is not None and norm > self.rule.bound:
-                reasons.setdefault(group, f"gradient {{at}} {self.rule.too_long}")
+                reasons.setdefault(group, f"gradient {{at}} {self.rule.too_long_reason}")
         for leaf, gradient in update.leaf_gradients.items():
             if bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[leaf.channel_name]
-            for k in self.rule.diverged(len(channel.members), [], [gradient]):
+            for k in self.rule.reasons_by_member(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
                 reasons.setdefault(self._single_groups[channel.layout.seed_of(k)][receiver], GRADIENT)
         for name, reported in update.window_loss.reported_losses.items():
             agent = self.agents[name]
-            for n in self.rule.diverged(len(agent.members), [], [reported.loss]):
+            for n in self.rule.reasons_by_member(len(agent.members), [], [reported.loss]):
                 reasons[self.single_group_of(agent, n)] = LOSS  # its gradient is only what follows from it
         return reasons
 
@@ -339,7 +339,7 @@ class DivergenceCheck:
         ):
             return
         for name, update in updates:
-            diverged = self.rule.diverged(
+            diverged = self.rule.reasons_by_member(
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )
             for k, reason in diverged.items():

@@ -175,7 +175,7 @@ class ForwardPass:
             state=call_state,
         )
         for feature in points.after_evaluate:
-            statistics = self.statistics(first_agent, window, buffers)
+            statistics = self.window_statistics(first_agent, window, buffers)
             buffers_after |= feature.after_evaluate(
                 ticks, ports, buffers, statistics, (call_input, call_state)
             )
@@ -211,10 +211,10 @@ class ForwardPass:
             available.append(present)
         observations: list[Tensor] = []
         if agent.inputs.observed.names_by_member:
-            observations = self.observations(tick, self.statistics(agent, window, buffers))
+            observations = self.observations(tick, self.window_statistics(agent, window, buffers))
         return agent.inputs.fan_in.join(observations, messages, available)
 
-    def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
+    def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the running statistics that normalise observations: those of the window's start; outside a window, `buffers`."""
         return window.statistics_before.get(self.system.learner_name_by_agent[agent.name], buffers)
 
@@ -276,8 +276,10 @@ class ForwardPass:
         for channel in channels:
             output = channel.output_from_port(tick.ports[channel.content.port])
             if channel.content.sampler is not None:
-                sampled = tick.sampled.get(channel.name)
-                output, tick.sampled[channel.name] = channel.content.sampler.send(output, tick.step, sampled)
+                sampled = tick.sampled_messages.get(channel.name)
+                output, tick.sampled_messages[channel.name] = channel.content.sampler.send(
+                    output, tick.step, sampled
+                )
             window.sent_outputs[channel.name, tick.step] = output
         return channels
 

@@ -12,7 +12,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Arrival
-from antiphon.engine.heart.roles import PLAIN, ROWS
+from antiphon.engine.heart.roles import PLAIN, ROWS, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.nets.step_numbers import stamp_number
@@ -36,7 +36,7 @@ class HeldMessages:
         value: [rows, size], the newest message that has arrived; None: none has been held yet.
         stamp: [rows], the stamp of the held message; -1: none is held.
         signals: The signals that the held message was made from, where the receiver is aligned.
-        prior: [rows, size], the message that was held before the newest one; contexts of synthetic inputs read it (features/contexts.py).
+        prior_value: [rows, size], the message that was held before the newest one; contexts of synthetic inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
         newest_stamp: The stamp of the newest message that a tick has read, arrived or not.
     """
@@ -44,7 +44,7 @@ class HeldMessages:
     value: Tensor | None = field(default=None, metadata=ROWS)
     stamp: Tensor | None = field(default=None, metadata=ROWS)
     signals: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
-    prior: Tensor | None = field(default=None, metadata=ROWS)
+    prior_value: Tensor | None = field(default=None, metadata=saved_as("prior", ROWS))
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     newest_stamp: int = field(default=-1, metadata=PLAIN)
 
@@ -62,7 +62,7 @@ class HeldMessages:
         for stamp, message in ledger.messages.items():
             if self.newest_stamp < stamp < due_message.stamp:
                 self._hold_arrived(ledger, message)
-        self.prior, self.prior_stamp = self.value, self.stamp
+        self.prior_value, self.prior_stamp = self.value, self.stamp
         self._hold_arrived(ledger, due_message)
         self.newest_stamp = due_message.stamp
 

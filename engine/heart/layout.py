@@ -68,14 +68,14 @@ class Layout:
         """Return the indices of a seed's members."""
         return slice(seed * self.members_per_seed, (seed + 1) * self.members_per_seed)
 
-    def by_member(self, signal: Tensor) -> Tensor:
+    def repeat_by_member(self, signal: Tensor) -> Tensor:
         """Repeat a signal of all seeds, [seeds * B, …], for each member, [N, B, …]."""
         by_seed = signal.view(self.seed_count, 1, self.batch, *signal.shape[1:])
         return by_seed.expand(-1, self.members_per_seed, *by_seed.shape[2:]).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """Repeat a signal of all seeds, [seeds * B, …], for the rows of the stack, [N * B, …]."""
-        return signal if self.members_per_seed == 1 else self.by_member(signal).flatten(0, 1)
+        return signal if self.members_per_seed == 1 else self.repeat_by_member(signal).flatten(0, 1)
 
     def sum_by_member(self, rows: Tensor) -> Tensor:
         """Sum values [N * B] over each member's rows, [N]; with columns, [N * B, columns], they give [N, columns]."""
@@ -85,7 +85,7 @@ class Layout:
         """Return the mask of the members that have a row in a mask of rows, [N] on the host."""
         return mask.map(lambda mask_rows: mask_rows.view(self.member_count, -1).any(1).cpu())
 
-    def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
+    def select_by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
         """Select the signal of each member out of several, [signals * seeds * B, …], as rows, [N * B, …]."""
         if names not in self._member_indices:
             signal_index = {name: i for i, name in enumerate(distinct)}
@@ -94,7 +94,7 @@ class Layout:
             self._member_indices[names] = None if in_order else torch.tensor(indices, device=values.device)
         return select_rows(values, self._member_indices[names], self.batch)
 
-    def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
+    def select_mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
         """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask has `NONE`."""
         distinct = tuple(dict.fromkeys(names))
         distinct_masks = [masks.get(name, NONE) for name in distinct]
@@ -102,7 +102,7 @@ class Layout:
             return NONE
         row_count = self.seed_count * self.batch
         values = torch.cat([mask.tensor(row_count, self.device) for mask in distinct_masks])
-        return Mask.of(self.by_name(values, names, distinct))
+        return Mask.of(self.select_by_name(values, names, distinct))
 
     def rows_from_members(self, values: Tensor) -> Tensor:
         """Repeat the values of members, [N], for their rows, [N * B]."""

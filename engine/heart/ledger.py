@@ -121,13 +121,13 @@ class Ledger:
         read_plan = self.timetable.read_plan(step)
         # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
         pinned = read_plan.may_be_booked or not self.timetable.carries_state
-        message = self._carried(step, output, step_signals, read_plan, void, pinned=pinned)
+        message = self._carried_message(step, output, step_signals, read_plan, void, pinned=pinned)
         self._check_overdue(step)
         self._delete_finished(step)
         self.messages[step] = message
         return message
 
-    def _carried(
+    def _carried_message(
         self,
         stamp: int,
         output: Tensor,
@@ -167,7 +167,7 @@ class Ledger:
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
             plan = ReadPlan.never_booked(stamp)
-            self.messages[stamp] = self._carried(stamp, output, signals, plan, void, pinned=False)
+            self.messages[stamp] = self._carried_message(stamp, output, signals, plan, void, pinned=False)
         try:
             yield
         finally:

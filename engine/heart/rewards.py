@@ -38,7 +38,7 @@ class Rewards:
     """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
 
     @property
-    def by_name(self) -> dict[str, PerMember]:
+    def weight_by_name(self) -> dict[str, PerMember]:
         """The weights by name."""
         return dict(zip(self.names, self.weights, strict=True))
 

@@ -40,7 +40,7 @@ class Tick:
     """The outputs of the network, with their graph; empty once the graph has been freed."""
     network_input: Tensor | None = None
     """What the network has read, [rows, …], where the tick keeps no graph and has been computed here; it is read again."""
-    sampled: Tensors = field(default_factory=dict)
+    sampled_messages: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
 
@@ -55,7 +55,7 @@ class Window:
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
-        given_up: Delayed channels whose gradients were not back within their horizon: the window is learned from
+        given_up_channels: Delayed channels whose gradients were not back within their horizon: the window is learned from
             without them.
     """
 
@@ -65,7 +65,7 @@ class Window:
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
-    given_up: set[str] = field(default_factory=set, metadata=PLAIN)
+    given_up_channels: set[str] = field(default_factory=set, metadata=saved_as("given_up", PLAIN))
 
     @property
     def is_empty(self) -> bool:

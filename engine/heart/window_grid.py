@@ -103,18 +103,18 @@ class EpisodeWindows(WindowGrid):
     All ticks beyond the present episode count as those of the next one, until that begins.
 
     Args:
-        longest: Steps that an episode has at most.
+        max_length: Steps that an episode has at most.
 
     Attributes:
         episode_number: The number of the present episode.
         episode_start: The step at which it began.
-        length: Its steps; before the first one has begun, `longest`.
+        length: Its steps; before the first one has begun, `max_length`.
     """
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
         self.episode_number = self.episode_start = 0
-        self.length = longest
+        self.length = max_length
 
     def begin(self, step: int, length: int, number: int) -> None:
         """Begin episode `number`, of `length` steps, at `step`."""
@@ -129,7 +129,7 @@ class EpisodeWindows(WindowGrid):
     def end_of(self, number: int) -> int:
         """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
         assert number >= self.episode_number, "how long past episodes were is not kept"
-        return self.episode_start + self.length - 1 + (number - self.episode_number) * self.longest
+        return self.episode_start + self.length - 1 + (number - self.episode_number) * self.max_length
 
     def number_ending_at(self, step: int) -> int | None:
         """Return the number of the episode that ends at `step`, if one does."""
@@ -137,11 +137,11 @@ class EpisodeWindows(WindowGrid):
 
     def max_steps(self) -> int:
         """Return the steps of an episode, at most."""
-        return self.longest
+        return self.max_length
 
     def max_ticks(self, period: int) -> int:
         """Return how many ticks, `period` steps apart, an episode has, at most."""
-        return -(-self.longest // period)
+        return -(-self.max_length // period)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
         """Return the position of a tick in its episode, from 0.

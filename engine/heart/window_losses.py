@@ -148,7 +148,7 @@ class ObjectiveEvaluator:
         present, sites, objective = step_signals.present(goal.target_signal), None, goal.output_objective
         if present is NONE:
             return None
-        output = output if goal.outputs is None else output[:, goal.outputs]
+        output = output if goal.output_slice is None else output[:, goal.output_slice]
         target = constant(output)
         if goal.target_signal:
             target, present, sites = _scored_target(objective, goal.target_signal, step_signals)

@@ -341,7 +341,7 @@ class SomeRows(Replay):
 
     def _start(self, agent: Agent) -> Tensors:
         """The running statistics of an agent's learner at the window's start."""
-        return self._forward_pass.statistics(agent, self._window, agent.learner.buffers)
+        return self._forward_pass.window_statistics(agent, self._window, agent.learner.buffers)
 
     @torch.no_grad()
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
@@ -403,7 +403,7 @@ class SomeRows(Replay):
         if sampler is not None:
             shape = self.agents[sender].learner.network.port_shape(channel.content.port)
             port = channel.content.zeros.new_empty(len(channel.content.zeros), *shape)
-            sent = [ticks[places[stamp]].sampled[channel.name] for stamp in stamps]
+            sent = [ticks[places[stamp]].sampled_messages[channel.name] for stamp in stamps]
             sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]
         return _Made(
             (sender, ticks[0].step),

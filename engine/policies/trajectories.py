@@ -222,7 +222,7 @@ class PolicyEvaluator(Feature):
         each = [rewards_of(member) for member in agent.members]
         total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
         step, some = self._mask(agent, steps, ["reward"] * len(each)), list[Tensor | None]()
-        for place, (name, weight) in enumerate(rewards_of(agent).by_name.items()):
+        for place, (name, weight) in enumerate(rewards_of(agent).weight_by_name.items()):
             if name != COSINE:
                 own = [rewards.names[place] for rewards in each]
                 some.append(self._mask(agent, steps, own))
@@ -257,7 +257,7 @@ class PolicyEvaluator(Feature):
     ) -> Tensor:
         """Add the reward `goal.cosine`: the cosine of a message and a signal's change to the next tick."""
         own = rewards_of(agent)
-        direction, weight = own.direction, own.by_name.get(COSINE, 0.0)
+        direction, weight = own.direction, own.weight_by_name.get(COSINE, 0.0)
         if direction is None or len(ticks) < 2:
             return rewards
         shown = [tick.step_signals.signals[direction.signal_name].flatten(1) for tick in ticks]
@@ -315,7 +315,7 @@ def outcome_of(
         each.append(value.to(dtype))
     if len(distinct) == 1:
         return agent.layout.to_rows(each[0])
-    return agent.layout.by_name(torch.cat(each), names, distinct)
+    return agent.layout.select_by_name(torch.cat(each), names, distinct)
 
 
 def _all_known(masks: Sequence[Tensor | None]) -> list[Tensor]:
@@ -362,7 +362,7 @@ class _Sampled:
                 rows, channel.endpoints.sender_index, channel.endpoints.sender_count, channel.batch
             )
         for port, tick in zip(ports[channel.content.port], ticks, strict=True):
-            sent = tick.sampled.get(channel.name)
+            sent = tick.sampled_messages.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue

@@ -155,8 +155,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-what-was-held-before-is-the-due-message",
         "engine/heart/held_messages.py",
-        "        self.prior, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(ledger, due_message)",
-        "        self._hold_arrived(ledger, due_message)\n        self.prior, self.prior_stamp = self.value, self.stamp",
+        "        self.prior_value, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(ledger, due_message)",
+        "        self._hold_arrived(ledger, due_message)\n        self.prior_value, self.prior_stamp = self.value, self.stamp",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(

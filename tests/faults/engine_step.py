@@ -456,8 +456,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/features/late_windows.py",
-        "return not missing <= window.given_up",
-        "return any(age <= group.horizons[name] for name in missing | window.given_up)",
+        "return not missing <= window.given_up_channels",
+        "return any(age <= group.horizons[name] for name in missing | window.given_up_channels)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(

@@ -85,7 +85,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
         return losses * goal.weight, scores.sum(), int(present.sum())
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
     for part in goal.summands:
-        found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.outputs])
+        found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.output_slice])
         if found is None:
             columns += [losses.new_zeros(3)]
             continue
@@ -187,7 +187,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
             not message.may_be_booked
-            or name in window.given_up
+            or name in window.given_up_channels
             or not state.participates(channel.sender, window.number)
         ):
             continue
@@ -274,12 +274,13 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and message.may_be_booked and not within and not arrived:
             missing.add(name)
-    window.given_up |= {name for name in missing if age >= group.horizons[name]}
+    window.given_up_channels |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):
         return "waits"
-    others = {state.channels[n].coupling.name for n in {n for n, _ in window.sent_messages} - window.given_up}
+    names = {name for name, _ in window.sent_messages} - window.given_up_channels
+    others = {state.channels[name].coupling.name for name in names}
     objective = any(state.agents[name].goal is not None for name in group.agent_names)
-    reached = not window.given_up or objective or others & {"decoupled", "unlocked", "delayed"}
+    reached = not window.given_up_channels or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
 
 

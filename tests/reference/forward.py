@@ -167,7 +167,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
             message = tick.ports[channel.content.port]
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
                 sample = sampler.send(message, step, sent.get(channel.name))
-                message, tick.sampled[channel.name] = sample
+                message, tick.sampled_messages[channel.name] = sample
             window.sent_outputs[channel.name, step] = message
     return after
 
@@ -258,10 +258,8 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
                 ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
         message = ledger.send(channel, step, sent, tick.step_signals, away)
-        if (
-            channel.synthetic_gradient.context.endpoint_values
-            or channel.synthetic_input.context.endpoint_values
-        ):
+        predicted = channel.synthetic_gradient, channel.synthetic_input
+        if any(prediction.context.endpoint_values for prediction in predicted):
             newest = channel.ledger.newest_returned
             message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start

@@ -123,7 +123,7 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
     for message in channel.ledger.messages.values():
         if held.newest_stamp < message.stamp <= due.stamp:
             if message is due:
-                held.prior, held.prior_stamp = value, stamp
+                held.prior_value, held.prior_stamp = value, stamp
             void = as_mask(message.fate.void, value)
             arrived = ~(void | as_mask(message.fate.lost, value))
             value = select(arrived, message.received, value)

@@ -69,7 +69,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
-        weight = goal.rewards.by_name["goal.cosine"]
+        weight = goal.rewards.weight_by_name["goal.cosine"]
         channel = agent.connections.incoming[direction.channel_index].name
         for t, pair in enumerate(pairwise(ticks)):
             message = [message_read(state, r, window) for r in pair[0].reads if r.channel_name == channel][-1]
@@ -114,7 +114,7 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
     going = experience = ~state.nowhere
     for signals in steps:
         now, present = state.nothing, []
-        for name, weight in own.by_name.items():
+        for name, weight in own.weight_by_name.items():
             if name in signals.signals:
                 present.append(signals.signals.get(f"_{name}", ~state.nowhere))
                 now = now + mask_fill_zero(present[-1], weight * signals.signals[name].to(now.dtype))
@@ -161,10 +161,10 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
         pairs = []
         for tick in ticks:
             output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
-            sent = next((c for c in channels if c.name in tick.sampled), None)
+            sent = next((c for c in channels if c.name in tick.sampled_messages), None)
             pair = nothing, nothing
             if sent is not None and sent.content.sampler is not None:
-                sample = tick.sampled[sent.name]
+                sample = tick.sampled_messages[sent.name]
                 sampler = sent.content.sampler
                 pair = sampler.log_prob(output, sample), sampler.entropy(output)
             pairs.append(pair)

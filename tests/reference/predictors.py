@@ -76,8 +76,8 @@ def context_of(
     if encoded is not None:
         columns.append(encoded)
     prior, stamps = channel.content.zeros, as_mask(False, channel.content.zeros).long() - 1
-    if held is not None and held.prior is not None and held.prior_stamp is not None:
-        prior, stamps = held.prior, held.prior_stamp
+    if held is not None and held.prior_value is not None and held.prior_stamp is not None:
+        prior, stamps = held.prior_value, held.prior_stamp
     then = EndpointValues.of(message) or EndpointValues()
     for end in own.context.endpoint_values:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
