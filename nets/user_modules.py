@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
 
 from antiphon.base.errors import ScenarioError, first_line, with_article
@@ -78,7 +79,7 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
             raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
         check_trainable(module, "the module")
     hold_modes(module)
-    return module if is_meta(module) else module.cpu()
+    return module if is_meta(module) else on_cpu(module)
 
 
 # --- tensors -----------------------------------------------------------------------------------------------------
@@ -98,6 +99,12 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor]:
 def is_meta(module: nn.Module) -> bool:
     """Whether a module has parameters without memory."""
     return any(p.is_meta for p in module.parameters())
+
+
+def on_cpu(module: nn.Module) -> nn.Module:
+    """Move a module to the CPU by its own `cpu`, whatever that returns, and return it."""
+    module.cpu()
+    return module
 
 
 def as_real(tensor: Tensor) -> Tensor:
@@ -224,7 +231,13 @@ def _check_train(module: nn.Module) -> None:
         before = {
             key: (t, t.data.clone()) for key, t in chain(probe.named_parameters(), probe.named_buffers())
         }
-        set_mode(probe, training)
+        try:
+            set_mode(probe, training)
+        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+            raise ScenarioError(
+                f"train({training}) of {type(module).__name__} fails ({first_line(error)}), and a run calls it as torch's; give "
+                "a method with other arguments another name"
+            ) from None
         after = dict(chain(probe.named_parameters(), probe.named_buffers()))
         for key, (tensor, value) in before.items():
             if after.get(key) is not tensor or not (tensor.is_meta or torch.equal(tensor.data, value)):
@@ -260,13 +273,12 @@ def deepcopy_memo(
         apart = id(one) not in inside and not any(id(value) in inside for value in _held(one))
         if apart:
             memo[id(one)] = one
-    for part in (
-        inside.values()
-    ):  # what torch's hooks compute before each call, such as the weight of a spectral norm
-        for hook in part._forward_pre_hooks.values():
-            computed = vars(part).get(getattr(hook, "name", ""))
-            if isinstance(computed, Tensor) and not computed.is_leaf:
-                memo[id(computed)] = computed.data.clone()
+    for (
+        part
+    ) in inside.values():  # what calls leave, such as attention maps; what torch's hooks compute before each
+        for one in tree_leaves(list(vars(part).values())):
+            if isinstance(one, Tensor) and not one.is_leaf:
+                memo[id(one)] = one.data.clone()
     return memo
 
 

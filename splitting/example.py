@@ -21,6 +21,7 @@ from antiphon.nets.user_modules import (
     check_trainable,
     copied,
     hooked,
+    on_cpu,
     probe_of,
     set_mode,
 )
@@ -218,7 +219,7 @@ def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> None:
 
 
 def _call(probe: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    set_mode(cast(probe.cpu(), torch.float32), False)
+    set_mode(cast(on_cpu(probe), torch.float32), False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         probe(
             *own_copies({str(place): value for place, value in enumerate(args)}).values(),

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
-from antiphon.nets.user_modules import cast, probe_of, set_mode
+from antiphon.nets.user_modules import cast, on_cpu, probe_of, set_mode
 from antiphon.nets.users.outlines import bytes_of
 from antiphon.splitting.graph import as_dict, own_copies, tensors_in
 
@@ -63,7 +63,7 @@ class _Calls:
     ) -> None:
         self.model, self.opened, self.example, self.training = model, opened, example, training
         self.name = type(model).__name__
-        self.root = root = cast(probe_of(model, opened).cpu(), torch.float32)
+        self.root = root = cast(on_cpu(probe_of(model, opened)), torch.float32)
         set_mode(root, training)
         flipped = {
             key: value.flip(0) if isinstance(value, Tensor) and value.dim() else value

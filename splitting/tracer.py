@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import seeded
-from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
+from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of, set_mode
 from antiphon.splitting.graph import (
     SIZES,
     Applied,
@@ -154,6 +154,9 @@ class _Carried(fx.Proxy):
 
     def __float__(self) -> float:
         return float(self.tracer.plain(self, "its value as a float"))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.tracer.plain(self, "its value rounded"), digits)
 
     def __setitem__(self, key: object, value: object) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
@@ -599,7 +602,7 @@ def trace(
 
 def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool) -> Trace:
     name, having = type(model).__name__, hooked(model)
-    root = cast(probe_of(model, having if hooks else opened).cpu(), torch.float32)
+    root = cast(on_cpu(probe_of(model, having if hooks else opened)), torch.float32)
     silent = frozenset() if hooks else frozenset(having.keys() - set(opened))
     with seeded(0):
         with restored(root):

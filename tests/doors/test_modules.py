@@ -607,6 +607,29 @@ def _loop(run: Any, loop: nn.Module, steps: int) -> None:
         optimiser.step()
 
 
+class Mapped(nn.Linear):
+    """Leaves its newest activations, with their graph, in attributes, as layers of attention do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        self.weights, self.shown = found.softmax(1), {"all": [found]}
+        return found
+
+
+@pytest.mark.parametrize("door", ["own", "split"])
+def test_a_module_that_leaves_its_activations_in_attributes_is_copied(env: Any, door: str) -> None:
+    def model() -> nn.Sequential:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return nn.Sequential(Mapped(6, 3), nn.Tanh(), Mapped(3, 3)).double()
+
+    loop, x = model(), torch.randn(5, 6, dtype=torch.float64)
+    with _run(env, model(), door) as run:
+        _loop(run, loop, 3)
+        (found,) = run.compose()(x=x).values()
+        torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("kind", "door"), [*((kind, "own") for kind in KEEPING), (InNumber, "split"), (FromFirstCall, "split")]
 )
@@ -848,6 +871,13 @@ class Older(nn.Sequential):
         return super().named_parameters(prefix, recurse)
 
 
+class Trainer(nn.Linear):
+    """Has a `train` with arguments of its own, as the forward-forward example of torch."""
+
+    def train(self, x: Tensor, label: Tensor) -> None:  # type: ignore[override]
+        """Learn a batch."""
+
+
 _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "half": (
         lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).bfloat16(),
@@ -881,6 +911,7 @@ _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "shared memory": (_views, "share memory"),
     "sparse buffer": (_adjacent, "to_dense"),
     "merging": (lambda: nn.Sequential(Merging(6, 8), nn.Tanh(), nn.Linear(8, 3)), "after the run"),
+    "another train": (lambda: Trainer(6, 3), r"train\(True\) of Trainer fails .* another name"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 3)), "call the model once"),
     "mixed": (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3).double()), "have one type"),
 }

@@ -42,6 +42,7 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
     "a scale by the batch": lambda self, h: self.second(h) * h.size(0) ** 0.5,
     "an order by arange": lambda self, h: self.second(h[torch.arange(h.shape[0])]),
     "unbind": lambda self, h: self.second(torch.stack([column * 2 for column in h.unbind(1)], 1)),
+    "a rounded size": lambda self, h: self.second(h) * round(h.shape[1] * 0.7) / round(h.shape[1] / 2, 1),
     "a loop over sizes": lambda self, h: self.second(sum(h.roll(i, 1) for i in range(h.shape[1]))),
     "a branch on sizes": lambda self, h: self.second(h) if any(size > 3 for size in h.shape) else h,
     "a print": lambda self, h: (f"{h.shape} {h}", self.second(h))[1],
@@ -306,6 +307,19 @@ def test_functions_of_a_model_that_enclose_it_call_what_is_trained(at: tuple[str
     same(joined(x), found)
     assert not torch.equal(joined.second.weight, model.second.weight)
     assert joined.calls[0](x)[1] is joined.third
+
+
+class Moved(Chain):
+    """Has a `cpu` of its own, which returns nothing."""
+
+    def cpu(self) -> None:  # type: ignore[override]
+        super().cpu()
+
+
+def test_a_model_whose_cpu_returns_nothing_is_split_and_is_a_network() -> None:
+    with Simulation(assert_composed(Moved())) as run:
+        run.run(1)
+        assert type(antiphon.join(run)) is Moved
 
 
 def test_functions_of_einops_are_recorded_wherever_a_file_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
