@@ -19,6 +19,7 @@ from antiphon import Simulation, envs
 from benchmarks import (
     agents_scaling,
     building,
+    flag_teams,
     league,
     parts,
     reach,
@@ -344,6 +345,8 @@ def test_populations_of_a_league_play_a_tournament(tmp_path: Path) -> None:
     teams = [[league.policy(each["run_dir"]) for each in one.result["members"]] for one in found]
     score, first, second = league.games(teams[0], teams[1][:1], 4)
     assert score.shape == first.shape == second.shape == (2, 1)
+    (team,) = flag_teams.teams("detached", 1, 25)
+    assert league.games([team], teams[0][:1], 4)[0].shape == (1, 1)
     row = league.tournament(found[:1], found[1:])
     assert {"best", "all", "captures"} <= row.keys()
 
