@@ -273,26 +273,30 @@ class Optimiser:
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
     ) -> list[tuple[Call, Numbers]]:
         """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
-        places = [i for i, gradient in enumerate(gradients) if gradient is not None]
         present = [gradient for gradient in gradients if gradient is not None]
-        if not places:
+        if not present:
             return []
+        every = len(present) == len(self.parameters)
+        places: Sequence[int] = range(len(present))
+        if not every:
+            places = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if self.size is not None:
             return self._calls(present, places, rate, member_mask)
         assert not isinstance(self.weight_decay, Tensor)
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
             present = [*clipped(present, self.clip)]
-        if len(places) < len(self.parameters):
+        if not every:
             self.miss([i for i, gradient in enumerate(gradients) if gradient is None])
-        state, own = self.state, [self.parameters[i] for i in places]
+        state, own = self.state, list(self.parameters) if every else [self.parameters[i] for i in places]
         counts = state.get("steps", [])
         steps = counts * len(own)
         if counts and MISSED in state:
             once = 1 if self.skip is None else self.skip.count
             each = _counts(state)
             steps = [each[i] + once for i in places]
-        moments = [[state[name][i] for i in places] for name in self.moments]
+        kept = [state[name] for name in self.moments]
+        moments = [list(each) if every else [each[i] for i in places] for each in kept]
         call = Call(own, _laid_out(own, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
 
