@@ -1,9 +1,9 @@
 """A code learned from reward: a speaker sees one of some goals beside noise, a listener names it and is rewarded if it is right.
 
-    python benchmarks/signalling.py [--seeds 5] [--goals 8] [--noise 24] [--steps 3000] [CASE …]
+    python benchmarks/signalling.py [--seeds 5] [--goals 8] [--noise 24] [--steps 3000] [--gradient KEYS] [CASE …]
 
 A case is a coupling and a weight of the listener's entropy: `decoupled:0.1`. `first` is a decoupled channel whose speaker learns
-in the first pass of the listener alone, by an mlp; by default it learns in all. Episodes have one step, and the listener sees
+in the first pass of the listener alone, by an mlp; by default it learns in all. KEYS of `decoupled`: `"rescale: none, gate: none"`. Episodes have one step, and the listener sees
 nothing but the message of four numbers. The seeds of a case are trained together (PPO, 64 environments); the accuracy of the
 greedy listener is over 1,024 episodes a seed.
 """
@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import torch
+import yaml
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
@@ -64,13 +65,17 @@ def register(goals: int, noise: int) -> None:
     antiphon.environment("benchmark/Signalling-v0")(Signalling)
 
 
-def scenario_of(coupling: str, entropy: float, steps: int) -> Scenario:
+def scenario_of(coupling: str, entropy: float, steps: int, gradient: str = "") -> Scenario:
     """Return the game over one kind of channel."""
     network = {"kind": "mlp", "hidden": [64], "norm": "none", "activation": "tanh"}
     shared = {"network": network, "clock": {"unroll": 8}}
     goal = {"kind": "ppo", "discount": 0.0, "entropy": entropy}
     mlp = {"kind": "mlp", "context": ["shown"], "rescale": "rms"}
-    channels: dict[str, Any] = {"decoupled": {}, "first": {"gradient": {**mlp, "passes": "first"}}}
+    given = yaml.safe_load(f"{{{gradient}}}")
+    channels: dict[str, Any] = {
+        "decoupled": {"gradient": given},
+        "first": {"gradient": {**mlp, "passes": "first"}},
+    }
     channel = channels.get(coupling, {"coupling": coupling})
     return Scenario.model_validate(
         {
@@ -92,12 +97,15 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", default=CASES)
     for name, number in (("seeds", 5), ("goals", 8), ("noise", 24), ("steps", 3000)):
         parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--gradient", default="", metavar="KEYS")
     options = parser.parse_args()
     register(options.goals, options.noise)
     for case in options.cases:
         coupling, weight = case.split(":")
         began = time.process_time()
-        runs = Population(scenario_of(coupling, float(weight), options.steps), range(options.seeds))
+        runs = Population(
+            scenario_of(coupling, float(weight), options.steps, options.gradient), range(options.seeds)
+        )
         try:
             runs.run()
             each = [simulation.evaluate(episodes=16).return_ for simulation in runs.simulations]

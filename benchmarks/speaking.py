@@ -1,13 +1,13 @@
 """Messages learned from reward in MPE: simple_speaker_listener, beside noise, with symbols, and simple_reference, where both speak.
 
-    python benchmarks/speaking.py [--task listener|noise|symbols|reference] [--seeds 5] [--steps 2400] [CASE …]
+    python benchmarks/speaking.py [--task listener|noise|symbols|reference] [--seeds 5] [--steps 2400] [--gradient KEYS] [CASE …]
 
 A case is a coupling, `local`, or `first`: a decoupled channel whose speaker learns in the first pass of the listener alone, by an
 mlp; by default it learns in all, but for symbols and speakers with rewards. In `world` agents say one of three words by their
 actions, as in MPE, without a channel, and each learns alone; `loop` is locked in a bare loop. `noise` puts 16
 numbers of noise beside the colour of the goal, so that a code that is not learned fails; `symbols` sends one of three (Gumbel),
 and its case `reinforce` samples it from the speaker's own policy. In `reference` each of two agents knows where the other has
-to go, and reads the message of the step before. The seeds of a case are trained together (PPO, 64 environments,
+to go, and reads the message of the step before. KEYS of `decoupled`: `"rescale: none, gate: none"`. The seeds of a case are trained together (PPO, 64 environments,
 windows of an episode, ten passes, discount 0.95); returns are greedy, over 640 episodes a seed.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from gymnasium.spaces import Dict, Discrete
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -124,7 +125,7 @@ class Reference(World):
         return values
 
 
-def scenario_of(task: str, case: str, steps: int) -> Scenario:
+def scenario_of(task: str, case: str, steps: int, gradient: str = "") -> Scenario:
     """Return a task over one kind of channel."""
     network = {"kind": "mlp", "hidden": [64, 64], "norm": "none", "activation": "tanh"}
     shared = {"network": network, "clock": {"unroll": 25}}
@@ -142,7 +143,7 @@ def scenario_of(task: str, case: str, steps: int) -> Scenario:
     for sender in "" if words else "ab" if both else "a":
         goal = f"goal.{other[sender]}"
         options: dict[str, Any] = {
-            "decoupled": {},
+            "decoupled": {"gradient": yaml.safe_load(f"{{{gradient}}}")},
             "first": {"gradient": {"kind": "mlp", "context": [goal], "passes": "first"}},
             "local": {"gradient": {"kind": "local", "target": goal}},
             "loop": {"coupling": "locked"},
@@ -201,10 +202,11 @@ def main() -> None:
     parser.add_argument("--task", choices=CASES, default="listener")
     for name, number in (("seeds", 5), ("steps", 2400)):
         parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--gradient", default="", metavar="KEYS")
     options = parser.parse_args()
     antiphon.environment("benchmark/Reference-v0")(Reference)
     for case in options.cases or CASES[options.task]:
-        began, one = time.process_time(), scenario_of(options.task, case, options.steps)
+        began, one = time.process_time(), scenario_of(options.task, case, options.steps, options.gradient)
         each = looped(one, options.seeds) if case == "loop" else trained(one, options.seeds)
         seconds = (time.process_time() - began) / options.seeds
         line = " ".join(f"{value:.1f}" for value in each)
