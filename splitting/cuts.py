@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -282,5 +283,8 @@ def _shares(traced: Trace) -> dict[fx.Node, float]:
             continue
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: traced.facts[n].value)
         if node.op == "call_module":
-            total += flop_of(traced.root.get_submodule(str(node.target)), *args, **kwargs)
+            with suppress(
+                Exception
+            ):  # one that reads what others leave fails alone: anything a user's module may raise
+                total += flop_of(traced.root.get_submodule(str(node.target)), *args, **kwargs)
     return {node: cost / max(total, 1) for node, cost in before.items()}

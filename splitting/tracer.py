@@ -617,9 +617,10 @@ def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         }
         merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
-        with restored(root):
-            other = evaluate(train.graph, root, fewer)
-        _compare(root, train.graph, other, fewer, name)
+        with _other_parameters(root):
+            with restored(root):
+                other = evaluate(train.graph, root, fewer)
+            _compare(root, train.graph, other, fewer, name)
     return Trace(train.graph, root, train.facts, firsts, calls, other, (batch, batch - 1))
 
 
@@ -686,10 +687,23 @@ def _line(error: Exception, root: nn.Module) -> str:
     return own[-1] if own else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
+@contextmanager
+def _other_parameters(root: nn.Module) -> Iterator[None]:
+    """Give the parameters of a model other numbers, so that what a trace has frozen in of theirs shows."""
+    held = [(p.data, p.data.clone()) for p in root.parameters() if p.is_floating_point() or p.is_complex()]
+    for data, _ in held:
+        data.mul_(1.1).add_(0.01)
+    try:
+        yield
+    finally:
+        for data, value in held:
+            data.copy_(value)
+
+
 def _compare(
     root: nn.Module, graph: fx.Graph, values: Mapping[fx.Node, Any], example: Mapping[str, Any], name: str
 ) -> None:
-    """Hold the graph to the model for another batch size and mode than it was traced for."""
+    """Hold the graph to the model for another batch size, mode and parameters than it was traced for."""
     before = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
     torch.manual_seed(1)
     with torch.no_grad():
@@ -705,8 +719,8 @@ def _compare(
             if not torch.equal(p.data, value):
                 raise _changed(name, key)
         raise ScenarioError(
-            f"{name}.forward, traced, gives different results for another batch size; {SIZES}, and keep no tensor as a "
-            "plain attribute"
+            f"{name}.forward, traced, gives different results for another batch size and other parameters; {SIZES}, and "
+            "keep no tensor as a plain attribute: return it"
         )
 
 

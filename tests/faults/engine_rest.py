@@ -613,6 +613,13 @@ REST: tuple[Fault, ...] = (
         "tests/splitting/test_calls.py::test_nothing_reaches_what_is_before_a_cut[two inputs]",
     ),
     Fault(
+        "split-freezes-in-what-layers-leave",
+        "splitting/tracer.py",
+        "data.mul_(1.1).add_(0.01)",
+        "data.mul_(1.0)",
+        "tests/splitting/test_refusals.py::test_what_a_layer_leaves_of_its_parameters_is_not_frozen_in",
+    ),
+    Fault(
         "split-a-part-of-parameters-alone-reads-nothing",
         "splitting/cut_plan.py",
         """if node.op == "placeholder"][:1]""",
