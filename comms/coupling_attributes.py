@@ -9,7 +9,12 @@ from typing import Any
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import nearest
 
-_FORMER_NAMES = {"joins": "joins_endpoints", "replaces": "replaces_messages", "returns": "uses_returned"}
+_FORMER_NAMES = {
+    "carries_states": "allows_states",
+    "joins": "joins_endpoints",
+    "replaces": "replaces_messages",
+    "returns": "uses_returned",
+}
 
 
 def check_attributes(coupling_class: type, base: type) -> None:

@@ -14,13 +14,11 @@ compares the name of a coupling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
-from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import call_factory, name_of
 from antiphon.base.spellings import add_words
 from antiphon.comms.coupling_attributes import check_attributes
 
@@ -126,7 +124,7 @@ class Coupling:
     """Whether the sender's window waits for the gradients of its messages, and is replayed when they are back."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
-    carries_states: ClassVar[bool] = False
+    allows_states: ClassVar[bool] = False
     """Whether a state channel may have it."""
 
     def __init_subclass__(cls) -> None:
@@ -185,7 +183,7 @@ class Coupling:
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys among `OPTIONAL_KEYS` that it uses."""
+        """The keys among `OPTIONAL_KEYS` (coupling_catalogue.py) that it uses."""
         uses = {
             "gradient": self.predicts,
             "input": self.predicts,
@@ -242,7 +240,7 @@ class Locked(Coupling):
 
     words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"
     joins_endpoints = True
-    carries_states = True
+    allows_states = True
 
     def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
@@ -275,7 +273,7 @@ class Detached(Coupling):
     """
 
     words = "false no off none null stop stopgradient stopgrad detach nograd blocked"
-    carries_states = True
+    allows_states = True
 
 
 @_own("decoupled")
@@ -284,7 +282,7 @@ class Decoupled(Coupling):
 
     words = "sg dni synthetic syntheticgradient syntheticgradients decouple async dg"
     predicts = True
-    carries_states = True
+    allows_states = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.predicted
@@ -305,7 +303,7 @@ class Unlocked(Decoupled):
 
     words = "si syntheticinput syntheticinputs forwardunlocked fullyunlocked"
     replaces_messages = True
-    carries_states = False
+    allows_states = False
 
     def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         if channel.input is None:
@@ -318,34 +316,3 @@ add_words(
 )
 DEFAULT = Decoupled.name
 """The coupling of a channel that names none."""
-OPTIONAL_KEYS = ("gradient", "input", "feedback", "horizon")
-"""The keys of a channel that only some couplings use; check warns of one beside a coupling that does not (`Coupling.keys`)."""
-
-
-def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str, Any]) -> Coupling:
-    """Return the coupling that a kind stands for.
-
-    Args:
-        kind: The name of the coupling, or its class.
-        factory: The function that is called with the options.
-        options: The keys beside `kind`.
-
-    Raises:
-        ScenarioError: The factory fails, or makes something else.
-    """
-    coupling = call_factory(factory, name_of(kind), **options)
-    if not isinstance(coupling, Coupling):
-        type_name = type(coupling).__name__
-        raise ScenarioError(
-            f"{name_of(kind)} makes a {type_name}; make it a subclass of antiphon.comms.Coupling"
-        )
-    coupling.name = name_of(kind)
-    return coupling
-
-
-def kind_predicts(coupling: object) -> bool:
-    """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
-    kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
-    catalogue = extensions.Catalogue("coupling")
-    coupling_class = catalogue[kind] if isinstance(kind, str) and kind in catalogue else kind
-    return bool(getattr(coupling_class, "predicts", False))

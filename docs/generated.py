@@ -127,7 +127,9 @@ def features(_: str, __: Path) -> Iterator[str]:
         users = ", ".join(
             name for kind, name in kinds.items() if point in points_of(kind)
         )
-        installed = Features().tick if point in TICK else Features().learning
+        installed = (
+            Features().tick_points if point in TICK else Features().learning_points
+        )
         several = isinstance(getattr(installed, point), tuple)
         what = (inspect.getdoc(getattr(Feature, point)) or "").partition("\n")[0]
         points.append((point, "all" if several else "one", what, users or "probes"))

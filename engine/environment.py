@@ -34,17 +34,19 @@ from antiphon.scenarios.document import Scenario
 def signals_of(agent: Agent) -> set[str]:
     """Return the names of the signals that an agent reads, learns from, or has its messages masked or their predictors conditioned on."""
     names = {
-        name for name in (*agent.inputs.observed.names, *agent.inputs.critic_observed.names) if name != AGE
+        name
+        for name in (*agent.inputs.observed.signal_names, *agent.inputs.critic_observed.signal_names)
+        if name != AGE
     }
     names.update(f"{kind}.{agent.body.life_name}" for kind in (ALIVE, *ENDS) if agent.body.life_name)
     if agent.goal is not None:
-        names.update(agent.goal.signals)
+        names.update(agent.goal.signal_names)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
         names.update(filter(None, (member.endpoints.mask_signal for member in channel.members)))
     for channel in agent.connections.send_channels:
-        names.update(spec.name for spec in channel.synthetic_input.context.signals)
+        names.update(spec.name for spec in channel.synthetic_input.context.signal_specs)
         if channel.synthetic_gradient.model is not None:
-            names.update(spec.name for spec in channel.synthetic_gradient.context.signals)
+            names.update(spec.name for spec in channel.synthetic_gradient.context.signal_specs)
             if channel.synthetic_gradient.target_signal is not None:
                 names.add(channel.synthetic_gradient.target_signal)
     return names

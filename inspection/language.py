@@ -35,7 +35,7 @@ from antiphon.base.mask import ALL
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.agent import AGE
-from antiphon.engine.heart.forward import network_input
+from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.reads import Constant
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
@@ -361,10 +361,10 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [
-        network_input(system, one, signals[one])
+        as_input(system, one, signals[one])
         .reshape(len(tick.sampled_messages[name]), -1)[rows]
         .to(system.dtype)
-        for one in agent.inputs.observed.names
+        for one in agent.inputs.observed.signal_names
         if one != AGE and one in signals
     ]
     if observed:
@@ -385,7 +385,7 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
     if place is None or not isinstance(read, Constant) or read.value is None:
         return None
     agent = rollout.system.agents[tick.agent_name]
-    if agent.goal is None or OBJECTIVE not in agent.ports:
+    if agent.goal is None or OBJECTIVE not in agent.port_names:
         return None
     if isinstance(agent.goal.objective, PolicyObjective):
         objective = agent.goal.objective

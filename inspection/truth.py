@@ -122,7 +122,7 @@ class _GraphPass(ForwardPass):
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return arrival.constant(channel.name)
 
-    def send(
+    def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         output = output.flatten(1)
@@ -178,7 +178,7 @@ class DifferentiableRollout:
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`."""
-        self.forward_pass.tick(step, step_signals)
+        self.forward_pass.tick_agents(step, step_signals)
 
     def run(self, world: EnvironmentRunner, steps: int) -> None:
         """Take steps in an environment; an episode's end cuts the paths through it."""
@@ -334,7 +334,7 @@ def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
     """Note the ticks at which a message is the newest that has come."""
     ledger = channel.ledger
     delay = ledger.timetable.delay
-    tick = ledger.timetable.receive_clock.at_or_after(stamp + delay)
+    tick = ledger.timetable.receiver_clock.at_or_after(stamp + delay)
     while tick < ledger.timetable.send_times.after(stamp) + delay:
         touched[tick].add(channel.receiver)
-        tick = ledger.timetable.receive_clock.at_or_after(tick + 1)
+        tick = ledger.timetable.receiver_clock.at_or_after(tick + 1)

@@ -32,7 +32,8 @@ from antiphon.base.spec import (
     plain,
 )
 from antiphon.base.spellings import fix_of_word
-from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached, coupling_of
+from antiphon.comms.coupling_catalogue import coupling_of
+from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]

@@ -107,9 +107,9 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     yield from (
         (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given
     )
-    if not channel.made_coupling.carries_states:
+    if not channel.made_coupling.allows_states:
         message = f"a state channel cannot be {channel.coupling}"
-        possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.carries_states)
+        possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.allows_states)
         yield "coupling", f"{message}; use one of {possible}"
 
 

@@ -15,7 +15,7 @@ from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import plain
-from antiphon.comms.couplings import OPTIONAL_KEYS
+from antiphon.comms.coupling_catalogue import OPTIONAL_KEYS
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,

@@ -21,7 +21,8 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
-from antiphon.comms.couplings import DEFAULT, kind_predicts
+from antiphon.comms.coupling_catalogue import kind_predicts
+from antiphon.comms.couplings import DEFAULT
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
-from antiphon.comms.couplings import DEFAULT, Detached, Locked, kind_predicts
+from antiphon.comms.coupling_catalogue import kind_predicts
+from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.envs import registry
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded

@@ -83,7 +83,7 @@ class LockstepArrivals:
     def origin(self, key: str, message: Message) -> Origin | None:
         """See `Arrivals.origin`."""
         del key
-        return (0, message.stamp) if message.may_be_booked else None
+        return (0, message.stamp) if message.read_plan.is_bookable else None
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.

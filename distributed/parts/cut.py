@@ -58,10 +58,10 @@ class Cut:
     ) -> None:
         self.system, self.points = system, points
         self.index, self.part_of, self.signals = index, remote_parts, signals
-        cut = [channel for channel in system.channels.values() if channel.names[0] in remote_parts]
-        self.neighbours = tuple(sorted({remote_parts[channel.names[0]] for channel in cut}))
-        self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
-        self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
+        cut = [channel for channel in system.channels.values() if channel.member_names[0] in remote_parts]
+        self.neighbours = tuple(sorted({remote_parts[channel.member_names[0]] for channel in cut}))
+        self.sending = {c.member_names[0]: c for c in cut if c.sender in system.agents}
+        self.receiving = {c.member_names[0]: c for c in cut if c.receiver in system.agents}
         self._remembered, self._seen = remembered, dict[int, StepSignals]()
         self.unfilled_messages: dict[tuple[str, int], Message] = {}
         self.covered: dict[int, int] = {}

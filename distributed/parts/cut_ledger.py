@@ -35,7 +35,7 @@ def enter(
 def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
     """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost."""
     if received is None:
-        message.fate.lose(ALL)
+        message.fate.set_lost(ALL)
     else:
         message.replace_values(received, received, step_signals)
 

@@ -127,10 +127,10 @@ class FreeArrivals:
             placeholder = self._cut.unfilled_messages.pop((key, stamp), None)
             if placeholder is None:
                 continue
-            if queue and not ledger.aligned and placeholder.may_be_booked:
+            if queue and not ledger.aligned and placeholder.read_plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
-            if key not in chosen or not placeholder.may_be_booked:
-                self.figures += FreeFigures(missed=int(placeholder.may_be_booked))
+            if key not in chosen or not placeholder.read_plan.is_bookable:
+                self.figures += FreeFigures(missed=int(placeholder.read_plan.is_bookable))
                 fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
@@ -172,7 +172,7 @@ class FreeArrivals:
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
         """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        if message.may_be_booked:
+        if message.read_plan.is_bookable:
             self._sent[key, message.stamp] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:

@@ -124,7 +124,7 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
-        wanted = {spec.name for spec in channel.synthetic_input.context.signals}
+        wanted = {spec.name for spec in channel.synthetic_input.context.signal_specs}
         if receiver.inputs.align_channel_name == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
                 wanted |= signals_of(whole.agents[reader])

@@ -134,7 +134,8 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
     if system.description.endless or system.description.is_stream:
         return
     policies = (
-        (name, agent.policy, agent.inputs.critic_observed.names) for name, agent in system.agents.items()
+        (name, agent.policy, agent.inputs.critic_observed.signal_names)
+        for name, agent in system.agents.items()
     )
     waiting = [
         name for name, policy, critic in policies if policy is not None and policy.has_values and not critic
@@ -317,7 +318,7 @@ def returned_bytes(system: System, channel: Channel) -> float:
     timetable = ledger.timetable
     read = min(
         1 / timetable.send_times.mean_send_interval,
-        timetable.read_mode.slots / timetable.receive_clock.tick_period,
+        timetable.read_mode.slots / timetable.receiver_clock.tick_period,
     )
     numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read

@@ -30,7 +30,7 @@ from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
-from antiphon.engine.heart.learning_order import turns_by_group
+from antiphon.engine.heart.learning_order import turns_of_groups
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
@@ -70,7 +70,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
             return "its signals depend on which message arrived (align)"
-        if AGE in agent.inputs.observed.names and agent.inputs.fan_in_kind in REDUCED:
+        if AGE in agent.inputs.observed.signal_names and agent.inputs.fan_in_kind in REDUCED:
             return "it observes the ages of messages that it sums"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
@@ -146,13 +146,17 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         group.grid,
         learner.frozen,
         _trained(learner),
-        (agent.inputs.categories, agent.inputs.observed.layouts, agent.inputs.critic_observed.layouts),
+        (
+            agent.inputs.categories,
+            agent.inputs.observed.map_layouts,
+            agent.inputs.critic_observed.map_layouts,
+        ),
         agent.inputs.observed.normalised_indices,
         agent.inputs.critic_observed.normalised_indices,
-        _shapes(system, agent, agent.inputs.observed.names),
+        _shapes(system, agent, agent.inputs.observed.signal_names),
         None
         if learner.critic is None
-        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.names)),
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.signal_names)),
         None if agent.inputs.align_channel_name is None else aligned_kind(system, agent),
         agent.inputs.fan_in_kind,
         frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
@@ -233,7 +237,12 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *("content.shape", "coupling", "synthetic_gradient.context.signals", "synthetic_gradient.target_signal"),
+    *(
+        "content.shape",
+        "coupling",
+        "synthetic_gradient.context.signal_specs",
+        "synthetic_gradient.target_signal",
+    ),
     *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
     *(
         "synthetic_gradient.injection.trace",
@@ -241,7 +250,11 @@ _CHANNEL = attrgetter(
         "synthetic_gradient.state_settings.return_lambda",
         "synthetic_gradient.state_settings.auxiliary",
     ),
-    *("synthetic_gradient.injection.apply", "synthetic_gradient.replayed", "synthetic_input.context.signals"),
+    *(
+        "synthetic_gradient.injection.apply",
+        "synthetic_gradient.replayed",
+        "synthetic_input.context.signal_specs",
+    ),
 )
 _LEDGER = attrgetter(
     *(
@@ -292,7 +305,7 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
     """
     bases, reasons = (system, *others), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
-    turns = turns_by_group(system)
+    turns = turns_of_groups(system)
     resting, kinds = places_at_rest(system), dict[Hashable, list[Agent]]()
     for name, agent in system.agents.items():
         place = waves[name], turns.get(system.group_by_agent[name], 0)
@@ -512,7 +525,8 @@ class _Channels:
         device, where = sent[0].content.zeros.device, {channel.name: i for i, channel in enumerate(members)}
         senders = [self.place[channel.sender][1] for channel in members]
         places = {
-            piece.name: torch.tensor([where[name] for name in piece.names], device=device) for piece in sent
+            piece.name: torch.tensor([where[name] for name in piece.member_names], device=device)
+            for piece in sent
         }
         family = SenderRows(_index(senders, sent[0].endpoints.sender_count, device), places, self.base.batch)
         for piece in sent:
@@ -607,7 +621,7 @@ class _Channels:
         where = {
             name: (b, k)
             for b, stack in enumerate(agent.connections.incoming)
-            for k, name in enumerate(stack.names)
+            for k, name in enumerate(stack.member_names)
         }
         shapes = [
             (c.content.shape, c.ledger.timetable.read_mode) for c in agent.members[0].connections.incoming

@@ -45,7 +45,7 @@ class Ages(Feature):
     ) -> None:
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
         agent = self.agents[tick.agent_name]
-        if AGE in agent.inputs.observed.names:
+        if AGE in agent.inputs.observed.signal_names:
             each = zip(agent.connections.incoming, arrivals_by_channel, strict=True)
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))

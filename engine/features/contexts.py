@@ -71,12 +71,14 @@ class Contexts(Feature):
         """
         endpoints, plan = channel.synthetic_gradient.context.endpoint_values.items(), message.read_plan
         # an episode's last state, which only its own window reads, is shown no tick of a reader
-        tick = plan.first_tick if plan.may_be_booked else None
+        tick = plan.first_tick if plan.is_bookable else None
         return _joined(context, [self._endpoint(channel, *each, message, tick) for each in endpoints])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
-        signals = message.step_signals.context(channel.synthetic_input.context.signals, self.system.dtype)
+        signals = message.step_signals.context_features(
+            channel.synthetic_input.context.signal_specs, self.system.dtype
+        )
         if signals is not None:
             signals = channel.layout.to_rows(signals)
         if not channel.synthetic_input.context.endpoint_values:
@@ -102,7 +104,7 @@ class Contexts(Feature):
                 return then.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
-        period = (ledger.timetable.send_times if sends else ledger.timetable.receive_clock).tick_period
+        period = (ledger.timetable.send_times if sends else ledger.timetable.receiver_clock).tick_period
         assert windows is not None
         return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
 

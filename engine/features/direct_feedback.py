@@ -39,7 +39,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         (channel, message)
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
-        and message.may_be_booked
+        and message.read_plan.is_bookable
         and system.agents[channel.sender].learning_rows(window.number) is not NONE
     ]
     if not sent:
@@ -66,5 +66,5 @@ def _error(evaluator: ObjectiveEvaluator, tick: Tick, update: Update) -> Tensor 
         return None
     losses, factor = found.losses, update.window_loss.factors.get(tick.agent_name)
     if factor is not None:
-        losses = losses * found.weights * factor
+        losses = losses * found.target_counts * factor
     return torch.autograd.grad(losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

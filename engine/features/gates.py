@@ -11,7 +11,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import EndedWindows, Update
+from antiphon.engine.heart.updates import GroupWindows, Update
 
 
 class Gates(Feature):
@@ -33,7 +33,7 @@ class Gates(Feature):
         return prediction if gate is None else gate.applied(prediction)
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+        self, messages: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
     ) -> None:
         """Compare predictions with what has come back, before anything learns from it; gates move with all else."""
         self._compared.clear()

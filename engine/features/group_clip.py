@@ -50,9 +50,9 @@ class GroupClip(Feature):
         ]
         number = {name: i for i, names in enumerate(groups) for name in names}
         self._numbers = {
-            stack.name: [number.get(name, -1) for name in stack.names]
+            stack.name: [number.get(name, -1) for name in stack.member_names]
             for stack in system.agents.values()
-            if any(name in number for name in stack.names)
+            if any(name in number for name in stack.member_names)
         }
         """By stack, the clipped group of each member; -1: it learns alone."""
         for name in self._numbers:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.engine.heart.divergence import GRADIENT, LOSS, NOT_FINITE, DivergenceCheck
+from antiphon.engine.heart.divergence import DivergenceCheck
+from antiphon.engine.heart.divergence_texts import GRADIENT, LOSS, NOT_FINITE, channel_report, group_report
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.optimisers import Skip
@@ -166,10 +167,10 @@ class Guard(DivergenceCheck):
                         name = self.agents[place.name].members[n].name
                     found_in[group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
             group = next(group for group in groups if group in found_in)
-            self.report_group(group, found_in[group], step)
+            self.rule.report(group_report(group, found_in[group], step))
         place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
         channel = self.channels[place.name].members[wrong[place][0]]
-        self.report_channel(channel, NOT_FINITE, step, of_input=place.kind == "input")
+        self.rule.report(channel_report(channel, NOT_FINITE, step, of_input=place.kind == "input"))
 
     def _wrong(self) -> dict[_Place, list[int]]:
         """The members that were not finite, by place."""

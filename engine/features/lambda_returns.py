@@ -22,7 +22,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import EndedWindows, Update
+from antiphon.engine.heart.updates import GroupWindows, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.nets.per_member import nonzero
 
@@ -42,13 +42,15 @@ class LambdaReturns(Feature):
         self.forward_pass, self.backward_pass = engine.forward_pass, engine.backward_pass
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+        self, messages: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
     ) -> None:
         """Put the messages whose return is now known in place of those that wait for theirs."""
         known = self._extend(ended_windows, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if not one.may_be_booked or one.fate.void_unread is ALL]
+                some[:] = [
+                    one for one in some if not one.read_plan.is_bookable or one.fate.void_unread is ALL
+                ]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:

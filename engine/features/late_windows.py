@@ -11,7 +11,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import EndedWindows
+from antiphon.engine.heart.updates import GroupWindows
 from antiphon.engine.heart.window import LearningGroup, Window
 
 WAITING = "waiting"
@@ -32,7 +32,7 @@ class LateWindows(Feature):
 
     def windows_to_learn(
         self, group: LearningGroup, window: Window, step: int
-    ) -> tuple[EndedWindows, EndedWindows]:
+    ) -> tuple[GroupWindows, GroupWindows]:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
 
         Args:
@@ -40,8 +40,8 @@ class LateWindows(Feature):
             window: Its window that has just ended.
             step: The step just taken.
         """
-        closing: EndedWindows = []
-        skipped: EndedWindows = []
+        closing: GroupWindows = []
+        skipped: GroupWindows = []
         waiting, kept = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for own in waiting:
             if self._waits(group, own, window.number - own.number, step):
@@ -90,7 +90,7 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.waits_for(message.stamp) or not message.may_be_booked:
+        if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:
             return True
         if self.system.group_by_agent[channel.sender] is self.system.group_by_agent.get(channel.receiver):
             return True

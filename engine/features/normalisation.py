@@ -166,7 +166,7 @@ def _observations(agent: Agent) -> Iterator[Observation]:
         (f"{OF_NETWORKS}.{place}", inputs.observed.names_by_member[place])
         for place in inputs.observed.normalised_indices
     )
-    if inputs.critic_observed.names:
+    if inputs.critic_observed.signal_names:
         yield from (
             (f"{OF_CRITICS}.{place}", inputs.critic_observed.names_by_member[place])
             for place in inputs.critic_observed.normalised_indices

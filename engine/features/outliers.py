@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.divergence import Report
+from antiphon.engine.heart.divergence_texts import Report
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.updates import EndedWindows
+from antiphon.engine.heart.updates import GroupWindows
 from antiphon.nets.step_numbers import stamp_number
 
 
@@ -33,7 +33,7 @@ class ClippedReturns(Feature):
         self.notes_later = self.system.device.type != "cpu"
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+        self, messages: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
     ) -> None:
         """Clip what has come back."""
         for name, some in messages.items():

@@ -47,7 +47,7 @@ class StandIns(Feature):
         message = arrival.message
         if channel.synthetic_input.model is None:
             return arrival
-        if channel.synthetic_input.context.signals and not message.step_signals.signals:
+        if channel.synthetic_input.context.signal_specs and not message.step_signals.signals:
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.read_plan.first_tick == step and message.fate.void is not ALL:

@@ -61,9 +61,9 @@ class SweepOrder(Feature):
         window = group.window
         if self.before is not None:
             self.before()
-        (update,) = self.backward_pass.differentiate([(group, window)], step)
+        (update,) = self.backward_pass.differentiate_windows([(group, window)], step)
         examples = self.predictor_trainer.local_examples([window])
-        local = self.predictor_trainer.differentiate(examples)
+        local = self.predictor_trainer.differentiate_predictors(examples)
         self.swept_updates.predictor_updates |= local
         window.free_graph()
         self.swept_updates.window_updates[window] = update

@@ -8,11 +8,14 @@ read when one is met.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. To test `is ALL` or `is NONE` costs nothing: it
-decides what may be skipped, with the same result. `anywhere` looks at the rows: it decides what changes a result (`Message.settle`).
+stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. To test `is ALL` or `is NONE` costs nothing, and only
+skips work: a mask that holds nowhere, unknown to the host, gives the same result in more work (`ForwardPass.as_read` makes a leaf whose
+gradient is zeroed). Where the answer itself changes a result, `anywhere` looks at the rows: `Message.settle` asks whether a gradient
+returns at all.
 
 Names: `x_name` is text, and `x` the object, but for the `sender` and the `receiver` of a channel, which are names of agents. `x_by_y`
-is x for each y. `a_from_b` takes rows of b, and returns rows of a. The other words of the heart are at the head of message.py.
+is x for each y. `a_from_b` takes rows of b, and returns rows of a. Methods of one name do one thing in every class that has them: `load`
+takes over a saved state, `forget` forgets where an episode ended. The other words of the heart are at the head of message.py.
 
 Each file imports only files above it in this list; * marks the nine:
 
@@ -37,6 +40,7 @@ Each file imports only files above it in this list; * marks the nine:
     policy_window       the window of a policy, with what its first pass has computed
     agent               stacks of agents
     updates             what is learned at a step, by agents and by predictors
+    divergence_texts    what a user reads of a divergence
     divergence          checks before a parameter moves
     system              all agents, channels and learning groups
     feature             the points of the step at which features are called
@@ -66,7 +70,7 @@ Where a change goes:
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
                                                  in `StackFanIn`; engine/build/shapes.py sizes the network's input
     what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
-    what ends with an episode, or at a death     messages on the way: `Ledger.end_episodes`, in the rows of `Channel.ended_rows`; those
+    what ends with an episode, or at a death     messages on the way: `Ledger.void_messages`, in the rows of `Channel.ended_rows`; those
                                                  sent later, by or to the dead: `Channel.void_when_sent`. No window ends: later ticks go on
                                                  in the same one, and `EpisodeWindows` end by their length
   Returning:
@@ -116,9 +120,9 @@ counted, and has a booked gradient. The message of a->b that a sends at step 6, 
 
     step  void  unread    counted  gradient  methods
     6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
-    7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
+    7     0 1   0 1       -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    12    0 1   0 1       2 3      2 3       b's window ends: Booked.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
+    12    0 1   0 1       2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
     14    0 1   0 1       2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 
@@ -132,9 +136,9 @@ The message of b->a that b sends at step 4, which two windows read, one before t
     4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
                                              ends: BackwardPass.collect_injections, in all four, which the later end leaves as it is
     6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
-    7     0 1   -         0 1 2 3  0 1 2 3   Ledger.end_episodes; then a's window 1 ends: what was read before the end counts
+    7     0 1   -         0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
     8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add adds to the gradient in 2 and 3 alone; it is at b at 13
+    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
     13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
     16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 """

@@ -73,10 +73,10 @@ class Goal:
         return self.summands or (self,)
 
     @property
-    def signals(self) -> tuple[str, ...]:
+    def signal_names(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
         if self.rewards is not None:
-            return self.rewards.signals
+            return self.rewards.signal_names
         return tuple(goal.target_signal for goal in self.terms if goal.target_signal)
 
 
@@ -84,9 +84,9 @@ class Goal:
 class Observed:
     """What a network of a stack of agents observes, in declared order."""
 
-    names: tuple[str, ...] = ()
+    signal_names: tuple[str, ...] = ()
     """Names of what the first member observes."""
-    layouts: tuple[str, ...] = ()
+    map_layouts: tuple[str, ...] = ()
     """How a conv network reads each observation (`as_maps`); empty: the network is no conv network."""
     normalised_indices: tuple[int, ...] = ()
     """Indices of the observations that are normalised."""
@@ -95,13 +95,13 @@ class Observed:
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "names_by_member", self.names_by_member or tuple((name,) for name in self.names)
+            self, "names_by_member", self.names_by_member or tuple((name,) for name in self.signal_names)
         )
 
     def stacked(self, members: Sequence[Observed]) -> Observed:
         """Return what the networks of several members observe; `self` is the first member's."""
         return replace(
-            self, names_by_member=tuple(zip(*(observed.names for observed in members), strict=True))
+            self, names_by_member=tuple(zip(*(observed.signal_names for observed in members), strict=True))
         )
 
 
@@ -154,7 +154,7 @@ class Connections:
         if not channel.carries_state:
             self.incoming.append(channel)
 
-    def among(self, channels: Mapping[str, Channel]) -> Connections:
+    def found_in(self, channels: Mapping[str, Channel]) -> Connections:
         """Return the same connections among other channels, which are found by name."""
         state_channel = self.state_channel
         return Connections(
@@ -201,7 +201,7 @@ class Agent:
             self.layout = Layout.single(self.batch, torch.device(self.layout.device))
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
+    def member_names(self) -> tuple[str, ...]:
         """The names of its members; among several seeds, `name@seed`."""
         layout = self.layout
         return tuple(
@@ -269,10 +269,10 @@ class Agent:
         inputs, policy = self.inputs, self.policy
         normalised = bool(inputs.observed.normalised_indices or inputs.critic_observed.normalised_indices)
         return {
-            FeatureSetting.AGE: AGE in inputs.observed.names,
+            FeatureSetting.AGE: AGE in inputs.observed.signal_names,
             FeatureSetting.NORMALISED_OBSERVATIONS: normalised,
             FeatureSetting.OBSERVATION_STATISTICS: normalised,
-            FeatureSetting.CRITIC: bool(inputs.critic_observed.names),
+            FeatureSetting.CRITIC: bool(inputs.critic_observed.signal_names),
             FeatureSetting.TARGET_NETWORK: inputs.has_target_network,
             FeatureSetting.ACTIONS: bool(self.body.acts) or policy is not None,
             FeatureSetting.REWARDS: policy is not None,
@@ -303,12 +303,14 @@ class Agent:
     # --- ports and channels, once it is connected ------------------------------------------------------------
 
     @cached_property
-    def ports(self) -> tuple[str, ...]:
+    def port_names(self) -> tuple[str, ...]:
         """The ports that a channel or objective reads."""
         ports = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
             ports += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            ports += [VALUE] if self.inputs.critic_observed.names or self.inputs.has_target_network else []
+            ports += (
+                [VALUE] if self.inputs.critic_observed.signal_names or self.inputs.has_target_network else []
+            )
         state_channel = self.connections.state_channel
         if state_channel is not None:
             ports.append(STATE)

@@ -31,7 +31,7 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, SweptUpdates, Update
+from antiphon.engine.heart.updates import GroupWindows, SweptUpdates, Update
 from antiphon.engine.heart.window import Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.per_member import nonzero
@@ -56,12 +56,12 @@ class BackwardPass:
         features: Features,
         swept_updates: SweptUpdates,
     ) -> None:
-        self.system, self.agents, self.learning_points = system, system.agents, features.learning
+        self.system, self.agents, self.learning_points = system, system.agents, features.learning_points
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
         self.swept_updates = swept_updates
 
-    def differentiate(self, ended_windows: EndedWindows, step: int) -> list[Update]:
+    def differentiate_windows(self, ended_windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
         pending_updates: list[tuple[Update, list[Leaf]]] = []  # with the leaves that gradients are wanted for
         requests: list[BackwardRequest] = []
@@ -101,7 +101,7 @@ class BackwardPass:
     def book(self, update: Update) -> None:
         """Add the gradients of a window's reads to the messages that it read."""
         for leaf in update.window.leaves.values():
-            leaf.message.booked.add(leaf.counted, update.leaf_gradients.get(leaf))
+            leaf.message.booked.add_read(leaf.counted, update.leaf_gradients.get(leaf))
         for feature in self.learning_points.after_book:
             feature.after_book(update)
         update.leaf_gradients.clear()  # they are as large as the messages, and nothing reads them any more
@@ -144,7 +144,7 @@ class BackwardPass:
         the window in no row, or if the window has given up its channel.
         """
         return (
-            message.may_be_booked
+            message.read_plan.is_bookable
             and message.fate.void_unread is not ALL
             and self.agents[channel.sender].learning_rows(window.number) is not NONE
             and channel.name not in window.given_up_channels
@@ -164,17 +164,17 @@ class BackwardPass:
         credited_message = CreditedMessage(
             message.sent,
             message.stamp,
-            channel.ledger.timetable.send_times.tick_period,
-            message.booked.gradient if is_back else None,
-            message.booked.counted if is_back else NONE,
-            output,
-            partial(self.applied_prediction, channel, message),
+            tick_period=channel.ledger.timetable.send_times.tick_period,
+            returned_gradient=message.booked.gradient if is_back else None,
+            counted=message.booked.counted if is_back else NONE,
+            output=output,
+            predict=partial(self.applied_prediction, channel, message),
         )
         credit = coupling.credit(credited_message, step)
         if credit is not None and credit.shape != channel.content.zeros.shape:
             shapes = f"{list(credit.shape)}, not {list(channel.content.zeros.shape)}"
             raise ScenarioError(
-                f"channels[{channel.names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
+                f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
         # a variant that only exchanges the coupling keeps `gradient.clip`: where the coupling does not predict, it clips nothing

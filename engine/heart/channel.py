@@ -58,7 +58,7 @@ class StateGradient:
 class PredictorContext:
     """What a predictor is conditioned on, beside the message; by default nothing."""
 
-    signals: tuple[ContextSpec, ...] = ()
+    signal_specs: tuple[ContextSpec, ...] = ()
     """Signals of the environment."""
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     """Values of the channel's sender and receiver, by name; for the phase of one, the windows in which it is counted."""
@@ -177,7 +177,7 @@ class Channel:
             self.layout = Layout.single(len(self.content.zeros), self.content.zeros.device)
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
+    def member_names(self) -> tuple[str, ...]:
         """The members' names; among several seeds, `name@seed`."""
         layout = self.layout
         return tuple(

@@ -19,37 +19,18 @@ from antiphon.base.errors import DivergenceError
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.divergence_texts import (
+    GRADIENT,
+    LOSS,
+    NOT_FINITE,
+    Report,
+    channel_report,
+    group_report,
+)
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.trained_parameters import TrainedParameters
-
-NOT_FINITE = "is not finite"
-GRADIENT, LOSS = "gradient {at} " + NOT_FINITE, "loss {at} " + NOT_FINITE
-"""The reasons to report a group of agents; `at` stands for the step."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """A report of a divergence: one line about agents, with their names as data.
-
-    Attributes:
-        step: The step that it is about.
-        text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
-        agent_names: The agents that it is about: a learning group, or an endpoint of a channel.
-        channel_name: The channel that it is about; "": none.
-        seed: The seed of the agents, among several.
-    """
-
-    step: int
-    text: str
-    agent_names: tuple[str, ...]
-    channel_name: str = ""
-    seed: int = 0
-
-    def __str__(self) -> str:
-        agents = ", ".join(f"'{name}'" for name in self.agent_names)
-        return self.text.format(agents=agents, channel=self.channel_name)
 
 
 @dataclass
@@ -262,7 +243,7 @@ class DivergenceCheck:
             for seed, groups in enumerate(self.groups_by_seed):
                 for group in groups:
                     if group in reasons:
-                        self.report_group(group, reasons[group], step, seed)
+                        self.rule.report(group_report(group, reasons[group], step, seed))
 
     def _zero_unreached(self, update: Update) -> None:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
@@ -311,17 +292,6 @@ class DivergenceCheck:
         """Return the learning group of single agents that a member of a stack is in."""
         return self._single_groups[agent.layout.seed_of(member)][agent.members[member].name]
 
-    def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
-        """Report a group of agents; `{at}` in the reason stands for the step. See `DivergenceRule.report`."""
-        fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
-        if reason in (LOSS, GRADIENT):
-            place = "loss" if reason == LOSS else "network's output"
-            fix = f"{fix}, or look for nan in its inputs and its {place}"
-            if step == 0:
-                fix = f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
-        text = f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; {fix}"
-        self.rule.report(Report(step, text, group.agent_names, seed=seed))
-
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
     def check_predictors(self, updates: Sequence[tuple[str, PredictorUpdate]], step: int) -> None:
@@ -345,20 +315,4 @@ class DivergenceCheck:
             for k, reason in diverged.items():
                 channel = self.channels[name]
                 seed, member = channel.layout.seed_of(k), channel.members[k]
-                self.report_channel(member, reason, step, of_input=update.for_input, seed=seed)
-
-    def report_channel(
-        self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0
-    ) -> None:
-        """Report the synthetic gradient or input of a channel: see `DivergenceRule.report`."""
-        kind, endpoint = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
-        fix = (
-            "the learning rate of the synthetic input"
-            if of_input
-            else "its learning rate, or the rate of its synthetic gradients"
-        )
-        text = (
-            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {reason}; "
-            f"lower {fix}"
-        )
-        self.rule.report(Report(step, text, (endpoint,), channel.name, seed))
+                self.rule.report(channel_report(member, reason, step, of_input=update.for_input, seed=seed))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.reads import Arrival
     from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-    from antiphon.engine.heart.updates import EndedWindows, Update, WindowLoss
+    from antiphon.engine.heart.updates import GroupWindows, Update, WindowLoss
     from antiphon.engine.heart.window import LearningGroup, Tick, Window
     from antiphon.nets.layers import Transport
 
@@ -115,7 +115,7 @@ class Feature:
 
     def windows_to_learn(
         self, group: LearningGroup, window: Window, step: int
-    ) -> tuple[EndedWindows, EndedWindows]:
+    ) -> tuple[GroupWindows, GroupWindows]:
         """Return the windows to learn from and those skipped, of a group that waits for delayed gradients and whose `window` has ended.
 
         Of other groups it is not called; for ends of episodes see `episodes_end`.
@@ -156,7 +156,7 @@ class Feature:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
     def gradients_back(
-        self, messages_back: Mapping[str, list[Message]], ended_windows: EndedWindows, step: int
+        self, messages_back: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
     ) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
@@ -242,8 +242,8 @@ class LearningPoints:
 class Features:
     """The installed features of a step, by their points: those of ticks, and those of learning."""
 
-    tick: TickPoints = field(default_factory=TickPoints)
-    learning: LearningPoints = field(default_factory=LearningPoints)
+    tick_points: TickPoints = field(default_factory=TickPoints)
+    learning_points: LearningPoints = field(default_factory=LearningPoints)
     installed: list[Feature] = field(default_factory=list)
 
     def install(self, feature: Feature) -> None:
@@ -254,7 +254,7 @@ class Features:
         """
         self.installed.append(feature)
         for point in points_of(type(feature)):
-            points = self.tick if point in TICK else self.learning
+            points = self.tick_points if point in TICK else self.learning_points
             installed = getattr(points, point)
             if isinstance(installed, tuple):
                 setattr(points, point, (*installed, feature))

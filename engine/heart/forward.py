@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
     """Return the signals that an aligned agent observes: those of the newest message that it reads; none before the first."""
     if not arrivals or arrivals[-1].value is None:
-        return StepSignals(-1, {})
+        return StepSignals.absent()
     newest = arrivals[-1]
     return newest.message.step_signals if newest.step_signals is None else newest.step_signals
 
 
 class ForwardPass:
-    """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `as_read` and `send`.
+    """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `as_read` and `send_over`.
 
     Args:
         system: The agents, channels and groups.
@@ -56,7 +56,7 @@ class ForwardPass:
     ) -> None:
         self.system, self.features = system, features or Features()
         self.greedy, self.deployed = greedy, deployed
-        self.tick_points = self.features.tick
+        self.tick_points = self.features.tick_points
         self.without_graph: frozenset[str] = frozenset()
         """Agents whose ticks keep no graph: what is learned from a window is evaluated when it ends, for all its ticks at once."""
 
@@ -70,7 +70,7 @@ class ForwardPass:
         feature = self.tick_points.action
         return None if feature is None else feature.action()
 
-    def tick(
+    def tick_agents(
         self,
         step: int,
         step_signals: StepSignals,
@@ -95,7 +95,7 @@ class ForwardPass:
             if window.number != window_number:
                 agents, names = self.system.agents, group.agents_per_learner
                 window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
-            ticks = [self._new_tick(self.system.agents[name], step, step_signals, window) for name in call]
+            ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             if call[0] in self.without_graph:
                 with torch.no_grad():
@@ -108,14 +108,16 @@ class ForwardPass:
             for feature in points.after_send:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
-    def _new_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
+    def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
+        """Return an agent's tick at `step` with what it reads, before its network is evaluated.
+
+        It changes more than the tick: ledgers hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
+        an example, an aligned agent takes over its message's signals, and new leaves enter the window.
+        """
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrivals_by_channel: list[list[Arrival]] = []
-        feature = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
-            arrivals = channel.ledger.receive(step)
-            if feature is not None and arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = feature.stand_in(channel, arrivals[-1], step)
+            arrivals = self._arrivals_over(channel, step)
             if channel.name == agent.inputs.align_channel_name:
                 tick.step_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
@@ -129,6 +131,14 @@ class ForwardPass:
         for feature in self.tick_points.after_read:
             feature.after_read(tick, arrivals_by_channel, window)
         return tick
+
+    def _arrivals_over(self, channel: Channel, step: int) -> list[Arrival]:
+        """Return what the tick at `step` reads over a channel, oldest first; a synthetic input stands in for the newest."""
+        arrivals = channel.ledger.receive(step)
+        feature = self.tick_points.stand_in
+        if feature is not None and arrivals and channel.synthetic_input.model is not None:
+            arrivals[-1] = feature.stand_in(channel, arrivals[-1], step)
+        return arrivals
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
@@ -146,7 +156,7 @@ class ForwardPass:
                 return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)
 
-    def send(
+    def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         """Enter a message, [rows, …] with its graph, in the channel's ledger and return it; see `Ledger.send`."""
@@ -181,7 +191,7 @@ class ForwardPass:
             )
         for i, tick in enumerate(ticks):
             tick.network_input = inputs[i] if tick.agent_name in self.without_graph else None
-            names = self.system.agents[tick.agent_name].ports
+            names = self.system.agents[tick.agent_name].port_names
             tick.ports = {
                 n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names if n in ports
             }
@@ -236,7 +246,7 @@ class ForwardPass:
             if rows is not None:
                 rows = rows if normalised is None else normalised(index, rows)
                 if not reads_vectors:
-                    rows = as_maps(rows, observed.layouts[index])
+                    rows = as_maps(rows, observed.map_layouts[index])
                 observations.append(
                     rows if not reads_vectors or rows.dim() == 2 else rows.reshape(len(rows), -1)
                 )
@@ -245,7 +255,7 @@ class ForwardPass:
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent_name].inputs.categories
-        return lambda name: network_input(self.system, name, signals.get(name), categories)
+        return lambda name: as_input(self.system, name, signals.get(name), categories)
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick: void by the signals of this step, `step_signals`, and made from those that the tick works on."""
@@ -256,7 +266,9 @@ class ForwardPass:
             void = channel.void_when_sent(step_signals)
             if channel.ledger.newest_returned is not None:
                 channel.ledger.take_in_returned(tick.step, sending=True)
-            message = self.send(channel, tick.step, (~void).zero_elsewhere(output), tick.step_signals, void)
+            message = self.send_over(
+                channel, tick.step, (~void).zero_elsewhere(output), tick.step_signals, void
+            )
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
             if message.pinned:
@@ -300,7 +312,7 @@ class ForwardPass:
             module_state.load_state_dict(state_before)
 
 
-def network_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
+def as_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
     """Return a signal as it enters a network, [rows, *shape_as(categories)].
 
     Args:

@@ -88,7 +88,7 @@ class HeldMessages:
             may_count=Mask.of(
                 self.stamp == stamp_number(due_message.stamp), self._arrives(ledger, due_message)
             ),
-            step_signals=self._signals(due_message, available) if ledger.aligned else None,
+            step_signals=self._held_signals(due_message, available) if ledger.aligned else None,
         )
 
     @staticmethod
@@ -104,7 +104,7 @@ class HeldMessages:
         arrives = ledger.link.arrives(due_message.stamp, len(due_message.sent))
         return (~due_message.fate.void).known_anywhere if arrives else False
 
-    def _signals(self, due_message: Message, available: Mask) -> StepSignals:
+    def _held_signals(self, due_message: Message, available: Mask) -> StepSignals:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
         rows = available.tensor(len(due_message.sent), due_message.sent.device)
@@ -133,7 +133,7 @@ class HeldMessages:
             self.signals = dict(message.step_signals.signals) if aligned else {}
             self.newest_stamp = message.stamp
 
-    def end_episodes(self, ended_rows: Mask) -> None:
+    def forget(self, ended_rows: Mask) -> None:
         """Forget the held and the prior message where the episode ended (rule 20, ends of episodes)."""
         self.stamp = _forgotten(self.stamp, ended_rows)
         self.prior_stamp = _forgotten(self.prior_stamp, ended_rows)

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows
+from antiphon.engine.heart.updates import GroupWindows
 from antiphon.engine.heart.window import LearningGroup
 
 
@@ -23,7 +23,7 @@ class LearningOrder:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.turn_by_group = turns_by_group(system)
+        self.turn_by_group = turns_of_groups(system)
         self.has_turns = any(self.turn_by_group.values()) or any(group.waits for group in system.groups)
         """Whether the windows that end at a step may need several turns; else all are differentiated together."""
         self.swept_groups: frozenset[LearningGroup] = frozenset()
@@ -48,13 +48,13 @@ class LearningOrder:
             if group in self.swept_groups and group.grid.number_ending_at(step) is not None
         }
 
-    def turns(self, ended_windows: EndedWindows) -> list[EndedWindows]:
+    def turns(self, ended_windows: GroupWindows) -> list[GroupWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
-        A group has its turn by `turns_by_group`. Two windows of one group share parameters, and are never in one turn: the older one has
+        A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn: the older one has
         waited for a delayed gradient.
         """
-        turns: dict[int, EndedWindows] = {}
+        turns: dict[int, GroupWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}
         for group, window in sorted(ended_windows, key=lambda pair: self.turn_by_group.get(pair[0], 0)):
             turn = max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))
@@ -63,7 +63,7 @@ class LearningOrder:
         return [turns[turn] for turn in sorted(turns)]
 
 
-def turns_by_group(system: System) -> dict[LearningGroup, int]:
+def turns_of_groups(system: System) -> dict[LearningGroup, int]:
     """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver."""
     earlier_groups: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
@@ -98,27 +98,27 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         elif agent.goal is not None:
             yield from (
                 f"the target {target} is known after the step"
-                for target in agent.goal.signals
+                for target in agent.goal.signal_names
                 if known_after_step(target)
             )
         for channel in agent.connections.send_channels:
             if channel.injects_returned:
-                yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
+                yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
             synthetic_gradient = channel.synthetic_gradient
             if synthetic_gradient.model is None:
                 continue
-            signal_names = [spec.name for spec in synthetic_gradient.context.signals]
+            signal_names = [spec.name for spec in synthetic_gradient.context.signal_specs]
             if synthetic_gradient.target_signal is not None:
                 signal_names.append(synthetic_gradient.target_signal)
             for signal_name in filter(known_after_step, signal_names):
-                yield f"the synthetic gradient of {channel.names[0]} reads {signal_name}, known after the step"
+                yield f"the synthetic gradient of {channel.member_names[0]} reads {signal_name}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
             # no end of an episode voids a message that is read at the step of its sending: without a delay, and if the receiver ticks at
             # every stamp, which its period then divides; a state's link has a delay
             timetable = channel.ledger.timetable
-            send_times, receive_clock = timetable.send_times, timetable.receive_clock
-            in_phase = receive_clock.ticks_at(send_times.after(-1))
-            read_at_sending = send_times.tick_period % receive_clock.tick_period == 0 and in_phase
+            send_times, receiver_clock = timetable.send_times, timetable.receiver_clock
+            in_phase = receiver_clock.ticks_at(send_times.after(-1))
+            read_at_sending = send_times.tick_period % receiver_clock.tick_period == 0 and in_phase
             if not read_at_sending or timetable.delay:
-                yield f"an episode's end can void a message of {channel.names[0]} before it is read"
+                yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"

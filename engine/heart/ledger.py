@@ -6,8 +6,8 @@ Losses and ends of episodes only decide in which environments it counts. The met
     take_in_returned   takes in the newest gradients that have come back, which the prediction for it may be conditioned on
     send               enters it: as sent, as it arrives, and when it will be read
     receive, leaf_for  give it to a tick of the receiver, and make or find the leaf through which the tick reads it
-    end_episodes       voids it in the environments whose episode has ended
-    Booked.add         adds the gradient of a read (`BackwardPass.book`)
+    void_messages      voids it in the environments whose episode has ended
+    Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` settles what is booked
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
     send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`);
@@ -20,7 +20,7 @@ A message changes through the ledger of its channel, or through these:
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
-    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.replace_booked`, `replace_values`)
+    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that (held_messages.py).
@@ -120,7 +120,7 @@ class Ledger:
         """
         read_plan = self.timetable.read_plan(step)
         # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
-        pinned = read_plan.may_be_booked or not self.timetable.carries_state
+        pinned = read_plan.is_bookable or not self.timetable.carries_state
         message = self._carried_message(step, output, step_signals, read_plan, void, pinned=pinned)
         self._check_overdue(step)
         self._delete_finished(step)
@@ -148,10 +148,10 @@ class Ledger:
             sent,
             received,
             step_signals,
-            plan,
-            set(plan.window_numbers),
-            finished_at,
-            fate,
+            read_plan=plan,
+            open_window_numbers=set(plan.window_numbers),
+            finished_at=finished_at,
+            fate=fate,
             pinned=pinned,
         )
 
@@ -166,7 +166,7 @@ class Ledger:
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
-            plan = ReadPlan.never_booked(stamp)
+            plan = ReadPlan.imagined(stamp)
             self.messages[stamp] = self._carried_message(stamp, output, signals, plan, void, pinned=False)
         try:
             yield
@@ -188,6 +188,7 @@ class Ledger:
             finished_at = message.finished_at
             if finished_at is None or message.pinned or newest is None or stamp >= newest:
                 continue
+            # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
             awaits_return = message.was_counted and self.timetable.back_at(finished_at) >= step
             if not awaits_return and (
                 self.held_messages is None or not self.held_messages.may_hold(self, stamp)
@@ -213,7 +214,7 @@ class Ledger:
         assert self.newest_returned is not None
         before_send = self.timetable.return_delay > 0 and self.timetable.send_times.sends_at(step)
         if before_send is sending:
-            self.newest_returned.update(self.back_by_step.get(step, ()))
+            self.newest_returned.take_in(self.back_by_step.get(step, ()))
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -268,8 +269,8 @@ class Ledger:
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def end_episodes(self, step: int, ended_rows: Mask, terminated_rows: Mask = NONE) -> None:
-        """Void all messages in the environments whose episode ended at `step` (rule 20, ends of episodes).
+    def void_messages(self, step: int, ended_rows: Mask, terminated_rows: Mask = NONE) -> None:
+        """Void all messages in the environments whose episode ended at `step`, and forget there what is held (rule 20, ends of episodes).
 
         Args:
             step: The step just taken; no agent has learned at it yet.
@@ -280,11 +281,11 @@ class Ledger:
             self._book_zero_after_last_state(step, terminated_rows)
         for message in self.messages.values():
             # where no read of a message may be booked, nothing is injected into it anyway
-            message.fate.end_episodes(ended_rows, unread=message.read_plan.awaits_first_read(step))
+            message.fate.add_void(ended_rows, unread=message.read_plan.awaits_first_read(step))
         if self.newest_returned is not None:
-            self.newest_returned.end_episodes(ended_rows)
+            self.newest_returned.forget(ended_rows)
         if self.held_messages is not None:
-            self.held_messages.end_episodes(ended_rows)
+            self.held_messages.forget(ended_rows)
 
     def _book_zero_after_last_state(self, step: int, terminated_rows: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""
@@ -297,12 +298,12 @@ class Ledger:
             return
         # if no read of it may be booked, only the predictor learns from it, and it can do so now; from a copy, as the message itself
         # stays unbooked, and becomes void
-        if not message.may_be_booked:
+        if not message.read_plan.is_bookable:
             booked = Booked(torch.zeros_like(message.sent), None, last_rows)
             last_state = replace(message.copied(), booked=booked)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
         else:
-            message.booked.add(last_rows, None)
+            message.booked.add_read(last_rows, None)
 
 
 def _arrival_of(message: Message) -> Arrival:

@@ -9,13 +9,14 @@
     Fate                       where a message is lost or void                 `Ledger.send`
     Booked                     what has been booked for a message              with the message, empty; whole for a last state (ledger.py)
     Arrival                    what has reached a tick over a channel          `Ledger.receive`; a feature at the point `stand_in`
-    Leaf, WithGraph, Constant  one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._new_tick`
-    Tick                       one evaluation of an agent's network            `ForwardPass._new_tick`
+    Leaf, WithGraph, Constant  one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._read`
+    Tick                       one evaluation of an agent's network            `ForwardPass._read`
     Window                     consecutive ticks that are learned from at once `LearningGroup.pop_window`, as the one before ends
     LearningGroup              agents that learn as one network                the builder, once
 
 Words that have one meaning in the heart:
 
+    tick                one evaluation of an agent's network, kept as a `Tick`; its agent, and an engine, *tick* at that step
     end                 of a window or an episode; an *endpoint* is the sender or the receiver of a channel
     output              a message as its sender computes it, with its graph: rows of a port, or a sample (`Window.sent_outputs`)
     state               what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
@@ -49,10 +50,10 @@ Words that have one meaning in the heart:
 Masks of a message, in its rows. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
 
     mask               set by                                      where it holds
-    Fate.lost          `Ledger.send`; `Fate.lose`, between parts   the link lost the message
-    Fate.void          `Ledger.send`, `Ledger.end_episodes`        it is read as zeros: its episode has ended since it was sent, or
+    Fate.lost          `Ledger.send`; `Fate.set_lost`, of a part   the link lost the message
+    Fate.void          `Ledger.send`, `Ledger.void_messages`       it is read as zeros: its episode has ended since it was sent, or
                                                                    as it was sent an endpoint was not alive or its mask signal 0
-    Fate.void_unread   `Ledger.send`, `Ledger.end_episodes`        it is void since before its first tick: no tick has read it
+    Fate.void_unread   `Ledger.send`, `Ledger.void_messages`       it is void since before its first tick: no tick has read it
     Fate.unsent        `Ledger.send`                               it was void as it was sent: nothing crossed the link
     Message.missing    computed from these                         it is lost or void
     Arrival.available  `Ledger.receive`; the point `stand_in`      a tick has a value to read: the message, an older one that is
@@ -60,7 +61,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic  the point `stand_in`                        that value is a synthetic input
     Arrival.may_count  `Ledger.receive`; the point `stand_in`      that value is the due message, or a synthetic input in its place
     Leaf.counted       `ForwardPass.as_read`                       the read counts: the same, and the receiver learns from the window
-    Booked.counted     `Booked.add`; `Message.settle`              a read of the message has counted; of a last state (ledger.py),
+    Booked.counted     `Booked.add_read`; `Message.settle`         a read of the message has counted; of a last state (ledger.py),
                                                                    where an episode has ended for good
     Example.valid      `PredictorTrainer.example`; stand_ins.py    a predictor learns from the message (comms/examples.py)
 
@@ -91,7 +92,7 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ReturnedAction
-from antiphon.engine.heart.notes import Notes, copied
+from antiphon.engine.heart.notes import Notes, copied_notes
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
@@ -142,12 +143,12 @@ class Fate:
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: there it is no traffic."""
 
-    def lose(self, rows: Mask) -> None:
-        """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
+    def set_lost(self, rows: Mask) -> None:
+        """Set where a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
         self.lost = rows
 
-    def end_episodes(self, ended_rows: Mask, *, unread: bool) -> None:
-        """Void the message where an episode ended; `unread`: whether no tick has read it."""
+    def add_void(self, ended_rows: Mask, *, unread: bool) -> None:
+        """Void the message where an episode ended, too; `unread`: whether no tick has read it."""
         self.void = _simplified(self.void | ended_rows)
         if unread:
             self.void_unread = _simplified(self.void_unread | ended_rows)
@@ -166,7 +167,7 @@ class Booked:
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
-    def add(self, counted: Mask, gradient: Tensor | None) -> None:
+    def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
         self.counted |= counted
         if gradient is not None:
@@ -241,11 +242,6 @@ class Message:
         self.booked, self.open_window_numbers = booked, set()
 
     @property
-    def may_be_booked(self) -> bool:
-        """Whether a read of it may be booked: see `ReadPlan`, which lists the messages of which none may."""
-        return bool(self.read_plan.window_numbers)
-
-    @property
     def was_counted(self) -> bool:
         """Whether it is finished, and a read of it has counted in some row."""
         return self.finished_at is not None and self.booked.counted is not NONE
@@ -264,5 +260,5 @@ class Message:
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
         fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
-        window_numbers, notes = set(self.open_window_numbers), copied(self.notes)
+        window_numbers, notes = set(self.open_window_numbers), copied_notes(self.notes)
         return replace(self, open_window_numbers=window_numbers, fate=fate, booked=booked, notes=notes)

@@ -24,7 +24,7 @@ class NewestReturned:
 
     value: Tensor | None = None
 
-    def update(self, messages: Iterable[Message]) -> None:
+    def take_in(self, messages: Iterable[Message]) -> None:
         """Take over the gradients of messages that reach the sender now."""
         for message in messages:
             assert message.booked.gradient is not None
@@ -37,7 +37,7 @@ class NewestReturned:
             )
             self.value = (~message.fate.void).zero_elsewhere(newest)
 
-    def end_episodes(self, ended_rows: Mask) -> None:
+    def forget(self, ended_rows: Mask) -> None:
         """Forget the gradient where the episode ended (rule 20, ends of episodes)."""
         if self.value is not None:
             self.value = (~ended_rows).zero_elsewhere(self.value)

@@ -39,6 +39,6 @@ class Noted(Protocol):
     notes: Notes
 
 
-def copied(notes: Notes) -> Notes:
+def copied_notes(notes: Notes) -> Notes:
     """Return notes that change apart from these, of the same tensors."""
     return {note_class: copy(note) for note_class, note in notes.items()}

@@ -18,7 +18,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, SweptUpdates
+from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, SweptUpdates
 from antiphon.engine.heart.window import Window
 from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
@@ -44,7 +44,7 @@ class PredictorTrainer:
         self.system, self.features = system, features or Features()
         self.swept_updates = swept_updates or SweptUpdates()
         self.learning_stopped = False
-        self.learning_points = self.features.learning
+        self.learning_points = self.features.learning_points
         self.predicted_examples: dict[Message, Example] = {}
         """The examples evaluated at this step, with their prediction, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
@@ -119,7 +119,7 @@ class PredictorTrainer:
         target_signal = synthetic_gradient.target_signal
         if target_signal is not None and target_signal not in signals:
             return None
-        if [spec for spec in synthetic_gradient.context.signals if spec.name not in signals]:
+        if [spec for spec in synthetic_gradient.context.signal_specs if spec.name not in signals]:
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
         if synthetic_gradient.needs_actions and not message.booked.actions:
             return None
@@ -140,7 +140,9 @@ class PredictorTrainer:
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the environment's signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
-        context = message.step_signals.context(channel.synthetic_gradient.context.signals, self.system.dtype)
+        context = message.step_signals.context_features(
+            channel.synthetic_gradient.context.signal_specs, self.system.dtype
+        )
         if context is None or self.system.seed_count > 1:
             return None if context is None else channel.layout.to_rows(context)
         key = context, len(channel.members)
@@ -155,7 +157,11 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if not channel.predictor_is_local or not message.may_be_booked or not self._learns(channel):
+                if (
+                    not channel.predictor_is_local
+                    or not message.read_plan.is_bookable
+                    or not self._learns(channel)
+                ):
                     continue
                 if name in self.swept_updates.predictor_updates:
                     continue
@@ -200,7 +206,7 @@ class PredictorTrainer:
     def collect_updates(
         self,
         messages_back: dict[str, list[Message]],
-        ended_windows: EndedWindows,
+        ended_windows: GroupWindows,
         step: int,
         *,
         watch: Watch,
@@ -208,7 +214,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `pop_messages_back` has returned.
+            messages_back: What `pop_learnable_messages` has returned.
             ended_windows: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
@@ -222,13 +228,16 @@ class PredictorTrainer:
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
-        updates = {**self.swept_updates.predictor_updates, **self.differentiate(examples_by_channel)}
+        updates = {
+            **self.swept_updates.predictor_updates,
+            **self.differentiate_predictors(examples_by_channel),
+        }
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate learns from.
+    def pop_learnable_messages(self, step: int) -> dict[str, list[Message]]:
+        """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate learns from here.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.booked`.
         """
@@ -254,17 +263,19 @@ class PredictorTrainer:
             name: constant(self._models[name].predict(newest_example(examples)))
             for name, examples in {**swept_examples, **examples_by_channel}.items()
             if examples
-            and (watch is True or any(member in watch for member in self.system.channels[name].names))
+            and (watch is True or any(member in watch for member in self.system.channels[name].member_names))
         }
 
-    def differentiate(self, examples_by_channel: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
+    def differentiate_predictors(
+        self, examples_by_channel: Mapping[str, list[Example]]
+    ) -> dict[str, PredictorUpdate]:
         """Return what synthetic gradients learn from their examples, by channel."""
         updates: dict[str, PredictorUpdate] = {}
         for name, examples in examples_by_channel.items():
             if examples:
                 loss, gradients = self._models[name].loss_and_gradients(examples)
                 updates[name] = PredictorUpdate(
-                    examples, loss, gradients, stepping_members=members_with_examples(examples)
+                    examples, loss, gradients, stepping_members=united_members(examples)
                 )
         return updates
 
@@ -278,11 +289,11 @@ class PredictorTrainer:
                 continue
             loss, gradients = model.loss_and_gradients(examples)
             updates[channel.name] = PredictorUpdate(
-                examples, loss, gradients, stepping_members=members_with_examples(examples), for_input=True
+                examples, loss, gradients, stepping_members=united_members(examples), for_input=True
             )
         return updates
 
-    def move(
+    def move_predictors(
         self,
         updates: Iterable[tuple[str, PredictorUpdate]],
         step: int,
@@ -301,6 +312,6 @@ class PredictorTrainer:
         take_optimiser_steps(moves, step)
 
 
-def members_with_examples(examples: Sequence[Example]) -> Mask:
-    """Return the members of a stack that have an example."""
+def united_members(examples: Sequence[Example]) -> Mask:
+    """Return the members of a stack that have one of the examples: see `Example.learn_in`."""
     return reduce(or_, [example.member_mask for example in examples])

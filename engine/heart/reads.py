@@ -101,7 +101,7 @@ class WithGraph:
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """A read that ends the receiver's graph and counts for its message (`Booked.add`), in the rows `counted`.
+    """A read that ends the receiver's graph and counts for its message (`Booked.add_read`), in the rows `counted`.
 
     Where the ledger `wants_gradient`, its value is a leaf of autograd, and its gradient is booked.
     """

@@ -43,7 +43,7 @@ class Rewards:
         return dict(zip(self.names, self.weights, strict=True))
 
     @property
-    def signals(self) -> tuple[str, ...]:
+    def signal_names(self) -> tuple[str, ...]:
         """Names of the signals that a policy reads."""
         rewards = [name for name in self.names if name != COSINE]
         moved = () if self.direction is None else (self.direction.signal_name,)

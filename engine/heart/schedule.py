@@ -41,7 +41,7 @@ class Schedule:
     def begin_episode(self, step: int, length: int | None) -> None:
         """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""
         if self.episode_windows is not None and length is not None:
-            self.episode_windows.begin(
+            self.episode_windows.begin_episode(
                 step, length, 0 if step == 0 else self.episode_windows.episode_number + 1
             )
 

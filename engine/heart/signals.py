@@ -37,6 +37,11 @@ class StepSignals:
     _not_positive: dict[str, Mask] = field(default_factory=dict)
     """The masks of `not_positive`, by signal, in the same way."""
 
+    @classmethod
+    def absent(cls) -> StepSignals:
+        """Return the signals of no step, as an aligned agent observes before its first message."""
+        return cls(-1, {})
+
     def present(self, name: str) -> Mask:
         """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
         where_present = self.signals.get(f"_{name}")
@@ -69,7 +74,7 @@ class StepSignals:
             self._not_positive[name] = mask if mask.anywhere else NONE
         return self._not_positive[name]
 
-    def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
+    def context_features(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Return the features [B, C] of a context, encoded once for all channels that use it."""
         key = tuple(specs)
         if key not in self._contexts:

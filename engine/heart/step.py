@@ -22,7 +22,7 @@ from antiphon.engine.heart.learning_order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, SweptUpdates, Update
+from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, StepReport, SweptUpdates, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
@@ -90,7 +90,7 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
         ended_rows = channel.ended_rows(ends)
         if ended_rows is not NONE:
             terminated_rows = channel.terminated_rows(ends) if channel.carries_state else NONE
-            channel.ledger.end_episodes(step, ended_rows, terminated_rows)
+            channel.ledger.void_messages(step, ended_rows, terminated_rows)
 
 
 class Engine:
@@ -117,7 +117,7 @@ class Engine:
         keep_memory()
         self.measures_only = False
         self.system, self.single_systems, self.features = system, single_systems, Features()
-        self.learning_points = self.features.learning
+        self.learning_points = self.features.learning_points
         self.learning_order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
         self.swept_updates = SweptUpdates()
@@ -130,7 +130,7 @@ class Engine:
         self.has_ties_or_hooks = any(
             count > 1 or system.agents[name].learner.has_hooks for name, count in counts
         )
-        groups_by_seed = [system.groups for system in single_systems]
+        groups_by_seed = [single_system.groups for single_system in single_systems]
         self.divergence_check = DivergenceCheck(
             system.divergence_rule, system.agents, system.channels, groups_by_seed
         )
@@ -140,7 +140,7 @@ class Engine:
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents whose clock ticks at `step`, and return what is done in the environment: see `Steppable.tick`."""
         self.divergence_check.statistics.keep()
-        self.forward_pass.tick(step, step_signals, keep_messages=keep_messages)
+        self.forward_pass.tick_agents(step, step_signals, keep_messages=keep_messages)
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
@@ -173,7 +173,8 @@ class Engine:
         if not (ended_windows or skipped_windows or without_ticks or self.system.channels):
             self.divergence_check.end_step(step)  # nothing has been computed that could be learned from
             return StepReport([], {})
-        # closing may finish a message: then its credit finds the gradient
+        # A window without ticks may be the last that could read a message, which closing then finishes: before credit is computed, so
+        # that `delayed` finds the gradient at this step.
         for group, window_number in without_ticks:
             self._close_in_ledgers(group, window_number, step)
         turns = self._learn_in_turns(ended_windows, step)
@@ -184,18 +185,19 @@ class Engine:
                 message.unpin()
             self._close_in_ledgers(group, window.number, step)
         # 4. Predictors are differentiated on what is back.
-        messages_back = self.predictor_trainer.pop_messages_back(step)
+        messages_back = self.predictor_trainer.pop_learnable_messages(step)
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, ended_windows, step, watch=watch
         )
         input_updates = self.predictor_trainer.collect_input_updates()
         named_updates = [*predictor_updates.items(), *input_updates.items()]
         self.divergence_check.check_predictors(named_updates, step)
-        # 5. All is computed and checked: now, and only now, parameters move.
+        # 5. All is computed and checked: now, and only now, parameters move. Features are called before it where none does, too
+        # (`measures_only`): running statistics of returns go on there, as those of observations do.
         for feature in self.learning_points.before_move:
             feature.before_move(updates)
         if not self.measures_only:
-            self._move(turns, named_updates, step)
+            self._move_all(turns, named_updates, step)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         self.swept_updates.clear()
@@ -206,7 +208,7 @@ class Engine:
 
     def _pop_ended_windows(
         self, step: int
-    ) -> tuple[EndedWindows, EndedWindows, list[tuple[LearningGroup, int]]]:
+    ) -> tuple[GroupWindows, GroupWindows, list[tuple[LearningGroup, int]]]:
         """Remove the windows that end at `step` from their groups, each of which begins a window.
 
         Windows that wait for delayed gradients stay with their group, without their graph, which is made again when they are
@@ -216,8 +218,8 @@ class Engine:
         Returns:
             The windows to learn from; those to skip without learning; and the numbers of those in which no agent has ticked.
         """
-        ended_windows: EndedWindows = []
-        skipped_windows: EndedWindows = []
+        ended_windows: GroupWindows = []
+        skipped_windows: GroupWindows = []
         without_ticks: list[tuple[LearningGroup, int]] = []
         feature = self.learning_points.windows_to_learn
         for group in self.system.groups:
@@ -238,14 +240,14 @@ class Engine:
                 ended_windows.append((group, window))
         return ended_windows, skipped_windows, without_ticks
 
-    def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
+    def _learn_in_turns(self, ended_windows: GroupWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns: list[list[Update]] = []
         ordered = (
             self.learning_order.turns(ended_windows) if self.learning_order.has_turns else [ended_windows]
         )
         for windows in filter(None, ordered):
-            turn = self.backward_pass.differentiate(windows, step)
+            turn = self.backward_pass.differentiate_windows(windows, step)
             self.change_gradients(turn)
             self.divergence_check.check_updates(turn, step)
             if self.has_ties_or_hooks:
@@ -288,7 +290,7 @@ class Engine:
 
     # --- the update ----------------------------------------------------------------------------------------
 
-    def _move(
+    def _move_all(
         self,
         turns: Sequence[Sequence[Update]],
         named_updates: Sequence[tuple[str, PredictorUpdate]],
@@ -297,7 +299,7 @@ class Engine:
         """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
         for turn in turns:
             self.move_agents(turn, step)
-        self.predictor_trainer.move(named_updates, step, self.divergence_check.unstopped_members)
+        self.predictor_trainer.move_predictors(named_updates, step, self.divergence_check.unstopped_members)
         for feature in self.learning_points.after_move:
             for turn in turns:
                 feature.after_move(turn, step)

@@ -17,9 +17,9 @@ class ReadPlan:
 
     No read is booked for three kinds of messages, of which only the first is never read:
 
-    - those that a newer one replaces before a tick reads them;
-    - states that only ticks of their own window read, with their graph;
-    - those that are only imagined (`Ledger.temporarily_sent`).
+    - those that a newer one replaces before a tick reads them (`replaced`);
+    - states that only ticks of their own window read, with their graph (`in_own_window`);
+    - those that are only imagined (`imagined`; `Ledger.temporarily_sent`).
 
     What returns for a message follows from its reads, but for an episode's last state, of any kind: after a termination its gradient is
     zero (`Ledger._book_zero_after_last_state`).
@@ -33,18 +33,28 @@ class ReadPlan:
     """Step at which the last of these windows ends; where none may be booked, the step of its sending."""
 
     @classmethod
-    def never_booked(cls, stamp: int, first_tick: int | None = None) -> ReadPlan:
-        """Return the plan of a message of a stamp of which no read may be booked."""
+    def replaced(cls, stamp: int) -> ReadPlan:
+        """Return the plan of a message that a newer one replaces."""
+        return cls(None, frozenset(), deadline=stamp)
+
+    @classmethod
+    def in_own_window(cls, stamp: int, first_tick: int) -> ReadPlan:
+        """Return the plan of a state that only ticks of its own window read."""
         return cls(first_tick, frozenset(), deadline=stamp)
 
+    @classmethod
+    def imagined(cls, stamp: int) -> ReadPlan:
+        """Return the plan of a message that is only imagined: whoever imagines it has it read."""
+        return cls(None, frozenset(), deadline=stamp)
+
     @property
-    def may_be_booked(self) -> bool:
+    def is_bookable(self) -> bool:
         """Whether a read of it may be booked; else it is one of the three kinds, and finished as it is sent."""
         return bool(self.window_numbers)
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
-        return self.first_tick is not None and self.first_tick > step and self.may_be_booked
+        return self.first_tick is not None and self.first_tick > step and self.is_bookable
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ class Timetable:
 
     send_times: SendTimes
     """When the sender sends: its stamps."""
-    receive_clock: Clock
+    receiver_clock: Clock
     receiver_grid: WindowGrid
     """The division of the receiving group's ticks into windows."""
     delay: int = 0
@@ -75,19 +85,19 @@ class Timetable:
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
         they read several (`read`), the first tick that it reaches reads it in any case.
         """
-        first = self.receive_clock.at_or_after(stamp + self.delay)
+        first = self.receiver_clock.at_or_after(stamp + self.delay)
         stop = self.send_times.after(stamp) + self.delay
         if not self.read_mode.newest_only:
             stop = max(stop, first + 1)
-        return range(first, stop, self.receive_clock.tick_period)
+        return range(first, stop, self.receiver_clock.tick_period)
 
     def read_plan(self, stamp: int) -> ReadPlan:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
-            return ReadPlan.never_booked(stamp)
+            return ReadPlan.replaced(stamp)
         if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
-            return ReadPlan.never_booked(stamp, ticks[0])
+            return ReadPlan.in_own_window(stamp, ticks[0])
         window_numbers = frozenset(map(grid.number_at, ticks))
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)))
 
@@ -119,4 +129,4 @@ class Timetable:
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
-        return self.back_at(plan.deadline) if plan.may_be_booked else None
+        return self.back_at(plan.deadline) if plan.is_bookable else None

@@ -23,8 +23,8 @@ from antiphon.engine.heart.window import LearningGroup, Window
 if TYPE_CHECKING:
     from antiphon.engine.heart.policy_window import PolicyWindow
 
-EndedWindows = list[tuple[LearningGroup, Window]]
-"""Windows that have ended, each with its learning group."""
+GroupWindows = list[tuple[LearningGroup, Window]]
+"""Windows, each with its learning group; where they have ended, to learn from or to skip, their name says it."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class WindowLoss:
     policy_windows: dict[str, PolicyWindow] = field(default_factory=dict)
     """The windows of policies, by agent that learns from rewards."""
 
-    def add(self, agent_name: str, root: Tensor, reported_loss: ReportedLoss) -> None:
+    def add_root(self, agent_name: str, root: Tensor, reported_loss: ReportedLoss) -> None:
         """Add losses of an agent, [rows] with their graph, and what is reported of them."""
         samples = constant(root)
         self.roots.append(root)
@@ -79,7 +79,7 @@ class WindowLoss:
 
 @dataclass(slots=True, eq=False)
 class Update:
-    """What a learning group learns from a window; made by `BackwardPass.differentiate`, applied by `Engine.move_agents`."""
+    """What a learning group learns from a window; made by `BackwardPass.differentiate_windows`, applied by `Engine.move_agents`."""
 
     group: LearningGroup
     window: Window
@@ -159,7 +159,7 @@ class SweptUpdates:
     """What has been learned at a step as soon as a group had ticked (features/sweep.py); the step takes it up later.
 
     Attributes:
-        window_updates: The updates of windows, until `BackwardPass.differentiate` returns them.
+        window_updates: The updates of windows, until `BackwardPass.differentiate_windows` returns them.
         predictor_updates: The updates of predictors of their senders' channels, by channel.
     """
 

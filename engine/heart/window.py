@@ -44,12 +44,16 @@ class Tick:
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
 
+NO_NUMBER = -1
+"""The number of a window without a tick."""
+
+
 @dataclass(slots=True, eq=False)
 class Window:
     """Consecutive ticks of a learning group, which learns from them once, when the window has ended.
 
     Attributes:
-        number: The number of the window; -1 before its first tick.
+        number: The number of the window; `NO_NUMBER` before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
@@ -59,7 +63,7 @@ class Window:
             without them.
     """
 
-    number: int = field(default=-1, metadata=PLAIN)
+    number: int = field(default=NO_NUMBER, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=saved_as("calls", NESTED))
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
@@ -70,7 +74,7 @@ class Window:
     @property
     def is_empty(self) -> bool:
         """Whether no agent has ticked in it."""
-        return self.number == -1
+        return self.number == NO_NUMBER
 
     def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
         """Begin the window, with its first tick."""

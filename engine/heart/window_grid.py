@@ -79,7 +79,7 @@ class StepWindows(WindowGrid):
         number, place = divmod(step - self.first_step, self.length)
         return number if place == self.end_offset else None
 
-    def bounds(self, steps: range) -> list[tuple[int, int]]:
+    def spans(self, steps: range) -> list[tuple[int, int]]:
         """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
         firsts = [step - (step - self.first_step) % self.length for step in steps]
         return [(first, first + self.end_offset) for first in firsts]
@@ -116,7 +116,7 @@ class EpisodeWindows(WindowGrid):
         self.episode_number = self.episode_start = 0
         self.length = max_length
 
-    def begin(self, step: int, length: int, number: int) -> None:
+    def begin_episode(self, step: int, length: int, number: int) -> None:
         """Begin episode `number`, of `length` steps, at `step`."""
         self.episode_start, self.length, self.episode_number = step, length, number
 

@@ -41,7 +41,7 @@ class TickLoss(NamedTuple):
         return TickLoss(losses[-row_count:], score[-row_count:], present, counts)
 
     @property
-    def weights(self) -> Tensor:
+    def target_counts(self) -> Tensor:
         """[rows]: how many targets each sample counts as in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
         losses = constant(self.losses)
         counts = torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
@@ -58,7 +58,7 @@ class ObjectiveEvaluator:
 
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
-        self.learning_points = self.features.learning
+        self.learning_points = self.features.learning_points
 
     def window_loss(self, window: Window) -> WindowLoss:
         """Return the losses of a window."""
@@ -93,12 +93,12 @@ class ObjectiveEvaluator:
         if tick_loss.present is not ALL:
             count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
         reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), count)
-        window_loss.add(agent.name, tick_loss.losses, reported)
+        window_loss.add_root(agent.name, tick_loss.losses, reported)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
         """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`)."""
         layout, batch = agent.layout, self.system.batch
-        weights = [tick_loss.weights for tick_loss in tick_losses]
+        weights = [tick_loss.target_counts for tick_loss in tick_losses]
         counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_from_members(batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
@@ -106,10 +106,10 @@ class ObjectiveEvaluator:
             samples = tick_loss.losses * weight * factor
             loss = layout.sum_by_member(constant(samples)) / batch
             reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), count)
-            window_loss.add(agent.name, samples, reported)
+            window_loss.add_root(agent.name, samples, reported)
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
-        """An objective at one tick; None if its target is absent everywhere."""
+        """An objective at one tick; None: its target is absent everywhere, or its agent learns in no row, from rewards, or has none."""
         agent, step_signals = self.system.agents[tick.agent_name], tick.step_signals
         goal = agent.goal
         if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
@@ -197,5 +197,5 @@ def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
     if not goal.summands:
         return terms[0]
     assert isinstance(goal.objective, Weighted)
-    summands = [None if term is None else term[:3] for term in terms]
+    summands = [None if term is None else (term.losses, term.score, term.present) for term in terms]
     return TickLoss(*goal.objective.combined(summands)) if any(term is not None for term in terms) else None

@@ -73,7 +73,7 @@ def export(system: System, agents: Sequence[str], conversions: Mapping[str, Conv
 
 def with_output(system: System, names: Iterable[str]) -> list[str]:
     """Return those of some agents that have an objective's output; a policy over messages alone has none."""
-    return [name for name in names if OBJECTIVE in system.agents[name].ports]
+    return [name for name in names if OBJECTIVE in system.agents[name].port_names]
 
 
 def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.GraphModule:
@@ -128,7 +128,7 @@ def observed(system: System) -> list[str]:
     names = {
         signal: None
         for agent in system.agents.values()
-        for signal in agent.inputs.observed.names
+        for signal in agent.inputs.observed.signal_names
         if signal != AGE
     }
     if not names:
@@ -303,7 +303,7 @@ class Composition:
         system, rows = self.system, recorder.rows
         timetables = [channel.ledger.timetable for channel in system.channels.values()]
         longest = max(
-            (one.delay + one.receive_clock.tick_period + one.send_times.tick_period for one in timetables),
+            (one.delay + one.receiver_clock.tick_period + one.send_times.tick_period for one in timetables),
             default=0,
         )
         start = (max(longest, *filled(system).values()) // self.length + 1) * self.length
@@ -339,7 +339,7 @@ def _seen(agent: Agent, *, ages: bool = False) -> list[str]:
     """The entries of what an agent observes, in order; with `ages`, "" for the ages of its messages."""
     names = [
         f"{agent.name}.{place}" if name != AGE else ""
-        for place, name in enumerate(agent.inputs.observed.names)
+        for place, name in enumerate(agent.inputs.observed.signal_names)
     ]
     return names if ages else [name for name in names if name]
 
@@ -354,7 +354,7 @@ def _untraced(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.N
 class PerfectDeliveries(Deliveries):
     """Ticks of one agent after the other, tied ones too, over perfect links; one that loses every message carries none."""
 
-    def tick(
+    def tick_agents(
         self,
         step: int,
         step_signals: StepSignals,
@@ -363,14 +363,14 @@ class PerfectDeliveries(Deliveries):
         keep_messages: bool = True,
     ) -> None:
         calls = self.system.schedule.network_calls(step) if calls is None else calls
-        super().tick(
+        super().tick_agents(
             step, step_signals, [(name,) for call in calls for name in call], keep_messages=keep_messages
         )
 
-    def send(
+    def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        message = super().send(channel, step, output, step_signals, void)
+        message = super().send_over(channel, step, output, step_signals, void)
         if channel.ledger.link.drop == 1 and not channel.carries_state:
             del channel.ledger.messages[step]
         return message
@@ -403,7 +403,7 @@ class Continued(PerfectDeliveries):
                 for name, value in zip(_seen(agent), values, strict=True):
                     self.made.setdefault(name, {})[seen.step - self.start] = value
 
-    def send(
+    def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         output = output.flatten(1)
@@ -413,7 +413,7 @@ class Continued(PerfectDeliveries):
         else:
             output = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(output))
             void = Mask.of(torch.lt(self.taken + at, 0).expand(len(output)))
-        return super().send(channel, step, output, step_signals, void)
+        return super().send_over(channel, step, output, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         found, signals = super().observations(tick, statistics), tick.step_signals

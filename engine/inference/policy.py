@@ -69,7 +69,10 @@ class Policy:
         self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)
         observed = {
-            name for agent in system.agents.values() for name in agent.inputs.observed.names if name != AGE
+            name
+            for agent in system.agents.values()
+            for name in agent.inputs.observed.signal_names
+            if name != AGE
         }
         for channel in system.channels.values():
             if (mask := channel.endpoints.mask_signal) and mask not in self._native.signals:
@@ -100,7 +103,7 @@ class Policy:
         rows = [
             [
                 name,
-                ", ".join(agent.inputs.observed.names) or "–",
+                ", ".join(agent.inputs.observed.signal_names) or "–",
                 "–" if agent.goal is None or agent.goal.policy is None else "acts",
                 f"{sum(parameter.numel() for parameter in agent.learner.parameters.values()):,}",
             ]

@@ -29,7 +29,7 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.notes import copied as copied_notes
+from antiphon.engine.heart.notes import copied_notes
 from antiphon.engine.heart.reads import Arrival, Read
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
@@ -111,7 +111,7 @@ class Rollout:
         """Evaluate the agents due at a step, or some of them, and return what they read and made."""
         if calls is None:
             calls = self.system.schedule.network_calls(step)
-        self._forward_pass.tick(step, step_signals, calls)
+        self._forward_pass.tick_agents(step, step_signals, calls)
         ticks: list[Tick] = []
         for group in dict.fromkeys(self.system.group_by_agent[call[0]] for call in calls):
             window = group.pop_window()
@@ -146,7 +146,7 @@ class Deliveries(ForwardPass):
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return arrival.constant(channel.name)
 
-    def send(
+    def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         if self.deliver is not None:
@@ -285,7 +285,7 @@ class Score:
         """Add an objective of one agent at a tick, of every sample or (`mean`) of every site that is present."""
         losses, score, count = found.losses, found.score, len(found.losses)
         if mean:
-            weights = found.weights
+            weights = found.target_counts
             losses, score, count = losses * weights, score * weights, int(weights.sum())
         elif found.present is not ALL:
             count = int(found.present.tensor(count, losses.device).sum())
@@ -385,7 +385,7 @@ def rewired(
             agent,
             members=(),
             learner=instead.get(agent.learner, agent.learner),
-            connections=agent.connections.among(channels),
+            connections=agent.connections.found_in(channels),
             notes=copied_notes(agent.notes),
         )
         for name, agent in ((name, agent_of(agent)) for name, agent in system.agents.items())
@@ -507,7 +507,7 @@ def filled(system: System) -> dict[str, int]:
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
-                    since = step - ledger.timetable.receive_clock.tick_period - ledger.timetable.delay
+                    since = step - ledger.timetable.receiver_clock.tick_period - ledger.timetable.delay
                     full &= bool(stamps) and (
                         ledger.timetable.read_mode.newest_only
                         or stamps[0] - ledger.timetable.send_times.tick_period <= since

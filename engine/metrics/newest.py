@@ -198,7 +198,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
             )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
-            learns.append((timetable.receive_clock, 0, "si_loss"))
+            learns.append((timetable.receiver_clock, 0, "si_loss"))
         for source, later, metric in learns:
             steps = source.tick_period if isinstance(source, Clock) else source.max_steps()
             yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)

@@ -72,7 +72,9 @@ class AgentReport:
         for name, update in updates.items():
             channel = self._stacked.system.channels[name]
             by_channel |= (
-                self._by_channel(channel, update) if channel.has_member_axis else {channel.names[0]: update}
+                self._by_channel(channel, update)
+                if channel.has_member_axis
+                else {channel.member_names[0]: update}
             )
         return {name: by_channel[name] for name in self._stacked.single_system.channels if name in by_channel}
 
@@ -235,7 +237,7 @@ class MeanAccumulator:
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""
         for agent, losses, figures in report.by_stack():
-            agents = agent.names
+            agents = agent.member_names
             before, loss = _stacked(self._sums, agents), losses.loss
             # a mean of one window has its targets, which are all there is to divide by here
             if agent.goal is not None and agent.goal.mean_over_targets:

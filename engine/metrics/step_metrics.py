@@ -144,10 +144,12 @@ def _with_returns(
 def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
     """Keep the metrics of a step's agents and channels, and their histograms, for the next log entry (`NewestFigures`)."""
     report, system = computed.learned.stacks, computed.backend.system
-    parts = [system.channels[name].names for name in (*report.predictor_updates, *report.input_updates)]
+    parts = [
+        system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
+    ]
     for update in report.updates:
-        parts += [system.agents[name].names for name in update.gradients]
-        parts += [system.channels[name].names for name in update.newest_credits]
+        parts += [system.agents[name].member_names for name in update.gradients]
+        parts += [system.channels[name].member_names for name in update.newest_credits]
     names = watched.messages | (watched.learning & {name for each in parts for name in each})
     if not names:
         return
@@ -266,18 +268,18 @@ def of_agents(
     for update in learned.updates:
         for name, gradients in update.gradients.items():
             agent = system.agents[name]
-            if not _any(agent.names, of):
+            if not _any(agent.member_names, of):
                 continue
             if found := [g for g in gradients if g is not None]:
-                present = _list(update.stepping_members.get(name, ALL), len(agent.names))
-                yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
+                present = _list(update.stepping_members.get(name, ALL), len(agent.member_names))
+                yield Measured(agent.member_names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
-        if not _any(agent.names, of):
+        if not _any(agent.member_names, of):
             continue
-        yield Measured(agent.names, "updates", agent.learner.counts())
-        yield from _rates(agent.names, "learning_rate", agent.learner, step)
+        yield Measured(agent.member_names, "updates", agent.learner.counts())
+        yield from _rates(agent.member_names, "learning_rate", agent.learner, step)
         if parameters := list(agent.learner.parameters.values()):
-            yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
+            yield Measured(agent.member_names, "parameter_norm", _norms(parameters, agent))
 
 
 def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
@@ -297,7 +299,7 @@ def _rates(
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
     """Return the norm over all tensors of each member, to the same bits in a stack and alone."""
-    total = torch.zeros(len(agent.names), dtype=tensors[0].real.dtype, device=tensors[0].device)
+    total = torch.zeros(len(agent.member_names), dtype=tensors[0].real.dtype, device=tensors[0].device)
     for tensor in tensors:
         total += torch.linalg.vector_norm(tensor.reshape(len(total), -1), dim=1).square()
     return total.sqrt().tolist()
@@ -311,7 +313,7 @@ def of_channels(
 ) -> Iterator[Measured]:
     """Yield the metrics of channels that `figures` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
     for name, trained in learned.input_updates.items():
-        names = system.channels[name].names
+        names = system.channels[name].member_names
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
             yield Measured(names, "si_loss", losses, _list(trained.stepping_members, len(names)))
@@ -319,7 +321,7 @@ def of_channels(
         name: (rows, update) for update in learned.updates for name, rows in update.newest_credits.items()
     }
     for name, channel in system.channels.items():
-        names, count = channel.names, len(channel.names)
+        names, count = channel.member_names, len(channel.member_names)
         if not _any(names, of):
             continue
         if name in learned.predictor_updates:
@@ -385,7 +387,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     the message's own units), `traffic` (bits a step and environment, context of the receiver included).
     """
     ledger, link = channel.ledger, channel.ledger.link
-    names, count = channel.names, len(channel.names)
+    names, count = channel.member_names, len(channel.member_names)
     stamp = ledger.timetable.send_times.latest(step - ledger.timetable.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
@@ -409,13 +411,13 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
-        back = size * bits / ledger.timetable.receive_clock.tick_period
+        back = size * bits / ledger.timetable.receiver_clock.tick_period
     yield Measured(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
 
 
 def _sent_shares(channel: Channel) -> list[float]:
     """Return the share of environments in which the newest message of each channel was sent: all, without a mask or lives."""
-    count, messages = len(channel.names), channel.ledger.messages
+    count, messages = len(channel.member_names), channel.ledger.messages
     if not messages:
         return [1.0] * count
     sent = ~messages[max(messages)].fate.unsent
@@ -457,7 +459,7 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
     held = {
         name: (channel, place)
         for channel in system.channels.values()
-        for place, name in enumerate(channel.names)
+        for place, name in enumerate(channel.member_names)
     }
     wanted = [channel.name for channel in channels][: scenario.telemetry.max]
     found = ((name, _messages(*held[name], target)) for name in wanted if name in held)
@@ -470,7 +472,7 @@ def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[An
     if not messages:
         return None
     message = messages[max(messages)]
-    sent = message.sent.reshape(len(channel.names), -1, message.sent.shape[-1])[place]
+    sent = message.sent.reshape(len(channel.member_names), -1, message.sent.shape[-1])[place]
     if sent.shape[1] > LARGEST:
         return None
     labels = torch.full((len(sent),), torch.nan)

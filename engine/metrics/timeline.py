@@ -123,7 +123,7 @@ class _Times:
         }
         every = range(max(min(known.values(), default=steps.start), 0), steps.stop)
         """Those of the windows that are open at the first step too."""
-        bounds = {windows: dict(zip(every, windows.bounds(every), strict=True)) for windows in known}
+        bounds = {windows: dict(zip(every, windows.spans(every), strict=True)) for windows in known}
         self.bounds = {name: bounds[windows] for name, windows in self.windows.items()}
         """By agent and step, the first and the last step of its window."""
         self.reads: dict[tuple[str, int], tuple[int, ...]] = {}
@@ -141,7 +141,7 @@ class _Times:
     @property
     def episode_ends(self) -> NDArray[np.bool_]:
         """Whether an episode ends at each of the steps."""
-        ends = () if self.episodes is None else self.episodes.bounds(self.steps)
+        ends = () if self.episodes is None else self.episodes.spans(self.steps)
         return self.flags({end for _, end in ends})
 
     # --- credit ------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class _Times:
     def channel(self, channel: Channel) -> ChannelTimes:
         """Return the times of one channel."""
         sent = [*channel.ledger.timetable.send_times.among(self.steps)]
-        due = channel.ledger.timetable.receive_clock.among(self.steps)
+        due = channel.ledger.timetable.receiver_clock.among(self.steps)
         read = {step: self._read(channel, step) if step in due else () for step in self.steps}
         uses = self._uses(channel, sent)
 

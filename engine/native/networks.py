@@ -45,7 +45,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
         yield "its network is not an mlp"
         return
     yield from _network_obstacles(network, system.batch)
-    if HIDDEN in agent.ports and not network.widths:
+    if HIDDEN in agent.port_names and not network.widths:
         yield "it has no hidden layer, and sends its input"
     if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"

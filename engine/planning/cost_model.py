@@ -117,7 +117,7 @@ class CostModel:
 
         def evaluate() -> None:
             ports.update(network(parameters, buffers, x, training=True, state=state)[0])
-            if agent.inputs.critic_observed.names:
+            if agent.inputs.critic_observed.signal_names:
                 seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 
@@ -176,7 +176,7 @@ def _read(channel: Channel) -> float:
         return 1 / channel.ledger.timetable.receiver_grid.max_steps()
     sent = 1 / channel.ledger.timetable.send_times.mean_send_interval
     return min(
-        sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receive_clock.tick_period
+        sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receiver_clock.tick_period
     )
 
 

@@ -90,7 +90,7 @@ def _windows_until_back(
             if stamp is None or sender.number_at(stamp) != number:
                 break
             plan = timetable.read_plan(stamp)
-            if plan.may_be_booked:  # of those that are read the last one is back last
+            if plan.is_bookable:  # of those that are read the last one is back last
                 closed = windows.end_of(max(plan.window_numbers) + waits)
                 found.append(ceil((closed + max(back, 1) - end) / sender.length))
                 break

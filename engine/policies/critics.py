@@ -37,7 +37,7 @@ class Critics(Feature):
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1], where they keep a graph: see `Feature.after_evaluate`."""
         agent = self.agents[ticks[0].agent_name]
-        if not agent.inputs.critic_observed.names or agent.name in self.forward_pass.without_graph:
+        if not agent.inputs.critic_observed.signal_names or agent.name in self.forward_pass.without_graph:
             return {}
         ports[VALUE], after = self.values(ticks, buffers, statistics)
         return after
@@ -67,5 +67,7 @@ class Critics(Feature):
         if len(agent.learner.critic.input_shape) == 1:
             found = [rows if rows.dim() == 2 else rows.reshape(len(rows), -1) for rows in found]
         else:
-            found = [as_maps(*pair) for pair in zip(found, agent.inputs.critic_observed.layouts, strict=True)]
+            found = [
+                as_maps(*pair) for pair in zip(found, agent.inputs.critic_observed.map_layouts, strict=True)
+            ]
         return found[0] if len(found) == 1 else torch.cat(found, 1)

@@ -78,7 +78,7 @@ class FinalValues(Feature):
     ) -> Tensor | None:
         """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
         critics, buffers = self.forward_pass.features.of(Critics), agent.learner.buffers
-        if critics is None or not agent.inputs.critic_observed.names:
+        if critics is None or not agent.inputs.critic_observed.signal_names:
             tick = self._tick(agent, step, final, made)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
         if not _shows(final, agent.inputs.critic_observed.names_by_member):

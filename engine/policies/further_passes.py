@@ -101,7 +101,9 @@ class FurtherPasses(Feature):
             engine.apply_ties_and_hooks(found, step)
             engine.divergence_check.check_predictors([*predictors.items()], step)
             engine.move_agents(found, step)
-            engine.predictor_trainer.move(predictors.items(), step, engine.divergence_check.unstopped_members)
+            engine.predictor_trainer.move_predictors(
+                predictors.items(), step, engine.divergence_check.unstopped_members
+            )
 
     def _minibatch_updates(self, closed: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what each minibatch teaches in turn; parameters are to be moved before the next is asked for.
@@ -227,7 +229,7 @@ class FurtherPasses(Feature):
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
         }
-        return updates, self.engine.predictor_trainer.differentiate(examples)
+        return updates, self.engine.predictor_trainer.differentiate_predictors(examples)
 
 
 _Learned = tuple[list[Update], dict[str, PredictorUpdate]]
@@ -244,9 +246,9 @@ def _check_apart(channel: Channel, system: System) -> None:
         network = system.agents[name].learner.network
         mixed = "its network has a state" if network.state_size else network.mixed()
         if mixed is not None:
-            message = f"all replays ticks and environments apart, and those of '{system.agents[name].names[0]}' depend on each other: "
+            message = f"all replays ticks and environments apart, and those of '{system.agents[name].member_names[0]}' depend on each other: "
             raise DocumentError(
-                ("channels", channel.names[0], "gradient", "passes"), f"{message}{mixed}; use first"
+                ("channels", channel.member_names[0], "gradient", "passes"), f"{message}{mixed}; use first"
             )
 
 

@@ -486,7 +486,7 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start: Tensors) -> Tensor | None:
-    critics = forward_pass.features.of(Critics) if agent.inputs.critic_observed.names else None
+    critics = forward_pass.features.of(Critics) if agent.inputs.critic_observed.signal_names else None
     if critics is None:
         return None
     return torch.stack([critics.input(tick, start) for tick in ticks])

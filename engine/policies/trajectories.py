@@ -101,7 +101,7 @@ class PolicyEvaluator(Feature):
             agent.layout.sum_by_member(returns.where(valid, 0).sum(0)),
             count,
         )
-        losses.add(agent.name, rows, own)
+        losses.add_root(agent.name, rows, own)
         losses.policy_windows[agent.name] = policy
         losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
 
@@ -278,12 +278,14 @@ class PolicyEvaluator(Feature):
             for n, member in enumerate(agent.members)
         ]
         stacks = [
-            channel for channel in agent.connections.incoming if not set(names).isdisjoint(channel.names)
+            channel
+            for channel in agent.connections.incoming
+            if not set(names).isdisjoint(channel.member_names)
         ]
         order, values = dict[str, int](), []
         for stack in stacks:  # several, where the senders are not computed as one
             read = [read for read in tick.reads if read.channel_name == stack.name][-1]
-            order.update({name: len(order) + n for n, name in enumerate(stack.names)})
+            order.update({name: len(order) + n for n, name in enumerate(stack.member_names)})
             values.append(read.constant_value_in(window.sent_outputs, stack))
         found = values[0] if len(values) == 1 else torch.cat(values)
         wanted = [order[name] for name in names]

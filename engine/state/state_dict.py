@@ -78,7 +78,7 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     """Load all of a state but the messages and windows, and return these as `messages` does."""
     if system.schedule.episode_windows is not None:
-        system.schedule.episode_windows.begin(*state["episode"])
+        system.schedule.episode_windows.begin_episode(*state["episode"])
     for key, by_name in stateful(system).items():
         for name, part in by_name.items():
             part.load_state_dict(state[key][name])

@@ -24,7 +24,8 @@ from antiphon.base.spec import (
     whole,
 )
 from antiphon.base.spellings import standard_keys, suggest_key
-from antiphon.comms.couplings import DEFAULT, Detached, kind_predicts
+from antiphon.comms.coupling_catalogue import kind_predicts
+from antiphon.comms.couplings import DEFAULT, Detached
 from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.couplings import COUPLINGS, OPTIONAL_KEYS, coupling_of
+from antiphon.comms.coupling_catalogue import OPTIONAL_KEYS, coupling_of
+from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios import ChannelSpec
 
 LOCAL = {"kind": "local", "target": "label"}

@@ -43,7 +43,7 @@ class Waiting(Coupling):
 class Predicting(Coupling):
     """The prediction."""
 
-    predicts = carries_states = True
+    predicts = allows_states = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.predicted
@@ -486,6 +486,7 @@ def test_what_is_no_coupling_is_refused(own: Any, line: str) -> None:
     [
         ("returns", True, "uses_returned"),
         ("joins", True, "joins_endpoints"),
+        ("carries_states", False, "allows_states"),
         ("replaces", True, "replaces_messages"),
         ("wait", True, "waits"),
         ("use_returned", True, "uses_returned"),

@@ -33,4 +33,4 @@ def channel_stacks(found: Stacked) -> list[Channel]:
 def stacked_names(document: Document) -> list[tuple[str, ...]]:
     """The names of each stack's members."""
     agents = stacked_system(document).system.agents.values()
-    return [agent.names for agent in agents if agent.has_member_axis]
+    return [agent.member_names for agent in agents if agent.has_member_axis]

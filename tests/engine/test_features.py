@@ -109,8 +109,8 @@ def test_two_features_do_not_answer_at_one_point() -> None:
 
     features = Features()
     features.install(Acts())
-    assert features.tick.action is features.installed[0]
-    assert [point for point in LEARNING if getattr(features.learning, point)] == ["after_book"]
+    assert features.tick_points.action is features.installed[0]
+    assert [point for point in LEARNING if getattr(features.learning_points, point)] == ["after_book"]
     with pytest.raises(EngineError, match="'action' of the step: Acts and Acts answer both"):
         features.install(Acts())
 

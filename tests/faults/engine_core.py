@@ -113,8 +113,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-delay-does-not-postpone-the-first-use",
         "engine/heart/timetable.py",
-        "first = self.receive_clock.at_or_after(stamp + self.delay)",
-        "first = self.receive_clock.at_or_after(stamp)",
+        "first = self.receiver_clock.at_or_after(stamp + self.delay)",
+        "first = self.receiver_clock.at_or_after(stamp)",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
@@ -128,7 +128,7 @@ CORE: tuple[Fault, ...] = (
         "ledger-a-message-is-read-twice",
         "engine/heart/timetable.py",
         "if not ticks or ticks[-1] < step:",
-        "if not ticks or ticks[-1] < step - self.receive_clock.tick_period:",
+        "if not ticks or ticks[-1] < step - self.receiver_clock.tick_period:",
         "tests/numerics/test_finite_differences.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
     ),
     Fault(

@@ -19,8 +19,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
         "engine/heart/window_losses.py",
-        "window_loss.add(agent.name, tick_loss.losses, ",
-        "window_loss.add(agent.name, tick_loss.losses if tick_loss.present is None else tick_loss.losses * batch / tick_loss.present.sum(), ",
+        "window_loss.add_root(agent.name, tick_loss.losses, ",
+        "window_loss.add_root(agent.name, tick_loss.losses if tick_loss.present is None else tick_loss.losses * batch / tick_loss.present.sum(), ",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -96,8 +96,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.waits_for(message.stamp) or not message.may_be_booked:",
-        "if not channel.coupling.waits or not message.may_be_booked:",
+        "if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:",
+        "if not channel.coupling.waits or not message.read_plan.is_bookable:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(

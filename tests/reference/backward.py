@@ -22,7 +22,7 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Leaf
-from antiphon.engine.heart.updates import EndedWindows, ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.updates import GroupWindows, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from tests.reference import ledger
 from tests.reference.forward import replay
@@ -160,7 +160,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent_messages:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or not message.may_be_booked:
+        if not isinstance(synthetic.model, Critic) or not message.read_plan.is_bookable:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.void_unread is not ALL:
@@ -186,7 +186,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
-            not message.may_be_booked
+            not message.read_plan.is_bookable
             or name in window.given_up_channels
             or not state.participates(channel.sender, window.number)
         ):
@@ -272,7 +272,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         back = channel.ledger.timetable.return_delay if message.was_counted else 0
         finished = message.finished_at
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling.name == "delayed" and message.may_be_booked and not within and not arrived:
+        if channel.coupling.name == "delayed" and message.read_plan.is_bookable and not (within or arrived):
             missing.add(name)
     window.given_up_channels |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):
@@ -284,7 +284,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     return "closed" if reached else "dropped"
 
 
-def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, list[Message]]:
+def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, list[Message]]:
     """Return the messages of states, by channel, whose return over K windows is known with the windows just closed.
 
     With g_j the gradient of window j's losses by the state it starts from, J_j the Jacobian of the state it ends with

@@ -23,7 +23,7 @@ from antiphon.base.mask import NONE
 from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.updates import EndedWindows, StepReport
+from antiphon.engine.heart.updates import GroupWindows, StepReport
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
 from tests.reference import ledger
@@ -150,9 +150,9 @@ class ReferenceEngine(State):
             window.free_graph()
         return StepReport(updates, gradients, inputs)
 
-    def _closed_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
+    def _closed_windows(self, step: int) -> tuple[GroupWindows, GroupWindows]:
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
-        ended = {"closed": EndedWindows(), "dropped": EndedWindows()}
+        ended = {"closed": GroupWindows(), "dropped": GroupWindows()}
         for group in self.system.groups:
             number = group.grid.number_ending_at(step)
             if number is None:

@@ -51,13 +51,13 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:
     """[B]: what an agent's network, or its critic, estimates; None: something that it reads is not known."""
-    if not agent.inputs.critic_observed.names:
+    if not agent.inputs.critic_observed.signal_names:
         tick = _next_tick(state, agent, step, final)
         return None if tick is None else tick.ports[VALUE][:, 0]
-    if not all(name in final.signals for name in agent.inputs.critic_observed.names):
+    if not all(name in final.signals for name in agent.inputs.critic_observed.signal_names):
         return None
     learner = agent.learner
-    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_observed.layouts
+    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_observed.map_layouts
     tick = Tick(agent.clock.after(step), agent.name, final, [])
     x = torch.cat(critic_observed(state, tick, learner.buffers, layouts), 1)
     values, _ = learner.values(learner.parameters, learner.buffers, x, training=not learner.frozen)
@@ -67,7 +67,7 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
 def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tick | None:
     """An agent's next tick after `step`, if it showed the final observations; None: something that it reads is not known."""
     if agent.inputs.align_channel_name is None and not all(
-        n == AGE or n in final.signals for n in agent.inputs.observed.names
+        n == AGE or n in final.signals for n in agent.inputs.observed.signal_names
     ):
         return None
     tick, ages = Tick(agent.clock.after(step), agent.name, final, []), []
@@ -88,7 +88,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
                 continue
             tick.reads += constants
             ages.append(ledger.age(channel, found, tick.step))
-    if ages and AGE in agent.inputs.observed.names:
+    if ages and AGE in agent.inputs.observed.signal_names:
         MessageAges.ensure(tick).columns = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick

@@ -15,7 +15,7 @@ from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.forward import network_input
+from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.reads import Arrival, Constant, Leaf, Read, WithGraph
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Tick, Window
@@ -72,7 +72,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
         else:
             tick.reads += followed
             ages.append(ledger.age(channel, found, step))
-    if ages and "age" in agent.inputs.observed.names:
+    if ages and "age" in agent.inputs.observed.signal_names:
         MessageAges.ensure(tick).columns = torch.stack(ages, 1)
     return tick
 
@@ -87,7 +87,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
     message, model = arrival.message, channel.synthetic_input.model
     # Without signals it was sent by an aligned agent before its first message.
-    if model is None or (channel.synthetic_input.context.signals and not message.step_signals.signals):
+    if model is None or (channel.synthetic_input.context.signal_specs and not message.step_signals.signals):
         return arrival
     context = context_of(state, channel, message, step, far=True)
     alive = ~as_mask(message.fate.void, message.sent)
@@ -146,9 +146,9 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     statistics = window.statistics_before.get(learner_name, buffers)  # rule 45
     x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
-    if agents[0].inputs.critic_observed.names:
+    if agents[0].inputs.critic_observed.signal_names:
         flat = len(learner.critic.input_shape) == 1
-        layouts = () if flat else agents[0].inputs.critic_observed.layouts
+        layouts = () if flat else agents[0].inputs.critic_observed.map_layouts
         parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
         seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
@@ -185,9 +185,9 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
         message, available = channel.ledger.timetable.read_mode.combine(side_by_side)
         messages.append(message)
         present.append(available)
-    inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.layouts
+    inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.map_layouts
     own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised_indices}
-    observed = _observed(state, tick, inputs.observed.names, own, layouts)
+    observed = _observed(state, tick, inputs.observed.signal_names, own, layouts)
     return join(inputs.fan_in_kind, observed, messages, present)
 
 
@@ -195,7 +195,7 @@ def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tupl
     """What an agent's critic observes at a tick, [B, …] each."""
     observed = state.agents[tick.agent_name].inputs.critic_observed
     own = {place: statistics[f"critic_observes.{place}"] for place in observed.normalised_indices}
-    return _observed(state, tick, observed.names, own, layouts)
+    return _observed(state, tick, observed.signal_names, own, layouts)
 
 
 def _observed(
@@ -209,7 +209,7 @@ def _observed(
     for place, name in enumerate(names):
         signal = tick.step_signals.signals.get(name)
         ages = MessageAges.of(tick)
-        value = (ages and ages.columns) if name == "age" else network_input(system, name, signal, categories)
+        value = (ages and ages.columns) if name == "age" else as_input(system, name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
             if place in statistics and signal is not None:

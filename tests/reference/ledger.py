@@ -56,7 +56,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     timetable, grid = ledger.timetable, ledger.timetable.receiver_grid
     start, stop = step + timetable.delay, timetable.send_times.after(step) + timetable.delay
-    ticks = range(timetable.receive_clock.at_or_after(start), stop, timetable.receive_clock.tick_period)
+    ticks = range(timetable.receiver_clock.at_or_after(start), stop, timetable.receiver_clock.tick_period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
     within = channel.carries_state and grid.number_at(ticks.start) == grid.number_at(step)
@@ -102,7 +102,7 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
     """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
     ledger, timetable, delay = channel.ledger, channel.ledger.timetable, channel.ledger.timetable.delay
     stamp, stamps = timetable.send_times.latest(step - delay), list[int]()
-    since = step - timetable.receive_clock.tick_period - delay
+    since = step - timetable.receiver_clock.tick_period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
     while stamp is not None and (not stamps or (not timetable.read_mode.newest_only and stamp > since)):
         stamps.insert(0, stamp)
@@ -227,7 +227,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.carries_state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
-        if known.any() and not final.may_be_booked:  # no use returns anything, but it is an example now
+        if known.any() and not final.read_plan.is_bookable:  # nothing else returns: it is an example now
             booked = Booked(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
@@ -235,7 +235,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
             final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
-        if message.may_be_booked and (message.read_plan.first_tick or 0) > step:
+        if message.read_plan.is_bookable and (message.read_plan.first_tick or 0) > step:
             message.fate.void_unread = simplified(as_mask(message.fate.void_unread, like) | ended)
     if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)

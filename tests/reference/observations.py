@@ -61,9 +61,9 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
     Rows are those in which the environment shows it and the agent lives.
     """
     own, seen, signals = agent.inputs.observed, agent.inputs.critic_observed, tick.step_signals.signals
-    named = [(f"observes.{place}", own.names[place]) for place in own.normalised_indices]
-    if seen.names:
-        named += [(f"critic_observes.{place}", seen.names[place]) for place in seen.normalised_indices]
+    named = [(f"observes.{place}", own.signal_names[place]) for place in own.normalised_indices]
+    if seen.signal_names:
+        named += [(f"critic_observes.{place}", seen.signal_names[place]) for place in seen.normalised_indices]
     alive = signals.get(f"alive.{agent.body.life_name}")
     for key, signal in named if all(signal in signals for _, signal in named) else ():
         x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")

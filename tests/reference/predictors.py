@@ -15,7 +15,7 @@ from antiphon.engine.features.contexts import EndpointValues
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
+from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
 from antiphon.errors import DivergenceError
 from tests.reference import ledger
 from tests.reference.ledger import as_mask, mask_fill_zero
@@ -25,7 +25,7 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    may_inject = channel.injects and message.may_be_booked and message.fate.void_unread is not ALL
+    may_inject = channel.injects and message.read_plan.is_bookable and message.fate.void_unread is not ALL
     if predictor is None or not may_inject:
         return None
     example = example_of(state, channel, message, answered=False)
@@ -40,10 +40,10 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
     signals, own = message.step_signals.signals, channel.synthetic_gradient
     target = own.target_signal
-    needed = [spec.name for spec in own.context.signals] + ([] if target is None else [target])
+    needed = [spec.name for spec in own.context.signal_specs] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
         return None
-    tick = message.read_plan.first_tick if message.may_be_booked else None
+    tick = message.read_plan.first_tick if message.read_plan.is_bookable else None
     example = Example(message.sent, context_of(state, channel, message, tick), None)
     if own.needs_actions:
         example.actions = tuple(message.booked.actions)
@@ -72,7 +72,7 @@ def context_of(
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
     columns, held = [], channel.ledger.held_messages
     own: SyntheticGradient | SyntheticInput = channel.synthetic_input if far else channel.synthetic_gradient
-    encoded = encode(own.context.signals, message.step_signals.signals, state.system.dtype)
+    encoded = encode(own.context.signal_specs, message.step_signals.signals, state.system.dtype)
     if encoded is not None:
         columns.append(encoded)
     prior, stamps = channel.content.zeros, as_mask(False, channel.content.zeros).long() - 1
@@ -100,7 +100,7 @@ def context_of(
 
 
 def gradient_updates(
-    state: State, closed: EndedWindows, returns: dict[str, list[Message]], step: int, *, watch: Watch
+    state: State, closed: GroupWindows, returns: dict[str, list[Message]], step: int, *, watch: Watch
 ) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
@@ -112,12 +112,12 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            last = [sent for sent in messages if not sent.may_be_booked or sent.fate.void_unread is ALL]
+            last = [m for m in messages if not m.read_plan.is_bookable or m.fate.void_unread is ALL]
             messages = [*last, *returns.get(name, [])]
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             sent = [message for window in windows for key, message in window.sent_messages if key == name]
-            messages = [message for message in sent if message.may_be_booked]
+            messages = [message for message in sent if message.read_plan.is_bookable]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))

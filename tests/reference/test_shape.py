@@ -18,7 +18,7 @@ DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
     "antiphon.engine.heart.channel": {"Channel", "SyntheticGradient", "SyntheticInput"},
     "antiphon.engine.heart.predictors": {"Watch"},
-    "antiphon.engine.heart.forward": {"network_input"},
+    "antiphon.engine.heart.forward": {"as_input"},
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.heart.timetable": {"ReadPlan"},
     "antiphon.engine.heart.policy_window": {"PolicyWindow"},

@@ -91,7 +91,7 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
     """What is to come is known only once it has begun (rule 16)."""
     windows, start = EpisodeWindows(4), 0
     for number, length in enumerate(lengths):
-        windows.begin(start, length, number)
+        windows.begin_episode(start, length, number)
         last = start + length - 1
         assert windows.end_of(number) == last
         for tick in range(start, last + 1):
@@ -108,7 +108,7 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
 
 def test_positions_in_an_episode_count_from_its_start() -> None:
     windows, clock = EpisodeWindows(7), Clock(2)
-    windows.begin(10, 5, 1)
+    windows.begin_episode(10, 5, 1)
     assert windows.max_ticks(clock.tick_period) == 4
     assert [windows.position(tick, clock.tick_period, 10) for tick in (10, 12, 14)] == [0, 1, 2]
     assert windows.position(18, clock.tick_period, 10) == 0  # of the episode after, whose length is not known

@@ -1,0 +1,43 @@
+"""Couplings as scenario files name them: by a kind, which is a name or a class, with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from antiphon.base import extensions
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import call_factory, name_of
+from antiphon.comms.couplings import DEFAULT, Coupling
+
+OPTIONAL_KEYS = ("gradient", "input", "feedback", "horizon")
+"""The keys of a channel that only some couplings use; check warns of one beside a coupling that does not (`Coupling.keys`)."""
+
+
+def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str, Any]) -> Coupling:
+    """Return the coupling that a kind stands for.
+
+    Args:
+        kind: The name of the coupling, or its class.
+        factory: The function that is called with the options.
+        options: The keys beside `kind`.
+
+    Raises:
+        ScenarioError: The factory fails, or makes something else.
+    """
+    coupling = call_factory(factory, name_of(kind), **options)
+    if not isinstance(coupling, Coupling):
+        type_name = type(coupling).__name__
+        raise ScenarioError(
+            f"{name_of(kind)} makes a {type_name}; make it a subclass of antiphon.comms.Coupling"
+        )
+    coupling.name = name_of(kind)
+    return coupling
+
+
+def kind_predicts(coupling: object) -> bool:
+    """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
+    kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
+    catalogue = extensions.Catalogue("coupling")
+    coupling_class = catalogue[kind] if isinstance(kind, str) and kind in catalogue else kind
+    return bool(getattr(coupling_class, "predicts", False))
