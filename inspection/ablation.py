@@ -98,7 +98,7 @@ class Change:
     @property
     def verdict(self) -> Verdict:
         """The verdict on the channel; without an interval it is unresolved."""
-        return worth(*(self.cost.interval or (None, None))) or "unresolved"
+        return worth("ablation_zero", *(self.cost.interval or (None, None))) or "unresolved"
 
     def __str__(self) -> str:
         return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")

@@ -62,13 +62,13 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import LOSSES, Figure
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
-from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, duration
+from antiphon.telemetry.verdicts import BY_LOSSES, LEFT_OUT, Undefined, duration
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
 _PATIENCE = 1800.0
 """Seconds of measuring again from which it is not advised."""
-_EARLIER = "signals gain most early in a run, which telemetry: {value: {period: …}} measures"
+_EARLIER = "signals gain most early in a run"
 _RUN_REPEATS = 3
 """Repeats of a measurement during a run."""
 
@@ -365,7 +365,8 @@ def value_of(
     effect, spread, why = sum(parts) / len(parts), standard_error(parts), ""
     if found.value is None:
         half = student_t(len(parts) - 1) * spread
-        signal = "better than none" if effect > 0 else "worse than none"
+        better, worse = BY_LOSSES
+        signal = better if effect > 0 else worse
         if abs(effect) <= half:
             signal = "not resolved"
         lose = found.whole < -ERRORS * found.error
@@ -391,8 +392,24 @@ def value_rows(found: Values) -> list[Figure]:
     return rows
 
 
-def without_value(found: Values, channels: Sequence[str]) -> Undefined:
-    """Return why channels have no value, and with what options `antiphon evaluate` may give them one."""
+def circumstances(running: LiveSystem) -> str:
+    """Return what else to know where no measurement gives a value: where values are larger, and at which rates forks learn."""
+    measured = running.scenario.telemetry.value is not None
+    where = "earlier steps show" if measured else "telemetry: {value: {period: …}} measures"
+    agents = [agent.learner.rate for agent in running.system.first_agents().values()]
+    ended = running.now >= running.scenario.training.steps
+    fallen = [rate for rate in agents if rate(running.now - 1) < 0.1 * float(rate.base)] if ended else []
+    restarted = (
+        f"; after the end of a run forks learn at its first rates (up to {max(float(rate.base) for rate in fallen):.2g}, it ended at "
+        f"{max(rate(running.now - 1) for rate in fallen):.2g}), so that their losses rise above the run's"
+        if fallen
+        else ""
+    )
+    return f"{_EARLIER}, which {where}{restarted}"
+
+
+def without_value(found: Values, channels: Sequence[str], known: str) -> Undefined:
+    """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `known` (`circumstances`)."""
     reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in found.rows}
     given = {name: why for name, why in reasons.items() if why}
     unsure = [row for row in found.rows if row.value is None and math.isfinite(row.gain)]
@@ -415,7 +432,7 @@ def without_value(found: Values, channels: Sequence[str]) -> Undefined:
         hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over} {nearest}"
     else:
         hopeless = f"more repeats cannot resolve it: {over} no true gradient gains anything"
-    return Undefined("value", given, [], f"{hopeless}; {_EARLIER}")
+    return Undefined("value", given, [], f"{hopeless}; {known}")
 
 
 def values_of_run(running: LiveSystem) -> tuple[list[Figure], Undefined | None]:
@@ -434,7 +451,7 @@ def values_of_run(running: LiveSystem) -> tuple[list[Figure], Undefined | None]:
     predicted = predicted_channels(running.system) if few else []
     signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    undefined = without_value(found, list(running.system.channels)) if few else None
+    undefined = without_value(found, list(running.system.channels), circumstances(running)) if few else None
     return [seconds, *value_rows(found), *signals], undefined if undefined and undefined.reasons else None
 
 

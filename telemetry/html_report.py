@@ -342,7 +342,7 @@ def _ranking(run: ReportRun, measure: Measure) -> str:
         ends = _at(low, steps[item], item), _at(high, steps[item], item)
         interval = f"[{_number(ends[0])}, {_number(ends[1])}]"
         name = run.data.graph["channels"][item]["name"]
-        row = [name, worth(*ends) or "–", _number(values[item]), interval]
+        row = [name, worth(measure, *ends) or "–", _number(values[item]), interval]
         rows.append([*row, f"{steps[item]:,}"] if older else row)
     known = EXPLANATIONS["channel"][measure]
     more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""

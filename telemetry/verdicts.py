@@ -2,9 +2,9 @@
 
 Their thresholds and words are defined here alone, for the Channels tab, the report and the commands.
 
-*matters*, *harms* and *unresolved* follow from the 95 % interval of a measure of worth (`MEASURES`): of the value of a learning
-signal (semantics 36), or of the loss by ablation, what the readouts lose without a channel's messages. An interval
-that contains 0 is evidence of neither. *off*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
+Verdicts of worth follow from the 95 % interval of a measure (`MEASURES`). By its value (semantics 36) a learning signal *helps* or
+*harms*; by the loss by ablation, what the readouts lose without them, messages *matter* or *mislead*. An interval
+that contains 0 is evidence of neither: *unresolved*. *off*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch.
 """
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from antiphon.base.extensions import with_imports
 from antiphon.telemetry.statistics import student_t
 
-Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "off", "stale", "silent", "shut"]
+Verdict: TypeAlias = Literal[
+    "helps", "harms", "matters", "misleads", "unresolved", "off", "stale", "silent", "shut"
+]
 Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
 Values: TypeAlias = NDArray[np.floating[Any]]
 
@@ -67,8 +69,14 @@ class Definition(NamedTuple):
 
 
 VERDICTS: dict[Verdict, Definition] = {
-    "matters": Definition("matter", "The whole 95 % interval lies above 0.", "matters"),
-    "harms": Definition("harm", "The whole 95 % interval lies below 0.", "harms"),
+    "helps": Definition(
+        "help", "Its learning signal: the whole 95 % interval of the value lies above 0.", "helps"
+    ),
+    "harms": Definition(
+        "harm", "Its learning signal: the whole 95 % interval of the value lies below 0.", "harms"
+    ),
+    "matters": Definition("matter", "Its messages: the whole 95 % interval lies above 0.", "matters"),
+    "misleads": Definition("mislead", "Its messages: the whole 95 % interval lies below 0.", "misleads"),
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
     "off": Definition(
         "signals off",
@@ -92,14 +100,17 @@ VERDICTS: dict[Verdict, Definition] = {
 }
 """Definitions, in order of display."""
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
-    "value": {"matters": 1, "harms": 2, "unresolved": 4},
-    "ablation_zero": {"matters": 8, "harms": 16, "unresolved": 32},
+    "value": {"helps": 1, "harms": 2, "unresolved": 4},
+    "ablation_zero": {"matters": 8, "misleads": 16, "unresolved": 32},
     "": {"off": 262144, "stale": 64, "silent": 128, "shut": 256},
-    "ablation_mean": {"matters": 512, "harms": 1024, "unresolved": 2048},
-    "ablation_resample": {"matters": 4096, "harms": 8192, "unresolved": 16384},
-    "ablation_step": {"matters": 32768, "harms": 65536, "unresolved": 131072},
+    "ablation_mean": {"matters": 512, "misleads": 1024, "unresolved": 2048},
+    "ablation_resample": {"matters": 4096, "misleads": 8192, "unresolved": 16384},
+    "ablation_step": {"matters": 32768, "misleads": 65536, "unresolved": 131072},
 }
-"""The bit of each verdict (`verdict_flags`), by measure; of those that need none under the empty name."""
+"""The bit of each verdict (`verdict_flags`), by measure: of its interval above 0, below 0, and around it; of those that need none
+under the empty name."""
+BY_LOSSES: dict[str, Verdict] = {"better than none": "helps", "worse than none": "harms"}
+"""Verdicts on signals that have no value, by how the reason begins."""
 
 
 class ChannelTraits(NamedTuple):
@@ -222,11 +233,12 @@ def fullest_first(results: Mapping[Measure, Results]) -> list[Measure]:
     return sorted(results, key=rank)
 
 
-def worth(low: float | None, high: float | None) -> Verdict | None:
-    """Return the verdict of a 95 % interval of a measure; None without an interval."""
+def worth(measure: Measure, low: float | None, high: float | None, why: str = "") -> Verdict | None:
+    """Return the verdict of a 95 % interval of a measure, or by losses (`BY_LOSSES`) where it has none for that reason; else None."""
     if low is None or high is None or not low <= high:
-        return None
-    return "matters" if low > 0 else "harms" if high < 0 else "unresolved"
+        return next((verdict for begins, verdict in BY_LOSSES.items() if why.startswith(begins)), None)
+    above, below, around = FLAGS[measure]
+    return above if low > 0 else below if high < 0 else around
 
 
 def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:
@@ -246,10 +258,10 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         low, high = (figures.get(bound) for bound in bounds(measure))
         if low is None or high is None:
             continue
-        flags, sound = FLAGS[measure], low <= high
-        found[sound & (low > 0)] += flags["matters"]
-        found[sound & (high < 0)] += flags["harms"]
-        found[sound & (low <= 0) & (high >= 0)] += flags["unresolved"]
+        (above, below, around), sound = FLAGS[measure].values(), low <= high
+        found[sound & (low > 0)] += above
+        found[sound & (high < 0)] += below
+        found[sound & (low <= 0) & (high >= 0)] += around
     age = figures.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
@@ -329,10 +341,10 @@ def in_words(found: Mapping[Verdict, int], total: int) -> str:
     return f"{', '.join(words)} of {total}"
 
 
-def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
-    """Return how many channels have each verdict of worth, in one line; None (no interval) does not count."""
+def worths_in_words(measure: Measure, verdicts: Iterable[Verdict | None]) -> str:
+    """Return how many channels have each verdict of a measure, in one line; None does not count."""
     found = [verdict for verdict in verdicts if verdict is not None]
-    return in_words({verdict: found.count(verdict) for verdict in FLAGS["value"]}, len(found))
+    return in_words({verdict: found.count(verdict) for verdict in FLAGS[measure]}, len(found))
 
 
 _FORKED = 750
@@ -377,18 +389,21 @@ def duration(seconds: float) -> str:
 # --- remarks -------------------------------------------------------------------------------------------------------
 
 
-def _misdirected(cosine: Any, parameter_cosine: Any) -> Any:
-    """Whether a signal follows the gradient message by message, but moves the parameters elsewhere."""
-    apart = cosine - parameter_cosine >= _APART
-    return (cosine >= _FOLLOWS) & apart & (parameter_cosine < _SHARE * cosine)
+def _misdirected(cosine: Any, cosine_low: Any, parameter_cosine: Any, low: Any, high: Any) -> Any:
+    """Whether a signal follows the gradient message by message, but moves the parameters elsewhere; both by their intervals."""
+    apart = (cosine - parameter_cosine >= _APART) & (high < _SHARE * cosine)
+    return (cosine >= _FOLLOWS) & (cosine_low > 0) & apart & ((low > 0) | (high < 0))
 
 
-def _against(cosine: Any) -> Any:
-    return cosine < 0
+def _against(highest: Any) -> Any:
+    return highest < 0
 
 
-def _differ_in_sign(cosine: Any, parameter_cosine: Any) -> Any:
-    return (cosine * parameter_cosine < 0) & ~_misdirected(cosine, parameter_cosine)
+def _differ_in_sign(
+    cosine: Any, cosine_low: Any, cosine_high: Any, parameter_cosine: Any, low: Any, high: Any
+) -> Any:
+    apart = ((cosine_low > 0) & (high < 0)) | ((cosine_high < 0) & (low > 0))
+    return apart & ~_misdirected(cosine, cosine_low, parameter_cosine, low, high)
 
 
 _FOLLOWS = 0.1
@@ -404,10 +419,10 @@ class Remark(NamedTuple):
 
     Attributes:
         flag: Its bit beside those of `FLAGS`; remarks `beside` different measures share one.
-        metrics: The metrics,
+        metrics: The metrics, and ends of their intervals,
         holds: whether their values call for it.
         says: A sentence, with each value as its metric's name in braces.
-        beside: Measures of worth: it is made only where the channel *matters* by one of these; empty: always.
+        beside: Measures of worth: it is made only where the interval of one of these lies above 0; empty: always.
     """
 
     flag: int
@@ -419,7 +434,7 @@ class Remark(NamedTuple):
 
 _MISDIRECTED = Remark(
     1 << 21,
-    ("cosine", "parameter_cosine"),
+    ("cosine", "cosine_low", "parameter_cosine", *bounds("parameter_cosine")),
     _misdirected,
     "Its signal matches the gradient of single messages (cosine {cosine}), but moves the sender's parameters in another "
     "direction (cosine {parameter_cosine}) than the true gradient: use local, more context, or a smaller scale.",
@@ -433,14 +448,14 @@ REMARKS = (
     ),
     Remark(
         1 << 20,
-        ("r2", "cosine"),
-        lambda r2, cosine: (r2 < 0) & ~(cosine >= _FOLLOWS),
+        ("r2_high", "cosine"),
+        lambda highest, cosine: (highest < 0) & ~(cosine >= _FOLLOWS),
         "It predicts worse than the mean of the returned gradients (R² {r2}).",
     ),
     _MISDIRECTED,
     Remark(
         1 << 23,
-        ("cosine", "parameter_cosine"),
+        ("cosine", *bounds("cosine"), "parameter_cosine", *bounds("parameter_cosine")),
         _differ_in_sign,
         "Both signs can be so: the cosine ({cosine}) compares single messages with the gradient that the receiver "
         "returned, the parameter cosine ({parameter_cosine}) what many batches do to the sender's parameters with what the true "
@@ -448,15 +463,15 @@ REMARKS = (
     ),
     Remark(
         1 << 22,
-        ("cosine",),
+        ("cosine_high",),
         _against,
-        "That it matters all the same is no contradiction: the cosine is of single messages, the value of many steps "
+        "That it helps all the same is no contradiction: the cosine is of single messages, the value of many steps "
         "of learning; the value decides.",
         ("value",),
     ),
     Remark(
         1 << 22,
-        ("cosine",),
+        ("cosine_high",),
         _against,
         "That it matters all the same is no contradiction: the readouts need its messages, while the cosine is of the signal "
         "from which its sender learns; the value measures what that is worth.",
@@ -557,13 +572,18 @@ def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
     return found
 
 
-def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str | None:
-    """Return a caution on a channel's alignment; None: there is none, or one of the two is unknown.
+def signal_caution(
+    cosine: float | None, parameter_cosine: float | None, low: float | None, high: float | None
+) -> str | None:
+    """Return a caution on a channel's alignment; None: there is none, or a number is unknown.
 
     Args:
         cosine: Cosine between synthetic and true gradients of single messages.
         parameter_cosine: Cosine between the sender's parameter gradients under the two.
+        low, high: Its 95 % interval.
     """
-    if cosine is None or parameter_cosine is None or not _misdirected(cosine, parameter_cosine):
+    if cosine is None or parameter_cosine is None or low is None or high is None:
+        return None
+    if not _misdirected(cosine, cosine, parameter_cosine, low, high):
         return None
     return _MISDIRECTED.says.format(cosine=f"{cosine:.2f}", parameter_cosine=f"{parameter_cosine:.2f}")

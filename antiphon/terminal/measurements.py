@@ -30,7 +30,15 @@ from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import Language, language, language_rows, spoken
 from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import chosen_channels, predicted_channels
-from antiphon.inspection.value import COUPLING, Values, rates_left, value, value_rows, without_value
+from antiphon.inspection.value import (
+    COUPLING,
+    Values,
+    circumstances,
+    rates_left,
+    value,
+    value_rows,
+    without_value,
+)
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
@@ -265,7 +273,7 @@ def _show_ablation(found: Ablation) -> None:
     title = f"\nWithout each channel ({found.kind}): change over {found.pairs} ({intact}), 95 % interval"
     show_table([*heads, "verdict", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [found.change(name).verdict for name in found.readouts]
-    console().print(f"channels: {worths_in_words(verdicts)}")
+    console().print(f"channels: {worths_in_words('ablation_zero', verdicts)}")
 
 
 def _change(change: Change, factor: float, digits: int) -> list[str]:
@@ -348,7 +356,9 @@ def measured_value(
         for key, metric in zip(("cosine", "cosine_ceiling"), PROBED, strict=True)
         if name in highest and like[key] is not None
     ]
-    undefined = without_value(values, list(simulation.running.system.channels))
+    undefined = without_value(
+        values, list(simulation.running.system.channels), circumstances(simulation.running)
+    )
     by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
     if by_chance and (instead := _during_a_run(simulation.running, values)):
         undefined = undefined._replace(instead=instead)
@@ -364,7 +374,9 @@ def _during_a_run(running: LiveSystem, found: Values) -> str:
         return ""
     spec = f"telemetry: {{value: {{period: {max(running.now // 10, 1)}, horizon: {found.horizon}}}}}"
     fallen = f"the agents' learning rates have fallen to {percent(left)} of their first"
-    return f"{fallen}, so that no signal gains much: measure during a run, with {spec} in the scenario"
+    own = running.scenario.telemetry.value is not None
+    where = "see those of earlier steps" if own else f"measure during a run, with {spec} in the scenario"
+    return f"{fallen}, so that no signal gains much: {where}"
 
 
 def _show_value(
@@ -396,16 +408,17 @@ def _show_value(
             f"true cosine, ceiling: with the true gradient, up to {samples:,} samples a channel; cosine in the log is with the returned "
             "gradient of one batch"
         )
-    verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
+    verdicts = [worth("value", row.low, row.high, row.why) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
-        console().print(f"channels: {worths_in_words(verdicts)}")
+        console().print(f"channels: {worths_in_words('value', verdicts)}")
     if undefined.instead:
         console().print(f"undefined: {undefined.instead}")
     elif undefined.cost:
         console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
     for row in found.rows[:_ROWS]:
         like = alignments.get(row.name, {})
-        caution = signal_caution(like.get("cosine"), like.get("parameter_cosine"))
+        kinds = "cosine", "parameter_cosine", "parameter_low", "parameter_high"
+        caution = signal_caution(*(like.get(kind) for kind in kinds))
         for note in (row.why, caution, conclusion(like.get("cosine"), like.get("cosine_ceiling"))):
             if note:
                 console().print(f"{row.name}: {note}")

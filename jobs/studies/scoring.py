@@ -177,7 +177,7 @@ def _communicates(path: Path, steps: int) -> bool | None:
         sign = 1 if less_is_better(found["measure"]) else -1
         changes = [channel["readouts"][found["measure"]] for channel in found["channels"].values()]
         costs = [(sign * one["change"], one["half"]) for one in changes if one["half"] is not None]
-    return any(worth(cost - half, cost + half) == "matters" for cost, half in costs)
+    return any(worth("ablation_zero", cost - half, cost + half) == "matters" for cost, half in costs)
 
 
 def add_scores(

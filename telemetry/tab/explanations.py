@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
+    BY_LOSSES,
     CONCLUSIONS,
     FLAGS,
     MEANS,
@@ -444,7 +445,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
     `SIGNALS` with the metrics of their interval's `bounds`; `means`: `MEANS`, and the `quantiles` of their intervals;
-    `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `hops` of agents to a readout (`hops_to_readout`).
+    `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `by_losses`: the flags of `BY_LOSSES`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -497,6 +498,7 @@ def verdicts_document(
         "conclusions": CONCLUSIONS,
         "thresholds": THRESHOLDS,
         "hops": hops_to_readout(graph),
+        "by_losses": {begins: FLAGS["value"][verdict] for begins, verdict in BY_LOSSES.items()},
     }
     known = {"measures": measures, "words": words, "remarks": remarks, "means": MEANS, **why}
     return {**known, "by": by, "takes": takes, "no_fork": no_fork}

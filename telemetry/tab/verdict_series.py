@@ -33,8 +33,7 @@ INPUTS = (
     "message_std",
     "symbol_entropy",
     "gate",
-    *dict.fromkeys(metric for remark in REMARKS for metric in remark.metrics),
-    "parameter_cosine_high",
+    *dict.fromkeys(metric for remark in REMARKS for metric in (*remark.metrics, *MEANS)),
 )
 """Metrics of channels from which verdicts follow."""
 
@@ -62,7 +61,8 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
         logged = found[metric].steps
         means, halves = newest_mean(found[metric].values, traits)
         found[metric] = Series(logged, means)
-        found[bounds(metric)[1]] = Series(logged, (means + halves).astype(np.float32))
+        for end, half in zip(bounds(metric), (-halves, halves), strict=True):
+            found[end] = Series(logged, (means + half).astype(np.float32))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
     return Series(steps, verdict_flags(rows, traits).astype(np.float32))
 

@@ -27,7 +27,7 @@ NAN = float("nan")
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
 VALUES = [0.9, -0.8, -0.12, 0.5, 0.4, NAN, -0.2, 0.3, 3.4]
 HALVES = [0.2, 0.3, 3.5, 0.6, 0.1, NAN, 0.1, 0.4, 9.0]
-"""Channels 0 and 4 matter, 1 and 6 harm, 2, 3, 7 and 8 are unresolved, 5 is undefined."""
+"""Channels 0 and 4 help, 1 and 6 harm, 2, 3, 7 and 8 are unresolved, 5 is undefined."""
 ENERGIES = [1.0, 2.0, 1.0, 0.0, 1.5, 1.0, 1.0, 0.001, 1.0]
 """Channels 3 and 7 are silent."""
 AGES = [1.0, 1.0, 12.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
@@ -90,7 +90,7 @@ def left(tab: Tab) -> list[int]:
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     assert tab.part("metric").input_value() == "value"
-    assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
+    assert strip(tab) == "value 2 of 8 help 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
     tab.at(10)
     assert "value measured at step 20" in strip(tab)
     assert "No values at this step. First at step 20" in tab.part("legend").inner_text()
@@ -110,7 +110,7 @@ def test_a_gate_that_never_opened_is_a_verdict(opened: Opened) -> None:
 
 
 VERDICTS = {
-    "matters": [0, 4],
+    "helps": [0, 4],
     "harms": [1, 6],
     "unresolved": [2, 3, 7, 8],
     "stale": [2],
@@ -131,7 +131,7 @@ def test_each_verdict_is_a_filter_and_those_of_worth_exclude_each_other(opened: 
         assert left(tab) == list(range(9))
         assert tab.part("filter").input_value() == ""
     tab.fill("filter", "coupling:decoupled")
-    for verdict in ("matters", "unresolved", "stale"):
+    for verdict in ("helps", "unresolved", "stale"):
         tab.push(f"verdict-{verdict}")
     assert tab.part("filter").input_value() == "coupling:decoupled verdict:unresolved verdict:stale"
     assert left(tab) == [2]
@@ -148,7 +148,8 @@ def test_find_takes_the_words_of_the_page(opened: Opened) -> None:
         "cosine<0": [],
         "harm": [1, 6],
         "signals off": [0],
-        "Matters": [0, 4],
+        "Helps": [0, 4],
+        "matter": [0],
         "delayed": [4],
         "unresolved coupling:decoupled": [2, 7, 8],
         "loss by ablation<0.2": [1],
@@ -165,19 +166,22 @@ def test_find_takes_the_words_of_the_page(opened: Opened) -> None:
 
 def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(opened: Opened) -> None:
     """A signal that is right message by message and wrong in its sender's parameters."""
-    parameters = {1: 0.7, 10: -0.25}
-    tab = opened(
-        data({s: {"cosine": [0.8] * 9, "parameter_cosine": [p] + [0.6] * 8} for s, p in parameters.items()})
-    )
+    steps = {1: (0.7, 0.1), 10: (-0.25, 0.3), 20: (-0.25, 0.1)}
+    logged = {
+        step: {"cosine": [0.8] * 9, **interval("parameter_cosine", [p] + [0.6] * 8, [half] * 9)}
+        for step, (p, half) in steps.items()
+    }
+    tab = opened(data(logged))
     tab.select("channel", 0)
     why = tab.part("panel-why")
-    words = "(cosine 0.8), but moves the sender's parameters in another direction (cosine −0.25)"
+    words = "but moves the sender's parameters in another direction (cosine −0.25 [−0.35, −0.15])"
     assert words in why.inner_text()
-    tab.at(1)
-    assert words not in why.inner_text()
-    tab.at(10)
+    for step in (1, 10):  # an interval that contains 0 gives no direction
+        tab.at(step)
+        assert "another direction" not in why.inner_text()
+    tab.at(20)
     tab.select("channel", 1)
-    assert words not in why.inner_text()
+    assert "another direction" not in why.inner_text()
 
 
 def test_what_may_be_chance_is_hollow_and_has_no_verdict_of_worth(opened: Opened) -> None:
@@ -190,7 +194,7 @@ def test_what_may_be_chance_is_hollow_and_has_no_verdict_of_worth(opened: Opened
         assert all(tab.is_drawn(colours[index], middle) for index, middle in middles.items())
         assert [min(tab.pixel(middle)) < 225 for middle in middles.values()] == solid
     tab.choose("metric", "value")
-    for index, words in ((0, ["matters"]), (1, ["harms"]), (2, ["unresolved", "stale"]), (5, [])):
+    for index, words in ((0, ["helps"]), (1, ["harms"]), (2, ["unresolved", "stale"]), (5, [])):
         tab.select("channel", index)
         assert tab.part("panel-verdicts").inner_text().split() == words
     assert "hollow: the interval contains 0" in tab.part("legend").inner_text()
@@ -215,7 +219,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
             0,
             [
                 (
-                    "matters: value 0.9 [0.7, 1.1]; its signal moves the sender's parameters along the true gradient of all later losses "
+                    "helps: value 0.9 [0.7, 1.1]; its signal moves the sender's parameters along the true gradient of all later losses "
                     "(parameter cosine 0.6 [0.5, 0.7], median 0.6; cosine 0.5, median 0.3); mind is a readout; a message every step."
                 )
             ],
@@ -227,8 +231,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
                     "harms: value −0.8 [−1.1, −0.5]; whether its signal follows the gradient that the receiver returns is not resolved "
                     "(cosine 0.02, median 0.3); mind is a readout; a message every step."
                 ),
-                "Possible causes: seldom measured: 1 cosine so far (telemetry.period).",
-                "It predicts worse than the mean of the returned gradients (R² −0.3).",
+                "Nothing that was measured names a cause.",
                 ("How well its gradient can be predicted at all (cosine ceiling) is measured by:"),
             ],
         ),
@@ -249,7 +252,8 @@ def test_a_panel_says_what_a_channel_is_that_matters_against_its_cosine(
     opened: Opened, measure: str, words: str
 ) -> None:
     worth = interval(measure, [0.5, 0.5] + [-0.5] * 7, [0.1] * 9)
-    tab = opened(data({10: {**worth, "cosine": [-0.3, 0.3] + [-0.3] * 7}}))
+    against = {**worth, "cosine": [-0.3, 0.3] + [-0.3] * 7}
+    tab = opened(data({5: against, 10: against}))
     for index, said in ((0, True), (1, False), (2, False)):
         tab.select("channel", index)
         assert (words in tab.part("panel-why").inner_text()) == said
@@ -297,7 +301,7 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
     tab.page.keyboard.up("Shift")
     assert tab.part("panel-title").evaluate_all("all => all.map((one) => one.title)") == [NAMES[0], NAMES[2]]
     assert [word.split() for word in tab.part("panel-verdicts").all_inner_texts()] == [
-        ["matters"],
+        ["helps"],
         ["unresolved", "stale"],
     ]
     assert (tab.number("value"), tab.number("value", beside=True)) == pytest.approx((0.9, -0.12))
@@ -342,9 +346,9 @@ def test_an_open_panel_follows_the_measure_of_the_verdicts(opened: Opened) -> No
     tab.choose("metric", "value")
     tab.select("channel", 0)
     for metric, words in (
-        ("value", "matters: value 0.9"),
-        ("ablation_zero", "harms: loss by ablation (zero) −0.9"),
-        ("value", "matters: value "),
+        ("value", "helps: value 0.9 [0.7, 1.1]; misleads: loss by ablation (zero) −0.9"),
+        ("ablation_zero", "misleads: loss by ablation (zero) −0.9 [−1.1, −0.7]; helps: value 0.9"),
+        ("value", "helps: value "),
     ):
         tab.choose("metric", metric)
         assert tab.part("panel-why").inner_text().startswith(words)
@@ -370,7 +374,7 @@ def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_end
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
     assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5] harms"
-    assert texts[3] == "left->mind 0.9 [0.7, 1.1] matters"
+    assert texts[3] == "left->mind 0.9 [0.7, 1.1] helps"
     assert [text.endswith(" unresolved") for text in texts] == [False, False, True] * 2
     shown = [float(text.split()[1].replace("−", "-")) for text in texts]
     assert shown == [-0.8, -0.2, -0.12, 0.9, 0.4, 3.4]
@@ -517,7 +521,7 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     assert left(tab) == [0, 2]
     tab.select("channel", 0)
     why = tab.part("panel-why")
-    assert "Both signs can be so: the cosine (−0.1) compares single messages" in why.inner_text()
+    assert "Both signs can be so: the cosine (−0.1 [−0.1, −0.1]) compares single messages" in why.inner_text()
     assert why.locator("code").inner_text() == "antiphon evaluate 'runs/my run' --value"
     ceilings = {"true_cosine": [0.2] + [0.01] * 8, "cosine_ceiling": [0.05, 0.5, 0.5] + [NAN] * 6}
     tab = opened(data({5: aligned, 10: LOGGED | aligned | ceilings}))
@@ -601,9 +605,9 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
     undefined = {"value": {"step": 40, "reasons": dict.fromkeys(NAMES, "chance"), "earlier": earlier}}
     tab = opened(replace(data(steps), undefined=undefined))
-    counts = "2 of 8 matter 2 harm 4 unresolved 1 without a result"
+    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result"
     for step, words in {
-        40: "value undefined at step 40 (9 of 9 channels) the newest is of step 20 1 of 9 signals off (parameter cosine of step 20)",
+        40: "value 2 help, 2 harm at step 20 undefined at step 40 (9 of 9 channels) 1 of 9 signals off (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 signals off (parameter cosine of step 20)",
         20: f"value {counts} 1 of 9 signals off 1 stale",
     }.items():
@@ -640,7 +644,8 @@ def test_lines_keep_the_newest_value_that_is_defined_and_say_its_step(opened: Op
         "Values of 8 of 9 channels; all undefined there, so faded, of step 20"
         in tab.part("legend").inner_text()
     )
-    assert tab.part("extremes").locator("li").first.inner_text().endswith("harms, of step 20")
+    assert tab.part("extremes").locator("h2").first.inner_text() == "Worst value at step 20"
+    assert tab.part("extremes").locator("li").first.inner_text().endswith("harms")
     assert tab.colours()[0] != tab.colours()[5]
     faded = [tab.pixel(tab.point("edgePoint", 0))]
     tab.at(20)
@@ -685,11 +690,66 @@ def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Ope
     ]
     channels[1]["about"], channels[0]["about"] = channels[0]["about"], channels[1]["about"]
     tab = opened(replace(harming, graph={**harming.graph, "channels": channels}))
-    cause = "its predictor is given returned alone; 8 others are given label (gradient.context)"
-    for index, told in ((1, True), (0, False), (2, False)):
-        tab.select("channel", index)
+    tab.select("channel", 1)
+    assert "Nothing that was measured names a cause." in tab.part("panel-why").inner_text()
+
+
+def test_a_context_is_named_only_where_channels_that_have_another_do_better(opened: Opened) -> None:
+    """By more than chance, as far from a readout; a size by its interval."""
+    for apart, told in ((0.5, True), (0.0, False)):
+        cosines = [0.5 + 0.01 * (channel % 3) for channel in range(9)]
+        cosines[:3] = [cosine - apart for cosine in cosines[:3]]
+        rows = {"cosine": cosines, "norm_ratio": [6.0] * 9, **interval("value", [-0.5] * 9, [0.1] * 9)}
+        found = data({5: rows, 10: LOGGED | rows})
+        mind = found.graph["channels"][0]["to"]
+        channels = [
+            {
+                **channel,
+                "to": mind,
+                "about": {"gradient": f"linear, given {'label' if at < 3 else 'returned'}"},
+            }
+            for at, channel in enumerate(found.graph["channels"])
+        ]
+        tab = opened(replace(found, graph={**found.graph, "channels": channels}))
+        tab.select("channel", 0)
         why = tab.part("panel-why").inner_text()
-        assert [cause in why, "Possible causes" in why] == [told, told]
+        assert ("its predictor is given label, and the" in why) == told
+        assert "it is 6 [6, 6] times as large as the returned gradient" in why
+        assert ("That it harms although its cosine is 0.5 is no contradiction" in why) == (not told)
+        tab.select("channel", 4)
+        assert "its predictor is given" not in tab.part("panel-why").inner_text()
+
+
+def test_measures_keep_their_verdicts_and_signals_without_a_value_are_judged_by_losses(
+    opened: Opened,
+) -> None:
+    """Before an ablation the lines show the value; its finding is linked beside the ablation's counts."""
+    ablated = interval("ablation_zero", [0.5] * 9, [0.1] * 9)
+    losses = {"loss_zero": [0.6] * 9, "loss_synthetic": [0.7] * 9, "loss_true": [0.2] * 9}
+    why = {NAMES[5]: "worse than none; over this horizon true gradients give no significant gain"}
+    undefined = {"value": {"step": 20, "reasons": why}}
+    steps = {20: MEASURED[20] | losses, 40: LOGGED | ablated | losses}
+    tab = opened(replace(data(steps), undefined=undefined))
+    assert strip(tab).startswith(
+        "loss by ablation (zero) value 9 of 9 matter 0 mislead 0 unresolved value: 2 help, 3 harm at step 20"
+    )
+    tab.select("channel", 1)
+    assert tab.part("panel-verdicts").inner_text().split() == ["matters", "harms"]
+    losses_chart = tab.frame.locator(".ap-chart[data-metric=loss_zero]").inner_text()
+    assert "loss minus the loss with no signal" in losses_chart
+    assert "0.1" in losses_chart.split("with its own signal")[1].split("with the true gradient")[0]
+    tab.at(20)
+    assert "Shown as no loss by ablation (zero) is measured by this step." in tab.part("legend").inner_text()
+    assert "2 of 9 help 3 harm 4 unresolved" in strip(tab)
+    tab.fill("filter", "verdict:harms")
+    assert left(tab) == [1, 5, 6]
+    tab.select("channel", 5)
+    assert tab.part("panel-why").inner_text().startswith("harms: worse than none; over this horizon")
+    tab.fill("filter", "")
+    tab.at(40)
+    tab.part("verdicts").get_by_test_id("step-link").click()
+    tab.idle()
+    assert [tab.step, tab.part("metric").input_value()] == [20, "value"]
 
 
 def test_escape_closes_the_list_then_the_panel_then_clears_what_is_asked(opened: Opened) -> None:

@@ -67,7 +67,7 @@ def test_an_ablation_names_the_agent_that_a_harmful_channel_affects(here: Path, 
         "  mind: {network: {kind: mlp, hidden: [8]}, objective: {kind: classification, target: label}}\n"
         "channels: [{from: eye, to: mind, size: 16}]\ntraining: {steps: 3, batch: 32}\n"
     )
-    assert re.search(r"eye->mind +-.* harms +mind\n", cli("evaluate", run, "--ablate zero"))
+    assert re.search(r"eye->mind +-.* misleads +mind\n", cli("evaluate", run, "--ablate zero"))
 
 
 def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
@@ -80,12 +80,12 @@ def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
     losses = [found["channels"][name]["readouts"]["loss"] for name in found["ranked"]]
     matter = sum(loss["change"] - loss["half"] > 0 for loss in losses)
     harm = sum(loss["change"] + loss["half"] < 0 for loss in losses)
-    words = f"{matter} matter{'s' * (matter == 1)}, {harm} harm{'s' * (harm == 1)}, {2 - matter - harm} unresolved"
+    words = f"{matter} matter{'s' * (matter == 1)}, {harm} mislead{'s' * (harm == 1)}, {2 - matter - harm} unresolved"
     assert f"channels: by ablation (resample), {words}, 0 stale, 0 silent of 2" in cli("show", own)
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
     assert "Without each channel (mean): change over 360 examples (loss " in cli.out
     (row,) = (line.split() for line in cli.out.splitlines() if line.startswith("n0->n1"))
-    assert {"matters", "harms", "unresolved"} & {*row}
+    assert {"matters", "misleads", "unresolved"} & {*row}
     assert "n1->n2" not in cli.out
 
 

@@ -218,8 +218,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-harm-is-a-matter",
         "telemetry/verdicts.py",
-        'return "matters" if low > 0 else "harms" if high < 0 else "unresolved"',
-        'return "matters" if low > 0 or high < 0 else "unresolved"',
+        "return above if low > 0 else below if high < 0 else around",
+        "return above if low > 0 or high < 0 else around",
         "tests/telemetry/test_verdicts.py::test_the_verdict_of_an_interval[-0.9--0.1-harms]",
     ),
     Fault(
@@ -246,9 +246,16 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-a-caution-on-every-signal",
         "telemetry/verdicts.py",
-        "(cosine >= _FOLLOWS) & apart & (parameter_cosine < _SHARE * cosine)",
-        "(cosine >= _FOLLOWS) & apart",
+        "(cosine - parameter_cosine >= _APART) & (high < _SHARE * cosine)",
+        "cosine - parameter_cosine >= _APART",
         "tests/telemetry/test_verdicts.py::test_nothing_is_to_be_said[0.9-0.46]",
+    ),
+    Fault(
+        "verdicts-a-direction-from-an-interval-around-0",
+        "telemetry/verdicts.py",
+        "& apart & ((low > 0) | (high < 0))",
+        "& apart",
+        "tests/telemetry/test_verdicts.py::test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters[0.85--0.3]",
     ),
     Fault(
         "verdicts-no-signal-is-off",

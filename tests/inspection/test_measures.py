@@ -119,6 +119,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     ]
     assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
     assert Change.of("loss", torch.ones(1)).half is None
-    for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "harms"), (0.1, 0.2, "unresolved")):
+    for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "misleads"), (0.1, 0.2, "unresolved")):
         assert Change(value, half).verdict == verdict
     assert Change(0.2, None).verdict == "unresolved"

@@ -252,7 +252,7 @@ def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
 ) -> None:
     """With repeats by the standard error, which falls with their root."""
     rows = tuple(row(f"a->{place}", gain, 0.01) for place, gain in enumerate(gains))
-    found = without_value(Values(rows, 100, 50, 3, seconds), [each.name for each in rows])
+    found = without_value(Values(rows, 100, 50, 3, seconds), [each.name for each in rows], "known")
     assert [*found.again] == (["--value", *options] if options else [])
     assert words in (found.cost or found.instead)
 

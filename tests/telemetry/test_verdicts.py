@@ -27,7 +27,7 @@ from antiphon.telemetry.verdicts import (
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.1, 0.9, "matters"),
+        (0.1, 0.9, "helps"),
         (-0.9, -0.1, "harms"),
         (-3.65, 3.40, "unresolved"),
         (-0.5, 0.0, "unresolved"),
@@ -37,7 +37,12 @@ from antiphon.telemetry.verdicts import (
     ],
 )
 def test_the_verdict_of_an_interval(low: float | None, high: float | None, verdict: Verdict | None) -> None:
-    assert worth(low, high) == verdict
+    assert worth("value", low, high) == verdict
+
+
+def test_a_signal_without_a_value_is_judged_by_its_losses() -> None:
+    reasons = "worse than none; no gain", "better than none; no gain", "not resolved; no gain"
+    assert [worth("value", None, None, why) for why in reasons] == ["harms", "helps", None]
 
 
 def document(channels: int = 4, **changes: Any) -> dict[str, Any]:
@@ -69,7 +74,7 @@ def test_measures_have_verdicts_of_their_own() -> None:
         ablation_zero_high=[-0.1, 0.2, nan, 0.0],
     )
     assert found == [
-        {"value:matters", "ablation_zero:harms"},
+        {"value:helps", "ablation_zero:misleads"},
         {"value:harms", "ablation_zero:matters"},
         {"value:unresolved"},
         {"ablation_zero:unresolved"},
@@ -143,9 +148,9 @@ def test_nothing_logged_is_no_verdict() -> None:
 def test_in_words() -> None:
     flags = [1, 1, 2, 4, 4 + 64, 128, 0]
     found = counts(flags, "value")
-    assert found == {"matters": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
-    assert in_words(found, 7) == "2 matter, 1 harms, 2 unresolved, 1 stale, 1 silent of 7"
-    assert worths_in_words(["harms", None, "matters"]) == "1 matters, 1 harms, 0 unresolved of 2"
+    assert found == {"helps": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
+    assert in_words(found, 7) == "2 help, 1 harms, 2 unresolved, 1 stale, 1 silent of 7"
+    assert worths_in_words("value", ["harms", None, "helps"]) == "1 helps, 1 harms, 0 unresolved of 2"
     assert in_words(counts(flags, None), 7) == "1 stale, 1 silent of 7"
 
 
@@ -188,7 +193,8 @@ def test_a_true_cosine_and_its_ceiling_say_what_is_wrong(
 def test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters(
     cosine: float, parameters: float
 ) -> None:
-    line = signal_caution(cosine, parameters)
+    line = signal_caution(cosine, parameters, parameters - 0.005, parameters + 0.005)
+    assert signal_caution(cosine, parameters, -0.9, 0.1) is None
     assert line is not None
     assert f"cosine {cosine:.2f}" in line
     assert f"(cosine {parameters:.2f})" in line
@@ -200,4 +206,5 @@ def test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters(
     [(0.9, 0.46), (0.09, -1.0), (0.2, 0.0), (None, -1.0), (0.9, None), (math.nan, 0.1), (0.9, math.nan)],
 )
 def test_nothing_is_to_be_said(cosine: float | None, parameters: float | None) -> None:
-    assert signal_caution(cosine, parameters) is None
+    ends = (None, None) if parameters is None else (parameters - 0.005, parameters + 0.005)
+    assert signal_caution(cosine, parameters, *ends) is None

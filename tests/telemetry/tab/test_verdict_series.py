@@ -77,8 +77,10 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
     assert not value["measured"]  # bounds without a middle
     assert ablation["metric"] == "ablation_zero"
     assert [word["name"] for word in catalogue["verdicts"]["words"]] == [
-        "matters",
+        "helps",
         "harms",
+        "matters",
+        "misleads",
         "unresolved",
         "stale",
     ]

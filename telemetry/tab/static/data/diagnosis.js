@@ -3,8 +3,8 @@
 import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from "../drawing/format.js";
 import { columnOf } from "./source.js";
 
-/** So few values of a measure are seldom, and so much less of a learning rate is hardly any. */
-const SELDOM = 5;
+/** So few channels of a context tell nothing, and so much less of a learning rate is hardly any. */
+const GROUPED = 3;
 const HARDLY = 0.1;
 
 /**
@@ -14,7 +14,7 @@ const HARDLY = 0.1;
  * @param {number} channel
  * @param {number} step
  * @param {string} worth what is known of the worth, e.g. "harms: value −0.8 [−1.1, −0.5]"; "": nothing
- * @param {boolean} bad whether its signal is off, or the channel harms
+ * @param {string} bad "harms" or "off": its signal is; "": neither
  * @returns {{sentences: string[], ask: string}} sentences: why, and of one that is bad what may be the cause; ask: what the
  *   command that measures the value tells of a bad signal, where it was not measured
  */
@@ -25,8 +25,10 @@ export function diagnosisOf(run, channel, step, worth, bad) {
   const clauses = [worth, conclusionOf(run, channel, step), signalOf(run, known, step), wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean);
   const said = clauses.join("; ");
   const sentences = [`${worth ? said : capital(said)}.`, ...(size === 1 ? known.map(({ single }) => single).filter(Boolean) : [])];
-  const causes = bad ? causesOf(run, channel, step, known[0]?.grades.at(-1)[0] ?? 0) : [];
-  if (bad) sentences.push(`Possible causes: ${causes.join("; ") || "what the log has names none"}.`);
+  const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-1)[0];
+  const joined = bad === "harms" && along ? `That it harms although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too. ` : "";
+  const causes = bad ? causesOf(run, channel, step, known[0]) : [];
+  if (bad) sentences.push(joined + (causes.length ? `Possible causes: ${causes.join("; ")}.` : "Nothing that was measured names a cause."));
   const unmeasured = bad && !run.catalog.verdicts.no_fork && !run.metrics("channel").includes("cosine_ceiling");
   return { sentences, ask: unmeasured ? `How well its gradient can be predicted at all (cosine ceiling)${worth ? "" : ", and what its signal is worth,"} is measured by:` : "" };
 }
@@ -46,22 +48,34 @@ function conclusionOf(run, channel, step) {
   return says.replace(/\{(\w+)\}/g, (_, metric) => formatNumber(found[metric].value) + ofStep(found[metric].of, step));
 }
 
-/** What may be wrong with a signal, and what to try: only what the run itself tells; `follows`: the cosine from which it is none. */
-function causesOf(run, channel, step, follows) {
-  const { about = {} } = run.channels[channel];
-  const column = (metric) => columnOf(run.peek("channel", metric) ?? { steps: [] }, channel).filter(Number.isFinite);
-  const [{ value: cosine }, { value: found }, { value: ceiling }, { value: ratio, ...ratios }] = ["cosine", "true_cosine", "cosine_ceiling", "norm_ratio"].map((metric) => run.numberAt(metric, channel, step));
-  const given = ({ about: { gradient = "" } = {} }) => /\bgiven (.*)/.exec(gradient)?.[1] ?? "";
-  const more = run.channels.filter((other) => given(other) && given(other) !== given(run.channels[channel]));
-  const [{ length: values }, rates] = [column("cosine"), column("sg_learning_rate")];
+/** What may be wrong with a signal, and what to try: only what intervals, or channels that do better, tell; `signal`: what is known of it first. */
+function causesOf(run, channel, step, signal) {
+  const follows = signal?.grades.at(-1)[0] ?? 0;
+  const [{ value: cosine }, { value: found }, { value: ratio, low, high, ...ratios }] = ["cosine", "true_cosine", "norm_ratio"].map((metric) => run.numberAt(metric, channel, step));
+  const rates = columnOf(run.peek("channel", "sg_learning_rate") ?? { steps: [] }, channel).filter(Number.isFinite);
   return [
     found >= follows && cosine < follows && `single batches mislead: over many batches its cosine with the true gradient is ${formatNumber(found)} (true cosine)`,
-    Number.isNaN(ceiling) && about.gradient && !/\bgiven /.test(about.gradient) && "its predictor sees the message alone, no context (gradient.context)",
-    Number.isNaN(ceiling) && given(run.channels[channel]) && more.length && `its predictor is given ${given(run.channels[channel])} alone; ${formatCount(more.length, "other")} are given ${[...new Set(more.map(given))].join(" or ")} (gradient.context)`,
-    values > 0 && values < SELDOM && `seldom measured: ${formatCount(values, "cosine")} so far (telemetry.period)`,
+    contextOf(run, channel, step, signal?.metric),
     rates.at(-1) < HARDLY * rates[0] && `its predictor's learning rate has fallen to ${formatNumber((100 * rates.at(-1)) / rates[0])} % of its first`,
-    ratio > 2 && `it is ${formatNumber(ratio)} times as large as the returned gradient${sourceOf(ratios, step)} (gradient.scale)`,
+    ratio > 2 && low > 1 && `it is ${formatInterval(ratio, low, high)} times as large as the returned gradient${sourceOf(ratios, step)} (gradient.scale)`,
   ].filter(Boolean);
+}
+
+/** That another context may be better: where channels that have it, as far from a readout, do better by more than chance in this run; else "". */
+function contextOf(run, channel, step, metric) {
+  const { hops, quantiles } = run.catalog.verdicts;
+  const given = (other) => /\bgiven (.*)/.exec(run.channels[other].about.gradient)?.[1] ?? "no context";
+  const alike = [...run.channels.keys()].filter((other) => hops[run.channels[other].to] === hops[run.channels[channel].to] && run.channels[other].about?.gradient);
+  if (!metric || !alike.includes(channel)) return "";
+  const of = (context) => {
+    const found = alike.filter((other) => given(other) === context).map((other) => run.numberAt(metric, other, step).value).filter(Number.isFinite);
+    const mean = found.reduce((sum, value) => sum + value, 0) / found.length;
+    return { context, count: found.length, mean, variance: found.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (found.length - 1) / found.length };
+  };
+  const mine = of(given(channel));
+  const apart = (few, { mean, variance }) => few >= GROUPED && mean - mine.mean > quantiles[Math.min(few - 2, quantiles.length - 1)] * Math.sqrt(variance + mine.variance);
+  const better = [...new Set(alike.map(given))].map(of).filter((other) => apart(Math.min(other.count, mine.count), other));
+  return better.map(({ context, count, mean }) => `its predictor is given ${mine.context}, and the ${count} that are given ${context} have a ${run.info("channel", metric).title} of ${formatNumber(mean)}, those like it of ${formatNumber(mine.mean)} (gradient.context)`)[0];
 }
 
 /** The median of all channels' numbers. */

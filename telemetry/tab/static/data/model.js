@@ -72,9 +72,9 @@ export class Model {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
     const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
-    const measure = this.measure(run);
-    for (const { metric } of [{ metric: measure }, ...(run.catalog.verdicts?.signals ?? [])]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
-    if (measure === "value") chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
+    const measured = measuresOf(run).filter((one) => one.measured);
+    for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? [])]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
+    if (measured.some(({ metric }) => metric === "value")) chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
@@ -105,35 +105,52 @@ export class Model {
   }
 
   #metric(run, runs, kind, step) {
-    const metric = metricAt(run, runs, kind, this.metric[kind], step);
-    return kind === "channel" ? { ...metric, ...this.#interval(run, metric), instead: this.#instead(run) } : metric;
+    const chosen = this.metric[kind];
+    const worth = kind === "channel" && measuresOf(run).some(({ metric }) => metric === chosen);
+    const name = worth ? this.measure(run, step) || chosen : chosen;
+    const metric = metricAt(run, runs, kind, name, step);
+    if (kind === "agent") return metric;
+    const instead = name === chosen ? this.#instead(run) : `Shown as no ${run.info(kind, chosen).title} is measured by this step.`;
+    return { ...metric, ...(worth ? this.#interval(run, metric) : {}), instead };
   }
 
-  /** The measure of worth in whose place the lines show another metric, as it has no number at any step; "": none. */
+  /** Say for which measure of worth the lines show another metric, as it has no number at any step; "": for none. */
   #instead(run) {
     const measure = this.measure(run);
-    return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? run.info("channel", measure).title : "";
+    return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? `Shown as no channel has a ${run.info("channel", measure).title} at any step.` : "";
   }
 
-  /** Of a metric that measures worth, the ends of its intervals at a step, whose contain 0, and whose number is older than the newest measurement; else nothing. */
-  #interval(run, { values, of, at }) {
-    if (!values || !measuresOf(run).some(({ metric }) => metric === this.metric.channel)) return {};
-    const ends = run.boundsOf("channel", this.metric.channel).map((metric) => run.peek("channel", metric));
-    if (!ends.every(Boolean)) return {};
-    const [lower, upper] = ends.map((series) => Float32Array.from(of, (step, channel) => itemAt(series, step, channel)));
-    return { lower, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
+  /** Of a measure of worth, the ends of its intervals at a step, whose contain 0, whose number is older than the newest measurement, and what is `listed`: numbers of one step. */
+  #interval(run, { name, series, values, of, at }) {
+    const ends = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric));
+    if (!values || !ends.length || !ends.every(Boolean)) return {};
+    const [lower, upper] = ends.map((found) => Float32Array.from(of, (step, channel) => itemAt(found, step, channel)));
+    const none = !valuesAt(series, at).some(Number.isFinite);
+    const from = none ? this.#newest(run, name, at, true) || this.#newest(run, name, at) : at;
+    const listed = from ? { name, step: from, values: valuesAt(series, from), lower: valuesAt(ends[0], from), upper: valuesAt(ends[1], from) } : null;
+    return { lower, listed, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
   #flags(run, step) {
     const series = run.peek(...VERDICTS);
-    return series ? valuesAt(series, step) : null;
+    const flags = series && valuesAt(series, step);
+    const value = flags && run.peek("channel", "value_low");
+    if (!value) return flags;
+    // Signals without a value are judged by their losses.
+    const found = Float32Array.from(flags);
+    for (const [name, why] of Object.entries(this.#reasons(run, "value", value.steps[rowAt(value, step)]))) {
+      const [, bit = 0] = Object.entries(run.catalog.verdicts.by_losses).find(([begins]) => why.startsWith(begins)) ?? [];
+      found[run.find("channel", name)] |= bit;
+    }
+    return found;
   }
 
-  /** The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; "": none. */
-  measure(run) {
+  /** The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; of these the first that was measured by the step; "": none. */
+  measure(run, step = this.step) {
     const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
-    return [this.metric.channel, this.#worth, ...measured].find((metric) => measured.includes(metric)) ?? "";
+    const known = [this.metric.channel, this.#worth, ...measured].filter((metric) => measured.includes(metric));
+    return known.find((metric) => run.peek("channel", metric)?.steps[0] <= step) ?? known[0] ?? "";
   }
 
   /** How many channels of a side's run have each verdict at a step; null: no run. */
@@ -141,7 +158,7 @@ export class Model {
     const run = this.runs[side];
     if (!run) return null;
     const { measures = [], words = [], by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
-    const measure = this.measure(run);
+    const measure = this.measure(run, step);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
     const known = words.filter((word) => verdictBit(word, measure));
     const found = known.map((word) => {
@@ -154,21 +171,39 @@ export class Model {
     const together = measure === "value" ? this.#together(run, step) : "";
     const every = measure ? 0 : run.graph.values_every ?? 0;
     const due = every <= (this.steps([run]).at(-1) ?? 0);
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, before, step, every, due };
+    const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
+    const other = measure !== "value" && measures.some((one) => one.metric === "value" && one.measured) ? "value" : "";
+    const told = sure || !this.#newest(run, measure, step, true) ? other : measure;
+    const resolved = this.#newest(run, told, step, true);
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, before, finding: resolved ? { step: resolved, measure: told, says: `${told === measure ? "" : `${told}: `}${this.#finding(run, told, resolved)}` } : null, step, every, due };
+  }
+
+  /** The newest step up to one at which a measure has an interval, or one that lies off 0, if `sure`; 0: none. */
+  #newest(run, measure, step, sure = false) {
+    const [low, high] = run.boundsOf("channel", measure).map((metric) => run.peek("channel", metric));
+    const holds = (at, upper = valuesAt(high, at)) => valuesAt(low, at).some((value, channel) => (sure ? value > 0 || upper[channel] < 0 : value <= upper[channel]));
+    return low && high ? low.steps.findLast((at) => at <= step && holds(at)) ?? 0 : 0;
+  }
+
+  /** What a measure found at a step: "2 harm". */
+  #finding(run, measure, step) {
+    const flags = this.#flags(run, step);
+    const counted = run.catalog.verdicts.words.filter(({ name, flags: bits }) => bits[measure] && name !== "unresolved");
+    return counted.map((word) => ({ ...word, count: flags.filter((flag) => flag & word.flags[measure]).length })).filter(({ count }) => count).map(({ count, counted: many, one }) => `${count} ${count === 1 ? one : many}`).join(", ");
   }
 
   /** The value of all channels together, or why it has none; "": it was not measured. */
   #together(run, step) {
     const { value, low, high, of } = run.numberAt("value", 0, step, "run");
-    if (Number.isFinite(value)) return resultText({ values: [value], lower: [low], upper: [high] }, 0) + ofStep(of, step);
+    if (Number.isFinite(value)) return resultText({ name: "value", values: [value], lower: [low], upper: [high] }, 0) + ofStep(of, step);
     const { at } = this.#measurement(run, step, []);
-    const why = this.#reasons(run, at)["all channels"];
+    const why = this.#reasons(run, "value", at)["all channels"];
     return why ? `undefined: ${why}` : "";
   }
 
-  /** Why channels have no result of the measure of worth at a step at which it was measured, by name. */
-  #reasons(run, at) {
-    const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run));
+  /** Why channels have no result of a measure of worth at a step at which it was measured, by name. */
+  #reasons(run, metric, at) {
+    const measure = measuresOf(run).find((one) => one.metric === metric);
     return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at)?.reasons ?? {};
   }
 
@@ -181,7 +216,7 @@ export class Model {
 
   /** Of the measure of worth: the step `at` which it was measured last by a step, and `first` at all; the newest `before` at which some of the channels without a result have one; 0: none. */
   #measurement(run, step, channels) {
-    const series = run.peek("channel", run.boundsOf("channel", this.measure(run))[0]);
+    const series = run.peek("channel", run.boundsOf("channel", this.measure(run, step))[0]);
     if (!series?.steps.length) return { at: 0, first: 0, before: 0 };
     const row = rowAt(series, step);
     const before = series.steps.subarray(0, Math.max(row, 0)).findLast((_, at) => channels.some((channel) => Number.isFinite(series.values[at * series.items + channel])));
@@ -190,12 +225,12 @@ export class Model {
 
   /** Why a channel has no verdict of worth, as a list of one; an empty list: it has one, or nothing is measured. */
   #missing(run, channel, flags, step) {
-    const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run));
+    const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run, step));
     const words = (run.catalog.verdicts?.words ?? []).filter((word) => !word.flags[""]);
     if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
     const { at, first } = this.#measurement(run, step, []);
     if (!at && first) return [`it was measured at step ${formatStep(first)}`];
-    return [this.#reasons(run, at)[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
+    return [this.#reasons(run, measure.metric, at)[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
   }
 
   /**
@@ -204,19 +239,25 @@ export class Model {
    */
   verdictsOn(run, channel, step) {
     const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
-    const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run)];
-    const { title, again, instead, cost } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run, step)];
+    const { title, again, instead, cost, step: newestStep } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const verdicts = words.filter((word) => flags & verdictBit(word, measure));
-    const matters = verdicts.some(({ name }) => name === "matters");
-    const value = (_, metric) => formatNumber(run.numberAt(metric, channel, step).value);
+    const value = (_, metric) => {
+      const { value: middle, low, high } = run.numberAt(metric, channel, step);
+      return formatInterval(middle, low, high);
+    };
     const result = (metric, at) => {
       const { value: middle, low, high, of } = run.numberAt(metric, channel, at);
       return formatInterval(middle, low, high) + ofStep(of, step);
     };
     const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
-    const [worth = ""] = measured.flatMap(({ metric, title: by }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map(({ name }) => `${name}: ${by} ${result(metric, step)}`));
-    const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (matters && beside.includes(measure))));
-    const bad = verdicts.some(({ name }) => name === "off" || name === "harms");
+    const why = (metric) => this.#reasons(run, metric, this.#measurement(run, step, []).at)[run.nameOf("channel", channel)];
+    const judged = measured.flatMap(({ metric, title: by }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map((word) => ({ ...word, metric, by })));
+    const worth = judged.map(({ name, metric, by }) => `${name}: ${Number.isNaN(run.numberAt(metric, channel, step).value) ? why(metric) : `${by} ${result(metric, step)}`}`).join("; ");
+    verdicts.push(...judged.filter(({ name }) => name !== "unresolved" && !verdicts.some((other) => other.name === name)));
+    const above = judged.filter(({ name }) => name === "helps" || name === "matters").map(({ metric }) => metric);
+    const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (above.includes(measure) && beside.includes(measure))));
+    const bad = ["harms", "off"].find((word) => verdicts.some(({ name }) => name === word)) ?? "";
     const { sentences, ask } = diagnosisOf(run, channel, step, worth, bad);
     sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
@@ -224,8 +265,9 @@ export class Model {
     const newest = before ? ` The newest is ${result(measure, before)}.` : "";
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why}.${newest}`);
     const late = missing.length > 0 && at > 0;
-    const more = late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
-    return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? again : ask && by };
+    const last = at === newestStep; // advice is of the newest measurement
+    const more = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
+    return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? last && again : ask && by };
   }
 
   /** Which measures of a channel's signal are below 0, with their numbers. */
@@ -340,7 +382,8 @@ export class Model {
   #valuesOf(run, { on, key, value }, step) {
     if (on === "verdict") {
       const word = run.catalog.verdicts?.words.find(({ name, counted }) => name === value || counted === value);
-      const bit = word ? verdictBit(word, this.measure(run)) : 0;
+      const others = measuresOf(run).filter(({ measured }) => measured).map(({ metric }) => metric);
+      const bit = word ? [this.measure(run, step), ...others].map((measure) => verdictBit(word, measure)).find(Boolean) ?? 0 : 0;
       return bit ? { kind: "channel", values: this.#flags(run, step), bit } : null;
     }
     const wanted = { metric: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];

@@ -62,10 +62,11 @@ export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }
 
-/** Return a number of a metric (`metricAt`) with its interval, verdict and source, where it has them: "0.9 [0.7, 1.1] matters, of step 600". */
-export function resultText({ values, lower, upper, older, of, counts }, index) {
+/** Return a number of a metric (`metricAt`) with its interval, verdict and source, where it has them: "0.9 [0.7, 1.1] helps, of step 600". */
+export function resultText({ name, values, lower, upper, older, of, counts }, index) {
   const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
-  const verdict = low > 0 ? " matters" : high < 0 ? " harms" : low <= high ? " unresolved" : "";
+  const [above, below] = name === "value" ? ["helps", "harms"] : ["matters", "misleads"];
+  const verdict = low > 0 ? ` ${above}` : high < 0 ? ` ${below}` : low <= high ? " unresolved" : "";
   const from = older?.[index] ? `, of step ${formatStep(of[index])}` : counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "";
   return formatInterval(value, low, high) + verdict + from;
 }

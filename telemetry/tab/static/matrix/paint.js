@@ -38,11 +38,14 @@ export function matrixGroups(pen, view, colours) {
 export function matrixNumbers(pen, view, colours) {
   if (view.unit < MATRIX_NUMBERED) return;
   pen.font = `${view.unit < 44 ? 10 : 11}px ${MATRIX_FONT}`;
-  Object.assign(pen, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 3, strokeStyle: colours.paper, fillStyle: colours.ink });
+  Object.assign(pen, { textAlign: "center", textBaseline: "middle" });
   for (const cell of view.cells.list) {
     const [[x, y], text] = [view.middle(cell), formatNumber(Number(view.means[cell.number].toPrecision(2)))];
     if (!view.shown[cell.number] || x < view.x0 || y < view.y0 || x > view.x0 + view.spanX || y > view.y0 + view.spanY) continue;
-    pen.strokeText(text, x, y + 0.25 * view.unit);
+    const half = pen.measureText(text).width / 2 + 2;
+    pen.fillStyle = colours.paper;
+    pen.fillRect(x - half, y + 0.25 * view.unit - 6, 2 * half, 12);
+    pen.fillStyle = colours.ink;
     pen.fillText(text, x, y + 0.25 * view.unit);
   }
 }

@@ -21,13 +21,8 @@ export class Player {
   constructor(onStep) {
     this.#onStep = onStep;
     this.#slider.addEventListener("input", () => this.#go(Number(this.#slider.value), false));
-    this.node = el(
-      "div",
-      { class: "ap-player", role: "group", aria: { label: "Step" } },
-      this.#play,
-      this.#slider,
-      el("span", { class: "ap-step" }, "step ", this.#step, this.#until),
-    );
+    const step = el("span", { class: "ap-step" }, "step ", this.#step, this.#until);
+    this.node = el("div", { class: "ap-player", role: "group", aria: { label: "Step" } }, this.#play, this.#slider, step);
     this.#face();
   }
 

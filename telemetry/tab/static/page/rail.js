@@ -51,7 +51,7 @@ class MetricCard {
     const steps = [...new Set([...(metric.of ?? [])].filter((of, item) => metric.older?.[item] && !Number.isNaN(metric.values[item])))];
     const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${older ? `; ${older === there.length ? "all" : older} undefined there, so faded, of step ${steps.map(formatStep).join(", ")}` : ""}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead ? ` Shown as no channel has a ${metric.instead} at any step.` : ""));
+    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead && ` ${metric.instead}`));
     const later = there.length ? 0 : laterStep(metric.series, step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }

@@ -41,13 +41,7 @@ export class Toolbar {
       el("label", { class: "ap-inline" }, el("span", { text: "Run" }), this.#run),
       el("label", { class: "ap-inline" }, el("span", { text: "compare" }), this.#beside),
       finder,
-      el(
-        "div",
-        { class: "ap-buttons" },
-        iconButton("theme", "Light or dark theme", actions.toggleTheme, "theme"),
-        this.refresh,
-        iconButton("help", "Help (?)", actions.help, "help"),
-      ),
+      el("div", { class: "ap-buttons" }, iconButton("theme", "Light or dark theme", actions.toggleTheme, "theme"), this.refresh, iconButton("help", "Help (?)", actions.help, "help")),
     );
   }
 

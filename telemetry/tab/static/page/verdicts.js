@@ -22,7 +22,8 @@ export class VerdictStrip {
    * Show what holds at a step.
    *
    * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), step, at (of the
-   *   measurement; 0: none so far), early (the later one; 0: there is none), before (the newest with a result of those missing; 0: none), every (steps between the
+   *   measurement; 0: none so far), early (the later one; 0: there is none), before (the newest with a result of those missing; 0: none), finding (the newest
+   *   intervals off 0, of this measure where none is now, or of the value: step, measure, says; null: none), every (steps between the
    *   run's own measurements, if none was made yet; 0: it makes none), due (one is being made); null: no run
    * @param {string[]} chosen verdicts that the filter asks for
    */
@@ -61,11 +62,16 @@ export class VerdictStrip {
     return Boolean(list);
   }
 
-  #worth({ missing: left, total, measure, measures, step, at, early, before, together }, chips) {
+  #worth({ missing: left, total, measure, measures, step, at, early, before, finding, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (at !== step) chips.unshift(stepLink("of step", at, this.#actions.setStep));
     const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all channels together ${together.replace(/:.*/, "")}` })] : [];
-    if (!left.length) return [...chips, ...whole];
+    const show = (at) => {
+      this.#actions.setStep(at);
+      this.#actions.setMetric("channel", finding.measure);
+    };
+    const found = finding ? [stepLink(`${finding.says} at step`, finding.step, show)] : [];
+    if (!left.length) return [...chips, ...found, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
       const [, reason, own = ""] = /^(.*?)(?: \(([^()]*)\))?$/s.exec(why);
@@ -73,12 +79,13 @@ export class VerdictStrip {
     });
     const reasons = [...new Set(told.map(({ reason }) => reason))].sort();
     const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), this.#table(reason, told.filter((one) => one.reason === reason))]);
-    const { again, instead, cost } = measures.find(({ metric }) => metric === measure);
-    const how = instead || again ? el("p", {}, instead ? `${capital(instead)}.` : `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again })) : null;
+    const { again, instead, cost, step: newest } = measures.find(({ metric }) => metric === measure);
+    // Advice is of the newest measurement.
+    const how = at !== newest || !(instead || again) ? null : instead ? el("p", { text: `${capital(instead)}.` }) : el("p", {}, `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again }));
     const terms = measure === "value" ? el("p", { class: "ap-muted", text: TERMS }) : null;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})` });
-    const newest = before ? stepLink("the newest is of step", before, this.#actions.setStep) : null;
-    return [...(left.length < total ? chips : []), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), newest, ...whole].filter(Boolean);
+    const older = before && !finding ? stepLink("the newest is of step", before, this.#actions.setStep) : null;
+    return [...(left.length < total ? chips : []), ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), older, ...whole].filter(Boolean);
   }
 
   /** The channels without a result for one reason, by the first of their numbers; a number without a name has the reason's last word. */
@@ -92,16 +99,10 @@ export class VerdictStrip {
   }
 
   #chip({ name, counted, one, says, count, older }, total, pressed, exclusive) {
-    return el(
-      "button",
-      {
-        class: "ap-chip", type: "button", testid: `verdict-${name}`, title: says, data: { verdict: name, none: count ? "" : "none" },
-        aria: { pressed: String(pressed) }, on: { click: () => this.#actions.toggleVerdict(name, exclusive) },
-      },
-      el("strong", { text: count.toLocaleString("en-US") }),
-      total === "" ? "" : ` of ${total.toLocaleString("en-US")}`,
-      ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`,
-    );
+    const data = { verdict: name, none: count ? "" : "none" };
+    const props = { class: "ap-chip", type: "button", testid: `verdict-${name}`, title: says, data, aria: { pressed: String(pressed) }, on: { click: () => this.#actions.toggleVerdict(name, exclusive) } };
+    const word = ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`;
+    return el("button", props, el("strong", { text: count.toLocaleString("en-US") }), total === "" ? "" : ` of ${total.toLocaleString("en-US")}`, word);
   }
 }
 

@@ -10,6 +10,8 @@ import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, pane
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
+/** Losses where a value was measured: with no signal, with its own, with the true gradient; drawn as differences from the first. */
+const PANEL_LOSSES = ["loss_zero", "loss_synthetic", "loss_true"];
 
 /** The panel on the right, with facts, numbers at the shown step, curves, messages; of what is compared (`runs`) each has a `label`. */
 export class SidePanel {
@@ -186,7 +188,7 @@ export class SidePanel {
     const caution = shared ? el("p", { class: "ap-caution", testid: "caution", text: shared }) : null;
     const node = el("section", { class: "ap-panel-part", hidden: true }, el("div", { class: "ap-heading", text: heading }), caution);
     if (metrics.includes("cosine")) node.append((this.entries = el("p", { class: "ap-says", testid: "entries", hidden: true })));
-    for (const metric of metrics) {
+    for (const metric of metrics.filter((one) => !PANEL_LOSSES.slice(1).includes(one))) {
       const host = el("div", { class: "ap-panel-slot" });
       node.append(host);
       this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null });
@@ -221,11 +223,13 @@ export class SidePanel {
   }
 
   async fill(slot, stale) {
-    const parts = [slot.metric, ...this.edges(slot.metric)];
+    const losses = slot.metric === PANEL_LOSSES[0];
+    const parts = losses ? PANEL_LOSSES : [slot.metric, ...this.edges(slot.metric)];
     const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.series(this.kind, metric)))));
     if (stale()) return;
     const lines = [];
-    this.runs.forEach(({ label, item }, at) => {
+    if (losses) lines.push(...this.differences(found));
+    else this.runs.forEach(({ label, item }, at) => {
       const [series, low, high] = found[at];
       if (!series) return lines.push({ name: label, steps: [], values: [] });
       const line = { name: this.runs.length > 1 ? label : `this ${this.kind}`, steps: series.steps, values: columnOf(series, item) };
@@ -235,17 +239,33 @@ export class SidePanel {
     const only = panelConstant(lines.map((line) => line.values));
     slot.node.hidden &&= Number.isNaN(only);
     if (Number.isNaN(only)) return this.sayConstant(slot, this.noResult(slot));
-    if (only !== null) return this.sayConstant(slot, `always ${formatNumber(only)}`);
-    const once = panelOnce(lines, this.runs.length > 1);
+    if (only !== null && !losses) return this.sayConstant(slot, `always ${formatNumber(only)}`);
+    const once = panelOnce(lines, lines.length > 1);
     if (once) return this.sayConstant(slot, once);
-    const ground = this.runs.length === 1 || this.beside ? found[0][0] && panelGround(found[0][0]) : null;
+    const ground = losses ? null : this.runs.length === 1 || this.beside ? found[0][0] && panelGround(found[0][0]) : null;
     if (ground) lines.push({ name: `all ${this.kind}s: median, middle half`, ...ground, ground: true });
     if (slot.chart) return slot.chart.setData(lines);
     clear(slot.host);
-    const info = this.info(slot.metric);
+    const info = this.infoOf(slot);
     slot.chart = lineChart(slot.host, {
       title: info.title, says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
       onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.span(),
+    });
+  }
+
+  /** What the chart of a slot is called, and says. */
+  infoOf({ metric }) {
+    const says = "Where the value was measured: below 0 is better than no signal.";
+    return metric === PANEL_LOSSES[0] ? { title: "loss minus the loss with no signal", says } : this.info(metric);
+  }
+
+  /** A line for each loss minus that with no signal; of two that are compared those with their own signal. */
+  differences(found) {
+    const several = this.runs.length > 1;
+    return this.runs.flatMap(({ label, item }, at) => {
+      const [none, ...others] = found[at].map((series) => series && columnOf(series, item));
+      const line = (values, which) => ({ name: several ? label : which ? "with the true gradient" : "with its own signal", steps: found[at][0].steps, values: values.map((value, row) => value - none[row]) });
+      return none ? others.slice(0, several ? 1 : 2).map(line) : [];
     });
   }
 
@@ -271,7 +291,7 @@ export class SidePanel {
     slot.chart = null;
     clear(slot.host);
     if (!text) return;
-    const info = this.info(slot.metric);
+    const info = this.infoOf(slot);
     const line = el("div", { class: "ap-panel-split" }, el("div", { class: "ap-chart-title", text: info.title }), el("div", { class: "ap-muted", text }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));

@@ -208,7 +208,7 @@ export class TimelineView {
     this.theme = this.context.theme();
     const colours = timelineColours(this.context.colours(), this.context.theme());
     timelinePaint(pen, this.look(), colours);
-    this.legend.replaceChildren(...timelineLegend(colours));
+    this.legend.replaceChildren(...timelineLegend(colours, this.timeline));
     this.canvas.setAttribute("aria-label", `Timeline of ${formatCount(this.run.agents.length, "agent")}. ${this.says.textContent}`);
   }
 
@@ -253,17 +253,19 @@ export class TimelineView {
   }
 }
 
-/** The marks in plain words; `tick` and `end` are their colours. */
-function timelineLegend({ tick, end, muted }) {
+/** The marks that a timeline has, in plain words; `tick` and `end` are their colours. */
+function timelineLegend({ tick, end, muted }, { agents, channels, episode_ends: over }) {
   const entry = (text, shape) => el("span", { class: "ap-inline" }, svgPicture(16, 14, [shape]), text);
   const path = (d, stroke, more = {}) => ["path", { d, stroke, fill: "none", "stroke-width": 1.5, ...more }];
+  const texts = channels.flatMap(({ cells }) => cells.map(([, text]) => text)).join("");
+  const cells = [["-", "- nothing to read"], ["x", "x the message sent is never read"], ["!", "! no gradient returns"]].filter(([mark]) => texts.includes(mark));
   return [
     entry("ticks", ["circle", { cx: 8, cy: 7, r: 4, fill: tick }]),
-    entry("a window ends: it learns", path("M8 1V13", end, { "stroke-width": 3 })),
-    entry("reach of the true gradient", path("M1 11L15 3", tick)),
-    entry("an episode ends", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
-    el("span", { text: "channels: age of the message read · - nothing to read · x the message sent is never read · ! no gradient returns" }),
-  ];
+    agents.some(({ ends }) => ends.length) && entry("a window ends: it learns", path("M8 1V13", end, { "stroke-width": 3 })),
+    agents.some(({ since }) => since.some(([at, from]) => from < at)) && entry("reach of the true gradient", path("M1 11L15 3", tick)),
+    over.length > 0 && entry("an episode ends", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
+    channels.length > 0 && el("span", { text: ["channels: age of the message read", ...cells.map(([, text]) => text)].join(" · ") }),
+  ].filter(Boolean);
 }
 
 /** What a channel's cell means, in plain words. */
