@@ -204,6 +204,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
                 parts[True][mask] = values[mask]
         return parts
 
+    def _copied(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of signals, which a loop may change in place; masks of one value are the step's own."""
+        return {name: one if self.uniform(one) is not None else one.clone() for name, one in values.items()}
+
     def _begin_seed(self, seed: int | None) -> bool:
         """Set the seed of a reset, or at first a random one; return whether there is a new one."""
         begins = seed is not None or self._seed is None
@@ -244,7 +248,7 @@ class SeededEnv(TorchVectorEnv):
         self._number, self._tick = 0 if self._begin_seed(seed) else self._number + 1, 0
         self._open()
         self._present = self._values()
-        return dict(self._present[0]), dict(self._present[1])
+        return self._copies()
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
@@ -260,13 +264,20 @@ class SeededEnv(TorchVectorEnv):
         self._present = self._values()
         terminates = ended and self.episode_length is not None
         terminated = self.everywhere(terminates)
-        info = {**known, **self._present[1]}
+        shown, facts = self._copies()
+        info = {**known, **facts}
         if terminates:
             info.update(final_obs=last[0], final_info=last[1])
             info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
         if reward is None:
             reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        return dict(self._present[0]), reward, terminated, self.everywhere(False), info
+        return shown, reward, terminated, self.everywhere(False), info
+
+    def _copies(self) -> Values:
+        """Return the signals of the present tick; copies where they are returned again, at the next tick or as the last ones."""
+        once = self.hold == 1 and self.episode_length is None
+        values, facts = self._present
+        return (dict(values), dict(facts)) if once else (self._copied(values), self._copied(facts))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed, number and tick; for data from a file also their digest."""

@@ -135,7 +135,7 @@ class CountDigits(SeededEnv):
         for name, steps in self._computed:
             if name in self.requested:
                 closes = (self._number - self._start + 1) % steps == 0
-                closed[name] = self._counts[name] if closes else self._nothing
+                closed[name] = (self._counts[name] if closes else self._nothing).clone()
                 closed[f"_{name}"] = self.everywhere(closes)
         return closed
 
@@ -169,7 +169,7 @@ class CountDigits(SeededEnv):
                 pixels = self._pixels.index_select(0, self._rows).to(self.dtype).div_(self._white)
                 values[name] = pixels.view(self.num_envs, *self.signals[name].shape)
             elif name == "count_so_far":
-                values[name] = self._counts["threes"]
+                values[name] = self._counts["threes"].clone()
             elif name.endswith(_SO_FAR):
-                values[name] = self._counts[name.removesuffix(_SO_FAR)]
+                values[name] = self._counts[name.removesuffix(_SO_FAR)].clone()
         return self._divide(values)

@@ -281,9 +281,10 @@ def make(
     """
     import torch
 
+    from antiphon.nets.isolation.global_numbers import seeded_globally
     from antiphon.nets.isolation.own_context import own_context
 
-    with own_context():
+    with own_context(), seeded_globally(0):
         return _made(spec, batch, device, torch.float32 if dtype is None else dtype, split)
 
 
@@ -378,7 +379,7 @@ def _in_rows(
     from antiphon.envs.adaptors.final_observation import FinalObservation
     from antiphon.envs.adaptors.frame_stack import FrameStack
 
-    layers: list[Callable[..., Any]] = [FinalObservation]
+    layers: list[Callable[..., Any]] = [functools.partial(FinalObservation, alone="workers" in keys)]
     if "stack" in keys:
         layers.insert(0, functools.partial(FrameStack, counts=keys["stack"]))
 

@@ -23,6 +23,7 @@ from antiphon.envs.adaptors.spaces import Actions, leaves
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
+from antiphon.nets.isolation.global_numbers import GlobalNumbers
 
 
 class Adaptor(TorchVectorEnv):
@@ -59,6 +60,7 @@ class Adaptor(TorchVectorEnv):
     ) -> None:
         self._worlds, self._rows, self._name = list(worlds), list(rows), name
         self.actions, self._layers = actions, layers
+        self._numbers = GlobalNumbers()
         bases = [id(getattr(row, "unwrapped", row)) for row in rows]
         one = f"'{name}' is one object in several rows of the batch; let its function make a new one at each call"
         require(len(set(bases)) == len(bases), "env", one, ScenarioError)
@@ -105,6 +107,12 @@ class Adaptor(TorchVectorEnv):
                 interface, check = self.interface
                 line += f"; it does not return what its spaces and {interface} say: {check} names it"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
+
+    @contextmanager
+    def _calling(self, call: str) -> Iterator[None]:
+        """Have an environment's call draw from global generators what is its own, and report its errors in one line."""
+        with self._failing(call), self._numbers.active():
+            yield
 
     def carried(self) -> dict[str, Any] | None:
         """Return the state of the wrappers; None if none outlives an episode."""

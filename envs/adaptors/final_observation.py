@@ -12,6 +12,7 @@ from gymnasium import spaces
 from antiphon.base.errors import RunError
 from antiphon.base.problems import show_value
 from antiphon.envs.adaptors.spaces import leaves, part_at
+from antiphon.nets.isolation.global_numbers import seed_globally
 
 
 class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -20,15 +21,22 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
     Gymnasium's vector environments keep the array itself as `final_obs`, and then reset the environment, which may write to it.
     They write observations into arrays of the space's type, in which larger whole numbers become others: 300 in int8 is 44. Into
     shared memory one number is written as many; of any other shape that does not fit, and of a reward, no error says what it is.
+
+    Args:
+        env: The environment.
+        alone: Whether it has a process of its own, whose global random numbers are seeded with it.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], *, alone: bool = False) -> None:
         super().__init__(env)
+        self._alone = alone
         each = leaves(env.observation_space).items()
         self._boxes = [(path, box) for path, box in each if isinstance(box, spaces.Box)]
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
+        if self._alone and settings.get("seed") is not None:
+            seed_globally(settings["seed"])
         shown, info = self.env.reset(**settings)
         # Of an observation alone, its first two numbers would be taken for these.
         if not isinstance(info, dict):

@@ -88,7 +88,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         if mode == "vector_entry_point":
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
         else:
-            row = partial(_make, name, arguments, found.stack)
+            row = partial(_make, name, arguments, found.stack, alone=mode == "async")
             several = AsyncVectorEnv if mode == "async" else SyncVectorEnv
             env = several([row] * batch, autoreset_mode=_AUTORESET[autoreset or "same_step"])
             env.spec = gymnasium.spec(name)  # by which errors name it
@@ -110,11 +110,11 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
 
 
 def _make(
-    name: str, arguments: Mapping[str, Any], stack: int | Mapping[str, int] | None
+    name: str, arguments: Mapping[str, Any], stack: int | Mapping[str, int] | None, *, alone: bool
 ) -> gymnasium.Env[Any, Any]:
     """Make one environment of an id; `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)."""
     env: gymnasium.Env[Any, Any] = gymnasium.make(name, **arguments)
-    return FinalObservation(env if stack is None else FrameStack(env, stack))
+    return FinalObservation(env if stack is None else FrameStack(env, stack), alone=alone)
 
 
 def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: Mapping[str, Any]) -> None:

@@ -77,14 +77,15 @@ class VectorAdaptor(Adaptor):
             largest = LARGEST_SEED if by_row else LARGEST_SEED - self.num_envs + 1  # others may add the row
             actions, *rows = sampled_seeds(seed, 1 + self.num_envs if by_row else 2, largest)
             seeds = rows if by_row else rows[0]
-        with self._failing("reset"):
+            self._numbers.seed(actions)
+        with self._calling("reset"):
             obs, _ = self._env.reset(seed=seeds, options=options)
         if seed is not None:
             self._env.action_space.seed(actions)
         self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         self._shown = self._observe(obs)
         self._remember()
-        return dict(self._shown), {}
+        return self._copies(), {}
 
     def step(self, actions: Any = None) -> StepResult:
         """Take a step: `send` and `receive`."""
@@ -105,7 +106,7 @@ class VectorAdaptor(Adaptor):
             actions = sample()
         else:
             actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
-        with self._failing("step"):
+        with self._calling("step"):
             if self._waits:
                 self._env.step_async(actions)  # type: ignore[attr-defined]
             else:
@@ -114,7 +115,7 @@ class VectorAdaptor(Adaptor):
     @in_own_context
     def receive(self) -> StepResult:
         """Return the result of the step that `send` began."""
-        with self._failing("step"):
+        with self._calling("step"):
             if self._waits:
                 self._returned = self._env.step_wait()  # type: ignore[attr-defined]
             obs, reward, terminated, truncated, info = self._returned
@@ -133,11 +134,15 @@ class VectorAdaptor(Adaptor):
         if self.late_ends:
             due, self._ended = self._ended.numpy(force=True), torch.from_numpy(happened).to(self.device)
         if not due.any():
-            return dict(self._shown), rewards, self.everywhere(False), self.everywhere(False), result
+            return self._copies(), rewards, self.everywhere(False), self.everywhere(False), result
         ended, *ends = torch.from_numpy(np.array([due[0] | due[1], *due])).to(self.device)
         final = self._final(before, info, ended)
         result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
-        return dict(self._shown), rewards, *ends, result
+        return self._copies(), rewards, *ends, result
+
+    def _copies(self) -> dict[str, Tensor]:
+        """Return the observations; copies where they are returned again as the last ones of an episode."""
+        return {name: value.clone() if self.late_ends else value for name, value in self._shown.items()}
 
     def _outcomes(self, rewards: Tensor, ends: Sequence[Tensor]) -> dict[str, Any]:
         """Return the requested outcomes of a step, of rewards and both ends, [batch] each, and the mask of those left out."""
@@ -149,14 +154,14 @@ class VectorAdaptor(Adaptor):
 
     def render(self) -> tuple[Any, ...] | None:
         """Return the sub-environments' rendered images; None if they were made without a render mode."""
-        with self._failing("render"):
+        with self._calling("render"):
             return self._env.render()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the environment's own state."""
         self._require_state()
         base: Any = self._env.unwrapped
-        with self._failing("state_dict"):
+        with self._calling("state_dict"):
             own = base.state_dict() if self._subs is None else [_state_of(sub) for sub in self._subs]
         found = {
             "env": own,
@@ -164,7 +169,11 @@ class VectorAdaptor(Adaptor):
             "ended": self._ended,
             "shown": self._shown,
         }
-        return {**found, "random": random_state(self._env.action_space)}
+        return {
+            **found,
+            "random": random_state(self._env.action_space),
+            "numbers": self._numbers.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state."""
@@ -175,7 +184,7 @@ class VectorAdaptor(Adaptor):
             self._layers.load_state_dict(state["wrappers"])
         else:
             self._layers.load_elapsed([] if self._subs is None else [one["elapsed"] for one in state["env"]])
-        with self._failing("load_state_dict"):
+        with self._calling("load_state_dict"):
             if self._subs is None:
                 base.load_state_dict(state["env"])
             else:
@@ -185,6 +194,8 @@ class VectorAdaptor(Adaptor):
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
         self._ended, self._shown = state["ended"], dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
+        if "numbers" in state:  # earlier checkpoints have none
+            self._numbers.load_state_dict(state["numbers"])
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         """Return the requested observations of all sub-environments."""
@@ -203,7 +214,7 @@ class VectorAdaptor(Adaptor):
             return before
         if self._mode is AutoresetMode.DISABLED:
             last = self._shown
-            with self._failing("reset"):
+            with self._calling("reset"):
                 obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
             self._shown = self._observe(obs)
             return last

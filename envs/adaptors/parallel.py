@@ -138,7 +138,9 @@ def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) 
 def _space(name: str, world: Any, kind: str, agent: str) -> Any:
     """Return a space of an agent; ScenarioError where the environment has none."""
     try:
-        return getattr(world, kind)(agent)
+        space = getattr(world, kind)(agent)
+        _ = deepcopy(space) == space  # fails for a class of its own that lacks what Gymnasium's have
+        return space
     except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
         line = f"{kind}('{agent}') failed: {type(error).__name__}: {' '.join(str(error).split())}"
         raise ScenarioError(f"env: '{name}': {line}; return a space of each of possible_agents") from None
@@ -221,7 +223,8 @@ class ParallelAdaptor(Adaptor):
             actions, *seeds = sampled_seeds(seed, 1 + self.num_envs)
             self._native.seed(actions)
             self._single.seed(actions)
-        with self._failing("reset"):
+            self._numbers.seed(actions)
+        with self._calling("reset"):
             observed = [
                 self._first(w, seed=s, options=options) for w, s in zip(self._worlds, seeds, strict=True)
             ]
@@ -237,7 +240,7 @@ class ParallelAdaptor(Adaptor):
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
         moves, living = [], []
-        with self._failing("step"):
+        with self._calling("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 present = world.agents  # read once: wrappers look it up in one another
                 alive = [agent for agent in self._agents if agent in present]
@@ -329,7 +332,7 @@ class ParallelAdaptor(Adaptor):
         if bool(ended.any()):
             last, facts_then = self._divide(values)
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
-            with self._failing("reset"):
+            with self._calling("reset"):
                 for row in ended.nonzero().flatten().tolist():
                     observed[row] = self._first(self._worlds[row])
             values = self._observe(observed)
@@ -377,7 +380,7 @@ class ParallelAdaptor(Adaptor):
             if name in self.requested:
                 values[name] = torch.full((self.num_envs,), place, device=self.device)
         if states := [name for name in self._state.signals if name in self.requested]:
-            with self._failing("state"):
+            with self._calling("state"):
                 whole = [{_STATE: world.state()} for world in self._worlds]
             values |= {name: self._read(self._state, name, whole) for name in states}
         return values
@@ -391,13 +394,13 @@ class ParallelAdaptor(Adaptor):
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered images of the copies."""
-        with self._failing("render"):
+        with self._calling("render"):
             return tuple(world.render() for world in self._worlds)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the copies' own states."""
         self._require_state()
-        with self._failing("state_dict"):
+        with self._calling("state_dict"):
             worlds = [world.state_dict() for world in self._stateful]
         found = {"worlds": worlds, "wrappers": self._layers.state_dict()}
         legal = [{agent: torch.from_numpy(mask) for agent, mask in each.items()} for each in self._legal]
@@ -406,6 +409,7 @@ class ParallelAdaptor(Adaptor):
             "random": random_state(self._native),
             "choices": random_state(self._single),
             "legal": legal,
+            "numbers": self._numbers.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -416,10 +420,12 @@ class ParallelAdaptor(Adaptor):
             self._layers.load_state_dict(state["wrappers"])
         else:
             self._layers.load_elapsed([])
-        with self._failing("load_state_dict"):
+        with self._calling("load_state_dict"):
             for world, each in zip(self._stateful, state["worlds"], strict=True):
                 world.load_state_dict(each)
         load_random_state(self._native, state["random"])
         if "legal" in state:  # earlier checkpoints have none
             load_random_state(self._single, state["choices"])
             self._legal = [{agent: mask.numpy() for agent, mask in each.items()} for each in state["legal"]]
+        if "numbers" in state:
+            self._numbers.load_state_dict(state["numbers"])

@@ -13,6 +13,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 
 from antiphon.envs.adaptors.checked import close_world
 from antiphon.envs.adaptors.turns import Turns
+from antiphon.nets.isolation.global_numbers import seed_globally
 
 _PATIENCE = 5.0
 """Seconds that a process has to end."""
@@ -122,11 +123,14 @@ def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> No
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    seed_globally(0)
     worlds = [parallel(factory()) for factory in factories]
     with suppress(EOFError):
         while (asked := connection.recv()) is not None:
             place, call, arguments, named = asked
             world, error, found = worlds[place], "", None
+            if call == "reset" and named.get("seed") is not None:
+                seed_globally(named["seed"])
             try:
                 found = getattr(world, call)(*arguments, **named)
             except Exception as raised:  # noqa: BLE001  (anything somebody's environment may raise)

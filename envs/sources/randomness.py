@@ -42,7 +42,7 @@ from torch.utils.data import (
 
 from antiphon.base.errors import require
 from antiphon.envs.sources.source_errors import reading
-from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.nets.random import seed_for
 from antiphon.nets.users.outlines import is_full
 
@@ -181,7 +181,7 @@ class EpochRandomness:
     def active(self, seed: int) -> Iterator[None]:
         """Read a batch with global random numbers of `seed`; afterwards all of the caller's generators are as before."""
         with ExitStack() as stack:
-            stack.enter_context(_global_numbers(seed))
+            stack.enter_context(seeded_globally(seed))
             for number, generator in enumerate(self._generators):
                 stack.callback(_set_state, generator, _state(generator))
                 _seed(generator, seed_for(self._seed, "generator", str(number)))  # set_epoch may draw from it
@@ -200,20 +200,6 @@ class EpochRandomness:
     def _set_seeds(self) -> None:
         for thing, name in self._seeds:
             setattr(thing, name, seed_for(self._seed, name) % 2**31)
-
-
-@contextmanager
-def _global_numbers(seed: int) -> Iterator[None]:
-    """Seed the global random numbers of Python, numpy and torch within the block, and restore them after it."""
-    python, arrays = random.getstate(), np.random.get_state()
-    with seeded(seed):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)
 
 
 def _reachable(loader: Any) -> Iterator[Any]:

@@ -196,7 +196,7 @@ class World(Pictured):
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)
         outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
-        outcomes |= self.typed(self.outcomes(reached))
+        outcomes |= self._copied(self.typed(self.outcomes(reached)))
         names = [each for name in self.requested for each in (name, f"_{name}")]
         result: dict[str, Any] = {name: outcomes[name] for name in names if name in outcomes}
         may_end = True
@@ -256,8 +256,9 @@ class World(Pictured):
             require(value.shape == (self.num_envs,), f"env: {type(self).__name__}", other, ScenarioError)
 
     def _values(self, state: State) -> Values:
-        """Return requested observations and training-only signals of states."""
-        return self._divide(self.typed(self.observe(state)))
+        """Return requested observations and training-only signals of states: copies, which a loop may change in place."""
+        values, facts = self._divide(self.typed(self.observe(state)))
+        return self._copied(values), self._copied(facts)
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""

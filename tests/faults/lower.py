@@ -967,10 +967,31 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "envs-a-loader-has-one-order",
-        "envs/sources/randomness.py",
+        "nets/isolation/global_numbers.py",
         "    with seeded(seed):",
         "    with seeded(0):",
         "tests/running/test_loaders.py::test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed[0]",
+    ),
+    Fault(
+        "envs-a-world-draws-the-caller-s-numbers",
+        "envs/adaptors/checked.py",
+        "with self._failing(call), self._numbers.active():",
+        "with self._failing(call):",
+        "tests/envs/adaptors/test_global_numbers.py::test_a_run_is_a_function_of_its_seed_and_draws_nothing_of_the_callers[Bandit-env0]",
+    ),
+    Fault(
+        "envs-a-world-is-made-with-the-caller-s-numbers",
+        "envs/registry.py",
+        "with own_context(), seeded_globally(0):",
+        "with own_context():",
+        "tests/envs/adaptors/test_global_numbers.py::test_a_run_is_a_function_of_its_seed_and_draws_nothing_of_the_callers[Bandit-env0]",
+    ),
+    Fault(
+        "envs-the-numbers-that-a-world-draws-are-not-saved",
+        "nets/isolation/global_numbers.py",
+        "self._states = {name: _GENERATORS[name].native(plain) for",
+        "self._states = {} and {name: _GENERATORS[name].native(plain) for",
+        "tests/envs/adaptors/test_global_numbers.py::test_a_checkpoint_has_the_numbers[Bandit-numpy-41]",
     ),
     Fault(
         "envs-a-sampler-s-generator-is-not-seeded",

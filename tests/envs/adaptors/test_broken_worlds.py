@@ -315,6 +315,17 @@ def test_agents_that_a_parallel_world_does_not_declare_are_named() -> None:
         def observation_space(self, agent: str) -> Any:
             return {"high": super().observation_space(agent)}[agent]
 
+    class Old(spaces.Discrete):
+        """As some are for gym, which had no `start`."""
+
+        def __init__(self) -> None:
+            self.n = np.int64(2)
+            spaces.Space.__init__(self, (), np.int64)
+
+    class Spaced(Mines):
+        def action_space(self, agent: str) -> Any:
+            return Old()
+
     line = r"^env: 'mines_v0' returned an observation of 'zed' from reset\(\), which is not in possible_agents; name"
     with pytest.raises(RunError, match=line):
         batch_of(Another()).reset(seed=0)
@@ -322,3 +333,7 @@ def test_agents_that_a_parallel_world_does_not_declare_are_named() -> None:
         ScenarioError, match=r"observation_space\('low'\) failed: KeyError: 'low'; return a space"
     ):
         batch_of(Spaceless())
+    with pytest.raises(
+        ScenarioError, match=r"action_space\('low'\) failed: AttributeError: 'Old' .* 'start'"
+    ):
+        batch_of(Spaced(), Spaced())
