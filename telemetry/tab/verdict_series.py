@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry.tab.series import Series, results_of
 from antiphon.telemetry.tab.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
+    FLAGS,
     MEANS,
     MEASURES,
     REMARKS,
@@ -99,6 +100,19 @@ def newest_verdicts(
     channels = series.values.shape[1]
     if measure is not None and not results[measure].channels:
         others = counts(series.values[-1], None)
-        return measure, others, f"undefined at step {results[measure].step:,}, {in_words(others, channels)}"
+        line = f"undefined at step {results[measure].step:,}{_resolved(series, measure)}, {in_words(others, channels)}"
+        return measure, others, line
     found = counts(series.values[-1], measure)
     return measure, found, in_words(found, channels)
+
+
+def _resolved(series: Series, measure: Measure) -> str:
+    """Return what a measure found at the newest step at which one of its intervals lies off 0; nothing where none did."""
+    above, below, _ = FLAGS[measure]
+    sure = FLAGS[measure][above] | FLAGS[measure][below]
+    rows = np.flatnonzero((series.values.astype(np.int64) & sure).any(axis=1))
+    if not len(rows):
+        return ""
+    found = counts(series.values[rows[-1]], measure)
+    words = in_words({verdict: found[verdict] for verdict in (above, below)}, series.values.shape[1])
+    return f" ({words} at step {series.steps[rows[-1]]:,})"

@@ -13,8 +13,9 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
+from antiphon.engine.live_system import running_of
 from antiphon.errors import ScenarioError
-from antiphon.inspection.value import Value, Values, value_of, value_rows, without_value
+from antiphon.inspection.value import Value, Values, circumstances, value_of, value_rows, without_value
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit import seams
@@ -269,3 +270,19 @@ def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> 
         assert found.effect == pytest.approx(zero - synthetic)
         figures = {figure.metric: figure.value for figure in value_rows(Values((found,), 0, 50, 3, 1.0))}
         assert figures == pytest.approx({"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": 0.5})
+
+
+@pytest.mark.parametrize("valued", [False, True])
+def test_after_a_run_whose_rates_have_fallen_it_is_said_that_forks_learn_at_the_first(valued: bool) -> None:
+    """And a run that measures values itself is not advised to."""
+    own = chain("decoupled", training={"steps": 9, "optimiser": COSINE}).scenario
+    fields = {name: getattr(own, name) for name in type(own).model_fields}
+    measures = {"telemetry": {"value": {"period": 100, "horizon": 2}}} if valued else {}
+    with Simulation(Scenario(**fields | measures)) as simulation:
+        simulation.run(5)
+        assert "first rates" not in circumstances(running_of(simulation))
+        simulation.run()
+        said = circumstances(running_of(simulation))
+    where = "which earlier steps show" if valued else "which telemetry: {value: {period: …}} measures"
+    assert where in said
+    assert "forks learn at its first rates (up to 0.01, it ended at 0.000" in said
