@@ -165,10 +165,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """Whether it follows a receiver from one minibatch to the next."""
 
     def always_written(self) -> frozenset[str]:
-        """Return the kind, a context that is given as empty, and a `rescale` beside `passes: all`: other defaults than theirs."""
-        given = self.model_fields_set & {"context", "rescale"}
-        kept = {"context": not self.context, "rescale": self.passes == "all"}
-        return self.written | {key for key in given if kept[key]}
+        """Return the kind, and keys that are given whose defaults depend on the scenario."""
+        return self.written | (self.model_fields_set & {"context", "rescale"})
 
     @cached_property
     def own_target(self) -> str | None:
@@ -414,8 +412,8 @@ class ChannelSpec(Spec):
     written: ClassVar[frozenset[str]] = frozenset({"rule"})
 
     def always_written(self) -> frozenset[str]:
-        """Return the coupling, and a gradient whose context is given as empty."""
-        given = "context" in self.gradient.always_written()
+        """Return the coupling, and a gradient with keys whose defaults depend on the scenario."""
+        given = self.gradient.always_written() > self.gradient.written
         return self.written | ({"gradient"} if given else frozenset())
 
     def as_written(self, data: dict[str, Any]) -> dict[str, Any]:

@@ -21,13 +21,15 @@ def has_state(agent: AgentSpec) -> bool:
 def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
     """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
     if channel.replayed:
-        reason = next(chain(_obstacles(scene, channel), _fitted_noise(channel)), None)
+        reason = next(chain(_obstacles(scene, channel), _lost_codes(scene, channel)), None)
         if reason is not None:
             yield "gradient.passes", f"all {reason}, or make passes first"
 
 
 def in_all_passes(scene: Relations) -> frozenset[str]:
     """Return the channels whose senders learn in all passes: those with `passes: all`, and those for which `auto` chooses it.
+
+    A shadow is among the first, as it keeps its inputs if it is applied in mid-run.
 
     Predictors that fit noise or do not learn, a delay that is chosen in parts, and networks of the user's own, whose ticks and
     environments may depend on each other, leave it at the first pass: `all` has to be asked for there. So do senders that learn
@@ -36,8 +38,10 @@ def in_all_passes(scene: Relations) -> frozenset[str]:
     return frozenset(
         channel.name
         for channel in scene.channels
-        if channel.replayed
-        or (channel.gradient.passes == AUTO and channel.gradient.keeps_up and _may_be_chosen(scene, channel))
+        if (channel.gradient.passes == "all" and channel.made_coupling.predicts and not channel.state)
+        or (
+            channel.gradient.passes == AUTO and _may_be_chosen(scene, channel) and not _needed(scene, channel)
+        )
     )
 
 
@@ -52,13 +56,12 @@ def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
     channel = next((channel for channel in named if _may_replay(scene, channel)), None)
     if channel is None:
         return ""
-    gradient = channel.gradient
-    passes = AUTO if _may_be_chosen(scene, channel) else "all"
-    if gradient.keeps_up:
-        return f"gradient.passes: {passes}"
-    if gradient.passes == passes:
-        return "gradient.kind: linear"
-    return f"gradient: {{kind: linear, passes: {passes}}}"
+    passes, keys = AUTO if _may_be_chosen(scene, channel) else "all", _needed(scene, channel)
+    if channel.gradient.passes != passes:
+        keys["passes"] = passes
+    if len(keys) == 1:
+        return "".join(f"gradient.{key}: {value}" for key, value in keys.items())
+    return f"gradient: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"
 
 
 def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
@@ -67,7 +70,6 @@ def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
         _may_replay(scene, channel)
         and channel.gradient.scale > 0
         and channel.gradient.learn
-        and next(_noisy(scene, channel), None) is None
         and not scene.agents[channel.sender].goals
         and not any(
             other.name in scene.teaching for other in scene.outputs[channel.sender] if other is not channel
@@ -78,7 +80,7 @@ def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
 
 
 def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
-    """Return whether `passes: all` has an effect on a channel, and is not refused."""
+    """Return whether `passes: all` has an effect on a channel, and is not refused with the keys that it needs."""
     goal, gradient = scene.agents[channel.receiver].objective, channel.gradient
     if not channel.made_coupling.predicts or not gradient.apply or goal is None or goal.passes < 2:
         return False  # at once, as it is for most channels
@@ -89,23 +91,31 @@ def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
     norms += [one.layers.get(key) for one in ends if one.layers is not None for key in ("norm", "cell_norm")]
     if "batch" in norms or not_at_once(scene, channel, ticks=True) is not None:
         return False
-    return next(_obstacles(scene, channel), None) is None
+    return bool(observed_context(scene, channel)) and next(_obstacles(scene, channel), None) is None
 
 
-def _noisy(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
-    """Yield what lets a predictor fit the noise of each minibatch, each with a fix: no gate finds that before the code is lost."""
-    gradient = channel.gradient
-    if not (gradient.context if "context" in gradient.model_fields_set else observed_context(scene, channel)):
-        yield "needs a context, without which the code collapses; name signals"
+def _needed(scene: Relations, channel: ChannelSpec) -> dict[str, str]:
+    """Return the keys, with values, by which a predictor follows what the minibatches of further passes have in common."""
+    gradient, keys = channel.gradient, dict[str, str]()
+    if not gradient.keeps_up:
+        keys["kind"] = "linear"
+    if not _has_context(scene, channel):
+        keys["context"] = f"[{', '.join(observed_context(scene, channel))}]"
     if "rescale" in gradient.model_fields_set and gradient.get("rescale") == "none":
-        yield "needs rescale: rms, without which predictions are noise; leave out rescale"
+        keys["rescale"] = "rms"
+    return keys
 
 
-def _fitted_noise(channel: ChannelSpec) -> Iterator[str]:
-    """Yield that the predictor fits the noise of each minibatch by itself, with a fix."""
-    if channel.gradient.gate != "none" and not channel.gradient.keeps_up:
-        kind = name_of(channel.gradient.kind)
-        yield f"needs kind linear, as {kind} follows the noise of each minibatch; use that, make gate none"
+def _has_context(scene: Relations, channel: ChannelSpec) -> bool:
+    """Return whether the predictor of a sender that learns in all passes reads more than the message."""
+    given = "context" in channel.gradient.model_fields_set
+    return bool(channel.gradient.context if given else observed_context(scene, channel))
+
+
+def _lost_codes(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
+    """Yield that a gate would let a code collapse, with a fix."""
+    if channel.gradient.gate != "none" and channel.gradient.learn and not _has_context(scene, channel):
+        yield "needs a context beside a gate, which shuts too late for the code; name signals, make gate none"
 
 
 def _built_in(agent: AgentSpec) -> bool:
@@ -127,9 +137,6 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
         yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear"
     if not channel.rule.built_in:
         yield f"injects predictions, and {channel.coupling} is a coupling of your own; make it decoupled"
-    if gradient.gate != "none":
-        for noise in _noisy(scene, channel):
-            yield f"{noise}, make gate none"
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"

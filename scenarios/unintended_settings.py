@@ -172,6 +172,7 @@ _BLIND = (
     "a synthetic gradient of a policy without the sender's observations averages over all states that share a "
     "message; add the sender's observations to gradient.context"
 )
+_IN_NOISE = "in all passes taught a signalling game, but MPE's speaker less than detached, as each minibatch has noise of its own"
 
 
 def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
@@ -376,6 +377,17 @@ def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     yield from gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
 
 
+def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A predictor that learns from each minibatch of further passes is held to what they have in common."""
+    gradient = channel.gradient
+    if not (channel.replayed and gradient.learn and gradient.built_in):
+        return
+    if not gradient.keeps_up:
+        yield f"{with_article(name_of(gradient.kind))} gradient {_IN_NOISE}; use linear, or make gradient.passes first"
+    if gradient.get("rescale") == "none":
+        yield f"rescale: none {_IN_NOISE}; leave out gradient.rescale, or make gradient.passes first"
+
+
 def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
     sender = scenario.agents[channel.sender]
@@ -437,6 +449,7 @@ _OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[str]], 
     warn_26_norm: ("channels.norm",),
     warn_10_kickback: ("channels.feedback",),
     warn_9_kind: (),
+    warn_42b_noise: ("channels.gradient.passes",),
     warn_3_followed: ("agents.learn",),
     warn_9_learned: ("channels.gradient.learn",),
     warn_23_context: (),

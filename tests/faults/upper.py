@@ -57,8 +57,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-setting-is-proposed-that-leaves-the-first-pass",
         "scenarios/sender_passes.py",
-        "if gradient.passes == passes:",
-        "if gradient.passes:",
+        "if channel.gradient.passes != passes:",
+        "if not channel.gradient.passes:",
         "tests/jobs/studies/test_summary.py::test_a_line_whose_gates_were_shut_in_all_runs_has_a_note",
     ),
     Fault(
@@ -78,22 +78,22 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-all-passes-that-are-asked-for-have-other-defaults",
         "scenarios/sender_passes.py",
-        "if channel.replayed\n",
-        "if False\n",
+        'if (channel.gradient.passes == "all" and',
+        "if (False and",
         "tests/engine/heart/test_replayed_senders.py::test_by_default_a_sender_learns_in_all_passes",
     ),
     Fault(
         "scenarios-noise-is-replayed-behind-a-gate",
         "scenarios/sender_passes.py",
-        'if gradient.gate != "none"',
-        "if False",
+        'if channel.gradient.gate != "none" and',
+        "if False and",
         "tests/engine/heart/test_replayed_senders.py::test_what_cannot_be_replayed_is_refused[no context]",
     ),
     Fault(
         "scenarios-noise-is-replayed-by-default",
         "scenarios/sender_passes.py",
-        "and next(_noisy(scene, channel), None) is None\n",
-        "\n",
+        '        keys["context"] =',
+        "        keys = {} or keys; _ =",
         "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[no context, always applied]",
     ),
     Fault(
