@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -76,21 +76,30 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
     if model is None:
         model = copied(origin.model)
         release_modes(model)
-    _check(model, origin.model)
+    learners = [run.running.system.agents[name].learner for name in origins]
+    numbers = {
+        key.removeprefix(_PREFIX): value
+        for learner in learners
+        for key, value in [*learner.parameters.items(), *learner.buffers.items()]
+    }
+    _check(model, origin.model, numbers)
     for group in origin.untied:
         for _, key in group[1:]:
             _separate(model, key)
     with torch.no_grad():
-        for learner in (run.running.system.agents[name].learner for name in origins):
-            for key, value in [*learner.parameters.items(), *learner.buffers.items()]:
-                path, _, name = (own := key.removeprefix(_PREFIX)).rpartition(".")
-                target = _tensor(model, own)
-                if target is not None and target.shape != value.shape:  # a buffer that a forward replaced
-                    target = model.get_submodule(path)._buffers[name] = target.new_empty(value.shape)
-                if target is not None:
-                    target.copy_(value)
-    for name in origins:
-        if (state := run.running.system.agents[name].learner.module_state) is not None:
+        for key, value in numbers.items():
+            path, _, name = key.rpartition(".")
+            target = _tensor(model, key)
+            if target is not None and target.shape != value.shape:  # a buffer that a forward replaced
+                if name not in (buffers := model.get_submodule(path)._buffers):
+                    raise RunError(
+                        f"join: '{key}' is {list(value.shape)} in the run, and no buffer of that size in the model"
+                    )
+                target = buffers[name] = target.new_empty(value.shape)
+            if target is not None:
+                target.copy_(value)
+    for learner in learners:
+        if (state := learner.module_state) is not None:
             state.copy_to(model, _PREFIX)
     return model
 
@@ -121,7 +130,8 @@ def _separate(model: nn.Module, key: str) -> None:
     setattr(model.get_submodule(path), name, nn.Parameter(model.get_parameter(key).data.clone()))
 
 
-def _check(model: nn.Module, origin: nn.Module) -> None:
+def _check(model: nn.Module, origin: nn.Module, numbers: Mapping[str, Tensor]) -> None:
+    """Check that a model has the tensors of the one that was split; buffers that the run's forwards replace may have any size."""
     have, want = (
         {key: list(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
         for m in (model, origin)
@@ -129,8 +139,13 @@ def _check(model: nn.Module, origin: nn.Module) -> None:
     for key, tensor in model.named_parameters():
         if tensor.is_meta:
             raise RunError(f"join: into: '{key}' is on the meta device; give a model with memory of its own")
+    replaced = {
+        key
+        for key, _ in model.named_buffers()
+        if key in want and key in numbers and list(numbers[key].shape) != want[key]
+    }
     for key in [*want, *have]:
-        if have.get(key) != want.get(key):
+        if have.get(key) != want.get(key) and key not in replaced:
             raise RunError(
                 f"join: into: '{key}' is {have.get(key, 'missing')} in {type(model).__name__} and "
                 f"{want.get(key, 'missing')} in the model that was split; give a model of the same class and sizes"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from types import MethodType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -628,6 +629,82 @@ def test_a_module_that_leaves_its_activations_in_attributes_is_copied(env: Any, 
         _loop(run, loop, 3)
         (found,) = run.compose()(x=x).values()
         torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
+
+
+class Slotted:
+    """Has no dict."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+
+def _enclosed(call: Any) -> Any:
+    return lambda x: call(x)
+
+
+def _called(call: Callable[[Tensor], Tensor]) -> Any:
+    class Called:
+        def __call__(self, x: Tensor) -> Tensor:
+            return call(x)
+
+    return Called()
+
+
+HELD: dict[str, Callable[[Any, Any], Any]] = {
+    "a tuple": lambda call, module: (call,),
+    "a partial": lambda call, module: partial(call),
+    "an enclosed partial": lambda call, module: _enclosed(partial(call)),
+    "an enclosed list": lambda call, module: lambda x, within=[call]: within[0](x),
+    "a cache": lambda call, module: lru_cache(call),
+    "an object": lambda call, module: Slotted(call),
+    "a method": lambda call, module: MethodType(lambda self, x: call(x), module),
+}
+"""How a module may keep a function that calls its layers."""
+NOT_FOLLOWED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "a class": (lambda call, module: _called(call), "Called.__call__ encloses layers of the model"),
+    "a method in a tuple": (
+        lambda call, module: (MethodType(lambda self, x: call(x), module),),
+        "'held' of Held would call the layers of the original",
+    ),
+    "a cached method": (lambda call, module: lru_cache(module.between), "'held' of Held would call"),
+}
+
+
+class Held(nn.Module):
+    """Calls its layers in a function that it keeps somewhere."""
+
+    def __init__(self, hold: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.held = hold(lambda x: self.second(torch.tanh(self.first(x))), self)
+
+    def between(self, x: Tensor) -> Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = self.held[0] if isinstance(self.held, tuple) else self.held
+        return (held.call if isinstance(held, Slotted) else held)(x)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_functions_that_enclose_a_module_train_its_copy_wherever_they_are_kept(env: Any, name: str) -> None:
+    model = Held(HELD[name]).double()
+    loop = Held(HELD[name]).double()
+    loop.load_state_dict(model.state_dict())
+    x = torch.randn(5, 6, dtype=torch.float64)
+    with _run(env, model, "own") as run:
+        _loop(run, loop, 3)
+        (found,) = run.compose()(x=x).values()
+        torch.testing.assert_close(found, loop.between(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NOT_FOLLOWED)
+def test_what_a_copy_would_not_follow_to_its_layers_is_refused(env: Any, name: str) -> None:
+    hold, line = NOT_FOLLOWED[name]
+    with pytest.raises(AntiphonError, match=rf"Held cannot be copied \({line}"), _run(env, Held(hold), "own"):
+        pass
 
 
 @pytest.mark.parametrize(
