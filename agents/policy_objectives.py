@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from antiphon.agents.distributions import Distribution, Sampler
 from antiphon.agents.objectives import AnyObjective
@@ -185,8 +186,40 @@ class PolicyLosses:
     """[T, rows], a constant: log-probability of the actions and sampled messages. Later passes of `ppo` use the first pass's."""
     metrics: dict[str, Tensor]
     """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
-    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`, which alone a later pass has. NaN for a
-    member without valid ticks."""
+    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks. A later
+    pass has none."""
+    moved: Moved | None = None
+    """Of `ppo`: how far the policy is from that of the first pass."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """How far a policy is from that of the first pass, over the rows of a later one."""
+
+    change: Tensor
+    """[T, rows], a constant: the change of the actions' log-probabilities, zero where not valid."""
+    clip: Any
+    """Largest deviation of the probability ratio from 1, of all rows or [rows]."""
+    means: MemberMeans
+    """Over the same rows."""
+
+    @staticmethod
+    def metrics(passes: Sequence[Moved]) -> dict[str, Tensor]:
+        """Return `approx_kl` and `clip_fraction` of each member, [N], means over passes; passes of as many rows are computed as one."""
+        each: dict[str, list[Tensor]] = {"approx_kl": [], "clip_fraction": []}
+        by_rows: dict[int, list[Moved]] = {}
+        for moved in passes:
+            by_rows.setdefault(moved.change.shape[1], []).append(moved)
+        for own in by_rows.values():
+            change, valid = (
+                torch.stack([*values])
+                for values in zip(*((moved.change, moved.means.valid) for moved in own), strict=True)
+            )
+            means, beyond = MemberMeans(valid, own[0].means.member_count), change.exp() - 1
+            # Schulman 2020, "Approximating KL divergence"
+            each["approx_kl"].append(means.of_zeroed(beyond - change))
+            each["clip_fraction"].append(means.of_zeroed((beyond.abs() > own[0].clip).to(change.dtype)))
+        return {name: torch.cat(found).mean(0) for name, found in each.items()}
 
 
 def gae(
@@ -291,17 +324,17 @@ class MemberMeans:
     """Means per member over the valid ticks and environments of a window.
 
     Args:
-        valid: [T, rows] bool.
+        valid: [T, rows] bool, or [P, T, rows] of several passes, whose means are [P, N].
         member_count: N.
     """
 
     def __init__(self, valid: Tensor, member_count: int) -> None:
         self.valid, self.member_count = valid, member_count
-        self.batch = valid.shape[1] // member_count
+        self.batch = valid.shape[-1] // member_count
         self.count = self._sum(valid)
 
     def _sum(self, values: Tensor) -> Tensor:
-        return values.reshape(len(values), self.member_count, self.batch).sum((0, 2))
+        return values.reshape(*values.shape[:-1], self.member_count, self.batch).sum((-3, -1))
 
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
@@ -327,6 +360,10 @@ class MemberMeans:
     def shares(self, dtype: torch.dtype) -> Tensor:
         """[rows]: B by the number of the member's valid samples."""
         return self.to_rows(self.batch / self.count.to(dtype).clamp(min=1))
+
+    def weights(self, dtype: torch.dtype) -> Tensor:
+        """[T, rows]: the shares of valid samples, zero elsewhere."""
+        return self.valid * self.shares(dtype)
 
     def to_rows(self, by_member: Tensor) -> Tensor:
         """Broadcast values per member, [N], to rows."""
@@ -540,23 +577,25 @@ class PolicyGradient(PolicyObjective):
         if len(parts) > 1:
             log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
         means = MemberMeans(advantages.valid, member_count)
-        policy, metrics = self._of_actions(log_prob, log_prob_then, advantages, means)
+        policy, moved = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
         averaged = {"policy_loss": policy, "entropy": entropy}
         if values is not None:
-            averaged["value_loss"] = error = (values - advantages.targets).square()
+            averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
             total = total + scaled(error, self.value, 1)
+        metrics: dict[str, Tensor] = {}
         if log_prob_then is None:  # of later passes only how far the policy moved is reported
+            metrics = {} if moved is None else Moved.metrics([moved])
             metrics |= {name: means.of(constant(each)) for name, each in averaged.items()}
             if values is not None:
                 metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
-        losses = (total * means.shares(total.dtype)).where(advantages.valid, 0.0)
-        return PolicyLosses(losses, constant(log_prob), metrics)
+        losses = total * means.weights(total.dtype)
+        return PolicyLosses(losses, constant(log_prob), metrics, moved)
 
     def _of_actions(
         self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of the actions, [T, rows], and metrics of it, [N] by name.
+    ) -> tuple[Tensor, Moved | None]:
+        """Return the loss of the actions, [T, rows], and how far the policy has moved, where that matters.
 
         Args:
             log_prob: [T, rows] with its graph.
@@ -564,7 +603,7 @@ class PolicyGradient(PolicyObjective):
             advantages: Of the same rows.
             means: Over the same rows.
         """
-        return -log_prob * advantages.advantages, {}
+        return -log_prob * advantages.advantages, None
 
 
 def advantages_and_returns(
@@ -736,16 +775,11 @@ class Ppo(PolicyGradient):
 
     def _of_actions(
         self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Moved | None]:
         then = constant(log_prob) if then is None else then
         # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
         change = (log_prob - then).where(advantages.valid, 0.0)
-        ratio, clip, gain = change.exp(), to_rows(self.clip, change, 1), advantages.advantages
-        clipped = ratio.clamp(1 - clip, 1 + clip)
-        beyond = constant(ratio) - 1  # 0 where not valid
-        return -torch.minimum(ratio * gain, clipped * gain), {
-            "approx_kl": means.of_zeroed(
-                beyond - constant(change)
-            ),  # Schulman 2020, "Approximating KL divergence"
-            "clip_fraction": means.of_zeroed((beyond.abs() > clip).to(ratio.dtype)),
-        }
+        ratio, clip, cost = change.exp(), to_rows(self.clip, change, 1), -advantages.advantages
+        free, clipped = ratio * cost, constant(ratio).clamp(1 - clip, 1 + clip) * cost
+        # Where both are equal the ratio is not clipped, and the gradient is that of the free one.
+        return torch.where(free >= clipped, free, clipped), Moved(constant(change), clip, means)

@@ -209,11 +209,12 @@ class FurtherPasses(Feature):
         for agent, found in zip(window.agents, passes, strict=True):
             own, policy = rows[agent.name], window.loss.policy_windows[agent.name]
             assert agent.goal is not None
-            losses, weight = found.losses.sum(0), agent.goal.weight
+            losses, weight = found.losses, agent.goal.weight
             if isinstance(weight, Tensor):
-                losses, weight = scaled(losses, weight), 1.0
+                losses, weight = scaled(losses.sum(0), weight), 1.0
             roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
-            policy.further_metrics.append(found.metrics)
+            if found.moved is not None:
+                policy.moved.append(found.moved)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         requests = [BackwardRequest(roots, [], parameters, [sender.read for sender in window.senders])]
         moved = [(sender, request) for sender in window.senders if (request := sender.request(step))]

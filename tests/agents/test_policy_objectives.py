@@ -23,6 +23,8 @@ from antiphon.agents.distributions import (
 from antiphon.agents.policy_objectives import (
     A2c,
     Advantages,
+    MemberMeans,
+    Moved,
     PolicyObjective,
     Ppo,
     Reinforce,
@@ -332,9 +334,13 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     found = objective.losses(None, None, None, known, torch.zeros(1, 1), messages=[message])
     (gradient,) = torch.autograd.grad(found.losses.sum(), log_prob)
     torch.testing.assert_close(gradient.item(), slope)
-    assert found.metrics["clip_fraction"].item() == (abs(change) > 0.2)
-    expected = change - torch.tensor(1 + change).log()
-    torch.testing.assert_close(found.metrics["approx_kl"][0], expected)
+    assert found.moved is not None
+    far = replace(found.moved, change=torch.zeros(1, 2), means=MemberMeans(valid.expand(1, 2), 1))
+    for passes, share in ([found.moved], 1.0), ([found.moved, far, found.moved], 2 / 3):  # of other rows too
+        metrics = Moved.metrics(passes)
+        torch.testing.assert_close(metrics["clip_fraction"].item(), share * (abs(change) > 0.2))
+        expected = share * (change - torch.tensor(1 + change).log())
+        torch.testing.assert_close(metrics["approx_kl"][0], expected)
 
 
 def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() -> None:

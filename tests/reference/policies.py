@@ -285,7 +285,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                     if not draws
                     else drawn(agent, step, epoch, rows)
                 )
-                known.further_metrics.append(found.metrics)
+                known.moved.extend([] if found.moved is None else [found.moved])
                 losses.append(agent.goal.weight * found.losses)
             loss = torch.stack(losses).sum() / len(rows)
             moves = [(state.gradients(update, [loss], step), at_rest)]
