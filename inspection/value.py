@@ -415,6 +415,7 @@ def without_value(found: Values, channels: Sequence[str], known: str) -> Undefin
     unsure = [row for row in found.rows if row.value is None and math.isfinite(row.gain)]
     if not unsure:
         return Undefined("value", given, ["--value"])
+    unsure = [row for row in unsure if row.name != COUPLING] or unsure
     # the standard error falls with the root of the repeats
     needs = [
         math.ceil(found.repeats * (ERRORS * row.error / row.gain) ** 2) for row in unsure if row.gain > 0
@@ -431,7 +432,7 @@ def without_value(found: Values, channels: Sequence[str], known: str) -> Undefin
         nearest = f"the nearest needs {min(needs):,} repeats, about {duration(min(needs) * each)}"
         hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over} {nearest}"
     else:
-        hopeless = f"more repeats cannot resolve it: {over} no true gradient gains anything"
+        hopeless = f"more repeats cannot resolve it: {over} no true gradient of theirs gains anything"
     return Undefined("value", given, [], f"{hopeless}; {known}")
 
 

@@ -245,7 +245,12 @@ def row(name: str, gain: float, error: float) -> Value:
         ([0.01, -0.1], 33.0, ["--horizon", "50", "--repeats", "27"], "about 5 minutes, and may give 1 of 2"),
         ([0.01, 0.02], 33.0, ["--horizon", "50", "--repeats", "27"], "about 5 minutes, and may give 2 of 2"),
         ([0.01], 3000.0, [], "within 30 minutes: over 50 steps the nearest needs 27 repeats, about 8 hours;"),
-        ([-0.01, 0.0], 30.0, [], "more repeats cannot resolve it: over 50 steps no true gradient gains"),
+        (
+            [-0.01, 0.0],
+            30.0,
+            [],
+            "more repeats cannot resolve it: over 50 steps no true gradient of theirs gains",
+        ),
     ],
 )
 def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
@@ -253,6 +258,7 @@ def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
 ) -> None:
     """With repeats by the standard error, which falls with their root."""
     rows = tuple(row(f"a->{place}", gain, 0.01) for place, gain in enumerate(gains))
+    rows += (row(ALL, gains[0], 0.01),)
     found = without_value(Values(rows, 100, 50, 3, seconds), [each.name for each in rows], "known")
     assert [*found.again] == (["--value", *options] if options else [])
     assert words in (found.cost or found.instead)
