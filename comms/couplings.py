@@ -206,14 +206,14 @@ class Coupling:
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         """Return whether the sender has credit that needs no gradient of the receiver: a direct error, or a loss of the predictor's own.
 
-        Advice counts it as a learning signal even if the receiver has none.
+        Advice takes it for a learning signal even if the receiver has none.
         """
         return False
 
     def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
         """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph.
 
-        Advice counts it as a learning signal if the receiver has one.
+        Advice takes it for a learning signal if the receiver has one.
         """
         return self.uses_returned and not self.never_read(channel)
 

@@ -134,8 +134,8 @@ class Example:
         """Drop what has returned of losses."""
         self.loss = None
 
-    def count_in(self, rows: Mask) -> None:
-        """Count in these environments alone."""
+    def restrict_valid(self, rows: Mask) -> None:
+        """Let it be valid in these environments alone."""
         self.valid &= rows
         if self.valid is not ALL:  # it was computed on all rows
             self.learned = None

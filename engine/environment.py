@@ -42,13 +42,13 @@ def signals_of(agent: Agent) -> set[str]:
     if agent.goal is not None:
         names.update(agent.goal.signal_names)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
-        names.update(filter(None, (member.endpoints.mask_signal for member in channel.members)))
+        names.update(filter(None, (member.endpoints.mask_signal_name for member in channel.members)))
     for channel in agent.connections.send_channels:
         names.update(spec.name for spec in channel.synthetic_input.context.signal_specs)
         if channel.synthetic_gradient.model is not None:
             names.update(spec.name for spec in channel.synthetic_gradient.context.signal_specs)
-            if channel.synthetic_gradient.target_signal is not None:
-                names.add(channel.synthetic_gradient.target_signal)
+            if channel.synthetic_gradient.target_signal_name is not None:
+                names.add(channel.synthetic_gradient.target_signal_name)
     return names
 
 

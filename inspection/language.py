@@ -357,7 +357,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     one_hot = tick.sampled_messages[name].view(shape)[rows]
     sample.symbols.append(one_hot.argmax(-1))
     chosen = not sampler.noisy
-    logits = channel.output_from_port(tick.ports[channel.content.port]).reshape(shape)[rows]
+    logits = channel.output_from_port(tick.ports[channel.content.port_name]).reshape(shape)[rows]
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [
@@ -391,7 +391,7 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
         objective = agent.goal.objective
         decides = isinstance(objective.distribution, Categorical) and not objective.has_target
     else:
-        target = rollout.system.description.signals.get(agent.goal.target_signal)
+        target = rollout.system.description.signals.get(agent.goal.target_signal_name)
         decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
     if not decides:
         return None

@@ -324,7 +324,7 @@ def _counts(system: System, name: str, step: int) -> bool:
         return True
     every = {name: signal.every for name, signal in system.description.all_signals.items()}
     return any(
-        (step + 1) % every.get(goal.target_signal, 1) == 0
+        (step + 1) % every.get(goal.target_signal_name, 1) == 0
         and (not goal.last_only or (step + 1) % system.steps_per_example == 0)
         for goal in agent.goal.terms
     )

@@ -294,7 +294,7 @@ class _Forks:
                     for name in update.window_loss.reported_losses.keys() & sums.keys():
                         losses, (loss, count) = update.window_loss.reported_losses[name], sums[name]
                         total = losses.loss.item() * fork.system.batch
-                        sums[name] = loss + total, count + int(losses.count)
+                        sums[name] = loss + total, count + int(losses.target_count)
         except DivergenceError as error:
             raise _NoLoss(f"it diverges: {error}") from None
         means = [loss / count for loss, count in sums.values() if count]

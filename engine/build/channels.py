@@ -156,7 +156,7 @@ class Wiring:
             SyntheticGradient(
                 model=predictor,
                 context=PredictorContext(context, endpoints),
-                target_signal=target,
+                target_signal_name=target,
                 injection=InjectionSettings(
                     apply=gradient.apply,
                     scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
@@ -177,7 +177,7 @@ class Wiring:
             self._feedback(spec, spec.feedback, shape)
             if spec.feedback is not None and spec.made_coupling.joins_endpoints
             else Feedback(),
-            Endpoints(life_names=lives, mask_signal=spec.mask or ""),
+            Endpoints(life_names=lives, mask_signal_name=spec.mask or ""),
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:

@@ -44,7 +44,7 @@ class LocalLoss:
         self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
         self.reader = self.gradient.get("of") or readout
         self.lens: bool = self.gradient.declared("of_readout")
-        target = self._goal().target_signal if self.lens else self.gradient.own_target
+        target = self._goal().target_signal_name if self.lens else self.gradient.own_target
         assert target is not None
         self.target = target
 
@@ -67,7 +67,7 @@ class LocalLoss:
         if name not in agents:
             raise self._error("of", f"no agent '{name}'{suggest(name, agents)}")
         goal = agents[name].goal
-        if goal is None or not (goal.target_signal or goal.summands):
+        if goal is None or not (goal.target_signal_name or goal.summands):
             raise self._error(
                 "of", f"agent '{name}' has no objective that a lens could read; name one that has"
             )

@@ -79,8 +79,8 @@ def reasons_alone(system: System) -> dict[str, str]:
         if group in traced_groups and (agent.participation is not None or len(group.agent_names) > 1):
             return "returns span windows in which some agents may not learn"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.terms
-        for goal in (goal for goal in goals if goal.target_signal):
-            signal = system.description.all_signals[goal.target_signal]
+        for goal in (goal for goal in goals if goal.target_signal_name):
+            signal = system.description.all_signals[goal.target_signal_name]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.output_slice or slice(None)]
             mixed = goal.output_objective.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
@@ -182,10 +182,21 @@ def _goal_kind(goal: Goal) -> Hashable:
     rewards_kind = (
         None
         if rewards is None
-        else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life_reward is None)
+        else (
+            tuple(name == COSINE for name in rewards.names),
+            rewards.direction,
+            rewards.life_reward_name is None,
+        )
     )
     parts = tuple(_goal_kind(summand) for summand in goal.summands)
-    return goal.objective.key, goal.target_signal, goal.last_only, goal.mean_over_targets, rewards_kind, parts
+    return (
+        goal.objective.key,
+        goal.target_signal_name,
+        goal.last_only,
+        goal.mean_over_targets,
+        rewards_kind,
+        parts,
+    )
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -216,7 +227,7 @@ def place_of(port: str, network: Network) -> int | str:
 def channel_kind(system: System, channel: Channel) -> Hashable:
     """Return what channels of one stack have in common, beside their hyperparameters and the stacks at their ends."""
     return (
-        place_of(channel.content.port, system.agents[channel.sender].learner.network),
+        place_of(channel.content.port_name, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         (
             tuple(channel.synthetic_gradient.context.endpoint_values),
@@ -241,7 +252,7 @@ _CHANNEL = attrgetter(
         "content.shape",
         "coupling",
         "synthetic_gradient.context.signal_specs",
-        "synthetic_gradient.target_signal",
+        "synthetic_gradient.target_signal_name",
     ),
     *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
     *(
@@ -564,8 +575,8 @@ class _Channels:
             selects = index is None and self._selects(family)
             endpoints["sender_index"] = torch.tensor(places, device=device) if selects else index
             if sender.has_member_axis:  # its ports have the names of its first member's
-                port = place_of(first.content.port, sender.members[places[0]].learner.network)
-                of_content["port"] = (
+                port = place_of(first.content.port_name, sender.members[places[0]].learner.network)
+                of_content["port_name"] = (
                     port if isinstance(port, str) else list(sender.learner.network.heads)[port]
                 )
         if first.receiver in self.place:

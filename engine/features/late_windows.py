@@ -73,16 +73,16 @@ class LateWindows(Feature):
             for name, message in window.sent_messages
             if not self._has_returned(channels[name], message, step)
         }
-        window.given_up_channels |= {name for name in missing if age >= group.horizons[name]}
-        return not missing <= window.given_up_channels
+        window.given_up_channel_names |= {name for name in missing if age >= group.horizons[name]}
+        return not missing <= window.given_up_channel_names
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""
-        if not window.given_up_channels or any(
+        if not window.given_up_channel_names or any(
             self.system.agents[name].goal is not None for name in group.agent_names
         ):
             return True
-        others = {name for name, _ in window.sent_messages} - window.given_up_channels
+        others = {name for name, _ in window.sent_messages} - window.given_up_channel_names
         couplings = [self.system.channels[name].coupling for name in others]
         return any(coupling.predicts or coupling.waits for coupling in couplings)
 

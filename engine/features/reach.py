@@ -57,7 +57,7 @@ class Reach(Feature):
 
     def _reached(self, update: Update, agent: Agent) -> Mask:
         losses = update.window_loss.reported_losses.get(agent.name)
-        if losses is not None and not (agent.has_member_axis and isinstance(losses.count, Tensor)):
+        if losses is not None and not (agent.has_member_axis and isinstance(losses.target_count, Tensor)):
             return ALL
         sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
         for name, stamp in update.injected_messages:
@@ -106,7 +106,7 @@ class _Window:
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
         every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
-        count = self.update.window_loss.reported_losses[agent].count
+        count = self.update.window_loss.reported_losses[agent].target_count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:

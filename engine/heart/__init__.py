@@ -1,21 +1,22 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Nine files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (its
-first screen says which object is made where), timetable.py (which ticks read a message), reads.py (how one is read), ledger.py (what
-happens to a message, in order), forward.py (a tick), window_losses.py and backward.py (losses and gradients of a window), and
-predictors.py (what predictors learn from). They are marked in the list below. The others explain a type that these use, and are
-read when one is met.
+Nine files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (the words
+and masks of the heart), timetable.py (which ticks read a message), reads.py (how one is read), ledger.py (what happens to a message,
+in order), forward.py (a tick), window_losses.py and backward.py (losses and gradients of a window), and predictors.py (what
+predictors learn from). They are marked in the list below. The others explain a type that these use, and are read when one is met.
+Rules are those of docs/semantics.md.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
 stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. To test `is ALL` or `is NONE` costs nothing, and only
 skips work: a mask that holds nowhere, unknown to the host, gives the same result in more work (`ForwardPass.as_read` makes a leaf whose
-gradient is zeroed). Where the answer itself changes a result, `anywhere` looks at the rows: `Message.settle` asks whether a gradient
-returns at all.
+gradient is zeroed). Where the answer itself changes a result, the rows are looked at: `Message.settle` asks whether a gradient returns at
+all, and what is void everywhere becomes `ALL` (`simplified`), as zeros that are injected would still move parameters by momentum.
 
-Names: `x_name` is text, and `x` the object, but for the `sender` and the `receiver` of a channel, which are names of agents. `x_by_y`
-is x for each y. `a_from_b` takes rows of b, and returns rows of a. Methods of one name do one thing in every class that has them: `load`
-takes over a saved state, `forget` forgets where an episode ended. The other words of the heart are at the head of message.py.
+Names: what names an object is `x_name`, and `x` is the object, but for the `sender` and the `receiver` of a channel, which are names of
+agents. `x_by_y` is x for each y. `a_from_b` takes rows of b, and returns rows of a. Methods of one name do one thing in every class
+that has them: `load` takes over a saved state, `forget` forgets where an episode ended. The other words of the heart are at the head
+of message.py.
 
 Each file imports only files above it in this list; * marks the nine:
 

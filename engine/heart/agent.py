@@ -42,10 +42,10 @@ class Goal:
     """An agent's objective with its target, or a policy's with its rewards."""
 
     objective: AnyObjective
-    target_signal: str
+    target_signal_name: str
     """The target signal; "": a policy has none, a weighted sum has one in each summand, and a network's own loss may have none."""
     last_only: bool
-    """Whether only the last of the steps counts for which the environment shows an example."""
+    """Whether it has a loss only at the last of the steps for which the environment shows an example."""
     weight: PerMember
     rewards: Rewards | None = None
     """The rewards that a policy learns from in place of a target."""
@@ -77,7 +77,7 @@ class Goal:
         """Names of the signals that it reads."""
         if self.rewards is not None:
             return self.rewards.signal_names
-        return tuple(goal.target_signal for goal in self.terms if goal.target_signal)
+        return tuple(goal.target_signal_name for goal in self.terms if goal.target_signal_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,19 +293,21 @@ class Agent:
             signal_named: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
             dtype: The type of the network's input.
         """
-        distinct = list(dict.fromkeys(names))
-        values = [value if value.dtype is dtype else value.to(dtype) for value in map(signal_named, distinct)]
+        distinct_names = list(dict.fromkeys(names))
+        values = [
+            value if value.dtype is dtype else value.to(dtype) for value in map(signal_named, distinct_names)
+        ]
         if len(values) == 1:
             shared = self.layout.seed_count == 1 and not self.inputs.fan_in.repeats
             return values[0] if shared else self.layout.to_rows(values[0])
-        return self.layout.select_by_name(torch.cat(values), names, distinct)
+        return self.layout.select_by_name(torch.cat(values), names, distinct_names)
 
     # --- ports and channels, once it is connected ------------------------------------------------------------
 
     @cached_property
     def port_names(self) -> tuple[str, ...]:
         """The ports that a channel or objective reads."""
-        ports = [channel.content.port for channel in self.connections.outgoing]
+        ports = [channel.content.port_name for channel in self.connections.outgoing]
         if self.goal is not None:
             ports += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
             ports += (

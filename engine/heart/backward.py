@@ -110,17 +110,17 @@ class BackwardPass:
 
     def collect_injections(self, update: Update, step: int) -> None:
         """Add to an update the gradients that are injected into the messages that its window sent."""
-        injections, feature = update.injections, self.learning_points.replace_credit
+        injections, replacer = update.injections, self.learning_points.replace_credit
         for name, message in update.window.sent_messages:
             channel = self.system.channels[name]
             if not self._can_inject(update.window, channel, message):
                 continue
             output = update.window.sent_outputs[name, message.stamp]
-            if feature is None:
+            if replacer is None:
                 credit = self.ordinary_credit(channel, message, output, step)
             else:
                 ordinary = partial(self.ordinary_credit, channel, message, output, step)
-                credit = feature.replace_credit(channel, message, ordinary)
+                credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
             learning_rows = self.agents[channel.sender].learning_rows(update.window.number)
@@ -147,7 +147,7 @@ class BackwardPass:
             message.read_plan.is_bookable
             and message.fate.void_unread is not ALL
             and self.agents[channel.sender].learning_rows(window.number) is not NONE
-            and channel.name not in window.given_up_channels
+            and channel.name not in window.given_up_channel_names
         )
 
     def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Tensor | None:

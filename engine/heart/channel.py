@@ -21,7 +21,7 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content, Message
+from antiphon.engine.heart.message import Content, Message, simplified
 from antiphon.engine.heart.reads import SentOutputs, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
@@ -90,7 +90,7 @@ class SyntheticGradient:
     model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""
     context: PredictorContext = field(default_factory=PredictorContext)
-    target_signal: str | None = None
+    target_signal_name: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     injection: InjectionSettings = field(default_factory=InjectionSettings)
     state_settings: StateGradient = field(default_factory=StateGradient)
@@ -148,7 +148,7 @@ class Endpoints:
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
     life_names: tuple[str, str] = ("", "")
     """The names of the lives of the sender and the receiver of a single channel (`Body.life_name`)."""
-    mask_signal: str = ""
+    mask_signal_name: str = ""
     """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
 
 
@@ -214,7 +214,7 @@ class Channel:
     def required_signal_names(self) -> tuple[tuple[str, ...], ...]:
         """Signals that are 0 or less where a message is void as it is sent, by member: whether endpoints live, and masks; usually none."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
-        masks = tuple(member.endpoints.mask_signal for member in self.members)
+        masks = tuple(member.endpoints.mask_signal_name for member in self.members)
         return (*alive, masks) if any(masks) else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
@@ -223,7 +223,7 @@ class Channel:
         for signal_names in self.required_signal_names:
             masks = {name: step_signals.not_positive(name) for name in dict.fromkeys(signal_names)}
             void |= self.layout.select_mask_by_name(masks, signal_names)
-        return void
+        return simplified(void)
 
     def ended_rows(self, ends: EpisodeEnds) -> Mask:
         """Return the rows in which messages are void after a step: the environment's episode has ended, or the life of an endpoint."""
@@ -351,8 +351,8 @@ class Channel:
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply
 
     @cached_property
-    def predictor_is_local(self) -> bool:
-        """Whether its predictor, if it has one, learns when its sender does, from a loss of its own: no gradient is returned."""
+    def nothing_returns(self) -> bool:
+        """Whether no gradient is returned; its predictor, if it has one, learns when its sender does, from a loss of its own."""
         return not self.ledger.wants_gradient
 
     @cached_property

@@ -19,7 +19,7 @@ class Clock:
 
     Attributes:
         tick_period: Steps between ticks.
-        phase: First tick, in [0, tick_period); a negative one counts from its end.
+        phase: First tick, in [0, tick_period); a negative one is from its end.
     """
 
     tick_period: int = 1

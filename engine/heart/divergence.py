@@ -50,7 +50,7 @@ class DivergenceRule:
     def passes_quick_check(self, tensors: Sequence[Tensor | None]) -> bool:
         """Return whether one sum over all tensors shows that none has diverged; otherwise `diverged` looks at each member.
 
-        With a bound one sum does not show it, as each member's norm counts.
+        With a bound one sum does not show it, as each member has a norm of its own.
         """
         if self.bound is not None:
             return all(tensor is None for tensor in tensors)

@@ -80,8 +80,8 @@ class Feature:
         self,
         ticks: Sequence[Tick],
         ports: Tensors,
-        buffers: Tensors,
-        statistics: Tensors,
+        statistics_now: Tensors,
+        statistics_before: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add to the ports, [rows, …], of a call, and return the running statistics that change; the features' are merged.
@@ -89,8 +89,8 @@ class Feature:
         Args:
             ticks: The ticks of the call.
             ports: The outputs of the agents' network.
-            buffers: The running statistics before the ticks.
-            statistics: The running statistics at the start of their window.
+            statistics_now: The running statistics before the ticks.
+            statistics_before: The running statistics at the start of their window.
             network_inputs: The network's input and state.
         """
         raise NotImplementedError

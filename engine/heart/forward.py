@@ -57,12 +57,12 @@ class ForwardPass:
         self.system, self.features = system, features or Features()
         self.greedy, self.deployed = greedy, deployed
         self.tick_points = self.features.tick_points
-        self.without_graph: frozenset[str] = frozenset()
-        """Agents whose ticks keep no graph: what is learned from a window is evaluated when it ends, for all its ticks at once."""
+        self.agent_names_without_graph: frozenset[str] = frozenset()
+        """The agents whose ticks keep no graph: what is learned from a window is evaluated when it ends, for all its ticks at once."""
 
-    def keep_no_graph(self, agents: Iterable[str]) -> None:
+    def keep_no_graph(self, agent_names: Iterable[str]) -> None:
         """Evaluate the ticks of some agents without a graph from here on, and for their actions alone."""
-        self.without_graph = frozenset(agents)
+        self.agent_names_without_graph = frozenset(agent_names)
 
     @property
     def action(self) -> Action | None:
@@ -95,9 +95,9 @@ class ForwardPass:
             if window.number != window_number:
                 agents, names = self.system.agents, group.agents_per_learner
                 window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
-            ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
+            ticks = [self._begin_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
-            if call[0] in self.without_graph:
+            if call[0] in self.agent_names_without_graph:
                 with torch.no_grad():
                     learner.buffers = self.evaluate(ticks, window, learner.buffers)
             else:
@@ -108,7 +108,7 @@ class ForwardPass:
             for feature in points.after_send:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
-    def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
+    def _begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with what it reads, before its network is evaluated.
 
         It changes more than the tick: ledgers hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
@@ -185,12 +185,12 @@ class ForwardPass:
             state=call_state,
         )
         for feature in points.after_evaluate:
-            statistics = self.window_statistics(first_agent, window, buffers)
+            statistics_before = self.window_statistics(first_agent, window, buffers)
             buffers_after |= feature.after_evaluate(
-                ticks, ports, buffers, statistics, (call_input, call_state)
+                ticks, ports, buffers, statistics_before, (call_input, call_state)
             )
         for i, tick in enumerate(ticks):
-            tick.network_input = inputs[i] if tick.agent_name in self.without_graph else None
+            tick.network_input = inputs[i] if tick.agent_name in self.agent_names_without_graph else None
             names = self.system.agents[tick.agent_name].port_names
             tick.ports = {
                 n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names if n in ports
@@ -286,7 +286,7 @@ class ForwardPass:
             if channel.ledger.timetable.send_times.sends_at(tick.step)
         ]
         for channel in channels:
-            output = channel.output_from_port(tick.ports[channel.content.port])
+            output = channel.output_from_port(tick.ports[channel.content.port_name])
             if channel.content.sampler is not None:
                 sampled = tick.sampled_messages.get(channel.name)
                 output, tick.sampled_messages[channel.name] = channel.content.sampler.send(
@@ -302,7 +302,7 @@ class ForwardPass:
         module_states = [learner.module_state for learner in learners if learner.module_state is not None]
         states_before = [module_state.state_dict() for module_state in module_states]
         for ticks in window.ticks_by_call:
-            if ticks[0].agent_name in self.without_graph:
+            if ticks[0].agent_name in self.agent_names_without_graph:
                 continue
             learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
             buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])

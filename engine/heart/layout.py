@@ -85,10 +85,10 @@ class Layout:
         """Return the mask of the members that have a row in a mask of rows, [N] on the host."""
         return mask.map(lambda mask_rows: mask_rows.view(self.member_count, -1).any(1).cpu())
 
-    def select_by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
+    def select_by_name(self, values: Tensor, names: tuple[str, ...], distinct_names: Sequence[str]) -> Tensor:
         """Select the signal of each member out of several, [signals * seeds * B, …], as rows, [N * B, …]."""
         if names not in self._member_indices:
-            signal_index = {name: i for i, name in enumerate(distinct)}
+            signal_index = {name: i for i, name in enumerate(distinct_names)}
             indices = [signal_index[name] * self.seed_count + self.seed_of(n) for n, name in enumerate(names)]
             in_order = indices == list(range(len(values) // self.batch))
             self._member_indices[names] = None if in_order else torch.tensor(indices, device=values.device)
@@ -96,13 +96,13 @@ class Layout:
 
     def select_mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
         """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask has `NONE`."""
-        distinct = tuple(dict.fromkeys(names))
-        distinct_masks = [masks.get(name, NONE) for name in distinct]
+        distinct_names = tuple(dict.fromkeys(names))
+        distinct_masks = [masks.get(name, NONE) for name in distinct_names]
         if all(mask is NONE for mask in distinct_masks):
             return NONE
         row_count = self.seed_count * self.batch
         values = torch.cat([mask.tensor(row_count, self.device) for mask in distinct_masks])
-        return Mask.of(self.select_by_name(values, names, distinct))
+        return Mask.of(self.select_by_name(values, names, distinct_names))
 
     def rows_from_members(self, values: Tensor) -> Tensor:
         """Repeat the values of members, [N], for their rows, [N * B]."""
@@ -132,11 +132,11 @@ class SenderRows:
         self.sender_index, self.piece_index, self.batch = sender_index, piece_index, batch
         self._selected: tuple[Tensor, Tensor] | None = None
 
-    def rows(self, port: Tensor, piece: str) -> Tensor:
+    def rows(self, port: Tensor, piece_name: str) -> Tensor:
         """Return the rows of a piece, [K * B, …]."""
         if self._selected is None or self._selected[0] is not port:
             self._selected = port, select_rows(port, self.sender_index, self.batch)
-        return select_rows(self._selected[1], self.piece_index[piece], self.batch)
+        return select_rows(self._selected[1], self.piece_index[piece_name], self.batch)
 
     def free_graph(self) -> None:
         """Free the graph of the newest port. Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends."""

@@ -108,8 +108,8 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             if synthetic_gradient.model is None:
                 continue
             signal_names = [spec.name for spec in synthetic_gradient.context.signal_specs]
-            if synthetic_gradient.target_signal is not None:
-                signal_names.append(synthetic_gradient.target_signal)
+            if synthetic_gradient.target_signal_name is not None:
+                signal_names.append(synthetic_gradient.target_signal_name)
             for signal_name in filter(known_after_step, signal_names):
                 yield f"the synthetic gradient of {channel.member_names[0]} reads {signal_name}, known after the step"
             if not channel.injects or system.description.endless:

@@ -157,7 +157,7 @@ class Ledger:
 
     @contextmanager
     def temporarily_sent(
-        self, stamps: Sequence[int], output: Tensor, signals: StepSignals, void: Mask = NONE
+        self, stamps: Sequence[int], output: Tensor, step_signals: StepSignals, void: Mask = NONE
     ) -> Iterator[None]:
         """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards.
 
@@ -167,7 +167,9 @@ class Ledger:
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
             plan = ReadPlan.imagined(stamp)
-            self.messages[stamp] = self._carried_message(stamp, output, signals, plan, void, pinned=False)
+            self.messages[stamp] = self._carried_message(
+                stamp, output, step_signals, plan, void, pinned=False
+            )
         try:
             yield
         finally:
@@ -186,7 +188,9 @@ class Ledger:
         newest = self.timetable.send_times.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             finished_at = message.finished_at
-            if finished_at is None or message.pinned or newest is None or stamp >= newest:
+            # ticks from now on read the newest message that is due, or later ones; of those before it, one that is held
+            may_be_due = newest is None or stamp >= newest
+            if finished_at is None or message.pinned or may_be_due:
                 continue
             # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
             awaits_return = message.was_counted and self.timetable.back_at(finished_at) >= step

@@ -1,18 +1,6 @@
-"""Messages of stacks of channels, and the objects, words and masks of a message's life (rule 17, the ledger).
+"""Messages of stacks of channels, and the words and masks of the heart (rule 17, the ledger).
 
-    class                      what it is                                      made in a step by
-    StepSignals                what the environment shows at one step          engine/environment.py, at every step
-    EpisodeEnds                where episodes ended with a step                engine/environment.py, after every step
-    Content                    port and shape of a channel's messages          the builder, once
-    Message                    one message of a stack of channels              `Ledger.send`
-    ReadPlan                   when a message is read (timetable.py)           `Ledger.send`, by its timetable
-    Fate                       where a message is lost or void                 `Ledger.send`
-    Booked                     what has been booked for a message              with the message, empty; whole for a last state (ledger.py)
-    Arrival                    what has reached a tick over a channel          `Ledger.receive`; a feature at the point `stand_in`
-    Leaf, WithGraph, Constant  one read of a tick, by what is differentiated   `ForwardPass.as_read`; a first Constant: `ForwardPass._read`
-    Tick                       one evaluation of an agent's network            `ForwardPass._read`
-    Window                     consecutive ticks that are learned from at once `LearningGroup.pop_window`, as the one before ends
-    LearningGroup              agents that learn as one network                the builder, once
+The life of a message is told at the head of ledger.py, by methods, and at the end of engine/heart/__init__.py, in numbers.
 
 Words that have one meaning in the heart:
 
@@ -26,13 +14,13 @@ Words that have one meaning in the heart:
     held                a receiver holds the newest message that has arrived, to read it where a due one is lost
     read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
     count               a read counts in the rows in which its gradient is booked: there it reads the due message, or a synthetic input
-                        in its place, and its agent learns
+                        in its place, and its agent learns. A number of things is an `x_count`
     window              begins with its first tick; ends with its last, and is popped from its group; closes in the ledgers that it reads
                         when it has been learned from, or skipped
     book                add the gradient of a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`)
     waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`)
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
-                        (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.turn_signal`
+                        (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.turn_signal_name`
     swept               differentiated as soon as its group has ticked, in no turn (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
@@ -49,21 +37,20 @@ Words that have one meaning in the heart:
 
 Masks of a message, in its rows. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
 
-    mask               set by                                      where it holds
-    Fate.lost          `Ledger.send`; `Fate.set_lost`, of a part   the link lost the message
-    Fate.void          `Ledger.send`, `Ledger.void_messages`       it is read as zeros: its episode has ended since it was sent, or
-                                                                   as it was sent an endpoint was not alive or its mask signal 0
-    Fate.void_unread   `Ledger.send`, `Ledger.void_messages`       it is void since before its first tick: no tick has read it
-    Fate.unsent        `Ledger.send`                               it was void as it was sent: nothing crossed the link
-    Message.missing    computed from these                         it is lost or void
-    Arrival.available  `Ledger.receive`; the point `stand_in`      a tick has a value to read: the message, an older one that is
-                                                                   held, or a synthetic input; elsewhere it reads zeros
-    Arrival.synthetic  the point `stand_in`                        that value is a synthetic input
-    Arrival.may_count  `Ledger.receive`; the point `stand_in`      that value is the due message, or a synthetic input in its place
-    Leaf.counted       `ForwardPass.as_read`                       the read counts: the same, and the receiver learns from the window
-    Booked.counted     `Booked.add_read`; `Message.settle`         a read of the message has counted; of a last state (ledger.py),
-                                                                   where an episode has ended for good
-    Example.valid      `PredictorTrainer.example`; stand_ins.py    a predictor learns from the message (comms/examples.py)
+    mask               where it holds
+    Fate.lost          the link lost the message
+    Fate.void          it is read as zeros: its episode has ended since it was sent, or as it was sent an endpoint was not alive or its
+                       mask signal 0
+    Fate.void_unread   it is void since before its first tick: no tick has read it
+    Fate.unsent        it was void as it was sent: nothing crossed the link
+    Message.missing    it is lost or void
+    Arrival.available  a tick has a value to read: the message, an older one that is held, or a synthetic input; elsewhere it reads
+                       zeros
+    Arrival.synthetic  that value is a synthetic input
+    Arrival.may_count  that value is the due message, or a synthetic input in its place
+    Leaf.counted       the read counts: the same, and the receiver learns from the window
+    Booked.counted     a read of the message has counted; of a last state (ledger.py), where an episode has ended for good
+    Example.valid      a predictor learns from the message (comms/examples.py)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
 
@@ -73,7 +60,7 @@ Masks of what learns, in rows of an agent, or in members of a stack of agents or
     PredictorUpdate.stepping_members   `PredictorTrainer`              the predictor takes a step: its channel has an example
     DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others take no step
 
-Times are steps of the environment, counted from 0 (lines for people count from 1). A run has B environments, and [rows, …] has a row
+Times are steps of the environment, from 0 (in lines for people from 1). A run has B environments, and [rows, …] has a row
 for each (member of a stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
 No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a group
@@ -105,7 +92,7 @@ if TYPE_CHECKING:
 class Content:
     """The content of a channel's messages: from which port they are, in which shape, and how they are sampled."""
 
-    port: str
+    port_name: str
     """The output of the sender's network that is sent."""
     shape: tuple[int, ...]
     """Shape of one message. It is flat, [rows, size], in ledgers (`value_of` flattens it) and reads."""
@@ -120,8 +107,8 @@ class Content:
         return math.prod(self.shape)
 
 
-def _simplified(mask: Mask) -> Mask:
-    """A mask, as `ALL` if it holds in all rows, by a look at them: what is void everywhere is skipped by `is ALL`."""
+def simplified(mask: Mask) -> Mask:
+    """Return a mask, as `ALL` if it holds in all rows, by a look at them: nothing is injected into a message that is void everywhere."""
     return ALL if mask.everywhere else mask
 
 
@@ -149,9 +136,9 @@ class Fate:
 
     def add_void(self, ended_rows: Mask, *, unread: bool) -> None:
         """Void the message where an episode ended, too; `unread`: whether no tick has read it."""
-        self.void = _simplified(self.void | ended_rows)
+        self.void = simplified(self.void | ended_rows)
         if unread:
-            self.void_unread = _simplified(self.void_unread | ended_rows)
+            self.void_unread = simplified(self.void_unread | ended_rows)
 
 
 @dataclass(slots=True, eq=False)
@@ -206,8 +193,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     pinned: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window has it among `Window.sent_messages`, to inject into it, and has not closed: until then it is not
-    deleted. Never of a state for which nothing returns, nor of an imagined message."""
+    """Whether its sender's window has it among `Window.sent_messages`, and has not closed: until then it is not deleted. Never of a state
+    for which nothing returns, nor of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:

@@ -104,7 +104,7 @@ class PredictorTrainer:
         # more actions may have come back since a predictor that needs them was evaluated
         predicted = None if needs_actions else self.predicted_examples.get(message)
         example = self._example_as_sent(channel, message) if predicted is None else predicted.copied()
-        if example is not None and with_returned and not channel.predictor_is_local:
+        if example is not None and with_returned and not channel.nothing_returns:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
@@ -116,8 +116,8 @@ class PredictorTrainer:
     def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
         """The example without a returned gradient; None: see `example`."""
         synthetic_gradient, signals = channel.synthetic_gradient, message.step_signals.signals
-        target_signal = synthetic_gradient.target_signal
-        if target_signal is not None and target_signal not in signals:
+        target_signal_name = synthetic_gradient.target_signal_name
+        if target_signal_name is not None and target_signal_name not in signals:
             return None
         if [spec for spec in synthetic_gradient.context.signal_specs if spec.name not in signals]:
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
@@ -131,9 +131,9 @@ class PredictorTrainer:
         if synthetic_gradient.needs_actions:  # only rows with an action that is trained on are examples
             actions = tuple(message.booked.actions)
             valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
-        if target_signal is not None:
+        if target_signal_name is not None:
             to_rows = channel.layout.to_rows
-            target, present, sites = target_of(signals, target_signal)
+            target, present, sites = target_of(signals, target_signal_name)
             valid &= present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(message.sent, context, None, valid=valid, target=target, sites=sites, actions=actions)
@@ -158,7 +158,7 @@ class PredictorTrainer:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
                 if (
-                    not channel.predictor_is_local
+                    not channel.nothing_returns
                     or not message.read_plan.is_bookable
                     or not self._learns(channel)
                 ):
@@ -170,7 +170,7 @@ class PredictorTrainer:
                 example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
-                example.count_in(credited_rows)
+                example.restrict_valid(credited_rows)
                 example.learn_in(channel.members_with_example(credited_rows))
                 examples.setdefault(name, []).append(example)
         return examples
@@ -246,7 +246,7 @@ class PredictorTrainer:
             if channel.ledger.newest_returned is not None:
                 channel.ledger.take_in_returned(step, sending=False)
             messages = channel.ledger.pop_messages_back(step)
-            if not channel.predictor_is_local and (self._learns(channel) or self._moves_gate(channel)):
+            if not channel.nothing_returns and (self._learns(channel) or self._moves_gate(channel)):
                 messages_back[name] = messages
         return messages_back
 

@@ -30,11 +30,11 @@ class Rewards:
     """The weights, in the order of the names."""
     direction: Direction | None = None
     """What the reward `goal.cosine` is made of; None: it is not among the names."""
-    ends: tuple[str, str] = ENDS
+    end_names: tuple[str, str] = ENDS
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
-    life_reward: str | None = None
+    life_reward_name: str | None = None
     """The reward of the agent that it acts for, which is present as long as that lives; None: its rewards are present as long."""
-    turn_signal: str | None = None
+    turn_signal_name: str | None = None
     """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
 
     @property
@@ -47,7 +47,7 @@ class Rewards:
         """Names of the signals that a policy reads."""
         rewards = [name for name in self.names if name != COSINE]
         moved = () if self.direction is None else (self.direction.signal_name,)
-        life = () if self.life_reward is None else (self.life_reward,)
-        turn = () if self.turn_signal is None else (self.turn_signal,)
+        life = () if self.life_reward_name is None else (self.life_reward_name,)
+        turn = () if self.turn_signal_name is None else (self.turn_signal_name,)
         # some are read for their masks alone
-        return *rewards, *OUTCOMES, *self.ends, *life, *turn, *moved
+        return *rewards, *OUTCOMES, *self.end_names, *life, *turn, *moved

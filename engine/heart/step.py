@@ -1,7 +1,7 @@
 """A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (rule 13, a step).
 
 Agents tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the parameters of
-before the step, and checked, before any parameter moves. Rules are those of docs/semantics.md.
+before the step, and checked, before any parameter moves.
 """
 
 from __future__ import annotations
@@ -126,9 +126,12 @@ class Engine:
         self.backward_pass = BackwardPass(
             system, self.objective_evaluator, self.predictor_trainer, self.features, self.swept_updates
         )
-        counts = [count for group in system.groups for count in group.agents_per_learner.items()]
+        agents_per_learner = [
+            learner for group in system.groups for learner in group.agents_per_learner.items()
+        ]
         self.has_ties_or_hooks = any(
-            count > 1 or system.agents[name].learner.has_hooks for name, count in counts
+            agent_count > 1 or system.agents[name].learner.has_hooks
+            for name, agent_count in agents_per_learner
         )
         groups_by_seed = [single_system.groups for single_system in single_systems]
         self.divergence_check = DivergenceCheck(
@@ -270,10 +273,10 @@ class Engine:
         """
         changed_updates: dict[Update, None] = {}
         for update in updates:
-            for name, count in update.group.agents_per_learner.items():
+            for name, agent_count in update.group.agents_per_learner.items():
                 gradients = update.gradients.get(name)
-                if count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
-                    gradients = [None if g is None else g / count for g in gradients]
+                if agent_count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
+                    gradients = [None if g is None else g / agent_count for g in gradients]
                 if gradients is not None:
                     hooked_gradients = self.system.agents[name].learner.through_hooks(gradients)
                     update.gradients[name] = hooked_gradients

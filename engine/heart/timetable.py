@@ -126,7 +126,7 @@ class Timetable:
     def gradient_back_at(self, stamp: int) -> int | None:
         """Return the step at which the gradient of a message is back; None: nothing returns.
 
-        The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
+        The reads of a state within its own window are left out. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
         return self.back_at(plan.deadline) if plan.is_bookable else None

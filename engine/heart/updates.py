@@ -35,17 +35,20 @@ class ReportedLoss:
     """[N]: the sum over ticks of the mean over the batch."""
     score: Tensor
     """[N]: the sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
-    count: int | Tensor
+    target_count: int | Tensor
     """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, the sites of these targets."""
 
     def plus(self, other: ReportedLoss) -> ReportedLoss:
         """Return the sums over these ticks and over further ones."""
-        return ReportedLoss(self.loss + other.loss, self.score + other.score, self.count + other.count)
+        target_count = self.target_count + other.target_count
+        return ReportedLoss(self.loss + other.loss, self.score + other.score, target_count)
 
     def select_members(self, indices: list[int] | slice) -> ReportedLoss:
         """Return the objective of some members of a stack."""
-        count = self.count[indices] if isinstance(self.count, Tensor) else self.count
-        return ReportedLoss(self.loss[indices], self.score[indices], count)
+        target_count = self.target_count
+        if isinstance(target_count, Tensor):
+            target_count = target_count[indices]
+        return ReportedLoss(self.loss[indices], self.score[indices], target_count)
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ class Window:
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
-        given_up_channels: Delayed channels whose gradients were not back within their horizon: the window is learned from
+        given_up_channel_names: Delayed channels whose gradients were not back within their horizon: the window is learned from
             without them.
     """
 
@@ -69,7 +69,7 @@ class Window:
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
-    given_up_channels: set[str] = field(default_factory=set, metadata=saved_as("given_up", PLAIN))
+    given_up_channel_names: set[str] = field(default_factory=set, metadata=saved_as("given_up", PLAIN))
 
     @property
     def is_empty(self) -> bool:

@@ -100,7 +100,7 @@ class StepWindows(WindowGrid):
 class EpisodeWindows(WindowGrid):
     """Windows that are the episodes of an environment whose length is known when each begins, and only then.
 
-    All ticks beyond the present episode count as those of the next one, until that begins.
+    All ticks beyond the present episode are taken for those of the next one, until that begins.
 
     Args:
         max_length: Steps that an episode has at most.

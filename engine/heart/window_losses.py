@@ -29,23 +29,25 @@ class TickLoss(NamedTuple):
     score: Tensor
     """[rows], zero where not `present`; [rows, columns] of several objectives."""
     present: Mask
-    """Where there is a target, in rows that participate: these count in the mean."""
+    """Where there is a target, in rows that participate: these are averaged."""
     site_counts: Tensor | None = None
     """[rows] int64: the number of sites that each target has; None: all have as many."""
 
     def of_last_rows(self, row_count: int) -> TickLoss:
         """Return the objective of its last rows."""
-        losses, score, present, counts = self
-        counts = None if counts is None else counts[-row_count:]
+        losses, score, present, site_counts = self
+        site_counts = None if site_counts is None else site_counts[-row_count:]
         present = present.map(lambda where: where[-row_count:])
-        return TickLoss(losses[-row_count:], score[-row_count:], present, counts)
+        return TickLoss(losses[-row_count:], score[-row_count:], present, site_counts)
 
     @property
     def target_counts(self) -> Tensor:
-        """[rows]: how many targets each sample counts as in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
+        """[rows]: how many targets a mean (`reduction: mean`) takes each sample for: its sites, or 1; 0 without a target."""
         losses = constant(self.losses)
-        counts = torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
-        return self.present.zero_elsewhere(counts)
+        target_counts = (
+            torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
+        )
+        return self.present.zero_elsewhere(target_counts)
 
 
 class ObjectiveEvaluator:
@@ -89,23 +91,23 @@ class ObjectiveEvaluator:
     def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
         samples, batch, layout = constant(tick_loss.losses), self.system.batch, agent.layout
         total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
-        count: int | Tensor = batch
+        target_count: int | Tensor = batch
         if tick_loss.present is not ALL:
-            count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
-        reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), count)
+            target_count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
+        reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), target_count)
         window_loss.add_root(agent.name, tick_loss.losses, reported)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
         """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`)."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.target_counts for tick_loss in tick_losses]
-        counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
-        factor = layout.rows_from_members(batch / torch.stack(counts).sum(0).clamp(min=1))
+        target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
+        factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
-        for tick_loss, weight, count in zip(tick_losses, weights, counts, strict=True):
+        for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
             samples = tick_loss.losses * weight * factor
             loss = layout.sum_by_member(constant(samples)) / batch
-            reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), count)
+            reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), target_count)
             window_loss.add_root(agent.name, samples, reported)
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
@@ -143,15 +145,15 @@ class ObjectiveEvaluator:
 
         A network's own loss may have no target.
         """
-        if goal.target_signal and goal.target_signal not in step_signals.signals:
+        if goal.target_signal_name and goal.target_signal_name not in step_signals.signals:
             return None
-        present, sites, objective = step_signals.present(goal.target_signal), None, goal.output_objective
+        present, sites, objective = step_signals.present(goal.target_signal_name), None, goal.output_objective
         if present is NONE:
             return None
         output = output if goal.output_slice is None else output[:, goal.output_slice]
         target = constant(output)
-        if goal.target_signal:
-            target, present, sites = _scored_target(objective, goal.target_signal, step_signals)
+        if goal.target_signal_name:
+            target, present, sites = _scored_target(objective, goal.target_signal_name, step_signals)
             target = agent.layout.to_rows(target)
             sites = None if sites is None else agent.layout.to_rows(sites)
         scored_rows = present.map(agent.layout.to_rows) & learning_rows
@@ -163,8 +165,8 @@ class ObjectiveEvaluator:
         else:
             score = objective.score(constant(output), target, sites)
         losses, score = scored_rows.zero_elsewhere(losses), scored_rows.zero_elsewhere(score)
-        counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
-        return TickLoss(losses, score, scored_rows, counts)
+        site_counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
+        return TickLoss(losses, score, scored_rows, site_counts)
 
 
 def _scored_target(

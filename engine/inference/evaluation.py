@@ -423,7 +423,7 @@ def mixes_rows(system: System) -> bool:
     for name, goal in with_targets(system).items():
         size = features_of(system.agents[name].learner.network.port_shape(OBJECTIVE))
         for one in goal.terms:
-            signal = signals.get(one.target_signal)
+            signal = signals.get(one.target_signal_name)
             outputs = size if one.output_slice is None else one.output_slice.stop - one.output_slice.start
             if one.output_objective.mixes(
                 outputs, signal.shape if signal else (), signal.classes if signal else None

@@ -75,7 +75,7 @@ class Policy:
             if name != AGE
         }
         for channel in system.channels.values():
-            if (mask := channel.endpoints.mask_signal) and mask not in self._native.signals:
+            if (mask := channel.endpoints.mask_signal_name) and mask not in self._native.signals:
                 raise ScenarioError(
                     f"policy: '{mask}', the mask of {channel.name}, is not in what the environment returns; use evaluate(), or "
                     "return it as an observation"

@@ -353,7 +353,7 @@ class EnvironmentRollout:
         for name, found in self._evaluator.window_loss(
             Window(ticks_by_call=[counted])
         ).reported_losses.items():
-            goal, count = self.system.agents[name].goal, int(found.count)
+            goal, count = self.system.agents[name].goal, int(found.target_count)
             averaged = count if goal is not None and goal.mean_over_targets else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
         self.rollout.end_episodes(step, ends)
@@ -439,7 +439,7 @@ def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | 
     """What samples a channel's messages with the seed, or sends the most likely ones."""
     if channel.content.sampler is None:
         return None
-    own = channel.content.sampler.seeded(seed_for(seed, "message", channel.sender, channel.content.port))
+    own = channel.content.sampler.seeded(seed_for(seed, "message", channel.sender, channel.content.port_name))
     return own if sampled and own.learned else own.most_probable()
 
 

@@ -87,8 +87,8 @@ class AgentReport:
             policies = update.window_loss.policy_windows
             for name, losses in update.window_loss.reported_losses.items():
                 metrics = policies[name].metrics if name in policies else {}
-                if metrics and isinstance(losses.count, Tensor):
-                    absent = losses.count == 0
+                if metrics and isinstance(losses.target_count, Tensor):
+                    absent = losses.target_count == 0
                     metrics = {key: value.masked_fill(absent, math.nan) for key, value in metrics.items()}
                 yield self._stacked.system.agents[name], losses, metrics
 
@@ -146,7 +146,11 @@ class AgentReport:
                     single.gradients[member.name] = [
                         g[n] if agent.has_member_axis and g is not None else g for g in update.gradients[name]
                     ]
-                count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
+                count = (
+                    1
+                    if losses is None or not isinstance(losses.target_count, Tensor)
+                    else losses.target_count[n]
+                )
                 if losses is not None and bool(count):
                     single.window_loss.reported_losses[member.name] = losses.select_members([n])
         for name, injected in update.newest_credits.items():
@@ -172,7 +176,7 @@ class LossesByAgent(UserDict[str, Tensor]):
     def data(self) -> dict[str, Tensor]:  # type: ignore[override]
         losses_by_agent: dict[str, Tensor] = {}
         for names, losses in self._report.losses():
-            count = losses.count
+            count = losses.target_count
             counts = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
             losses_by_agent |= {
                 n: v for n, v, c in zip(names, losses.loss.unbind(), counts, strict=True) if c
@@ -241,12 +245,12 @@ class MeanAccumulator:
             before, loss = _stacked(self._sums, agents), losses.loss
             # a mean of one window has its targets, which are all there is to divide by here
             if agent.goal is not None and agent.goal.mean_over_targets:
-                loss = loss * losses.count / self._batch
+                loss = loss * losses.target_count / self._batch
             if before is None:
-                self._sums[agents] = (loss, losses.score, losses.count)
+                self._sums[agents] = (loss, losses.score, losses.target_count)
             else:
                 sums = torch._foreach_add(before[:2], [loss, losses.score])
-                self._sums[agents] = (sums[0], sums[1], before[2] + losses.count)
+                self._sums[agents] = (sums[0], sums[1], before[2] + losses.target_count)
             if not figures:
                 continue
             self._names[agents] = list(figures)

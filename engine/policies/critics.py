@@ -31,15 +31,18 @@ class Critics(Feature):
         self,
         ticks: Sequence[Tick],
         ports: Tensors,
-        buffers: Tensors,
-        statistics: Tensors,
+        statistics_now: Tensors,
+        statistics_before: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1], where they keep a graph: see `Feature.after_evaluate`."""
         agent = self.agents[ticks[0].agent_name]
-        if not agent.inputs.critic_observed.signal_names or agent.name in self.forward_pass.without_graph:
+        if (
+            not agent.inputs.critic_observed.signal_names
+            or agent.name in self.forward_pass.agent_names_without_graph
+        ):
             return {}
-        ports[VALUE], after = self.values(ticks, buffers, statistics)
+        ports[VALUE], after = self.values(ticks, statistics_now, statistics_before)
         return after
 
     def values(self, ticks: Sequence[Tick], buffers: Tensors, statistics: Tensors) -> tuple[Tensor, Tensors]:

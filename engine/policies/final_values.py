@@ -62,7 +62,7 @@ class FinalValues(Feature):
 
     def _truncated(self, agent: Agent, outcomes: StepSignals, final: StepSignals) -> Tensor:
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
-        ends = [rewards_of(member).ends for member in agent.members]
+        ends = [rewards_of(member).end_names for member in agent.members]
         terminated, truncated = (
             outcome_of(agent, outcomes, tuple(own[kind] for own in ends), self.system.dtype) > 0
             for kind in (0, 1)
@@ -134,7 +134,7 @@ class FinalValues(Feature):
         void = NONE
         if source is not None:
             output, signals = (
-                channel.output_from_port(source.ports[channel.content.port]),
+                channel.output_from_port(source.ports[channel.content.port_name]),
                 source.step_signals,
             )
             void = channel.void_when_sent(final)

@@ -60,7 +60,7 @@ class ReplayedSender:
         self._sender, window = engine.system.agents[channel.sender], update.window
         self._start = window.statistics_before[channel.sender]
         learner = self._sender.learner
-        self._resting = learner.places_of(learner.network.heads.keys() - {channel.content.port})
+        self._resting = learner.places_of(learner.network.heads.keys() - {channel.content.port_name})
         ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
@@ -103,7 +103,7 @@ class ReplayedSender:
         channel, members = self.channel, len(self.channel.members)
         of_rows = partial(by_member, members=members, rows=rows)
         x = by_member(self._inputs, len(self._sender.members), self._sender_rows(rows))
-        port = self._sender.learner.evaluate(self._start, x, state=None)[0][channel.content.port]
+        port = self._sender.learner.evaluate(self._start, x, state=None)[0][channel.content.port_name]
         batch = len(rows) // members * len(self._stamps)
         output = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
         noise = None if self._link_noise is None else of_rows(self._link_noise)

@@ -132,7 +132,7 @@ class _Message:
         of_rows = partial(by_member, members=count, rows=rows)
         parts = [] if self.constants is None else [of_rows(self.constants)]
         if self.made is not None:
-            made, port = self.made, now.made[self.made.sender][channel.content.port]
+            made, port = self.made, now.made[self.made.sender][channel.content.port_name]
             batch = len(rows) // count * made.ticks
             if made.sent_at is not None:
                 by_tick = port.view(-1, made.ticks, len(rows) // count, *port.shape[1:])
@@ -292,7 +292,7 @@ class SomeRows(Replay):
         for evaluation in evaluations:
             steps[evaluation.agent.name].append(evaluation.key[1])
         read = {
-            message.channel.content.port
+            message.channel.content.port_name
             for call in self._calls
             for evaluation in call
             for message in evaluation.messages
@@ -401,7 +401,7 @@ class SomeRows(Replay):
         sampler, link = channel.content.sampler, channel.ledger.link
         sent, sampling_noise = list[Tensor](), list[Tensor | None]()
         if sampler is not None:
-            shape = self.agents[sender].learner.network.port_shape(channel.content.port)
+            shape = self.agents[sender].learner.network.port_shape(channel.content.port_name)
             port = channel.content.zeros.new_empty(len(channel.content.zeros), *shape)
             sent = [ticks[places[stamp]].sampled_messages[channel.name] for stamp in stamps]
             sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]

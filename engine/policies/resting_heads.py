@@ -45,7 +45,7 @@ def _used_heads(system: System, group: LearningGroup) -> dict[str, set[str]]:
     for channel in channels:
         sampler = channel.content.sampler
         if channel.sender in used and sampler is not None and sampler.learned:
-            used[channel.sender].add(channel.content.port)
+            used[channel.sender].add(channel.content.port_name)
     joining = [
         channel
         for channel in channels
@@ -54,5 +54,5 @@ def _used_heads(system: System, group: LearningGroup) -> dict[str, set[str]]:
     for _ in members:  # a signal crosses as many channels, at most
         for channel in joining:
             if channel.receiver in used:
-                used.setdefault(channel.sender, set()).add(channel.content.port)
+                used.setdefault(channel.sender, set()).add(channel.content.port_name)
     return used

@@ -30,14 +30,14 @@ class TargetNetworks(Feature):
         self,
         ticks: Sequence[Tick],
         ports: Tensors,
-        buffers: Tensors,
-        statistics: Tensors,
+        statistics_now: Tensors,
+        statistics_before: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.after_evaluate`."""
         agent = self.agents[ticks[0].agent_name]
         if agent.inputs.has_target_network:
-            target = agent.learner.target_outputs(statistics, *network_inputs)
+            target = agent.learner.target_outputs(statistics_before, *network_inputs)
             ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
         return {}
 

@@ -159,12 +159,12 @@ class PolicyEvaluator(Feature):
             if k == 0 and there is not None:
                 experience = there
             rewards = rewards + reward.where(going, 0)
-            ends = [self._signal(agent, steps, [own.ends[kind] for own in each]) > 0 for kind in (0, 1)]
+            ends = [self._signal(agent, steps, [own.end_names[kind] for own in each]) > 0 for kind in (0, 1)]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, ticks, window, rewards, going)
         actions = [one.action for one in had if one.action is not None]
-        turns = [own.turn_signal for own in each if own.turn_signal is not None]
+        turns = [own.turn_signal_name for own in each if own.turn_signal_name is not None]
         waiting = self._signal(agent, [after[0] for after in outcomes], turns) <= 0 if turns else None
         return trajectory_of(
             torch.stack(actions) if actions else None,
@@ -187,8 +187,8 @@ class PolicyEvaluator(Feature):
         if ticks[0].learning_rows is not ALL:
             return None
         each_own = [rewards_of(member) for member in agent.members]
-        masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life_reward))}
-        if any(own.ends != ENDS for own in each_own):
+        masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life_reward_name))}
+        if any(own.end_names != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
         had = [Experience.ensure(tick) for tick in ticks]
@@ -229,7 +229,7 @@ class PolicyEvaluator(Feature):
                 reward = self._signal(agent, steps, own)
                 reward = reward if some[-1] is None else reward.where(some[-1], 0)
                 total = total + scaled(reward, weight, 1)
-        lives = [rewards.life_reward for rewards in each if rewards.life_reward is not None]
+        lives = [rewards.life_reward_name for rewards in each if rewards.life_reward_name is not None]
         masks = [self._mask(agent, steps, lives)] if lives else some
         there = reduce(torch.logical_or, known) if (known := _all_known(masks)) else None
         if step is not None:
@@ -363,7 +363,7 @@ class _Sampled:
             own = rows_through(
                 rows, channel.endpoints.sender_index, channel.endpoints.sender_count, channel.batch
             )
-        for port, tick in zip(ports[channel.content.port], ticks, strict=True):
+        for port, tick in zip(ports[channel.content.port_name], ticks, strict=True):
             sent = tick.sampled_messages.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
@@ -397,7 +397,7 @@ def sampled_of(agent: Agent) -> list[_Sampled]:
             continue
         counted = []
         for k, member in enumerate(channel.members):
-            port = channel.layout.seed_of(k), member.sender, member.content.port
+            port = channel.layout.seed_of(k), member.sender, member.content.port_name
             counted.append(port not in seen)
             seen.add(port)
         every = None if all(counted) else torch.tensor(counted, device=channel.content.zeros.device)
@@ -417,7 +417,9 @@ def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
 
 def port_names(agent: Agent) -> tuple[str, ...]:
     """The names of the ports that a policy's losses may be made of."""
-    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *(own.channel.content.port for own in sampled_of(agent))]))
+    return tuple(
+        dict.fromkeys([OBJECTIVE, VALUE, *(own.channel.content.port_name for own in sampled_of(agent))])
+    )
 
 
 def values_in(ports: Tensors) -> Tensor | None:

@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 CORE: tuple[Fault, ...] = (
     Fault(
+        "message-zeros-are-injected-where-nothing-is-sent",
+        "engine/heart/channel.py",
+        "return simplified(void)",
+        "return void",
+        "tests/engine/heart/test_masked_channels.py::test_a_message_that_is_sent_nowhere_moves_nothing_by_momentum",
+    ),
+    Fault(
         "ledger-the-last-use-counts-alone",
         "engine/heart/message.py",
         "self.gradient = gradient if self.gradient is None else self.gradient + gradient",

@@ -40,7 +40,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-tied-gradients-are-summed",
         "engine/heart/step.py",
-        "[None if g is None else g / count for g in gradients]",
+        "[None if g is None else g / agent_count for g in gradients]",
         "[None if g is None else g for g in gradients]",
         "tests/contracts/test_contracts.py::test_documents[tied-reference]",
     ),
@@ -456,8 +456,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/features/late_windows.py",
-        "return not missing <= window.given_up_channels",
-        "return any(age <= group.horizons[name] for name in missing | window.given_up_channels)",
+        "return not missing <= window.given_up_channel_names",
+        "return any(age <= group.horizons[name] for name in missing | window.given_up_channel_names)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(

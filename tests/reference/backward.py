@@ -56,7 +56,7 @@ def window_loss(state: State, window: Window) -> WindowLoss:
         samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.reported_losses.get(name)
         if known is not None:
             samples, score = whole.loss_by_agent[name] + samples, known.score + score
-            count += int(known.count)
+            count += int(known.target_count)
         # The losses of a policy are divided by how many are valid already (rule 41).
         share = count / state.batch if name in whole.policy_windows else 1.0
         whole.loss_by_agent[name] = samples
@@ -102,12 +102,12 @@ def _target_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Return an objective's losses, its metric, where there is a target and of how many sites, [B] each; None: nothing counts."""
     signals = tick.step_signals.signals
-    if goal.target_signal and goal.target_signal not in signals:
+    if goal.target_signal_name and goal.target_signal_name not in signals:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.steps_per_example:
         return None  # rule 21: `read: last`
-    objective, mask = goal.output_objective, signals.get(f"_{goal.target_signal}", ~state.nowhere)
-    target = signals[goal.target_signal] if goal.target_signal else constant(output)
+    objective, mask = goal.output_objective, signals.get(f"_{goal.target_signal_name}", ~state.nowhere)
+    target = signals[goal.target_signal_name] if goal.target_signal_name else constant(output)
     if objective.ignore_index is not None:
         mask = mask.reshape(len(mask), *[1] * (target.dim() - mask.dim())) & (
             target != objective.ignore_index
@@ -187,7 +187,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
             not message.read_plan.is_bookable
-            or name in window.given_up_channels
+            or name in window.given_up_channel_names
             or not state.participates(channel.sender, window.number)
         ):
             continue
@@ -274,13 +274,13 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and message.read_plan.is_bookable and not (within or arrived):
             missing.add(name)
-    window.given_up_channels |= {name for name in missing if age >= group.horizons[name]}
+    window.given_up_channel_names |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):
         return "waits"
-    names = {name for name, _ in window.sent_messages} - window.given_up_channels
+    names = {name for name, _ in window.sent_messages} - window.given_up_channel_names
     others = {state.channels[name].coupling.name for name in names}
     objective = any(state.agents[name].goal is not None for name in group.agent_names)
-    reached = not window.given_up_channels or objective or others & {"decoupled", "unlocked", "delayed"}
+    reached = not window.given_up_channel_names or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
 
 

@@ -34,7 +34,7 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         assert rewards is not None
         had = Experience.ensure(tick)
         signals = had.outcomes[-1]
-        terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
+        terminated, truncated = (signals.signals[name] > 0 for name in rewards.end_names)
         rows = truncated & ~terminated
         if agent.body.life_name:  # it may live again at once, and observe that
             rows &= final.signals[f"_final.{agent.body.life_name}"]
@@ -106,7 +106,7 @@ def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSig
     source = _next_tick(state, state.agents[channel.sender], step, final)
     if source is None:
         return None
-    live = source.ports[channel.content.port]
+    live = source.ports[channel.content.port_name]
     of = void(state, channel, final)
     if channel.content.sampler is not None:
         live, _ = channel.content.sampler.send(live, stamps[0])

@@ -164,7 +164,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         for channel in agent.connections.send_channels:  # the state, for its own next tick, goes last
             if not channel.carries_state and not channel.ledger.timetable.send_times.sends_at(step):
                 continue
-            message = tick.ports[channel.content.port]
+            message = tick.ports[channel.content.port_name]
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
                 sample = sampler.send(message, step, sent.get(channel.name))
                 message, tick.sampled_messages[channel.name] = sample
@@ -275,6 +275,6 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
-    names = [*(f"alive.{life}" for life in channel.endpoints.life_names), channel.endpoints.mask_signal]
+    names = [*(f"alive.{life}" for life in channel.endpoints.life_names), channel.endpoints.mask_signal_name]
     needed = [signals.signals.get(name) for name in names]
     return torch.stack([state.nowhere, *(one.flatten() == 0 for one in needed if one is not None)]).any(0)

@@ -81,7 +81,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     known_length = description.episode_steps is not None or description.longest_episode is not None
     actions = [one.action for one in had if one.action is not None]
     sampled = torch.stack(actions) if actions else None
-    turn, waiting = goal.rewards.turn_signal, None
+    turn, waiting = goal.rewards.turn_signal_name, None
     if turn is not None:
         waiting = torch.stack([signals[0].signals[turn] for signals in steps]) <= 0
     settings = {"known_length": known_length, "waiting": waiting, **_final(state, had)}
@@ -118,13 +118,13 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
             if name in signals.signals:
                 present.append(signals.signals.get(f"_{name}", ~state.nowhere))
                 now = now + mask_fill_zero(present[-1], weight * signals.signals[name].to(now.dtype))
-        if own.life_reward is not None:
-            present = [signals.signals.get(f"_{own.life_reward}", ~state.nowhere)]
+        if own.life_reward_name is not None:
+            present = [signals.signals.get(f"_{own.life_reward_name}", ~state.nowhere)]
         known = signals.signals.get("_reward", ~state.nowhere)
         reward = reward + mask_fill_zero(going & known, now)
         if signals is steps[0]:
             experience = known & torch.stack(present).any(0) if present else known
-        final, cut = (signals.signals[name] > 0 for name in own.ends)
+        final, cut = (signals.signals[name] > 0 for name in own.end_names)
         terminated, truncated = terminated | (going & final), truncated | (going & cut & ~final)
         going = going & ~final & ~cut
     return reward, terminated, truncated, experience
@@ -151,7 +151,7 @@ def _learned_ports(agent: Agent) -> dict[str, list[Channel]]:
     found: dict[str, list[Channel]] = {}
     for channel in agent.connections.outgoing:
         if channel.content.sampler is not None and channel.content.sampler.learned:
-            found.setdefault(channel.content.port, []).append(channel)
+            found.setdefault(channel.content.port_name, []).append(channel)
     return found
 
 
@@ -294,7 +294,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                 found_again = _taught_again(state, channel, own, loss, rows, step)
                 slopes.append((channel.synthetic_gradient.model, found_again[0]))
                 if found_again[1]:
-                    others = unused(state.agents[channel.sender].learner, {channel.content.port})
+                    others = unused(state.agents[channel.sender].learner, {channel.content.port_name})
                     moves.append((state.gradients(sending, found_again[1], step), {channel.sender: others}))
             for gradients, resting in moves:
                 state.move(gradients, step, resting)
@@ -309,7 +309,7 @@ def heads_at_rest(state: State, again: Iterable[Agent], group: LearningGroup) ->
     graph = [one for one in channels if one.coupling.name == "locked" and not one.feedback.error_agent_name]
     for _ in group.agent_names:  # over locked channels, one after the other
         reached = {name for name, _ in used}
-        used |= {(one.sender, one.content.port) for one in graph if one.receiver in reached}
+        used |= {(one.sender, one.content.port_name) for one in graph if one.receiver in reached}
     first = state.system.learner_name_by_agent
     return {
         one: unused(state.agents[one].learner, {head for name, head in used if first[name] == one})

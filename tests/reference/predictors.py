@@ -39,7 +39,7 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
     signals, own = message.step_signals.signals, channel.synthetic_gradient
-    target = own.target_signal
+    target = own.target_signal_name
     needed = [spec.name for spec in own.context.signal_specs] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
         return None

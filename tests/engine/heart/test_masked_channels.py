@@ -57,6 +57,30 @@ def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str,
 
 
 @BACKENDS
+@pytest.mark.parametrize("gradient", [{"kind": "linear"}, {"kind": "local", "target": "label"}])
+def test_a_message_that_is_sent_nowhere_moves_nothing_by_momentum(
+    gradient: Document, backend: Chosen
+) -> None:
+    scene = pair(gradient=gradient)
+    scene["training"]["batch"] = 1
+    moved: dict[bool, list[bool]] = {True: [], False: []}
+    with made(scene, backend, seed=SEED) as simulation:
+        models = [simulation.agents["a"]]
+        if gradient["kind"] == "local":
+            models.append(simulation.channels["a->b"].synthetic_gradient)
+        for step in range(14):
+            before = [{name: value.clone() for name, value in own.parameters.items()} for own in models]
+            simulation.step()
+            near = bool(uniform(97 * SEED + 14, step, 1) < 0.6)
+            for own, values in zip(models, before, strict=True):
+                changed = any(not torch.equal(own.parameters[name], values[name]) for name in values)
+                moved[near].append(changed)
+    assert moved[False]
+    assert not any(moved[False])
+    assert any(moved[True])
+
+
+@BACKENDS
 def test_traffic_of_an_aligned_sender_follows_the_mask_at_its_sending(backend: Chosen) -> None:
     scene = pair()
     scene["agents"]["first"] = {"observes": ["x"], **LINEAR}
