@@ -162,10 +162,10 @@ def spanning(hold: int, every: int) -> int:
     return phases * -(-_ENTRIES // phases)
 
 
-def newest_mean(values: Values, traits: ChannelTraits) -> tuple[Values, Values]:
+def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tuple[Values, Values]:
     """Return the mean of the newest `span` log entries at each entry, nan left out, and half its 95 % interval, [entries, channels].
 
-    The interval is Student's t over the entries, and no smaller than chance leaves so many cosines of samples (two standard
+    The interval is Student's t over the entries, that of `cosines` no smaller than chance leaves so many of samples (two standard
     errors); nan for a single entry.
     """
     known = np.isfinite(values)
@@ -176,7 +176,7 @@ def newest_mean(values: Values, traits: ChannelTraits) -> tuple[Values, Values]:
     means = np.array([numbers[each].sum(0) for each in rows]) / np.maximum(counts, 1)
     squares = np.array([(numbers[each] ** 2).sum(0) for each in rows])
     spread = np.sqrt(np.maximum(squares - counts * means**2, 0.0) / several / np.maximum(counts, 1))
-    samples = counts * traits.sizes * traits.batch
+    samples = counts * traits.sizes * traits.batch * cosines
     by_chance = np.where(samples > 0, 2 / np.sqrt(np.maximum(samples, 1)), 0.0)
     halves = np.maximum(np.array(quantiles(traits.span))[several - 1] * spread, by_chance)
     found: Values = np.where(counts > 0, means, np.nan).astype(np.float32)

@@ -90,9 +90,26 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             raise ScenarioError(f"set: {place}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
-        return Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
+        new_scenario = Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
+    _check_defaults(scenario, new_scenario)
+    return new_scenario
+
+
+def _check_defaults(scenario: Scenario, changed: Scenario) -> None:
+    """Refuse a change by which a default becomes another whose state the run lacks: a predictor's inputs, or a gate."""
+    for then, now in zip(scenario.channels, changed.channels, strict=True):
+        fixes = []
+        if then.gradient.context != now.gradient.context:
+            fixes.append(f"context: [{', '.join(then.gradient.context)}]")
+        if scenario.relations.gated(then) != changed.relations.gated(now):
+            fixes.append("gate: none")
+        if fixes:
+            fix = f"begin the run with gradient: {{{', '.join(fixes)}}}"
+            raise ScenarioError(
+                f"set: channel {now.name}: by default it has what this run has no state for; {fix}"
+            )
 
 
 def _lacks(agent: AgentSpec, path: Path) -> str | None:

@@ -60,7 +60,7 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
     traits = ChannelTraits.of(graph)
     for metric in found.keys() & set(MEANS):
         logged = found[metric].steps
-        means, halves = newest_mean(found[metric].values, traits)
+        means, halves = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
         found[metric] = Series(logged, means)
         for end, half in zip(bounds(metric), (-halves, halves), strict=True):
             found[end] = Series(logged, (means + half).astype(np.float32))

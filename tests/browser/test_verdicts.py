@@ -695,7 +695,7 @@ def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Ope
 
 
 def test_a_context_is_named_only_where_channels_that_have_another_do_better(opened: Opened) -> None:
-    """By more than chance, as far from a readout; a size by its interval."""
+    """By more than chance, as far from a readout; a size by its interval, in which no chance of cosines is."""
     for apart, told in ((0.5, True), (0.0, False)):
         cosines = [0.5 + 0.01 * (channel % 3) for channel in range(9)]
         cosines[:3] = [cosine - apart for cosine in cosines[:3]]
@@ -706,11 +706,12 @@ def test_a_context_is_named_only_where_channels_that_have_another_do_better(open
             {
                 **channel,
                 "to": mind,
+                "size": 1,
                 "about": {"gradient": f"linear, given {'label' if at < 3 else 'returned'}"},
             }
             for at, channel in enumerate(found.graph["channels"])
         ]
-        tab = opened(replace(found, graph={**found.graph, "channels": channels}))
+        tab = opened(replace(found, graph={**found.graph, "channels": channels, "batch": 10_000}))
         tab.select("channel", 0)
         why = tab.part("panel-why").inner_text()
         assert ("its predictor is given label, and the" in why) == told

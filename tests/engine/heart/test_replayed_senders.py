@@ -254,6 +254,30 @@ def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
         assert simulation.agents["sensor"].updates == 5
 
 
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        ({"passes": None, "context": None, "gate": None}, "context: [], gate: none"),
+        ({"passes": None, "context": None}, "context: []"),
+        ({"passes": "all", "context": None, "gate": None}, "gate: none"),
+    ],
+)
+def test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_keeps_its_own(
+    given: Document, fix: str
+) -> None:
+    shadow = {**given, "scale": 0, "discount": 0}
+    with Simulation(team(gradient=shadow), seed=1) as simulation:
+        simulation.run(4)
+        with pytest.raises(ScenarioError, match=rf"has no state for; .* gradient: \{{{re.escape(fix)}\}}"):
+            simulation.set("sensor->motor.scale", 0.5)
+        simulation.run(4)
+    with Simulation(team(gradient={**shadow, **yaml.safe_load(f"{{{fix}}}")}), seed=1) as simulation:
+        simulation.run(4)
+        simulation.set("sensor->motor.scale", 0.5)
+        simulation.run(8)
+        assert simulation.agents["sensor"].updates > 0
+
+
 FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
     "a kind that follows noise": {"gradient": {"kind": "mlp"}},
     "the unit of what returns": {"gradient": {"rescale": "none"}},

@@ -62,7 +62,7 @@ export class Run {
     if (row < 0) return null;
     const { means = [], measures = [], quantiles } = this.catalog.verdicts ?? {};
     const of = kind !== "channel" ? "" : means.includes(metric) ? "means" : measures.some((one) => one.metric === metric) ? "newest" : "";
-    const chance = (count, channel) => (this.graph.batch * this.channels[channel].size > 0 ? 2 / Math.sqrt(count * this.graph.batch * this.channels[channel].size) : 0);
+    const chance = (count, channel) => (metric === "cosine" && this.graph.batch * this.channels[channel].size > 0 ? 2 / Math.sqrt(count * this.graph.batch * this.channels[channel].size) : 0);
     const found = this.#shown.get(series);
     if (found?.row === row) return found;
     const shown = { row, at: series.steps[row], ...(of === "means" ? meansAt(series, row, this.graph.span ?? 4, quantiles, chance) : newestAt(series, of ? 0 : row, row)) };
