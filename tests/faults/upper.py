@@ -346,7 +346,7 @@ UPPER: tuple[Fault, ...] = (
         "inspection/value.py",
         "if repeats * each <= _PATIENCE]",
         "if repeats]",
-        "tests/inspection/test_value.py::test_measuring_again_is_advised_at_its_cost_where_it_may_help",
+        "tests/inspection/test_without_value.py::test_measuring_again_is_advised_at_its_cost_where_it_may_help",
     ),
     Fault(
         "series-values-come-a-row-early",

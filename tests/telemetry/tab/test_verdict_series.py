@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import read_run
-from antiphon.telemetry.tab.verdict_series import newest_verdicts
 from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
 from tests.kit.tab import VERDICTS
@@ -115,17 +114,3 @@ def test_the_measure_of_most_channels_counts_then_value_then_the_newest(
 
 def test_each_kind_of_ablation_has_a_metric() -> None:
     assert list(ABLATION_METRICS) == [f"ablation_{kind}" for kind in ABLATIONS]
-
-
-def test_where_nothing_is_defined_at_the_end_the_newest_step_that_resolves_is_told(tmp_path: Path) -> None:
-    low, high = (f"antiphon/channel/value_{end}" for end in ("low", "high"))
-    nan = float("nan")
-    rows = {
-        1: {low: [-2, -1], high: [-1, 1]},
-        2: {low: [-1, nan], high: [1, nan]},
-        3: {low: [nan] * 2, high: [nan] * 2},
-    }
-    write(tmp_path / "run", rows)
-    found = newest_verdicts(read_run(tmp_path / "run").figures)
-    assert found is not None
-    assert found[2].startswith("undefined at step 3 (0 help, 1 harms of 2 at step 1), ")

@@ -1,0 +1,71 @@
+"""What is said of channels without a value: why, and how long measuring again takes where it may give one."""
+
+from __future__ import annotations
+
+import pytest
+
+from antiphon import Scenario, Simulation
+from antiphon.inspection.value import Value, Values, circumstances, value_of, value_rows, without_value
+from tests.inspection.probed import chain
+
+ALL = "all channels"
+COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "scale": 0.0}}
+
+
+def row(name: str, gain: float, error: float) -> Value:
+    return Value(name, None, None, None, 1.0, 1.0, 1.0, gain, error, 0.0, 0.0, 0, 1.0, "why")
+
+
+@pytest.mark.parametrize(
+    ("gains", "seconds", "options", "words"),
+    [
+        ([0.01, -0.1], 33.0, ["--horizon", "50", "--repeats", "27"], "about 5 minutes, and may give 1 of 2"),
+        ([0.01, 0.02], 33.0, ["--horizon", "50", "--repeats", "27"], "about 5 minutes, and may give 2 of 2"),
+        ([0.01], 3000.0, [], "within 30 minutes: over 50 steps the nearest needs 27 repeats, about 8 hours;"),
+        (
+            [-0.01, 0.0],
+            30.0,
+            [],
+            "more repeats cannot resolve it: over 50 steps no true gradient of theirs gains",
+        ),
+    ],
+)
+def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
+    gains: list[float], seconds: float, options: list[str], words: str
+) -> None:
+    """With repeats by the standard error, which falls with their root."""
+    rows = tuple(row(f"a->{place}", gain, 0.01) for place, gain in enumerate(gains))
+    rows += (row(ALL, gains[0], 0.01),)
+    found = without_value(Values(rows, 100, 50, 3, seconds), [each.name for each in rows], "known")
+    assert [*found.again] == (["--value", *options] if options else [])
+    assert words in (found.cost or found.instead)
+
+
+def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> None:
+    """By the losses with its signal and with none, which the run logs."""
+    losses = {"better": (0.4, 0.2), "worse": (0.4, 0.6), "not resolved": (0.4, 0.4)}
+    for words, (zero, synthetic) in losses.items():
+        # true gradients lose: there is no value
+        found = value_of("a->b", [(0.5 + 0.01 * n, synthetic + 0.01 * n, zero) for n in (-1, 0, 1)], 0, 1.0)
+        assert found.value is None
+        assert found.why.startswith(words)
+        assert "true gradients lose significantly" in found.why
+        assert found.effect == pytest.approx(zero - synthetic)
+        figures = {figure.metric: figure.value for figure in value_rows(Values((found,), 0, 50, 3, 1.0))}
+        assert figures == pytest.approx({"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": 0.5})
+
+
+@pytest.mark.parametrize("valued", [False, True])
+def test_after_a_run_whose_rates_have_fallen_it_is_said_that_forks_learn_at_the_first(valued: bool) -> None:
+    """And a run that measures values itself is not advised to."""
+    own = chain("decoupled", training={"steps": 9, "optimiser": COSINE}).scenario
+    fields = {name: getattr(own, name) for name in type(own).model_fields}
+    measures = {"telemetry": {"value": {"period": 100, "horizon": 2}}} if valued else {}
+    with Simulation(Scenario(**fields | measures)) as simulation:
+        simulation.run(5)
+        assert "first rates" not in circumstances(simulation.running)
+        simulation.run()
+        said = circumstances(simulation.running)
+    where = "which earlier steps show" if valued else "which telemetry: {value: {period: …}} measures"
+    assert where in said
+    assert "forks learn at its first rates (up to 0.01, it ended at 0.000" in said
