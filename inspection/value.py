@@ -69,6 +69,8 @@ COUPLING = "all channels"
 _PATIENCE = 1800.0
 """Seconds of measuring again from which it is not advised."""
 _EARLIER = "signals gain most early in a run"
+_NO_GAIN = "nothing to gain here"
+"""How the reason begins where a signal is worse than none, and the true gradient no better: it is no evidence of the signal."""
 _RUN_REPEATS = 3
 """Repeats of a measurement during a run."""
 
@@ -366,14 +368,17 @@ def value_of(
     if found.value is None:
         half = student_t(len(parts) - 1) * spread
         better, worse = BY_LOSSES
-        signal = better if effect > 0 else worse
+        signal = better if effect > 0 else worse if found.whole > 0 else _NO_GAIN
         if abs(effect) <= half:
             signal = "not resolved"
         lose = found.whole < -ERRORS * found.error
         gives = "lose significantly" if lose else "give no significant gain"
-        measured = f"loss with no signal {zero:.3g}, with its own {synthetic:.3g}"
+        measured = (
+            f"loss with no signal {zero:.4g}, with its own {synthetic:.4g}, with the true gradient {true:.4g}"
+        )
+        own = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
         gain = f"gain {found.whole:.2g}, standard error {found.error:.2g}"
-        why = f"{signal}; over this horizon true gradients {gives} ({measured}, {gain})"
+        why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own}, {gain})"
     figures = true, synthetic, zero, found.whole, found.error, effect, spread
     return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why)
 

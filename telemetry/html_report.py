@@ -325,24 +325,34 @@ def _score(metric: str, value: float | None) -> str:
 
 
 def _ranking(run: ReportRun, measure: Measure) -> str:
-    """Return the channels of a run by a measure of worth, the newest that is defined, highest first; nothing where none is."""
+    """Return the channels of a run by a measure of worth, the newest that is defined, highest first; nothing where none is.
+
+    A channel that is judged without a value at the newest step (`worth`) stands last, without its older one.
+    """
     series = [_series(run, "channel", metric) for metric in (measure, *bounds(measure))]
     if run.data is None or any(found is None for found in series):
         return ""
     middle, low, high = (found for found in series if found is not None)
+    names = [channel["name"] for channel in run.data.graph["channels"]]
+    undefined = run.data.undefined.get(measure, {})
+    reasons = undefined.get("reasons", {}) if undefined.get("step") == middle.steps[-1] else {}
+    judged = [item for item, name in enumerate(names) if worth(measure, None, None, reasons.get(name, ""))]
     newest = {
-        item: np.flatnonzero(np.isfinite(middle.values[:, item])) for item in range(middle.values.shape[1])
+        item: np.flatnonzero(np.isfinite(middle.values[:, item]))
+        for item in range(middle.values.shape[1])
+        if item not in judged
     }
     steps = {item: int(middle.steps[rows[-1]]) for item, rows in newest.items() if len(rows)}
     values = {item: _at(middle, step, item) for item, step in steps.items()}
-    order = sorted(values, key=lambda item: -values[item])
+    order = [*sorted(values, key=lambda item: -values[item]), *judged]
+    steps |= dict.fromkeys(judged, int(middle.steps[-1]))
     older = any(step < middle.steps[-1] for step in steps.values())
     rows = []
     for item in order[:_RANKED]:
         ends = _at(low, steps[item], item), _at(high, steps[item], item)
-        interval = f"[{_number(ends[0])}, {_number(ends[1])}]"
-        name = run.data.graph["channels"][item]["name"]
-        row = [name, worth(measure, *ends) or "–", _number(values[item]), interval]
+        interval = "by its losses" if item in judged else f"[{_number(ends[0])}, {_number(ends[1])}]"
+        verdict = worth(measure, *ends, reasons.get(names[item], "")) or "–"
+        row = [names[item], verdict, _number(values.get(item)), interval]
         rows.append([*row, f"{steps[item]:,}"] if older else row)
     known = EXPLANATIONS["channel"][measure]
     more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""

@@ -556,9 +556,9 @@ def test_the_verdicts_stay_those_of_a_measure_while_lines_show_another_metric(op
 def test_channels_without_a_result_are_a_table_by_their_numbers_under_one_reason(opened: Opened) -> None:
     why = "true gradients give no significant gain"
     gains = {
-        1: "0.00038, standard error 0.0025",
-        2: "-0.018, standard error 0.017",
-        3: "-0.0007, standard error 0.0022",
+        1: "0.00038, no signal − own 0.1 [-0.2, 0.4], standard error 0.0025",
+        2: "-0.018, no signal − own 0.1 [-0.2, 0.4], standard error 0.017",
+        3: "-0.0007, no signal − own 0.1 [-0.2, 0.4], standard error 0.0022",
     }
     reasons = {NAMES[index]: f"{why} ({gain})" for index, gain in gains.items()}
     values = interval("value", [0.9, NAN, NAN, NAN] + [0.5] * 5, [0.1] * 9)
@@ -572,10 +572,10 @@ def test_channels_without_a_result_are_a_table_by_their_numbers_under_one_reason
     assert listed.inner_text().count(why) == 1
     rows = [row.split("\t") for row in listed.locator("tr").all_inner_texts()]
     assert rows == [
-        ["channel", "gain", "standard error"],
-        [NAMES[2], "−0.018", "0.017"],
-        [NAMES[3], "−0.0007", "0.0022"],
-        [NAMES[1], "0.00038", "0.0025"],
+        ["channel", "gain", "no signal − own", "standard error"],
+        [NAMES[2], "−0.018", "0.1 [−0.2, 0.4]", "0.017"],
+        [NAMES[3], "−0.0007", "0.1 [−0.2, 0.4]", "0.0022"],
+        [NAMES[1], "0.00038", "0.1 [−0.2, 0.4]", "0.0025"],
     ]
 
 
@@ -641,7 +641,7 @@ def test_lines_keep_the_newest_value_that_is_defined_and_say_its_step(opened: Op
     nothing = interval("value", [NAN] * 9, [NAN] * 9)
     tab = opened(data({20: MEASURED[20], 40: LOGGED | nothing}))
     assert (
-        "Values of 8 of 9 channels; all undefined there, so faded, of step 20"
+        "Values of 0 of 9 channels; 8 undefined there, so faded, of step 20"
         in tab.part("legend").inner_text()
     )
     assert tab.part("extremes").locator("h2").first.inner_text() == "Worst value at step 20"
@@ -751,6 +751,61 @@ def test_measures_keep_their_verdicts_and_signals_without_a_value_are_judged_by_
     tab.part("verdicts").get_by_test_id("step-link").click()
     tab.idle()
     assert [tab.step, tab.part("metric").input_value()] == [20, "value"]
+
+
+def test_a_channel_that_is_judged_without_a_value_is_coloured_listed_and_explained_by_the_step_shown(
+    opened: Opened,
+) -> None:
+    """Its older value, which helped, does not count; those of others stay, faded, and the legend says so."""
+    nothing = interval("value", [NAN] * 9, [NAN] * 9)
+    worse = "worse than none; no gain (no signal − own -0.05 [-0.07, -0.03], gain 0.01)"
+    reasons = dict.fromkeys(NAMES, "not resolved; no gain") | {NAMES[0]: worse}
+    undefined = {"value": {"step": 40, "reasons": reasons, "earlier": []}}
+    found = data({20: MEASURED[20], 40: LOGGED | nothing})
+    losses = np.full((1, len(runs.AGENTS)), 0.5, np.float32)
+    figures = found.figures | {("agent", "loss"): Series(np.array([40]), losses)}
+    tab = opened(replace(found, figures=figures, undefined=undefined))
+    legend = tab.part("legend").inner_text()
+    assert (
+        "Values of 0 of 9 channels; 7 undefined there, so faded, of step 20; 1 without, coloured by losses at half the scale."
+        in legend
+    )
+    assert "Values of 6 of 6 agents, all 0.5." in legend
+    assert "8 without a result their newest is of step 20" in strip(tab)
+    assert [tab.colours()[0] == tab.colours()[other] for other in (1, 4, 5)] == [False] * 3
+    red, _, blue = tab.colours()[0]
+    assert blue > red
+    assert tab.is_drawn(tab.colours()[0], tab.point("edgePoint", 0))
+    tab.push("verdict-harms")
+    assert left(tab) == [0]
+    listed = [" ".join(text.split()) for text in tab.part("extremes").locator("li").all_inner_texts()]
+    assert listed == [f"{NAMES[0]} harms, by its losses"]
+    tab.part("filter").press("Escape")
+    tab.select("channel", 0)
+    assert tab.part("panel-why").inner_text().startswith(f"harms: {worse};")
+    tab.push("view-matrix")
+    tab.page.mouse.move(*tab.point("cellPoint", 0))
+    assert "harms, by its losses" in tab.frame.locator(".ap-tooltip:visible").inner_text()
+    caption = tab.frame.locator(".ap-view-bar .ap-says")
+    assert caption.evaluate("node => node.scrollWidth <= node.clientWidth"), "the caption is cut"
+    tab.at(20)
+    assert "value 0.9 [0.7, 1.1]" in tab.part("panel-why").inner_text()
+
+
+def test_a_single_value_in_a_comparison_has_its_interval(opened: Opened) -> None:
+    """A band needs two points; the bar of one is as high as the interval."""
+    once = interval("value", [0.5, 0.1, *[NAN] * 7], [0.4] * 9)
+    twice = interval("value", [NAN, 0.2, *[NAN] * 7], [0.4] * 9)
+    tab = opened(data({10: LOGGED | once, 20: LOGGED | twice}))
+    tab.select("channel", 1)
+    tab.choose("compare", NAMES[0])
+    chart = tab.frame.locator(".ap-chart[data-metric=value] canvas")
+    rows = chart.evaluate("""canvas => {
+        const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const orange = [...Array(width * height).keys()].filter((at) => data[4 * at] === 0xc2 && data[4 * at + 1] === 0x57 && data[4 * at + 2] === 0x0c);
+        return Math.max(...orange.map((at) => Math.floor(at / width))) - Math.min(...orange.map((at) => Math.floor(at / width)));
+    }""")
+    assert rows > 30
 
 
 def test_escape_closes_the_list_then_the_panel_then_clears_what_is_asked(opened: Opened) -> None:

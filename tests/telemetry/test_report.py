@@ -190,6 +190,21 @@ def test_channels_are_ranked_by_the_newest_number_that_is_defined() -> None:
     assert second == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]", "30"]
 
 
+def test_a_channel_that_is_judged_by_its_losses_stands_last_without_its_older_value() -> None:
+    found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)
+    ends = {"value": [0.5, 0.3], "value_low": [0.4, 0.2], "value_high": [0.6, 0.4]}
+    steps = np.array([30, 60])
+    series = {("channel", m): Series(steps, np.array([row, [np.nan, np.nan]])) for m, row in ends.items()}
+    undefined = {"value": {"step": 60, "reasons": {"a->b": "worse than none; no gain", "b->a": "no gain"}}}
+    of_values = replace(found, figures=series, undefined=undefined)
+    head, *rows = tables(page(run(data=of_values)))[1]
+    assert head[2] == "value"
+    assert rows == [
+        ["b-&gt;a", "helps", "0.3", "[0.2, 0.4]", "30"],
+        ["a-&gt;b", "harms", "–", "by its losses", "60"],
+    ]
+
+
 def named(names: tuple[str, ...], place: int) -> ReportRun:
     """Return a run that uses names wherever a run directory may hold any."""
     one, two, three, four, five = names

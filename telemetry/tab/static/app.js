@@ -40,10 +40,8 @@ class ChannelsApp {
     this.#loading = new Loading((text) => this.#layout.setProgress(text));
     this.#layout = new Layout(this.#actions(), [0, 1].map((side) => this.#context(side)));
     this.#panel = new SidePanel(this.#layout.panel, this.#model, {
-      select: (kind, name, also) => this.#choose(kind, name, also),
+      ...this.#actions(),
       close: () => this.#choose(null),
-      setStep: (step) => this.#layout.player.setStep(step),
-      setMetric: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
       track: (work) => this.#loading.track(work),
     });

@@ -10,9 +10,6 @@ const HARDLY = 0.1;
 /**
  * Say it for a step; nothing where neither the worth nor the signal is known.
  *
- * @param {Run} run
- * @param {number} channel
- * @param {number} step
  * @param {string} worth what is known of the worth, e.g. "harms: value −0.8 [−1.1, −0.5]"; "": nothing
  * @param {string} bad "harms" or "off": its signal is; "": neither
  * @returns {{sentences: string[], ask: string}} sentences: why, and of one that is bad what may be the cause; ask: what the

@@ -70,7 +70,6 @@ export function filterMoves(tests) {
  *
  * A test of channels leaves the agents at their ends, one of agents the channels they send or receive on; of names each leaves its own.
  *
- * @param {Run} run
  * @param {Object[]} tests of parseFilter
  * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a metric at the step shown, of a verdict its `bit` too;
  *   null where there is none

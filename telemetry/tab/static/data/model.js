@@ -3,6 +3,7 @@
 import { capital, diagnosisOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
+import { valueAt } from "../drawing/colours.js";
 import { MATRIX_FROM } from "../matrix/order.js";
 import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, resultText, stepsOf, verdictBit } from "./shown.js";
 import { itemAt, rowAt, valuesAt } from "./source.js";
@@ -120,30 +121,41 @@ export class Model {
     return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? `Shown as no channel has a ${run.info("channel", measure).title} at any step.` : "";
   }
 
-  /** Of a measure of worth, the ends of its intervals at a step, whose contain 0, whose number is older than the newest measurement, and what is `listed`: numbers of one step. */
-  #interval(run, { name, series, values, of, at }) {
+  /** Of a measure of worth, the ends of its intervals at a step, whose contain 0, whose number is older than the newest measurement, who is `judged` without one (1: helps, −1: harms), `shades` to colour and rank by, and what is `listed`: numbers of one step. */
+  #interval(run, { name, series, values: newest, of: steps, at, scale, low, high }) {
     const ends = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric));
-    if (!values || !ends.length || !ends.every(Boolean)) return {};
+    if (!newest || !ends.length || !ends.every(Boolean)) return {};
+    // An older number of a channel that is judged at this step does not count.
+    const bits = name === "value" ? this.#byLosses(run, at) : new Map();
+    const [values, of] = [newest.map((value, channel) => (bits.has(channel) ? NaN : value)), steps.map((step, channel) => (bits.has(channel) ? at : step))];
+    const judged = Int8Array.from(values, (_, channel) => (bits.has(channel) ? (bits.get(channel) === run.catalog.verdicts.by_losses["worse than none"] ? -1 : 1) : 0));
+    const shaded = (numbers) => numbers.map((value, channel) => (judged[channel] ? valueAt(scale, 0.5 + 0.25 * judged[channel], low, high) : value));
     const [lower, upper] = ends.map((found) => Float32Array.from(of, (step, channel) => itemAt(found, step, channel)));
-    const none = !valuesAt(series, at).some(Number.isFinite);
+    const none = !bits.size && !valuesAt(series, at).some(Number.isFinite);
     const from = none ? this.#newest(run, name, at, true) || this.#newest(run, name, at) : at;
-    const listed = from ? { name, step: from, values: valuesAt(series, from), lower: valuesAt(ends[0], from), upper: valuesAt(ends[1], from) } : null;
-    return { lower, listed, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
+    const listed = from ? { name, step: from, values: valuesAt(series, from), shades: shaded(valuesAt(series, from)), lower: valuesAt(ends[0], from), upper: valuesAt(ends[1], from) } : null;
+    return { values, of, judged, shades: shaded(values), lower, listed, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
   #flags(run, step) {
     const series = run.peek(...VERDICTS);
     const flags = series && valuesAt(series, step);
-    const value = flags && run.peek("channel", "value_low");
-    if (!value) return flags;
-    // Signals without a value are judged by their losses.
-    const found = Float32Array.from(flags);
-    for (const [name, why] of Object.entries(this.#reasons(run, "value", value.steps[rowAt(value, step)]))) {
-      const [, bit = 0] = Object.entries(run.catalog.verdicts.by_losses).find(([begins]) => why.startsWith(begins)) ?? [];
-      found[run.find("channel", name)] |= bit;
-    }
-    return found;
+    const judged = flags && this.#byLosses(run, step);
+    return flags && flags.map((flag, channel) => flag | judged.get(channel));
+  }
+
+  /** The verdicts on signals that have no value at a step, by their losses there: bits, by channel. */
+  #byLosses(run, step) {
+    const reasons = Object.entries(this.#reasons(run, "value", this.#measuredAt(run, "value", step)));
+    const bitOf = (why) => Object.entries(run.catalog.verdicts.by_losses).find(([begins]) => why.startsWith(begins))?.[1];
+    return new Map(reasons.map(([name, why]) => [run.find("channel", name), bitOf(why)]).filter(([channel, bit]) => bit && channel >= 0));
+  }
+
+  /** The step at which a measure was measured last by a step; 0: it was not. */
+  #measuredAt(run, measure, step) {
+    const series = run.peek("channel", run.boundsOf("channel", measure)[0]);
+    return series?.steps[rowAt(series, step)] ?? 0;
   }
 
   /** The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; of these the first that was measured by the step; "": none. */
@@ -251,9 +263,9 @@ export class Model {
       return formatInterval(middle, low, high) + ofStep(of, step);
     };
     const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
-    const why = (metric) => this.#reasons(run, metric, this.#measurement(run, step, []).at)[run.nameOf("channel", channel)];
     const judged = measured.flatMap(({ metric, title: by }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map((word) => ({ ...word, metric, by })));
-    const worth = judged.map(({ name, metric, by }) => `${name}: ${Number.isNaN(run.numberAt(metric, channel, step).value) ? why(metric) : `${by} ${result(metric, step)}`}`).join("; ");
+    const evidence = (metric, by, at = this.#measuredAt(run, metric, step), { value: middle, of } = run.numberAt(metric, channel, step)) => (of === at && !Number.isNaN(middle) ? `${by} ${result(metric, step)}` : this.#reasons(run, metric, at)[run.nameOf("channel", channel)] + ofStep(at, step));
+    const worth = judged.map(({ name, metric, by }) => `${name}: ${evidence(metric, by)}`).join("; ");
     verdicts.push(...judged.filter(({ name }) => name !== "unresolved" && !verdicts.some((other) => other.name === name)));
     const above = judged.filter(({ name }) => name === "helps" || name === "matters").map(({ metric }) => metric);
     const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (above.includes(measure) && beside.includes(measure))));

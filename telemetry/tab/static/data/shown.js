@@ -63,10 +63,11 @@ export function measuresOf(run) {
 }
 
 /** Return a number of a metric (`metricAt`) with its interval, verdict and source, where it has them: "0.9 [0.7, 1.1] helps, of step 600". */
-export function resultText({ name, values, lower, upper, older, of, counts }, index) {
+export function resultText({ name, values, lower, upper, older, of, counts, judged }, index) {
   const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
   const [above, below] = name === "value" ? ["helps", "harms"] : ["matters", "misleads"];
   const verdict = low > 0 ? ` ${above}` : high < 0 ? ` ${below}` : low <= high ? " unresolved" : "";
+  if (judged?.[index]) return `${judged[index] > 0 ? above : below}, by its losses`;
   const from = older?.[index] ? `, of step ${formatStep(of[index])}` : counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "";
   return formatInterval(value, low, high) + verdict + from;
 }
@@ -114,7 +115,8 @@ export function metricAt(run, runs, kind, metric, step) {
   const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high)) : [];
   const bent = spreads.some(({ crowded }) => crowded);
   const bend = Math.max(...spreads.map((spread) => spread.bend));
-  return { kind, name: metric, info, series, ...run.shownAt(kind, metric, step), scale: bent ? warped(base, bend) : base, ...ends };
+  const shown = run.shownAt(kind, metric, step);
+  return { kind, name: metric, info, series, ...shown, shades: shown?.values, scale: bent ? warped(base, bend) : base, ...ends };
 }
 
 /** The ends of a metric's scale over the runs shown, and whether there are numbers beyond them. */

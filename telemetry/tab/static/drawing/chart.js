@@ -20,7 +20,6 @@ const CHART_DASHES = [undefined, [6, 3], [2, 3]];
  * background (grey), else the first line is the first run's and the second the second run's, unless they have colours. NaN
  * and null are gaps.
  *
- * @param {HTMLElement} host gets one element
  * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
  * @returns {{setStep: function(number), setData: function(Array), resize: function(), destroy: function(), node: HTMLElement}}
  */
@@ -86,7 +85,7 @@ class LineChart {
       const colour = this.colourOf(index);
       const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[line.colour ? 0 : Math.min(index, 1)];
       const dots = { show: true, size: 5, width: 0, fill: colour, stroke: colour, filter: chartDots };
-      series.push({ stroke: colour, width: line.ground ? 1 : 1.6, dash, points: line.ground ? { show: false } : dots });
+      series.push({ band: Boolean(line.low) && !line.ground, stroke: colour, width: line.ground ? 1 : 1.6, dash, points: line.ground ? { show: false } : dots });
       if (!line.low) continue;
       const edge = { stroke: "transparent", width: 0, points: { show: false } };
       series.push(edge, { ...edge });
@@ -107,7 +106,7 @@ class LineChart {
         { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
         { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by) },
       ],
-      hooks: { setCursor: [(plot) => this.hover(plot)], draw: [() => this.setStep(this.step)] },
+      hooks: { setCursor: [(plot) => this.hover(plot)], drawSeries: [chartBar], draw: [() => this.setStep(this.step)] },
     };
   }
 
@@ -228,6 +227,16 @@ function chartDots(plot, index) {
     return at >= 0 && at < column.length && column[at] !== null;
   };
   return there.filter((at) => !joined(at, -1) && !joined(at, 1));
+}
+
+/** Draw the interval of each point of a line that has a dot: a band needs two. */
+function chartBar(plot, index) {
+  const { stroke, band } = plot.series[index];
+  for (const row of band ? chartDots(plot, index).filter((at) => plot.data[index + 1][at] !== null) : []) {
+    const [x, low, high] = [0, index + 1, index + 2].map((column) => plot.valToPos(plot.data[column][row], column ? "y" : "x", true));
+    plot.ctx.fillStyle = stroke(plot, index);
+    plot.ctx.fillRect(Math.round(x) - 1, high, 2, low - high);
+  }
 }
 
 function chartStepText(step) {

@@ -94,14 +94,7 @@ function shareOf(scale, value, low, high) {
   return isDiverging(scale) ? (bent(value / high) + 1) / 2 : bent((value - low) / (high - low));
 }
 
-/**
- * Return the ends of a scale for numbers between `min` and `max`.
- *
- * @param {string} scale of scaleFor
- * @param {number} min
- * @param {number} max
- * @param {number|null} limit of a diverging scale, which ends at the largest number, rounded up, or there: a few far ones shall not make all others grey
- */
+/** Return the ends of a scale for numbers from `min` to `max`; a diverging one ends at the largest, rounded up, or at its limit: a few far ones shall not make all others grey. */
 export function rangeFor(scale, min, max, limit = null) {
   if (scale === "share") return [0, 1];
   if (!Number.isFinite(min) || !Number.isFinite(max)) return scale === "diverging" ? [-1, 1] : [0, 1];

@@ -259,10 +259,10 @@ export class GraphView {
     const { kind, index } = this.#hovered;
     const { run, metric, ring } = this.#data;
     const shown = kind === "agent" ? ring : metric;
-    const value = shown.values?.[index] ?? NaN;
+    const text = resultText(shown, index);
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
-      el("span", { text: Number.isNaN(value) ? "" : `${shown.info.title} ${resultText(shown, index)}` }),
+      el("span", { text: text === "–" ? "" : `${shown.info.title} ${text}` }),
       el("span", { text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
   }

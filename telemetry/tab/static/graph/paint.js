@@ -63,7 +63,7 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} data metric of the channels, ring of the agents (values, scale, low, high; by channel unresolved: hollow, older: faded), width (energies: values,
+   * @param {Object} data metric of the channels (`shades`: numbers by colour), ring of the agents (values, scale, low, high; by channel unresolved: hollow, older: faded), width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
@@ -78,7 +78,7 @@ export class GraphStyles {
     this.dimming = lit !== null;
     starts.fill(0);
     for (let channel = 0; channel < keys.length; channel++) {
-      const level = metric.values ? levelOf(metric.scale, metric.values[channel], metric.low, metric.high) : -1;
+      const level = metric.shades ? levelOf(metric.scale, metric.shades[channel], metric.low, metric.high) : -1;
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;

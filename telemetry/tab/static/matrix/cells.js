@@ -44,12 +44,8 @@ export function matrixMeans(cells, values, matches) {
  *
  * A cell covers some pixels however small the matrix is drawn, where there are not too many. Where there is room, cells whose intervals contain 0 are hollow.
  *
- * @param {HTMLCanvasElement} sheet
  * @param {Object} look unit, left, top, spanX, spanY (px), ratio (device pixels per px), placeOf (by agent)
- * @param {Object} cells see matrixCells
  * @param {Object} styles by cell: levels (colours; -1: no number), weights (the share of its colour, from 0 to 1), hollow
- * @param {string[]} palette
- * @param {Object} colours of the theme
  */
 export function matrixRaster(sheet, look, cells, { levels, weights, hollow }, palette, colours) {
   const { unit, left, top, ratio, placeOf } = look;

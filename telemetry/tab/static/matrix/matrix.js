@@ -31,7 +31,7 @@ export class MatrixView {
       "div",
       { class: "ap-view-bar" },
       el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: the interval contains 0; faded: of an earlier step; grey: no value." }),
+      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: the interval contains 0; faded: of an earlier step; grey: no value." }),
       this.whole,
     );
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
@@ -233,7 +233,8 @@ export class MatrixView {
     Object.assign(this, { means, shown });
     const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
     const theme = this.context.theme();
-    const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
+    const shades = matrixMeans(this.cells, metric?.shades ?? null, this.context.matches);
+    const levels = Int16Array.from(shades.means, (value) => levelOf(scale, value, low, high));
     const { unresolved, older } = metric ?? {};
     const all = (mark) => Uint8Array.from(this.cells.list, ({ channels }) => Boolean(mark) && channels.every((channel) => mark[channel]));
     const [hollow, faded] = [all(unresolved), all(older)];

@@ -22,10 +22,7 @@ export class Layout {
   #progress = el("span", { class: "ap-progress", role: "status", testid: "progress" });
   #body;
 
-  /**
-   * @param {Object} actions of all parts
-   * @param {Object[]} contexts of the two stages
-   */
+  /** Takes the actions of all parts and the contexts of the two stages. */
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
     this.toolbar = new Toolbar({ ...actions, toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);

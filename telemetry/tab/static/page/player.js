@@ -71,11 +71,7 @@ export class Player {
   }
 
   toggle() {
-    if (this.#playing) this.pause();
-    else this.start();
-  }
-
-  start() {
+    if (this.#playing) return this.pause();
     if (this.#steps.length < 2) return;
     if (this.atEnd) this.#go(0, true);
     this.#owed = 0;

@@ -47,11 +47,11 @@ class MetricCard {
     setText(this.#says, info.says);
     setText(this.#caution, info.caution);
     const there = metric.values?.filter((value) => !Number.isNaN(value)) ?? [];
-    const older = [...(metric.older ?? [])].filter(Boolean).length;
+    const [older, judged] = [metric.older, metric.judged].map((marks) => [...(marks ?? [])].filter(Boolean).length);
     const steps = [...new Set([...(metric.of ?? [])].filter((of, item) => metric.older?.[item] && !Number.isNaN(metric.values[item])))];
-    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${older ? `; ${older === there.length ? "all" : older} undefined there, so faded, of step ${steps.map(formatStep).join(", ")}` : ""}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
+    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${older ? `; ${older} undefined there, so faded, of step ${steps.sort((one, other) => one - other).map(formatStep).join(", ")}` : ""}${judged ? `; ${judged} without, coloured by losses at half the scale` : ""}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead && ` ${metric.instead}`));
+    setText(this.#as, metric.name && (there.length + judged ? `Values of ${(there.length - older).toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead ? ` ${metric.instead}` : ""));
     const later = there.length ? 0 : laterStep(metric.series, step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }

@@ -17,9 +17,7 @@ export class Stage {
   #context;
   #shown = "";
 
-  /**
-   * @param {Object} context of the views; its `testid` names the stage
-   */
+  /** @param {Object} context of the views; its `testid` names the stage */
   constructor(context) {
     this.#context = context;
     const named = { class: "ap-stage", testid: context.testid, tabindex: "0", aria: { label: "Graph of the run" }, hidden: true };

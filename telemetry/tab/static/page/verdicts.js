@@ -75,7 +75,7 @@ export class VerdictStrip {
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
       const [, reason, own = ""] = /^(.*?)(?: \(([^()]*)\))?$/s.exec(why);
-      return { name, reason, own: own.split(",").map((text) => text.trim()).filter(Boolean).map((text) => /^(.*?) ?(\S+)$/.exec(text).slice(1)) };
+      return { name, reason, own: own.split(/, (?![^[]*\])/).filter(Boolean).map((text) => /^(.*?) ?(\S+(?: \[.*\])?)$/.exec(text).slice(1)) };
     });
     const reasons = [...new Set(told.map(({ reason }) => reason))].sort();
     const lists = reasons.flatMap((reason) => [el("p", { class: "ap-says", text: reason }), this.#table(reason, told.filter((one) => one.reason === reason))]);
@@ -84,7 +84,7 @@ export class VerdictStrip {
     const how = at !== newest || !(instead || again) ? null : instead ? el("p", { text: `${capital(instead)}.` }) : el("p", {}, `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again }));
     const terms = measure === "value" ? el("p", { class: "ap-muted", text: TERMS }) : null;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})` });
-    const older = before && !finding ? stepLink("the newest is of step", before, this.#actions.setStep) : null;
+    const older = before && !finding ? stepLink("their newest is of step", before, this.#actions.setStep) : null;
     return [...(left.length < total ? chips : []), ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), older, ...whole].filter(Boolean);
   }
 
@@ -93,7 +93,7 @@ export class VerdictStrip {
     const number = ({ own: [[, text = ""] = []] }) => Number(text) || 0;
     const heads = ["channel", ...told[0].own.map(([name]) => name || reason.split(" ").at(-1))];
     const link = (name) => el("button", { class: "ap-link", type: "button", text: name, on: { click: () => this.#actions.select("channel", name) } });
-    const row = ({ name, own }) => el("tr", {}, el("th", { scope: "row" }, link(name)), ...own.map(([, text]) => el("td", { class: "ap-number", text: text.replace(/^-/, "−") })));
+    const row = ({ name, own }) => el("tr", {}, el("th", { scope: "row" }, link(name)), ...own.map(([, text]) => el("td", { class: "ap-number", text: text.replaceAll("-", "−") })));
     const rows = told.sort((one, other) => number(one) - number(other)).map(row);
     return el("table", { class: "ap-table" }, el("tr", {}, ...heads.map((text, at) => el("th", { scope: "col", class: at ? "ap-number" : null, text }))), ...rows);
   }

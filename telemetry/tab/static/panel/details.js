@@ -256,7 +256,7 @@ export class SidePanel {
   /** What the chart of a slot is called, and says. */
   infoOf({ metric }) {
     const says = "Where the value was measured: below 0 is better than no signal.";
-    return metric === PANEL_LOSSES[0] ? { title: "loss minus the loss with no signal", says } : this.info(metric);
+    return metric === PANEL_LOSSES[0] ? { title: `loss ${this.runs.length > 1 ? "with its own signal " : ""}minus the loss with no signal`, says } : this.info(metric);
   }
 
   /** A line for each loss minus that with no signal; of two that are compared those with their own signal. */

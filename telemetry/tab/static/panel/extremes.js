@@ -30,7 +30,7 @@ export class Extremes {
     const ranked = metric.values ? rankingOf(metric, mask) : [];
     // What was asked for is listed without numbers too.
     const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]).slice(0, SHOWN);
-    this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
+    this.node.hidden = !found.length || (ranked.length > 1 && metric.shades[found[0]] === metric.shades[found.at(-1)]);
     const first = Math.min(SHOWN, Math.ceil(found.length / 2));
     const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title}${metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : metric.step && metric.step !== data.metric.at ? ` at step ${formatStep(metric.step)}` : " now"}`);
     const lists = ranked.length > 1 ? [[bad, found.slice(0, first)], [good, found.slice(first).slice(-SHOWN).reverse()]] : [["Found", found]];
@@ -43,7 +43,7 @@ export class Extremes {
     const name = run.nameOf("channel", index);
     const unresolved = Boolean(metric.unresolved?.[index]) || (metric.lower?.[index] <= 0 && metric.upper?.[index] >= 0);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(metric.scale, metric.values?.[index] ?? NaN, metric.low, metric.high, this.#theme);
+    swatch.style.background = colourOf(metric.scale, metric.shades?.[index] ?? NaN, metric.low, metric.high, this.#theme);
     const title = unresolved ? `${name}: its interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
     const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) })];
@@ -51,9 +51,9 @@ export class Extremes {
   }
 }
 
-/** The channels that have a number, worst first, those between whose interval contains 0; of a metric without a direction lowest first. */
-function rankingOf({ values, info, lower, upper }, mask) {
-  const sure = (item) => (upper?.[item] < 0 ? -1 : lower?.[item] > 0 ? 1 : 0);
+/** The channels that have a number or are judged without, worst first, those between whose interval contains 0; of a metric without a direction lowest first. */
+function rankingOf({ shades: values, info, lower, upper, judged }, mask) {
+  const sure = (item) => judged?.[item] || (upper?.[item] < 0 ? -1 : lower?.[item] > 0 ? 1 : 0);
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
   return known.sort((one, other) => sure(one) - sure(other) || badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
 }
