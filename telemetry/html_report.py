@@ -20,7 +20,7 @@ from antiphon.telemetry.statistics import Estimate, mean, of_few_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.series import RunData, Series
-from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
+from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, by_losses, worth
 
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
@@ -334,9 +334,7 @@ def _ranking(run: ReportRun, measure: Measure) -> str:
         return ""
     middle, low, high = (found for found in series if found is not None)
     names = [channel["name"] for channel in run.data.graph["channels"]]
-    undefined = run.data.undefined.get(measure, {})
-    reasons = undefined.get("reasons", {}) if undefined.get("step") == middle.steps[-1] else {}
-    judged = [item for item, name in enumerate(names) if worth(measure, None, None, reasons.get(name, ""))]
+    judged = by_losses(run.data.undefined.get(measure, {}), names, middle.steps[-1])
     newest = {
         item: np.flatnonzero(np.isfinite(middle.values[:, item]))
         for item in range(middle.values.shape[1])
@@ -351,8 +349,12 @@ def _ranking(run: ReportRun, measure: Measure) -> str:
     for item in order[:_RANKED]:
         ends = _at(low, steps[item], item), _at(high, steps[item], item)
         interval = "by its losses" if item in judged else f"[{_number(ends[0])}, {_number(ends[1])}]"
-        verdict = worth(measure, *ends, reasons.get(names[item], "")) or "–"
-        row = [names[item], verdict, _number(values.get(item)), interval]
+        row = [
+            names[item],
+            judged.get(item) or worth(measure, *ends) or "–",
+            _number(values.get(item)),
+            interval,
+        ]
         rows.append([*row, f"{steps[item]:,}"] if older else row)
     known = EXPLANATIONS["channel"][measure]
     more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""

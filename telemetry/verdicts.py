@@ -241,6 +241,19 @@ def worth(measure: Measure, low: float | None, high: float | None, why: str = ""
     return above if low > 0 else below if high < 0 else around
 
 
+def by_losses(undefined: Mapping[str, Any], names: Iterable[str], step: int) -> dict[int, Verdict]:
+    """Return the verdicts by losses (`BY_LOSSES`) on channels that have no value at a step, by number.
+
+    Args:
+        undefined: Why channels have none at its `step`: `reasons` by name (`ChannelsWriter.undefined`); may be empty.
+        names: Of all channels.
+        step: That of the newest measurement.
+    """
+    reasons = undefined.get("reasons", {}) if undefined.get("step") == step else {}
+    found = (worth("value", None, None, reasons.get(name, "")) for name in names)
+    return {item: verdict for item, verdict in enumerate(found) if verdict}
+
+
 def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:
     """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
 

@@ -182,7 +182,7 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
         data = read_run(folder)
     except RunError:
         return None
-    found = newest_verdicts(data.figures)
+    found = newest_verdicts(data)
     if found is None:
         return None
     measure, counts, line = found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.tab.series import Series, results_of
+from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.tab.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
     FLAGS,
@@ -19,6 +19,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
+    by_losses,
     counts,
     fullest_first,
     in_words,
@@ -84,25 +85,28 @@ def with_verdicts(
     return {**({} if found is None else {VERDICTS: found}), **figures}
 
 
-def newest_verdicts(
-    figures: Mapping[tuple[str, str], Series],
-) -> tuple[Measure | None, dict[Verdict, int], str] | None:
+def newest_verdicts(data: RunData) -> tuple[Measure | None, dict[Verdict, int], str] | None:
     """Return the measure of worth of most channels (`fullest_first`), the counts of verdicts and their line (`in_words`) at a run's last step.
-
-    Args:
-        figures: Metrics with the verdicts on channels; without verdicts the result is None.
+    Without verdicts the result is None.
     """
-    series = figures.get(VERDICTS)
+    series = data.figures.get(VERDICTS)
     if series is None:
         return None
-    results = results_of(lambda metric: figures.get(("channel", metric)))
+    results = results_of(lambda metric: data.figures.get(("channel", metric)))
     measure = next(iter(fullest_first(results)), None)
     channels = series.values.shape[1]
-    if measure is not None and not results[measure].channels:
+    flags = series.values[-1].astype(np.int64)
+    judged: dict[int, Verdict] = {}
+    if measure == "value":
+        names = (channel["name"] for channel in data.graph["channels"])
+        judged = by_losses(data.undefined.get(measure, {}), names, results[measure].step)
+        for item, verdict in judged.items():
+            flags[item] |= FLAGS[measure][verdict]
+    if measure is not None and not results[measure].channels and not judged:
         others = counts(series.values[-1], None)
         line = f"undefined at step {results[measure].step:,}{_resolved(series, measure)}, {in_words(others, channels)}"
         return measure, others, line
-    found = counts(series.values[-1], measure)
+    found = counts(flags, measure)
     return measure, found, in_words(found, channels)
 
 

@@ -342,6 +342,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/tab/test_verdict_series.py::test_a_signal_is_off_by_its_mean_over_the_newest_entries",
     ),
     Fault(
+        "a-signal-harms-where-true-gradients-gain-nothing",
+        "inspection/value.py",
+        "worse if found.whole > 0 else _NO_GAIN",
+        "worse",
+        "tests/inspection/test_without_value.py::test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither",
+    ),
+    Fault(
         "measuring-again-is-advised-whatever-it-takes",
         "inspection/value.py",
         "if repeats * each <= _PATIENCE]",

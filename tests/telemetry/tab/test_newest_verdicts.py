@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from antiphon.telemetry import read_run
@@ -20,6 +21,11 @@ def test_where_nothing_is_defined_at_the_end_the_newest_step_that_resolves_is_to
         3: {low: [NAN] * 2, high: [NAN] * 2},
     }
     write(tmp_path / "run", rows)
-    found = newest_verdicts(read_run(tmp_path / "run").figures)
+    data = read_run(tmp_path / "run")
+    found = newest_verdicts(data)
     assert found is not None
     assert found[2].startswith("undefined at step 3 (0 help, 1 harms of 2 at step 1), ")
+    reasons = {data.graph["channels"][1]["name"]: "worse than none; no gain"}
+    judged = newest_verdicts(replace(data, undefined={"value": {"step": 3, "reasons": reasons}}))
+    assert judged is not None
+    assert judged[2].startswith("0 help, 1 harms, 0 unresolved, "), "by its losses, as on the page"
