@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
 
 from antiphon.base.errors import ScenarioError, first_line, with_article
@@ -273,13 +272,23 @@ def deepcopy_memo(
         apart = id(one) not in inside and not any(id(value) in inside for value in _held(one))
         if apart:
             memo[id(one)] = one
-    for (
-        part
-    ) in inside.values():  # what calls leave, such as attention maps; what torch's hooks compute before each
-        for one in tree_leaves(list(vars(part).values())):
-            if isinstance(one, Tensor) and not one.is_leaf:
-                memo[id(one)] = one.data.clone()
+    # what calls leave, such as attention maps; what torch's hooks compute before each
+    for one in _tensors_in([vars(part) for part in inside.values()]):
+        if not one.is_leaf:
+            memo[id(one)] = one.data.clone()
     return memo
+
+
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, tuples and dicts, which may hold themselves."""
+    left, seen = [value], set[int]()
+    while left:
+        one = left.pop()
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, list | tuple | dict) and id(one) not in seen:
+            seen.add(id(one))
+            left += one.values() if isinstance(one, dict) else one
 
 
 def _receivers(hook: Any) -> Iterator[Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import gymnasium
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +17,7 @@ from antiphon.engine.heart.agent import AGE
 from antiphon.engine.planning.missing_targets import is_own_data
 from antiphon.envs.registry import ids, make
 from antiphon.envs.signal import ID, Description
+from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
 from antiphon.scenarios.document import EnvSpec
@@ -55,7 +54,7 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     """Observations of an environment made for them alone; of a Python object only where it holds data, and of no task of
     antiphon's own.
 
-    Whatever the environment samples from global generators, the run does not see it.
+    What the environment samples from global generators is of a seed, and they are as before afterwards.
 
     Returns:
         They, and seconds of processor time of the fastest step of one environment; infinite where none was taken.
@@ -69,7 +68,7 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     seconds = math.inf
     try:
-        with _generators_kept(), closing(make(spec, batch=_ROWS)) as env:
+        with seeded_globally(0), closing(make(spec, batch=_ROWS)) as env:
             env.request(names)
             shown, info = env.reset(seed=0)
             for step in range(_STEPS if acts else 1):
@@ -84,18 +83,6 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     except AntiphonError:  # the run tells what is wrong with it
         return {}, math.inf
     return {name: torch.cat(values) for name, values in found.items() if values}, seconds
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Leave the global generators of random numbers as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from antiphon.nets.isolation.own_random import seeded
 
 _TRIED = 32
 """Calls after a seed that may draw from any generator; a generator that is used later at first is the caller's."""
+_seeded = ContextVar("_seeded", default=False)
+"""Whether all that is called draws from generators that are seeded and restored around it."""
 
 
 class _Generator(NamedTuple):
@@ -75,9 +78,11 @@ def seeded_globally(seed: int) -> Iterator[None]:
     with seeded(seed):
         random.seed(seed)
         np.random.seed(seed % 2**32)
+        before = _seeded.set(True)
         try:
             yield
         finally:
+            _seeded.reset(before)
             random.setstate(python)
             np.random.set_state(arrays)
 
@@ -103,7 +108,7 @@ class GlobalNumbers:
     def active(self) -> Iterator[None]:
         """Have them in the global generators within the block, and what these had after it."""
         names = [*_GENERATORS] if self._left else [name for name in _GENERATORS if name in self._drawn]
-        if not names or self._within:
+        if not names or self._within or _seeded.get():
             yield
             return
         theirs = {name: _GENERATORS[name].state() for name in names}
