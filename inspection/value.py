@@ -62,15 +62,13 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import LOSSES, Figure
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
-from antiphon.telemetry.verdicts import BY_LOSSES, LEFT_OUT, Undefined, duration
+from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, Verdict, duration
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
 _PATIENCE = 1800.0
 """Seconds of measuring again from which it is not advised."""
 _EARLIER = "signals gain most early in a run"
-_NO_GAIN = "nothing to gain here"
-"""How the reason begins where a signal is worse than none, and the true gradient no better: it is no evidence of the signal."""
 _RUN_REPEATS = 3
 """Repeats of a measurement during a run."""
 
@@ -87,11 +85,10 @@ class Value:
             half of the horizon, over repeats.
         gain: zero - true: the gain from the true signal.
         error: The standard error of `gain`.
-        effect: zero - synthetic: what the channel's own signal brings, defined also where the value is not.
-        effect_error: The standard error of `effect`.
         ahead: Further steps whose losses counted in the true signal.
         seconds: Seconds of this measurement, without those shared by all rows.
         why: Why there is no value; empty if there is one.
+        judged: The verdict on the signal by its losses, where there is no value; None: they allow none.
     """
 
     name: str
@@ -103,11 +100,10 @@ class Value:
     zero: float
     gain: float
     error: float
-    effect: float
-    effect_error: float
     ahead: int
     seconds: float
     why: str = ""
+    judged: Verdict | None = None
 
     def __str__(self) -> str:
         if self.value is None:
@@ -360,17 +356,22 @@ def value_of(
     """
     if failed:
         nan = math.nan
-        return Value(name, None, None, None, nan, nan, nan, nan, nan, nan, nan, ahead, seconds, failed)
+        return Value(name, None, None, None, nan, nan, nan, nan, nan, ahead, seconds, failed)
     parts = [zero - synthetic for _, synthetic, zero in losses]
     found = ratio(parts, [zero - true for true, _, zero in losses])
     true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
-    effect, spread, why = sum(parts) / len(parts), standard_error(parts), ""
+    judged: Verdict | None = None
+    why = ""
     if found.value is None:
-        half = student_t(len(parts) - 1) * spread
-        better, worse = BY_LOSSES
-        signal = better if effect > 0 else worse if found.whole > 0 else _NO_GAIN
+        effect, half = sum(parts) / len(parts), student_t(len(parts) - 1) * standard_error(parts)
         if abs(effect) <= half:
             signal = "not resolved"
+        elif effect > 0:
+            signal, judged = "better than none", "helps"
+        elif found.whole > 0:
+            signal, judged = "worse than none", "harms"
+        else:  # nor does the true gradient bring anything: it is no evidence of the signal
+            signal = "nothing to gain here"
         lose = found.whole < -ERRORS * found.error
         gives = "lose significantly" if lose else "give no significant gain"
         measured = (
@@ -379,8 +380,8 @@ def value_of(
         own = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
         gain = f"gain {found.whole:.2g}, standard error {found.error:.2g}"
         why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own}, {gain})"
-    figures = true, synthetic, zero, found.whole, found.error, effect, spread
-    return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why)
+    figures = true, synthetic, zero, found.whole, found.error
+    return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why, judged)
 
 
 def value_rows(found: Values) -> list[Figure]:
@@ -417,9 +418,11 @@ def without_value(found: Values, channels: Sequence[str], known: str) -> Undefin
     """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `known` (`circumstances`)."""
     reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in found.rows}
     given = {name: why for name, why in reasons.items() if why}
+    judged = {row.name: row.judged for row in found.rows if row.judged is not None and row.name != COUPLING}
+    undefined = Undefined("value", given, ["--value"], judged=judged)
     unsure = [row for row in found.rows if row.value is None and math.isfinite(row.gain)]
     if not unsure:
-        return Undefined("value", given, ["--value"])
+        return undefined
     unsure = [row for row in unsure if row.name != COUPLING] or unsure
     # the standard error falls with the root of the repeats
     needs = [
@@ -432,13 +435,13 @@ def without_value(found: Values, channels: Sequence[str], known: str) -> Undefin
         repeats = max(*near, found.repeats + 1)
         options = ["--value", "--horizon", str(found.horizon), "--repeats", str(repeats)]
         cost = f"about {duration(repeats * each)}, and may give {len(near)} of {len(unsure)} a value"
-        return Undefined("value", given, options, cost=cost)
+        return undefined._replace(again=options, cost=cost)
     if needs:
         nearest = f"the nearest needs {min(needs):,} repeats, about {duration(min(needs) * each)}"
         hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over} {nearest}"
     else:
         hopeless = f"more repeats cannot resolve it: {over} no true gradient of theirs gains anything"
-    return Undefined("value", given, [], f"{hopeless}; {known}")
+    return undefined._replace(again=[], instead=f"{hopeless}; {known}")
 
 
 def values_of_run(running: LiveSystem) -> tuple[list[Figure], Undefined | None]:

@@ -161,9 +161,8 @@ class _Planner:
         found = self._gathered(number, typed=True)
         if not (found.observes or found.reads):
             found = self._gathered(number, typed=False)
-        if not (
-            found.observes or found.reads
-        ):  # of parameters alone, such as queries: an argument gives their number
+        if not (found.observes or found.reads):
+            # Of parameters alone, such as queries: an argument gives their number.
             found.observes = [str(node.target) for node in self.order if node.op == "placeholder"][:1]
         return found
 

@@ -283,8 +283,7 @@ def _shares(traced: Trace) -> dict[fx.Node, float]:
             continue
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: traced.facts[n].value)
         if node.op == "call_module":
-            with suppress(
-                Exception
-            ):  # one that reads what others leave fails alone: anything a user's module may raise
+            # One that reads what others leave fails alone, with anything that a user's module may raise.
+            with suppress(Exception):
                 total += flop_of(traced.root.get_submodule(str(node.target)), *args, **kwargs)
     return {node: cost / max(total, 1) for node, cost in before.items()}

@@ -109,8 +109,6 @@ FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
 }
 """The bit of each verdict (`verdict_flags`), by measure: of its interval above 0, below 0, and around it; of those that need none
 under the empty name."""
-BY_LOSSES: dict[str, Verdict] = {"better than none": "helps", "worse than none": "harms"}
-"""Verdicts on signals that have no value, by how the reason begins."""
 
 
 class ChannelTraits(NamedTuple):
@@ -209,6 +207,7 @@ class Undefined(NamedTuple):
         again: Options of `antiphon evaluate` that may give them one.
         instead: What does, where measuring again cannot; may be empty.
         cost: How long measuring `again` takes, and what it may give; empty: not known.
+        judged: The verdicts by losses, of channels whose losses allow one.
     """
 
     measure: str
@@ -216,6 +215,7 @@ class Undefined(NamedTuple):
     again: Sequence[str]
     instead: str = ""
     cost: str = ""
+    judged: Mapping[str, Verdict] = {}
 
 
 LEFT_OUT = "not measured: it is not among --channels"
@@ -233,25 +233,24 @@ def fullest_first(results: Mapping[Measure, Results]) -> list[Measure]:
     return sorted(results, key=rank)
 
 
-def worth(measure: Measure, low: float | None, high: float | None, why: str = "") -> Verdict | None:
-    """Return the verdict of a 95 % interval of a measure, or by losses (`BY_LOSSES`) where it has none for that reason; else None."""
+def worth(measure: Measure, low: float | None, high: float | None) -> Verdict | None:
+    """Return the verdict of a 95 % interval of a measure; None without an interval."""
     if low is None or high is None or not low <= high:
-        return next((verdict for begins, verdict in BY_LOSSES.items() if why.startswith(begins)), None)
+        return None
     above, below, around = FLAGS[measure]
     return above if low > 0 else below if high < 0 else around
 
 
 def by_losses(undefined: Mapping[str, Any], names: Iterable[str], step: int) -> dict[int, Verdict]:
-    """Return the verdicts by losses (`BY_LOSSES`) on channels that have no value at a step, by number.
+    """Return the verdicts by losses on channels that have no value at a step, by number.
 
     Args:
-        undefined: Why channels have none at its `step`: `reasons` by name (`ChannelsWriter.undefined`); may be empty.
+        undefined: Of channels that have none at its `step`: those `judged`, by name (`ChannelsWriter.undefined`); may be empty.
         names: Of all channels.
         step: That of the newest measurement.
     """
-    reasons = undefined.get("reasons", {}) if undefined.get("step") == step else {}
-    found = (worth("value", None, None, reasons.get(name, "")) for name in names)
-    return {item: verdict for item, verdict in enumerate(found) if verdict}
+    judged = undefined.get("judged", {}) if undefined.get("step") == step else {}
+    return {item: judged[name] for item, name in enumerate(names) if name in judged}
 
 
 def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:

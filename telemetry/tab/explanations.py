@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
-    BY_LOSSES,
     CONCLUSIONS,
     FLAGS,
     MEANS,
@@ -440,12 +439,12 @@ def verdicts_document(
 
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, the metrics
     of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
-    `reasons` by name, those of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
+    `reasons` by name and those `judged` by their losses, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
     `SIGNALS` with the metrics of their interval's `bounds`; `means`: `MEANS`, and the `quantiles` of their intervals;
-    `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `by_losses`: the flags of `BY_LOSSES`; `hops` of agents to a readout (`hops_to_readout`).
+    `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -463,6 +462,7 @@ def verdicts_document(
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
             "step": results[measure].step if measure in results else 0,
             "reasons": {},
+            "judged": {},
             "earlier": [],
             "again": _DEFAULT[measure],
             "instead": "",
@@ -498,7 +498,6 @@ def verdicts_document(
         "conclusions": CONCLUSIONS,
         "thresholds": THRESHOLDS,
         "hops": hops_to_readout(graph),
-        "by_losses": {begins: FLAGS["value"][verdict] for begins, verdict in BY_LOSSES.items()},
     }
     known = {"measures": measures, "words": words, "remarks": remarks, "means": MEANS, **why}
     return {**known, "by": by, "takes": takes, "no_fork": no_fork}

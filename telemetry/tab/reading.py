@@ -126,7 +126,8 @@ def document_from(rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return why channels have no result at the newest step, and the `reasons` at each `earlier` one (`ChannelsWriter.undefined`)."""
+    """Return why channels have no result at the newest step, and what is said of each `earlier` one (`ChannelsWriter.undefined`)."""
     by_step = {step: json.loads(text.item()) for step, text in rows}
     *before, newest = (by_step[step] for step in sorted(by_step))
-    return {**newest, "earlier": [{key: each[key] for key in ("step", "reasons")} for each in before]}
+    kept = ("step", "reasons", "judged")
+    return {**newest, "earlier": [{key: each[key] for key in kept if key in each} for each in before]}

@@ -728,7 +728,7 @@ def test_measures_keep_their_verdicts_and_signals_without_a_value_are_judged_by_
     ablated = interval("ablation_zero", [0.5] * 9, [0.1] * 9)
     losses = {"loss_zero": [0.6] * 9, "loss_synthetic": [0.7] * 9, "loss_true": [0.2] * 9}
     why = {NAMES[5]: "worse than none; over this horizon true gradients give no significant gain"}
-    undefined = {"value": {"step": 20, "reasons": why}}
+    undefined = {"value": {"step": 20, "reasons": why, "judged": {NAMES[5]: "harms"}}}
     steps = {20: MEASURED[20] | losses, 40: LOGGED | ablated | losses}
     tab = opened(replace(data(steps), undefined=undefined))
     assert strip(tab).startswith(
@@ -760,7 +760,7 @@ def test_a_channel_that_is_judged_without_a_value_is_coloured_listed_and_explain
     nothing = interval("value", [NAN] * 9, [NAN] * 9)
     worse = "worse than none; no gain (no signal − own -0.05 [-0.07, -0.03], gain 0.01)"
     reasons = dict.fromkeys(NAMES, "not resolved; no gain") | {NAMES[0]: worse}
-    undefined = {"value": {"step": 40, "reasons": reasons, "earlier": []}}
+    undefined = {"value": {"step": 40, "reasons": reasons, "judged": {NAMES[0]: "harms"}, "earlier": []}}
     found = data({20: MEASURED[20], 40: LOGGED | nothing})
     losses = np.full((1, len(runs.AGENTS)), 0.5, np.float32)
     figures = found.figures | {("agent", "loss"): Series(np.array([40]), losses)}

@@ -344,8 +344,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "a-signal-harms-where-true-gradients-gain-nothing",
         "inspection/value.py",
-        "worse if found.whole > 0 else _NO_GAIN",
-        "worse",
+        "elif found.whole > 0:",
+        "elif True:",
         "tests/inspection/test_without_value.py::test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither",
     ),
     Fault(

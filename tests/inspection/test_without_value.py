@@ -13,7 +13,7 @@ COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "scale": 0.
 
 
 def row(name: str, gain: float, error: float) -> Value:
-    return Value(name, None, None, None, 1.0, 1.0, 1.0, gain, error, 0.0, 0.0, 0, 1.0, "why")
+    return Value(name, None, None, None, 1.0, 1.0, 1.0, gain, error, 0, 1.0, "why")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,9 @@ def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> 
         assert found.value is None
         assert found.why.startswith(f"{words}; over this horizon true gradients ")
         assert ("lose significantly" in found.why) == (true == 0.5)
-        assert found.effect == pytest.approx(zero - synthetic)
+        assert found.judged == {"better than none": "helps", "worse than none": "harms"}.get(words)
+        told = without_value(Values((found,), 100, 50, 3, 1.0), [found.name], "known")
+        assert told.judged == ({} if found.judged is None else {"a->b": found.judged})
         figures = {figure.metric: figure.value for figure in value_rows(Values((found,), 0, 50, 3, 1.0))}
         assert figures == pytest.approx({"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": true})
     assert (

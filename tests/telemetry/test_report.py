@@ -195,7 +195,7 @@ def test_a_channel_that_is_judged_by_its_losses_stands_last_without_its_older_va
     ends = {"value": [0.5, 0.3], "value_low": [0.4, 0.2], "value_high": [0.6, 0.4]}
     steps = np.array([30, 60])
     series = {("channel", m): Series(steps, np.array([row, [np.nan, np.nan]])) for m, row in ends.items()}
-    undefined = {"value": {"step": 60, "reasons": {"a->b": "worse than none; no gain", "b->a": "no gain"}}}
+    undefined = {"value": {"step": 60, "judged": {"a->b": "harms"}}}
     of_values = replace(found, figures=series, undefined=undefined)
     head, *rows = tables(page(run(data=of_values)))[1]
     assert head[2] == "value"

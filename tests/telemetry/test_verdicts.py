@@ -12,6 +12,7 @@ from antiphon.telemetry.verdicts import (
     FLAGS,
     ChannelTraits,
     Verdict,
+    by_losses,
     conclusion,
     counts,
     in_words,
@@ -40,9 +41,10 @@ def test_the_verdict_of_an_interval(low: float | None, high: float | None, verdi
     assert worth("value", low, high) == verdict
 
 
-def test_a_signal_without_a_value_is_judged_by_its_losses() -> None:
-    reasons = "worse than none; no gain", "better than none; no gain", "not resolved; no gain"
-    assert [worth("value", None, None, why) for why in reasons] == ["harms", "helps", None]
+def test_a_signal_without_a_value_is_judged_by_its_losses_of_the_newest_step() -> None:
+    undefined = {"step": 3, "judged": {"b->a": "harms", "gone": "helps"}}
+    assert by_losses(undefined, ["a->b", "b->a"], 3) == {1: "harms"}
+    assert by_losses(undefined, ["a->b", "b->a"], 4) == by_losses({}, ["b->a"], 3) == {}
 
 
 def document(channels: int = 4, **changes: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_where_nothing_is_defined_at_the_end_the_newest_step_that_resolves_is_to
     found = newest_verdicts(data)
     assert found is not None
     assert found[2].startswith("undefined at step 3 (0 help, 1 harms of 2 at step 1), ")
-    reasons = {data.graph["channels"][1]["name"]: "worse than none; no gain"}
-    judged = newest_verdicts(replace(data, undefined={"value": {"step": 3, "reasons": reasons}}))
+    by_losses = {data.graph["channels"][1]["name"]: "harms"}
+    judged = newest_verdicts(replace(data, undefined={"value": {"step": 3, "judged": by_losses}}))
     assert judged is not None
     assert judged[2].startswith("0 help, 1 harms, 0 unresolved, "), "by its losses, as on the page"

@@ -126,12 +126,12 @@ export class Model {
     const ends = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric));
     if (!newest || !ends.length || !ends.every(Boolean)) return {};
     // An older number of a channel that is judged at this step does not count.
-    const bits = name === "value" ? this.#byLosses(run, at) : new Map();
-    const [values, of] = [newest.map((value, channel) => (bits.has(channel) ? NaN : value)), steps.map((step, channel) => (bits.has(channel) ? at : step))];
-    const judged = Int8Array.from(values, (_, channel) => (bits.has(channel) ? (bits.get(channel) === run.catalog.verdicts.by_losses["worse than none"] ? -1 : 1) : 0));
+    const found = name === "value" ? this.#byLosses(run, at) : new Map();
+    const [values, of] = [newest.map((value, channel) => (found.has(channel) ? NaN : value)), steps.map((step, channel) => (found.has(channel) ? at : step))];
+    const judged = Int8Array.from(values, (_, channel) => ({ helps: 1, harms: -1 })[found.get(channel)] ?? 0);
     const shaded = (numbers) => numbers.map((value, channel) => (judged[channel] ? valueAt(scale, 0.5 + 0.25 * judged[channel], low, high) : value));
     const [lower, upper] = ends.map((found) => Float32Array.from(of, (step, channel) => itemAt(found, step, channel)));
-    const none = !bits.size && !valuesAt(series, at).some(Number.isFinite);
+    const none = !found.size && !valuesAt(series, at).some(Number.isFinite);
     const from = none ? this.#newest(run, name, at, true) || this.#newest(run, name, at) : at;
     const listed = from ? { name, step: from, values: valuesAt(series, from), shades: shaded(valuesAt(series, from)), lower: valuesAt(ends[0], from), upper: valuesAt(ends[1], from) } : null;
     return { values, of, judged, shades: shaded(values), lower, listed, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
@@ -142,14 +142,14 @@ export class Model {
     const series = run.peek(...VERDICTS);
     const flags = series && valuesAt(series, step);
     const judged = flags && this.#byLosses(run, step);
-    return flags && flags.map((flag, channel) => flag | judged.get(channel));
+    const bitOf = (verdict) => run.catalog.verdicts.words.find(({ name }) => name === verdict)?.flags.value;
+    return flags && flags.map((flag, channel) => flag | bitOf(judged.get(channel)));
   }
 
-  /** The verdicts on signals that have no value at a step, by their losses there: bits, by channel. */
+  /** The verdicts on signals that have no value at a step, by their losses there: by channel. */
   #byLosses(run, step) {
-    const reasons = Object.entries(this.#reasons(run, "value", this.#measuredAt(run, "value", step)));
-    const bitOf = (why) => Object.entries(run.catalog.verdicts.by_losses).find(([begins]) => why.startsWith(begins))?.[1];
-    return new Map(reasons.map(([name, why]) => [run.find("channel", name), bitOf(why)]).filter(([channel, bit]) => bit && channel >= 0));
+    const judged = Object.entries(this.#undefined(run, "value", this.#measuredAt(run, "value", step)).judged ?? {});
+    return new Map(judged.map(([name, verdict]) => [run.find("channel", name), verdict]).filter(([channel]) => channel >= 0));
   }
 
   /** The step at which a measure was measured last by a step; 0: it was not. */
@@ -209,14 +209,14 @@ export class Model {
     const { value, low, high, of } = run.numberAt("value", 0, step, "run");
     if (Number.isFinite(value)) return resultText({ name: "value", values: [value], lower: [low], upper: [high] }, 0) + ofStep(of, step);
     const { at } = this.#measurement(run, step, []);
-    const why = this.#reasons(run, "value", at)["all channels"];
+    const why = this.#undefined(run, "value", at).reasons?.["all channels"];
     return why ? `undefined: ${why}` : "";
   }
 
-  /** Why channels have no result of a measure of worth at a step at which it was measured, by name. */
-  #reasons(run, metric, at) {
+  /** What is said of channels without a result of a measure of worth at a step at which it was measured: `reasons` and verdicts `judged`, by name. */
+  #undefined(run, metric, at) {
     const measure = measuresOf(run).find((one) => one.metric === metric);
-    return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at)?.reasons ?? {};
+    return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at) ?? {};
   }
 
   /** Say which measure of signals that point against the gradient is of an earlier step; "": none. */
@@ -242,7 +242,7 @@ export class Model {
     if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
     const { at, first } = this.#measurement(run, step, []);
     if (!at && first) return [`it was measured at step ${formatStep(first)}`];
-    return [this.#reasons(run, measure.metric, at)[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
+    return [this.#undefined(run, measure.metric, at).reasons?.[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
   }
 
   /**
@@ -264,7 +264,7 @@ export class Model {
     };
     const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
     const judged = measured.flatMap(({ metric, title: by }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map((word) => ({ ...word, metric, by })));
-    const evidence = (metric, by, at = this.#measuredAt(run, metric, step), { value: middle, of } = run.numberAt(metric, channel, step)) => (of === at && !Number.isNaN(middle) ? `${by} ${result(metric, step)}` : this.#reasons(run, metric, at)[run.nameOf("channel", channel)] + ofStep(at, step));
+    const evidence = (metric, by, at = this.#measuredAt(run, metric, step), { value: middle, of } = run.numberAt(metric, channel, step)) => (of === at && !Number.isNaN(middle) ? `${by} ${result(metric, step)}` : this.#undefined(run, metric, at).reasons?.[run.nameOf("channel", channel)] + ofStep(at, step));
     const worth = judged.map(({ name, metric, by }) => `${name}: ${evidence(metric, by)}`).join("; ");
     verdicts.push(...judged.filter(({ name }) => name !== "unresolved" && !verdicts.some((other) => other.name === name)));
     const above = judged.filter(({ name }) => name === "helps" || name === "matters").map(({ metric }) => metric);
