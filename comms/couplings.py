@@ -37,7 +37,7 @@ class CreditedMessage:
     Args:
         sent, stamp, tick_period, returned_gradient, counted: See the attributes.
         output: The message as the window has it, [rows, …] with its graph.
-        predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
+        predict_applied: Returns the applied prediction, which is evaluated only where a coupling reads it.
 
     Attributes:
         sent: The message as it was sent.
@@ -49,7 +49,15 @@ class CreditedMessage:
             the message was lost or void there, or the receiver does not learn.
     """
 
-    __slots__ = ("_output", "_predict", "counted", "returned_gradient", "sent", "stamp", "tick_period")
+    __slots__ = (
+        "_output",
+        "_predict_applied",
+        "counted",
+        "returned_gradient",
+        "sent",
+        "stamp",
+        "tick_period",
+    )
 
     def __init__(
         self,
@@ -59,11 +67,11 @@ class CreditedMessage:
         returned_gradient: Tensor | None,
         counted: Mask,
         output: Tensor,
-        predict: Callable[[], Tensor | None],
+        predict_applied: Callable[[], Tensor | None],
     ) -> None:
         self.sent, self.stamp, self.tick_period = sent, stamp, tick_period
         self.returned_gradient, self.counted = returned_gradient, counted
-        self._output, self._predict = output, predict
+        self._output, self._predict_applied = output, predict_applied
 
     @property
     def now(self) -> Tensor:
@@ -78,13 +86,13 @@ class CreditedMessage:
         return value_of(self._output)
 
     @property
-    def predicted(self) -> Tensor | None:
+    def applied_prediction(self) -> Tensor | None:
         """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the same step.
 
         None: the channel has none or does not apply it, its gate is shut, or its target or a signal of its context is absent.
         A predictor that needs the receiver's actions (`local_policy`) gives zeros instead.
         """
-        return self._predict()
+        return self._predict_applied()
 
 
 class ReadKind(Enum):
@@ -285,7 +293,7 @@ class Decoupled(Coupling):
     allows_states = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return message.predicted
+        return message.applied_prediction
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
         gradient = channel.gradient

@@ -443,7 +443,7 @@ class Recording:
         if quantity == "message":
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
-            injected = (update.newest_credits.get(self.name) for update in learned.updates)
+            injected = (update.newest_injected.get(self.name) for update in learned.updates)
             return next((rows for rows in injected if rows is not None), None)
         update = learned.predictor_updates.get(self.name)
         return None if update is None else update.examples[-1].returned

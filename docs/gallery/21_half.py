@@ -29,9 +29,9 @@ class Half(Coupling):
 
     def credit(self, message, step):
         share = max(0.0, 1 - step / self.steps)
-        if share == 0 or message.returned_gradient is None or message.predicted is None:
-            return message.predicted
-        return torch.lerp(message.predicted, message.returned_gradient, share)
+        if share == 0 or message.returned_gradient is None or message.applied_prediction is None:
+            return message.applied_prediction
+        return torch.lerp(message.applied_prediction, message.returned_gradient, share)
 
 
 def losses(coupling):

@@ -33,7 +33,7 @@ from antiphon.engine.heart.channel import (
     Feedback,
     InjectionSettings,
     PredictorContext,
-    StateGradient,
+    StateGradientSettings,
     SyntheticGradient,
     SyntheticInput,
 )
@@ -136,10 +136,10 @@ class Wiring:
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
-        of_state = StateGradient()
+        of_state = StateGradientSettings()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
-            of_state = StateGradient(gradient.horizon, gradient.trace, gradient.auxiliary, outliers)
+            of_state = StateGradientSettings(gradient.horizon, gradient.trace, gradient.auxiliary, outliers)
         zeros = torch.zeros((), dtype=self.dtype, device=self.devices.whole)
         return Channel(
             spec.name,

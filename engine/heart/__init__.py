@@ -10,7 +10,7 @@ Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
 stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. To test `is ALL` or `is NONE` costs nothing, and only
 skips work: a mask that holds nowhere, unknown to the host, gives the same result in more work (`ForwardPass.as_read` makes a leaf whose
-gradient is zeroed). Where the answer itself changes a result, the rows are looked at: `Message.settle` asks whether a gradient returns at
+gradient is zeroed). Where the answer itself changes a result, the rows are looked at: `Message.finish` asks whether a gradient returns at
 all, and what is void everywhere becomes `ALL` (`simplified`), as zeros that are injected would still move parameters by momentum.
 
 Names: what names an object is `x_name`, and `x` is the object, but for the `sender` and the `receiver` of a channel, which are names of
@@ -60,56 +60,61 @@ held_messages, newest_returned and participation are imported only where a scena
 Where a change goes:
 
   Sending:
-    when an agent ticks                          clock.py: `Clock`; which agents, engine/build/builder.py
+    when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
   Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks`; its plan as it is sent, and `stamps_read_at` at the
-                                                 tick, follow from it
-    how a tick reads several messages (`read`)   comms/read_modes.py: a class; engine/build/shapes.py counts its messages;
-                                                 `Timetable.reading_ticks`, if they are others than those since the tick before
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and the same over a stack
-                                                 in `StackFanIn`; engine/build/shapes.py sizes the network's input
-    what a receiver reads in place of a message  a feature with the point `stand_in`, if it may be a synthetic input
-    what ends with an episode, or at a death     messages on the way: `Ledger.void_messages`, in the rows of `Channel.ended_rows`; those
-                                                 sent later, by or to the dead: `Channel.void_when_sent`. No window ends: later ticks go on
-                                                 in the same one, and `EpisodeWindows` end by their length
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks`
+    how a tick reads several messages (`read`)   comms/read_modes.py: a class
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`
+    what a receiver reads in place of a message  a feature with the point `stand_in`
+    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`, in the rows of `Channel.ended_rows`
+    what is sent by or to the dead               channel.py: `Channel.void_when_sent`
   Returning:
-    what becomes of a message of which no read   where nothing returns (`ReadPlan`): `Ledger.send`; else `Ledger.finish`, as its last window
-    counted                                      closes; `Message.was_counted` tests it. That it was read all the same, as a `Constant`,
-                                                 only a feature at the point `after_read` can note
-    when the gradient of a read is booked        `BackwardPass.book`, as its window is learned from. To book it later, `book` must keep
-                                                 `Update.leaf_gradients`, which it clears, and `Timetable.read_plan` must name a later
-                                                 window too: the last window to close finishes the message
-    when a gradient has come back                `Timetable.back_at`, by which ledgers keep messages, pop them, and let windows wait
-                                                 (`Ledger.gradient_is_back`)
-    what a returned gradient is worth, by age    for predictors: a feature with the point `gradients_back`; for `delayed` too:
-                                                 `Ledger.finish`, by the step at which it is finished; by the age at each read:
-                                                 `Ledger.leaf_for`, which must give each tick a leaf of its own, then `BackwardPass.book`
+    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.was_counted`
+    when the gradient of a read is booked        backward.py: `BackwardPass.book`
+    when a gradient has come back                timetable.py: `Timetable.back_at`
+    what a returned gradient is worth, by age    a feature with the point `gradients_back`
   Learning:
-    a coupling                                   a class with `@_own` in comms/couplings.py; or a user's own
-    what a sender learns from a message          a coupling's `credit`; for all couplings: `BackwardPass.ordinary_credit`, which applies `clip`
-                                                 where the coupling predicts
-    a kind of synthetic gradient                 comms/synthetic_gradients.py; comms/label_gradients.py, by labels; agents/local_policy.py
-    in which rows nothing is learned             the sender: `BackwardPass.collect_injections`; the predictor: `valid` in
-                                                 `PredictorTrainer._example_as_sent`, and which members learn in `local_examples` and
-                                                 `_returned_examples`
+    a coupling                                   comms/couplings.py: a class with `@_own`; or a user's own
+    what a sender learns from a message          comms/couplings.py: a coupling's `credit`
+    the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`
+    a kind of synthetic gradient                 comms/synthetic_gradients.py; by labels, comms/label_gradients.py
+    in which rows a sender learns nothing        channel.py: `Channel.credited_rows`
+    in which rows a predictor learns nothing     predictors.py: `valid` in `PredictorTrainer._example_as_sent`
     an objective                                 agents/objectives.py; window_losses.py applies it
     a loss beside the objectives                 a feature with the point `after_credit`
-    which ticks are a window                     window_grid.py: a class of `WindowGrid` beside `StepWindows`, made in
-                                                 engine/build/learning_groups.py
-    when an ended window is learned from         a coupling's `waits` and `waits_for`, by the feature at `windows_to_learn`:
-                                                 engine/features/late_windows.py
-    which window is differentiated first         learning_order.py
-    what is done to gradients before they move   a feature with the point `after_differentiate`, for a window, before gradients are checked;
-                                                 `before_move`, for all of a step, after that
-    what is refused before parameters move       divergence.py
+    which ticks are a window                     window_grid.py: a class of `WindowGrid`, chosen in engine/build/learning_groups.py
+    when an ended window is learned from         comms/couplings.py: `waits` and `waits_for`; engine/features/late_windows.py
+    which window is differentiated first         learning_order.py: `LearningOrder.turns`
+    what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
+    what is refused before parameters move       divergence.py: `DivergenceCheck`
   Other:
-    how rows are laid out in a stack             layout.py
-    what a checkpoint has of a message           the field's role, beside it (roles.py), or of a note (engine/state/trees.py)
-    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns: the ticks of
-                                                 `Update.window` have their reads, of which `Leaf` and `WithGraph` have the stamp of their
-                                                 message; of a `Constant`, a feature notes it (engine/features/ages.py)
+    how rows are laid out in a stack             layout.py: `Layout`
+    what a checkpoint has of a message           message.py: the field's role (roles.py)
+    what a checkpoint has of a note              engine/state/trees.py
+    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns
+
+What to mind there, in the same order:
+
+- `Timetable.reading_ticks` decides alone: the plan of a message as it is sent, and `stamps_read_at` at the tick, follow from it. A class
+  of `read` needs it too, if its ticks read others than the messages since the tick before; and engine/build/shapes.py counts them.
+- Messages are joined over a stack by `StackFanIn`, and engine/build/shapes.py sizes the network's input.
+- A feature with the point `stand_in` is called for synthetic inputs alone.
+- No window ends with an episode: later ticks go on in the same one, and `EpisodeWindows` end by their length.
+- A message without a bookable read (`ReadPlan`) never meets `Ledger.finish`: it is finished in `Ledger.send`. That a message was read
+  without being counted, as a `Constant`, only a feature at the point `after_read` can note.
+- To book later, `BackwardPass.book` must keep `Update.leaf_gradients`, which it clears; and `Timetable.read_plan` must name a later window
+  too, as the last window to close finishes the message.
+- By `Timetable.back_at` ledgers keep messages, pop them, and let windows wait (`Ledger.gradient_is_back`).
+- The point `gradients_back` is for predictors alone. Weighed for `delayed` too: in `Ledger.finish`, by the step of finishing; by the age
+  at each read, in `Ledger.leaf_for`, which must give each tick a leaf of its own, and in `BackwardPass.book`.
+- `BackwardPass.ordinary_credit` applies `clip` where the coupling predicts.
+- The kind of synthetic gradient that needs the receiver's actions is agents/local_policy.py.
+- Which members' predictors take a step is decided in `PredictorTrainer.local_examples` and `PredictorTrainer._returned_examples`.
+- At `after_differentiate` gradients of a window have not been checked; at `before_move` those of all windows have been.
+- The ticks of `Update.window` have their reads. `Leaf` and `WithGraph` have the stamp of their message; of a `Constant`, a feature
+  notes it (engine/features/ages.py).
 
 The lives of two messages, in real numbers (a test computes these tables):
 

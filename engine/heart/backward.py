@@ -99,7 +99,7 @@ class BackwardPass:
         return [updates[window] for _, window in ended_windows]
 
     def book(self, update: Update) -> None:
-        """Add the gradients of a window's reads to the messages that it read."""
+        """Add a window's reads, with their gradients, to the messages that it read."""
         for leaf in update.window.leaves.values():
             leaf.message.booked.add_read(leaf.counted, update.leaf_gradients.get(leaf))
         for feature in self.learning_points.after_book:
@@ -109,7 +109,7 @@ class BackwardPass:
     # --- what is injected ----------------------------------------------------------------------------------
 
     def collect_injections(self, update: Update, step: int) -> None:
-        """Add to an update the gradients that are injected into the messages that its window sent."""
+        """Add to an update what is injected into the messages that its window sent: their credit, in the rows that have it."""
         injections, replacer = update.injections, self.learning_points.replace_credit
         for name, message in update.window.sent_messages:
             channel = self.system.channels[name]
@@ -124,16 +124,16 @@ class BackwardPass:
             if credit is None:
                 continue
             learning_rows = self.agents[channel.sender].learning_rows(update.window.number)
-            credit = channel.credited_rows(message, learning_rows).zero_elsewhere(credit)
+            injected = channel.credited_rows(message, learning_rows).zero_elsewhere(credit)
             if not channel.coupling.predicts:
-                injections.append(Injection(output, credit))
+                injections.append(Injection(output, injected))
                 continue
             synthetic_gradient = channel.synthetic_gradient
             scale = synthetic_gradient.injection.scale(step)
-            update.keep_credit(name, credit, by_row=synthetic_gradient.needs_actions)
+            update.keep_injected(name, injected, by_row=synthetic_gradient.needs_actions)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(output, credit, scale, synthetic_gradient.injection.discount))
+            injections.append(Injection(output, injected, scale, synthetic_gradient.injection.discount))
         for feature in self.learning_points.after_credit:
             feature.after_credit(update)
 
@@ -168,7 +168,7 @@ class BackwardPass:
             returned_gradient=message.booked.gradient if is_back else None,
             counted=message.booked.counted if is_back else NONE,
             output=output,
-            predict=partial(self.applied_prediction, channel, message),
+            predict_applied=partial(self.applied_prediction, channel, message),
         )
         credit = coupling.credit(credited_message, step)
         if credit is not None and credit.shape != channel.content.zeros.shape:

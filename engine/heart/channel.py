@@ -41,7 +41,7 @@ _ONE = Rate(base=1.0, run_steps=1)
 
 
 @dataclass(slots=True, eq=False)
-class StateGradient:
+class StateGradientSettings:
     """Settings that only the synthetic gradient of a state channel has; features obey them."""
 
     return_windows: int = 1
@@ -84,7 +84,7 @@ class InjectionSettings:
 class SyntheticGradient:
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected.
 
-    What it gives for one message is called a prediction (backward.py).
+    What it gives for one message is called a prediction (message.py).
     """
 
     model: Predictor | None = None
@@ -93,7 +93,7 @@ class SyntheticGradient:
     target_signal_name: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     injection: InjectionSettings = field(default_factory=InjectionSettings)
-    state_settings: StateGradient = field(default_factory=StateGradient)
+    state_settings: StateGradientSettings = field(default_factory=StateGradientSettings)
     gate: SkillGate | None = None
     """Applies it as far as it has predicted what came back; None: it is applied as it is."""
     needs_actions: bool = False
@@ -351,9 +351,9 @@ class Channel:
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply
 
     @cached_property
-    def nothing_returns(self) -> bool:
-        """Whether no gradient is returned; its predictor, if it has one, learns when its sender does, from a loss of its own."""
-        return not self.ledger.wants_gradient
+    def returns_gradients(self) -> bool:
+        """Whether gradients are returned; else its predictor, if it has one, learns when its sender does, from a loss of its own."""
+        return self.ledger.wants_gradient
 
     @cached_property
     def needs_returned_loss(self) -> bool:

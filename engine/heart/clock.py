@@ -13,9 +13,10 @@ from typing import Protocol
 class Clock:
     """Regular ticks of an agent: at steps t with (t - phase) % tick_period == 0, t >= phase.
 
-    Its ticks are `tick_period` steps apart, and much computes with that: windows (`StepWindows`, `EpisodeWindows`), `Timetable`,
-    learning_order.py, the ages of credited messages (backward.py), and the checks of scenarios (scenarios/relations.py). Irregular ticks would need
-    another kind of windows too; a rule that only says when messages are sent is one more class of `SendTimes`.
+    It is also the `SendTimes` of a sender that sends at each tick. A rule that only says when messages are sent is one more class of
+    `SendTimes`. Irregular ticks would need another kind of windows too: that ticks are `tick_period` steps apart is used by `StepWindows`,
+    `EpisodeWindows`, `Timetable`, learning_order.py, the ages of credited messages (backward.py) and the checks of scenarios
+    (scenarios/relations.py).
 
     Attributes:
         tick_period: Steps between ticks.
@@ -35,7 +36,7 @@ class Clock:
 
     @property
     def mean_send_interval(self) -> float:
-        """Steps from one tick to the next."""
+        """Steps from one message to the next, where one is sent at each tick."""
         return self.tick_period
 
     def ticks_at(self, step: int) -> bool:

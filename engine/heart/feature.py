@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Feature:
     """The points of a step; a feature has those at which it is called, and no others.
 
-    They are in the order in which they are called first. Three are called out of it:
+    They are in the order in which they are called first. Some are called out of it, or again:
 
     - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`, and calls `gated_prediction` on it.
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
@@ -129,7 +129,10 @@ class Feature:
         raise NotImplementedError
 
     def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
-        """Return the ports that a policy learns from at all ticks of its window, [ticks, rows, …]; None: its ticks have them."""
+        """Return the ports that a policy learns from at all ticks of its window, [ticks, rows, …]; None: its ticks have them.
+
+        The feature at `policy_losses` calls it (engine/policies/trajectories.py).
+        """
         raise NotImplementedError
 
     def replace_credit(

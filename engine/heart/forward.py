@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
-    """Return the signals that an aligned agent observes: those of the newest message that it reads; none before the first."""
+    """Return the signals that an aligned agent observes: those of the newest message that it reads; none where no message has arrived."""
     if not arrivals or arrivals[-1].value is None:
         return StepSignals.absent()
     newest = arrivals[-1]
@@ -92,6 +92,7 @@ class ForwardPass:
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_by_agent[call[0]]
             window, window_number = group.window, group.grid.number_at(step)
+            # an empty window begins; a probe, which closes none, renumbers the one it has (inspection/truth.py)
             if window.number != window_number:
                 agents, names = self.system.agents, group.agents_per_learner
                 window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
@@ -111,7 +112,7 @@ class ForwardPass:
     def _begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with what it reads, before its network is evaluated.
 
-        It changes more than the tick: ledgers hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
+        It changes more than the tick: ledgers may hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
         an example, an aligned agent takes over its message's signals, and new leaves enter the window.
         """
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
@@ -154,7 +155,7 @@ class ForwardPass:
                 counted = counted & channel.mask_from_receiver(learning_rows)
             if counted is not NONE:
                 return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
-        return arrival.constant(channel.name)
+        return arrival.as_constant(channel.name)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
@@ -264,8 +265,6 @@ class ForwardPass:
         for channel in self._put_in_window(agent, tick, window):
             output = window.sent_outputs[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
-            if channel.ledger.newest_returned is not None:
-                channel.ledger.take_in_returned(tick.step, sending=True)
             message = self.send_over(
                 channel, tick.step, (~void).zero_elsewhere(output), tick.step_signals, void
             )

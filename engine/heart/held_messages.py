@@ -33,12 +33,12 @@ class HeldMessages:
     """What the receivers of a stack of channels hold of what has arrived.
 
     Attributes:
-        value: [rows, size], the newest message that has arrived; None: none has been held yet.
+        value: [rows, size], the newest message that had arrived when `hold` was last called; None: none has been held yet.
         stamp: [rows], the stamp of the held message; -1: none is held.
         signals: The signals that the held message was made from, where the receiver is aligned.
         prior_value: [rows, size], the message that was held before the newest one; contexts of synthetic inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
-        newest_stamp: The stamp of the newest message that a tick has read, arrived or not.
+        newest_stamp: The stamp of the newest message that `hold` was called with, arrived or not.
     """
 
     value: Tensor | None = field(default=None, metadata=ROWS)

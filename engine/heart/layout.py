@@ -52,7 +52,7 @@ class Layout:
         self.members_per_seed = member_count // seed_count
         """The number of members of one seed."""
         self._member_indices: dict[tuple[str, ...], Tensor | None] = {}
-        """Gather index of `by_name`, by the signals of the members; None: they are in order."""
+        """Gather index of `select_by_name`, by the signals of the members; None: they are in order."""
 
     @staticmethod
     @lru_cache(maxsize=64)

@@ -3,12 +3,12 @@
 Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
 Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
-    take_in_returned   takes in the newest gradients that have come back, which the prediction for it may be conditioned on
-    send               enters it: as sent, as it arrives, and when it will be read
+    send               enters it: as sent, as it arrives, and when it will be read; where predictors are conditioned on the newest returned
+                       gradient, that is taken in before
     receive, leaf_for  give it to a tick of the receiver, and make or find the leaf through which the tick reads it
     void_messages      voids it in the environments whose episode has ended
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
-    close_window       closes a window of the receiver; as the last one closes, `finish` settles what is booked
+    close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
     send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`);
                        `finish` has deleted it already where its values are freed
@@ -17,7 +17,7 @@ A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
-    Message.unpin                is called as its window closes, by `Engine` and rollouts
+    Message.unpin                lets it be deleted, as its sender's window closes (`Engine`, rollouts)
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
@@ -60,7 +60,7 @@ class Ledger:
         name: The name of the stack.
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
-        wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
+        wants_gradient: Whether the gradients of reads are booked, and returned; else it is only booked where they counted.
         slack: Steps that messages may stay open beyond their deadline: where the receiver waits, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
@@ -118,6 +118,9 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
+        if self.newest_returned is not None and self.timetable.return_delay > 0:
+            # what reaches the sender now is there as the step begins, before an episode may end: the predictor is conditioned on it
+            self.newest_returned.take_in(self.back_by_step.get(step, ()))
         read_plan = self.timetable.read_plan(step)
         # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
         pinned = read_plan.is_bookable or not self.timetable.carries_state
@@ -201,31 +204,26 @@ class Ledger:
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        return self.back_by_step.pop(step, [])
+        messages = self.back_by_step.pop(step, [])
+        if self.newest_returned is not None:
+            timetable = self.timetable
+            taken_in_by_send = timetable.return_delay > 0 and timetable.send_times.sends_at(step)
+            if not taken_in_by_send:
+                self.newest_returned.take_in(messages)
+        return messages
 
     def gradient_is_back(self, message: Message, step: int) -> bool:
         """Return whether all that returns for a message is back by the end of `step`, and a read counted."""
         finished_at = message.finished_at
         return finished_at is not None and message.was_counted and self.timetable.back_at(finished_at) <= step
 
-    def take_in_returned(self, step: int, *, sending: bool) -> None:
-        """Take in the gradients that reach the sender at `step`, as the newest that have come back.
-
-        It is called before a message is sent (`sending`), and as the step ends. Gradients that take time to return are there as the
-        step begins, before an episode may end: the predictor of a message sent then is conditioned on them. Where they take none, or
-        nothing is sent, they are taken in as the step ends.
-        """
-        assert self.newest_returned is not None
-        before_send = self.timetable.return_delay > 0 and self.timetable.send_times.sends_at(step)
-        if before_send is sending:
-            self.newest_returned.take_in(self.back_by_step.get(step, ()))
-
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
     def receive(self, step: int) -> list[Arrival]:
-        """Return what the receiver's tick at `step` reads, one arrival or several (`read`), oldest first; `held_messages` has the newest from then on.
+        """Return what the receiver's tick at `step` reads, one arrival or several (`read`), oldest first; empty before the first message.
 
-        Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there.
+        Where the newest one is lost in any row, what is held stands in for it there. `held_messages` is brought up to date only then, or
+        at every tick, if the ledger `holds_all`.
         """
         messages = self.messages
         due_messages = [messages[stamp] for stamp in self.timetable.stamps_read_at(step) if stamp in messages]
@@ -255,7 +253,7 @@ class Ledger:
         return window.leaves[key]
 
     def close_window(self, window_number: int, step: int) -> None:
-        """Close a window of the receiver, by its number: it has been learned from, or skipped, at `step`."""
+        """Close a window of the receiver, by its number: at `step` it has been learned from or skipped, or has ended without a tick."""
         for message in list(self.messages.values()):
             if window_number in message.open_window_numbers:
                 message.open_window_numbers.discard(window_number)
@@ -263,8 +261,8 @@ class Ledger:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Finish a message, as the last window that may read it has closed: its gradient goes back if a read counted."""
-        message.settle(step, gradient_wanted=self.wants_gradient)
+        """Finish a message, as the last window that may read it has closed: its gradient goes back, if one is wanted and a read counted."""
+        message.finish(step, gradient_wanted=self.wants_gradient)
         if not self.wants_gradient and message.values_are_freed:  # where one is wanted, none is freed
             del self.messages[message.stamp]
             return
@@ -277,7 +275,7 @@ class Ledger:
         """Void all messages in the environments whose episode ended at `step`, and forget there what is held (rule 20, ends of episodes).
 
         Args:
-            step: The step just taken; no agent has learned at it yet.
+            step: The step just taken.
             ended_rows: Where an episode ended.
             terminated_rows: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
@@ -307,7 +305,7 @@ class Ledger:
             last_state = replace(message.copied(), booked=booked)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
         else:
-            message.booked.add_read(last_rows, None)
+            message.booked.add_zero(last_rows)
 
 
 def _arrival_of(message: Message) -> Arrival:

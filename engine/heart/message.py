@@ -11,27 +11,31 @@ Words that have one meaning in the heart:
     stamp               the step at which a message was sent
     due                 a tick's due messages: those that a perfect link would have brought, of which it reads the newest, or several
                         (`read`). What happens at a step is named for that: `Clock.ticks_at`, `SendTimes.sends_at`
-    held                a receiver holds the newest message that has arrived, to read it where a due one is lost
+    held                a receiver holds the newest message that has arrived, to read it where a due one is lost, or to condition a
+                        synthetic input on it
     read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
-    count               a read counts in the rows in which its gradient is booked: there it reads the due message, or a synthetic input
-                        in its place, and its agent learns. A number of things is an `x_count`
-    window              begins with its first tick; ends with its last, and is popped from its group; closes in the ledgers that it reads
-                        when it has been learned from, or skipped
-    book                add the gradient of a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`)
-    waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`)
+    count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
+                        learns from the window. A number of things is an `x_count`
+    window              begins with its first tick; ends at a step of its `WindowGrid`, and is popped from its group; closes in the ledgers
+                        that it reads when it has been learned from or skipped, or at its end if it has no tick
+    book                add a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`): where it counts, and
+                        its gradient there, if the ledger wants one
+    waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`), or
+                        are given up (`horizon`)
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
                         (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.turn_signal_name`
-    swept               differentiated as soon as its group has ticked, in no turn (features/sweep.py); its turn takes up the result
+    swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
-                        (`Message.finished_at`). Until then it is open
+                        (`Message.finished_at`). Until then it is open. A message of which no read may be booked is finished as it is
+                        sent
     back, returned      what was booked is back, and called returned, when it has reached the sender, `return_delay` steps after its
                         message was finished (`Timetable.back_at`)
     loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
-    prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient
+    prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient, or a signal (`local`)
     applied prediction  the prediction behind its gate, mixed with the gradient booked at the same step (`gradient.trace`)
     credit              what the sender learns from about a message: the applied prediction, shortened (`clip`), or the returned
-                        gradient (`delayed`); a feature at the point `replace_credit` replaces it, and then nothing is shortened
+                        gradient (`delayed`); a feature at the point `replace_credit` may replace it, by one that is not shortened
     injection           the credit that is put on the output in the sender's backward pass; zero in rows in which the sender does not
                         learn, or in which the message was void before a tick read it
 
@@ -40,7 +44,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     mask               where it holds
     Fate.lost          the link lost the message
     Fate.void          it is read as zeros: its episode has ended since it was sent, or as it was sent an endpoint was not alive or its
-                       mask signal 0
+                       mask signal 0 or less
     Fate.void_unread   it is void since before its first tick: no tick has read it
     Fate.unsent        it was void as it was sent: nothing crossed the link
     Message.missing    it is lost or void
@@ -49,11 +53,12 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic  that value is a synthetic input
     Arrival.may_count  that value is the due message, or a synthetic input in its place
     Leaf.counted       the read counts: the same, and the receiver learns from the window
-    Booked.counted     a read of the message has counted; of a last state (ledger.py), where an episode has ended for good
+    Booked.counted     a read of the message has counted; of a last state, an episode has ended for good too (`Booked.add_zero`)
     Example.valid      a predictor learns from the message (comms/examples.py)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
 
+    mask                               set by                          where it holds
     Tick.learning_rows                 `Agent.learning_rows`           the agent learns from the window
     Example.member_mask                `Example.learn_in`              the channel has this example
     Update.stepping_members            features; `Engine.move_agents`  the member takes a step: a learning signal has reached it
@@ -150,16 +155,21 @@ class Booked:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's. From `Message.settle` on, it is `NONE` if it holds in no row."""
+    """Where a read counted, or the gradient is known to be zero (`add_zero`); elsewhere nothing is booked. From `Message.finish` on, it is
+    `NONE` if it holds in no row."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
+        """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none is wanted, or no loss depends on it."""
         self.counted |= counted
         if gradient is not None:
             gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
+
+    def add_zero(self, rows: Mask) -> None:
+        """Add a gradient of zero for a state in rows in which its episode has ended for good: no loss depends on it there."""
+        self.counted |= rows
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of a window, [rows]."""
@@ -194,7 +204,7 @@ class Message:
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     pinned: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window has it among `Window.sent_messages`, and has not closed: until then it is not deleted. Never of a state
-    for which nothing returns, nor of an imagined message."""
+    of which no read may be booked, nor of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
@@ -210,8 +220,8 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def settle(self, step: int, *, gradient_wanted: bool) -> None:
-        """Settle what is booked for it, as the last window that may read it has closed at `step`: look up whether a read counted in any row.
+    def finish(self, step: int, *, gradient_wanted: bool) -> None:
+        """Finish it, as the last window that may read it has closed at `step`: look up whether a read counted in any row.
 
         If none has, `Booked.counted` is `NONE` from now on. If one has and a gradient is wanted, there is one: zeros where no loss
         depends on the message.
@@ -225,7 +235,7 @@ class Message:
             self.booked.replace_gradient(torch.zeros_like(self.sent))
 
     def replace_booked(self, booked: Booked) -> None:
-        """Set all that another part has booked for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
+        """Set all that another part has booked for it, whose windows have closed; `Ledger.finish` follows (distributed/parts/cut_ledger.py)."""
         self.booked, self.open_window_numbers = booked, set()
 
     @property

@@ -1,4 +1,4 @@
-"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (rule 6)."""
+"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (rule 6, training of an SG)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class PredictorTrainer:
         # more actions may have come back since a predictor that needs them was evaluated
         predicted = None if needs_actions else self.predicted_examples.get(message)
         example = self._example_as_sent(channel, message) if predicted is None else predicted.copied()
-        if example is not None and with_returned and not channel.nothing_returns:
+        if example is not None and with_returned and channel.returns_gradients:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
@@ -158,7 +158,7 @@ class PredictorTrainer:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
                 if (
-                    not channel.nothing_returns
+                    channel.returns_gradients
                     or not message.read_plan.is_bookable
                     or not self._learns(channel)
                 ):
@@ -179,11 +179,11 @@ class PredictorTrainer:
         """The examples that messages are for a predictor, when their gradients have come back."""
         examples = []
         for message in messages:
-            example, counted = self.example(channel, message), message.booked.counted
+            example, example_rows = self.example(channel, message), message.booked.counted
             if example is not None and channel.synthetic_gradient.needs_actions:
-                counted = example.valid if example.valid.anywhere else NONE
-            if example is not None and counted is not NONE:
-                example.learn_in(channel.members_with_example(counted))
+                example_rows = example.valid if example.valid.anywhere else NONE
+            if example is not None and example_rows is not NONE:
+                example.learn_in(channel.members_with_example(example_rows))
                 examples.append(example)
         return examples
 
@@ -205,23 +205,19 @@ class PredictorTrainer:
 
     def collect_updates(
         self,
-        messages_back: dict[str, list[Message]],
+        messages_back: Mapping[str, list[Message]],
         ended_windows: GroupWindows,
-        step: int,
         *,
         watch: Watch,
     ) -> dict[str, PredictorUpdate]:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `pop_learnable_messages` has returned.
+            messages_back: What `pop_learnable_messages` has returned, as features have changed it (`gradients_back`).
             ended_windows: The windows that senders learn from.
-            step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        for feature in self.learning_points.gradients_back:
-            feature.gradients_back(messages_back, ended_windows, step)
         examples_by_channel = self.local_examples(window for _, window in ended_windows)
         for name, messages in messages_back.items():
             if self._learns(channels[name]):
@@ -243,10 +239,8 @@ class PredictorTrainer:
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
-            if channel.ledger.newest_returned is not None:
-                channel.ledger.take_in_returned(step, sending=False)
             messages = channel.ledger.pop_messages_back(step)
-            if not channel.nothing_returns and (self._learns(channel) or self._moves_gate(channel)):
+            if channel.returns_gradients and (self._learns(channel) or self._moves_gate(channel)):
                 messages_back[name] = messages
         return messages_back
 

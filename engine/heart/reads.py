@@ -36,7 +36,7 @@ class Arrival:
     step_signals: StepSignals | None = None
     """The signals that the value was made from; None: the message's own."""
 
-    def constant(self, channel_name: str) -> Constant:
+    def as_constant(self, channel_name: str) -> Constant:
         """Return the arrival as a read that does not count."""
         return Constant(channel_name, self.value, self.available)
 

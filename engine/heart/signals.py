@@ -14,7 +14,7 @@ from antiphon.comms.examples import ContextSpec, encode
 from antiphon.envs.signal import ALIVE
 
 Action = Tensor | dict[str, Tensor]
-"""What is done in the environment, [B, …]; of several actors, by their entries of the Dict action space."""
+"""What is done in the environment, [seeds * B, …]; of several actors, by their entries of the Dict action space."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class StepSignals:
 
     Attributes:
         step: The environment step.
-        signals: Signals by name, [B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
+        signals: Signals by name, [seeds * B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
             where it is present, for all of it or by site; without one it is present everywhere.
         uniform_masks: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
     """
@@ -43,7 +43,7 @@ class StepSignals:
         return cls(-1, {})
 
     def present(self, name: str) -> Mask:
-        """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
+        """Return where the environment shows a signal, [seeds * B]; of a signal with sites: where it shows any site."""
         where_present = self.signals.get(f"_{name}")
         if where_present is None:
             return ALL
@@ -56,16 +56,16 @@ class StepSignals:
         return self._present[name]
 
     def present_sites(self, name: str) -> Tensor | None:
-        """Return the sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
+        """Return the sites, or components, that a signal has, [seeds * B, *S] bool; None: all, in the rows where it is present."""
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
 
     def not_alive(self, life_name: str) -> Mask:
-        """Return where an agent of the environment is dead or has not come yet, [B]."""
+        """Return where an agent of the environment is dead or has not come yet, [seeds * B]."""
         return self.not_positive(f"{ALIVE}.{life_name}")
 
     def not_positive(self, name: str) -> Mask:
-        """Return where a signal of one number is 0 or less, [B]; of a signal that the environment does not show: nowhere."""
+        """Return where a signal of one number is 0 or less, [seeds * B]; of a signal that the environment does not show: nowhere."""
         value = self.signals.get(name)
         if value is None:
             return NONE
@@ -75,7 +75,7 @@ class StepSignals:
         return self._not_positive[name]
 
     def context_features(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
-        """Return the features [B, C] of a context, encoded once for all channels that use it."""
+        """Return the features [seeds * B, C] of a context, encoded once for all channels that use it."""
         key = tuple(specs)
         if key not in self._contexts:
             self._contexts[key] = encode(key, self.signals, dtype)

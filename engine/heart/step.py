@@ -156,7 +156,8 @@ class Engine:
            What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
         3. The windows are closed in the ledgers that they read: a message whose last window closes is finished, and its gradient goes
            back.
-        4. The messages whose gradients are back leave the ledgers. Predictors are differentiated on them, and checked.
+        4. The messages whose gradients are back leave the ledgers, and features may change what has come back. Predictors are
+           differentiated on it, and checked.
         5. Agents and predictors move, and policies take their further passes.
         6. Graphs and predictions of the step are freed.
 
@@ -189,9 +190,9 @@ class Engine:
             self._close_in_ledgers(group, window.number, step)
         # 4. Predictors are differentiated on what is back.
         messages_back = self.predictor_trainer.pop_learnable_messages(step)
-        predictor_updates = self.predictor_trainer.collect_updates(
-            messages_back, ended_windows, step, watch=watch
-        )
+        for feature in self.learning_points.gradients_back:
+            feature.gradients_back(messages_back, ended_windows, step)
+        predictor_updates = self.predictor_trainer.collect_updates(messages_back, ended_windows, watch=watch)
         input_updates = self.predictor_trainer.collect_input_updates()
         named_updates = [*predictor_updates.items(), *input_updates.items()]
         self.divergence_check.check_predictors(named_updates, step)
@@ -212,7 +213,7 @@ class Engine:
     def _pop_ended_windows(
         self, step: int
     ) -> tuple[GroupWindows, GroupWindows, list[tuple[LearningGroup, int]]]:
-        """Remove the windows that end at `step` from their groups, each of which begins a window.
+        """Remove the windows that end at `step` from their groups, each of which gets an empty one.
 
         Windows that wait for delayed gradients stay with their group, without their graph, which is made again when they are
         learned from. Whether a window still waits is decided only when another window of its group ends: a gradient that comes

@@ -21,8 +21,8 @@ class ReadPlan:
     - states that only ticks of their own window read, with their graph (`in_own_window`);
     - those that are only imagined (`imagined`; `Ledger.temporarily_sent`).
 
-    What returns for a message follows from its reads, but for an episode's last state, of any kind: after a termination its gradient is
-    zero (`Ledger._book_zero_after_last_state`).
+    What returns for a message follows from its reads. Exception: the state that an episode ends with. After a termination its gradient
+    is zero, also where no read of it may be booked (`Ledger._book_zero_after_last_state`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
@@ -44,7 +44,7 @@ class ReadPlan:
 
     @classmethod
     def imagined(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message that is only imagined: whoever imagines it has it read."""
+        """Return the plan of a message that is only imagined, for ticks within `Ledger.temporarily_sent`."""
         return cls(None, frozenset(), deadline=stamp)
 
     @property
@@ -104,7 +104,7 @@ class Timetable:
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
 
-        Of a step without a tick: of the messages that have come, those that a later tick may read.
+        If no tick is at `step`: the newest message that has arrived, and with it those before that a later tick will read (`read`).
         """
         newest = self.send_times.latest(step - self.delay)
         if newest is None:

@@ -90,10 +90,11 @@ class Update:
     """The losses of its agents' objectives."""
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
-    newest_credits: dict[str, Tensor] = field(default_factory=dict)
-    """The newest credit before `scale`, by channel whose coupling predicts, for metrics and a run's handles."""
+    newest_injected: dict[str, Tensor] = field(default_factory=dict)
+    """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
+    run's handles."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages whose credit moves parameters: its `scale` is not 0. Like `newest_credits`, it has only
+    """Channels and stamps of the messages whose injection moves parameters: its `scale` is not 0. Like `newest_injected`, it has only
     channels whose coupling predicts: none that is `delayed`."""
     leaf_gradients: dict[Leaf, Tensor] = field(default_factory=dict)
     """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if one is wanted;
@@ -115,15 +116,15 @@ class Update:
         losses = [loss for loss in self.auxiliary_losses.values() if loss is not None]
         return reduce(add, losses) if losses else None
 
-    def keep_credit(self, channel_name: str, credit: Tensor, *, by_row: bool) -> None:
-        """Keep the credit of a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
+    def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
+        """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
 
-        `by_row`: a row of zeros, whose action has not come back, keeps the credit of the message before.
+        `by_row`: a row of zeros, whose action has not come back, keeps that of the message before.
         """
-        credit_before = self.newest_credits.get(channel_name)
-        if by_row and credit_before is not None:
-            credit = torch.where(credit.any(1, keepdim=True), credit, credit_before)
-        self.newest_credits[channel_name] = credit
+        injected_before = self.newest_injected.get(channel_name)
+        if by_row and injected_before is not None:
+            injected = torch.where(injected.any(1, keepdim=True), injected, injected_before)
+        self.newest_injected[channel_name] = injected
 
     def set_gradients(
         self,

@@ -29,12 +29,12 @@ class TickLoss(NamedTuple):
     score: Tensor
     """[rows], zero where not `present`; [rows, columns] of several objectives."""
     present: Mask
-    """Where there is a target, in rows that participate: these are averaged."""
+    """Where there is a target, in rows in which the agent learns."""
     site_counts: Tensor | None = None
     """[rows] int64: the number of sites that each target has; None: all have as many."""
 
     def of_last_rows(self, row_count: int) -> TickLoss:
-        """Return the objective of its last rows."""
+        """Return the losses and the score of its last rows."""
         losses, score, present, site_counts = self
         site_counts = None if site_counts is None else site_counts[-row_count:]
         present = present.map(lambda where: where[-row_count:])

@@ -144,7 +144,7 @@ class Deliveries(ForwardPass):
         self.deliver = deliver
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        return arrival.constant(channel.name)
+        return arrival.as_constant(channel.name)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask

@@ -153,7 +153,7 @@ class AgentReport:
                 )
                 if losses is not None and bool(count):
                     single.window_loss.reported_losses[member.name] = losses.select_members([n])
-        for name, injected in update.newest_credits.items():
+        for name, injected in update.newest_injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
             learned = channel.learning_rows_from_sender(
@@ -162,7 +162,7 @@ class AgentReport:
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
-                    updates[base.group_by_agent[lone.sender]].newest_credits[lone.name] = rows[k]
+                    updates[base.group_by_agent[lone.sender]].newest_injected[lone.name] = rows[k]
         yield from updates.values()
 
 

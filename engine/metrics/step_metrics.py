@@ -149,7 +149,7 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
     ]
     for update in report.updates:
         parts += [system.agents[name].member_names for name in update.gradients]
-        parts += [system.channels[name].member_names for name in update.newest_credits]
+        parts += [system.channels[name].member_names for name in update.newest_injected]
     names = watched.messages | (watched.learning & {name for each in parts for name in each})
     if not names:
         return
@@ -318,7 +318,7 @@ def of_channels(
             losses = trained.loss.reshape(-1).tolist()
             yield Measured(names, "si_loss", losses, _list(trained.stepping_members, len(names)))
     injected = {
-        name: (rows, update) for update in learned.updates for name, rows in update.newest_credits.items()
+        name: (rows, update) for update in learned.updates for name, rows in update.newest_injected.items()
     }
     for name, channel in system.channels.items():
         names, count = channel.member_names, len(channel.member_names)

@@ -150,7 +150,7 @@ class FinalValues(Feature):
 
 
 def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Constant]:
-    return [one.constant(channel.name) for one in arrivals] or [Constant(channel.name)]
+    return [one.as_constant(channel.name) for one in arrivals] or [Constant(channel.name)]
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:

@@ -46,7 +46,7 @@ class Predicting(Coupling):
     predicts = allows_states = True
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return message.predicted
+        return message.applied_prediction
 
 
 class Joining(Coupling):
@@ -76,9 +76,9 @@ class Mixed(Coupling):
         self.share = share
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        if message.returned_gradient is None or message.predicted is None:
+        if message.returned_gradient is None or message.applied_prediction is None:
             return None
-        return torch.lerp(message.predicted, message.returned_gradient, self.share)
+        return torch.lerp(message.applied_prediction, message.returned_gradient, self.share)
 
 
 class Soonest(Coupling):
@@ -91,7 +91,7 @@ class Soonest(Coupling):
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         here = message.returned_gradient is not None
         self.noted[step, message.stamp] = here
-        return message.returned_gradient if here else message.predicted
+        return message.returned_gradient if here else message.applied_prediction
 
 
 class Replayed(Coupling):
@@ -241,11 +241,11 @@ class WhereRead(Coupling):
     noted: ClassVar[list[tuple[Tensor, Tensor]]] = []
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        if message.returned_gradient is None or message.predicted is None:
-            return message.predicted
+        if message.returned_gradient is None or message.applied_prediction is None:
+            return message.applied_prediction
         counted = message.counted.tensor(len(message.sent), "cpu")
         self.noted.append((counted, message.returned_gradient.any(1)))
-        return message.counted.where(message.returned_gradient, message.predicted)
+        return message.counted.where(message.returned_gradient, message.applied_prediction)
 
 
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
@@ -267,7 +267,7 @@ class Aged(Coupling):
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         age = (step - message.stamp) / message.tick_period
         self.ages.add(age)
-        return None if message.predicted is None else message.predicted * 0.5**age
+        return None if message.applied_prediction is None else message.applied_prediction * 0.5**age
 
 
 @pytest.mark.parametrize("link", [{}, {"rate": 0.5}])
@@ -293,7 +293,11 @@ class Relaxed(Mixed):
         return stamp < 4
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return super().credit(message, step) if message.returned_gradient is not None else message.predicted
+        return (
+            super().credit(message, step)
+            if message.returned_gradient is not None
+            else message.applied_prediction
+        )
 
 
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
@@ -337,7 +341,7 @@ class Numbered(Predicting):
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         self.calls += 1
-        return message.predicted * self.calls if message.predicted is not None else None
+        return message.applied_prediction * self.calls if message.applied_prediction is not None else None
 
 
 class Early(Waiting):
@@ -490,7 +494,7 @@ def test_what_is_no_coupling_is_refused(own: Any, line: str) -> None:
         ("replaces", True, "replaces_messages"),
         ("wait", True, "waits"),
         ("use_returned", True, "uses_returned"),
-        ("credits", lambda self, message, step: message.predicted, "credit"),
+        ("credits", lambda self, message, step: message.applied_prediction, "credit"),
     ],
 )
 def test_an_attribute_that_would_have_no_effect_is_refused(name: str, value: Any, nearest: str) -> None:

@@ -54,8 +54,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/backward.py",
-        "injections.append(Injection(output, credit, scale, synthetic_gradient.injection.discount))",
-        "injections.append(Injection(output, credit, scale, scale))",
+        "injections.append(Injection(output, injected, scale, synthetic_gradient.injection.discount))",
+        "injections.append(Injection(output, injected, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(

@@ -182,7 +182,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
-    found, window, noted = [], update.window, update.newest_credits
+    found, window, noted = [], update.window, update.newest_injected
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (

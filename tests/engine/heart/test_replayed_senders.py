@@ -160,7 +160,7 @@ class Halved(Coupling):
     predicts = True
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
-        return None if message.predicted is None else message.predicted / 2
+        return None if message.applied_prediction is None else message.applied_prediction / 2
 
 
 def test_nor_is_a_coupling_of_ones_own_whose_credit_would_be_left_out() -> None:
