@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -16,6 +17,7 @@ import hypothesis
 import pytest
 import torch
 
+from tests.faults.plant import FAULTS
 from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.kit.native import kernel
@@ -48,6 +50,27 @@ def pytest_collection_finish() -> None:
 
 
 # --- what a test costs -------------------------------------------------------------------------------------
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the folder whose tests are all `long` where these are not wanted: to list its cases takes as long as many a test."""
+    return True if collection_path.name == "obeyed" and "not long" in config.option.markexpr else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `long` what `@pytest.mark.cases(COUNT)` leaves over: all but the first cases of a test and those that find planted faults."""
+    needed = {fault.caught_by for fault in FAULTS}
+    taken = Counter[str]()
+    for item in items:
+        mark = item.get_closest_marker("cases")
+        if mark is None or item.nodeid in needed:
+            continue
+        function = item.nodeid.partition("[")[0]
+        taken[function] += 1
+        if taken[function] > mark.args[0]:
+            item.add_marker(pytest.mark.long)
+
 
 LIMIT = 2.0
 """Seconds of processor time, processes that it starts among them: twice what a test without the mark `long` should take."""

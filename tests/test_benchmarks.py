@@ -225,6 +225,7 @@ def emulated(count: int) -> Any:
         pytest.skip(str(error))
 
 
+@pytest.mark.long
 def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> None:
     module = import_module("network")
     with ExitStack() as resources:
@@ -295,6 +296,7 @@ def test_four_bits_are_a_sign_and_a_power_of_two_of_the_largest() -> None:
     assert not module.of_four_bits(module.in_four_bits(torch.zeros(3)), torch.zeros(3)).any()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("sizes", "bits"), [((2, 16, 8, 4), None), ((3, 32, 12, 2), 8), ((4, 20, 5, 3), 4)])
 def test_formulas_count_the_bytes_that_cross(sizes: tuple[int, ...], bits: int | None) -> None:
     """Activations of a GPT in two parts, its parameters as they are and in four bits."""
@@ -351,6 +353,7 @@ def test_populations_of_a_league_play_a_tournament(tmp_path: Path) -> None:
     assert {"best", "all", "captures"} <= row.keys()
 
 
+@pytest.mark.long
 def test_the_riddle_is_learned_and_its_oracle_knows_who_has_been_in_the_room(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

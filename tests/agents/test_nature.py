@@ -113,6 +113,7 @@ def test_a_critic_may_be_one() -> None:
         assert "critic.conv0.weight" in simulation.agents["a"].parameters
 
 
+@pytest.mark.long
 def test_several_side_by_side_are_each_alone() -> None:
     with antiphon.Population([rooms()] * 2, seeds=[0, 1], dtype=torch.float64) as population:
         population.run(steps=20)

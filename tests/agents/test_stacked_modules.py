@@ -93,6 +93,7 @@ def network(source: Any, seed: int = 0) -> ModuleNetwork:
     return ModuleNetwork(source, (INPUTS,), HEADS, seed)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("training", [True, False])
 @each_fitting
 def test_stacked_modules_are_the_single_ones(source: Any, training: bool) -> None:

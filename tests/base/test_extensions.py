@@ -256,6 +256,7 @@ def scenario(name: str = "") -> Scenario:
     return Scenario.model_validate(SCENES[name])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.long if n in FURTHER else ()) for n in SCENES],

@@ -98,6 +98,7 @@ def test_both_thresholds_have_to_be_accepted(
     assert told.calls[-1] == (0,)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("kept", "count"), [(False, 1_000), (True, 1_000), (True, 10)])
 def test_what_is_kept_is_old_at_once_if_it_is_much(
     kept: bool, count: int, monkeypatch: pytest.MonkeyPatch

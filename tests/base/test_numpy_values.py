@@ -33,6 +33,7 @@ def weights(**settings: Any) -> dict[str, Any]:
         }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     "changed",
     [
@@ -80,6 +81,7 @@ def test_a_population_is_the_same() -> None:
     assert members.lineage == plain.lineage
 
 
+@pytest.mark.long
 def test_a_study_is_the_same() -> None:
     sizes: dict[str, Any] = {"seeds": np.int64(1), "steps": np.int64(2), "jobs": np.int64(1)}
     table = antiphon.study("digits-mlp", variants=["local"], values=TINY, **sizes)

@@ -360,6 +360,7 @@ def test_a_loss_of_every_message_is_meant_where_another_variant_loses_fewer(
         assert ("loses every message" in cli("check s.yaml")) is warned
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))
 def test_no_variant_of_the_library_and_its_studies_is_warned_of(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
@@ -411,6 +412,7 @@ def test_a_target_as_an_objective_is_answered_with_what_is_written(here: Path, c
     assert "objective.kind: unknown kind 'label'; write {kind: classification, target: label}; if" in line
 
 
+@pytest.mark.long
 def test_a_study_is_checked_by_name(cli: Commands) -> None:
     assert "lossy-links: ok with variants " in cli("check lossy-links")
     line = cli.refused("check lossy-links --variant lockt")

@@ -27,6 +27,7 @@ REFUSED = {
 LARGE = pytest.param("big-corporation", marks=pytest.mark.long)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", [LARGE, *sorted({*library_names(), "gpt", "resnet"} - {"big-corporation"})])
 def test_the_library_in_two_parts(name: str, cli: Commands) -> None:
     code = cli.code("check", name, "--parts 2 --json", "--set agents=24" if name == "big-corporation" else "")
@@ -41,6 +42,7 @@ def test_the_library_in_two_parts(name: str, cli: Commands) -> None:
     assert REFUSED.get(name, UNDELAYED) in problem["problem"]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("words", "lookahead"),
     [
@@ -53,6 +55,7 @@ def test_with_a_delay_more_of_them_are_cut(words: str, lookahead: int, cli: Comm
     assert cli.json("check", words, "--parts 2")["parts"]["division"]["lookahead"] == lookahead
 
 
+@pytest.mark.long
 def test_the_table_and_json(cli: Commands) -> None:
     lines = cli("check ring-of-many --set agents=8 --parts 2").splitlines()
     assert lines[1] == "ring-of-many.yaml: ok"

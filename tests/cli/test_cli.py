@@ -31,6 +31,7 @@ def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
     assert (here / "mine/exp1/result.json").exists()
 
 
+@pytest.mark.long
 def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Commands) -> None:
     rates = "two-timescales --set T=2 --set hidden=4 --set units=4 --set batch=2"
     cli(f"run {rates} --steps 101 --logdir runs --name odd")
@@ -46,6 +47,7 @@ def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Command
     assert "at step" not in cli.out
 
 
+@pytest.mark.long
 def test_a_gate_that_never_opened_is_named_at_the_end(here: Path, cli: Commands) -> None:
     game = "run speaker-listener --steps 26 --set batch=8 --set passes=first --logdir . --name"
     said = cli(f"{game} shut").split("\ngate ")[1]
@@ -209,6 +211,7 @@ def test_wrong_usage_is_one_line(words: str | list[str], problem: str, cli: Comm
     assert cli.refused(words).startswith(problem)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -143,6 +143,7 @@ def test_runs_without_a_name_in_common_are_not_equal(cli: Commands) -> None:
 LISTENER = "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("before", "after", "code", "lines"),
     [

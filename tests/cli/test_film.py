@@ -91,6 +91,7 @@ def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(
         write_film(tmp_path / "nowhere" / "a.gif", frames, title="", fps=30)
 
 
+@pytest.mark.long
 def test_refusals(run: Path, tmp_path: Path, cli: Commands) -> None:
     assert "--episodes: has no effect on w.safetensors" in cli.refused(
         "export", run, "w.safetensors --episodes 2"

@@ -80,6 +80,7 @@ def test_what_cannot_be_is_one_line_and_leaves_no_directory(
     assert not Path("runs").exists()
 
 
+@pytest.mark.long
 def test_seeds_in_parts_run_one_after_the_other(cli: Commands) -> None:
     write("plain.yaml")
     found = cli.json("run plain.yaml --name two --steps 8 --parts 2 --seeds 2")

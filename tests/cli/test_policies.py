@@ -91,6 +91,7 @@ def _critic(**network: Any) -> Change:
 OBJECTIVE = "agents.motor.objective"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("change", "line"),
     [

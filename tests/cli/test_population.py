@@ -144,6 +144,7 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     assert cli.refused("resume runs/it --set A.learning_rate=1") == line
 
 
+@pytest.mark.long
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
     for words, line in {
@@ -327,6 +328,7 @@ def test_the_report_says_whom_the_winner_was_copied_from(here: Path, cli: Comman
     assert past[1][2].startswith(f"{100 * kept['score']:.2f} %"), "of the member that was copied"
 
 
+@pytest.mark.long
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     here: Path, cli: Commands, file: Path
 ) -> None:

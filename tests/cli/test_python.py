@@ -160,6 +160,7 @@ def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
     assert cli.refused(allowed).endswith(f"packages; {started} {allowed}")
 
 
+@pytest.mark.long
 def test_a_run_needs_the_packages_that_registered_its_names_only(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_run_needs_the_packages_that_registered_its_names_only(
     assert "own_modules" not in needed[1]
 
 
+@pytest.mark.long
 def test_a_run_needs_the_package_that_registered_its_id_of_gymnasium(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

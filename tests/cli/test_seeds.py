@@ -107,6 +107,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert [path.name for path in (here / "runs").iterdir()] == ["x-s1"]
 
 
+@pytest.mark.long
 def test_seeds_are_told_of_windows_shorter_than_their_episodes(here: Path, cli: Commands) -> None:
     cli.trained(
         "scenario: pole\n"

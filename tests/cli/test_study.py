@@ -72,6 +72,7 @@ def test_a_report_calls_a_run_by_the_variant_of_its_study(here: Path, cli: Comma
         assert ">detached<" not in row
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

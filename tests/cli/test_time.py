@@ -104,6 +104,7 @@ def changed(found: Document, place: str, value: Any) -> None:
     part[last] = value
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("edits", "problem"),
     [

@@ -62,6 +62,7 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("resume runs/one --steps 44")["steps"] == 44
 
 
+@pytest.mark.long
 def test_seeds_in_virtual_time_run_one_after_the_other(cli: Commands) -> None:
     assert cli.json(f"{RUN} --seeds 2 --steps 12 --name two")["apart"] == "each is computed in parts"
     cli(f"{RUN} --seed 1 --steps 12 --name one")

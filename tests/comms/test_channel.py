@@ -65,6 +65,7 @@ def layers_of(simulation: Simulation) -> list[nn.Sequential]:
     return layers
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("gradient", "coupling"),
     [

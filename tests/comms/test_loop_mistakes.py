@@ -38,6 +38,7 @@ def _loop(steps: int, **changes: Any) -> list[str]:
     return [str(warning.message) for warning in said]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [

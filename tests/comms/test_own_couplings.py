@@ -136,6 +136,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize(
@@ -178,6 +179,7 @@ def test_a_state_may_have_one_that_says_so() -> None:
         learned_by(Waiting)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_what_comes_back_and_what_is_predicted_are_mixed_by_the_key() -> None:
     whole = {"gradient": {**GRADIENT, "scale": 1, "discount": 1, "clip": None}}

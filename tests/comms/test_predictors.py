@@ -16,6 +16,7 @@ from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, d
 every_case = pytest.mark.parametrize("name", CASES)
 
 
+@pytest.mark.cases(2)
 @every_case
 def test_gradients_equal_finite_differences(name: str) -> None:
     own, each = case(name)

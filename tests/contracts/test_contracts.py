@@ -24,13 +24,13 @@ from tests.faults.engine_step import STEP
 from tests.faults.lower import LOWER
 from tests.faults.upper import UPPER
 
-OFTEN = {"saved": 32, "sweep": 24, "seeds": 24, "parts": 32, "recorded": 48, "replayed": 96}
-"""One in how many documents an observer sees in `make test`; in `make test-all` the reference sees twice as many, at night all see all. Even numbers."""
+OFTEN = {"saved": 64, "sweep": 48, "seeds": 48, "parts": 64, "recorded": 96, "replayed": 192}
+"""One in how many documents an observer sees in `make test`; twice as many in `make test-all`, at night all see all. Even numbers."""
 NEEDED = {fault.caught_by for fault in (*CORE, *STEP, *REST, *LOWER, *UPPER)}
 """Cases that the planted faults name: each is in `make test`."""
 FAMILIES = ("unlike", "library", "acting", "tokens", "pixels", "symbols", "network")
-"""Documents that differ from each other in one thing: of these the reference sees a sixteenth in `make test`."""
-RARE = 96
+"""Documents that differ from each other in one thing: of these the reference sees one in 32 in `make test`."""
+RARE = 192
 """The same, of the other observers, but for the reference: see `_often`."""
 TEST = "tests/contracts/test_contracts.py::test_documents"
 DRAWN: dict[str, st.SearchStrategy[Document]] = {
@@ -64,7 +64,7 @@ def hold(plain: Plain, observer: str, folder: Path) -> None:
 def _often(name: str, observer: str) -> int:
     """One in how many documents like this one an observer sees in `make test`."""
     if observer == "reference":
-        return 16 if name.startswith(FAMILIES) and not name.endswith("{}") else 4
+        return 32 if name.startswith(FAMILIES) and not name.endswith("{}") else 8
     return OFTEN.get(observer, RARE)
 
 
@@ -76,8 +76,7 @@ def cases() -> list[object]:
             often = 1 if f"{TEST}[{name}-{observer}]" in NEEDED else _often(name, observer)
             slow = observer == "recorded" and name.startswith("acting")
             long = [] if (i + j) % often == 0 and not slow else [pytest.mark.long]
-            further = 2 if observer == "reference" else 1
-            night = [pytest.mark.nightly] if (i + j) % max(1, often // further) else []
+            night = [pytest.mark.nightly] if (i + j) % max(1, often // 2) else []
             found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=[*long, *night]))
     return found
 

@@ -92,6 +92,7 @@ def learned(simulation: Simulation) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(("name", "values"), COMPOSED)
 def test_its_composition_is_made_of_torch_alone(name: str, values: dict[str, Any]) -> None:
     simulation = Simulation(resolved(name, values))

@@ -86,6 +86,7 @@ def drawn_scene(rng: random.Random) -> tuple[Scene, dict[str, str], frozenset[st
     return scene, kinds, frozenset(name for name in names if rng.random() < 0.2)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "seed",
     [

@@ -128,6 +128,7 @@ def bits_of(scenario: Scenario) -> list[int | None]:
     return [channel.link.bits for channel in scenario.channels]
 
 
+@pytest.mark.long
 def test_bits_are_of_channels_between_parts_and_a_run_goes_on_with_them(tmp_path: Path) -> None:
     """To the bits of one process with as many."""
     parts: Any = {"placement": {"part0": 0, "part1": 0, "part2": 1, "part3": 2}, "delay": 2, "bits": 4}
@@ -143,6 +144,7 @@ def test_bits_are_of_channels_between_parts_and_a_run_goes_on_with_them(tmp_path
         assert not different(learned(again), learned(whole))
 
 
+@pytest.mark.long
 def test_in_one_process_components_are_floats() -> None:
     with Simulation(split()) as automatic, Simulation(split(), parts={"count": 2, "bits": 32}) as divided:
         assert bits_of(automatic.scenario) == bits_of(divided.scenario) == [None, None, None]

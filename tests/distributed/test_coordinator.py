@@ -117,6 +117,7 @@ CHANGES: dict[str, Callable[[Simulation], object]] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("then", CHANGES)
 def test_parts_take_over_whatever_is_done_to_the_simulation(then: str) -> None:
     with Simulation(scenario()) as whole, Simulation(scenario(), parts=2) as divided:
@@ -339,6 +340,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], line: str
         Simulation(scenario(), **settings)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("parts", [1, 2])
 def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
     parts: int, tmp_path: Path

@@ -91,6 +91,7 @@ def expected(array: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array).astype("f8")) / scale
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", TYPES)
 def test_numbers_of_every_type_layout_and_container_are_those_of_numpy(kind: str, tmp_path: Path) -> None:
     array = (WHOLE / (10 if "f" in kind else 1)).astype(kind)

@@ -242,6 +242,7 @@ def order(source: Any, seed: int, start: Any = None) -> list[int]:
     return [int(number) for number in torch.cat(rows)]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", FOLLOWING)
 def test_the_order_follows_seed_and_epoch_and_goes_on_where_it_was_saved(kind: str) -> None:
     make = FOLLOWING[kind]

@@ -368,6 +368,7 @@ def parameters(simulation: Simulation) -> list[torch.Tensor]:
     return [p for name in ("a", "b") for p in simulation.agents[name].parameters.values()]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
 def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
@@ -410,6 +411,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", LOST)
 def test_a_run_whose_objects_keep_what_cannot_be_saved_does_not_go_on(kind: str, tmp_path: Path) -> None:
     keys, line = LOST[kind]
@@ -544,6 +546,7 @@ def test_what_a_loss_keeps_in_a_part_is_the_whole_simulations(mode: str, kind: A
         assert losses_of(half) == losses_of(whole)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 @pytest.mark.parametrize("mode", ["lockstep", "free"])
 @pytest.mark.parametrize("kind", LOST)

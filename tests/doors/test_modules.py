@@ -994,6 +994,7 @@ _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", _REFUSED)
 def test_what_would_lose_its_meaning_is_one_line(env: Any, name: str) -> None:

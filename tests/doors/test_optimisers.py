@@ -83,6 +83,7 @@ def test_a_parameter_without_a_gradient_stays(env: Any, kind: str, backend: Chos
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["adamw", "AdamW"])
 def test_heads_that_nothing_reaches_stay_in_every_way_of_running(env: Any, kind: str) -> None:
     """Messages of detached channels: their heads are parameters without a gradient."""
@@ -376,6 +377,7 @@ class Spare(nn.Module):
         return y
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["adamw", "AdamW"])
 def test_a_parameter_that_a_predictor_does_not_use_stays(env: Any, kind: str) -> None:
     """Of one alone and of several that are stacked; their other parameters are those of the reference."""
@@ -585,6 +587,7 @@ STACKED: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize("couplings", ["locked locked detached", "locked detached detached"])
 @pytest.mark.parametrize("kind", STACKED)

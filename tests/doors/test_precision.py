@@ -92,6 +92,7 @@ def test_members_keep_the_precision_that_they_began_with() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.long
 def test_seeds_that_are_resumed_keep_the_precision_that_they_began_with(
     cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

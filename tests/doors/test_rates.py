@@ -55,6 +55,7 @@ def farthest(one: nn.Module, other: nn.Module) -> float:
     return max(float((p - q).detach().abs().max()) for p, q in pairs)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("backend", "scheduled"), [("cohort", False), ("cohort", True), (reference, True)])
 def test_a_rate_that_an_optimiser_changes_stays_changed(
     env: Any, backend: Chosen, scheduled: bool, tmp_path: Path

@@ -62,6 +62,7 @@ def _loaded() -> None:
     trained(made(dropping))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_runs_in_threads_are_those_of_one_after_another(name: str) -> None:
     network = NETWORKS[name]()

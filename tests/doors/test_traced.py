@@ -230,6 +230,7 @@ def behind(self: Model, h: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "forward", [counted, filled_once, annealed_buffer, counted_buffer, own_backwards, behind]
 )
@@ -268,6 +269,7 @@ OUTPUTS: dict[str, tuple[Callable[[Tensor, Tensor], Any], str | int, str | None]
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_loss_that_a_model_returns_is_said_to_be_dropped(name: str) -> None:
     returned, output, dropped = OUTPUTS[name]

@@ -67,6 +67,7 @@ def plain() -> dict[str, object]:
     return numbers(ring(3, channel=LINEAR))
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("module", USERS)
 def test_a_feature_that_is_not_used_may_be_away(
     module: str, plain: dict[str, object], monkeypatch: pytest.MonkeyPatch

@@ -207,6 +207,7 @@ def close(one: Simulation, other: Simulation) -> None:
     assert not found, found[:8]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", sampled(SCENES, 3))
 def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str) -> None:
     scenarios = [member(name, index) for index in range(MEMBERS)]

@@ -66,6 +66,7 @@ def filters(run: Simulation) -> Tensor:
     return next(value for value in run.agents["a"].parameters.values() if value.dim() == 4)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("shape", "channels"),
     [

@@ -156,6 +156,7 @@ def test_a_team_has_a_mask_for_each() -> None:
         assert simulation.agents["a"].updates > 0
 
 
+@pytest.mark.long
 def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> None:
     with Simulation(board(), dtype=torch.float64) as simulation:
         network = simulation.agents["player"].module

@@ -128,6 +128,7 @@ def test_a_module_of_ones_own_runs_under_autocast_and_native_refuses_it() -> Non
                 antiphon.Simulation(simulation.scenario, backend="native")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("network", "channel"), CASES)
 def test_what_is_kept_is_float32_and_the_backends_agree(network: str, channel: str) -> None:
     bf16, float32 = (

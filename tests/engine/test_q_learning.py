@@ -21,6 +21,7 @@ from tests.kit.running import buffers_of
 VALUES: Document = {"kind": "q", "epsilon": 0.5, "explore": 20}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", ["mask before", "mask between", pytest.param("recurrent", marks=pytest.mark.long), "of one's own"]
 )
@@ -63,6 +64,7 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     assert {*figures} == {*goal.logged}
 
 
+@pytest.mark.long
 def test_a_buffer_is_written_in_place_and_no_fork_or_checkpoint_has_a_part_in_it(tmp_path: Path) -> None:
     """Else each window would take a copy of the whole buffer."""
     scenario = Scenario.model_validate(unread(pairs({**Q, "epochs": 2, "replay": 3})))

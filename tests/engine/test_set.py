@@ -69,6 +69,7 @@ FURTHER = ("n*.learning_rate", f"{NAME}.schedule", f"{NAME}.input.learning_rate"
 """What other keys try in another place."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "key", [pytest.param(key, marks=pytest.mark.long if key in FURTHER else ()) for key in CHANGES]
 )
@@ -94,6 +95,7 @@ def test_a_change_is_what_a_scenario_with_it_does_from_the_same_state() -> None:
         assert equal(all_parameters(simulation), all_parameters(other))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_checkpoints_and_forks_go_on_with_it(tmp_path: Path, backend: Chosen) -> None:
     simulation = changed_at(5, "n1.learning_rate", 0.005, backend, steps=2)
@@ -262,6 +264,7 @@ def test_several_seeds_refuse_it() -> None:
     seeds.close()
 
 
+@pytest.mark.long
 def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Commands) -> None:
     """By the command's `resume`, from Python and from a checkpoint; the scenario on disk is that of the beginning."""
     scenario = load("digits-mlp").resolve(values={"depth": 2, "width": 8, "steps": 12, "batch": 4})

@@ -37,6 +37,7 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
 every_environment = pytest.mark.parametrize(("name", "options"), ENVIRONMENTS)
 
 
+@pytest.mark.cases(1)
 @every_environment
 def test_it_keeps_the_contract(name: str, options: dict[str, Any]) -> None:
     spec = {"id": f"antiphon/{name}-v0", **options}
@@ -48,6 +49,7 @@ def test_it_keeps_the_contract(name: str, options: dict[str, Any]) -> None:
         env.step(None)
 
 
+@pytest.mark.cases(2)
 @every_environment
 def test_what_one_copy_shows_does_not_depend_on_their_number(name: str, options: dict[str, Any]) -> None:
     if name in ("Hyperplane", "CharText"):

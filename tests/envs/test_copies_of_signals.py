@@ -33,6 +33,7 @@ def values(returned: Any, name: str = "") -> dict[str, Tensor]:
     return {place: one for key, part in parts for place, one in values(part, f"{name}/{key}").items()}
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
 def test_a_loop_may_change_what_it_is_given(spec: dict[str, Any]) -> None:
     spoiled, other = (envs.make(spec, batch=3) for _ in range(2))

@@ -117,6 +117,7 @@ def test_an_episode_with_a_step_without_an_answer_has_no_error() -> None:
     assert env.figures()["bits"] == pytest.approx(1.0)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", [COPY, REPEAT])
 def test_right_answers_make_the_task_grow_and_all_lanes_with_it(name: str) -> None:
     env = make(name, max_length=4)

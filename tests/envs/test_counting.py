@@ -23,6 +23,7 @@ def digits_shown(obs: dict[str, torch.Tensor], data: str = "digits") -> list[int
     return [int(table.columns["label"][row]) for row in rows]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("levels", "window"), [(2, 4), (4, 2), (3, 3)])
 def test_counts_are_those_of_the_digits_shown(levels: int, window: int) -> None:
     env = make(5, levels=levels, window=window)

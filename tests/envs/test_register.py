@@ -63,6 +63,7 @@ FACTORIES: dict[str, Any] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FACTORIES)
 def test_a_factory_of_any_kind_keeps_the_contract(name: str) -> None:
     envs.register(name, FACTORIES[name])

@@ -37,6 +37,7 @@ def visible(env: envs.TorchVectorEnv, name: str, steps: int, seed: int = 0) -> l
     return found
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "options", [{}, {"pad_to_multiple": 3}, {"x": X[:7], "y": Y[:7], "label": LABEL[:7]}]
 )

@@ -89,6 +89,7 @@ KINDS: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
 """Contents of files by their names, and what reads them."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_damaged_file_is_read_or_refused_in_one_line(cases: Cases, tmp_path: Path, name: str) -> None:
     (content, read), path = KINDS[name], tmp_path / name

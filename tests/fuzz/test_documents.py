@@ -155,6 +155,7 @@ def test_settings(cases: Cases) -> None:
     cases(try_one, 15)
 
 
+@pytest.mark.long
 def test_studies(cases: Cases, tmp_path: Path) -> None:
     def try_one(case: Case) -> None:
         text = mutated(case.choice(STUDIES), case)

@@ -136,6 +136,7 @@ def damage(case: Case, path: Path, content: bytes) -> None:
         writer.flush()
 
 
+@pytest.mark.long
 def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) -> None:
     messages = {"antiphon/messages/0": np.arange(12.0).reshape(4, 3)}
     path = write(tmp_path / "a", {**rows([1, 2]), 3: messages}, timeline=TIMELINE)

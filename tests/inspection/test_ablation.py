@@ -46,6 +46,7 @@ def trained() -> Simulation:
     return simulation
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [kind for kind in ABLATIONS if kind != "step"])
 def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simulation, kind: str) -> None:
     found = ablate(trained, kind)
@@ -133,6 +134,7 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     assert rows["sensor->motor", "ablation_zero"] == pytest.approx(whole - without)  # what is lost
 
 
+@pytest.mark.long
 def test_with_actions_sampled_returns_with_and_without_a_channel_are_those_of_sampled_actions(
     acting: Simulation,
 ) -> None:
@@ -252,6 +254,7 @@ def telling(told: str) -> Simulation:
     return simulation
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("told", "lost"),
     [

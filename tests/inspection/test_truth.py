@@ -71,6 +71,7 @@ SCENES: dict[str, tuple[Callable[[], Simulation], int, int]] = {
 """How it is made, how many steps it takes, and the horizon of its probes."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("scene", SCENES)
 def test_gradients_are_those_of_finite_differences(scene: str) -> None:
     make_one, steps, horizon = SCENES[scene]

@@ -163,6 +163,7 @@ def test_divergence_leaves_no_value_and_is_named() -> None:
     assert "as it is, it diverges: agent" in found[ALL].why
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("horizon", [5, 6])
 def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
     """With a rate of next to nothing, the losses are those of the parameters there are."""

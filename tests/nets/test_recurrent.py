@@ -114,6 +114,7 @@ def test_batch_norm_in_an_lstm_is_that_of_cooijmans_et_al() -> None:
         torch.testing.assert_close(buffers[f"{name}.var"], norm.running_var)
 
 
+@pytest.mark.cases(1)
 @each_norm
 @each_kind
 def test_gradients_reach_the_input_the_state_and_every_number(kind: str, norm: str) -> None:

@@ -60,6 +60,7 @@ def test_stacked_norms_are_the_single_ones(kind: str, space: tuple[int, ...], tr
             close(found[i], one)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["batch", "layer"])
 @pytest.mark.usefixtures("large")
 def test_stacked_norms_have_second_derivatives(kind: str) -> None:

@@ -37,6 +37,7 @@ from tests.numerics.test_policies import (
 from tests.reference.backend import Chosen, reference
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", [reference, "cohort"])
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_a_recurrent_actor_values_the_final_observation_from_its_newest_state(
@@ -161,6 +162,7 @@ def test_all_ways_of_resetting_lead_to_the_same_parameters() -> None:
         torch.testing.assert_close(p, after("next_step", 5, 5)[name])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
 def test_terminated_and_truncated_at_once_is_terminated(autoreset: str) -> None:
     found = []

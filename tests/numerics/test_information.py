@@ -64,6 +64,7 @@ def accuracy(gradient: dict[str, Any], seed: int, **given: Any) -> float:
     return float(simulation.evaluate().accuracy)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", ["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label"])
 def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> None:
     """Neither gradient nor loss comes back, so nothing of the receiver can: (a) of the rule."""

@@ -110,6 +110,7 @@ class Lake(Ponds):
         return found
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("kind", "delay"), [("detached", 0), ("detached", 1), ("locked", 0)])
 def test_two_that_die_and_come_back(kind: str, delay: int) -> None:
     """`b` tells `a` what it sees. A message is zeros where one of them does not live as it is sent, or has died on its way."""

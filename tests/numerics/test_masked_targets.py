@@ -99,6 +99,7 @@ def by_hand(output: Tensor, target: Tensor, mask: Tensor, reduction: str) -> Ten
     return (errors.sum(1) / weights.sum(1).clamp(min=1)).sum() / BATCH
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
 @pytest.mark.parametrize("kind", TARGETS)
 def test_every_source_gives_the_losses_and_gradients_of_torch(
@@ -172,6 +173,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
 @pytest.mark.parametrize("kind", ["-100 of sites", "-100 of rows", "mask of numbers"])
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -193,6 +195,7 @@ def test_every_gradient_is_that_of_the_reference(channel: str, kind: str, reduct
         torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_stacks_are_their_members(reduction: str, dtype: torch.dtype) -> None:
@@ -361,6 +364,7 @@ class Words(nn.Module):
         return self.head(x + torch.tanh(self.second(x)))  # type: ignore[no-any-return]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "gradient",
     [None, {"kind": "lens", "at": "head"}, "local"],

@@ -175,6 +175,7 @@ SCENES: dict[str, Document] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", SCENES)
 def test_backends_agree(name: str) -> None:
     keys = SCENES[name]

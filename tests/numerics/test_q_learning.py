@@ -133,6 +133,7 @@ def played(
     return seen, x, followed, (returns - mean) / deviation
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("epochs", "period", "normalise"),
     [(1, 2, "none"), (3, 2, "none"), (3, 7, "none"), (1, 2, "returns"), (3, 1, "returns")],
@@ -157,6 +158,7 @@ def test_a_learner_alone(epochs: int, period: int, normalise: str) -> None:
     assert all((value - start[name]).abs().max() > 1e-3 for name, value in p.items())
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("normalise", ["none", "returns"])
 def test_a_learner_that_draws_from_earlier_windows(normalise: str) -> None:
     """Each environment draws one of the three newest windows, in each pass after the first."""
@@ -249,6 +251,7 @@ CHANNELS: dict[str, Document] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_sender_learns_from_the_error_of_the_values(channel: str) -> None:
     """Foerster et al. 2016: the gradient of the error with respect to the message is the sender's signal."""

@@ -65,6 +65,7 @@ def lost(stamp: int) -> Tensor:
     return uniform(seed_for(SEED, "link", "a->b"), stamp, BATCH) < DROP
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("clocks", [(1, 1), (4, 1), (3, 2), (1, 3)])
 @pytest.mark.parametrize("delay", [0, 2])
 def test_a_message_that_is_held_grows_older_in_ticks_of_its_sender(
@@ -81,6 +82,7 @@ def test_a_message_that_is_held_grows_older_in_ticks_of_its_sender(
         assert torch.equal(found, torch.cat([torch.full((BATCH, 1), age, dtype=torch.float64), message], 1))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("ends", [{"endless": True}, {"truncated": flags(1, 2)}])
 def test_of_what_a_link_loses_the_newest_that_came_is_read_until_its_episode_ends(

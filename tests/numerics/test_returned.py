@@ -85,6 +85,7 @@ def test_what_comes_back_for_a_stand_in_is_learned_on_the_real_message(
                 assert_close(handle.synthetic_input, descend(si, error.square().sum() / BATCH, SI_RATE))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("delay", "lag"), [(0, 1), (1, 2), (2, 4)])
 @pytest.mark.parametrize("drop", [0.0, 0.5])
 @pytest.mark.parametrize("ends", [{"endless": True}, {"truncated": flags(1, 2)}])
@@ -193,6 +194,7 @@ def test_noise_and_bits_let_the_gradient_straight_through(coupling: str) -> None
         assert_close(simulation.agents["b"], descend(b, loss))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("ends", [{"endless": True}, {"truncated": flags(0, 3)}])
 @pytest.mark.parametrize(("delay", "periods"), [(0, (1, 1)), (1, (1, 1)), (3, (1, 2)), (1, (3, 1))])
 def test_a_predictor_is_told_the_states_that_had_crossed_the_link(

@@ -69,6 +69,7 @@ def line(a: float, b: float) -> Simulation:
     return simulation
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("a", [1.0, 0.25, -3.0])
 def test_a_synthetic_gradient_can_add_critical_points_that_the_loss_has_not(a: float) -> None:
     """Away from them it moves."""
@@ -249,6 +250,7 @@ def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_
 # --- A frozen linear chain: the true gradient is a linear function of message and target --------------------
 
 
+@pytest.mark.long
 def test_linear_synthetic_gradients_of_a_frozen_linear_chain_explain_all_of_the_true_gradient() -> None:
     """Also of the first channel, whose target is what the second's predictor says: R^2 above 0.9999."""
     source = Whole(drawn(7, 80, 3), drawn(8, 80, 2))

@@ -104,6 +104,7 @@ def test_the_copy_task_is_learned_as_by_hand() -> None:
         assert distance(simulation, "a", hand) < 1e-10
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("kind", "unroll", "coupling"),
     [*((kind, 4, "detached") for kind in KINDS), ("gru", 1, "detached"), ("lstm", 4, None)],
@@ -119,6 +120,7 @@ def test_a_detached_state_is_truncated_backpropagation(kind: str, unroll: int, c
         assert distance(simulation, "a", hand) < 1e-10
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_locked_agents_of_different_windows_learn_in_the_longest(backend: Chosen) -> None:
     """One that is locked to an agent whose window is the episode trains as one whose own is (rule 14)."""

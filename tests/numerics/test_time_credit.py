@@ -98,6 +98,7 @@ def traced(trace: float, span: int, **more: Any) -> Document:
     return {"kind": "linear", "context": ["hint"], "trace": trace, "horizon": span, "optimiser": own, **more}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "leaky"])
 def test_a_full_trace_over_the_episode_is_backpropagation(cell: str) -> None:
     """Whatever the predictor says, with its own learning on, on a network that stays as it is."""
@@ -136,6 +137,7 @@ def check(trace: float, span: int, source: Played, *, lr: float, **counts: float
         assert distance(simulation, "a", hand) < 1e-10
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("lr", [0.0, 0.01], ids=["frozen", "learning"])
 @pytest.mark.parametrize(("trace", "span"), [(0.5, 1), (0.3, 2), (0.7, 4), (1.0, 3)])
 def test_returns_follow_the_closed_form(trace: float, span: int, lr: float) -> None:

@@ -53,6 +53,7 @@ def check(
         assert all((p - start[key]).abs().max() > 1e-3 for key, p in model.numbers.items())
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("cell", "kind"),
     [*(("lstm", kind) for kind in KINDS), ("gru", "linear"), ("rnn", "mlp"), ("leaky", "mlp")],
@@ -61,6 +62,7 @@ def test_a_decoupled_state_is_learned_as_by_hand(cell: str, kind: str) -> None:
     check(played(endless=True), cell, kind, scale=0.1)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("unroll", "scale", "discount"), [(4, 1.0, 1.0), (1, 0.5, 0.9), (4, 2.0, 0.0), (2, 0.0, 1.0)]
 )
@@ -68,6 +70,7 @@ def test_scale_and_discount_count_where_they_should(unroll: int, scale: float, d
     check(played(endless=True), unroll=unroll, scale=scale, discount=discount)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("kind", "ends"),
     [
@@ -88,6 +91,7 @@ def test_episodes_end_per_environment_within_a_window(kind: str, ends: dict[str,
     check(played(**ends), "lstm", kind, scale=0.1)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "ends", [{"endless": True}, {"terminated": ending(0.2, 3)}], ids=["endless", "episodes"]
 )

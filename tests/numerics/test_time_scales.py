@@ -53,6 +53,7 @@ def _layer(
         yield key, own[key], p
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["linear", "mlp", "sobolev_label"])
 def test_two_timescales_are_learned_as_by_hand(kind: str) -> None:
     with simulation(kind) as run:

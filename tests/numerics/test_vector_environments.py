@@ -77,6 +77,7 @@ class Moments:
         return ((x - self.mean) / self.variance.sqrt()).clamp(-10, 10)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("objective", ["a2c", "q"])
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("autoreset", MODES)

@@ -70,6 +70,7 @@ def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
 # --- the run directory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("accident", ["deleted", "moved", "replaced"])
 def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
     accident: str, here: Path, cli: Commands
@@ -152,6 +153,7 @@ def refusing(number: int, call: int) -> Callable[..., None]:
     return fsync
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("number", "call"),
     [

@@ -83,6 +83,7 @@ LOOKS: dict[str, Callable[[Simulation], object]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_closes_what_it_opens(look: str, made: Made) -> None:
     act = LOOKS[look]

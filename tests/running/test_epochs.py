@@ -42,6 +42,7 @@ def shown(simulation: Simulation, steps: int) -> list[list[int]]:
     return found
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("hold", [1, 3])
 @pytest.mark.parametrize("batch", [1, 4, 7, 21, 50])
 def test_an_epoch_shows_every_example_once_and_the_next_one_in_another_order(batch: int, hold: int) -> None:

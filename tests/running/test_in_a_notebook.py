@@ -187,6 +187,7 @@ def test_studies_and_populations_are_tables(tmp_path: Path) -> None:
 PNG = b"\x89PNG"
 
 
+@pytest.mark.long
 def test_a_plot_has_a_panel_for_each_metric(simulation: Any) -> None:
     pytest.importorskip("matplotlib")
     history, channel = simulation.history, simulation.channels["n0->n1"]

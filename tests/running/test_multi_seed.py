@@ -140,6 +140,7 @@ def test_runs_killed_between_their_checkpoints_go_on_together(
     assert_same_runs(whole, here)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("reached", [8, 12])
 def test_runs_killed_between_their_ends_end_together(
     reached: int, here: Path, whole: Path, cli: Commands

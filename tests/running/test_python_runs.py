@@ -100,6 +100,7 @@ def run(tmp_path: Path) -> Path:
 # --- a script that is run again ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, Path], run: Path) -> None:
     for stop in (7, 13, None, None):
         begun = partial(Simulation, own(), seed=1, logdir=run, exist="resume", checkpoint_every=10)
@@ -269,6 +270,7 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
 # --- several seeds ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
 def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
     """Not all have the checkpoint of step 0 yet; the parameters are others then, and so is each one's first checkpoint."""
@@ -292,6 +294,7 @@ def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Co
 # --- ended by exceptions ----------------------------------------------------------------------------------
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -370,6 +373,7 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("given", [{"checkpoint_every": 1}, {"parts": 2}])
 def test_what_only_steps_obey_is_refused_of_a_run_that_is_done_where_none_is_taken(
     run: Path, given: dict[str, Any]

@@ -206,6 +206,7 @@ REFUSED: dict[str, str] = {
 }
 
 
+@pytest.mark.long
 def test_what_is_not_this_run_or_cannot_begin_is_one_line_and_changes_nothing(
     here: Path, cli: Commands
 ) -> None:

@@ -50,6 +50,7 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- evaluated ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("agents", "env", "settings"),
     [
@@ -107,6 +108,7 @@ STOPPED = {"evaluate": {"period": 4, "keep_best": "accuracy", "patience": {"b.lo
 REASON = "validation b.loss has not improved in 2 evaluations (best: 0 at step 8)"
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("crash", [9, 15])
 def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
     crash: int, curve: None, tmp_path: Path, cli: Commands
@@ -149,6 +151,7 @@ def test_the_best_checkpoint_is_evaluated_and_exported(curve: None, here: Path, 
     assert cli("run mine.yaml --name x --logdir . --exist resume").startswith("\nscene · seed 0 · 16 steps")
 
 
+@pytest.mark.long
 def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Commands) -> None:
     (here / "mine.yaml").write_text(scene(steps=40, **STOPPED).to_yaml())
     several = "run mine.yaml --name x --seeds 2 --logdir . --checkpoint-every 6"

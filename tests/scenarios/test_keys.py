@@ -71,6 +71,7 @@ def own_schema() -> Any:
 KEYS = sorted(set(names(own_schema())))
 
 
+@pytest.mark.long
 def test_there_are_not_many() -> None:
     schema = json_schema()
     branches = schema["$defs"]["EnvSpec"]["anyOf"]

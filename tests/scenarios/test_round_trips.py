@@ -38,6 +38,7 @@ def drawn(document: dict[str, Any]) -> Scenario:
         raise UnsatisfiedAssumption from None
 
 
+@pytest.mark.long
 @given(scenes(alike=False))
 @FORMS
 def test_forms_round_trip_exactly(document: dict[str, Any]) -> None:
@@ -80,6 +81,7 @@ def test_names_that_yaml_takes_for_something_else_survive() -> None:
     assert Scenario.from_graph(scenario.to_graph()) == scenario
 
 
+@pytest.mark.long
 @given(scenes(alike=False))
 @FORMS
 def test_what_follows_is_sound(document: dict[str, Any]) -> None:
@@ -148,6 +150,7 @@ def problem_of(template: Template) -> str | None:
     return None
 
 
+@pytest.mark.long
 @given(st.dictionaries(st.sampled_from(KEYS), RUBBISH, max_size=6), st.booleans())
 @settings(max_examples=60)
 def test_rubbish_is_refused_with_our_error_alone(rubbish: dict[str, Any], graph: bool) -> None:

@@ -16,6 +16,7 @@ def test_it_allows_the_keys_that_hold_anchors() -> None:
     assert json_schema()["patternProperties"] == {"^x-": {}}
 
 
+@pytest.mark.long
 def test_it_knows_every_key_of_the_library() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False

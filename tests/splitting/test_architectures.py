@@ -31,6 +31,7 @@ CASES = [
 ]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("model", "at"), CASES)
 def test_a_split_computes_learns_and_gives_back_what_the_model_does(
     model: Architecture, at: tuple[str, ...]

@@ -137,6 +137,7 @@ BYPASSED = (
 """Where something goes around the submodule, which a hook on its inputs does not see."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("name", "coupling"),
     [(name, "locked") for name in FORWARDS]
@@ -156,6 +157,7 @@ def test_every_call_is_cut(name: str, coupling: str) -> None:
         torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["two inputs", "a loop", *BYPASSED])
 def test_nothing_reaches_what_is_before_a_cut(name: str) -> None:
     forward, at = FORWARDS[name]

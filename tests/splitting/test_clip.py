@@ -76,6 +76,7 @@ def plain_loop(model: nn.Module, optimiser: torch.optim.Optimizer, clip: float) 
         optimiser.step()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
     ("name", "backend"), [(n, "cohort") for n in OPTIMISERS] + [("sgd", reference), ("adam", "native")]

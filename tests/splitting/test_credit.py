@@ -39,6 +39,7 @@ def slope(layers: Any, each: Example) -> Tensor:
     return torch.autograd.grad(losses.sum(), message)[0]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("tie", [None, "copy", "together"])
 def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any) -> None:
     run = made(split_gpt(gpt(tied=tie is not None), "lens", tie=tie), "cohort")
@@ -53,6 +54,7 @@ def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any) -> N
     assert not torch.allclose(*found)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("layers", "channel", "chosen"),
     [
@@ -81,6 +83,7 @@ def test_a_local_net_starts_as_the_later_blocks_evenly_spaced(
     assert not any(torch.equal(p, q) for p, q in zip(before, own.parameters.values(), strict=True))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("layers", "channel", "chosen"),
     [
@@ -140,6 +143,7 @@ def test_a_site_head_is_at_every_site_or_on_their_mean(
         torch.testing.assert_close(again, found.index_select(1, order))
 
 
+@pytest.mark.long
 def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
     torch.manual_seed(0)
     model = ResNet()
@@ -151,6 +155,7 @@ def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
     assert weights == [(10,), (10, 32), (32,), (32, shape[0], 3, 3)]
 
 
+@pytest.mark.long
 def test_where_the_last_layers_begin_can_be_named() -> None:
     run = made(split_gpt(gpt(dropout=0.0), {"kind": "lens", "at": "blocks.3"}), "cohort")
     model = antiphon.join(run).double().eval()
@@ -189,6 +194,7 @@ def test_layers_whose_classes_come_first_read_the_target_s_pixels() -> None:
         torch.testing.assert_close(found.predict(each), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smaller() -> None:
     found = [channel.gradient for channel in split_gpt(gpt(), None).channels]
     assert {gradient.kind for gradient in found} == {"local"}
@@ -204,6 +210,7 @@ def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smalle
     assert {channel.gradient.kind for channel in other.channels} == {"local"}
 
 
+@pytest.mark.long
 def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     torch.manual_seed(0)
     model = PlainResNet(1, 10, channels=2)
@@ -218,6 +225,7 @@ def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     assert [channel.gradient.network for channel in maps.channels] == [MapHead]
 
 
+@pytest.mark.long
 def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
     found = split_gpt(gpt(), "lens", ["blocks.1", "blocks.2", "norm"])
     heads = [channel.gradient.parameters for channel in found.channels]
@@ -242,6 +250,7 @@ def unflattened(output: Tensor, target: Tensor) -> Tensor:
     return output.gather(2, target[..., None])
 
 
+@pytest.mark.long
 def test_a_loss_of_the_users_has_the_default_of_its_target() -> None:
     kinds = {
         channel.gradient.kind
@@ -251,6 +260,7 @@ def test_a_loss_of_the_users_has_the_default_of_its_target() -> None:
     assert kinds == {"local"}
 
 
+@pytest.mark.long
 def test_a_loss_that_fails_with_flat_outputs_names_how_they_get_the_axes_of_the_target() -> None:
     scenario = split_gpt(gpt(), None, objective={"kind": unflattened, "target": "following"})
     with one_line(r"target \[4, \d+\]; outputs are flat: output.unflatten\(1, \(\d+, 7\)\)", error=RunError):

@@ -89,6 +89,7 @@ def test_the_heads_of_a_number_of_parts_count() -> None:
     assert all(torch.equal(heads[0][key], value) for key, value in heads[1].items())
 
 
+@pytest.mark.long
 def test_parts_of_a_chain_are_split_where_it_cannot_be_traced() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
@@ -251,6 +252,7 @@ class Optional(nn.Module):
         return x
 
 
+@pytest.mark.long
 def test_lists_with_a_place_left_out_and_layers_called_with_a_parameter_are_cut() -> None:
     found = [cut.name for cut in antiphon.cuts(Optional(), torch.rand(3, 4))]
     assert {"layers.0.2", "layers.1.1", "layers.1.2"} <= set(found)

@@ -63,12 +63,14 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_kept(name: str) -> None:
     for at in (("second",), ("third",)):
         assert_composed(Chain(KEPT[name]), at)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("at", [("third", "second"), 1, 2, 3, ()])
 def test_cuts_in_any_order_and_numbers_of_parts(at: Any) -> None:
     scenario = assert_composed(Chain(), at)
@@ -298,6 +300,7 @@ class Enclosed(Chain):
         self.between = between
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("at", [("second",), ("third",), ()])
 def test_functions_of_a_model_that_enclose_it_call_what_is_trained(at: tuple[str, ...]) -> None:
     model = Enclosed()
@@ -376,6 +379,7 @@ class Answer(OrderedDict[str, Any]):
         return tuple(self.values())
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("answer", "outputs"),
     [
@@ -428,6 +432,7 @@ def reading(read: Callable[[Any], Any]) -> Chain:
     return Reading()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     "read",
     [

@@ -55,6 +55,7 @@ def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
     assert (not moved & first) if variant == "detached" else (first & moved)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("name", "coupling"), [("gpt", "locked"), ("resnet", "detached")])
 def test_a_gradient_is_warned_of_where_the_coupling_has_none(name: str, coupling: str) -> None:
     given = warnings(scenario(name, coupling, gradient="local"))

@@ -46,6 +46,7 @@ LAYOUTS: list[tuple[tuple[int, ...], int, tuple[int, ...], int | None]] = [
 ]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("sites", "classes", "order", "axis", "gradient"),
     [*((*layout, None) for layout in LAYOUTS), *((*layout, "lens") for layout in LAYOUTS[1:3])],
@@ -170,6 +171,7 @@ def split_heads(at: tuple[str, ...] = ("second",), **settings: Any) -> tuple[Two
     return model, antiphon.split(model, at=list(at), env=env, batch=16, **settings)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("at", [("second",), ("second", "logits", "angle")])
 def test_two_heads_train_as_in_a_plain_loop(at: tuple[str, ...], backend: Chosen) -> None:
@@ -199,6 +201,7 @@ def test_two_heads_train_as_in_a_plain_loop(at: tuple[str, ...], backend: Chosen
 RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("settings", "line"),
     [

@@ -65,6 +65,7 @@ def source(lengths: Tensor) -> Any:
     return antiphon.envs.from_tensors(**signals, training_only=["label"], test=0, validation=0)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [torch.int64, torch.float32])
 @pytest.mark.parametrize("model", [Model, Whole])
 def test_a_model_that_packs_is_split(

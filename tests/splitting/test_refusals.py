@@ -172,6 +172,7 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", FORWARDS)
 def test_a_forward_that_cannot_be_cut_names_the_node_and_the_way_out(name: str) -> None:
     between, expected = FORWARDS[name]
@@ -403,6 +404,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler and of scripts
 @pytest.mark.parametrize("name", MODELS)
 def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

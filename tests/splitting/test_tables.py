@@ -82,6 +82,7 @@ def split_model(model: nn.Module, at: Any) -> antiphon.Scenario:
     return antiphon.split(model, at, env=env, optimiser=optimiser, **settings)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_is_computed_by_its_readers(name: str) -> None:
     torch.manual_seed(0)

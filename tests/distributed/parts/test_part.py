@@ -68,6 +68,7 @@ CUT: dict[str, tuple[Scenario, dict[str, int]]] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.long if "one member" in n else ()) for n in CUT]
 )
@@ -93,6 +94,7 @@ def bytes_of_signals(
     return sent[0] - sent[1]
 
 
+@pytest.mark.long
 def test_signals_that_the_receiver_has_seen_do_not_cross() -> None:
     """Those of an aligned sender do where messages are lost, as they are of several steps then."""
     assert bytes_of_signals(8, 4) == 0
@@ -114,6 +116,7 @@ IN_TIME = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.long if n in ("critic", "local") else ()) for n in IN_TIME]
 )

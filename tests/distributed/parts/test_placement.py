@@ -180,6 +180,7 @@ CUT: dict[str, tuple[Document, int]] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", CUT)
 def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
     doc, expected = CUT[name]
@@ -230,6 +231,7 @@ def test_a_ring_in_three_parts() -> None:
     assert (together.cut, together.bytes, together.lookahead) == ({}, 0, None)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("channel", "reader", "there", "back"),
     [
@@ -249,6 +251,7 @@ def test_the_traffic_of_a_channel(channel: Document, reader: Document, there: in
     assert division(pair_of_digits(channel, reader), "a=0", "b=1").bytes == there + back
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("size", "batch", "bits"), [(4, 8, None), (30, 16, 8), (97, 2, 4)])
 def test_as_many_bytes_cross_as_a_division_shows(size: int, batch: int, bits: int | None) -> None:
     """Batch x (size x bits / 8 + 4) there, the largest magnitudes among them, and the gradients as floats back."""

@@ -202,6 +202,7 @@ def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_
     assert cluster.machines[0].calls_lost  # the other one was away
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "keys",
     [

@@ -130,6 +130,7 @@ def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -
     assert {name.partition(".")[0] for name in changed} == {"s1", "s1->s2", "input s0->s1"}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("env", [{}, {"hold": 3, "episode": "example"}], ids=["stream", "episodes"])
 def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
     env: dict[str, Any], tmp_path: Path
@@ -155,6 +156,7 @@ def test_a_run_directory_has_simulated_seconds_and_figures_of_agents(tmp_path: P
     assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
+@pytest.mark.long
 def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
     sizes = {"s0": 0, "s1": 0, "s2": 1}
     by_flop = on_cluster(stages(), profile(2, compute={"flop": 1e-6}), sizes)

@@ -66,6 +66,7 @@ STACKED: dict[str, tuple[Document, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", STACKED)
 def test_agents_alike_are_one_stack(name: str) -> None:
     scene, expected = STACKED[name]
@@ -99,6 +100,7 @@ ALONE: dict[str, tuple[Document, str, str]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", ALONE)
 def test_why_an_agent_is_alone(name: str) -> None:
     scene, agent, why = ALONE[name]

@@ -95,6 +95,7 @@ def test_what_comes_between_replays_is_as_between_steps(name: str) -> None:
     assert_same(replaying, plain)
 
 
+@pytest.mark.long
 def test_a_divergence_within_replays_has_its_own_step_and_moves_nothing() -> None:
     scenario = resolved("hyperplane", {"steps": 300})
     plain, (replaying, loop) = Simulation(scenario, seed=3), simulation_of(scenario)

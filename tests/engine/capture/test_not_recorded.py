@@ -66,6 +66,7 @@ NO_CAPTURE = "operation not permitted when stream is capturing"
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("name", "error", "after", "reason"),
     [

@@ -42,6 +42,7 @@ class Watched(Play):
         return found
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize(
     ("period", "phase", "acts"), [(1, 0, True), (2, 1, True), (3, -1, True), (1, 0, False)]
@@ -81,6 +82,7 @@ class Levers(gymnasium.Env[Any, int]):
         return np.eye(2, dtype=np.float32)[self.light], self.paid[-1], True, False, {}
 
 
+@pytest.mark.long
 def test_of_discrete_actions_the_one_with_the_largest_estimate_is_done_and_learned() -> None:
     """Where the light names what costs, no pull goes wrong once the rewards are known."""
     Levers.paid = []

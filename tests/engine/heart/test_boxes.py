@@ -74,6 +74,7 @@ def done_in(
     return np.asarray(actions, np.float64).reshape(2, 5, 2).swapaxes(0, 1)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("box", BOXES)
 def test_samples_are_scaled_to_the_bounds_and_clipped_there(box: str, backend: Chosen) -> None:

@@ -52,6 +52,7 @@ def scene(name: str, categories: str, *, categorical: bool = True, **options: An
 CASES = [(name, how) for name in SCENES for how in FLOATS if (name, how) != ("conv", "index")]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(("name", "categories"), CASES)
 def test_a_run_is_that_of_floats(name: str, categories: str) -> None:
     found = []

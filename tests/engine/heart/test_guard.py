@@ -65,6 +65,7 @@ def poison(simulation: Simulation, value: float = float("nan")) -> None:
     next(iter(simulation.agents["n3"].parameters.values())).data.view(-1)[0] = value
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("network", NETWORKS)
 @stacked_and_lone
 def test_the_host_waits_for_no_number_and_no_bit_is_another(network: str, stacked: bool) -> None:
@@ -87,6 +88,7 @@ def everything(simulation: Simulation) -> list[Tensor]:
     return [value.nan_to_num(7.0) for value in found.values() if isinstance(value, Tensor)]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("what", "poisoned"), [("agent", float("nan")), ("predictor", float("inf"))])
 @stacked_and_lone
 def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
@@ -144,6 +146,7 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: Path) -> None:
     simulation = diverged_unseen()

@@ -99,6 +99,7 @@ OF_A = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("rewards", OF_A)
 def test_who_lives_on_learns_from_all_ticks_whoever_else_has_died(
@@ -114,6 +115,7 @@ def test_who_lives_on_learns_from_all_ticks_whoever_else_has_died(
     torch.testing.assert_close(found.rewards[:STEPS, 0], torch.tensor(expected))
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("reward", [{"reward": 1}, {"reward.b": 1}, {"reward.a": 1, "reward.b": 1}], ids=str)
 @pytest.mark.parametrize("leaves", ["terminated", "truncated", "both"])

@@ -186,6 +186,7 @@ def hooked(kind: type[torch.nn.Module]) -> Callable[..., torch.nn.Module]:
     return made_of
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("kind", "rows"), [(Plain, 4 * BATCH // 2), (Recurrent, BATCH // 2), (Centred, BATCH)]
 )
@@ -204,6 +205,7 @@ def test_a_minibatch_evaluates_its_own_environments_of_a_module_alone(
     assert not [*differences(*found)]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("kind", "rows"), [(Plain, 2 * 4 * BATCH // 2), (Recurrent, 2 * BATCH // 2)])
 def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once(
     kind: Callable[..., torch.nn.Module], rows: int
@@ -249,6 +251,7 @@ def test_ticks_without_messages_keep_no_graph_and_all_of_a_window_are_one_evalua
     assert found == {seams.EVALUATE_AGENT: [(rows, False)] * 4 + at_once, seams.EVALUATE_CRITIC: at_once}
 
 
+@pytest.mark.long
 def test_a_window_that_is_evaluated_when_it_ends_has_the_parameters_of_then() -> None:
     """Whether it was saved, or a parameter changed, in the middle; as one whose ticks keep a graph, which are replayed."""
     objective, found = {"kind": "ppo", "epochs": 3, "minibatches": 2}, []
@@ -319,6 +322,7 @@ SPEAKING: dict[str, tuple[Document, Document, int | None]] = {
 first takes in a window with four further steps, if all of them are known: with a gradient of zeros it decays."""
 
 
+@pytest.mark.cases(2)
 @BOTH
 @pytest.mark.parametrize("name", SPEAKING)
 def test_the_head_of_a_message_is_at_rest_in_further_passes_that_do_not_credit_it(
@@ -358,6 +362,7 @@ LOCKED: dict[str, tuple[Document, Document]] = {
 """By name: keys of the channels of locked pairs, and of their agents."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", LOCKED)
 def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -400,6 +405,7 @@ COME_BACK: dict[str, tuple[Document, int]] = {
 """By name: what comes back to an agent in its window, and the evaluations of a minibatch: a window has four ticks."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", COME_BACK)
 def test_what_comes_back_is_evaluated_in_turn_for_the_environments_of_a_minibatch(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -453,6 +459,7 @@ def of_some_senders(*, together: bool) -> Document:
     return scene
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("together", [False, True])
 def test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack(
     together: bool, monkeypatch: pytest.MonkeyPatch
@@ -505,6 +512,7 @@ def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
     assert not bool(low.rewards[~alive].any())
 
 
+@pytest.mark.cases(2)
 @BOTH
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
 def test_a_step_that_only_resets_is_no_experience(

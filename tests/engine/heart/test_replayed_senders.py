@@ -63,6 +63,7 @@ def team(
     )
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("gradient", "steps"),
     [
@@ -224,6 +225,7 @@ def test_all_passes_with_what_follows_noise_are_taken_with_a_warning(
     assert [one.startswith(f"channel sensor->motor: {line}") for one in lines] == [True] * (line is not None)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "gradient", [{"rescale": "none"}, {"context": []}, {"optimiser": {}}, {"gate": "none"}]
 )
@@ -254,6 +256,7 @@ def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
         assert simulation.agents["sensor"].updates == 5
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("given", "fix"),
     [

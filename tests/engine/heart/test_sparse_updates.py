@@ -33,6 +33,7 @@ def drawn(owner: str, window: int, p: float, seed: int = 0) -> bool:
     return uniform(seed_for(seed, "update", owner), window, 1).item() < p
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("coupling", ["decoupled", "detached"])
 @pytest.mark.parametrize("unroll", [1, 2])
 def test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits(

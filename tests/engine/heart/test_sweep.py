@@ -73,6 +73,7 @@ def kept(count: int, sweep: bool, channel: Document) -> int:
     return most
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("channel", [DETACHED, LOCAL, SOBOLEV, TOLD])
 def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Document) -> None:
     few, many, joint = kept(3, True, channel), kept(12, True, channel), kept(12, False, channel)
@@ -127,6 +128,7 @@ RELEASED: dict[str, Document] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", RELEASED)
 def test_what_is_released_is_read_by_nothing(name: str) -> None:
     """Released in a run or kept by single steps: the same bits."""

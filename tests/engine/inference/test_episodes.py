@@ -35,6 +35,7 @@ def cart(**training: Any) -> Scenario:
     return scenario_of({"motor": MOTOR}, env=env, **({"batch": 5, "steps": 40} | training))
 
 
+@pytest.mark.long
 def test_sampled_episodes_are_the_same_at_every_evaluation_and_not_those_of_other_splits() -> None:
     with Simulation(cart()) as simulation:
         simulation.run(8)

@@ -88,6 +88,7 @@ SCENES: dict[str, tuple[dict[str, Document], list[Document], Document]] = {
 }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", SCENES)
 def test_it_scores_what_an_evaluation_does(name: str) -> None:
     agents, channels, env = SCENES[name]

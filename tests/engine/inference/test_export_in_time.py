@@ -79,6 +79,7 @@ def rolled(
     return simulation, torch.stack(shown), torch.stack(said)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_the_system_run_forward(name: str) -> None:
     agents, channels, length = CASES[name]

@@ -147,6 +147,7 @@ def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path
         given = dict(zip(states, found[2:], strict=True))
 
 
+@pytest.mark.long
 def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     numbers = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     env = from_tensors(**{"a-b": numbers, "a_b": numbers, "label": (numbers[:, 0] > 0).long()})

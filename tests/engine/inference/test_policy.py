@@ -71,6 +71,7 @@ def test_in_our_worlds_it_does_what_an_evaluation_does() -> None:
     assert str(found).startswith(f"9 whole episodes of {mean:.1f} steps, greedy")
 
 
+@pytest.mark.long
 def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
     seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 

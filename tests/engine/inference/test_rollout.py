@@ -149,6 +149,7 @@ def lived(simulation: Simulation, step: int) -> dict[str, Tensor]:
     return outputs([tick for tick in ticks if tick.step == step and OBJECTIVE in tick.ports])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FROZEN)
 def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     b, channel = FROZEN[name]

@@ -69,6 +69,7 @@ def logged(scenario: antiphon.Scenario, steps: int = 24, **settings: Any) -> dic
         return found
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", SCENES)
 def test_an_entry_has_the_newest_value_since_the_one_before(name: str) -> None:
     eye, mind, channel = SCENES[name]

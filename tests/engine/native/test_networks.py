@@ -91,6 +91,7 @@ def test_random_rings_agree_in_float64(seed: int) -> None:
         assert not list(differences(facts(one), facts(other)))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_random_rings_agree_in_float32(seed: int) -> None:
     drawn = random_ring(seed)
@@ -115,6 +116,7 @@ OBJECTIVES: list[Document] = [
 ]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     "objective", OBJECTIVES, ids=lambda one: f"{one['kind']}-{one['target']}-{one.get('weight', 1)}"
 )
@@ -269,6 +271,7 @@ UNLIKE: dict[str, tuple[Document, str]] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", UNLIKE)
 def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(
     name: str, here: Path, cli: Commands
@@ -296,6 +299,7 @@ WAYS: dict[str, Document] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_back_through_the_network_agrees(name: str) -> None:
     """Once a window or several times, from its own objective and from others, with factors that differ."""

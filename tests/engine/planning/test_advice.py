@@ -270,6 +270,7 @@ def test_where_it_does_not_nothing_is_said(name: str) -> None:
     assert not [line for line in advice(scenario) if re.search(words, line)]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("unroll", "phase"), [(2, 0), (3, 0), (5, 0), (2, 1)])
 @pytest.mark.parametrize("kind", sampled(["reinforce", "a2c"], 2))
 def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) -> None:

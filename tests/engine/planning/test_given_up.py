@@ -49,6 +49,7 @@ def warned(scenario: Scenario) -> list[int]:
     return [int(line[1]) for line in lines if line]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("shortest", "scene"), SCENES.values(), ids=list(SCENES))
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_the_horizon_of_the_warning_is_the_shortest_without_a_loss(

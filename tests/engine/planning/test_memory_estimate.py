@@ -79,6 +79,7 @@ KEPT = {
 QUICK = list(KEPT)[:5]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.nightly) for n in KEPT]
 )
@@ -124,6 +125,7 @@ def plan_of_row(planned: Planned, *values: Any) -> Any:
     return planned("tests.engine.planning.test_memory_estimate:row", " ".join(words))
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("coupling", ["detached", "decoupled", "locked"])
 @pytest.mark.parametrize("sweep", ["true", "false"])
 def test_the_activations_are_what_autograd_keeps(coupling: str, sweep: str, planned: Planned) -> None:

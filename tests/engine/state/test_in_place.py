@@ -57,6 +57,7 @@ def check_change_counts(
     assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", [reference, "cohort", "native"])
 @pytest.mark.parametrize("change", [halved, halved_data])
 @pytest.mark.parametrize("steps", [1, 3])

@@ -35,6 +35,7 @@ def run(tmp_path: Path) -> Path:
         return simulation.save(tmp_path / "run")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: Chosen) -> None:
     """b is wider, c the last there and not here, d new."""

@@ -127,6 +127,7 @@ def test_agents_see_their_newest_observations_from_when_they_come(
     assert seen == [[0, 0], [0, 1], [1, 2], [2, 3], [0, 0], [5, 5], [5, 6], [0, 0], [0, 1]]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["tests/Counter-v0", "tests/LeavingMines-v0"])
 def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(name: str, tmp_path: Path) -> None:
     player = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}

@@ -116,6 +116,7 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(map(torch.equal, one, other))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("kind", "env"),
     [
@@ -151,6 +152,7 @@ def test_a_run_is_a_function_of_its_seed_and_draws_nothing_of_the_callers(
     assert drawn == [float(np.random.normal()), random.random(), float(torch.rand(()))]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("kind", "draws", "steps"), [("Bandit", "numpy", 41), ("Bandits", "python", 41), ("Bandit", "torch", 5)]
 )

@@ -34,6 +34,7 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("options", "kind", "mode"),
     [
@@ -290,6 +291,7 @@ class Hill(Env):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["own/Slope", pytest.param("hill_of_a_test:Hill", marks=pytest.mark.long)])
 def test_an_environment_of_ones_own_is_named_by_its_class_or_as_it_registers_itself(
     tmp_path: Path,

@@ -66,6 +66,7 @@ def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
     return SyncVectorEnv([Count] * number, autoreset_mode=mode)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_contract(mode: AutoresetMode) -> None:
     envs.check_vector_env(lambda: envs.make(counters(mode), batch=3), steps=20)
@@ -200,6 +201,7 @@ class Saved(Count):
         self.np_random.bit_generator.state = state["random"]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode) -> None:
     def made(wrapper: Any = None) -> envs.TorchVectorEnv:

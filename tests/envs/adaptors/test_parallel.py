@@ -50,6 +50,7 @@ def test_signals_and_parts_of_the_action_are_by_agent() -> None:
     assert env.single_action_space == spaces.Dict({"low": spaces.Discrete(3), "high": box})
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [Mines, SavedMines])
 def test_contract(kind: type[Mines]) -> None:
     envs.check_vector_env(partial(mines, 3, kind), steps=20)
@@ -242,6 +243,7 @@ class Blind(SavedMines):
         return seen, rewards, *ends, {}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("numbered", [False, True])
 def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool, tmp_path: Path) -> None:
     envs.register(f"tests/Blind{numbered}-v0", Blind)

@@ -111,6 +111,7 @@ def test_an_unknown_part_or_a_number_without_parts_is_refused() -> None:
         trained(BOX, "observation", acts=1)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_ppo_has_as_many_minibatches_as_environments_if_these_are_few(batch: int, backend: Chosen) -> None:
@@ -146,6 +147,7 @@ def test_one_agent_acts_for_all_parts_of_an_action(action: spaces.Space[Any]) ->
         assert action.contains(simulation.policy().act(np.zeros(2, np.float32)))
 
 
+@pytest.mark.long
 def test_an_agent_that_acts_for_a_part_acts_for_all_parts_below_it() -> None:
     found, same = [], spaces.Box(0, 0, (2,), np.float32)  # shows the same to both
     for acts in (True, "both"):

@@ -128,5 +128,6 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
         env.step(torch.tensor([0, 3]))
 
 
+@pytest.mark.long
 def test_a_world_of_nested_spaces_keeps_the_contract() -> None:
     envs.check_vector_env(lambda: mirrors(NESTED), steps=6)

@@ -50,6 +50,7 @@ def race(
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [Race, SavedRace])
 def test_contract(kind: type[Race]) -> None:
     envs.check_vector_env(lambda: batch_of(*(kind(strict=False) for _ in range(3))), steps=30)
@@ -153,6 +154,7 @@ def test_an_update_is_that_of_a_loop_by_hand(limit: int) -> None:
         assert simulation.agents["runner"].updates == 1
 
 
+@pytest.mark.long
 def test_runs_are_resumed_to_the_bit_and_both_may_learn(tmp_path: Path) -> None:
     agents = {
         who: {

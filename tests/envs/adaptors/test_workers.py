@@ -62,6 +62,7 @@ envs.register("tests/LoneRace-v0", Race)
 envs.register("tests/LoneCounter-v0", Counter)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("name", "agent", "workers"),
     [

@@ -194,6 +194,7 @@ def seen(teams: list[Team], size: int, player: int) -> list[float]:
     return [*(number for cell in scaled for number in cell), *(float(one.carrier == n) for one, n in order)]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("size", [7, 8])
 def test_games_are_those_of_plain_python_and_both_sides_agree(size: int) -> None:
     """Players mostly go to the opponents' flag, or back with it, so that all happens."""

@@ -86,6 +86,7 @@ def parameters(gradient: Any, **made: Any) -> dict[str, Tensor]:
         }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "made",
     [

@@ -35,6 +35,7 @@ def test_an_episode_ends_in_one_way_and_only_its_own_copy_starts_anew(name: str)
         elapsed[ended] = 0
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", WORLDS)
 def test_several_stepped_together_are_each_what_it_is_alone(name: str) -> None:
     """Their seeds differ, and random actions with them."""
@@ -50,6 +51,7 @@ def test_several_stepped_together_are_each_what_it_is_alone(name: str) -> None:
     torch.testing.assert_close(*states, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", WORLDS)
 def test_pictures_follow_the_state(name: str) -> None:
     env = make(name, 2)

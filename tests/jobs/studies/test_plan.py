@@ -111,6 +111,7 @@ def test_only_what_is_run_is_refused() -> None:
             planned(text, head, **options)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", StudySpec.library_names())
 def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
     spec = some(find_document(StudySpec, name))

@@ -288,6 +288,7 @@ def drawn_line(variant: str, value: float | None, metric: str = "error", **point
     return {**found, "share": metric == "error"}
 
 
+@pytest.mark.long
 def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Path) -> None:
     lines = [
         drawn_line(variant, value, depth=depth)
