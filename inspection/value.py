@@ -62,7 +62,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import LOSSES, Figure
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
-from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, Verdict, duration
+from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, duration
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
@@ -87,8 +87,7 @@ class Value:
         error: The standard error of `gain`.
         ahead: Further steps whose losses counted in the true signal.
         seconds: Seconds of this measurement, without those shared by all rows.
-        why: Why there is no value; empty if there is one.
-        judged: The verdict on the signal by its losses, where there is no value; None: they allow none.
+        why: Why there is no value, and what its losses say; empty if there is one.
     """
 
     name: str
@@ -103,7 +102,6 @@ class Value:
     ahead: int
     seconds: float
     why: str = ""
-    judged: Verdict | None = None
 
     def __str__(self) -> str:
         if self.value is None:
@@ -360,16 +358,15 @@ def value_of(
     parts = [zero - synthetic for _, synthetic, zero in losses]
     found = ratio(parts, [zero - true for true, _, zero in losses])
     true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
-    judged: Verdict | None = None
     why = ""
     if found.value is None:
         effect, half = sum(parts) / len(parts), student_t(len(parts) - 1) * standard_error(parts)
         if abs(effect) <= half:
             signal = "not resolved"
         elif effect > 0:
-            signal, judged = "better than none", "helps"
+            signal = "better than none"
         elif found.whole > 0:
-            signal, judged = "worse than none", "harms"
+            signal = "worse than none"
         else:  # nor does the true gradient bring anything: it is no evidence of the signal
             signal = "nothing to gain here"
         lose = found.whole < -ERRORS * found.error
@@ -381,7 +378,7 @@ def value_of(
         gain = f"gain {found.whole:.2g}, standard error {found.error:.2g}"
         why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own}, {gain})"
     figures = true, synthetic, zero, found.whole, found.error
-    return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why, judged)
+    return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why)
 
 
 def value_rows(found: Values) -> list[Figure]:
@@ -418,8 +415,7 @@ def without_value(found: Values, channels: Sequence[str], known: str) -> Undefin
     """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `known` (`circumstances`)."""
     reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in found.rows}
     given = {name: why for name, why in reasons.items() if why}
-    judged = {row.name: row.judged for row in found.rows if row.judged is not None and row.name != COUPLING}
-    undefined = Undefined("value", given, ["--value"], judged=judged)
+    undefined = Undefined("value", given, ["--value"])
     unsure = [row for row in found.rows if row.value is None and math.isfinite(row.gain)]
     if not unsure:
         return undefined

@@ -20,7 +20,7 @@ from antiphon.telemetry.statistics import Estimate, mean, of_few_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.series import RunData, Series
-from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, by_losses, worth
+from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, telling_row, worth
 
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
@@ -325,49 +325,30 @@ def _score(metric: str, value: float | None) -> str:
 
 
 def _ranking(run: ReportRun, measure: Measure) -> str:
-    """Return the channels of a run by a measure of worth, the newest that is defined, highest first; nothing where none is.
-
-    A channel that is judged without a value at the newest step (`worth`) stands last, without its older one.
-    """
+    """Return the channels of a run by a measure of worth at the step that is shown first, highest first; nothing where none has a result."""
     series = [_series(run, "channel", metric) for metric in (measure, *bounds(measure))]
     if run.data is None or any(found is None for found in series):
         return ""
     middle, low, high = (found for found in series if found is not None)
-    names = [channel["name"] for channel in run.data.graph["channels"]]
-    judged = by_losses(run.data.undefined.get(measure, {}), names, middle.steps[-1])
-    newest = {
-        item: np.flatnonzero(np.isfinite(middle.values[:, item]))
-        for item in range(middle.values.shape[1])
-        if item not in judged
-    }
-    steps = {item: int(middle.steps[rows[-1]]) for item, rows in newest.items() if len(rows)}
-    values = {item: _at(middle, step, item) for item, step in steps.items()}
-    order = [*sorted(values, key=lambda item: -values[item]), *judged]
-    steps |= dict.fromkeys(judged, int(middle.steps[-1]))
-    older = any(step < middle.steps[-1] for step in steps.values())
-    rows = []
-    for item in order[:_RANKED]:
-        ends = _at(low, steps[item], item), _at(high, steps[item], item)
-        interval = "by its losses" if item in judged else f"[{_number(ends[0])}, {_number(ends[1])}]"
-        row = [
-            names[item],
-            judged.get(item) or worth(measure, *ends) or "–",
-            _number(values.get(item)),
-            interval,
+    row = telling_row(low.values, high.values)
+    values, *ends = middle.values[row], low.values[row], high.values[row]
+    order = sorted(np.flatnonzero(np.isfinite(values)), key=lambda item: -values[item])
+    rows = [
+        [
+            run.data.graph["channels"][item]["name"],
+            worth(measure, *(end[item] for end in ends)) or "–",
+            _number(values[item]),
+            f"[{', '.join(_number(end[item]) for end in ends)}]",
         ]
-        rows.append([*row, f"{steps[item]:,}"] if older else row)
+        for item in order[:_RANKED]
+    ]
     known = EXPLANATIONS["channel"][measure]
+    left = len(values) - len(order)
     more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""
-    says = f"<p>{escape(known.says + more)}</p>"
-    heads = ["channel", "verdict", known.title, "95 % interval", *(["of step"] if older else [])]
-    table = _table(heads, rows, 2)
+    more += f" {left} of {len(values)} channels have no result there." if left else ""
+    says = f"<p>{escape(f'{known.says} At step {low.steps[row]:,}.{more}')}</p>"
+    table = _table(["channel", "verdict", known.title, "95 % interval"], rows, 2)
     return _section(f"{known.title.capitalize()}: {run.name}", says, table) if rows else ""
-
-
-def _at(series: Series, step: int, item: int) -> float:
-    """Return a channel's number at a step; nan where it was not logged."""
-    (rows,) = np.nonzero(series.steps == step)
-    return float(series.values[rows[-1], item]) if len(rows) else math.nan
 
 
 # --- curves ------------------------------------------------------------------------------------------------

@@ -192,10 +192,22 @@ def bounds(measure: str) -> tuple[str, str]:
 
 
 class Results(NamedTuple):
-    """Results of a measure of worth: the channels that have an interval in its newest log entry, and the entry's step."""
+    """Results of a measure of worth.
 
-    channels: int
+    Attributes:
+        step: The step that is shown first (`telling_row`).
+        counts: How many channels have each verdict there.
+        newest: The step of the newest measurement.
+    """
+
     step: int
+    counts: Mapping[Verdict, int]
+    newest: int
+
+    @property
+    def channels(self) -> int:
+        """How many channels have an interval at the step."""
+        return sum(self.counts.values())
 
 
 class Undefined(NamedTuple):
@@ -207,7 +219,6 @@ class Undefined(NamedTuple):
         again: Options of `antiphon evaluate` that may give them one.
         instead: What does, where measuring again cannot; may be empty.
         cost: How long measuring `again` takes, and what it may give; empty: not known.
-        judged: The verdicts by losses, of channels whose losses allow one.
     """
 
     measure: str
@@ -215,7 +226,6 @@ class Undefined(NamedTuple):
     again: Sequence[str]
     instead: str = ""
     cost: str = ""
-    judged: Mapping[str, Verdict] = {}
 
 
 LEFT_OUT = "not measured: it is not among --channels"
@@ -227,8 +237,8 @@ def fullest_first(results: Mapping[Measure, Results]) -> list[Measure]:
     order = list(MEASURES)
 
     def rank(measure: Measure) -> tuple[int, bool, int, int]:
-        channels, step = results[measure]
-        return -channels, measure != "value", -step, order.index(measure)
+        found = results[measure]
+        return -found.channels, measure != "value", -found.step, order.index(measure)
 
     return sorted(results, key=rank)
 
@@ -241,16 +251,15 @@ def worth(measure: Measure, low: float | None, high: float | None) -> Verdict | 
     return above if low > 0 else below if high < 0 else around
 
 
-def by_losses(undefined: Mapping[str, Any], names: Iterable[str], step: int) -> dict[int, Verdict]:
-    """Return the verdicts by losses on channels that have no value at a step, by number.
+def telling_row(low: Values, high: Values) -> int:
+    """Return which log entry of a measure is shown first: the newest with an interval off 0, else with any, else the newest.
 
     Args:
-        undefined: Of channels that have none at its `step`: those `judged`, by name (`ChannelsWriter.undefined`); may be empty.
-        names: Of all channels.
-        step: That of the newest measurement.
+        low, high: The ends of its intervals, [entries, channels].
     """
-    judged = undefined.get("judged", {}) if undefined.get("step") == step else {}
-    return {item: judged[name] for item, name in enumerate(names) if name in judged}
+    resolved, defined = ((low > 0) | (high < 0)).any(1), (low <= high).any(1)
+    rows = np.flatnonzero(resolved if resolved.any() else defined)
+    return int(rows[-1]) if len(rows) else len(low) - 1
 
 
 def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:
@@ -344,19 +353,18 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
     return {verdict: count for verdict, count in found.items() if count or verdict not in ("shut", "off")}
 
 
-def in_words(found: Mapping[Verdict, int], total: int) -> str:
-    """Return counts of verdicts (`counts`) in one line: "5 matter, 3 harm, 56 unresolved, 2 silent of 64"."""
-    words = (
+def in_words(found: Mapping[Verdict, int]) -> str:
+    """Return counts of verdicts (`counts`) in one line: "5 matter, 3 mislead, 56 unresolved, 2 silent"."""
+    return ", ".join(
         f"{count} {(count == 1 and VERDICTS[verdict].one) or VERDICTS[verdict].counted}"
         for verdict, count in found.items()
     )
-    return f"{', '.join(words)} of {total}"
 
 
 def worths_in_words(measure: Measure, verdicts: Iterable[Verdict | None]) -> str:
     """Return how many channels have each verdict of a measure, in one line; None does not count."""
     found = [verdict for verdict in verdicts if verdict is not None]
-    return in_words({verdict: found.count(verdict) for verdict in FLAGS[measure]}, len(found))
+    return f"{in_words({verdict: found.count(verdict) for verdict in FLAGS[measure]})} of {len(found)}"
 
 
 _FORKED = 750

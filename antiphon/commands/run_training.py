@@ -22,6 +22,7 @@ from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
+from antiphon.terminal.explain import explain_verdicts
 from antiphon.terminal.output import (
     decimal,
     print_json,
@@ -97,14 +98,17 @@ def show_decoupling(
     figures = [channel for name, channel in channels if name in names]
     if not figures:
         return
-    known = []
-    for metric in ("cosine", "value"):
-        measured = [one for one in figures if one.get(metric) is not None]
-        mean = sum(one[metric] for one in measured) / len(measured) if measured else None
-        known.append(f"{metric} {'not measured' if mean is None else decimal(mean)}")
-        if earlier := [one["earlier"][metric] for one in measured if metric in one.get("earlier", {})]:
-            known[-1] += f" (at step {steps_in_words(earlier)})"
-    write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
+    measured = [one for one in figures if one.get("cosine") is not None]
+    cosine = decimal(sum(one["cosine"] for one in measured) / len(measured)) if measured else "not measured"
+    if earlier := [one["earlier"]["cosine"] for one in measured if "cosine" in one.get("earlier", {})]:
+        cosine += f" (at step {steps_in_words(earlier)})"
+    valued = any(one.get("value") is not None for one in figures)
+    write_line(
+        f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if valued else ', value not measured'}"
+    )
+    for result in results if valued else ():
+        if found := explain_verdicts(Path(result["run_dir"])):
+            write_line(f"channels     {found['line']}")
     of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
         advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))

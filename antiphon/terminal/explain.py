@@ -19,7 +19,7 @@ from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.tab.reading import read_run
-from antiphon.telemetry.tab.verdict_series import newest_verdicts
+from antiphon.telemetry.tab.verdict_series import opening_verdicts
 from antiphon.telemetry.verdicts import MEASURES, measuring_command
 
 
@@ -177,20 +177,20 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
 
 
 def explain_verdicts(folder: Path) -> dict[str, Any] | None:
-    """Return the verdicts on a run's channels at its last step; None where its event file has none."""
+    """Return the verdicts with which the Channels tab opens a run; None where its event file has none."""
     try:
         data = read_run(folder)
     except RunError:
         return None
-    found = newest_verdicts(data)
+    found = opening_verdicts(data)
     if found is None:
         return None
-    measure, counts, line = found
+    measure, step, counts, line = found
     command, no_fork = measuring_command(data.path, data.graph), data.graph.get("no_fork")
     missing = (
         f"value cannot be measured, as {no_fork} ({command})"
         if no_fork
         else f"value not measured ({command})"
     )
-    by = f"by {MEASURES[measure]}, " if measure else f"{missing}; "
-    return {"measure": measure, "counts": counts, "line": by + line}
+    by = f"by {MEASURES[measure]} at step {step:,}, " if measure else f"{missing}; "
+    return {"measure": measure, "step": step, "counts": counts, "line": by + line}

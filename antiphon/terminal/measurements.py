@@ -408,7 +408,7 @@ def _show_value(
             f"true cosine, ceiling: with the true gradient, up to {samples:,} samples a channel; cosine in the log is with the returned "
             "gradient of one batch"
         )
-    verdicts = [worth("value", row.low, row.high) or row.judged for row in found.rows if row.name != COUPLING]
+    verdicts = [worth("value", row.low, row.high) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words('value', verdicts)}")
     if undefined.instead:

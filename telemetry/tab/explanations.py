@@ -22,6 +22,7 @@ from antiphon.telemetry.verdicts import (
     bounds,
     fullest_first,
     hops_to_readout,
+    in_words,
     measuring_command,
     measuring_time,
     quantiles,
@@ -437,9 +438,9 @@ def verdicts_document(
 ) -> dict[str, Any]:
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
-    `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, the metrics
-    of its interval's `bounds`, whether it was `measured`, and of channels without a result the `step` at which they have none, the
-    `reasons` by name and those `judged` by their losses, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
+    `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, its `subject`, the metrics
+    of its interval's `bounds`, whether it was `measured`, the step that is `shown` first and what it `says` there, and of channels without a result the `step` at which they have none and the
+    `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
@@ -454,22 +455,26 @@ def verdicts_document(
         path: The run directory, for the command that measures; empty: none.
     """
     channel = EXPLANATIONS["channel"]
+    results = dict.fromkeys(MEASURES, Results(0, {}, 0)) | dict(results)
+    order = fullest_first({measure: found for measure, found in results.items() if found.newest})
     measures = [
         {
             "metric": measure,
             "title": channel[measure].title,
+            "subject": "signal" if measure == "value" else "messages",
             "bounds": bounds(measure),
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
-            "step": results[measure].step if measure in results else 0,
+            "shown": results[measure].step,
+            "says": in_words({word: count for word, count in results[measure].counts.items() if count}),
+            "step": results[measure].newest,
             "reasons": {},
-            "judged": {},
             "earlier": [],
             "again": _DEFAULT[measure],
             "instead": "",
             "cost": "",
             **undefined.get(measure, {}),
         }
-        for measure in dict.fromkeys([*fullest_first(results), *MEASURES])
+        for measure in dict.fromkeys([*order, *MEASURES])
     ]
     words = [
         {

@@ -197,15 +197,15 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         rows = last // every + (every > 1) + (last % every > 0)
         verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
 
-        def newest(metric: str) -> Series | None:
-            return series_of(question.rows(run, figure_tag("channel", metric), 1))
+        def read(metric: str) -> Series | None:
+            return series_of(question.rows(run, figure_tag("channel", metric)))
 
         undefined = [tag for tag in found if tag.startswith(UNDEFINED)]
         # The folder as the log directory was given; the run's name where there are several.
         path = os.path.normpath(os.path.join(self._logdir, run))
         contents = catalogue(
             [*figures, *verdicts],
-            results_of(newest),
+            results_of(read),
             {tag.removeprefix(UNDEFINED): undefined_from(question.rows(run, tag)) for tag in undefined},
             [what for what in tags.values() if isinstance(what, int)],
             graph,

@@ -129,5 +129,4 @@ def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
     """Return why channels have no result at the newest step, and what is said of each `earlier` one (`ChannelsWriter.undefined`)."""
     by_step = {step: json.loads(text.item()) for step, text in rows}
     *before, newest = (by_step[step] for step in sorted(by_step))
-    kept = ("step", "reasons", "judged")
-    return {**newest, "earlier": [{key: each[key] for key in kept if key in each} for each in before]}
+    return {**newest, "earlier": [{key: each[key] for key in ("step", "reasons")} for each in before]}

@@ -103,7 +103,7 @@ class ChannelsWriter:
         }
         self.arrays(step, nothing)
         advice = {"again": found.again, "instead": found.instead, "cost": found.cost}
-        content = {"step": step, "reasons": found.reasons, "judged": found.judged, **advice}
+        content = {"step": step, "reasons": found.reasons, **advice}
         self._document(step, f"{UNDEFINED}{found.measure}", content)
 
     def _document(self, step: int, tag: str, content: Any) -> None:

@@ -15,7 +15,7 @@ from antiphon.base.notebook import html_of, html_table, number
 from antiphon.telemetry.figures import VALUE_TARGET
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
 from antiphon.telemetry.tab.tags import VERDICTS, Family
-from antiphon.telemetry.verdicts import MEASURES, Measure, Results, bounds
+from antiphon.telemetry.verdicts import FLAGS, MEASURES, Measure, Results, bounds, telling_row, worth
 
 _RETURN = "return"
 Steps = NDArray[np.int64]
@@ -48,17 +48,19 @@ class Series(NamedTuple):
 
 
 def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
-    """Return the newest results of the measures of worth that have intervals.
+    """Return the results of the measures of worth that have intervals, at the step that is shown first.
 
     Args:
-        read: Returns the log entries of a metric of channels, or the newest one alone; None if there are none.
+        read: Returns the log entries of a metric of channels; None if there are none.
     """
     found = {}
     for measure in MEASURES:
         low, high = (read(bound) for bound in bounds(measure))
         if low is not None and high is not None:
-            known = np.isfinite(low.values[-1]) & np.isfinite(high.values[-1])
-            found[measure] = Results(int(known.sum()), int(low.steps[-1]))
+            row = telling_row(low.values, high.values)
+            verdicts = [worth(measure, *ends) for ends in zip(low.values[row], high.values[row], strict=True)]
+            counts = {verdict: verdicts.count(verdict) for verdict in FLAGS[measure]}
+            found[measure] = Results(int(low.steps[row]), counts, int(low.steps[-1]))
     return found
 
 

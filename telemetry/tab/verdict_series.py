@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.tab.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
-    FLAGS,
     MEANS,
     MEASURES,
     REMARKS,
@@ -19,7 +18,6 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
-    by_losses,
     counts,
     fullest_first,
     in_words,
@@ -85,38 +83,32 @@ def with_verdicts(
     return {**({} if found is None else {VERDICTS: found}), **figures}
 
 
-def newest_verdicts(data: RunData) -> tuple[Measure | None, dict[Verdict, int], str] | None:
-    """Return the measure of worth of most channels (`fullest_first`), the counts of verdicts and their line (`in_words`) at a run's last step.
-    Without verdicts the result is None.
+class OpeningVerdicts(NamedTuple):
+    """Verdicts on a run's channels at the step that is shown first.
+
+    Attributes:
+        measure: The measure of worth of most channels (`fullest_first`); None: none was measured.
+        step: The step: that of the measure's results, else the last.
+        counts: How many channels have each verdict.
+        line: The same in words.
     """
+
+    measure: Measure | None
+    step: int
+    counts: Mapping[Verdict, int]
+    line: str
+
+
+def opening_verdicts(data: RunData) -> OpeningVerdicts | None:
+    """Return the verdicts with which the Channels tab opens, and of which commands and reports speak; None: there are none."""
     series = data.figures.get(VERDICTS)
     if series is None:
         return None
     results = results_of(lambda metric: data.figures.get(("channel", metric)))
     measure = next(iter(fullest_first(results)), None)
-    channels = series.values.shape[1]
-    flags = series.values[-1].astype(np.int64)
-    judged: dict[int, Verdict] = {}
-    if measure == "value":
-        names = (channel["name"] for channel in data.graph["channels"])
-        judged = by_losses(data.undefined.get(measure, {}), names, results[measure].step)
-        for item, verdict in judged.items():
-            flags[item] |= FLAGS[measure][verdict]
-    if measure is not None and not results[measure].channels and not judged:
-        others = counts(series.values[-1], None)
-        line = f"undefined at step {results[measure].step:,}{_resolved(series, measure)}, {in_words(others, channels)}"
-        return measure, others, line
-    found = counts(flags, measure)
-    return measure, found, in_words(found, channels)
-
-
-def _resolved(series: Series, measure: Measure) -> str:
-    """Return what a measure found at the newest step at which one of its intervals lies off 0; nothing where none did."""
-    above, below, _ = FLAGS[measure]
-    sure = FLAGS[measure][above] | FLAGS[measure][below]
-    rows = np.flatnonzero((series.values.astype(np.int64) & sure).any(axis=1))
-    if not len(rows):
-        return ""
-    found = counts(series.values[rows[-1]], measure)
-    words = in_words({verdict: found[verdict] for verdict in (above, below)}, series.values.shape[1])
-    return f" ({words} at step {series.steps[rows[-1]]:,})"
+    step = int(series.steps[-1]) if measure is None else results[measure].step
+    (flags,) = _at(series, np.array([step]))
+    found, total = counts(flags, measure), len(flags)
+    left = 0 if measure is None else total - results[measure].channels
+    line = f"{in_words(found)}{f', {left} without a result' if left else ''} of {total}"
+    return OpeningVerdicts(measure, step, found, line)

@@ -95,7 +95,7 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     assert "value measured at step 20" in strip(tab)
     assert "No values at this step. First at step 20" in tab.part("legend").inner_text()
     tab.select("channel", 0)
-    assert tab.part("panel-why").inner_text() == "No value at this step: it was measured at step 20."
+    assert tab.part("panel-why").inner_text().endswith("No value at this step: it was measured at step 20.")
     assert strip(tab).endswith("1 of 9 stale 2 silent")
     tab.part("verdicts").get_by_test_id("step-link").click()
     assert tab.step == 20
@@ -194,9 +194,9 @@ def test_what_may_be_chance_is_hollow_and_has_no_verdict_of_worth(opened: Opened
         assert all(tab.is_drawn(colours[index], middle) for index, middle in middles.items())
         assert [min(tab.pixel(middle)) < 225 for middle in middles.values()] == solid
     tab.choose("metric", "value")
-    for index, words in ((0, ["helps"]), (1, ["harms"]), (2, ["unresolved", "stale"]), (5, [])):
+    for index, words in ((0, "signal helps"), (1, "signal harms"), (2, "signal unresolved stale"), (5, "")):
         tab.select("channel", index)
-        assert tab.part("panel-verdicts").inner_text().split() == words
+        assert " ".join(tab.part("panel-verdicts").inner_text().split()) == words
     assert "hollow: the interval contains 0" in tab.part("legend").inner_text()
 
 
@@ -218,21 +218,27 @@ def test_a_panel_says_why(opened: Opened) -> None:
         (
             0,
             [
+                "helps: value 0.9 [0.7, 1.1].",
                 (
-                    "helps: value 0.9 [0.7, 1.1]; its signal moves the sender's parameters along the true gradient of all later losses "
-                    "(parameter cosine 0.6 [0.5, 0.7], median 0.6; cosine 0.5, median 0.3); mind is a readout; a message every step."
-                )
+                    "Its signal moves the sender's parameters along the true gradient of all later losses "
+                    "(parameter cosine 0.6 [0.5, 0.7], median 0.6)."
+                ),
+                "Cosine 0.5, median 0.3.",
+                "mind is a readout; a message every step.",
             ],
         ),
         (
             1,
             [
+                "harms: value −0.8 [−1.1, −0.5].",
                 (
-                    "harms: value −0.8 [−1.1, −0.5]; whether its signal follows the gradient that the receiver returns is not resolved "
-                    "(cosine 0.02, median 0.3); mind is a readout; a message every step."
+                    "Whether its signal follows the gradient that the receiver returns is not resolved (cosine 0.02, median 0.3)."
                 ),
+                "mind is a readout; a message every step.",
                 "Nothing that was measured names a cause.",
-                ("How well its gradient can be predicted at all (cosine ceiling) is measured by:"),
+                (
+                    "How well its gradient can be predicted at all (cosine ceiling) is measured, of the run's newest checkpoint, by:"
+                ),
             ],
         ),
         (
@@ -241,7 +247,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
         ),
     ):
         tab.select("channel", index)
-        assert tab.part("panel-why").locator("p").all_inner_texts() == words
+        assert tab.part("panel-why").locator("li").all_inner_texts() == words
 
 
 @pytest.mark.parametrize(
@@ -276,7 +282,7 @@ def test_channels_without_a_result_say_why_and_which_command_gives_one(opened: O
     chart = tab.frame.locator(".ap-chart[data-metric=value]")
     assert f"none at step 20: {why}" in chart.inner_text()
     for advice, words in (
-        ({"cost": "about 5 minutes"}, f"To measure again takes about 5 minutes:\n\n{command}"),
+        ({"cost": "about 5 minutes"}, f"To measure again takes about 5 minutes:\n{command}"),
         ({"instead": "measure during a run"}, "Measure during a run."),
     ):
         undefined["value"] |= advice
@@ -301,8 +307,8 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
     tab.page.keyboard.up("Shift")
     assert tab.part("panel-title").evaluate_all("all => all.map((one) => one.title)") == [NAMES[0], NAMES[2]]
     assert [word.split() for word in tab.part("panel-verdicts").all_inner_texts()] == [
-        ["helps"],
-        ["unresolved", "stale"],
+        ["signal", "helps"],
+        ["signal", "unresolved", "stale"],
     ]
     assert (tab.number("value"), tab.number("value", beside=True)) == pytest.approx((0.9, -0.12))
     assert [tab.part(f"difference-{metric}").inner_text() for metric in ("value", "age")] == [
@@ -324,11 +330,12 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
 
 
 def test_lines_are_coloured_by_the_measure_that_most_channels_have(opened: Opened) -> None:
-    """Of equals by value; it says how many have it, and of which step a value is."""
+    """Of equals by value; the slider stands where most is resolved, and it says how many have it, and of which step a value is."""
     few = interval("value", [NAN] * 6 + [0.5] * 3, [0.1] * 9)
     all_of_them = interval("ablation_zero", [*VALUES[:5], 0.0, *VALUES[6:]], [*HALVES[:5], 1.0, *HALVES[6:]])
     tab = opened(data({10: few | all_of_them, 20: {"age": AGES}}))
-    assert tab.part("metric").input_value() == "ablation_zero"
+    assert (tab.part("metric").input_value(), tab.step) == ("ablation_zero", 10)
+    tab.at(20)
     assert "9 of 9 channels, as of step 10." in tab.part("legend").inner_text()
     tab.choose("metric", "value")
     assert "3 of 9 channels, as of step 10, all 0.5." in tab.part("legend").inner_text()
@@ -346,8 +353,8 @@ def test_an_open_panel_follows_the_measure_of_the_verdicts(opened: Opened) -> No
     tab.choose("metric", "value")
     tab.select("channel", 0)
     for metric, words in (
-        ("value", "helps: value 0.9 [0.7, 1.1]; misleads: loss by ablation (zero) −0.9"),
-        ("ablation_zero", "misleads: loss by ablation (zero) −0.9 [−1.1, −0.7]; helps: value 0.9"),
+        ("value", "helps: value 0.9 [0.7, 1.1].\nmisleads: loss by ablation (zero) −0.9"),
+        ("ablation_zero", "misleads: loss by ablation (zero) −0.9 [−1.1, −0.7].\nhelps: value 0.9"),
         ("value", "helps: value "),
     ):
         tab.choose("metric", metric)
@@ -369,15 +376,15 @@ def test_a_language_that_intl_refuses_leaves_the_charts(
 
 
 def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_ends(opened: Opened) -> None:
-    """Also where an interval is wide; which end is bad follows from the metric."""
+    """By their numbers, also where an interval is wide; which end is bad follows from the metric, and no value below 0 is best."""
     tab = opened(data(MEASURED))
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
     assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5] harms"
-    assert texts[3] == "left->mind 0.9 [0.7, 1.1] helps"
-    assert [text.endswith(" unresolved") for text in texts] == [False, False, True] * 2
+    assert texts[4] == "left->mind 0.9 [0.7, 1.1] helps"
+    assert [text.endswith(" unresolved") for text in texts] == [False, False, True, True, False, True]
     shown = [float(text.split()[1].replace("−", "-")) for text in texts]
-    assert shown == [-0.8, -0.2, -0.12, 0.9, 0.4, 3.4]
+    assert shown == [-0.8, -0.2, -0.12, 3.4, 0.9, 0.5]
     assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
     options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
@@ -607,19 +614,20 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     tab = opened(replace(data(steps), undefined=undefined))
     counts = "2 of 8 help 2 harm 4 unresolved 1 without a result"
     for step, words in {
-        40: "value 2 help, 2 harm at step 20 undefined at step 40 (9 of 9 channels) 1 of 9 signals off (parameter cosine of step 20)",
+        40: "value 2 help, 2 harm, 4 unresolved at step 20 undefined at step 40 (9 of 9 channels) 1 of 9 signals off (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 signals off (parameter cosine of step 20)",
         20: f"value {counts} 1 of 9 signals off 1 stale",
     }.items():
         tab.at(step)
         assert strip(tab).startswith(words)
     for step, channel, words in (
-        (40, 1, "No value at this step: chance. The newest is −0.8 [−1.1, −0.5] of step 20."),
-        (30, 1, "harms: value −0.8 [−1.1, −0.5] of step 20;"),
+        (40, 1, "No value at this step: chance."),
+        (40, 1, "harms: value −0.8 [−1.1, −0.5] of step 20."),
+        (30, 1, "harms: value −0.8 [−1.1, −0.5] of step 20."),
         (
             30,
             0,
-            "(parameter cosine −0.1 [−0.15, −0.05] of step 20, median 0.5; cosine 0.5 [0.5, 0.5], mean of the last 2 entries, median 0.5)",
+            "(parameter cosine −0.1 [−0.15, −0.05] of step 20, median 0.5).\nCosine 0.5 [0.5, 0.5], mean of the last 2 entries, median 0.5.",
         ),
         (
             30,
@@ -636,23 +644,37 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     assert tab.step == 20
 
 
-def test_lines_keep_the_newest_value_that_is_defined_and_say_its_step(opened: Opened) -> None:
-    """Faded; a run in which none was ever defined shows the cosine, as the mean of the newest entries."""
+def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step_shown(
+    opened: Opened,
+) -> None:
+    """Lines, lists and Find; the other step is named beside it. A run in which no value was ever defined shows the cosine."""
     nothing = interval("value", [NAN] * 9, [NAN] * 9)
-    tab = opened(data({20: MEASURED[20], 40: LOGGED | nothing}))
-    assert (
-        "Values of 0 of 9 channels; 8 undefined there, so faded, of step 20"
-        in tab.part("legend").inner_text()
-    )
-    assert tab.part("extremes").locator("h2").first.inner_text() == "Worst value at step 20"
-    assert tab.part("extremes").locator("li").first.inner_text().endswith("harms")
-    assert tab.colours()[0] != tab.colours()[5]
-    faded = [tab.pixel(tab.point("edgePoint", 0))]
-    tab.at(20)
-    assert min(faded[0]) > min(tab.pixel(tab.point("edgePoint", 0))) + 40
+    worse = "worse than none; no gain (no signal − own -0.05 [-0.07, -0.03], gain 0.01)"
+    reasons = dict.fromkeys(NAMES, "not resolved; no gain") | {NAMES[0]: worse}
+    wide = interval("value", [0.1] * 9, [1.0] * 9)
+    steps = {20: MEASURED[20], 30: LOGGED | wide, 40: LOGGED | nothing}
+    tab = opened(replace(data(steps), undefined={"value": {"step": 40, "reasons": reasons}}))
+    assert tab.step == 20
+    tab.fill("filter", "value<0")
+    assert left(tab) == [1, 2, 6]
+    assert tab.part("extremes").locator("li").count() == 3
+    tab.at(40)
+    assert left(tab) == []
+    tab.fill("filter", "harms")
+    assert left(tab) == []
+    tab.fill("filter", "")
+    assert "No values at this step." in tab.part("legend").inner_text()
+    assert tab.part("extremes").is_hidden()
+    assert len({tuple(colour) for colour in tab.colours()}) == 1
+    assert strip(tab).startswith("value 2 help, 2 harm, 4 unresolved at step 20 undefined at step 40")
+    tab.select("channel", 0)
+    assert tab.part("panel-verdicts").inner_text().strip() == "signal helps at step 20"
+    assert f"No value at this step: {worse}." in tab.part("panel-why").inner_text()
+    tab.part("verdicts").get_by_test_id("step-link").click()
+    assert tab.step == 20
     cosines = {10: {"cosine": [0.6] * 4 + [0.4] * 5}, 20: {"cosine": [-0.4] * 4 + [0.6] * 5}}
     tab = opened(data({step: LOGGED | nothing | found for step, found in cosines.items()}))
-    assert tab.part("metric").input_value() == "cosine"
+    assert (tab.part("metric").input_value(), tab.step) == ("cosine", 20)
     legend = tab.part("legend").inner_text()
     assert "mean of 2 log entries" in legend
     assert "no channel has a value at any step" in legend
@@ -667,7 +689,11 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     undefined = {"value": {"step": 30, "reasons": reasons}}
     tab = opened(replace(found, figures=found.figures | of_run, undefined=undefined))
     heights = []
-    for step, words in ((10, ""), (20, "−0.17 [−0.3, −0.04] harms"), (30, "undefined")):
+    for step, words in (
+        (10, ""),
+        (20, "all channels together (no sum of theirs) −0.17 [−0.3, −0.04]"),
+        (30, "undefined"),
+    ):
         tab.at(step)
         assert words in strip(tab)
         heights.append(tab.part("verdicts").bounding_box())
@@ -676,7 +702,7 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     listed = tab.part("verdicts").locator("details")
     assert "is defined where the gain exceeds three standard errors" in listed.inner_text()
     assert listed.locator(".ap-popup").is_visible()
-    assert "all channels together undefined" in strip(tab)
+    assert "all channels together (no sum of theirs) undefined" in strip(tab)
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:
@@ -716,80 +742,40 @@ def test_a_context_is_named_only_where_channels_that_have_another_do_better(open
         why = tab.part("panel-why").inner_text()
         assert ("its predictor is given label, and the" in why) == told
         assert "it is 6 [6, 6] times as large as the returned gradient" in why
+        assert "(try gradient.scale: 0.2)" in why
         assert ("That it harms although its cosine is 0.5 is no contradiction" in why) == (not told)
         tab.select("channel", 4)
         assert "its predictor is given" not in tab.part("panel-why").inner_text()
 
 
-def test_measures_keep_their_verdicts_and_signals_without_a_value_are_judged_by_losses(
-    opened: Opened,
-) -> None:
+def test_measures_keep_their_verdicts_and_name_the_step(opened: Opened) -> None:
     """Before an ablation the lines show the value; its finding is linked beside the ablation's counts."""
     ablated = interval("ablation_zero", [0.5] * 9, [0.1] * 9)
     losses = {"loss_zero": [0.6] * 9, "loss_synthetic": [0.7] * 9, "loss_true": [0.2] * 9}
-    why = {NAMES[5]: "worse than none; over this horizon true gradients give no significant gain"}
-    undefined = {"value": {"step": 20, "reasons": why, "judged": {NAMES[5]: "harms"}}}
-    steps = {20: MEASURED[20] | losses, 40: LOGGED | ablated | losses}
-    tab = opened(replace(data(steps), undefined=undefined))
+    tab = opened(data({20: MEASURED[20] | losses, 40: LOGGED | ablated | losses}))
+    assert tab.step == 40
     assert strip(tab).startswith(
-        "loss by ablation (zero) value 9 of 9 matter 0 mislead 0 unresolved value: 2 help, 3 harm at step 20"
+        "loss by ablation (zero) value 9 of 9 matter 0 mislead 0 unresolved value: 2 help, 2 harm, 4 unresolved at step 20"
     )
     tab.select("channel", 1)
-    assert tab.part("panel-verdicts").inner_text().split() == ["matters", "harms"]
+    pills = tab.part("panel-verdicts").locator(".ap-verdict")
+    assert pills.all_inner_texts() == ["messages matter", "signal harms"], (
+        "the value of step 20 counts until the next"
+    )
     losses_chart = tab.frame.locator(".ap-chart[data-metric=loss_zero]").inner_text()
     assert "loss minus the loss with no signal" in losses_chart
     assert "0.1" in losses_chart.split("with its own signal")[1].split("with the true gradient")[0]
     tab.at(20)
     assert "Shown as no loss by ablation (zero) is measured by this step." in tab.part("legend").inner_text()
-    assert "2 of 9 help 3 harm 4 unresolved" in strip(tab)
+    assert pills.all_inner_texts() == ["signal harms", "messages matter at step 40"]
+    assert "2 of 8 help 2 harm 4 unresolved" in strip(tab)
     tab.fill("filter", "verdict:harms")
-    assert left(tab) == [1, 5, 6]
-    tab.select("channel", 5)
-    assert tab.part("panel-why").inner_text().startswith("harms: worse than none; over this horizon")
+    assert left(tab) == [1, 6]
     tab.fill("filter", "")
     tab.at(40)
     tab.part("verdicts").get_by_test_id("step-link").click()
     tab.idle()
     assert [tab.step, tab.part("metric").input_value()] == [20, "value"]
-
-
-def test_a_channel_that_is_judged_without_a_value_is_coloured_listed_and_explained_by_the_step_shown(
-    opened: Opened,
-) -> None:
-    """Its older value, which helped, does not count; those of others stay, faded, and the legend says so."""
-    nothing = interval("value", [NAN] * 9, [NAN] * 9)
-    worse = "worse than none; no gain (no signal − own -0.05 [-0.07, -0.03], gain 0.01)"
-    reasons = dict.fromkeys(NAMES, "not resolved; no gain") | {NAMES[0]: worse}
-    undefined = {"value": {"step": 40, "reasons": reasons, "judged": {NAMES[0]: "harms"}, "earlier": []}}
-    found = data({20: MEASURED[20], 40: LOGGED | nothing})
-    losses = np.full((1, len(runs.AGENTS)), 0.5, np.float32)
-    figures = found.figures | {("agent", "loss"): Series(np.array([40]), losses)}
-    tab = opened(replace(found, figures=figures, undefined=undefined))
-    legend = tab.part("legend").inner_text()
-    assert (
-        "Values of 0 of 9 channels; 7 undefined there, so faded, of step 20; 1 without, coloured by losses at half the scale."
-        in legend
-    )
-    assert "Values of 6 of 6 agents, all 0.5." in legend
-    assert "8 without a result their newest is of step 20" in strip(tab)
-    assert [tab.colours()[0] == tab.colours()[other] for other in (1, 4, 5)] == [False] * 3
-    red, _, blue = tab.colours()[0]
-    assert blue > red
-    assert tab.is_drawn(tab.colours()[0], tab.point("edgePoint", 0))
-    tab.push("verdict-harms")
-    assert left(tab) == [0]
-    listed = [" ".join(text.split()) for text in tab.part("extremes").locator("li").all_inner_texts()]
-    assert listed == [f"{NAMES[0]} harms, by its losses"]
-    tab.part("filter").press("Escape")
-    tab.select("channel", 0)
-    assert tab.part("panel-why").inner_text().startswith(f"harms: {worse};")
-    tab.push("view-matrix")
-    tab.page.mouse.move(*tab.point("cellPoint", 0))
-    assert "harms, by its losses" in tab.frame.locator(".ap-tooltip:visible").inner_text()
-    caption = tab.frame.locator(".ap-view-bar .ap-says")
-    assert caption.evaluate("node => node.scrollWidth <= node.clientWidth"), "the caption is cut"
-    tab.at(20)
-    assert "value 0.9 [0.7, 1.1]" in tab.part("panel-why").inner_text()
 
 
 def test_a_single_value_in_a_comparison_has_its_interval(opened: Opened) -> None:

@@ -281,7 +281,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-of-the-measure-that-few-channels-have",
         "telemetry/verdicts.py",
-        'return -channels, measure != "value"',
+        'return -found.channels, measure != "value"',
         'return 0, measure != "value"',
         "tests/telemetry/tab/test_verdict_series.py::test_the_measure_of_most_channels_counts_then_value_then_the_newest[steps4-ablation_mean]",
     ),

@@ -55,9 +55,6 @@ def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> 
         assert found.value is None
         assert found.why.startswith(f"{words}; over this horizon true gradients ")
         assert ("lose significantly" in found.why) == (true == 0.5)
-        assert found.judged == {"better than none": "helps", "worse than none": "harms"}.get(words)
-        told = without_value(Values((found,), 100, 50, 3, 1.0), [found.name], "known")
-        assert told.judged == ({} if found.judged is None else {"a->b": found.judged})
         figures = {figure.metric: figure.value for figure in value_rows(Values((found,), 0, 50, 3, 1.0))}
         assert figures == pytest.approx({"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": true})
     assert (

@@ -77,7 +77,7 @@ def test_each_kind_of_ablation_is_kept_and_named_and_a_removal_is_shown_first(
         changes = [channel["readouts"]["loss"]["change"] for channel in kept(run, kind)["channels"].values()]
         measured = figures["channel", f"ablation_{kind}"].values[0]
         np.testing.assert_allclose(sorted(measured), sorted(changes), rtol=1e-6)
-    assert "by ablation (zero), " in cli("show", run)
+    assert "by ablation (zero) at step " in cli("show", run)
     cli("report", run, "-o", run / "page.html")
     page = (run / "page.html").read_text(encoding="utf-8")
     assert "loss by ablation (zero)" in page
@@ -175,7 +175,7 @@ def test_a_run_logs_why_a_value_is_undefined_and_evaluating_some_channels_keeps_
     assert [*logged] == [*names, "all channels"]
     assert all("true gradients give no significant gain" in why for why in logged.values())
     assert [each["step"] for each in earlier] == [2]
-    assert "by value, undefined at step 4, 0 stale" in cli("show", tmp_path / "run")
+    assert "by value at step 4, 0 help, 0 harm, 0 unresolved, 0 stale" in cli("show", tmp_path / "run")
     aligned = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]
     cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 2 --channels", names[0])
     assert {name: reasons()[0][name] for name in names[1:]} == {name: logged[name] for name in names[1:]}

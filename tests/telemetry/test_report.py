@@ -176,33 +176,22 @@ def test_channels_are_ranked_with_their_intervals() -> None:
     assert len(tables(page(run()))) == 1
 
 
-def test_channels_are_ranked_by_the_newest_number_that_is_defined() -> None:
-    """With its step, where the newest measurement gave none."""
+def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
+    """Where the newest measurement resolves nothing that is an earlier one, and the step is named."""
     found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)
     series = dict(found.figures)
-    for metric, number in {"ablation_zero": 0.7, "ablation_zero_low": 0.6, "ablation_zero_high": 0.8}.items():
-        earlier = series["channel", metric].values[0]
-        rows = np.array([earlier, [number, np.nan]])
+    for metric, numbers in {
+        "ablation_zero": [0.7, np.nan],
+        "ablation_zero_low": [-0.1, np.nan],
+        "ablation_zero_high": [1.5, np.nan],
+    }.items():
+        rows = np.array([series["channel", metric].values[0], numbers])
         series["channel", metric] = Series(np.array([30, 60]), rows)
-    head, first, second = tables(page(run(data=replace(found, figures=series))))[1]
-    assert head[-1] == "of step"
-    assert first == ["a-&gt;b", "matters", "0.7", "[0.6, 0.8]", "60"]
-    assert second == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]", "30"]
-
-
-def test_a_channel_that_is_judged_by_its_losses_stands_last_without_its_older_value() -> None:
-    found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)
-    ends = {"value": [0.5, 0.3], "value_low": [0.4, 0.2], "value_high": [0.6, 0.4]}
-    steps = np.array([30, 60])
-    series = {("channel", m): Series(steps, np.array([row, [np.nan, np.nan]])) for m, row in ends.items()}
-    undefined = {"value": {"step": 60, "judged": {"a->b": "harms"}}}
-    of_values = replace(found, figures=series, undefined=undefined)
-    head, *rows = tables(page(run(data=of_values)))[1]
-    assert head[2] == "value"
-    assert rows == [
-        ["b-&gt;a", "helps", "0.3", "[0.2, 0.4]", "30"],
-        ["a-&gt;b", "harms", "–", "by its losses", "60"],
-    ]
+    text = page(run(data=replace(found, figures=series)))
+    _, first, second = tables(text)[1]
+    assert first == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]"]
+    assert second == ["a-&gt;b", "unresolved", "0.05", "[−0.1, 0.2]"]
+    assert "At step 30.</p>" in text
 
 
 def named(names: tuple[str, ...], place: int) -> ReportRun:

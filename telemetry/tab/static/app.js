@@ -112,7 +112,7 @@ class ChannelsApp {
   #changed() {
     this.#model.forget();
     const until = Math.max(0, ...this.#model.shown().map((run) => run.graph.until ?? 0));
-    this.#layout.player.setSteps(this.#model.steps(), until);
+    this.#layout.player.setSteps(this.#model.steps(), until, this.#model.opens);
     this.#show(false);
   }
 

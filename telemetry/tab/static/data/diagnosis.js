@@ -10,24 +10,25 @@ const HARDLY = 0.1;
 /**
  * Say it for a step; nothing where neither the worth nor the signal is known.
  *
- * @param {string} worth what is known of the worth, e.g. "harms: value −0.8 [−1.1, −0.5]"; "": nothing
+ * @param {string[]} worths what is known of the worth, e.g. "harms: value −0.8 [−1.1, −0.5]"
  * @param {string} bad "harms" or "off": its signal is; "": neither
  * @returns {{sentences: string[], ask: string}} sentences: why, and of one that is bad what may be the cause; ask: what the
  *   command that measures the value tells of a bad signal, where it was not measured
  */
-export function diagnosisOf(run, channel, step, worth, bad) {
+export function diagnosisOf(run, channel, step, worths, bad) {
   const { size } = run.channels[channel];
   const known = (run.catalog.verdicts?.signals ?? []).map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
-  if (!worth && !known.length) return { sentences: [], ask: "" };
-  const clauses = [worth, conclusionOf(run, channel, step), signalOf(run, known, step), wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean);
-  const said = clauses.join("; ");
-  const sentences = [`${worth ? said : capital(said)}.`, ...(size === 1 ? known.map(({ single }) => single).filter(Boolean) : [])];
+  if (!worths.length && !known.length) return { sentences: [], ask: "" };
+  const way = [wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean).join("; ");
+  const clauses = [conclusionOf(run, channel, step), ...signalOf(run, known, step)].filter(Boolean).map(capital);
+  const sentences = [...[...worths, ...clauses, way].filter(Boolean).map((clause) => `${clause}.`), ...(size === 1 ? known.map(({ single }) => single).filter(Boolean) : [])];
   const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-1)[0];
-  const joined = bad === "harms" && along ? `That it harms although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too. ` : "";
+  const joined = bad === "harms" && along ? `That it harms although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too.` : "";
   const causes = bad ? causesOf(run, channel, step, known[0]) : [];
-  if (bad) sentences.push(joined + (causes.length ? `Possible causes: ${causes.join("; ")}.` : "Nothing that was measured names a cause."));
+  if (joined) sentences.push(joined);
+  if (bad) sentences.push(...(causes.length ? causes.map((cause) => `Possible cause: ${cause}.`) : ["Nothing that was measured names a cause."]));
   const unmeasured = bad && !run.catalog.verdicts.no_fork && !run.metrics("channel").includes("cosine_ceiling");
-  return { sentences, ask: unmeasured ? `How well its gradient can be predicted at all (cosine ceiling)${worth ? "" : ", and what its signal is worth,"} is measured by:` : "" };
+  return { sentences, ask: unmeasured ? `How well its gradient can be predicted at all (cosine ceiling)${worths.length ? "" : ", and what its signal is worth,"} is measured, of the run's newest checkpoint, by:` : "" };
 }
 
 /** The same with a capital letter. */
@@ -49,12 +50,13 @@ function conclusionOf(run, channel, step) {
 function causesOf(run, channel, step, signal) {
   const follows = signal?.grades.at(-1)[0] ?? 0;
   const [{ value: cosine }, { value: found }, { value: ratio, low, high, ...ratios }] = ["cosine", "true_cosine", "norm_ratio"].map((metric) => run.numberAt(metric, channel, step));
+  const scale = Number(/\bscale (\S+?)(?:,|$)/.exec(run.channels[channel].about?.gradient)?.[1] ?? 1);
   const rates = columnOf(run.peek("channel", "sg_learning_rate") ?? { steps: [] }, channel).filter(Number.isFinite);
   return [
     found >= follows && cosine < follows && `single batches mislead: over many batches its cosine with the true gradient is ${formatNumber(found)} (true cosine)`,
     contextOf(run, channel, step, signal?.metric),
     rates.at(-1) < HARDLY * rates[0] && `its predictor's learning rate has fallen to ${formatNumber((100 * rates.at(-1)) / rates[0])} % of its first`,
-    ratio > 2 && low > 1 && `it is ${formatInterval(ratio, low, high)} times as large as the returned gradient${sourceOf(ratios, step)} (gradient.scale)`,
+    ratio * scale > 2 && low * scale > 1 && `it is ${formatInterval(ratio, low, high)} times as large as the returned gradient${sourceOf(ratios, step)} (try gradient.scale: ${formatNumber(Number((1 / ratio).toPrecision(1)))})`,
   ].filter(Boolean);
 }
 
@@ -86,14 +88,14 @@ export function sourceOf({ count, of }, shown) {
   return count > 1 ? `, mean of the last ${count} entries${of === shown ? "" : ` until step ${formatStep(of)}`}` : ofStep(of, shown);
 }
 
-/** What the measure that says most says, with the numbers of all. */
+/** What the measure that says most says, with its number; and the numbers of others. */
 function signalOf(run, known, step) {
-  if (!known.length) return "";
+  if (!known.length) return [];
   const [{ grades, unclear, value, low: least, high: most }] = known;
   const [, graded] = grades.findLast(([from]) => value >= from) ?? grades[0];
   const says = least > 0 || most < 0 ? graded : unclear;
   const numbers = known.map(({ metric, value: own, low, high, ...from }) => `${run.info("channel", metric).title} ${formatInterval(own, low, high)}${sourceOf(from, step)}, median ${formatNumber(medianOf(run, metric, step))}`);
-  return `${says} (${numbers.join("; ")})`;
+  return [`${says} (${numbers[0]})`, ...numbers.slice(1)];
 }
 
 function wayOf(run, channel) {

@@ -3,12 +3,12 @@
 import { capital, diagnosisOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
-import { valueAt } from "../drawing/colours.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, resultText, stepsOf, verdictBit } from "./shown.js";
-import { itemAt, rowAt, valuesAt } from "./source.js";
+import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
+import { rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
+const ABOVE = ["helps", "matters"];
 
 /** The state of the page; knows nothing of elements. */
 export class Model {
@@ -121,41 +121,31 @@ export class Model {
     return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? `Shown as no channel has a ${run.info("channel", measure).title} at any step.` : "";
   }
 
-  /** Of a measure of worth, the ends of its intervals at a step, whose contain 0, whose number is older than the newest measurement, who is `judged` without one (1: helps, −1: harms), `shades` to colour and rank by, and what is `listed`: numbers of one step. */
-  #interval(run, { name, series, values: newest, of: steps, at, scale, low, high }) {
-    const ends = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric));
-    if (!newest || !ends.length || !ends.every(Boolean)) return {};
-    // An older number of a channel that is judged at this step does not count.
-    const found = name === "value" ? this.#byLosses(run, at) : new Map();
-    const [values, of] = [newest.map((value, channel) => (found.has(channel) ? NaN : value)), steps.map((step, channel) => (found.has(channel) ? at : step))];
-    const judged = Int8Array.from(values, (_, channel) => ({ helps: 1, harms: -1 })[found.get(channel)] ?? 0);
-    const shaded = (numbers) => numbers.map((value, channel) => (judged[channel] ? valueAt(scale, 0.5 + 0.25 * judged[channel], low, high) : value));
-    const [lower, upper] = ends.map((found) => Float32Array.from(of, (step, channel) => itemAt(found, step, channel)));
-    const none = !found.size && !valuesAt(series, at).some(Number.isFinite);
-    const from = none ? this.#newest(run, name, at, true) || this.#newest(run, name, at) : at;
-    const listed = from ? { name, step: from, values: valuesAt(series, from), shades: shaded(valuesAt(series, from)), lower: valuesAt(ends[0], from), upper: valuesAt(ends[1], from) } : null;
-    return { values, of, judged, shades: shaded(values), lower, listed, upper, unresolved: Uint8Array.from(values, (_, channel) => lower[channel] <= 0 && upper[channel] >= 0), older: Uint8Array.from(of, (step) => step < at) };
+  /** Of a measure of worth, the ends of its intervals at a step, the `verdicts` by channel, and which of them are `unresolved`. */
+  #interval(run, { name, values, at }) {
+    const [lower, upper] = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric)).map((ends) => ends && valuesAt(ends, at));
+    const flags = values && this.#flags(run, at);
+    if (!flags) return {};
+    const verdicts = Array.from(flags, (flag) => wordOf(run, flag, name)?.name ?? "");
+    return { lower, upper, verdicts, unresolved: Uint8Array.from(verdicts, (verdict) => verdict === "unresolved") };
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
   #flags(run, step) {
     const series = run.peek(...VERDICTS);
-    const flags = series && valuesAt(series, step);
-    const judged = flags && this.#byLosses(run, step);
-    const bitOf = (verdict) => run.catalog.verdicts.words.find(({ name }) => name === verdict)?.flags.value;
-    return flags && flags.map((flag, channel) => flag | bitOf(judged.get(channel)));
-  }
-
-  /** The verdicts on signals that have no value at a step, by their losses there: by channel. */
-  #byLosses(run, step) {
-    const judged = Object.entries(this.#undefined(run, "value", this.#measuredAt(run, "value", step)).judged ?? {});
-    return new Map(judged.map(([name, verdict]) => [run.find("channel", name), verdict]).filter(([channel]) => channel >= 0));
+    return series && valuesAt(series, step);
   }
 
   /** The step at which a measure was measured last by a step; 0: it was not. */
   #measuredAt(run, measure, step) {
     const series = run.peek("channel", run.boundsOf("channel", measure)[0]);
     return series?.steps[rowAt(series, step)] ?? 0;
+  }
+
+  /** The step that the page opens at: that at which the measure of the first run tells most; 0: the last. */
+  get opens() {
+    const [run] = this.runs;
+    return (run && measuresOf(run).find(({ metric }) => metric === this.measure(run, Infinity))?.shown) || 0;
   }
 
   /** The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; of these the first that was measured by the step; "": none. */
@@ -179,41 +169,25 @@ export class Model {
       return { ...word, older, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
-    const { at, first, before } = this.#measurement(run, step, missing.map(({ name }) => run.find("channel", name)));
+    const { at, first } = this.#measurement(run, step);
     const together = measure === "value" ? this.#together(run, step) : "";
     const every = measure ? 0 : run.graph.values_every ?? 0;
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
-    const other = measure !== "value" && measures.some((one) => one.metric === "value" && one.measured) ? "value" : "";
-    const told = sure || !this.#newest(run, measure, step, true) ? other : measure;
-    const resolved = this.#newest(run, told, step, true);
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, before, finding: resolved ? { step: resolved, measure: told, says: `${told === measure ? "" : `${told}: `}${this.#finding(run, told, resolved)}` } : null, step, every, due };
-  }
-
-  /** The newest step up to one at which a measure has an interval, or one that lies off 0, if `sure`; 0: none. */
-  #newest(run, measure, step, sure = false) {
-    const [low, high] = run.boundsOf("channel", measure).map((metric) => run.peek("channel", metric));
-    const holds = (at, upper = valuesAt(high, at)) => valuesAt(low, at).some((value, channel) => (sure ? value > 0 || upper[channel] < 0 : value <= upper[channel]));
-    return low && high ? low.steps.findLast((at) => at <= step && holds(at)) ?? 0 : 0;
-  }
-
-  /** What a measure found at a step: "2 harm". */
-  #finding(run, measure, step) {
-    const flags = this.#flags(run, step);
-    const counted = run.catalog.verdicts.words.filter(({ name, flags: bits }) => bits[measure] && name !== "unresolved");
-    return counted.map((word) => ({ ...word, count: flags.filter((flag) => flag & word.flags[measure]).length })).filter(({ count }) => count).map(({ count, counted: many, one }) => `${count} ${count === 1 ? one : many}`).join(", ");
+    const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, step, every, due };
   }
 
   /** The value of all channels together, or why it has none; "": it was not measured. */
   #together(run, step) {
     const { value, low, high, of } = run.numberAt("value", 0, step, "run");
-    if (Number.isFinite(value)) return resultText({ name: "value", values: [value], lower: [low], upper: [high] }, 0) + ofStep(of, step);
-    const { at } = this.#measurement(run, step, []);
+    if (Number.isFinite(value)) return formatInterval(value, low, high) + ofStep(of, step);
+    const { at } = this.#measurement(run, step);
     const why = this.#undefined(run, "value", at).reasons?.["all channels"];
     return why ? `undefined: ${why}` : "";
   }
 
-  /** What is said of channels without a result of a measure of worth at a step at which it was measured: `reasons` and verdicts `judged`, by name. */
+  /** What is said of channels without a result of a measure of worth at a step at which it was measured: `reasons` by name. */
   #undefined(run, metric, at) {
     const measure = measuresOf(run).find((one) => one.metric === metric);
     return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at) ?? {};
@@ -226,58 +200,58 @@ export class Model {
     return old.map(({ metric, of }) => `${run.info("channel", metric).title}${ofStep(of, step)}`).join(", ");
   }
 
-  /** Of the measure of worth: the step `at` which it was measured last by a step, and `first` at all; the newest `before` at which some of the channels without a result have one; 0: none. */
-  #measurement(run, step, channels) {
-    const series = run.peek("channel", run.boundsOf("channel", this.measure(run, step))[0]);
-    if (!series?.steps.length) return { at: 0, first: 0, before: 0 };
-    const row = rowAt(series, step);
-    const before = series.steps.subarray(0, Math.max(row, 0)).findLast((_, at) => channels.some((channel) => Number.isFinite(series.values[at * series.items + channel])));
-    return { at: series.steps[row] ?? 0, first: series.steps[0], before: before ?? 0 };
+  /** Of the measure of worth: the step `at` which it was measured last by a step, and `first` at all; 0: none. */
+  #measurement(run, step) {
+    const measure = this.measure(run, step);
+    const series = run.peek("channel", run.boundsOf("channel", measure)[0]);
+    return { at: this.#measuredAt(run, measure, step), first: series?.steps[0] ?? 0 };
   }
 
   /** Why a channel has no verdict of worth, as a list of one; an empty list: it has one, or nothing is measured. */
   #missing(run, channel, flags, step) {
     const measure = measuresOf(run).find(({ metric }) => metric === this.measure(run, step));
-    const words = (run.catalog.verdicts?.words ?? []).filter((word) => !word.flags[""]);
-    if (!measure || words.some((word) => flags & verdictBit(word, measure.metric))) return [];
-    const { at, first } = this.#measurement(run, step, []);
+    if (!measure || wordOf(run, flags, measure.metric)) return [];
+    const { at, first } = this.#measurement(run, step);
     if (!at && first) return [`it was measured at step ${formatStep(first)}`];
     return [this.#undefined(run, measure.metric, at).reasons?.[run.nameOf("channel", channel)] ?? "not measured, or undefined"];
   }
 
+  /** The verdicts of worth on a channel: of each measure that of the step, else of the step that it `shown` first; that of the page first. */
+  #worths(run, channel, step) {
+    const [own, at] = [this.measure(run, step), (measure) => this.#measuredAt(run, measure, step)];
+    const measured = measuresOf(run).filter((one) => one.measured).sort((one, other) => (other.metric === own) - (one.metric === own));
+    return measured.flatMap((measure) => [at(measure.metric), measure.shown].map((of) => ({ ...measure, of, word: of && wordOf(run, this.#flags(run, of)?.[channel], measure.metric) })).filter(({ word }) => word).slice(0, 1));
+  }
+
   /**
-   * Say why a channel is as it is at a step: its verdicts; and sentences: on why (`diagnosisOf`), on its other verdicts, on what its
-   * metrics mean together, and on why it has no result; `again`: the command that may give it one.
+   * Say why a channel is as it is at a step: its verdicts, {name, text, says}; and sentences: on why (`diagnosisOf`), on its other verdicts,
+   * on what its metrics mean together, and on why it has no result; `again`: the command that may give it one.
    */
   verdictsOn(run, channel, step) {
     const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run, step)];
-    const { title, again, instead, cost, step: newestStep } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
-    const verdicts = words.filter((word) => flags & verdictBit(word, measure));
-    const value = (_, metric) => {
-      const { value: middle, low, high } = run.numberAt(metric, channel, step);
+    const { title, again, instead, cost, step: newest } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
+    const { at } = this.#measurement(run, step);
+    const value = (metric, of = step) => {
+      const { value: middle, low, high } = run.numberAt(metric, channel, of);
       return formatInterval(middle, low, high);
     };
-    const result = (metric, at) => {
-      const { value: middle, low, high, of } = run.numberAt(metric, channel, at);
-      return formatInterval(middle, low, high) + ofStep(of, step);
-    };
-    const measured = [...measuresOf(run)].sort((one, other) => (other.metric === measure) - (one.metric === measure));
-    const judged = measured.flatMap(({ metric, title: by }) => words.filter((word) => !word.flags[""] && flags & verdictBit(word, metric)).map((word) => ({ ...word, metric, by })));
-    const evidence = (metric, by, at = this.#measuredAt(run, metric, step), { value: middle, of } = run.numberAt(metric, channel, step)) => (of === at && !Number.isNaN(middle) ? `${by} ${result(metric, step)}` : this.#undefined(run, metric, at).reasons?.[run.nameOf("channel", channel)] + ofStep(at, step));
-    const worth = judged.map(({ name, metric, by }) => `${name}: ${evidence(metric, by)}`).join("; ");
-    verdicts.push(...judged.filter(({ name }) => name !== "unresolved" && !verdicts.some((other) => other.name === name)));
-    const above = judged.filter(({ name }) => name === "helps" || name === "matters").map(({ metric }) => metric);
-    const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (above.includes(measure) && beside.includes(measure))));
-    const bad = ["harms", "off"].find((word) => verdicts.some(({ name }) => name === word)) ?? "";
-    const { sentences, ask } = diagnosisOf(run, channel, step, worth, bad);
-    sentences.push(...verdicts.filter((word) => word.flags[""]).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
-    sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, value)));
-    const { at, before } = this.#measurement(run, step, [channel]);
-    const newest = before ? ` The newest is ${result(measure, before)}.` : "";
-    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why}.${newest}`);
+    const worths = this.#worths(run, channel, step);
+    const evidence = worths.map(({ metric, title: by, word, of }) => `${word.name}: ${by} ${value(metric, of)}${ofStep(of, step)}`);
+    const now = worths.filter(({ metric, of }) => of === this.#measuredAt(run, metric, step));
+    const others = words.filter((word) => word.flags[""] & flags);
+    const verdicts = [
+      ...worths.map((one) => ({ name: one.word.name, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}`, says: one.word.says })),
+      ...others.map(({ name, one, says }) => ({ name, text: one || name, says })),
+    ];
+    const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && ABOVE.includes(word.name)))));
+    const bad = now.some(({ word }) => word.name === "harms") ? "harms" : others.some(({ name }) => name === "off") ? "off" : "";
+    const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad);
+    sentences.push(...others.map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
+    sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, (_, metric) => value(metric))));
+    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why}.`);
     const late = missing.length > 0 && at > 0;
-    const last = at === newestStep; // advice is of the newest measurement
+    const last = at === newest; // advice is of the newest measurement
     const more = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
     return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? last && again : ask && by };
   }

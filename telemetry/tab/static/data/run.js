@@ -1,6 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { extremesOf, itemAt, rowAt } from "./source.js";
+import { extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
@@ -52,31 +52,30 @@ export class Run {
   }
 
   /**
-   * A metric's numbers at a step, as all views show them: of single batches the mean of the newest entries, of measures of worth the newest that are defined.
+   * A metric's numbers at a step, as all views show them: of single batches the mean of the newest entries, of others those of the newest entry.
    *
-   * @returns {Object|null} values, their steps `of`, the step `at` of the newest entry, of means their `counts` and the `halves` of their intervals
+   * @returns {Object|null} values, the step `at` of the newest entry, of means their `counts` and the `halves` of their intervals
    */
   shownAt(kind, metric, step) {
     const series = this.peek(kind, metric);
     const row = series ? rowAt(series, step) : -1;
     if (row < 0) return null;
-    const { means = [], measures = [], quantiles } = this.catalog.verdicts ?? {};
-    const of = kind !== "channel" ? "" : means.includes(metric) ? "means" : measures.some((one) => one.metric === metric) ? "newest" : "";
+    const { means = [], quantiles } = this.catalog.verdicts ?? {};
     const chance = (count, channel) => (metric === "cosine" && this.graph.batch * this.channels[channel].size > 0 ? 2 / Math.sqrt(count * this.graph.batch * this.channels[channel].size) : 0);
-    const found = this.#shown.get(series);
-    if (found?.row === row) return found;
-    const shown = { row, at: series.steps[row], ...(of === "means" ? meansAt(series, row, this.graph.span ?? 4, quantiles, chance) : newestAt(series, of ? 0 : row, row)) };
+    const before = this.#shown.get(series);
+    if (before?.row === row) return before;
+    const found = kind === "channel" && means.includes(metric) ? meansAt(series, row, this.graph.span ?? 4, quantiles, chance) : { values: valuesAt(series, step) };
+    const shown = { row, at: series.steps[row], ...found };
     this.#shown.set(series, shown);
     return shown;
   }
 
   /** An item's number of a metric at a step: {value, low, high: its interval, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
   numberAt(metric, item, step, kind = "channel") {
-    const { values, of, at, counts, halves } = this.shownAt(kind, metric, step) ?? {};
+    const { values, at = NaN, counts, halves } = this.shownAt(kind, metric, step) ?? {};
     const value = values?.[item] ?? NaN;
-    const own = of?.[item] ?? at ?? NaN;
-    const [low, high] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), own, item));
-    return { value, low: low ?? value - halves?.[item], high: high ?? value + halves?.[item], of: own, count: counts?.[item] ?? 1 };
+    const [low, high] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), at, item));
+    return { value, low: low ?? value - halves?.[item], high: high ?? value + halves?.[item], of: at, count: counts?.[item] ?? 1 };
   }
 
   /** The metrics of the ends of a metric's interval; none where it has no interval. */
@@ -238,17 +237,6 @@ function meansAt(series, row, span, quantiles, chance) {
     found.values[item] = sum / count;
     found.counts[item] = count;
     found.halves[item] = Math.max(quantiles[count - 2] * error, chance(count, item));
-  }
-  return found;
-}
-
-/** The newest numbers of rows from `first` to `last`, and their steps. */
-function newestAt({ steps, values, items }, first, last) {
-  const found = { values: values.slice(last * items, (last + 1) * items), of: new Float64Array(items).fill(steps[last]) };
-  for (let item = 0; item < items; item++) {
-    let at = last;
-    while (at >= first && Number.isNaN(values[at * items + item])) at -= 1;
-    if (at >= first && at < last) [found.values[item], found.of[item]] = [values[at * items + item], steps[at]];
   }
   return found;
 }

@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
-import { formatInterval, formatStep } from "../drawing/format.js";
+import { formatInterval } from "../drawing/format.js";
 import { extremesOf, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -62,20 +62,22 @@ export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }
 
-/** Return a number of a metric (`metricAt`) with its interval, verdict and source, where it has them: "0.9 [0.7, 1.1] helps, of step 600". */
-export function resultText({ name, values, lower, upper, older, of, counts, judged }, index) {
+/** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] helps". */
+export function resultText({ values, lower, upper, counts, verdicts }, index) {
   const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
-  const [above, below] = name === "value" ? ["helps", "harms"] : ["matters", "misleads"];
-  const verdict = low > 0 ? ` ${above}` : high < 0 ? ` ${below}` : low <= high ? " unresolved" : "";
-  if (judged?.[index]) return `${judged[index] > 0 ? above : below}, by its losses`;
-  const from = older?.[index] ? `, of step ${formatStep(of[index])}` : counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "";
-  return formatInterval(value, low, high) + verdict + from;
+  const verdict = verdicts?.[index] ? ` ${verdicts[index]}` : "";
+  return formatInterval(value, low, high) + verdict + (counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "");
 }
 
 /** Return how bad a number of a metric is, from good to bad; of a metric without a direction from high to low. */
 export function badnessOf({ good }, value) {
   if (good === "one") return Math.abs(Math.log(Math.max(value, 0)));
   return good === "low" ? value : -value;
+}
+
+/** Return the verdict of a measure of worth among flags; undefined: they have none. */
+export function wordOf(run, flags, measure) {
+  return run.catalog.verdicts?.words.find((word) => word.flags[measure] & flags);
 }
 
 /** Return the bit of a verdict: of a measure of worth ("": none is measured), or of one that needs none; 0: not given. */
@@ -116,7 +118,7 @@ export function metricAt(run, runs, kind, metric, step) {
   const bent = spreads.some(({ crowded }) => crowded);
   const bend = Math.max(...spreads.map((spread) => spread.bend));
   const shown = run.shownAt(kind, metric, step);
-  return { kind, name: metric, info, series, ...shown, shades: shown?.values, scale: bent ? warped(base, bend) : base, ...ends };
+  return { kind, name: metric, info, series, ...shown, scale: bent ? warped(base, bend) : base, ...ends };
 }
 
 /** The ends of a metric's scale over the runs shown, and whether there are numbers beyond them. */

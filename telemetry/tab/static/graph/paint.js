@@ -14,8 +14,6 @@ const DIMMED = 0.19;
 /** In a crowd what is dimmed adds up. */
 const DIMMED_CROWD = 0.13;
 const CROWD_CHANNELS = 600;
-/** How visible is a number of an earlier measurement. */
-export const FADED = 0.4;
 
 const LEVEL_LEFT = 14;
 
@@ -51,7 +49,7 @@ export class GraphStyles {
     this.colours = new Uint8Array(channels);
     this.keys = new Uint32Array(channels);
     this.order = new Uint32Array(channels);
-    this.starts = new Uint32Array(8 * COLOURS * STYLES + 1);
+    this.starts = new Uint32Array(4 * COLOURS * STYLES + 1);
     this.rings = new Int8Array(agents);
     this.bright = new Uint8Array(agents);
     this.roles = run.agents.map((agent) => (agent.role in themeColours("light").roles ? agent.role : "other"));
@@ -63,7 +61,7 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} data metric of the channels (`shades`: numbers by colour), ring of the agents (values, scale, low, high; by channel unresolved: hollow, older: faded), width (energies: values,
+   * @param {Object} data metric of the channels (values, scale, low, high; by channel unresolved: hollow), ring of the agents, width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
@@ -78,11 +76,11 @@ export class GraphStyles {
     this.dimming = lit !== null;
     starts.fill(0);
     for (let channel = 0; channel < keys.length; channel++) {
-      const level = metric.shades ? levelOf(metric.scale, metric.shades[channel], metric.low, metric.high) : -1;
+      const level = metric.values ? levelOf(metric.scale, metric.values[channel], metric.low, metric.high) : -1;
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;
-      const shown = 4 * (lit === null || lit("channel", channel)) + 2 * !metric.older?.[channel] + !metric.unresolved?.[channel];
+      const shown = 2 * (lit === null || lit("channel", channel)) + !metric.unresolved?.[channel];
       const rank = isDiverging(metric.scale) ? RANKS[level + 1] : level + 1;
       const key = ((shown * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
       keys[channel] = key;
@@ -116,7 +114,7 @@ export function paintGraph(pen, scene) {
   pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
   // What is dimmed lies under all that is not: lines that are not dimmed run over dimmed discs.
   const { order, starts } = scene.styles;
-  const bright = starts[4 * COLOURS * STYLES + 1];
+  const bright = starts[2 * COLOURS * STYLES + 1];
   const marked = !scene.quick && shape.radius * view.zoom >= DASHED_FROM;
   for (let lit = scene.styles.dimming ? 0 : 1; lit < 2; lit++) {
     if (scene.parts) paintPlates(pen, scene, lit, lit ? 1 : DIMMED);
@@ -184,7 +182,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
       const shown = Math.floor(key / half);
-      pen.globalAlpha = shown < 4 ? dimmed : shown < 6 ? FADED : 1;
+      pen.globalAlpha = shown < 2 ? dimmed : 1;
     }
     const hollow = Math.floor(key / half) % 2 === 0;
     const wide = WIDTHS[style % WIDTHS.length] * scale;

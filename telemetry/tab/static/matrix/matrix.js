@@ -5,7 +5,6 @@ import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatCount, formatNumber } from "../drawing/format.js";
 import { resultText } from "../data/shown.js";
 import { levelOf, paletteOf } from "../drawing/colours.js";
-import { FADED } from "../graph/paint.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
 import { panelChannel, panelPair } from "../panel/facts.js";
@@ -233,12 +232,9 @@ export class MatrixView {
     Object.assign(this, { means, shown });
     const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
     const theme = this.context.theme();
-    const shades = matrixMeans(this.cells, metric?.shades ?? null, this.context.matches);
-    const levels = Int16Array.from(shades.means, (value) => levelOf(scale, value, low, high));
-    const { unresolved, older } = metric ?? {};
-    const all = (mark) => Uint8Array.from(this.cells.list, ({ channels }) => Boolean(mark) && channels.every((channel) => mark[channel]));
-    const [hollow, faded] = [all(unresolved), all(older)];
-    const weights = Float32Array.from(shown, (found, cell) => (!found ? 0.16 : faded[cell] ? FADED : 1));
+    const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
+    const hollow = Uint8Array.from(this.cells.list, ({ channels }) => channels.every((channel) => metric?.unresolved?.[channel]));
+    const weights = Float32Array.from(shown, (found) => (found ? 1 : 0.16));
     matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, paletteOf(scale, theme), this.context.colours());
   }
 

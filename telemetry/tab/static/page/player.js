@@ -16,6 +16,9 @@ export class Player {
   #playing = 0;
   #owed = 0;
   #before = 0;
+  #opens = 0;
+  /** Whether the slider follows the step that the page opens at, until it is moved; or the newest one. */
+  #follows = "opens";
 
   /** @param {function(number, boolean): void} onStep called with the step, and whether it came by playing */
   constructor(onStep) {
@@ -44,17 +47,17 @@ export class Player {
     return this.#index >= this.#steps.length - 1;
   }
 
-  /** Take other steps; the step shown stays, and the newest stays the newest. */
-  setSteps(steps, until) {
-    const atEnd = this.atEnd;
-    const kept = this.step;
+  /** Take other steps; the step shown stays, the newest stays the newest, and the one that the page `opens` at (0: the newest) that one. */
+  setSteps(steps, until, opens) {
+    const kept = { newest: Infinity, opens: opens || Infinity }[this.#follows] ?? this.step;
+    this.#opens = opens;
     this.#steps = steps;
     this.#slider.max = String(Math.max(steps.length - 1, 0));
     this.#slider.disabled = steps.length < 2;
     this.#play.disabled = steps.length < 2;
     const last = steps[steps.length - 1];
     this.#until.textContent = steps.length ? ` of ${formatStep(Math.max(until, last))}` : "";
-    this.#index = atEnd ? Math.max(steps.length - 1, 0) : Math.max(rowAt({ steps }, kept), 0);
+    this.#index = Math.max(rowAt({ steps }, kept), 0);
     this.#face();
   }
 
@@ -101,6 +104,7 @@ export class Player {
 
   #go(index, playing) {
     this.#index = Math.min(Math.max(index, 0), Math.max(this.#steps.length - 1, 0));
+    this.#follows = this.atEnd ? "newest" : this.step === this.#opens ? "opens" : "";
     if (!playing) this.pause();
     this.#face();
     this.#onStep(this.step, playing);

@@ -3,7 +3,7 @@
 import { el, clear, setText, stepLink, svgPicture } from "../drawing/dom.js";
 import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/format.js";
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
-import { DASHES, FADED, WIDTHS, dashOf } from "../graph/paint.js";
+import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
 import { metricsOf } from "../data/shown.js";
 
@@ -47,11 +47,9 @@ class MetricCard {
     setText(this.#says, info.says);
     setText(this.#caution, info.caution);
     const there = metric.values?.filter((value) => !Number.isNaN(value)) ?? [];
-    const [older, judged] = [metric.older, metric.judged].map((marks) => [...(marks ?? [])].filter(Boolean).length);
-    const steps = [...new Set([...(metric.of ?? [])].filter((of, item) => metric.older?.[item] && !Number.isNaN(metric.values[item])))];
-    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${older ? `; ${older} undefined there, so faded, of step ${steps.sort((one, other) => one - other).map(formatStep).join(", ")}` : ""}${judged ? `; ${judged} without, coloured by losses at half the scale` : ""}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
+    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    setText(this.#as, metric.name && (there.length + judged ? `Values of ${(there.length - older).toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead ? ` ${metric.instead}` : ""));
+    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead ? ` ${metric.instead}` : ""));
     const later = there.length ? 0 : laterStep(metric.series, step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }
@@ -116,8 +114,8 @@ export class Rail {
     const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
     const parts = Math.max(...runs.map((run) => run.parts));
     const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
-    const [hollow, older] = ["unresolved", "older"].map((mark) => data.some(({ metric }) => metric[mark]?.includes(1)));
-    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, hollow, older]);
+    const hollow = data.some(({ metric }) => metric.unresolved?.includes(1));
+    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, hollow]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const colours = themeColours(theme);
@@ -135,7 +133,6 @@ export class Rail {
     }
     rows.push([[line(colours.none, 2)], "no value", "The metric has no value here"]);
     if (hollow) rows.push([[line(colours.gain, 4.5), line(colours.paper, 2.5)], "hollow: the interval contains 0", "The channel may help or harm", "ap-wide"]);
-    if (older) rows.push([[line(colours.gain, 3, { opacity: FADED })], "faded: the newest that is defined", "Of an earlier step: the newest measurement gave the channel no value", "ap-wide"]);
     for (const role of roles) rows.push([[disc(7.5, colours.none), disc(5.2, "none", colours.roles[role])], role, ROLE_TITLES[role]]);
     rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "The agent ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {

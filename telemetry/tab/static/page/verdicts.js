@@ -22,8 +22,8 @@ export class VerdictStrip {
    * Show what holds at a step.
    *
    * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), step, at (of the
-   *   measurement; 0: none so far), early (the later one; 0: there is none), before (the newest with a result of those missing; 0: none), finding (the newest
-   *   intervals off 0, of this measure where none is now, or of the value: step, measure, says; null: none), every (steps between the
+   *   measurement; 0: none so far), early (the later one; 0: there is none), finding (this
+   *   measure where no interval lies off 0 now, or the value, with the step that it `shown` first; undefined: none), every (steps between the
    *   run's own measurements, if none was made yet; 0: it makes none), due (one is being made); null: no run
    * @param {string[]} chosen verdicts that the filter asks for
    */
@@ -62,15 +62,15 @@ export class VerdictStrip {
     return Boolean(list);
   }
 
-  #worth({ missing: left, total, measure, measures, step, at, early, before, finding, together }, chips) {
+  #worth({ missing: left, total, measure, measures, step, at, early, finding, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (at !== step) chips.unshift(stepLink("of step", at, this.#actions.setStep));
-    const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all channels together ${together.replace(/:.*/, "")}` })] : [];
+    const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all channels together (no sum of theirs) ${together.replace(/:.*/, "")}` })] : [];
     const show = (at) => {
       this.#actions.setStep(at);
-      this.#actions.setMetric("channel", finding.measure);
+      this.#actions.setMetric("channel", finding.metric);
     };
-    const found = finding ? [stepLink(`${finding.says} at step`, finding.step, show)] : [];
+    const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${finding.says} at step`, finding.shown, show)] : [];
     if (!left.length) return [...chips, ...found, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
@@ -84,8 +84,7 @@ export class VerdictStrip {
     const how = at !== newest || !(instead || again) ? null : instead ? el("p", { text: `${capital(instead)}.` }) : el("p", {}, `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again }));
     const terms = measure === "value" ? el("p", { class: "ap-muted", text: TERMS }) : null;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})` });
-    const older = before && !finding ? stepLink("their newest is of step", before, this.#actions.setStep) : null;
-    return [...(left.length < total ? chips : []), ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), older, ...whole].filter(Boolean);
+    return [...(left.length < total ? chips : []), ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), ...whole];
   }
 
   /** The channels without a result for one reason, by the first of their numbers; a number without a name has the reason's last word. */

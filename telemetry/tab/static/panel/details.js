@@ -360,7 +360,7 @@ export class SidePanel {
       if (!difference) continue;
       const { short, why } = betterOf(shown[place], this.info(metric));
       difference.title = why;
-      clear(difference).append(formatNumber(shown[place][0].value - shown[place][1].value), el("small", { class: "ap-muted", text: short && ` ${short}` }));
+      clear(difference).append(formatNumber(shown[place][0].value - shown[place][1].value), el("small", { class: "ap-muted", text: metric === PANEL_LOSSES[1] ? " one fork for all" : short && ` ${short}` }));
     }
     this.writeVerdicts();
     const compared = "; ✓: better; “overlap”: the intervals do; “no mark”: a metric by which channels are not compared";
@@ -379,10 +379,10 @@ export class SidePanel {
     clear(this.why);
     this.runs.forEach(({ run, item, label }, at) => {
       const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step);
-      const chips = verdicts.flatMap(({ name, one, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: one || name }), " "]);
+      const chips = verdicts.flatMap(({ name, text, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text }), " "]);
       if (this.words[at]) clear(this.words[at]).append(...chips);
       if (this.runs.length > 1 && sentences.length) this.why.append(el("strong", { dir: "auto", text: label }));
-      this.why.append(...sentences.map((text) => el("p", { text })));
+      this.why.append(el("ul", {}, ...sentences.map((text) => el("li", { text }))));
       if (again) this.why.append(el("code", { text: again }));
     });
     this.why.hidden = !this.why.childElementCount;

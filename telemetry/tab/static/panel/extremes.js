@@ -2,7 +2,7 @@
 
 import { clear, el } from "../drawing/dom.js";
 import { colourOf } from "../drawing/colours.js";
-import { formatStep } from "../drawing/format.js";
+import { ofStep } from "../drawing/format.js";
 import { badnessOf, resultText } from "../data/shown.js";
 
 const SHOWN = 3;
@@ -10,8 +10,6 @@ const SHOWN = 3;
 /** Two short lists that follow the slider, the outermost first; a click selects. */
 export class Extremes {
   #data = null;
-  /** The metric as it is listed: of measures of worth the numbers of one step. */
-  #metric = null;
   #theme = "light";
   #onSelect;
 
@@ -25,25 +23,25 @@ export class Extremes {
   update(data, theme, mask, chosen) {
     this.#data = data;
     this.#theme = theme;
-    const metric = data.metric.listed ? { ...data.metric, older: null, unresolved: null, ...data.metric.listed } : data.metric;
-    this.#metric = metric;
+    const { metric } = data;
     const ranked = metric.values ? rankingOf(metric, mask) : [];
     // What was asked for is listed without numbers too.
     const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]).slice(0, SHOWN);
-    this.node.hidden = !found.length || (ranked.length > 1 && metric.shades[found[0]] === metric.shades[found.at(-1)]);
-    const first = Math.min(SHOWN, Math.ceil(found.length / 2));
-    const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title}${metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : metric.step && metric.step !== data.metric.at ? ` at step ${formatStep(metric.step)}` : " now"}`);
-    const lists = ranked.length > 1 ? [[bad, found.slice(0, first)], [good, found.slice(first).slice(-SHOWN).reverse()]] : [["Found", found]];
+    this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
+    // By a measure of worth nothing below 0 is good, nothing above it bad.
+    const sides = metric.verdicts ? [false, true].map((above) => ranked.filter((item) => metric.values[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
+    const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title}${metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : ofStep(metric.at, data.step) || " now"}`);
+    const lists = ranked.length > 1 ? [[bad, sides[0].slice(0, SHOWN)], [good, sides[1].slice(-SHOWN).reverse()]].filter(([, items]) => items.length) : [["Found", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
     clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
   }
 
   #row(index, chosen) {
-    const [{ run }, metric] = [this.#data, this.#metric];
+    const { run, metric } = this.#data;
     const name = run.nameOf("channel", index);
-    const unresolved = Boolean(metric.unresolved?.[index]) || (metric.lower?.[index] <= 0 && metric.upper?.[index] >= 0);
+    const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(metric.scale, metric.shades?.[index] ?? NaN, metric.low, metric.high, this.#theme);
+    swatch.style.background = colourOf(metric.scale, metric.values?.[index] ?? NaN, metric.low, metric.high, this.#theme);
     const title = unresolved ? `${name}: its interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
     const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) })];
@@ -51,9 +49,8 @@ export class Extremes {
   }
 }
 
-/** The channels that have a number or are judged without, worst first, those between whose interval contains 0; of a metric without a direction lowest first. */
-function rankingOf({ shades: values, info, lower, upper, judged }, mask) {
-  const sure = (item) => judged?.[item] || (upper?.[item] < 0 ? -1 : lower?.[item] > 0 ? 1 : 0);
+/** The channels that have a number, worst first; of a metric without a direction lowest first. */
+function rankingOf({ values, info }, mask) {
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
-  return known.sort((one, other) => sure(one) - sure(other) || badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
+  return known.sort((one, other) => badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
 }

@@ -1,0 +1,45 @@
+"""Of which step a run's verdicts are told: the tab opens there, and commands and reports speak of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from antiphon.telemetry import read_run
+from antiphon.telemetry.tab.verdict_series import opening_verdicts
+from tests.telemetry.tab.serving import client, get
+from tests.telemetry.tab.writing import write
+
+NAN = math.nan
+Ends = tuple[list[float], list[float]]
+
+
+@pytest.mark.parametrize(
+    ("ends", "step", "line"),
+    [
+        (([-2, -1], [-1, 1]), 1, "0 help, 1 harms, 1 unresolved of 2"),
+        (([-1, NAN], [1, NAN]), 2, "0 help, 0 harm, 1 unresolved, 1 without a result of 2"),
+        (([NAN, NAN], [NAN, NAN]), 3, "0 help, 0 harm, 0 unresolved, 2 without a result of 2"),
+    ],
+)
+def test_it_is_the_newest_that_resolves_else_that_is_defined_else_the_newest(
+    ends: Ends, step: int, line: str, tmp_path: Path
+) -> None:
+    rows: dict[int, Ends] = {1: ends, 2: ([-1, NAN], [1, NAN]), 3: ([NAN, NAN], [NAN, NAN])}
+    rows |= {2: ends} if step == 3 else {}
+    names = [f"antiphon/channel/value{end}" for end in ("", "_low", "_high")]
+    write(
+        tmp_path / "run",
+        {at: dict(zip(names, (low, low, high), strict=True)) for at, (low, high) in rows.items()},
+    )
+    data = read_run(tmp_path / "run")
+    found = opening_verdicts(data)
+    assert found is not None
+    told = found.line.replace(", 0 stale, 0 silent", "")
+    assert (found.measure, found.step, told) == ("value", step, line)
+    for catalogue in (data.catalogue(), get(client(tmp_path), "catalog", run="run").json):
+        value = catalogue["verdicts"]["measures"][0]
+        assert (value["shown"], value["step"]) == (step, 3)
+        assert value["says"] == {1: "1 harms, 1 unresolved", 2: "1 unresolved", 3: ""}[step]
