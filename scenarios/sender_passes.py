@@ -40,7 +40,9 @@ def in_all_passes(scene: Relations) -> frozenset[str]:
         for channel in scene.channels
         if (channel.gradient.passes == "all" and channel.made_coupling.predicts and not channel.state)
         or (
-            channel.gradient.passes == AUTO and _may_be_chosen(scene, channel) and not _needed(scene, channel)
+            channel.gradient.passes == AUTO
+            and may_be_chosen(scene, channel)
+            and not needed_keys(scene, channel)
         )
     )
 
@@ -56,7 +58,7 @@ def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
     channel = next((channel for channel in named if _may_replay(scene, channel)), None)
     if channel is None:
         return ""
-    passes, keys = AUTO if _may_be_chosen(scene, channel) else "all", _needed(scene, channel)
+    passes, keys = AUTO if may_be_chosen(scene, channel) else "all", needed_keys(scene, channel)
     if channel.gradient.passes != passes:
         keys["passes"] = passes
     if len(keys) == 1:
@@ -64,7 +66,7 @@ def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
     return f"gradient: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"
 
 
-def _may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
+def may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
     """Return whether `passes: auto` would choose all passes for a channel, if its predictors are linear."""
     return (
         _may_replay(scene, channel)
@@ -94,7 +96,7 @@ def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
     return bool(observed_context(scene, channel)) and next(_obstacles(scene, channel), None) is None
 
 
-def _needed(scene: Relations, channel: ChannelSpec) -> dict[str, str]:
+def needed_keys(scene: Relations, channel: ChannelSpec) -> dict[str, str]:
     """Return the keys, with values, by which a predictor follows what the minibatches of further passes have in common."""
     gradient, keys = channel.gradient, dict[str, str]()
     if not gradient.keeps_up:

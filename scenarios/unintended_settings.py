@@ -14,7 +14,7 @@ from typing import NamedTuple
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
-from antiphon.base.spec import plain
+from antiphon.base.spec import AUTO, plain
 from antiphon.comms.coupling_catalogue import OPTIONAL_KEYS
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
@@ -23,6 +23,7 @@ from antiphon.scenarios.channel_specs import (
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import reachable
+from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
@@ -172,6 +173,7 @@ _BLIND = (
     "a synthetic gradient of a policy without the sender's observations averages over all states that share a "
     "message; add the sender's observations to gradient.context"
 )
+_IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speaker no more than detached"
 _IN_NOISE = "in all passes taught a signalling game, but MPE's speaker less than detached, as each minibatch has noise of its own"
 
 
@@ -378,14 +380,16 @@ def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
 
 
 def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
-    """A predictor that learns from each minibatch of further passes is held to what they have in common."""
-    gradient = channel.gradient
-    if not (channel.replayed and gradient.learn and gradient.built_in):
+    """A predictor learns from each minibatch of further passes, and is held to what they have in common."""
+    gradient, scene = channel.gradient, scenario.relations
+    kept_first = gradient.passes == AUTO and may_be_chosen(scene, channel)
+    if not ((channel.replayed or kept_first) and gradient.learn and gradient.built_in):
         return
-    if not gradient.keeps_up:
-        yield f"{with_article(name_of(gradient.kind))} gradient {_IN_NOISE}; use linear, or make gradient.passes first"
-    if gradient.get("rescale") == "none":
-        yield f"rescale: none {_IN_NOISE}; leave out gradient.rescale, or make gradient.passes first"
+    why, changed = _IN_FIRST if kept_first else _IN_NOISE, needed_keys(scene, channel)
+    if "kind" in changed:
+        yield f"{with_article(name_of(gradient.kind))} gradient {why}; use linear, or make gradient.passes first"
+    if "rescale" in changed:
+        yield f"rescale: none {why}; leave out gradient.rescale, or make gradient.passes first"
 
 
 def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
@@ -449,7 +453,7 @@ _OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[str]], 
     warn_26_norm: ("channels.norm",),
     warn_10_kickback: ("channels.feedback",),
     warn_9_kind: (),
-    warn_42b_noise: ("channels.gradient.passes",),
+    warn_42b_noise: ("agents.objective",),
     warn_3_followed: ("agents.learn",),
     warn_9_learned: ("channels.gradient.learn",),
     warn_23_context: (),

@@ -204,24 +204,28 @@ def test_by_default_a_sender_learns_in_all_passes() -> None:
 
 
 IN_NOISE = "in all passes taught a signalling game, but MPE's speaker less than detached"
+IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speaker no more than detached"
 
 
 @pytest.mark.parametrize(
-    ("gradient", "line"),
+    ("gradient", "steps", "line"),
     [
-        ({"kind": "mlp"}, f"an mlp gradient {IN_NOISE}"),
-        ({"rescale": "none"}, f"rescale: none {IN_NOISE}"),
-        ({"kind": "mlp", "learn": False}, None),
-        ({"context": [], "learn": False}, None),
+        ({"kind": "mlp", "passes": "all"}, 5, f"an mlp gradient {IN_NOISE}"),
+        ({"rescale": "none", "passes": "all"}, 5, f"rescale: none {IN_NOISE}"),
+        ({"kind": "mlp", "learn": False, "passes": "all"}, 5, None),
+        ({"context": [], "learn": False, "passes": "all"}, 5, None),
+        ({"kind": "mlp"}, 1, f"an mlp gradient {IN_FIRST}; use linear, or make gradient.passes first"),
+        ({"rescale": "none", "context": ["observation"]}, 1, f"rescale: none {IN_FIRST}; leave out"),
+        ({"kind": "mlp", "passes": "first"}, 1, None),
     ],
 )
-def test_all_passes_with_what_follows_noise_are_taken_with_a_warning(
-    gradient: Document, line: str | None, tmp_path: Path, cli: Commands
+def test_what_does_not_keep_up_in_further_passes_is_warned_of(
+    gradient: Document, steps: int, line: str | None, tmp_path: Path, cli: Commands
 ) -> None:
-    (tmp_path / "team.yaml").write_text(team(gradient={**DEFAULTS, "passes": "all", **gradient}).to_yaml())
+    (tmp_path / "team.yaml").write_text(team(gradient={**DEFAULTS, **gradient}).to_yaml())
     found = cli.json("check", tmp_path / "team.yaml")
-    assert found["updates"]["sensor"] == 5 * WINDOWS
-    lines = [one["warning"] for one in found["warnings"] if IN_NOISE in one["warning"]]
+    assert found["updates"]["sensor"] == steps * WINDOWS
+    lines = [one["warning"] for one in found["warnings"] if "MPE's speaker" in one["warning"]]
     assert [one.startswith(f"channel sensor->motor: {line}") for one in lines] == [True] * (line is not None)
 
 
