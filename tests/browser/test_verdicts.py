@@ -669,7 +669,10 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     assert strip(tab).startswith("value 2 help, 2 harm, 4 unresolved at step 20 undefined at step 40")
     tab.select("channel", 0)
     assert tab.part("panel-verdicts").inner_text().strip() == "signal helps at step 20"
-    assert f"No value at this step: {worse}." in tab.part("panel-why").inner_text()
+    assert (
+        f"No value at this step: {worse.replace(' -', ' −').replace('[-', '[−')}."
+        in tab.part("panel-why").inner_text()
+    )
     tab.part("verdicts").get_by_test_id("step-link").click()
     assert tab.step == 20
     cosines = {10: {"cosine": [0.6] * 4 + [0.4] * 5}, 20: {"cosine": [-0.4] * 4 + [0.6] * 5}}

@@ -279,6 +279,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/tab/test_verdict_series.py::test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far",
     ),
     Fault(
+        "verdicts-open-where-nothing-is-resolved",
+        "telemetry/verdicts.py",
+        "np.flatnonzero(resolved if resolved.any() else defined)",
+        "np.flatnonzero(defined)",
+        "tests/telemetry/tab/test_opening_verdicts.py::test_it_is_the_newest_that_resolves_else_that_is_defined_else_the_newest",
+    ),
+    Fault(
         "verdicts-of-the-measure-that-few-channels-have",
         "telemetry/verdicts.py",
         'return -found.channels, measure != "value"',

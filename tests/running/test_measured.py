@@ -183,6 +183,20 @@ def test_a_run_logs_why_a_value_is_undefined_and_evaluating_some_channels_keeps_
     assert kept_alignment[1:].tolist() == aligned[1:].tolist()
 
 
+@pytest.mark.long
+def test_run_and_show_tell_the_same_verdicts_of_the_same_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = antiphon.load("digits-mlp").text + "\ntelemetry: {value: {period: 4, horizon: 8}}\n"
+    Path("valued.yaml").write_text(text, encoding="utf-8")
+    values = "--set depth=2 --set width=16 --set batch=32 --set lr=0.01"
+    told = cli(f"run valued.yaml {values} --steps 8 --logdir . --name run")
+    (line,) = (line for line in told.splitlines() if line.startswith("channels "))
+    assert line.split()[1:6] == ["by", "value", "at", "step", "8,"]
+    assert f"channels: {line.removeprefix('channels').strip()}" in cli("show run")
+
+
 def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, cli: Commands) -> None:
     """Of the same step, in measured.json and in the tab; what all channels are measured by replaces them."""
     names = ["n0->n1", "n1->n2", "n2->n3"]

@@ -249,7 +249,7 @@ export class Model {
     const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad);
     sentences.push(...others.map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, (_, metric) => value(metric))));
-    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why}.`);
+    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why.replace(/(?<=[ [(])-(?=\d)/g, "−")}.`);
     const late = missing.length > 0 && at > 0;
     const last = at === newest; // advice is of the newest measurement
     const more = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
