@@ -7,6 +7,7 @@ generator.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -63,8 +64,8 @@ class Distribution(Sampler, Protocol):
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the logarithm of the probability, or density, of each row's action, [rows]."""
 
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Return the entropy of each row's distribution in nats, [rows]."""
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log_prob`, and the entropy of each row's distribution in nats, [rows] each."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,16 @@ class Categorical:
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the logarithm of the probability of each row's action, [rows]."""
-        return outputs.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return self._taken(outputs.log_softmax(-1), action)
 
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Return the entropy, [rows]."""
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both, [rows] each, from the same logarithms of probabilities."""
         logs = outputs.log_softmax(-1)
-        return -(logs.exp() * logs).sum(-1)
+        return self._taken(logs, action), -(logs.exp() * logs).sum(-1)
+
+    @staticmethod
+    def _taken(logs: Tensor, action: Tensor) -> Tensor:
+        return logs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,10 @@ class MultiCategorical:
         parts = enumerate(self._split(outputs))
         return torch.stack([each.log_prob(part, action[..., i]) for i, (each, part) in parts]).sum(0)
 
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Return the sum of the choices' entropies, [rows]."""
-        return torch.stack([each.entropy(part) for each, part in self._split(outputs)]).sum(0)
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of both over the choices, [rows] each."""
+        parts = enumerate(self._split(outputs))
+        return _sums(each.log_prob_and_entropy(part, action[..., i]) for i, (each, part) in parts)
 
 
 @dataclass(frozen=True)
@@ -191,9 +197,10 @@ class Gaussian:
         scaled = (action - mean) * (-log_deviation).exp()
         return -(scaled.square() / 2 + log_deviation + math.log(2 * math.pi) / 2).sum(-1)
 
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Return the differential entropy, [rows]."""
-        return (self._split(outputs)[1] + math.log(2 * math.pi * math.e) / 2).sum(-1)
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both; the entropy is the differential one, [rows] each."""
+        entropy = (self._split(outputs)[1] + math.log(2 * math.pi * math.e) / 2).sum(-1)
+        return self.log_prob(outputs, action), entropy
 
 
 @dataclass(frozen=True)
@@ -251,9 +258,16 @@ class Joint:
         each = zip(self._split(outputs), self.by_part(action).values(), strict=True)
         return torch.stack([part.log_prob(own, taken) for (part, own), taken in each]).sum(0)
 
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Return the sum of the parts' entropies, [rows]."""
-        return torch.stack([part.entropy(own) for part, own in self._split(outputs)]).sum(0)
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of both over the parts, [rows] each."""
+        each = zip(self._split(outputs), self.by_part(action).values(), strict=True)
+        return _sums(part.log_prob_and_entropy(own, taken) for (part, own), taken in each)
+
+
+def _sums(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the sums of log-probabilities and of entropies of independent actions."""
+    log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*pairs, strict=True))
+    return log_prob, entropy
 
 
 def _bounded(space: spaces.Box) -> NDArray[np.bool_]:

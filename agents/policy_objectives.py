@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -25,7 +26,7 @@ from antiphon.agents.distributions import Distribution, Sampler
 from antiphon.agents.objectives import AnyObjective
 from antiphon.base import extensions, kinds
 from antiphon.base.spec import Count
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows
 
 NORMALISED_FROM = 32
@@ -162,14 +163,6 @@ class Advantages:
     moments: Tensor | None = None
     """[N, 3], over all rows: number of valid returns of each member, their mean and variance; None: not normalised."""
 
-    def of(self, rows: Tensor) -> Advantages:
-        """Return the advantages at some rows, without moments."""
-        advantages, valid, targets = (
-            values.index_select(1, rows) for values in (self.advantages, self.valid, self.targets)
-        )
-        returns = targets if self.returns is self.targets else self.returns.index_select(1, rows)
-        return Advantages(advantages, returns, valid, targets)
-
     def weighted(self, member_count: int = 1) -> Tensor:
         """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
         return self.advantages * MemberMeans(self.valid, member_count).shares(self.advantages.dtype)
@@ -186,10 +179,76 @@ class PolicyLosses:
     """[T, rows], a constant: log-probability of the actions and sampled messages. Later passes of `ppo` use the first pass's."""
     metrics: dict[str, Tensor]
     """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
-    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks. A later
-    pass has none."""
-    moved: Moved | None = None
-    """Of `ppo`: how far the policy is from that of the first pass."""
+    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassConstants:
+    """Constants of a further pass over some rows of a window, [T, rows] each; of P passes over as many rows, [P, T, rows]."""
+
+    actions: Tensor | None
+    """[T, rows, …]: sampled actions; None if only messages are."""
+    log_prob: Tensor | None
+    """Log-probabilities of the first pass; None: the pass is over another window."""
+    valid: Tensor
+    """bool: the ticks that are trained on."""
+    targets: Tensor
+    """Targets of the values."""
+    share: Tensor
+    """What a tick counts in what is learned, a weighted sum of the members' means over valid ticks: zero where not valid."""
+    cost: Tensor
+    """Minus the advantages, times the shares."""
+
+    @classmethod
+    def of(
+        cls,
+        actions: Tensor | None,
+        log_prob: Tensor | None,
+        advantages: Advantages,
+        weight: PerMember,
+        member_count: int,
+    ) -> PassConstants:
+        """Return the constants of passes over all rows of `advantages`; `weight`: of what a member learns."""
+        valid, means = advantages.valid, MemberMeans(advantages.valid, member_count)
+        weights = means.weights(advantages.advantages.dtype)
+        share = scaled(weights, weight / means.batch, valid.dim() - 1)
+        return cls(actions, log_prob, valid, advantages.targets, share, advantages.advantages * -share)
+
+    @classmethod
+    def of_parts(
+        cls,
+        actions: Tensor | None,
+        log_prob: Tensor | None,
+        advantages: Advantages,
+        weight: PerMember,
+        member_count: int,
+        parts: Sequence[Tensor],
+    ) -> list[PassConstants]:
+        """Return the constants of passes over some rows each, as many of each member; those of as many rows are made at once."""
+        places: dict[int, list[int]] = {}
+        for place, part in enumerate(parts):
+            places.setdefault(len(part), []).append(place)
+        found: dict[int, PassConstants] = {}
+        for own in places.values():
+            rows = torch.stack([parts[place] for place in own])
+            of = partial(_in_parts, rows=rows)
+            some = Advantages(
+                *map(of, (advantages.advantages, advantages.returns, advantages.valid, advantages.targets))
+            )
+            taken, then = (None if values is None else of(values) for values in (actions, log_prob))
+            found |= zip(own, cls.of(taken, then, some, weight, member_count)._apart(), strict=True)
+        return [found[place] for place in range(len(parts))]
+
+    def _apart(self) -> list[PassConstants]:
+        each = (getattr(self, own.name) for own in fields(self))
+        columns = [[None] * len(self.valid) if values is None else values.unbind() for values in each]
+        return [PassConstants(*own) for own in zip(*columns, strict=True)]
+
+
+def _in_parts(values: Tensor, rows: Tensor) -> Tensor:
+    """[T, all rows, …] at the rows of P parts, [P, n], as [P, T, n, …]."""
+    some = values.index_select(1, rows.flatten())
+    return some.view(len(values), *rows.shape, *values.shape[2:]).transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,8 +259,10 @@ class Moved:
     """[T, rows], a constant: the change of the actions' log-probabilities, zero where not valid."""
     clip: Any
     """Largest deviation of the probability ratio from 1, of all rows or [rows]."""
-    means: MemberMeans
-    """Over the same rows."""
+    valid: Tensor
+    """[T, rows] bool: the ticks that are trained on."""
+    member_count: int
+    """N."""
 
     @staticmethod
     def metrics(passes: Sequence[Moved]) -> dict[str, Tensor]:
@@ -213,9 +274,9 @@ class Moved:
         for own in by_rows.values():
             change, valid = (
                 torch.stack([*values])
-                for values in zip(*((moved.change, moved.means.valid) for moved in own), strict=True)
+                for values in zip(*((moved.change, moved.valid) for moved in own), strict=True)
             )
-            means, beyond = MemberMeans(valid, own[0].means.member_count), change.exp() - 1
+            means, beyond = MemberMeans(valid, own[0].member_count), change.exp() - 1
             # Schulman 2020, "Approximating KL divergence"
             each["approx_kl"].append(means.of_zeroed(beyond - change))
             each["clip_fraction"].append(means.of_zeroed((beyond.abs() > own[0].clip).to(change.dtype)))
@@ -363,13 +424,13 @@ class MemberMeans:
 
     def weights(self, dtype: torch.dtype) -> Tensor:
         """[T, rows]: the shares of valid samples, zero elsewhere."""
-        return self.valid * self.shares(dtype)
+        return self.valid * self.shares(dtype).unsqueeze(-2)
 
     def to_rows(self, by_member: Tensor) -> Tensor:
         """Broadcast values per member, [N], to rows."""
         if self.member_count == 1:
-            return by_member.expand(self.batch)
-        return by_member.repeat_interleave(self.batch)
+            return by_member.expand(*by_member.shape[:-1], self.batch)
+        return by_member.repeat_interleave(self.batch, -1)
 
 
 @dataclass(frozen=True)
@@ -471,21 +532,34 @@ class PolicyObjective(AnyObjective):
         values: Tensor | None,
         actions: Tensor | None,
         advantages: Advantages,
-        log_prob_then: Tensor | None = None,
         *,
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
-        """Return the losses of one pass over a window, or over some of its environments.
+        """Return the losses of the first pass over a window.
 
         Args:
             outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
             values: [T, rows] with their graph; None where there are none.
             actions: [T, rows, …] as sampled; None if only messages are.
             advantages: Advantages of the same rows.
-            log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
             member_count: N, side by side in the rows.
             messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
+        """
+
+    @abstractmethod
+    def slopes(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        constants: PassConstants,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> tuple[Slopes, Moved | None]:
+        """Return the slopes of what a further pass learns, and how far the policy has moved, where that matters.
+
+        Arguments: those of the rows of the pass, otherwise see `losses`.
         """
 
 
@@ -564,46 +638,70 @@ class PolicyGradient(PolicyObjective):
         values: Tensor | None,
         actions: Tensor | None,
         advantages: Advantages,
-        log_prob_then: Tensor | None = None,
         *,
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
-        parts = list(messages)
-        if self.distribution is not None and outputs is not None and actions is not None:
-            log_prob = self.distribution.log_prob(outputs, actions)
-            parts.insert(0, (log_prob, self.distribution.entropy(outputs)))
-        log_prob, entropy = parts[0]
-        if len(parts) > 1:
-            log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        log_prob, entropy = self._of_choices(outputs, actions, messages)
         means = MemberMeans(advantages.valid, member_count)
-        policy, moved = self._of_actions(log_prob, log_prob_then, advantages, means)
+        policy, moved = self._of_actions(log_prob, advantages, member_count)
         total = policy - scaled(entropy, self.entropy, 1)
         averaged = {"policy_loss": policy, "entropy": entropy}
         if values is not None:
             averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
             total = total + scaled(error, self.value, 1)
-        metrics: dict[str, Tensor] = {}
-        if log_prob_then is None:  # of later passes only how far the policy moved is reported
-            metrics = {} if moved is None else Moved.metrics([moved])
-            metrics |= {name: means.of(constant(each)) for name, each in averaged.items()}
-            if values is not None:
-                metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
-        losses = total * means.weights(total.dtype)
-        return PolicyLosses(losses, constant(log_prob), metrics, moved)
+        metrics = {} if moved is None else Moved.metrics([moved])
+        metrics |= {name: means.of(constant(each)) for name, each in averaged.items()}
+        if values is not None:
+            metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
+        return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics)
+
+    def slopes(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        constants: PassConstants,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> tuple[Slopes, Moved | None]:
+        log_prob, entropy = self._of_choices(outputs, constants.actions, messages)
+        slope, moved = self._slope_of_actions(constant(log_prob), constants, member_count)
+        slopes = [(log_prob, slope), (entropy, scaled(constants.share, -self.entropy, 1))]
+        if values is not None:
+            error = constant(values) - constants.targets
+            slopes.append((values, error * scaled(constants.share, 2 * self.value, 1)))
+        return slopes, moved
+
+    def _of_choices(
+        self, outputs: Tensor | None, actions: Tensor | None, messages: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of all that was sampled, [T, rows] each with their graph. For the arguments see `losses`."""
+        parts = list(messages)
+        if self.distribution is not None and outputs is not None and actions is not None:
+            parts.insert(0, self.distribution.log_prob_and_entropy(outputs, actions))
+        if len(parts) == 1:
+            return parts[0]
+        log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        return log_prob, entropy
 
     def _of_actions(
-        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans
+        self, log_prob: Tensor, advantages: Advantages, member_count: int
     ) -> tuple[Tensor, Moved | None]:
-        """Return the loss of the actions, [T, rows], and how far the policy has moved, where that matters.
+        """Return the loss of the actions in the first pass, [T, rows], and how far the policy has moved, where that matters.
 
         Args:
             log_prob: [T, rows] with its graph.
-            then: [T, rows], in the first pass; None: this is the first pass.
             advantages: Of the same rows.
-            means: Over the same rows.
+            member_count: N.
         """
         return -log_prob * advantages.advantages, None
+
+    def _slope_of_actions(
+        self, log_prob: Tensor, constants: PassConstants, member_count: int
+    ) -> tuple[Tensor, Moved | None]:
+        """Return the slope of the loss by the log-probabilities of the actions, [T, rows] constants, and how far the policy has moved."""
+        return constants.cost, None
 
 
 def advantages_and_returns(
@@ -774,12 +872,20 @@ class Ppo(PolicyGradient):
         return (*super().logged, "approx_kl", "clip_fraction")
 
     def _of_actions(
-        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans
+        self, log_prob: Tensor, advantages: Advantages, member_count: int
     ) -> tuple[Tensor, Moved | None]:
-        then = constant(log_prob) if then is None else then
-        # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
-        change = (log_prob - then).where(advantages.valid, 0.0)
-        ratio, clip, cost = change.exp(), to_rows(self.clip, change, 1), -advantages.advantages
-        free, clipped = ratio * cost, constant(ratio).clamp(1 - clip, 1 + clip) * cost
-        # Where both are equal the ratio is not clipped, and the gradient is that of the free one.
-        return torch.where(free >= clipped, free, clipped), Moved(constant(change), clip, means)
+        # All ratios are 1, and none is clipped.
+        change = (log_prob - constant(log_prob)).where(advantages.valid, 0.0)
+        moved = Moved(constant(change), to_rows(self.clip, change, 1), advantages.valid, member_count)
+        return change.exp() * -advantages.advantages, moved
+
+    def _slope_of_actions(
+        self, log_prob: Tensor, constants: PassConstants, member_count: int
+    ) -> tuple[Tensor, Moved | None]:
+        assert constants.log_prob is not None
+        # Where nothing is learned a ratio might be infinite.
+        change = (log_prob - constants.log_prob).where(constants.valid, 0.0)
+        ratio, clip = change.exp(), to_rows(self.clip, change, 1)
+        free, clipped = ratio * constants.cost, ratio.clamp(1 - clip, 1 + clip) * constants.cost
+        # Where both are equal the ratio is not clipped.
+        return free.masked_fill(free < clipped, 0.0), Moved(change, clip, constants.valid, member_count)

@@ -25,6 +25,8 @@ from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_objectives import (
     Advantages,
     MemberMeans,
+    Moved,
+    PassConstants,
     PassesOptions,
     PolicyLosses,
     PolicyObjective,
@@ -37,7 +39,7 @@ from antiphon.agents.policy_objectives import (
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.nets.per_member import PerMember, to_rows
 
 
@@ -226,17 +228,32 @@ class QLearning(PolicyObjective):
         values: Tensor | None,
         actions: Tensor | None,
         advantages: Advantages,
-        log_prob_then: Tensor | None = None,
         *,
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
-        assert outputs is not None
-        assert actions is not None
-        taken = outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        taken = _taken(outputs, actions)
         error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
-        metrics = {}
-        if log_prob_then is None:
-            metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
+        metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
         return PolicyLosses(losses, torch.zeros_like(constant(error)), metrics)
+
+    def slopes(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        constants: PassConstants,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> tuple[Slopes, Moved | None]:
+        taken = _taken(outputs, constants.actions)
+        slope = 2 * (constant(taken) - constants.targets) * constants.share
+        return [(taken, slope.where(constants.valid, 0.0))], None
+
+
+def _taken(outputs: Tensor | None, actions: Tensor | None) -> Tensor:
+    """The values of the choices that were made."""
+    assert outputs is not None
+    assert actions is not None
+    return outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)

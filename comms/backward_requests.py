@@ -49,6 +49,10 @@ class Injection:
     """Factor in the gradients at the sender's own leaves."""
 
 
+Slopes = Sequence[tuple[Tensor, Tensor]]
+"""A loss that is known by its gradients: tensors with their graph, each with the gradient of what is learned there."""
+
+
 @dataclass(slots=True)
 class BackwardRequest:
     """Inputs of the backward pass of one closed window."""
@@ -63,6 +67,8 @@ class BackwardRequest:
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
     """Loss (already divided by the batch) in the parameters' gradients alone, not in the leaves', or None."""
+    slopes: Slopes = ()
+    """What the window learns beside the losses."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -165,7 +171,8 @@ def _roots(
     """Roots of a backward pass: tensors, and the gradients injected on them."""
     ends = [end for request in requests for end in _ends(request, discount=discount)]
     weights = _each(torch._foreach_div, [weight for _, weight in ends], batch)
-    return [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
+    roots = [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
+    return roots + [root for request in requests for root in request.slopes if root[0].requires_grad]
 
 
 def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:

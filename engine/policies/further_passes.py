@@ -9,7 +9,8 @@ statistics of agents stay. An agent with a replay buffer learns from windows of 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,11 +29,10 @@ from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
-from antiphon.engine.policies.replays import Replay, SomeRows
+from antiphon.engine.policies.replays import Minibatch, Replay, SomeRows
 from antiphon.engine.policies.resting_heads import passes_of, places_at_rest
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.engine.policies.windows_at_once import evaluated_at_once
-from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for, uniform_many
 
 
@@ -62,7 +62,7 @@ class FurtherPasses(Feature):
             for agent in self.system.agents.values()
         }
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
-        self._seeds_by_use: dict[tuple[str, ...], Tensor] = {}
+        self._seeds_by_uses: dict[Hashable, Tensor] = {}
         self._at_once = {
             group: {name: self.system.agents[name] for name in group.agent_names}
             for group in self.system.groups
@@ -113,27 +113,24 @@ class FurtherPasses(Feature):
             step: The step.
         """
         waiting = [
-            self._of(update, closed)
+            self._of(update, closed, step)
             for update in closed
             if not self.agents.isdisjoint(update.window_loss.policy_windows)
         ]
         if not waiting:
             return
         for epoch in range(1, max(each.passes for each in waiting)):
-            running = [
-                (each, self._minibatches(each, epoch, step)) for each in waiting if each.passes > epoch
-            ]
+            running = [(each, each.minibatches[epoch]) for each in waiting if each.passes > epoch]
             for place in range(max(len(batches) for _, batches in running)):
-                learning = [(each, own) for each, own in running if place < len(own)]
-                if learning:
-                    updates, predictors = list[Update](), dict[str, PredictorUpdate]()
-                    for each, own in learning:
-                        found = self._learned(each, own[place], epoch, step)
-                        updates += found[0]
-                        predictors |= found[1]
-                    yield updates, predictors
+                learning = [(each, own[place]) for each, own in running if place < len(own)]
+                updates, predictors = list[Update](), dict[str, PredictorUpdate]()
+                for each, minibatch in learning:
+                    found = self._learned(each, minibatch, step)
+                    updates += found[0]
+                    predictors |= found[1]
+                yield updates, predictors
 
-    def _of(self, update: Update, closed: Sequence[Update]) -> _Window:
+    def _of(self, update: Update, closed: Sequence[Update], step: int) -> _Window:
         found = update.window_loss
         names = self.agents & found.policy_windows.keys()
         agents = [self.system.agents[name] for name in found.policy_windows if name in names]
@@ -148,7 +145,7 @@ class FurtherPasses(Feature):
         passes = max(map(passes_of, agents))
         assert agents[0].policy is not None
         if agents[0].policy.windows_kept > 1:  # it learns alone
-            seeds = self._seeds_of(agents[0].name, "replay")
+            (seeds,) = self._seeds_of(agents[0].name, [("replay",)])
             drawn = DrawnWindows(
                 update.window,
                 agents[0],
@@ -156,7 +153,9 @@ class FurtherPasses(Feature):
                 self.engine.forward_pass,
                 seeds,
             )
-            return _Window(update, agents, own, passes, drawn, [])
+            return _Window(
+                update, agents, own, passes, drawn, [], self._minibatches(drawn, own, agents[0], step)
+            )
         sending = {name: other for other in closed for name in other.group.agent_names}
         senders = [
             ReplayedSender(self.engine, channel, sending[channel.sender])
@@ -165,7 +164,8 @@ class FurtherPasses(Feature):
             if channel.synthetic_gradient.replayed
         ]
         replay = self._replay(update, together, senders)
-        return _Window(update, agents, own, passes, replay, senders)
+        minibatches = self._minibatches(replay, own, agents[0], step)
+        return _Window(update, agents, own, passes, replay, senders, minibatches)
 
     def _replay(
         self, update: Update, together: Mapping[str, Agent], senders: Sequence[ReplayedSender]
@@ -179,47 +179,55 @@ class FurtherPasses(Feature):
         sent_again = {sender.channel.name: sender.messages for sender in senders}
         return SomeRows(update.window, together, forward_pass, sent_again)
 
-    def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
-        """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
-        policy, batch = window.agents[0].policy, self.system.batch
+    def _minibatches(
+        self, replay: Replay | DrawnWindows, loss: WindowLoss, first: Agent, step: int
+    ) -> dict[int, list[Minibatch]]:
+        """The minibatches of each further pass, by epoch; the environments are in another order in each.
+
+        Args:
+            replay: Of the window's ticks.
+            loss: Of the window.
+            first: An agent with further passes, as many as all others of its group.
+            step: The step.
+        """
+        policy, batch = first.policy, self.system.batch
         assert isinstance(policy, PolicyObjective)
-        parts = policy.minibatches
-        found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
-        for agent in window.replay.agents.values():
-            seeds = self._seeds_of(agent.name, "epoch", str(epoch))
-            numbers = uniform_many(seeds, step, batch)
-            first = torch.arange(len(seeds), device=self.system.device).unsqueeze(1) * batch
-            rows = numbers.argsort(dim=1, stable=True) + first
-            for own, some in zip(found, rows.tensor_split(parts, dim=1), strict=True):
-                own[agent.name] = some.flatten()
+        epochs = range(1, policy.epochs)
+        orders = [(epoch, place) for epoch in epochs for place in range(policy.minibatches)]
+        rows: list[dict[str, Tensor]] = [{} for _ in orders]
+        for agent in replay.agents.values():
+            seeds = self._seeds_of(agent.name, [("epoch", str(epoch)) for epoch in epochs])
+            members = torch.arange(seeds.shape[1], device=self.system.device).unsqueeze(1) * batch
+            numbers = uniform_many(seeds.flatten(), step, batch).view(*seeds.shape, batch)
+            parts = (numbers.argsort(dim=2, stable=True) + members).tensor_split(policy.minibatches, dim=2)
+            by_epoch = zip(*(part.flatten(1).unbind() for part in parts), strict=True)
+            for own, some in zip(rows, itertools.chain.from_iterable(by_epoch), strict=True):
+                own[agent.name] = some
+        each = zip(orders, rows, replay.constants(loss.policy_windows, rows), strict=True)
+        found: dict[int, list[Minibatch]] = {epoch: [] for epoch in epochs}
+        for (epoch, _), own, constants in each:
+            found[epoch].append(Minibatch(epoch, own, constants))
         return found
 
-    def _seeds_of(self, agent: str, *use: str) -> Tensor:
-        """[N] int64: the seeds of a stack's random numbers of some use, such as the order in an epoch, made once."""
-        if (agent, *use) not in self._seeds_by_use:
-            seeds = [seed_for(seed, *use) for seed in self._seeds[agent]]
-            self._seeds_by_use[agent, *use] = torch.tensor(seeds, device=self.system.device)
-        return self._seeds_by_use[agent, *use]
+    def _seeds_of(self, agent: str, uses: Sequence[tuple[str, ...]]) -> Tensor:
+        """[U, N] int64: the seeds of a stack's random numbers of some uses, such as the order in an epoch, made once."""
+        if (agent, *uses) not in self._seeds_by_uses:
+            seeds = [[seed_for(seed, *use) for seed in self._seeds[agent]] for use in uses]
+            self._seeds_by_uses[agent, *uses] = torch.tensor(seeds, device=self.system.device)
+        return self._seeds_by_uses[agent, *uses]
 
-    def _learned(self, window: _Window, rows: dict[str, Tensor], epoch: int, step: int) -> _Learned:
+    def _learned(self, window: _Window, minibatch: Minibatch, step: int) -> _Learned:
         """What a minibatch of a window teaches: its group, and the senders that are replayed beside it."""
-        update, roots, policies = window.update, [], self.engine.features.of(PolicyEvaluator)
+        update, policies = window.update, self.engine.features.of(PolicyEvaluator)
         assert policies is not None
-        passes = window.replay.losses(policies, window.loss.policy_windows, rows, epoch)
-        for agent, found in zip(window.agents, passes, strict=True):
-            own, policy = rows[agent.name], window.loss.policy_windows[agent.name]
-            assert agent.goal is not None
-            losses, weight = found.losses, agent.goal.weight
-            if isinstance(weight, Tensor):
-                losses, weight = scaled(losses.sum(0), weight), 1.0
-            roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
-            if found.moved is not None:
-                policy.moved.append(found.moved)
+        passes = window.replay.slopes(policies, window.loss.policy_windows, minibatch)
+        slopes = list(itertools.chain.from_iterable(passes))
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
-        requests = [BackwardRequest(roots, [], parameters, [sender.read for sender in window.senders])]
+        read = [sender.read for sender in window.senders]
+        requests = [BackwardRequest([], [], parameters, read, slopes=slopes)]
         moved = [(sender, request) for sender in window.senders if (request := sender.request(step))]
         first = window.agents[0]
-        batch = len(rows[first.name]) // len(first.members)
+        batch = len(minibatch.rows[first.name]) // len(first.members)
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
         resting = {name: self._resting[name] for name in gradients}
         updates = [
@@ -285,3 +293,5 @@ class _Window:
     """Of its ticks."""
     senders: list[ReplayedSender]
     """Those whose windows are replayed beside it."""
+    minibatches: dict[int, list[Minibatch]]
+    """By epoch."""

@@ -6,22 +6,23 @@ parameters of earlier. Values are those of the present parameters, and returns a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.agents.policy_objectives import RETURNS, PolicyLosses, Trajectory
+from antiphon.agents.policy_objectives import RETURNS, PassConstants, Trajectory
 from antiphon.agents.q_learning import QLearning
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.window import Window
+from antiphon.engine.policies.replays import Minibatch
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.random import uniform_many
 
@@ -94,15 +95,17 @@ class DrawnWindows:
         numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)
         self._numbers = numbers.view(len(seeds), -1, agent.batch).transpose(0, 1).flatten(1)
 
-    def losses(
-        self,
-        evaluator: PolicyEvaluator,
-        policies: Mapping[str, PolicyWindow],
-        rows: Mapping[str, Tensor],
-        epoch: int,
-    ) -> list[PolicyLosses]:
-        """See `Replay.losses`; another window of each row is drawn in each pass, and returns are by the present parameters."""
-        drawn = self._buffer.drawn(rows[self._agent.name], self._numbers[epoch])
+    def constants(
+        self, policies: Mapping[str, PolicyWindow], passes: Sequence[Mapping[str, Tensor]]
+    ) -> list[dict[str, PassConstants]]:
+        """See `Replay.constants`: they come with the windows."""
+        return [{} for _ in passes]
+
+    def slopes(
+        self, evaluator: PolicyEvaluator, policies: Mapping[str, PolicyWindow], minibatch: Minibatch
+    ) -> list[Slopes]:
+        """See `Replay.slopes`; another window of each row is drawn in each pass, and returns are by the present parameters."""
+        drawn = self._buffer.drawn(minibatch.rows[self._agent.name], self._numbers[minibatch.epoch])
         learner, objective, members = self._agent.learner, self._objective, len(self._agent.members)
         x = drawn["inputs"].transpose(0, 1)
         of_ticks = learner.buffers, x.flatten(0, 1)
@@ -118,7 +121,9 @@ class DrawnWindows:
             member_count=members,
             statistics=None if statistics is None else statistics.view(members, -1),
         )
-        return [objective.losses(outputs, None, trajectory.actions, advantages, member_count=members)]
+        assert self._agent.goal is not None
+        constants = PassConstants.of(trajectory.actions, None, advantages, self._agent.goal.weight, members)
+        return [objective.slopes(outputs, None, constants, member_count=members)[0]]
 
 
 def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass) -> Tensors:

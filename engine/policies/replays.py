@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import HIDDEN, VALUE, Tensors
-from antiphon.agents.policy_objectives import PolicyLosses
+from antiphon.agents.policy_objectives import PassConstants
 from antiphon.base.mask import ALL, Mask
+from antiphon.comms.backward_requests import Slopes
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
@@ -26,6 +27,17 @@ from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import PolicyEvaluator, port_names, ports_of, rows_through
 
 
+@dataclass(frozen=True, slots=True)
+class Minibatch:
+    """What a further pass is over."""
+
+    epoch: int
+    rows: Mapping[str, Tensor]
+    """Of each agent, as many of each member, member by member."""
+    constants: Mapping[str, PassConstants]
+    """Of each policy; empty where they come with the windows that are drawn."""
+
+
 class Replay:
     """A window replayed for all environments, by the forward pass."""
 
@@ -34,24 +46,40 @@ class Replay:
         self._window, self._forward_pass = window, forward_pass
         self._ticks_of = _ticks_of(window)
 
-    def losses(
-        self,
-        evaluator: PolicyEvaluator,
-        policies: Mapping[str, PolicyWindow],
-        rows: Mapping[str, Tensor],
-        epoch: int,
-    ) -> list[PolicyLosses]:
-        """Return the losses of a further pass over some rows, in the order of the policies.
+    def constants(
+        self, policies: Mapping[str, PolicyWindow], passes: Sequence[Mapping[str, Tensor]]
+    ) -> list[dict[str, PassConstants]]:
+        """Return the constants of policies in minibatches, by agent, made at once.
+
+        Args:
+            policies: By agent, what the first pass found.
+            passes: Of each minibatch the rows: see `ports`.
+        """
+        found: list[dict[str, PassConstants]] = [{} for _ in passes]
+        for name, policy in policies.items():
+            agent, first = self.agents[name], policy.first_pass_losses.log_prob
+            assert agent.goal is not None
+            constants = PassConstants.of_parts(
+                *(policy.trajectory.actions, first, policy.advantages, agent.goal.weight, len(agent.members)),
+                [rows[name] for rows in passes],
+            )
+            for own, each in zip(found, constants, strict=True):
+                own[name] = each
+        return found
+
+    def slopes(
+        self, evaluator: PolicyEvaluator, policies: Mapping[str, PolicyWindow], minibatch: Minibatch
+    ) -> list[Slopes]:
+        """Return the slopes of a further pass, in the order of the policies.
 
         Args:
             evaluator: Of the policies.
             policies: By agent, what the first pass found.
-            rows: See `ports`.
-            epoch: The pass; all are over the same window.
+            minibatch: What the pass is over.
         """
-        ports = self.ports(rows)
+        rows, ports = minibatch.rows, self.ports(minibatch.rows)
         return [
-            evaluator.further(self.agents[name], policy, rows[name], ports[name])
+            evaluator.further(self.agents[name], policy, rows[name], minibatch.constants[name], ports[name])
             for name, policy in policies.items()
         ]
 

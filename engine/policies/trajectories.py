@@ -19,14 +19,14 @@ from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policy_objectives import (
     RETURNS,
     Advantages,
-    PolicyLosses,
+    PassConstants,
     Trajectory,
     running_returns,
     trajectory_of,
 )
 from antiphon.base import indexed
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
@@ -105,23 +105,26 @@ class PolicyEvaluator(Feature):
         losses.policy_windows[agent.name] = policy
         losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
 
-    def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
-        """Evaluate a further pass over some rows of a window.
+    def further(
+        self, agent: Agent, window: PolicyWindow, rows: Tensor, constants: PassConstants, ports: Tensors
+    ) -> Slopes:
+        """Return the slopes of a further pass over some rows of a window, and note how far the policy has moved.
 
         Args:
             agent: Of the window.
             window: What the first pass found.
             rows: The rows, as many of each member, member by member.
+            constants: Of these rows.
             ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
         """
         policy = agent.policy
         assert policy is not None
-        actions, advantages = window.trajectory.actions, window.advantages.of(rows)
-        actions = None if actions is None else actions.index_select(1, rows)
-        constants = actions, advantages, window.first_pass_losses.log_prob.index_select(1, rows)
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
-        outputs, values = ports.get(OBJECTIVE), values_in(ports)
-        return policy.losses(outputs, values, *constants, member_count=len(agent.members), messages=messages)
+        outputs, values, members = ports.get(OBJECTIVE), values_in(ports), len(agent.members)
+        slopes, moved = policy.slopes(outputs, values, constants, member_count=members, messages=messages)
+        if moved is not None:
+            window.moved.append(moved)
+        return slopes
 
     def before_move(self, updates: Sequence[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""

@@ -23,8 +23,8 @@ from antiphon.agents.distributions import (
 from antiphon.agents.policy_objectives import (
     A2c,
     Advantages,
-    MemberMeans,
     Moved,
+    PassConstants,
     PolicyObjective,
     Ppo,
     Reinforce,
@@ -66,7 +66,9 @@ def test_log_probabilities_and_entropies_are_those_of_torch(distribution: Distri
     columns = [action] if len(theirs) == 1 else list(action.unbind(-1))
     expected = sum(each.log_prob(column) for each, column in zip(theirs, columns, strict=True))
     torch.testing.assert_close(distribution.log_prob(outputs, action), expected)
-    torch.testing.assert_close(distribution.entropy(outputs), sum(each.entropy() for each in theirs))
+    log_prob, entropy = distribution.log_prob_and_entropy(outputs, action)
+    assert torch.equal(log_prob, distribution.log_prob(outputs, action))
+    torch.testing.assert_close(entropy, sum(each.entropy() for each in theirs))
     stacked = distribution.log_prob(outputs.expand(2, 7, -1), action.expand(2, *action.shape))
     torch.testing.assert_close(stacked, torch.as_tensor(expected).expand(2, 7))
 
@@ -101,11 +103,9 @@ def test_samples_at_the_ends_of_the_uniform_numbers() -> None:
 def test_deviations_are_clamped(bounded: bool, least: float) -> None:
     outputs = torch.tensor([[0.0, -9.0], [0.0, 9.0]])
     edges, family = torch.tensor([[0.0, least], [0.0, 2.0]]), Gaussian(1, bounded=bounded)
-    torch.testing.assert_close(family.entropy(outputs), family.entropy(edges))
-    torch.testing.assert_close(
-        family.log_prob(outputs, torch.ones(2, 1)), family.log_prob(edges, torch.ones(2, 1))
-    )
-    assert family.entropy(edges).tolist() == pytest.approx([least + 1.4189385, 2 + 1.4189385])
+    found, expected = (family.log_prob_and_entropy(each, torch.ones(2, 1)) for each in (outputs, edges))
+    torch.testing.assert_close(found, expected)
+    assert expected[1].tolist() == pytest.approx([least + 1.4189385, 2 + 1.4189385])
 
 
 def test_distributions_of_spaces() -> None:
@@ -295,18 +295,16 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
     found = objective.losses(outputs, values, window.actions, advantages)
     valid, actions = advantages.valid, window.actions
     assert actions is not None
-    log_prob = distribution.log_prob(outputs, actions)
+    log_prob, entropy = distribution.log_prob_and_entropy(outputs, actions)
     policy = -advantages.advantages * (log_prob if kind != "ppo" else 1)
-    expected = policy - 0.3 * distribution.entropy(outputs)
+    expected = policy - 0.3 * entropy
     if values is not None:
         expected = expected + 0.7 * (values - advantages.returns).square()
     torch.testing.assert_close(found.losses.sum() / rows, expected[valid].mean())
     assert (found.losses[~valid] == 0).all()
     assert {*found.metrics} == {*objective.logged}
     torch.testing.assert_close(found.metrics["policy_loss"], policy[valid].mean().reshape(1))
-    torch.testing.assert_close(
-        found.metrics["entropy"], distribution.entropy(outputs)[valid].mean().reshape(1)
-    )
+    torch.testing.assert_close(found.metrics["entropy"], entropy[valid].mean().reshape(1))
     if values is not None:
         returns = advantages.returns[valid]
         unexplained = (returns - values[valid]).var() / returns.var()
@@ -331,12 +329,12 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     known = Advantages(torch.full((1, 1), advantage), zero, valid, zero)
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
-    found = objective.losses(None, None, None, known, torch.zeros(1, 1), messages=[message])
-    (gradient,) = torch.autograd.grad(found.losses.sum(), log_prob)
-    torch.testing.assert_close(gradient.item(), slope)
-    assert found.moved is not None
-    far = replace(found.moved, change=torch.zeros(1, 2), means=MemberMeans(valid.expand(1, 2), 1))
-    for passes, share in ([found.moved], 1.0), ([found.moved, far, found.moved], 2 / 3):  # of other rows too
+    constants = PassConstants.of(None, torch.zeros(1, 1), known, 1.0, 1)
+    slopes, moved = objective.slopes(None, None, constants, messages=[message])
+    torch.testing.assert_close(dict(slopes)[log_prob].item(), slope)
+    assert moved is not None
+    far = replace(moved, change=torch.zeros(1, 2), valid=valid.expand(1, 2))
+    for passes, share in ([moved], 1.0), ([moved, far, moved], 2 / 3):  # of other rows too
         metrics = Moved.metrics(passes)
         torch.testing.assert_close(metrics["clip_fraction"].item(), share * (abs(change) > 0.2))
         expected = share * (change - torch.tensor(1 + change).log())
@@ -353,8 +351,9 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     assert not advantages.valid.all()
     leaf = outputs.clone().requires_grad_()
     then = torch.where(advantages.valid, distribution.log_prob(outputs, window.actions), -1e9)  # type: ignore[arg-type]
-    losses = objective.losses(leaf, values, window.actions, advantages, then).losses
-    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    constants = PassConstants.of(window.actions, then, advantages, 1.0, 1)
+    roots, weights = zip(*objective.slopes(leaf, values, constants)[0][:2], strict=True)
+    (gradient,) = torch.autograd.grad(roots, leaf, weights)
     assert gradient.isfinite().all()
     assert (gradient[~advantages.valid] == 0).all()
 
@@ -386,18 +385,34 @@ def test_losses_follow_finite_differences() -> None:
         advantages = objective.advantages(window, values)
         leaves = [drawn(2, 3, 2, distribution.parameters).requires_grad_()]
         leaves += [] if values is None else [values.requires_grad_()]
-        then = distribution.log_prob(leaves[0].detach(), window.actions) + 0.05  # type: ignore[arg-type]
 
         def total(outputs: Tensor, *own: Tensor) -> Tensor:
-            return objective.losses(  # noqa: B023
-                outputs,
-                own[0] if own else None,
-                window.actions,  # noqa: B023
-                advantages,  # noqa: B023
-                then,  # noqa: B023
-            ).losses.sum()
+            value = own[0] if own else None
+            return objective.losses(outputs, value, window.actions, advantages).losses.sum()  # noqa: B023
 
-        assert torch.autograd.gradcheck(total, leaves)
+        if kind != "ppo":  # a first pass holds its log-probabilities constant, which differences move
+            assert torch.autograd.gradcheck(total, leaves)
+
+
+@pytest.mark.parametrize("distribution", FAMILIES)
+def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distribution) -> None:
+    window, values = window_of(distribution, 5, 4), drawn(3, 5, 4)
+    outputs = drawn(2, 5, 4, distribution.parameters)
+    objective = Ppo(distribution, clip=0.1, entropy=0.3, value=0.7)
+    advantages = objective.advantages(window, values)
+    assert window.actions is not None
+    then = distribution.log_prob(outputs, window.actions) + 0.2 * drawn(6, 5, 4)
+    parts = [torch.tensor(rows) for rows in ([3, 0], [1], [2, 1])]
+    constants = PassConstants.of_parts(window.actions, then, advantages, 2.0, 1, parts)
+    for rows, own in zip(parts, constants, strict=True):
+        leaves = [each[:, rows].requires_grad_() for each in (outputs, values)]
+        log_prob, entropy = distribution.log_prob_and_entropy(leaves[0], window.actions[:, rows])
+        ratio, advantage = (log_prob - then[:, rows]).exp(), advantages.advantages[:, rows]
+        gain = torch.minimum(ratio * advantage, ratio.clamp(0.9, 1.1) * advantage)
+        loss = 0.7 * (leaves[1] - advantages.targets[:, rows]).square() - gain - 0.3 * entropy
+        expected = torch.autograd.grad(2 * loss[advantages.valid[:, rows]].mean(), leaves)
+        roots, slopes = zip(*objective.slopes(*leaves, own)[0], strict=True)
+        torch.testing.assert_close(torch.autograd.grad(roots, leaves, slopes), expected)
 
 
 # --- options ------------------------------------------------------------------------------------------------------

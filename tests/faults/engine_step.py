@@ -248,10 +248,10 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(
-        "ppo-a-pass-too-many",
+        "ppo-a-pass-too-few",
         "engine/policies/further_passes.py",
         "for epoch in range(1, max(each.passes for each in waiting)):",
-        "for epoch in range(0, max(each.passes for each in waiting)):",
+        "for epoch in range(2, max(each.passes for each in waiting)):",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
@@ -278,14 +278,14 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-every-epoch-has-the-same-order",
         "engine/policies/further_passes.py",
-        'self._seeds_of(agent.name, "epoch", str(epoch))',
-        'self._seeds_of(agent.name, "epoch")',
+        '[("epoch", str(epoch)) for epoch in epochs]',
+        '[("epoch",) for _ in epochs]',
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
         "replay-every-pass-draws-the-same-windows",
         "engine/policies/replay_buffer.py",
-        "self._numbers[epoch]",
+        "self._numbers[minibatch.epoch]",
         "self._numbers[0]",
         "tests/numerics/test_q_learning.py::test_a_learner_that_draws_from_earlier_windows[none]",
     ),
@@ -298,9 +298,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",
-        "engine/policies/further_passes.py",
-        "losses.sum() * (weight * len(agent.members) / len(own))",
-        "losses.sum() * (weight / self.system.batch)",
+        "agents/policy_objectives.py",
+        "scaled(weights, weight / means.batch,",
+        "scaled(weights, weight / means.batch / 2,",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(

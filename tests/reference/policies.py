@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_objectives import (
     RETURNS,
     Advantages,
-    PolicyLosses,
+    Moved,
     Trajectory,
     running_returns,
     trajectory_of,
@@ -39,9 +40,6 @@ from tests.reference.forward import input_of, message_read, replay
 from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.predictors import example_of, gated, learned
 from tests.reference.state import State, gradients_of
-
-Constants = tuple[Trajectory, Advantages, Tensor | None]
-"""Of a pass over a window: what was done and followed, and log-probabilities [T, B] of the first pass; None: this is it."""
 
 
 def act(state: State, tick: Tick) -> None:
@@ -87,14 +85,14 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     settings = {"known_length": known_length, "waiting": waiting, **_final(state, had)}
     trajectory = trajectory_of(sampled, rewards, *ends, **settings)
     values = _port(ticks, VALUE)
-    values = None if values is None else constant(values)[..., 0]
+    values = None if values is None else values[..., 0]
     statistics = window.statistics_before[state.system.learner_name_by_agent[agent.name]].get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
     advantages = policy.advantages(trajectory, values, statistics=before)
     if not advantages.valid.any():
         return None
-    every = torch.arange(state.batch, device=state.system.device)
-    first = pass_losses(agent, ticks, (trajectory, advantages, None), every)
+    outputs, messages = _port(ticks, OBJECTIVE), [*_messages(agent, ticks)]
+    first = policy.losses(outputs, values, sampled, advantages, messages=messages)
     for name, number in policy.metrics_at(ticks[-1].step).items():
         first.metrics[name] = torch.as_tensor(number).view(1)
     return PolicyWindow(ticks, trajectory, advantages, first)
@@ -130,15 +128,25 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
     return reward, terminated, truncated, experience
 
 
-def pass_losses(agent: Agent, ticks: Sequence[Tick], constants: Constants, rows: Tensor) -> PolicyLosses:
-    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42)."""
-    assert agent.policy is not None
-    outputs, values = _port(ticks, OBJECTIVE, rows), _port(ticks, VALUE, rows)
-    values = None if values is None else values[..., 0]
-    messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
-    trajectory, advantages, then = constants
-    actions, then = (None if own is None else own[:, rows] for own in (trajectory.actions, then))
-    return agent.policy.losses(outputs, values, actions, advantages.of(rows), then, messages=messages)
+def pass_losses(agent: Agent, known: PolicyWindow, rows: Tensor) -> Tensor:
+    """Return the losses, [T, rows], of a pass over some environments of a window, whose ticks have their ports (rules 41, 42)."""
+    outputs, own = _port(known.ticks, OBJECTIVE, rows), known.advantages
+    each = (own.advantages, own.returns, own.valid, own.targets)
+    advantages, _, valid, targets = some = [values[:, rows] for values in each]
+    actions = None if known.trajectory.actions is None else known.trajectory.actions[:, rows]
+    if isinstance(agent.policy, QLearning):
+        return agent.policy.losses(outputs, None, actions, Advantages(*some)).losses
+    policy: Any = agent.policy
+    parts = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, known.ticks)]
+    if actions is not None:
+        parts.insert(0, policy.distribution.log_prob_and_entropy(outputs, actions))
+    log_prob, entropy = (torch.stack(own).sum(0) for own in zip(*parts, strict=True))
+    change = (log_prob - known.first_pass_losses.log_prob[:, rows]).where(valid, 0)
+    known.moved.append(Moved(constant(change), policy.clip, valid, 1))
+    ratio, errors = change.exp(), _port(known.ticks, VALUE, rows)[..., 0] - targets  # type: ignore[index]
+    gain = torch.minimum(ratio * advantages, ratio.clamp(1 - policy.clip, 1 + policy.clip) * advantages)
+    losses = (policy.value * errors.square() - gain - policy.entropy * entropy).where(valid, 0)
+    return losses * len(rows) / valid.sum().clamp(min=1)
 
 
 def _port(ticks: Sequence[Tick], port: str, rows: Tensor | slice = slice(None)) -> Tensor | None:
@@ -216,8 +224,8 @@ def remember(state: State, agent: Agent, known: PolicyWindow, window: Window) ->
         buffer.written = buffer.written + 1
 
 
-def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> PolicyLosses:
-    """Return the losses of a window of earlier of each of some environments, by the parameters of now (rule 42a)."""
+def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> Tensor:
+    """Return the losses, [T, rows], of a window of earlier of each of some environments, by the parameters of now (rule 42a)."""
     policy, learner, buffer = agent.policy, agent.learner, ReplayBuffer.of(agent)
     assert isinstance(policy, QLearning)
     assert buffer is not None
@@ -240,7 +248,7 @@ def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> PolicyLosses:
     trajectory, statistics = Trajectory(*did, nowhere, None, own["waiting"]), learner.buffers.get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
     advantages = policy.replayed(trajectory, torch.stack(values), statistics=before)
-    return policy.losses(torch.stack(outputs), None, own["actions"], advantages)
+    return policy.losses(torch.stack(outputs), None, own["actions"], advantages).losses
 
 
 def further_passes(state: State, update: Update, updates: Sequence[Update], step: int) -> None:
@@ -279,14 +287,8 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
             losses = []
             for agent, known in windows:
                 assert agent.goal is not None
-                constants = known.trajectory, known.advantages, known.first_pass_losses.log_prob
-                found = (
-                    pass_losses(agent, known.ticks, constants, rows)
-                    if not draws
-                    else drawn(agent, step, epoch, rows)
-                )
-                known.moved.extend([] if found.moved is None else [found.moved])
-                losses.append(agent.goal.weight * found.losses)
+                own = drawn(agent, step, epoch, rows) if draws else pass_losses(agent, known, rows)
+                losses.append(agent.goal.weight * own)
             loss = torch.stack(losses).sum() / len(rows)
             moves = [(state.gradients(update, [loss], step), at_rest)]
             slopes = []
