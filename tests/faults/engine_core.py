@@ -128,7 +128,7 @@ CORE: tuple[Fault, ...] = (
         "schedule-what-is-due-is-asked-of-the-first-clock-alone",
         "engine/heart/schedule.py",
         "if self.clocks[call[0]].ticks_at(step)]",
-        "if self.clocks[self._in_order[0][0]].ticks_at(step)]",
+        "if self.clocks[self._calls_in_order[0][0]].ticks_at(step)]",
         "tests/engine/heart/test_schedule.py::test_large_coprime_periods_are_nobodys_problem",
     ),
     Fault(
