@@ -331,7 +331,7 @@ def _ranking(run: ReportRun, measure: Measure) -> str:
         return ""
     middle, low, high = (found for found in series if found is not None)
     row = telling_row(low.values, high.values)
-    values, *ends = middle.values[row], low.values[row], high.values[row]
+    values, *ends = (each.values[row].astype(float) for each in (middle, low, high))
     order = sorted(np.flatnonzero(np.isfinite(values)), key=lambda item: -values[item])
     rows = [
         [

@@ -22,7 +22,6 @@ from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
-from antiphon.terminal.explain import explain_verdicts
 from antiphon.terminal.output import (
     decimal,
     print_json,
@@ -93,6 +92,8 @@ def show_decoupling(
         results: Of one seed or several.
         facts: Those of one of the runs (run.json).
     """
+    from antiphon.terminal.explain import explain_verdicts
+
     names = [c.name for c in scenario.channels if c.made_coupling.predicts]
     channels = [pair for result in results for pair in result.get("channels", {}).items()]
     figures = [channel for name, channel in channels if name in names]
@@ -102,14 +103,13 @@ def show_decoupling(
     cosine = decimal(sum(one["cosine"] for one in measured) / len(measured)) if measured else "not measured"
     if earlier := [one["earlier"]["cosine"] for one in measured if "cosine" in one.get("earlier", {})]:
         cosine += f" (at step {steps_in_words(earlier)})"
-    valued = any(one.get("value") is not None for one in figures)
-    write_line(
-        f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if valued else ', value not measured'}"
-    )
-    for result in results if valued else ():
-        if found := explain_verdicts(Path(result["run_dir"])):
-            write_line(f"channels     {found['line']}")
-    of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
+    folders = [Path(result["run_dir"]) for result in results]
+    found = {} if scenario.telemetry.value is None else {at: explain_verdicts(at) for at in folders}
+    lines = {at.name: one["line"] for at, one in found.items() if one is not None and one["measure"]}
+    write_line(f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if lines else ', value not measured'}")
+    for name, line in lines.items():
+        write_line(f"channels     {f'{name}: ' if len(results) > 1 else ''}{line}")
+    of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
         advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
         write_line(f"gate         {some(shut)}: {advice}")

@@ -40,7 +40,10 @@ def measured(low: tuple[float, float], high: tuple[float, float]) -> ReportRun:
     """A run whose channels are measured by ablation."""
     found = data()
     ends = {"ablation_zero": np.mean([low, high], 0), "ablation_zero_low": low, "ablation_zero_high": high}
-    series = {("channel", metric): Series(np.array([30]), np.array([row])) for metric, row in ends.items()}
+    series = {
+        ("channel", metric): Series(np.array([30]), np.array([row], np.float32))
+        for metric, row in ends.items()
+    }
     return run(data=replace(found, figures={**found.figures, **series}))
 
 
