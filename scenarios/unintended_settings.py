@@ -387,7 +387,8 @@ def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
         return
     why, changed = _IN_FIRST if kept_first else _IN_NOISE, needed_keys(scene, channel)
     if "kind" in changed:
-        yield f"{with_article(name_of(gradient.kind))} gradient {why}; use linear, or make gradient.passes first"
+        linear = f"linear and context: {changed['context']}" if "context" in changed else "linear"
+        yield f"{with_article(name_of(gradient.kind))} gradient {why}; use {linear}, or make gradient.passes first"
     if "rescale" in changed:
         yield f"rescale: none {why}; leave out gradient.rescale, or make gradient.passes first"
 
