@@ -195,6 +195,14 @@ def test_run_and_show_tell_the_same_verdicts_of_the_same_step(
     (line,) = (line for line in told.splitlines() if line.startswith("channels "))
     assert line.split()[1:6] == ["by", "value", "at", "step", "8,"]
     assert f"channels: {line.removeprefix('channels').strip()}" in cli("show run")
+    flat = "--set depth=3 --set width=8 --set batch=8 --set lr=1e-9"
+    told = cli(f"run valued.yaml {flat} --steps 4 --seeds 2 --logdir . --name flat")
+    assert "value not measured" not in told, "it was measured, and is undefined"
+    lines = [line for line in told.splitlines() if line.startswith("channels ")]
+    assert [line.split()[1:7] for line in lines] == [
+        [f"flat-s{seed}:", "by", "value", "at", "step", "4,"] for seed in range(2)
+    ]
+    assert all(line.endswith("2 without a result of 2") for line in lines)
 
 
 def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, cli: Commands) -> None:
