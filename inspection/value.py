@@ -62,7 +62,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import LOSSES, Figure
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
-from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, duration
+from antiphon.telemetry.verdicts import LEFT_OUT, OWN_GAIN, Undefined, bounds, duration
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
@@ -85,6 +85,7 @@ class Value:
             half of the horizon, over repeats.
         gain: zero - true: the gain from the true signal.
         error: The standard error of `gain`.
+        half: Half the 95 % interval of zero - synthetic, the gain from its own signal.
         ahead: Further steps whose losses counted in the true signal.
         seconds: Seconds of this measurement, without those shared by all rows.
         why: Why there is no value, and what its losses say; empty if there is one.
@@ -99,6 +100,7 @@ class Value:
     zero: float
     gain: float
     error: float
+    half: float
     ahead: int
     seconds: float
     why: str = ""
@@ -354,21 +356,16 @@ def value_of(
     """
     if failed:
         nan = math.nan
-        return Value(name, None, None, None, nan, nan, nan, nan, nan, ahead, seconds, failed)
+        return Value(name, None, None, None, nan, nan, nan, nan, nan, nan, ahead, seconds, failed)
     parts = [zero - synthetic for _, synthetic, zero in losses]
     found = ratio(parts, [zero - true for true, _, zero in losses])
     true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
+    effect, half = sum(parts) / len(parts), student_t(len(parts) - 1) * standard_error(parts)
     why = ""
     if found.value is None:
-        effect, half = sum(parts) / len(parts), student_t(len(parts) - 1) * standard_error(parts)
-        if abs(effect) <= half:
-            signal = "not resolved"
-        elif effect > 0:
-            signal = "better than none"
-        elif found.whole > 0:
-            signal = "worse than none"
-        else:  # nor does the true gradient bring anything: it is no evidence of the signal
-            signal = "nothing to gain here"
+        signal = (
+            "not resolved" if abs(effect) <= half else "better than none" if effect > 0 else "worse than none"
+        )
         lose = found.whole < -ERRORS * found.error
         gives = "lose significantly" if lose else "give no significant gain"
         measured = (
@@ -377,7 +374,7 @@ def value_of(
         own = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
         gain = f"gain {found.whole:.2g}, standard error {found.error:.2g}"
         why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own}, {gain})"
-    figures = true, synthetic, zero, found.whole, found.error
+    figures = true, synthetic, zero, found.whole, found.error, half
     return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why)
 
 
@@ -389,6 +386,9 @@ def value_rows(found: Values) -> list[Figure]:
         if row.name != COUPLING and math.isfinite(row.zero):
             losses = zip(LOSSES, (row.zero, row.synthetic, row.true), strict=True)
             rows += [Figure("channel", row.name, metric, loss) for metric, loss in losses]
+            own = row.zero - row.synthetic
+            ends = zip((OWN_GAIN, *bounds(OWN_GAIN)), (own, own - row.half, own + row.half), strict=True)
+            rows += [Figure("channel", row.name, metric, number) for metric, number in ends]
         if row.value is not None and row.low is not None and row.high is not None:
             numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
             rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]

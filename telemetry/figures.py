@@ -34,7 +34,16 @@ PROBED = ("true_cosine", "cosine_ceiling")
 LOSSES = ("loss_zero", "loss_synthetic", "loss_true")
 """Metrics of channels beside the value: mean losses of the readouts with no signal, the channel's own, and the true gradient."""
 _MEASURED = (
-    *("value", "value_low", "value_high", "value_seconds", *LOSSES),
+    *(
+        "value",
+        "value_low",
+        "value_high",
+        "value_seconds",
+        *LOSSES,
+        "own_gain",
+        "own_gain_low",
+        "own_gain_high",
+    ),
     *("parameter_cosine", "parameter_cosine_low", "parameter_cosine_high", *PROBED),
 )
 

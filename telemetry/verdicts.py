@@ -23,7 +23,17 @@ from antiphon.base.extensions import with_imports
 from antiphon.telemetry.statistics import student_t
 
 Verdict: TypeAlias = Literal[
-    "helps", "harms", "matters", "misleads", "unresolved", "off", "stale", "silent", "shut"
+    "helps",
+    "harms",
+    "matters",
+    "misleads",
+    "unresolved",
+    "better",
+    "worse",
+    "off",
+    "stale",
+    "silent",
+    "shut",
 ]
 Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
 Values: TypeAlias = NDArray[np.floating[Any]]
@@ -38,6 +48,8 @@ ABLATION_METRICS: dict[Measure, str] = {
 that holds throughout an episode."""
 MEASURES: dict[Measure, str] = {"value": "value", **ABLATION_METRICS}
 """Metrics that measure a channel's worth, each with an interval (`bounds`), and their names."""
+OWN_GAIN = "own_gain"
+"""The loss with no signal minus that with the channel's own, with an interval: it tells of channels without a value."""
 _STALE = 4
 """Ticks of the sender after which a message is stale,"""
 _LATER = 2
@@ -50,6 +62,8 @@ _ENTRIES = 4
 """Log entries of one batch each whose mean counts, at least."""
 MEANS = ("cosine", "r2", "norm_ratio")
 """Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
+_RARE = ("better", "worse", "off", "shut")
+"""Verdicts that are not counted where no channel has them."""
 _SAME = 0.01
 """Entropy in bits below which a symbol is always the same one."""
 
@@ -78,6 +92,16 @@ VERDICTS: dict[Verdict, Definition] = {
     "matters": Definition("matter", "Its messages: the whole 95 % interval lies above 0.", "matters"),
     "misleads": Definition("mislead", "Its messages: the whole 95 % interval lies below 0.", "misleads"),
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
+    "better": Definition(
+        "better than none",
+        "It has no value, but the whole 95 % interval of its own gain (the loss with no signal minus that with its own) lies above 0.",
+        "better than none",
+    ),
+    "worse": Definition(
+        "worse than none",
+        "It has no value, but the whole 95 % interval of its own gain (the loss with no signal minus that with its own) lies below 0.",
+        "worse than none",
+    ),
     "off": Definition(
         "signals off",
         "Its learning signal points against the gradient that it predicts: the 95 % interval of its parameter cosine (over batches) or of "
@@ -102,7 +126,7 @@ VERDICTS: dict[Verdict, Definition] = {
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"helps": 1, "harms": 2, "unresolved": 4},
     "ablation_zero": {"matters": 8, "misleads": 16, "unresolved": 32},
-    "": {"off": 262144, "stale": 64, "silent": 128, "shut": 256},
+    "": {"better": 524288, "worse": 1048576, "off": 262144, "stale": 64, "silent": 128, "shut": 256},
     "ablation_mean": {"matters": 512, "misleads": 1024, "unresolved": 2048},
     "ablation_resample": {"matters": 4096, "misleads": 8192, "unresolved": 16384},
     "ablation_step": {"matters": 32768, "misleads": 65536, "unresolved": 131072},
@@ -266,12 +290,10 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
 
     Args:
-        figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES`, `age`
-            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper ends of
-            the intervals of `SIGNALS`. A verdict is left out if its metric is missing.
+        figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
+            `own_gain`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
+            ends of the intervals of `SIGNALS`. A verdict is left out if its metric is missing.
         traits: Traits of the same channels.
-
-    The metrics of `REMARKS` are of `figures` too.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
     found = np.zeros(shape, dtype=np.uint32)
@@ -283,10 +305,15 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         found[sound & (low > 0)] += above
         found[sound & (high < 0)] += below
         found[sound & (low <= 0) & (high >= 0)] += around
+    low, high = (figures.get(bound) for bound in bounds(OWN_GAIN))
+    if low is not None and high is not None:
+        valued = found & sum(FLAGS["value"].values()) > 0
+        found[~valued & (low > 0)] += FLAGS[""]["better"]
+        found[~valued & (high < 0)] += FLAGS[""]["worse"]
     age = figures.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
-        typical = _median(ticks)
+        typical = median(ticks)
         found[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
     found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
     if (shut := figures.get("shut")) is not None:
@@ -294,6 +321,13 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     for signal in SIGNALS:
         if (highest := figures.get(bounds(signal.metric)[1])) is not None:
             found[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["off"]
+    return found
+
+
+def remark_flags(figures: Mapping[str, Values], channels: int) -> NDArray[np.uint32]:
+    """Return which of `REMARKS` are made on channels as the sum of their flags, [..., channels]; `figures`: see `verdict_flags`."""
+    shape = np.broadcast_shapes((channels,), *(values.shape for values in figures.values()))
+    found = np.zeros(shape, dtype=np.uint32)
     for remark in REMARKS:
         if all(metric in figures for metric in remark.metrics):
             holds = remark.holds(*(figures[metric] for metric in remark.metrics))
@@ -324,7 +358,7 @@ def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.
     )
     if energy is not None:
         carrying = np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
-        silent = silent | (energy <= _SILENT * _median(carrying))
+        silent = silent | (energy <= _SILENT * median(carrying))
         if spread is not None:
             several = (traits.sizes > 1) | (traits.batch > 1)
             silent = silent | (several & (spread <= _CONSTANT * energy))
@@ -333,7 +367,7 @@ def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.
     return silent
 
 
-def _median(values: Values) -> Values:
+def median(values: Values) -> Values:
     """Return the median over channels, nan left out, [..., 1]; 0 where there is no number."""
     empty = np.isnan(values).all(axis=-1, keepdims=True)
     found: Values = np.nanmedian(np.where(empty, 0.0, values), axis=-1, keepdims=True)
@@ -341,7 +375,7 @@ def _median(values: Values) -> Values:
 
 
 def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
-    """Return how many channels have each verdict; the verdicts of worth come first. `shut` and `off` are left out where none is.
+    """Return how many channels have each verdict; the verdicts of worth come first. Those of `_RARE` are left out where none is.
 
     Args:
         flags: Flags of all channels (`verdict_flags`).
@@ -350,7 +384,7 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
     known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
     found = {verdict: int(np.count_nonzero(bits & bit)) for verdict, bit in known.items()}
-    return {verdict: count for verdict, count in found.items() if count or verdict not in ("shut", "off")}
+    return {verdict: count for verdict, count in found.items() if count or verdict not in _RARE}
 
 
 def in_words(found: Mapping[Verdict, int]) -> str:
@@ -390,9 +424,14 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     return with_imports(command, graph.get("imports", ()))
 
 
+def measuring_seconds(agents: int, channels: int) -> float:
+    """Return roughly how long measuring the value of all channels takes."""
+    return _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
+
+
 def measuring_time(agents: int, channels: int) -> str:
-    """Return roughly how long measuring the value of all channels takes: "40 minutes"; "" where it is short."""
-    seconds = _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
+    """Return the same in words, "40 minutes"; "" where it is short."""
+    seconds = measuring_seconds(agents, channels)
     return "" if seconds < _PATIENCE else duration(seconds)
 
 
@@ -412,7 +451,7 @@ def duration(seconds: float) -> str:
 def _misdirected(cosine: Any, cosine_low: Any, parameter_cosine: Any, low: Any, high: Any) -> Any:
     """Whether a signal follows the gradient message by message, but moves the parameters elsewhere; both by their intervals."""
     apart = (cosine - parameter_cosine >= _APART) & (high < _SHARE * cosine)
-    return (cosine >= _FOLLOWS) & (cosine_low > 0) & apart & ((low > 0) | (high < 0))
+    return (cosine >= FOLLOWS) & (cosine_low > 0) & apart & ((low > 0) | (high < 0))
 
 
 def _against(highest: Any) -> Any:
@@ -426,7 +465,7 @@ def _differ_in_sign(
     return apart & ~_misdirected(cosine, cosine_low, parameter_cosine, low, high)
 
 
-_FOLLOWS = 0.1
+FOLLOWS = 0.1
 """Cosine of single messages from which a prediction follows the gradient."""
 _APART = 0.25
 """Difference of the cosine of the parameter gradient from which it contradicts that of single messages,"""
@@ -465,12 +504,6 @@ REMARKS = (
         ("skill",),
         lambda skill: skill < 2.5,
         "That its prediction follows the returned gradient may be chance (skill {skill}).",
-    ),
-    Remark(
-        1 << 20,
-        ("r2_high", "cosine"),
-        lambda highest, cosine: (highest < 0) & ~(cosine >= _FOLLOWS),
-        "It predicts worse than the mean of the returned gradients (R² {r2}).",
     ),
     _MISDIRECTED,
     Remark(
@@ -527,7 +560,7 @@ SIGNALS = (
                 "its signal hardly moves the sender's parameters along the true gradient of all later losses",
             ),
             (
-                _FOLLOWS,
+                FOLLOWS,
                 "its signal moves the sender's parameters along the true gradient of all later losses",
             ),
         ),
@@ -538,7 +571,7 @@ SIGNALS = (
         (
             (-1.0, "its signal points against the gradient that the receiver returns"),
             (0.0, "its signal does not follow the gradient that the receiver returns"),
-            (_FOLLOWS, "its signal follows the gradient that the receiver returns"),
+            (FOLLOWS, "its signal follows the gradient that the receiver returns"),
         ),
         "whether its signal follows the gradient that the receiver returns is not resolved",
         "Its messages have one component: the cosine of each is 1 or −1, so that the mean of a few environments jumps.",
@@ -556,7 +589,7 @@ CONCLUSIONS = {
     "{cosine_ceiling}",
 }
 """What a true cosine and its ceiling say of a predictor (`conclusion`)."""
-THRESHOLDS = {"follows": _FOLLOWS, "share": _SHARE}
+THRESHOLDS = {"follows": FOLLOWS, "share": _SHARE}
 """The ceiling below which the context is lacking, and the share of it below which a predictor has not learned."""
 
 
@@ -568,7 +601,7 @@ def conclusion(true_cosine: float | None, ceiling: float | None) -> str:
     if true_cosine is None or ceiling is None:
         return ""
     learned = "learned" if true_cosine >= _SHARE * ceiling else "unlearned"
-    says = CONCLUSIONS["lacking" if ceiling < _FOLLOWS else learned]
+    says = CONCLUSIONS["lacking" if ceiling < FOLLOWS else learned]
     return says.format(true_cosine=f"{true_cosine:.2f}", cosine_ceiling=f"{ceiling:.2f}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from antiphon.telemetry.causes import CAUSES, Peers
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
@@ -12,6 +13,7 @@ from antiphon.telemetry.verdicts import (
     FLAGS,
     MEANS,
     MEASURES,
+    OWN_GAIN,
     REMARKS,
     SIGNALS,
     THRESHOLDS,
@@ -20,10 +22,12 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Results,
     bounds,
+    duration,
     fullest_first,
     hops_to_readout,
     in_words,
     measuring_command,
+    measuring_seconds,
     measuring_time,
     quantiles,
 )
@@ -78,10 +82,7 @@ def _ends(measure: str, title: str, limit: float | None = None) -> dict[str, Exp
 def _ablated(measure: Measure, replacement: str) -> dict[str, Explanation]:
     """Return the explanations of a loss by ablation and its interval, by what the messages are replaced with."""
     title = f"loss by {MEASURES[measure]}"
-    says = (
-        "Increase of the readouts' loss on test data, or fall of their return, when the channel's messages are replaced by "
-        f"{replacement}."
-    )
+    says = f"Increase of the readouts' loss on test data, or fall of their return, with its messages replaced by {replacement}."
     return {measure: Explanation(title, says, "diverging", good="high"), **_ends(measure, title)}
 
 
@@ -97,13 +98,18 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     **_ends("value", "value", 1.0),
     **{
-        metric: Explanation(
-            f"loss {what}", f"Mean loss of the readouts {what}, where the value was measured."
-        )
+        metric: Explanation(f"loss {what}", f"Mean loss of the readouts {what}.")
         for metric, what in zip(
             LOSSES, ("with no signal", "with its own signal", "with the true gradient"), strict=True
         )
     },
+    "own_gain": Explanation(
+        "own gain",
+        "Loss with no signal minus the loss with its own; below 0 its signal is worse than none.",
+        "diverging",
+        good="high",
+    ),
+    **_ends("own_gain", "own gain"),
     **_ablated("ablation_zero", "zeros"),
     **_ablated("ablation_mean", "their mean"),
     **_ablated("ablation_resample", "messages for other examples, or in other environments"),
@@ -180,7 +186,7 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "message_mean": Explanation("message mean", "Mean of all components of the newest message.", "diverging"),
     "message_std": Explanation(
-        "message spread", "Standard deviation of all components of the newest message; 0: it carries nothing."
+        "message spread", "Standard deviation of all components of the newest message."
     ),
     "message_energy": Explanation(
         "message energy", "Root mean square of the newest message's components; 0: it carries nothing."
@@ -216,9 +222,7 @@ _CHANNEL: dict[str, Explanation] = {
         "Listening as a share of the decisions' entropy; 0: the receiver ignores the message, 1: it alone decides.",
         "share",
     ),
-    "age": Explanation(
-        "age", "Steps since the newest usable message was sent; a large age is stale.", good="low"
-    ),
+    "age": Explanation("age", "Steps since the newest usable message was sent.", good="low"),
     "traffic": Explanation(
         "traffic",
         "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)) where a mask lets the newest one be "
@@ -373,7 +377,7 @@ EXPLANATIONS: dict[Family, dict[str, Explanation]] = {
 """Explanations by family and metric; other metrics have none."""
 GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
     "channel": [
-        ("Worth", [*MEASURES, *LOSSES]),
+        ("Worth", [*MEASURES, OWN_GAIN, *LOSSES]),
         ("Alignment", ["cosine", *PROBED, "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
         (
             "Learning",
@@ -421,6 +425,8 @@ _DEFAULT: dict[Measure, tuple[str, ...]] = {
 }
 """Options of `antiphon evaluate` that measure all channels."""
 _NEEDS = {
+    "better": (OWN_GAIN,),
+    "worse": (OWN_GAIN,),
     "off": ("cosine", "parameter_cosine"),
     "stale": ("age",),
     "silent": ("message_energy",),
@@ -441,10 +447,10 @@ def verdicts_document(
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, its `subject`, the metrics
     of its interval's `bounds`, whether it was `measured`, the step that is `shown` first and what it `says` there, and of channels without a result the `step` at which they have none and the
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
-    if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
+    if it takes more than a few minutes, `cost`: in any case; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure. `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `signals`:
-    `SIGNALS` with the metrics of their interval's `bounds`; `means`: `MEANS`, and the `quantiles` of their intervals;
+    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`,
+    and `texts`, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `means`: `MEANS`, and the `quantiles` of their intervals;
     `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
@@ -476,15 +482,6 @@ def verdicts_document(
         }
         for measure in dict.fromkeys([*order, *MEASURES])
     ]
-    words = [
-        {
-            "name": name,
-            **definition._asdict(),
-            "flags": {measure: flags[name] for measure, flags in FLAGS.items() if name in flags},
-        }
-        for name, definition in VERDICTS.items()
-        if name not in _NEEDS or any(metric in logged for metric in _NEEDS[name])
-    ]
     remarks = [
         {"flag": remark.flag, "metrics": remark.metrics, "says": remark.says, "beside": remark.beside}
         for remark in REMARKS
@@ -499,10 +496,37 @@ def verdicts_document(
     signals = [{**signal._asdict(), "bounds": bounds(signal.metric)} for signal in SIGNALS]
     why = {
         "signals": signals,
+        "causes": _causes(graph),
+        "own_gain": bounds(OWN_GAIN),
         "quantiles": quantiles(ChannelTraits.of(graph).span),
         "conclusions": CONCLUSIONS,
         "thresholds": THRESHOLDS,
         "hops": hops_to_readout(graph),
     }
-    known = {"measures": measures, "words": words, "remarks": remarks, "means": MEANS, **why}
-    return {**known, "by": by, "takes": takes, "no_fork": no_fork}
+    known = {"measures": measures, "words": _words(logged), "remarks": remarks, "means": MEANS, **why}
+    cost = duration(measuring_seconds(len(graph["agents"]), len(graph["channels"])))
+    return {**known, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
+
+
+def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
+    peers, found = Peers.of(graph), []
+    for cause in CAUSES:
+        texts = [] if cause.setting is None else peers.texts(cause.setting)
+        different = list(dict.fromkeys(texts))
+        of = [different.index(text) for text in texts] if any(different) else []
+        if of or cause.setting is None:
+            found.append({"flag": cause.flag, "says": cause.says, "texts": different, "of": of})
+    return found
+
+
+def _words(logged: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            **definition._asdict(),
+            "flags": {measure: flags[name] for measure, flags in FLAGS.items() if name in flags},
+            "beside": "value" if OWN_GAIN in _NEEDS.get(name, ()) else "",
+        }
+        for name, definition in VERDICTS.items()
+        if name not in _NEEDS or any(metric in logged for metric in _NEEDS[name])
+    ]

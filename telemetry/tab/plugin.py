@@ -39,7 +39,7 @@ from antiphon.telemetry.tab.tags import (
     messages_tag,
     parsed,
 )
-from antiphon.telemetry.tab.verdict_series import INPUTS, verdict_series
+from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series
 
 _log = logging.getLogger(__name__)
 
@@ -195,7 +195,9 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         every = graph["every"]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
-        verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
+        verdicts = [
+            key for key, inputs in DERIVED.items() if any(("channel", metric) in figures for metric in inputs)
+        ]
 
         def read(metric: str) -> Series | None:
             return series_of(question.rows(run, figure_tag("channel", metric)))
@@ -240,10 +242,9 @@ def _metric(question: _Question) -> _Answer:
     def read(family: Any, metric: str) -> Series | None:
         return series_of(question.rows(run, figure_tag(family, metric)))
 
-    verdicts = (kind, metric) == VERDICTS
     series = (
-        verdict_series(partial(read, "channel"), question.graph())
-        if verdicts
+        derived_series(partial(read, "channel"), question.graph(), (kind, metric))
+        if (kind, metric) in DERIVED
         else renamed(read, kind, metric)
     )
     if series is None:

@@ -29,6 +29,8 @@ Family: TypeAlias = Literal["agent", "channel", "part", "run"]
 
 VERDICTS = ("verdict", "channel")
 """Key of the verdicts on channels among a run's metrics; they follow from other metrics, and are not written."""
+REASONS = ("verdict", "reasons")
+"""Key of the remarks on channels, and of the hints at causes; neither are they written."""
 
 
 @cache

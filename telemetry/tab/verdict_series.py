@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.tab.series import RunData, Series, results_of
-from antiphon.telemetry.tab.tags import VERDICTS
+from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
+from antiphon.telemetry.causes import Peers, cause_flags
+from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
+from antiphon.telemetry.tab.tags import REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
     MEANS,
     MEASURES,
+    OWN_GAIN,
     REMARKS,
+    SIGNALS,
     ChannelTraits,
     Measure,
     Verdict,
@@ -22,41 +26,47 @@ from antiphon.telemetry.verdicts import (
     fullest_first,
     in_words,
     newest_mean,
+    remark_flags,
     shut_so_far,
     verdict_flags,
 )
 
-INPUTS = (
-    *(bound for measure in MEASURES for bound in bounds(measure)),
-    "age",
-    "message_energy",
-    "message_std",
-    "symbol_entropy",
-    "gate",
-    *dict.fromkeys(metric for remark in REMARKS for metric in (*remark.metrics, *MEANS)),
+_VERDICT_INPUTS = (
+    *(bound for measure in (*MEASURES, OWN_GAIN) for bound in bounds(measure)),
+    *("age", "message_energy", "message_std", "symbol_entropy", "gate", "cosine"),
+    *(bound for signal in SIGNALS for bound in bounds(signal.metric)),
 )
-"""Metrics of channels from which verdicts follow."""
+_REASON_INPUTS = (
+    *CAUSE_INPUTS,
+    *dict.fromkeys(metric for remark in REMARKS for metric in remark.metrics if metric not in CAUSE_INPUTS),
+)
+DERIVED: dict[tuple[str, str], tuple[str, ...]] = {VERDICTS: _VERDICT_INPUTS, REASONS: _REASON_INPUTS}
+"""The metrics of channels from which verdicts, and remarks and causes, follow."""
 
 
-def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any]) -> Series | None:
-    """Return the verdicts on channels (`verdict_flags`) at every step at which one of their metrics was logged.
+def derived_series(
+    read: Callable[[str], Series | None], graph: Mapping[str, Any], key: tuple[str, str] = VERDICTS
+) -> Series | None:
+    """Return flags of channels at every step at which one of their metrics was logged.
 
     At each of these steps the newest value of every such metric counts; of `MEANS` the mean of the newest log entries.
 
     Args:
         read: Returns the log entries of a metric of channels; None if there are none.
         graph: The run's graph as plain data.
+        key: Which: `VERDICTS` (`verdict_flags`), or `REASONS` (`remark_flags` and `cause_flags`).
 
     Returns:
         None if no such metric was logged.
     """
-    found = {metric: series for metric in INPUTS if (series := read(metric)) is not None}
+    found = {metric: series for metric in DERIVED[key] if (series := read(metric)) is not None}
     if not found:
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
-    if (gate := found.pop("gate", None)) is not None:
-        found["shut"] = Series(gate.steps, shut_so_far(gate.values).astype(np.float32))
     traits = ChannelTraits.of(graph)
+    for metric, (name, since) in _OVER_TIME.items():
+        if (series := found.pop(metric, None)) is not None:
+            found[name] = Series(series.steps, since(series.values).astype(np.float32))
     for metric in found.keys() & set(MEANS):
         logged = found[metric].steps
         means, halves = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
@@ -64,7 +74,26 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
         for end, half in zip(bounds(metric), (-halves, halves), strict=True):
             found[end] = Series(logged, (means + half).astype(np.float32))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
-    return Series(steps, verdict_flags(rows, traits).astype(np.float32))
+    if key == VERDICTS:
+        flags = verdict_flags(rows, traits)
+    else:
+        flags = remark_flags(rows, len(graph["channels"])) | cause_flags(rows, Peers.of(graph))
+    return Series(steps, flags.astype(np.float32))
+
+
+def _of_first(rates: Values) -> Values:
+    """Return learning rates as shares of the first, [entries, channels]."""
+    known = np.isfinite(rates)
+    first = np.take_along_axis(rates, known.argmax(0)[None], axis=0)
+    shares: Values = (rates / np.where(first > 0, first, np.nan)).astype(np.float32)
+    return shares
+
+
+_OVER_TIME: dict[str, tuple[str, Callable[[Values], Any]]] = {
+    "gate": ("shut", shut_so_far),
+    "sg_learning_rate": ("sg_learning_rate", _of_first),
+}
+"""Metrics of which all log entries so far count: under which name, and how."""
 
 
 def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -78,9 +107,11 @@ def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
 def with_verdicts(
     figures: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
 ) -> dict[tuple[str, str], Series]:
-    """Return a run's metrics with the verdicts on its channels first, if the metrics allow any."""
-    found = verdict_series(lambda metric: figures.get(("channel", metric)), graph)
-    return {**({} if found is None else {VERDICTS: found}), **figures}
+    """Return a run's metrics with the verdicts on its channels and their reasons first, if the metrics allow any."""
+    found = {
+        key: derived_series(lambda metric: figures.get(("channel", metric)), graph, key) for key in DERIVED
+    }
+    return {**{key: series for key, series in found.items() if series is not None}, **figures}
 
 
 class OpeningVerdicts(NamedTuple):

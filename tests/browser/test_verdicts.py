@@ -231,13 +231,14 @@ def test_a_panel_says_why(opened: Opened) -> None:
             1,
             [
                 "harms: value −0.8 [−1.1, −0.5].",
+                "No setting and no metric in which it differs from the other channels names a cause.",
                 (
                     "Whether its signal follows the gradient that the receiver returns is not resolved (cosine 0.02, median 0.3)."
                 ),
                 "mind is a readout; a message every step.",
-                "Nothing that was measured names a cause.",
                 (
-                    "How well its gradient can be predicted at all (cosine ceiling) is measured, of the run's newest checkpoint, by:"
+                    "Next, how well its gradient can be predicted at all (cosine ceiling) is measured, of the run's newest checkpoint, in "
+                    "roughly 2 minutes by:"
                 ),
             ],
         ),
@@ -376,20 +377,20 @@ def test_a_language_that_intl_refuses_leaves_the_charts(
 
 
 def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_ends(opened: Opened) -> None:
-    """By their numbers, also where an interval is wide; which end is bad follows from the metric, and no value below 0 is best."""
+    """What is resolved first, then by their numbers; which end is bad follows from the metric, and no value below 0 is best."""
     tab = opened(data(MEASURED))
     rows = tab.part("extremes").locator("li:visible").all_inner_texts()
     texts = [" ".join(row.split()) for row in rows]
     assert texts[0] == "left->mind:again −0.8 [−1.1, −0.5] harms"
-    assert texts[4] == "left->mind 0.9 [0.7, 1.1] helps"
-    assert [text.endswith(" unresolved") for text in texts] == [False, False, True, True, False, True]
+    assert texts[3] == "left->mind 0.9 [0.7, 1.1] helps"
+    assert [text.endswith(" unresolved") for text in texts] == [False, False, True, False, False, True]
     shown = [float(text.split()[1].replace("−", "-")) for text in texts]
-    assert shown == [-0.8, -0.2, -0.12, 3.4, 0.9, 0.5]
+    assert shown == [-0.8, -0.2, -0.12, 0.9, 0.4, 3.4]
     assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
     options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
     headings = tab.part("extremes").locator("h2")
-    assert headings.all_inner_texts() == ["Worst value now", "Best value now"]
+    assert headings.all_inner_texts() == [f"{end} value now, resolved first" for end in ("Worst", "Best")]
     for metric, ends in (
         ("age", ["Worst age now", "Best age now"]),
         ("message_energy", ["Lowest message energy now", "Highest message energy now"]),
@@ -709,46 +710,90 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:
-    """And causes are named of channels that are off or harm; one that is given less than others is told so."""
     found = data({step: LOGGED | {"cosine": [sign * 0.4 + 0.1] * 9} for step, sign in ((10, 1), (20, -1))})
     assert "0 of 9 signals off" in strip(opened(found))
-    harming = data({10: LOGGED | interval("value", VALUES, HALVES) | {"cosine": [0.5] * 9}})
+
+
+def given(found: RunData, labelled: int) -> RunData:
+    """Return a run of which the first predictors are given the label, the others what returned; all of the same delay and clock."""
     channels = [
-        {**channel, "about": {"gradient": f"linear, given {'label' if at else 'returned'}"}}
-        for at, channel in enumerate(harming.graph["channels"])
+        {
+            **channel,
+            "delay": 0,
+            "to": 4 if at < 3 else channel["to"],
+            "about": {"gradient": f"linear, given {'label' if at < labelled else 'returned'}"},
+        }
+        for at, channel in enumerate(found.graph["channels"])
     ]
-    channels[1]["about"], channels[0]["about"] = channels[0]["about"], channels[1]["about"]
-    tab = opened(replace(harming, graph={**harming.graph, "channels": channels}))
+    graph = {
+        **found.graph,
+        "channels": channels,
+        "agents": [{**a, "period": 1} for a in found.graph["agents"]],
+    }
+    figures = {key: series for key, series in found.figures.items() if key[0] != "verdict"}
+    return replace(found, graph=graph, figures=with_verdicts(figures, graph))
+
+
+def test_the_best_hint_at_the_cause_stands_first(opened: Opened) -> None:
+    """Of a channel that harms; where it differs from no other in what may be a cause that is said, with the cost of what tells more."""
+    aligned = interval("parameter_cosine", [0.4, 0.5, 0.6] + [0.1] * 6, [0.05] * 9)
+    rows = MEASURED[20] | aligned | {"norm_ratio": [1.0] * 6 + [6.0] * 3}
+    tab = opened(given(data({5: rows, 10: rows}), 3))
+    why = tab.part("panel-why").locator("li")
+    for index, words in (
+        (6, "it is 6 [6, 6] times as large as the returned gradient (try gradient.scale: 0.2)."),
+        (1, ""),
+    ):
+        tab.select("channel", index)
+        hints = [text for text in why.all_inner_texts() if "hint" in text]
+        assert hints[:1] == ([f"Best hint at the cause: {words}"] if words else [])
+    assert "No setting and no metric in which it differs" in tab.part("panel-why").inner_text()
+    assert why.last.inner_text().endswith("in roughly 2 minutes by:")
+    tab.select("channel", 6)
+    context = (
+        "its predictor is given returned, not label as with 3 of the other 8 channels (gradient.context)"
+    )
+    assert f"Another hint: {context}; those are better aligned on average." in why.all_inner_texts()
+    tab.choose("compare", NAMES[0])
+    table = [
+        row.split("\t") for row in tab.part("panel").locator(".ap-panel-numbers tr:visible").all_inner_texts()
+    ]
+    assert table[1][:3] == ["gradient", "linear, given returned", "linear, given label"]
+    names = [row[0] for row in table]
+    assert names.index("value") < names.index("message energy")
+
+
+def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opened) -> None:
+    """Beside the verdicts, and its panel asks for the cause."""
+    none = {20: LOGGED | interval("value", [*[NAN] * 4, *VALUES[4:]], HALVES)}
+    none[20] |= interval(
+        "own_gain", [-0.03, 0.02, 0.01, NAN, -0.03, *[NAN] * 4], [0.01, 0.01, 0.02] + [0.01] * 6
+    )
+    tab = opened(data(none))
+    assert "1 better than none 1 worse than none 5 without a result" in strip(tab)
+    tab.push("verdict-worse")
+    assert left(tab) == [0]
+    tab.select("channel", 0)
+    assert tab.part("panel-verdicts").inner_text().strip() == "worse than none"
+    assert (
+        tab.part("panel-why")
+        .inner_text()
+        .startswith("worse than none: no signal − own −0.03 [−0.04, −0.02] (own gain).")
+    )
+    assert "names a cause" in tab.part("panel-why").inner_text()
+    colours = tab.colours()
     tab.select("channel", 1)
-    assert "Nothing that was measured names a cause." in tab.part("panel-why").inner_text()
+    tab.choose("compare", NAMES[4])
+    assert tab.is_drawn(colours[0], tab.point("edgePoint", 0)), (
+        "found lines stay while two others are compared"
+    )
 
 
-def test_a_context_is_named_only_where_channels_that_have_another_do_better(opened: Opened) -> None:
-    """By more than chance, as far from a readout; a size by its interval, in which no chance of cosines is."""
-    for apart, told in ((0.5, True), (0.0, False)):
-        cosines = [0.5 + 0.01 * (channel % 3) for channel in range(9)]
-        cosines[:3] = [cosine - apart for cosine in cosines[:3]]
-        rows = {"cosine": cosines, "norm_ratio": [6.0] * 9, **interval("value", [-0.5] * 9, [0.1] * 9)}
-        found = data({5: rows, 10: LOGGED | rows})
-        mind = found.graph["channels"][0]["to"]
-        channels = [
-            {
-                **channel,
-                "to": mind,
-                "size": 1,
-                "about": {"gradient": f"linear, given {'label' if at < 3 else 'returned'}"},
-            }
-            for at, channel in enumerate(found.graph["channels"])
-        ]
-        tab = opened(replace(found, graph={**found.graph, "channels": channels, "batch": 10_000}))
-        tab.select("channel", 0)
-        why = tab.part("panel-why").inner_text()
-        assert ("its predictor is given label, and the" in why) == told
-        assert "it is 6 [6, 6] times as large as the returned gradient" in why
-        assert "(try gradient.scale: 0.2)" in why
-        assert ("That it harms although its cosine is 0.5 is no contradiction" in why) == (not told)
-        tab.select("channel", 4)
-        assert "its predictor is given" not in tab.part("panel-why").inner_text()
+def test_no_channel_is_ranked_by_alignment_before_its_value_is_measured(opened: Opened) -> None:
+    found = data({10: LOGGED | {"cosine": [0.1 * n for n in range(9)]}})
+    tab = opened(replace(found, graph={**found.graph, "values_every": 50}))
+    assert tab.part("extremes").inner_text() == "No ranking before the value is measured: cosine misleads."
+    assert opened(found).part("extremes").locator("li").count() == 6
 
 
 def test_measures_keep_their_verdicts_and_name_the_step(opened: Opened) -> None:

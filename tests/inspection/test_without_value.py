@@ -13,7 +13,7 @@ COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "scale": 0.
 
 
 def row(name: str, gain: float, error: float) -> Value:
-    return Value(name, None, None, None, 1.0, 1.0, 1.0, gain, error, 0, 1.0, "why")
+    return Value(name, None, None, None, 1.0, 1.0, 1.0, gain, error, 0.0, 0, 1.0, "why")
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,24 @@ def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
 
 def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> None:
     """By the losses with its signal and with none, which the run logs."""
-    losses = {
-        "better than none": (0.4, 0.2, 0.5),
-        "worse than none": (0.4, 0.6, 0.39),
-        "not resolved": (0.4, 0.4, 0.5),
-        # where true gradients do no better than none, nothing is said against the signal
-        "nothing to gain here": (0.4, 0.6, 0.5),
-    }
-    for words, (zero, synthetic, true) in losses.items():
+    losses = (
+        ("better than none", (0.4, 0.2, 0.5)),
+        ("worse than none", (0.4, 0.6, 0.39)),
+        ("not resolved", (0.4, 0.4, 0.5)),
+        ("worse than none", (0.4, 0.6, 0.5)),  # also where true gradients lose
+    )
+    for words, (zero, synthetic, true) in losses:
         found = value_of("a->b", [(true + 0.01 * n, synthetic + 0.01 * n, zero) for n in (-1, 0, 1)], 0, 1.0)
         assert found.value is None
         assert found.why.startswith(f"{words}; over this horizon true gradients ")
         assert ("lose significantly" in found.why) == (true == 0.5)
         figures = {figure.metric: figure.value for figure in value_rows(Values((found,), 0, 50, 3, 1.0))}
-        assert figures == pytest.approx({"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": true})
+        own = zero - synthetic
+        half = (figures.pop("own_gain_high") - figures.pop("own_gain_low")) / 2
+        assert figures == pytest.approx(
+            {"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": true, "own_gain": own}
+        )
+        assert (abs(own) > half) == (words != "not resolved")
     assert (
         "(loss with no signal 0.4, with its own 0.6, with the true gradient 0.5, no signal − own -0.2 [-0.22, -0.18], gain -0.1, "
         "standard error 0.0058)" in found.why

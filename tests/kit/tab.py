@@ -7,13 +7,14 @@ from antiphon.telemetry.tab.loader import ChannelsLoader
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tab.series import cloud
-from antiphon.telemetry.tab.tags import GRAPH, PARTS, PLUGIN, TIMELINE, VERDICTS
+from antiphon.telemetry.tab.tags import GRAPH, PARTS, PLUGIN, REASONS, TIMELINE, VERDICTS
 from antiphon.telemetry.tab.verdict_series import with_verdicts
 
 __all__ = [
     "GRAPH",
     "PARTS",
     "PLUGIN",
+    "REASONS",
     "TIMELINE",
     "VERDICTS",
     "ChannelsLoader",

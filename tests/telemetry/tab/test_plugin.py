@@ -53,7 +53,13 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert get(found, "runs").json == ["b/s0", "a"]
     assert get(found, "graph", run="a").json == graph()
     assert get(found, "timeline", run="a").json == TIMELINE
-    figures = {"agent": ["loss"], "channel": ["age"], "part": [], "run": [], "verdict": ["channel"]}
+    figures = {
+        "agent": ["loss"],
+        "channel": ["age"],
+        "part": [],
+        "run": [],
+        "verdict": ["channel", "reasons"],
+    }
     catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()

@@ -71,7 +71,7 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
     run = read_run(tmp_path / "my run")
     assert run.figures[VERDICTS].values.tolist() == [[0, 64], [1, 4]]
     catalogue = run.catalogue()
-    assert catalogue["verdict"] == ["channel"]
+    assert catalogue["verdict"] == ["channel", "reasons"]
     value, ablation, *_ = catalogue["verdicts"]["measures"]
     assert catalogue["verdicts"]["by"] == f"antiphon evaluate '{tmp_path / 'my run'}' --value"
     assert not value["measured"]  # bounds without a middle

@@ -1,6 +1,6 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
-import { capital, diagnosisOf, sourceOf } from "./diagnosis.js";
+import { capital, diagnosisOf, filled, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
@@ -8,6 +8,10 @@ import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt,
 import { rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
+const REASONS = ["verdict", "reasons"];
+const OWN_GAIN = "own_gain";
+/** Verdicts that ask for the cause, and the same as a clause. */
+const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["off", "it is off"]];
 const ABOVE = ["helps", "matters"];
 
 /** The state of the page; knows nothing of elements. */
@@ -71,10 +75,10 @@ export class Model {
   /** The metrics a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
-    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
+    const chosen = [VERDICTS, REASONS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
     const measured = measuresOf(run).filter((one) => one.measured);
-    for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? [])]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
+    for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? []), { metric: OWN_GAIN }]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
     if (measured.some(({ metric }) => metric === "value")) chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
@@ -131,8 +135,8 @@ export class Model {
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
-  #flags(run, step) {
-    const series = run.peek(...VERDICTS);
+  #flags(run, step, key = VERDICTS) {
+    const series = run.peek(...key);
     return series && valuesAt(series, step);
   }
 
@@ -162,7 +166,7 @@ export class Model {
     const { measures = [], words = [], by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
     const measure = this.measure(run, step);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
-    const known = words.filter((word) => verdictBit(word, measure));
+    const known = words.filter((word) => verdictBit(word, measure) && (!word.beside || word.beside === measure));
     const found = known.map((word) => {
       const bit = verdictBit(word, measure);
       const older = word.name === "off" ? this.#older(run, step) : "";
@@ -244,11 +248,13 @@ export class Model {
       ...worths.map((one) => ({ name: one.word.name, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}`, says: one.word.says })),
       ...others.map(({ name, one, says }) => ({ name, text: one || name, says })),
     ];
-    const said = remarks.filter(({ flag, beside }) => flags & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && ABOVE.includes(word.name)))));
-    const bad = now.some(({ word }) => word.name === "harms") ? "harms" : others.some(({ name }) => name === "off") ? "off" : "";
-    const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad);
-    sentences.push(...others.map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
-    sentences.push(...said.map(({ says }) => says.replace(/\{(\w+)\}/g, (_, metric) => value(metric))));
+    const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;
+    const said = remarks.filter(({ flag, beside }) => reasons & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && ABOVE.includes(word.name)))));
+    evidence.push(...others.filter(({ beside }) => beside).map(({ one }) => `${one}: no signal − own ${value(OWN_GAIN)}${ofStep(run.numberAt(OWN_GAIN, channel, step).of, step)} (own gain)`));
+    const bad = BAD.find(([name]) => [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
+    const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad, reasons);
+    sentences.push(...others.filter(({ beside }) => !beside).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
+    sentences.push(...said.map(({ says }) => filled(run, channel, step, says)));
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why.replace(/(?<=[ [(])-(?=\d)/g, "−")}.`);
     const late = missing.length > 0 && at > 0;
     const last = at === newest; // advice is of the newest measurement

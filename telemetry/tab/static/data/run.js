@@ -80,8 +80,7 @@ export class Run {
 
   /** The metrics of the ends of a metric's interval; none where it has no interval. */
   boundsOf(kind, metric) {
-    const { measures = [], signals = [] } = this.catalog.verdicts ?? {};
-    const { bounds = [] } = kind === "agent" ? {} : [...measures, ...signals].find((one) => one.metric === metric) ?? {};
+    const { bounds = [] } = kind === "agent" ? {} : this.#intervals.find((one) => one.metric === metric) ?? {};
     return bounds.filter((bound) => this.metrics(kind).includes(bound));
   }
 
@@ -174,8 +173,13 @@ export class Run {
 
   /** The metrics of the ends of intervals, which stand beside their middle. */
   get ends() {
-    const { measures = [], signals = [] } = this.catalog.verdicts ?? {};
-    return [...measures, ...signals].flatMap(({ bounds }) => bounds);
+    return this.#intervals.flatMap(({ bounds }) => bounds);
+  }
+
+  /** The metrics that have intervals, with those of their `bounds`. */
+  get #intervals() {
+    const { measures = [], signals = [], own_gain: bounds = [] } = this.catalog.verdicts ?? {};
+    return [...measures, ...signals, { metric: "own_gain", bounds }];
   }
 
   /** Whether a metric of channels was fetched and has no number at any step. */

@@ -130,8 +130,9 @@ export class GraphView {
       for (const channel of own) near.add(run.channels[channel].from).add(run.channels[channel].to);
       return (kind, index) => (kind === "agent" ? near : own).has(index) && (chosen.both.includes(index) || matches(kind, index));
     }
-    const ends = new Set(chosen.both.flatMap((channel) => [run.channels[channel].from, run.channels[channel].to]));
-    return (kind, index) => (kind === "agent" ? ends.has(index) : chosen.both.includes(index));
+    const shown = (index) => chosen.both.includes(index) || (filtering() && matches("channel", index));
+    const ends = new Set([...run.channels.keys()].filter(shown).flatMap((channel) => [run.channels[channel].from, run.channels[channel].to]));
+    return (kind, index) => (kind === "agent" ? ends.has(index) : shown(index));
   }
 
   #shaped() {

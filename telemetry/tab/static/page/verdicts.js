@@ -34,8 +34,8 @@ export class VerdictStrip {
     this.node.hidden = !found || !found.words.length;
     if (this.node.hidden) return;
     const focused = document.activeElement?.closest?.("[data-verdict]")?.dataset.verdict;
-    const worths = found.words.filter((word) => !word.flags[""]);
-    const others = found.words.filter((word) => word.flags[""]);
+    const worths = found.words.filter((word) => !word.flags[""] || (word.beside && word.count));
+    const others = found.words.filter((word) => word.flags[""] && !word.beside);
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
     const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, found.total - found.missing.length, worths.map(({ name }) => name)))] : [missing(found)];
     const open = Boolean(this.node.querySelector("details[open]"));

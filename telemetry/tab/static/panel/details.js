@@ -6,10 +6,13 @@ import { columnOf } from "../data/source.js";
 import { badnessOf, measuresOf, resultText } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
-import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, panelGround, panelGroups, panelOnce, panelPair } from "./facts.js";
+import { arrivalOf, wayOf } from "../data/diagnosis.js";
+import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, panelGround, panelGroups, panelOnce, panelPair, panelText } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
+/** Of two numbers that are compared: one is better, or neither, for what reason; in the order of rows. */
+const PANEL_RANKS = ["", "no interval", "overlap", "alike"];
 /** Losses where a value was measured: with no signal, with its own, with the true gradient; drawn as differences from the first. */
 const PANEL_LOSSES = ["loss_zero", "loss_synthetic", "loss_true"];
 
@@ -58,8 +61,9 @@ export class SidePanel {
     const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
     const facts = this.runs.slice(0, this.beside ? 2 : 1).map((one) => this.facts(one));
     const numbers = this.numbers(groups.flatMap(({ metrics }) => metrics));
-    const rest = this.beside ? [numbers, first, ...charts, ...own] : [first, ...own, ...charts, numbers];
-    const children = [this.header(), this.verdicts(), ...rest, ...facts];
+    const why = this.verdicts();
+    const rest = this.beside ? [numbers, why, first, ...charts, ...own] : [why, first, ...own, ...charts, numbers];
+    const children = [this.header(), ...rest, ...facts];
     this.panel.append(el("div", { class: "ap-panel" }, ...children.filter(Boolean)));
     this.setMetric();
     this.loading = this.load(this.round);
@@ -122,15 +126,28 @@ export class SidePanel {
     return this.kind === "channel" ? this.why : null;
   }
 
-  facts({ run, item, label }) {
-    const named = this.beside ? { [this.kind]: label } : {};
+  facts(one) {
+    return panelFacts(Object.entries({ ...(this.beside && { [this.kind]: one.label }), ...this.settings(one) }));
+  }
+
+  /** What was set of a channel or an agent, by heading. */
+  settings({ run, item }) {
     if (this.kind === "agent") {
       const { role, part, about: { ticks, ...about } = {} } = run.agents[item]; // the sentence on its clock says the ticks
-      return panelFacts(Object.entries({ ...named, role, part: run.parts ? partName(run, part) : null, ...about }));
+      return { role, part: run.parts ? partName(run, part) : null, ...about };
     }
     const { coupling, size, state, about, from, to } = run.channels[item];
     const cut = run.isCut(item) ? `from ${partName(run, run.agents[from].part)} to ${partName(run, run.agents[to].part)}` : null;
-    return panelFacts(Object.entries({ ...named, coupling, size, cut, ...(state && { carries: "its own state" }), ...about }));
+    return { coupling, size, cut, ...(state && { carries: "its own state" }), ...about };
+  }
+
+  /** Rows for the settings in which two that are compared differ. */
+  differing() {
+    const more = ({ run, item }) => (this.kind === "agent" ? { clock: panelClock(run.agents[item]) } : { receiver: wayOf(run, item), sent: arrivalOf(run, item) });
+    const [first, second] = this.runs.map((one) => ({ ...this.settings(one), ...more(one) }));
+    const names = Object.keys({ ...first, ...second }).filter((name) => panelText(first[name]) !== panelText(second[name]));
+    const cells = (name) => [first, second].map((found) => el("td", { class: "ap-setting", dir: "auto", text: panelText(found[name]) || "–" }));
+    return names.map((name) => el("tr", { testid: "differing" }, el("th", { scope: "row", text: name.replaceAll("_", " ") }), ...cells(name), el("td", { class: "ap-difference" }, el("small", { class: "ap-muted", text: "set" }))));
   }
 
   /** A table of metrics, in the order of the charts; of two that are compared with their difference. */
@@ -139,7 +156,7 @@ export class SidePanel {
     this.heads = this.runs.map(({ label }, at) => el("th", { scope: "col", dir: "auto", title: label, testid: `head-${at}` }));
     const compared = this.runs.length === 2;
     head.append(...this.heads, ...(compared ? [el("th", { scope: "col", text: "difference" })] : []));
-    const body = el("tbody");
+    const body = el("tbody", {}, ...(compared ? this.differing() : []));
     this.rows = metrics.map((metric) => {
       const info = this.info(metric);
       const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
@@ -358,12 +375,15 @@ export class SidePanel {
     });
     for (const [place, { difference, metric }] of this.rows.entries()) {
       if (!difference) continue;
-      const { short, why } = betterOf(shown[place], this.info(metric));
+      const { better, short, why } = betterOf(shown[place], this.info(metric));
       difference.title = why;
+      this.rows[place].rank = PANEL_RANKS.indexOf(short || (better < 0 ? "alike" : ""));
       clear(difference).append(formatNumber(shown[place][0].value - shown[place][1].value), el("small", { class: "ap-muted", text: metric === PANEL_LOSSES[1] ? " one fork for all" : short && ` ${short}` }));
     }
+    // Those that differ for sure stand first.
+    if (this.runs.length > 1) for (const { row } of [...this.rows].sort((one, other) => one.rank - other.rank)) row.parentElement.append(row);
     this.writeVerdicts();
-    const compared = "; ✓: better; “overlap”: the intervals do; “no mark”: a metric by which channels are not compared";
+    const compared = ": what differs first; ✓: better; “overlap”: the intervals do; “no interval”: the metric misleads, so that only intervals that do not overlap would tell";
     this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? compared : ""}`;
   }
 
@@ -449,7 +469,7 @@ function betterOf([one, other], info) {
   if (!other || Number.isNaN(one.value + other.value)) return neither("", "");
   if (one.low <= other.high && other.low <= one.high) return neither("overlap", "Neither is better: the intervals overlap");
   if (!info.good) return neither("", "Neither end is better");
-  if (info.caution && !Number.isFinite(one.low + other.low)) return neither("no mark", info.caution);
+  if (info.caution && !Number.isFinite(one.low + other.low)) return neither("no interval", info.caution);
   const [first, second] = [one, other].map(({ value }) => badnessOf(info, value));
   return first === second ? neither("", "") : { better: first < second ? 0 : 1, short: "", why: "" };
 }

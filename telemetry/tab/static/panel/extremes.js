@@ -3,11 +3,11 @@
 import { clear, el } from "../drawing/dom.js";
 import { colourOf } from "../drawing/colours.js";
 import { ofStep } from "../drawing/format.js";
-import { badnessOf, resultText } from "../data/shown.js";
+import { badnessOf, measuresOf, resultText } from "../data/shown.js";
 
 const SHOWN = 3;
 
-/** Two short lists that follow the slider, the outermost first; a click selects. */
+/** Two short lists that follow the slider, what is resolved and the outermost first; a click selects. */
 export class Extremes {
   #data = null;
   #theme = "light";
@@ -23,15 +23,25 @@ export class Extremes {
   update(data, theme, mask, chosen) {
     this.#data = data;
     this.#theme = theme;
-    const { metric } = data;
+    const { metric, run } = data;
+    const early = run.graph.values_every > 0 && metric.info.caution && !measuresOf(run).some(({ measured }) => measured);
+    if (early) {
+      this.node.hidden = false;
+      return clear(this.node).append(el("p", { class: "ap-says", text: `No ranking before the value is measured: ${metric.info.title} misleads.` }));
+    }
     const ranked = metric.values ? rankingOf(metric, mask) : [];
     // What was asked for is listed without numbers too.
     const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]).slice(0, SHOWN);
     this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
-    // By a measure of worth nothing below 0 is good, nothing above it bad.
+    // By a measure of worth nothing below 0 is good, nothing above it bad; what is resolved stands first.
     const sides = metric.verdicts ? [false, true].map((above) => ranked.filter((item) => metric.values[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
-    const [bad, good] = (metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"]).map((end) => `${end} ${metric.info.title}${metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : ofStep(metric.at, data.step) || " now"}`);
-    const lists = ranked.length > 1 ? [[bad, sides[0].slice(0, SHOWN)], [good, sides[1].slice(-SHOWN).reverse()]].filter(([, items]) => items.length) : [["Found", found]];
+    const resolvedFirst = (items) => (metric.unresolved ? [0, 1].flatMap((flag) => items.filter((item) => metric.unresolved[item] === flag)) : items);
+    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => resolvedFirst(items).slice(0, SHOWN));
+    const of = metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : ofStep(metric.at, data.step) || " now";
+    const order = (items) => (items.some((item) => metric.unresolved?.[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
+    const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}`;
+    const ends = metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"];
+    const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [["Found", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
     clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
   }

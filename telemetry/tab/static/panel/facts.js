@@ -51,7 +51,8 @@ export function panelFacts(entries) {
   return list;
 }
 
-function panelText(value) {
+/** Say anything in words; "": nothing. */
+export function panelText(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") return value.toLocaleString("en-US", { maximumSignificantDigits: 6 });

@@ -1,0 +1,259 @@
+"""Hints at the cause of a bad learning signal: what its channel is given, measures or reaches otherwise than the run's other channels.
+
+Their conditions and words are defined here alone, for the Channels tab. Pure functions of numbers, without torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.statistics import student_t
+from antiphon.telemetry.verdicts import FOLLOWS, Values, bounds, hops_to_readout, median
+
+INPUTS = (
+    *("cosine", "parameter_cosine", *bounds("parameter_cosine"), "true_cosine"),
+    *("norm_ratio", "r2", "sg_learning_rate", "age"),
+)
+"""Metrics of channels that hints follow from; of means over log entries the ends of the intervals count too."""
+_GROUPED = 3
+"""Channels with a setting from which their mean tells more than chance does."""
+_FREEDOM = 30
+"""Degrees of freedom from which Student's t is taken as it is there."""
+_HARDLY = 0.1
+"""Share of its first learning rate below which a predictor hardly learns."""
+_LARGE = 2.0
+"""Times of the returned gradient from which a signal is large; of the median channel's age from which messages are old."""
+
+
+class Setting(NamedTuple):
+    """A setting of channels by which they may differ.
+
+    Attributes:
+        says: What stands before a channel's own.
+        key: Its place in a scenario.
+        of: Returns a channel's, as it is read, from the graph; empty: it has none.
+    """
+
+    says: str
+    key: str
+    of: Callable[[Mapping[str, Any], Mapping[str, Any]], str]
+
+
+def _context(channel: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    gradient = channel["about"].get("gradient", "")
+    # contexts are listed with commas, as is what follows them
+    found = re.search(r"\bgiven (\w+(?:, \w+)*?)(?=$|, (?:at|scale|trained|applied|in) )", gradient)
+    return found[1] if found else "nothing but the message" if gradient else ""
+
+
+SETTINGS = (
+    Setting("its predictor is given", "gradient.context", _context),
+    Setting(
+        "its predictor is of the kind",
+        "gradient.kind",
+        lambda channel, _: channel["about"].get("gradient", "").partition(",")[0],
+    ),
+    Setting("its delay in steps is", "link.delay", lambda channel, _: str(channel.get("delay", 0))),
+    Setting("its sender's period in steps is", "clock", lambda _, sender: str(sender.get("period", 1))),
+)
+"""Settings, that which most often is the cause first."""
+
+
+class Peers(NamedTuple):
+    """What a run's channels have in common, and what tells them apart, by the graph of the Channels tab.
+
+    Attributes:
+        settings: Per setting of `SETTINGS`, per channel.
+        hops: [channels]: channels from the receiver to a readout; nan: none leads there.
+        ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
+        scales: [channels]: `gradient.scale`.
+    """
+
+    settings: Sequence[Sequence[str]]
+    hops: NDArray[np.float64]
+    ends: NDArray[np.bool_]
+    scales: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, graph: Mapping[str, Any]) -> Peers:
+        """Read the graph of the Channels tab."""
+        agents, channels = graph["agents"], [{"about": {}, **channel} for channel in graph["channels"]]
+        hops = [np.nan if found is None else found for found in hops_to_readout(graph)]
+        onward: dict[int, set[int]] = {}
+        for channel in channels:
+            onward.setdefault(channel["from"], set()).add(channel["to"])
+        ends = [
+            channel["from"] != channel["to"]
+            and 0 not in (hops[channel["from"]], hops[channel["to"]])
+            and onward.get(channel["to"], set()) <= {channel["from"], channel["to"]}
+            for channel in channels
+        ]
+        scales = [
+            re.search(r"\bscale ([^,\s]+)", channel["about"].get("gradient", "")) for channel in channels
+        ]
+        return cls(
+            [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
+            np.array([hops[channel["to"]] for channel in channels]),
+            np.array(ends, dtype=np.bool_),
+            np.array([float(scale[1]) if scale else 1.0 for scale in scales]),
+        )
+
+    def other(self, setting: int) -> dict[str, str]:
+        """Return, by each value of a setting, the other value that most channels have; nothing where all are alike."""
+        counts = Counter(value for value in self.settings[setting] if value)
+        order = [value for value, _ in counts.most_common()]
+        return {value: next(each for each in order if each != value) for value in order if len(order) > 1}
+
+    def texts(self, setting: int) -> list[str]:
+        """Return, per channel, how a setting differs from what others have: "its predictor is given …, …"; empty: it does not."""
+        values, other = self.settings[setting], self.other(setting)
+        counts, says = Counter(values), SETTINGS[setting]
+        total = sum(counts[value] for value in other)
+        return [
+            f"{says.says} {value}, not {other[value]} as with {counts[other[value]]} of the other {total - 1} channels ({says.key})"
+            if value in other
+            else ""
+            for value in values
+        ]
+
+
+class Cause(NamedTuple):
+    """A hint at a cause.
+
+    Attributes:
+        flag: Its bit.
+        says: A clause, with each number as its metric's name in braces, that of the median channel as "{metric median}", the
+            inverse as "{1/metric}", what `Peers.texts` says as "{text}", where the receiver stands as "{way}".
+        setting: The place of its setting in `SETTINGS`; None: it is of metrics.
+    """
+
+    flag: int
+    says: str
+    setting: int | None = None
+
+
+_SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
+_SURE = [
+    Cause(_SURELY << place, "{text}; those are better aligned by more than chance", place)
+    for place in range(len(SETTINGS))
+]
+_OF_METRICS: tuple[Cause, ...] = (
+    Cause(
+        _MEASURED << 0,
+        "it is {norm_ratio} times as large as the returned gradient (try gradient.scale: {1/norm_ratio})",
+    ),
+    Cause(
+        _MEASURED << 1,
+        "single batches mislead: over many batches its cosine with the true gradient is {true_cosine} (true cosine)",
+    ),
+    Cause(
+        _MEASURED << 2,
+        "its predictor's learning rate has fallen to {sg_learning_rate}, less than a tenth of its first",
+    ),
+    Cause(_MEASURED << 3, "its newest message is {age} steps old, that of the median channel {age median}"),
+)
+_PERHAPS = [
+    Cause(_MAYBE << place, "{text}; those are better aligned on average", place)
+    for place in range(len(SETTINGS))
+]
+_LAST = (
+    Cause(
+        _MAYBE << 4,
+        "it does not move its sender along the true gradient, as the median channel's does: parameter cosine {parameter_cosine}, median "
+        "{parameter_cosine median}",
+    ),
+    Cause(
+        _MAYBE << 5,
+        "it predicts worse than the mean of the returned gradients: R² {r2}, median {r2 median}",
+    ),
+    Cause(_MAYBE << 6, "{way}: little of the readouts' loss returns from there"),
+)
+CAUSES = (*_SURE, *_OF_METRICS, *_PERHAPS, *_LAST)
+"""Hints, the best first. A sum of all flags is exact in float32."""
+
+
+def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:
+    """Return which hints hold of channels as the sum of their flags, [..., channels].
+
+    Args:
+        figures: Values by metric (`INPUTS`), [..., channels] each, nan where a channel has none, of learning rates their share of
+            the first; a hint is left out if its metric is missing.
+        peers: What tells the same channels apart.
+    """
+    shape = np.broadcast_shapes(peers.hops.shape, *(values.shape for values in figures.values()))
+    nothing = np.full(shape, np.nan)
+
+    def read(metric: str) -> NDArray[np.float64]:
+        return np.broadcast_to(np.asarray(figures.get(metric, nothing), dtype=np.float64), shape)
+
+    cosine, parameter, ratio = read("cosine"), read("parameter_cosine"), read("norm_ratio")
+    low = read(bounds("norm_ratio")[0])
+    age, lost = read("age"), np.isnan(peers.hops)
+    astray = (read(bounds("parameter_cosine")[0]) <= 0) | (parameter < FOLLOWS)
+    metrics = (
+        (ratio * peers.scales > _LARGE) & (low * peers.scales > 1),
+        (read("true_cosine") >= FOLLOWS) & (cosine < FOLLOWS),
+        read("sg_learning_rate") < _HARDLY,
+        (age >= _LARGE * median(age)) & (age >= median(age) + 1),
+    )
+    last = (
+        astray & (median(parameter) >= FOLLOWS),
+        read(bounds("r2")[1]) < 0,
+        np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
+    )
+    found = np.zeros(shape, dtype=np.uint32)
+    for causes, conditions in ((_OF_METRICS, metrics), (_LAST, last)):
+        for cause, holds in zip(causes, conditions, strict=True):
+            found[holds] |= cause.flag
+    aligned = np.where(np.isfinite(parameter).any(-1, keepdims=True), parameter, cosine)
+    for setting, (sure, perhaps) in enumerate(zip(_SURE, _PERHAPS, strict=True)):
+        better, surely = _better_aligned(aligned, peers, setting)
+        found[surely] |= sure.flag
+        found[better & ~surely] |= perhaps.flag
+    return found
+
+
+def _better_aligned(
+    aligned: NDArray[np.float64], peers: Peers, setting: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether the channels with the other value of a setting are better aligned on average, and, among those as far from a
+    readout, by more than chance in this run; [..., channels] each."""
+    better, surely = (np.zeros(aligned.shape, dtype=np.bool_) for _ in range(2))
+    values = np.array(peers.settings[setting])
+    for value, other in peers.other(setting).items():
+        own = values == value
+        better[..., own] = _apart(aligned[..., own], aligned[..., values == other], chance=False)[..., None]
+        for hops in np.unique(peers.hops[own & np.isfinite(peers.hops)]):
+            near = peers.hops == hops
+            mine, theirs = own & near, (values == other) & near
+            if min(mine.sum(), theirs.sum()) >= _GROUPED:
+                surely[..., mine] = _apart(aligned[..., mine], aligned[..., theirs], chance=True)[..., None]
+    return better, surely
+
+
+def _apart(mine: NDArray[np.float64], theirs: NDArray[np.float64], *, chance: bool) -> NDArray[np.bool_]:
+    """Return whether the mean of `theirs` over channels is larger, by more than `chance` leaves, [...]."""
+    (few, own, spread), (many, other, more) = (_mean(values) for values in (mine, theirs))
+    least = np.minimum(few, many)
+    if not chance:
+        found: NDArray[np.bool_] = (least > 0) & (other > own)
+        return found
+    quantile = np.array([student_t(freedom) for freedom in range(1, _FREEDOM + 1)])
+    half = quantile[np.clip(least - 2, 0, _FREEDOM - 1)] * np.sqrt(spread + more)
+    sure: NDArray[np.bool_] = (least >= _GROUPED) & (other - own > half)
+    return sure
+
+
+def _mean(values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Return how many numbers there are, their mean, and its variance, [...]."""
+    known = np.isfinite(values)
+    counts = known.sum(-1)
+    means = np.where(known, values, 0.0).sum(-1) / np.maximum(counts, 1)
+    squares = np.where(known, values - means[..., None], 0.0) ** 2
+    return counts, means, squares.sum(-1) / np.maximum(counts - 1, 1) / np.maximum(counts, 1)
