@@ -191,7 +191,8 @@ class DifferentiableRollout:
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
         batch, windows = self.system.batch, [group.window for group in self.system.groups]
-        totals = [sum(root.sum() for root in self.evaluator.window_loss(window).roots) for window in windows]
+        roots_by_window = [self.evaluator.window_loss(window)[1] for window in windows]
+        totals = [sum(root.sum() for root in roots) for roots in roots_by_window]
         return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:

@@ -289,8 +289,8 @@ class _Forks:
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:
-                    for name in update.window_loss.reported_losses.keys() & sums.keys():
-                        losses, (loss, count) = update.window_loss.reported_losses[name], sums[name]
+                    for name in update.window_loss.reported_loss_by_agent.keys() & sums.keys():
+                        losses, (loss, count) = update.window_loss.reported_loss_by_agent[name], sums[name]
                         total = losses.loss.item() * fork.system.batch
                         sums[name] = loss + total, count + int(losses.target_count)
         except DivergenceError as error:

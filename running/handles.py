@@ -197,9 +197,9 @@ class Message:
             received=message.received,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.was_counted,
+            complete=message.is_booked,
             finished=message.finished_at,
-            counted=mask(message.booked.counted),
+            counted=mask(message.booked.rows),
             void=mask(message.fate.void),
             injects=~mask(message.fate.void_unread),
         )
@@ -443,7 +443,7 @@ class Recording:
         if quantity == "message":
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
-            injected = (update.newest_injected.get(self.name) for update in learned.updates)
+            injected = (update.newest_injected_by_channel.get(self.name) for update in learned.updates)
             return next((rows for rows in injected if rows is not None), None)
         update = learned.predictor_updates.get(self.name)
         return None if update is None else update.examples[-1].returned

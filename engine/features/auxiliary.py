@@ -10,7 +10,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import PendingUpdate
 
 
 class AuxiliaryLosses(Feature):
@@ -23,16 +23,16 @@ class AuxiliaryLosses(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
 
-    def after_credit(self, update: Update) -> None:
+    def after_credit(self, pending: PendingUpdate) -> None:
         """Add their losses to what a window learns from."""
-        update.auxiliary_losses |= _losses(self.system, self.predictor_trainer, update)
+        pending.auxiliary_loss_by_agent |= _losses(self.system, self.predictor_trainer, pending)
 
 
-def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> dict[str, Tensor]:
+def _losses(system: System, predictor_trainer: PredictorTrainer, pending: PendingUpdate) -> dict[str, Tensor]:
     """Losses of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12), by agent."""
-    window = update.window
+    window = pending.window
     losses: dict[str, Tensor] = {}
-    for name in update.group.agent_names:
+    for name in pending.group.agent_names:
         state_channel = system.agents[name].connections.state_channel
         if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
             continue

@@ -13,7 +13,7 @@ from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import PendingUpdate, WindowLoss
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
@@ -28,13 +28,13 @@ class DirectFeedback(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.evaluator = engine.system, engine.objective_evaluator
 
-    def after_credit(self, update: Update) -> None:
+    def after_credit(self, pending: PendingUpdate) -> None:
         """Inject errors of objectives into the messages sent before them in the window (semantics 10)."""
-        update.injections.extend(_injections(self.system, self.evaluator, update))
+        pending.injections.extend(_injections(self.system, self.evaluator, pending))
 
 
-def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
-    window = update.window
+def _injections(system: System, evaluator: ObjectiveEvaluator, pending: PendingUpdate) -> Iterator[Injection]:
+    window = pending.window
     sent = [
         (channel, message)
         for name, message in window.sent_messages
@@ -48,7 +48,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
     errors = [
         (tick.step, tick.agent_name, error)
         for tick in window.ticks()
-        if tick.agent_name in sources and (error := _error(evaluator, tick, update)) is not None
+        if tick.agent_name in sources and (error := _error(evaluator, tick, pending.window_loss)) is not None
     ]
     for channel, message in sent:
         assert channel.feedback.direct is not None
@@ -59,12 +59,12 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
                 )
 
 
-def _error(evaluator: ObjectiveEvaluator, tick: Tick, update: Update) -> Tensor | None:
+def _error(evaluator: ObjectiveEvaluator, tick: Tick, window_loss: WindowLoss) -> Tensor | None:
     """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
     found = evaluator.tick_loss(tick)
     if found is None or not found.losses.requires_grad:
         return None
-    losses, factor = found.losses, update.window_loss.factors.get(tick.agent_name)
+    losses, factor = found.losses, window_loss.factor_by_agent.get(tick.agent_name)
     if factor is not None:
         losses = losses * found.target_counts * factor
     return torch.autograd.grad(losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

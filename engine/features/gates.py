@@ -33,7 +33,7 @@ class Gates(Feature):
         return prediction if gate is None else gate.applied(prediction)
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
+        self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
         """Compare predictions with what has come back, before anything learns from it; gates move with all else."""
         self._compared.clear()
@@ -45,7 +45,7 @@ class Gates(Feature):
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
         for message in messages:
-            gradient, counted = message.booked.gradient, message.booked.counted
+            gradient, counted = message.booked.gradient, message.booked.rows
             prediction = self.predictor_trainer.predict(channel, message)
             if gradient is None or prediction is None:
                 continue

@@ -78,11 +78,11 @@ class Guard(DivergenceCheck):
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Note the numbers of updates, which are checked once predictors have learned."""
         for turn, update in enumerate(updates, self._turns):
-            for name, gradients in update.gradients.items():
+            for name, gradients in update.gradients_by_learner.items():
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
-            for name, reported in update.window_loss.reported_losses.items():
+            for name, reported in update.window_loss.reported_loss_by_agent.items():
                 self._note(_Place("loss", name, turn), len(self.agents[name].members), [reported.loss])
-            for read, gradient in update.leaf_gradients.items():
+            for read, gradient in update.gradient_by_leaf.items():
                 members = len(self.channels[read.channel_name].members)
                 self._note(_Place("returned", read.channel_name, turn), members, [gradient])
         self._turns += len(updates)

@@ -22,7 +22,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import GroupWindows, Update
+from antiphon.engine.heart.updates import GroupWindows, PendingUpdate
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.nets.per_member import nonzero
 
@@ -42,10 +42,10 @@ class LambdaReturns(Feature):
         self.forward_pass, self.backward_pass = engine.forward_pass, engine.backward_pass
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
+        self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
         """Put the messages whose return is now known in place of those that wait for theirs."""
-        known = self._extend(ended_windows, step)
+        known = self._extend(learned_windows, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
                 some[:] = [
@@ -80,7 +80,7 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).was_counted:
+                    if read is not None and (message := read.message).is_booked:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))
@@ -102,9 +102,9 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window)
-            self.backward_pass.collect_injections(update, step)
-            put = [one for one in update.injections if nonzero(one.discount)]
+            pending = PendingUpdate(group, window, *self.evaluator.window_loss(window))
+            self.backward_pass.collect_injections(pending, step)
+            put = [one for one in pending.injections if nonzero(one.discount)]
             for state_channel in state_channels:
                 beyond = self._beyond(window, state_channel, returns.get(state_channel.name))
                 if beyond is not None:
@@ -115,9 +115,7 @@ class LambdaReturns(Feature):
                 if (start := self._start(window, state_channel)) is not None
                 and state_channel.ledger.wants_gradient
             }
-            request = BackwardRequest(
-                self.evaluator.window_loss(window).roots, put, {}, list(leaves.values())
-            )
+            request = BackwardRequest(pending.roots, put, {}, list(leaves.values()))
             ((_, gradients),) = backward_all([request], self.system.batch)
             returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
             window.free_graph()

@@ -11,7 +11,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import GroupWindows
+from antiphon.engine.heart.updates import ClosingWindows
 from antiphon.engine.heart.window import LearningGroup, Window
 
 WAITING = "waiting"
@@ -30,9 +30,7 @@ class LateWindows(Feature):
         self.not_awaited: Callable[[Channel, Message], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
-    def windows_to_learn(
-        self, group: LearningGroup, window: Window, step: int
-    ) -> tuple[GroupWindows, GroupWindows]:
+    def closing_windows(self, group: LearningGroup, window: Window, step: int) -> ClosingWindows:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
 
         Args:
@@ -40,8 +38,7 @@ class LateWindows(Feature):
             window: Its window that has just ended.
             step: The step just taken.
         """
-        closing: GroupWindows = []
-        skipped: GroupWindows = []
+        closing = ClosingWindows([], [])
         waiting, kept = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for own in waiting:
             if self._waits(group, own, window.number - own.number, step):
@@ -50,11 +47,11 @@ class LateWindows(Feature):
             elif self._contributes(group, own):
                 if own is not window:
                     self.forward_pass.replay(own)
-                closing.append((group, own))
+                closing.to_learn.append((group, own))
             else:
-                skipped.append((group, own))
+                closing.to_skip.append((group, own))
         group.kept_windows[WAITING] = kept
-        return closing, skipped
+        return closing
 
     def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
         """Whether a window waits for a delayed gradient.
@@ -96,4 +93,4 @@ class LateWindows(Feature):
             return True
         if message.finished_at is None or message.finished_at >= step:
             return False
-        return not message.was_counted or channel.ledger.gradient_is_back(message, step)
+        return not message.is_booked or channel.ledger.gradient_is_back(message, step)

@@ -33,7 +33,7 @@ class ClippedReturns(Feature):
         self.notes_later = self.system.device.type != "cpu"
 
     def gradients_back(
-        self, messages: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
+        self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
         """Clip what has come back."""
         for name, some in messages.items():

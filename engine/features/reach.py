@@ -49,14 +49,14 @@ class Reach(Feature):
 
     def after_differentiate(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
-        update.stepping_members = {
+        update.stepping_members_by_agent = {
             agent.name: agent.layout.members_in(agent.learning_rows(update.window.number))
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }
 
     def _reached(self, update: Update, agent: Agent) -> Mask:
-        losses = update.window_loss.reported_losses.get(agent.name)
+        losses = update.window_loss.reported_loss_by_agent.get(agent.name)
         if losses is not None and not (agent.has_member_axis and isinstance(losses.target_count, Tensor)):
             return ALL
         sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
@@ -99,14 +99,14 @@ class _Window:
         for (name, _), members in self.by_tick.items():
             if name == agent.name:
                 found = found | members
-        if agent.name in self.update.auxiliary_losses:
+        if agent.name in self.update.agents_with_auxiliary_loss:
             return ALL
         return ALL if bool(found.all()) else Mask.of(found)
 
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
         every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
-        count = self.update.window_loss.reported_losses[agent].target_count
+        count = self.update.window_loss.reported_loss_by_agent[agent].target_count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:

@@ -72,7 +72,7 @@ class SweepOrder(Feature):
 
     def _release(self, window: Window, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
         """Release what nothing but figures reads of a window."""
-        update.newest_injected.clear()
+        update.newest_injected_by_channel.clear()
         for learned in local.values():
             learned.examples.clear()
         channels = self.system.channels

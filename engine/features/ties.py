@@ -82,19 +82,21 @@ class TiedGradients(Feature):
 
     def before_move(self, updates: Sequence[Update]) -> None:
         """Sum over the updates of one step, all of which have been differentiated."""
-        tied = [(update, name) for update in updates for name in update.gradients.keys() & self.agents]
+        tied = [
+            (update, name) for update in updates for name in update.gradients_by_learner.keys() & self.agents
+        ]
         for update, name in tied:
-            if not update.stepping_members.get(name, ALL).anywhere:
-                update.gradients[name] = [None] * len(update.gradients[name])
+            if not update.stepping_members_by_agent.get(name, ALL).anywhere:
+                update.gradients_by_learner[name] = [None] * len(update.gradients_by_learner[name])
         each = [
             {
                 name: gradients
                 for own, name in tied
-                if own is update and isinstance(gradients := own.gradients[name], list)
+                if own is update and isinstance(gradients := own.gradients_by_learner[name], list)
             }
             for update in updates
         ]
         sum_tied(self._ties, each)
         for update, name in tied:
-            if any(g is not None for g in update.gradients[name]):
-                update.stepping_members[name] = ALL
+            if any(g is not None for g in update.gradients_by_learner[name]):
+                update.stepping_members_by_agent[name] = ALL

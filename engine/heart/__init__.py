@@ -71,7 +71,7 @@ Where a change goes:
     what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`, in the rows of `Channel.ended_rows`
     what is sent by or to the dead               channel.py: `Channel.void_when_sent`
   Returning:
-    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.was_counted`
+    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.is_booked`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
     when a gradient has come back                timetable.py: `Timetable.back_at`
     what a returned gradient is worth, by age    a feature with the point `gradients_back`
@@ -104,7 +104,7 @@ What to mind there, in the same order:
 - No window ends with an episode: later ticks go on in the same one, and `EpisodeWindows` end by their length.
 - A message without a bookable read (`ReadPlan`) never meets `Ledger.finish`: it is finished in `Ledger.send`. That a message was read
   without being counted, as a `Constant`, only a feature at the point `after_read` can note.
-- To book later, `BackwardPass.book` must keep `Update.leaf_gradients`, which it clears; and `Timetable.read_plan` must name a later window
+- To book later, `BackwardPass.book` must keep `Update.gradient_by_leaf`, which it clears; and `Timetable.read_plan` must name a later window
   too, as the last window to close finishes the message.
 - By `Timetable.back_at` ledgers keep messages, pop them, and let windows wait (`Ledger.gradient_is_back`).
 - The point `gradients_back` is for predictors alone. Weighed for `delayed` too: in `Ledger.finish`, by the step of finishing; by the age

@@ -31,7 +31,7 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows, SweptUpdates, Update
+from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, SweptUpdates, Update
 from antiphon.engine.heart.window import Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.per_member import nonzero
@@ -61,61 +61,65 @@ class BackwardPass:
         self.predictor_trainer = predictor_trainer
         self.swept_updates = swept_updates
 
-    def differentiate_windows(self, ended_windows: GroupWindows, step: int) -> list[Update]:
-        """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
-        pending_updates: list[tuple[Update, list[Leaf]]] = []  # with the leaves that gradients are wanted for
+    def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
+        """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
+        pending_updates: list[
+            tuple[PendingUpdate, list[Leaf]]
+        ] = []  # with the leaves that gradients are wanted for
         requests: list[BackwardRequest] = []
         channels, swept_updates = self.system.channels, self.swept_updates.window_updates
-        updates = {
-            window: swept_updates.pop(window) for _, window in ended_windows if window in swept_updates
-        }
-        for group, window in ended_windows:
+        updates = {window: swept_updates.pop(window) for _, window in windows if window in swept_updates}
+        for group, window in windows:
             if window in updates:
                 continue
-            update = Update(group, window, self.objective_evaluator.window_loss(window))
+            pending = PendingUpdate(group, window, *self.objective_evaluator.window_loss(window))
             wanted_leaves = [
                 leaf for leaf in window.leaves.values() if channels[leaf.channel_name].ledger.wants_gradient
             ]
-            self.collect_injections(update, step)
+            self.collect_injections(pending, step)
             request = BackwardRequest(
-                update.window_loss.roots,
-                update.injections,
+                pending.roots,
+                pending.injections,
                 {
                     name: self.agents[name].learner.trainable
                     for name in group.agents_per_learner
                     if self.agents[name].learning_rows(window.number) is not NONE
                 },
                 [leaf.value for leaf in wanted_leaves],
-                update.auxiliary_loss,
+                pending.auxiliary_loss,
             )
-            pending_updates.append((update, wanted_leaves))
+            pending_updates.append((pending, wanted_leaves))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (update, wanted_leaves), (gradients, leaf_gradients) in zip(
+        for (pending, wanted_leaves), (gradients_by_learner, leaf_gradients) in zip(
             pending_updates, results, strict=True
         ):
-            update.set_gradients(gradients, zip(wanted_leaves, leaf_gradients, strict=True))
-            updates[update.window] = update
-        return [updates[window] for _, window in ended_windows]
+            gradient_by_leaf = {  # of a leaf that no loss depends on it is None
+                leaf: gradient
+                for leaf, gradient in zip(wanted_leaves, leaf_gradients, strict=True)
+                if gradient is not None
+            }
+            updates[pending.window] = pending.differentiated({**gradients_by_learner}, gradient_by_leaf)
+        return [updates[window] for _, window in windows]
 
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read."""
         for leaf in update.window.leaves.values():
-            leaf.message.booked.add_read(leaf.counted, update.leaf_gradients.get(leaf))
+            leaf.message.booked.add_read(leaf.counted, update.gradient_by_leaf.get(leaf))
         for feature in self.learning_points.after_book:
             feature.after_book(update)
-        update.leaf_gradients.clear()  # they are as large as the messages, and nothing reads them any more
+        update.gradient_by_leaf.clear()  # they are as large as the messages, and nothing reads them any more
 
     # --- what is injected ----------------------------------------------------------------------------------
 
-    def collect_injections(self, update: Update, step: int) -> None:
-        """Add to an update what is injected into the messages that its window sent: their credit, in the rows that have it."""
-        injections, replacer = update.injections, self.learning_points.replace_credit
-        for name, message in update.window.sent_messages:
+    def collect_injections(self, pending: PendingUpdate, step: int) -> None:
+        """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
+        injections, window, replacer = pending.injections, pending.window, self.learning_points.replace_credit
+        for name, message in window.sent_messages:
             channel = self.system.channels[name]
-            if not self._can_inject(update.window, channel, message):
+            if not self._can_inject(window, channel, message):
                 continue
-            output = update.window.sent_outputs[name, message.stamp]
+            output = window.sent_outputs[name, message.stamp]
             if replacer is None:
                 credit = self.ordinary_credit(channel, message, output, step)
             else:
@@ -123,19 +127,19 @@ class BackwardPass:
                 credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            learning_rows = self.agents[channel.sender].learning_rows(update.window.number)
+            learning_rows = self.agents[channel.sender].learning_rows(window.number)
             injected = channel.credited_rows(message, learning_rows).zero_elsewhere(credit)
             if not channel.coupling.predicts:
                 injections.append(Injection(output, injected))
                 continue
             synthetic_gradient = channel.synthetic_gradient
             scale = synthetic_gradient.injection.scale(step)
-            update.keep_injected(name, injected, by_row=synthetic_gradient.needs_actions)
+            pending.keep_injected(name, injected, by_row=synthetic_gradient.needs_actions)
             if nonzero(scale):
-                update.injected_messages.add((name, message.stamp))
+                pending.injected_messages.add((name, message.stamp))
             injections.append(Injection(output, injected, scale, synthetic_gradient.injection.discount))
         for feature in self.learning_points.after_credit:
-            feature.after_credit(update)
+            feature.after_credit(pending)
 
     def _can_inject(self, window: Window, channel: Channel, message: Message) -> bool:
         """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is asked for any.
@@ -166,7 +170,7 @@ class BackwardPass:
             message.stamp,
             tick_period=channel.ledger.timetable.send_times.tick_period,
             returned_gradient=message.booked.gradient if is_back else None,
-            counted=message.booked.counted if is_back else NONE,
+            counted=message.booked.rows if is_back else NONE,
             output=output,
             predict_applied=partial(self.applied_prediction, channel, message),
         )

@@ -231,10 +231,10 @@ class DivergenceCheck:
         """
         tensors: list[Tensor | None] = []
         for update in updates:
-            tensors += [reported.loss for reported in update.window_loss.reported_losses.values()]
-            for gradients in update.gradients.values():
+            tensors += [reported.loss for reported in update.window_loss.reported_loss_by_agent.values()]
+            for gradients in update.gradients_by_learner.values():
                 tensors += gradients
-            tensors += update.leaf_gradients.values()
+            tensors += update.gradient_by_leaf.values()
         if self.rule.passes_quick_check(tensors):
             return
         for update in updates:
@@ -247,21 +247,23 @@ class DivergenceCheck:
 
     def _zero_unreached(self, update: Update) -> None:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
-        for leaf, gradient in update.leaf_gradients.items():
+        for leaf, gradient in update.gradient_by_leaf.items():
             channel = self.channels[leaf.channel_name]
-            members = update.stepping_members.get(channel.receiver, ALL)
+            members = update.stepping_members_by_agent.get(channel.receiver, ALL)
             if members is ALL or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_from_members)
-            update.leaf_gradients[leaf] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
+            update.gradient_by_leaf[leaf] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
         reasons: dict[LearningGroup, str] = {}
         group_norms: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
-        for name, gradients in update.gradients.items():
+        for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
-            stepping = update.stepping_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
+            stepping = (
+                update.stepping_members_by_agent.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
+            )
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
@@ -275,14 +277,14 @@ class DivergenceCheck:
         for group, norm in group_norms.items():
             if self.rule.bound is not None and norm > self.rule.bound:
                 reasons.setdefault(group, f"gradient {{at}} {self.rule.too_long_reason}")
-        for leaf, gradient in update.leaf_gradients.items():
+        for leaf, gradient in update.gradient_by_leaf.items():
             if bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[leaf.channel_name]
             for k in self.rule.reasons_by_member(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
                 reasons.setdefault(self._single_groups[channel.layout.seed_of(k)][receiver], GRADIENT)
-        for name, reported in update.window_loss.reported_losses.items():
+        for name, reported in update.window_loss.reported_loss_by_agent.items():
             agent = self.agents[name]
             for n in self.rule.reasons_by_member(len(agent.members), [], [reported.loss]):
                 reasons[self.single_group_of(agent, n)] = LOSS  # its gradient is only what follows from it

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.reads import Arrival
     from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-    from antiphon.engine.heart.updates import GroupWindows, Update, WindowLoss
+    from antiphon.engine.heart.updates import ClosingWindows, GroupWindows, PendingUpdate, Update, WindowLoss
     from antiphon.engine.heart.window import LearningGroup, Tick, Window
     from antiphon.nets.layers import Transport
 
@@ -113,10 +113,8 @@ class Feature:
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
-    def windows_to_learn(
-        self, group: LearningGroup, window: Window, step: int
-    ) -> tuple[GroupWindows, GroupWindows]:
-        """Return the windows to learn from and those skipped, of a group that waits for delayed gradients and whose `window` has ended.
+    def closing_windows(self, group: LearningGroup, window: Window, step: int) -> ClosingWindows:
+        """Return the windows to learn from and those to skip, of a group that waits for delayed gradients and whose `window` has ended.
 
         Of other groups it is not called; for ends of episodes see `episodes_end`.
         """
@@ -124,8 +122,8 @@ class Feature:
 
     def policy_losses(
         self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
-    ) -> None:
-        """Add the losses of an agent that learns from rewards in a window."""
+    ) -> Tensor | None:
+        """Return the losses of an agent that learns from rewards in a window, [rows] with their graph, and add them; None: there is none."""
         raise NotImplementedError
 
     def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
@@ -149,7 +147,7 @@ class Feature:
         """Return as much of a synthetic gradient, [rows, size], as is applied, in place of the whole `prediction`; None: nothing is."""
         raise NotImplementedError
 
-    def after_credit(self, update: Update) -> None:
+    def after_credit(self, pending: PendingUpdate) -> None:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
     def after_differentiate(self, update: Update) -> None:
@@ -159,14 +157,14 @@ class Feature:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
     def gradients_back(
-        self, messages_back: Mapping[str, list[Message]], ended_windows: GroupWindows, step: int
+        self, messages_back: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
             messages_back: The messages whose gradient reaches the sender at this step, by channel with a synthetic gradient that learns
                 here or has a gate; the lists may be changed. Other channels, such as delayed ones, are absent.
-            ended_windows: The windows that have just been learned from.
+            learned_windows: The windows that have just been learned from.
             step: The step just taken.
         """
 
@@ -226,7 +224,7 @@ class TickPoints:
 class LearningPoints:
     """The installed features by the point of learning at which they are called."""
 
-    windows_to_learn: One = None
+    closing_windows: One = None
     policy_losses: One = None
     window_ports: One = None
     replace_credit: One = None

@@ -48,7 +48,7 @@ class LearningOrder:
             if group in self.swept_groups and group.grid.number_ending_at(step) is not None
         }
 
-    def turns(self, ended_windows: GroupWindows) -> list[GroupWindows]:
+    def turns(self, windows_to_learn: GroupWindows) -> list[GroupWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
         A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn: the older one has
@@ -56,7 +56,7 @@ class LearningOrder:
         """
         turns: dict[int, GroupWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}
-        for group, window in sorted(ended_windows, key=lambda pair: self.turn_by_group.get(pair[0], 0)):
+        for group, window in sorted(windows_to_learn, key=lambda pair: self.turn_by_group.get(pair[0], 0)):
             turn = max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))
             newest_turn[group] = turn
             turns.setdefault(turn, []).append((group, window))

@@ -196,7 +196,7 @@ class Ledger:
             if finished_at is None or message.pinned or may_be_due:
                 continue
             # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
-            awaits_return = message.was_counted and self.timetable.back_at(finished_at) >= step
+            awaits_return = message.is_booked and self.timetable.back_at(finished_at) >= step
             if not awaits_return and (
                 self.held_messages is None or not self.held_messages.may_hold(self, stamp)
             ):
@@ -215,7 +215,7 @@ class Ledger:
     def gradient_is_back(self, message: Message, step: int) -> bool:
         """Return whether all that returns for a message is back by the end of `step`, and a read counted."""
         finished_at = message.finished_at
-        return finished_at is not None and message.was_counted and self.timetable.back_at(finished_at) <= step
+        return finished_at is not None and message.is_booked and self.timetable.back_at(finished_at) <= step
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -266,7 +266,7 @@ class Ledger:
         if not self.wants_gradient and message.values_are_freed:  # where one is wanted, none is freed
             del self.messages[message.stamp]
             return
-        if self.wants_gradient and message.was_counted:
+        if self.wants_gradient and message.is_booked:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ class Ledger:
             last_state = replace(message.copied(), booked=booked)
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
         else:
-            message.booked.add_zero(last_rows)
+            message.booked.add_zero_rows(last_rows)
 
 
 def _arrival_of(message: Message) -> Arrival:

@@ -53,7 +53,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic  that value is a synthetic input
     Arrival.may_count  that value is the due message, or a synthetic input in its place
     Leaf.counted       the read counts: the same, and the receiver learns from the window
-    Booked.counted     a read of the message has counted; of a last state, an episode has ended for good too (`Booked.add_zero`)
+    Booked.rows        something is booked: a read has counted; of a last state, an episode has ended for good (`Booked.add_zero_rows`)
     Example.valid      a predictor learns from the message (comms/examples.py)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
@@ -61,7 +61,7 @@ Masks of what learns, in rows of an agent, or in members of a stack of agents or
     mask                               set by                          where it holds
     Tick.learning_rows                 `Agent.learning_rows`           the agent learns from the window
     Example.member_mask                `Example.learn_in`              the channel has this example
-    Update.stepping_members            features; `Engine.move_agents`  the member takes a step: a learning signal has reached it
+    Update.stepping_members_by_agent   features; `Engine.move_agents`  the member takes a step: a learning signal has reached it
     PredictorUpdate.stepping_members   `PredictorTrainer`              the predictor takes a step: its channel has an example
     DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others take no step
 
@@ -154,22 +154,22 @@ class Booked:
     """[rows, size], per sample, summed over the reads that counted."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
-    counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted, or the gradient is known to be zero (`add_zero`); elsewhere nothing is booked. From `Message.finish` on, it is
-    `NONE` if it holds in no row."""
+    rows: Mask = field(default=NONE, metadata=saved_as("counted", MASK))
+    """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). From `Message.finish` on, it is `NONE`
+    if it holds in no row."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none is wanted, or no loss depends on it."""
-        self.counted |= counted
+        self.rows |= counted
         if gradient is not None:
             gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
-    def add_zero(self, rows: Mask) -> None:
-        """Add a gradient of zero for a state in rows in which its episode has ended for good: no loss depends on it there."""
-        self.counted |= rows
+    def add_zero_rows(self, rows: Mask) -> None:
+        """Add rows in which the gradient of a state is zero: its episode has ended there for good, and no loss depends on it."""
+        self.rows |= rows
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of a window, [rows]."""
@@ -221,16 +221,16 @@ class Message:
         self.step_signals = step_signals or self.step_signals
 
     def finish(self, step: int, *, gradient_wanted: bool) -> None:
-        """Finish it, as the last window that may read it has closed at `step`: look up whether a read counted in any row.
+        """Finish it, as the last window that may read it has closed at `step`: look up whether anything is booked in any row.
 
-        If none has, `Booked.counted` is `NONE` from now on. If one has and a gradient is wanted, there is one: zeros where no loss
+        If nothing is, `Booked.rows` is `NONE` from now on. If something is and a gradient is wanted, there is one: zeros where no loss
         depends on the message.
         """
         self.finished_at = step
-        if self.booked.counted is NONE:
+        if self.booked.rows is NONE:
             return
-        if not self.booked.counted.anywhere:
-            self.booked = replace(self.booked, counted=NONE)
+        if not self.booked.rows.anywhere:
+            self.booked = replace(self.booked, rows=NONE)
         elif gradient_wanted and self.booked.gradient is None:
             self.booked.replace_gradient(torch.zeros_like(self.sent))
 
@@ -239,9 +239,9 @@ class Message:
         self.booked, self.open_window_numbers = booked, set()
 
     @property
-    def was_counted(self) -> bool:
-        """Whether it is finished, and a read of it has counted in some row."""
-        return self.finished_at is not None and self.booked.counted is not NONE
+    def is_booked(self) -> bool:
+        """Whether it is finished, and anything is booked for it in some row."""
+        return self.finished_at is not None and self.booked.rows is not NONE
 
     @property
     def values_are_freed(self) -> bool:

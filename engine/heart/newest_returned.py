@@ -28,7 +28,7 @@ class NewestReturned:
         """Take over the gradients of messages that reach the sender now."""
         for message in messages:
             assert message.booked.gradient is not None
-            gradient, counted = message.booked.gradient, message.booked.counted
+            gradient, counted = message.booked.gradient, message.booked.rows
             # where nothing has come back for this message, the gradient before stays the newest
             newest = (
                 counted.zero_elsewhere(gradient)

@@ -109,7 +109,7 @@ class PredictorTrainer:
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
             # with actions, `valid` has the rows in which one has come back
-            counted = ALL if needs_actions else message.booked.counted
+            counted = ALL if needs_actions else message.booked.rows
             example.set_returned(message.booked.gradient, loss, counted)
         return example
 
@@ -179,7 +179,7 @@ class PredictorTrainer:
         """The examples that messages are for a predictor, when their gradients have come back."""
         examples = []
         for message in messages:
-            example, example_rows = self.example(channel, message), message.booked.counted
+            example, example_rows = self.example(channel, message), message.booked.rows
             if example is not None and channel.synthetic_gradient.needs_actions:
                 example_rows = example.valid if example.valid.anywhere else NONE
             if example is not None and example_rows is not NONE:
@@ -206,7 +206,7 @@ class PredictorTrainer:
     def collect_updates(
         self,
         messages_back: Mapping[str, list[Message]],
-        ended_windows: GroupWindows,
+        windows_to_learn: GroupWindows,
         *,
         watch: Watch,
     ) -> dict[str, PredictorUpdate]:
@@ -214,11 +214,11 @@ class PredictorTrainer:
 
         Args:
             messages_back: What `pop_learnable_messages` has returned, as features have changed it (`gradients_back`).
-            ended_windows: The windows that senders learn from.
+            windows_to_learn: The windows that senders learn from.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        examples_by_channel = self.local_examples(window for _, window in ended_windows)
+        examples_by_channel = self.local_examples(window for _, window in windows_to_learn)
         for name, messages in messages_back.items():
             if self._learns(channels[name]):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)

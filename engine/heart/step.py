@@ -22,7 +22,14 @@ from antiphon.engine.heart.learning_order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, StepReport, SweptUpdates, Update
+from antiphon.engine.heart.updates import (
+    ClosingWindows,
+    GroupWindows,
+    PredictorUpdate,
+    StepReport,
+    SweptUpdates,
+    Update,
+)
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
@@ -173,26 +180,31 @@ class Engine:
         # 1. Episodes end.
         end_episodes(self.forward_pass, step, ends)
         # 2. Windows leave their groups; their losses are differentiated turn by turn.
-        ended_windows, skipped_windows, without_ticks = self._pop_ended_windows(step)
-        if not (ended_windows or skipped_windows or without_ticks or self.system.channels):
-            self.divergence_check.end_step(step)  # nothing has been computed that could be learned from
+        closing = self._pop_ended_windows(step)
+        if not (any(closing) or self.system.channels):
+            self.divergence_check.end_step(
+                step
+            )  # no window closes, and nothing can come back: there is nothing to learn
             return StepReport([], {})
         # A window without ticks may be the last that could read a message, which closing then finishes: before credit is computed, so
         # that `delayed` finds the gradient at this step.
-        for group, window_number in without_ticks:
+        for group, window_number in closing.without_ticks:
             self._close_in_ledgers(group, window_number, step)
-        turns = self._learn_in_turns(ended_windows, step)
+        turns = self._learn_in_turns(closing.to_learn, step)
         updates = [update for turn in turns for update in turn]
         # 3. The windows close in the ledgers.
-        for group, window in [*ended_windows, *skipped_windows]:
+        windows_with_ticks = [*closing.to_learn, *closing.to_skip]
+        for group, window in windows_with_ticks:
             for _, message in window.sent_messages:
                 message.unpin()
             self._close_in_ledgers(group, window.number, step)
         # 4. Predictors are differentiated on what is back.
         messages_back = self.predictor_trainer.pop_learnable_messages(step)
         for feature in self.learning_points.gradients_back:
-            feature.gradients_back(messages_back, ended_windows, step)
-        predictor_updates = self.predictor_trainer.collect_updates(messages_back, ended_windows, watch=watch)
+            feature.gradients_back(messages_back, closing.to_learn, step)
+        predictor_updates = self.predictor_trainer.collect_updates(
+            messages_back, closing.to_learn, watch=watch
+        )
         input_updates = self.predictor_trainer.collect_input_updates()
         named_updates = [*predictor_updates.items(), *input_updates.items()]
         self.divergence_check.check_predictors(named_updates, step)
@@ -205,27 +217,22 @@ class Engine:
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         self.swept_updates.clear()
-        for _, window in [*ended_windows, *skipped_windows]:
+        for _, window in windows_with_ticks:
             window.free_graph()
         self.divergence_check.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
-    def _pop_ended_windows(
-        self, step: int
-    ) -> tuple[GroupWindows, GroupWindows, list[tuple[LearningGroup, int]]]:
-        """Remove the windows that end at `step` from their groups, each of which gets an empty one.
+    def _pop_ended_windows(self, step: int) -> ClosingWindows:
+        """Remove the windows that end at `step` from their groups, each of which gets an empty one; return the windows that close.
 
         Windows that wait for delayed gradients stay with their group, without their graph, which is made again when they are
         learned from. Whether a window still waits is decided only when another window of its group ends: a gradient that comes
         back in between is used then.
-
-        Returns:
-            The windows to learn from; those to skip without learning; and the numbers of those in which no agent has ticked.
         """
-        ended_windows: GroupWindows = []
-        skipped_windows: GroupWindows = []
+        to_learn: GroupWindows = []
+        to_skip: GroupWindows = []
         without_ticks: list[tuple[LearningGroup, int]] = []
-        feature = self.learning_points.windows_to_learn
+        feature = self.learning_points.closing_windows
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
             if window_number is None:
@@ -237,19 +244,18 @@ class Engine:
             assert window.number == window_number, "a window ends with the number that it began with"
             if group.waits:
                 assert feature is not None, "groups that wait need the feature that chooses windows"
-                to_learn, to_skip = feature.windows_to_learn(group, window, step)
-                ended_windows += to_learn
-                skipped_windows += to_skip
+                closing = feature.closing_windows(group, window, step)
+                to_learn += closing.to_learn
+                to_skip += closing.to_skip
             else:
-                ended_windows.append((group, window))
-        return ended_windows, skipped_windows, without_ticks
+                to_learn.append((group, window))
+        return ClosingWindows(to_learn, to_skip, without_ticks)
 
-    def _learn_in_turns(self, ended_windows: GroupWindows, step: int) -> list[list[Update]]:
+    def _learn_in_turns(self, windows_to_learn: GroupWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns: list[list[Update]] = []
-        ordered = (
-            self.learning_order.turns(ended_windows) if self.learning_order.has_turns else [ended_windows]
-        )
+        learning_order = self.learning_order
+        ordered = learning_order.turns(windows_to_learn) if learning_order.has_turns else [windows_to_learn]
         for windows in filter(None, ordered):
             turn = self.backward_pass.differentiate_windows(windows, step)
             self.change_gradients(turn)
@@ -262,7 +268,7 @@ class Engine:
         return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members`)."""
+        """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members_by_agent`)."""
         for feature in self.learning_points.after_differentiate:
             for update in updates:
                 feature.after_differentiate(update)
@@ -275,12 +281,12 @@ class Engine:
         changed_updates: dict[Update, None] = {}
         for update in updates:
             for name, agent_count in update.group.agents_per_learner.items():
-                gradients = update.gradients.get(name)
+                gradients = update.gradients_by_learner.get(name)
                 if agent_count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
                     gradients = [None if g is None else g / agent_count for g in gradients]
                 if gradients is not None:
                     hooked_gradients = self.system.agents[name].learner.through_hooks(gradients)
-                    update.gradients[name] = hooked_gradients
+                    update.gradients_by_learner[name] = hooked_gradients
                     if hooked_gradients is not gradients:
                         changed_updates[update] = None
         if changed_updates:
@@ -313,14 +319,14 @@ class Engine:
         moves: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
         for update in updates:
             moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
-            for name, gradients in update.gradients.items():
+            for name, gradients in update.gradients_by_learner.items():
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                stepping = update.stepping_members.get(name, ALL) & self.divergence_check.unstopped_members(
-                    agent
-                )
-                update.stepping_members[name] = stepping
+                stepping = update.stepping_members_by_agent.get(
+                    name, ALL
+                ) & self.divergence_check.unstopped_members(agent)
+                update.stepping_members_by_agent[name] = stepping
                 if stepping.anywhere:
                     moving_agents[name] = gradients, stepping
             clipped_gradients: dict[str, Sequence[Tensor | None]] = {}
@@ -330,5 +336,7 @@ class Engine:
                 agent = self.system.agents[name]
                 gradients = clipped_gradients.get(name, gradients)
                 stepping = stepping if agent.has_member_axis else ALL
-                moves.append((agent.learner, gradients, stepping, update.resting_parameters.get(name, ())))
+                moves.append(
+                    (agent.learner, gradients, stepping, update.resting_parameters_by_agent.get(name, ()))
+                )
         take_optimiser_steps(moves, step)

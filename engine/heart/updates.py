@@ -5,17 +5,17 @@ Their masks are in the table at the head of message.py.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.backward_requests import Injection, constant
+from antiphon.comms.backward_requests import Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.policy_window import PolicyWindow
 
 GroupWindows = list[tuple[LearningGroup, Window]]
-"""Windows, each with its learning group; where they have ended, to learn from or to skip, their name says it."""
+"""Windows, each with its learning group."""
+
+
+class ClosingWindows(NamedTuple):
+    """The windows that close at a step. Most have just ended; a late one ended before, and has waited since."""
+
+    to_learn: GroupWindows
+    """The windows to learn from."""
+    to_skip: GroupWindows
+    """Late windows that are not learned from: only gradients that were given up could have reached them."""
+    without_ticks: Sequence[tuple[LearningGroup, int]] = ()
+    """The numbers of windows in which no agent has ticked, each with its group."""
 
 
 @dataclass(slots=True)
@@ -53,92 +64,109 @@ class ReportedLoss:
 
 @dataclass(slots=True)
 class WindowLoss:
-    """The losses of all objectives over a window."""
+    """The losses of all objectives over a window, without a graph; `ObjectiveEvaluator.window_loss` returns their roots beside it."""
 
-    roots: list[Tensor] = field(default_factory=list)
-    """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
     loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
-    """The loss per sample, [rows], summed over ticks and without a graph, by agent."""
-    reported_losses: dict[str, ReportedLoss] = field(default_factory=dict)
+    """The loss per sample, [rows], summed over ticks, by agent."""
+    reported_loss_by_agent: dict[str, ReportedLoss] = field(default_factory=dict)
     """The objectives as they are reported, by agent."""
-    factors: dict[str, Tensor] = field(default_factory=dict)
+    factor_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
-    policy_windows: dict[str, PolicyWindow] = field(default_factory=dict)
+    policy_window_by_agent: dict[str, PolicyWindow] = field(default_factory=dict)
     """The windows of policies, by agent that learns from rewards."""
 
-    def add_root(self, agent_name: str, root: Tensor, reported_loss: ReportedLoss) -> None:
-        """Add losses of an agent, [rows] with their graph, and what is reported of them."""
-        samples = constant(root)
-        self.roots.append(root)
-        reported_before = self.reported_losses.get(agent_name)
+    def add(self, agent_name: str, samples: Tensor, reported_loss: ReportedLoss) -> None:
+        """Add losses of an agent, [rows] without a graph, and what is reported of them."""
+        reported_before = self.reported_loss_by_agent.get(agent_name)
         if reported_before is not None:
             samples = self.loss_by_agent[agent_name] + samples
             reported_loss = reported_before.plus(reported_loss)
-        self.reported_losses[agent_name] = reported_loss
+        self.reported_loss_by_agent[agent_name] = reported_loss
         self.loss_by_agent[agent_name] = samples
 
 
 @dataclass(slots=True, eq=False)
-class Update:
-    """What a learning group learns from a window; made by `BackwardPass.differentiate_windows`, applied by `Engine.move_agents`."""
+class PendingUpdate:
+    """A window that is about to be differentiated: its losses, and what is injected into the messages that it sent.
+
+    `BackwardPass.differentiate_windows` makes it, and of it the `Update`; the graph of the window is freed with it.
+    """
 
     group: LearningGroup
     window: Window
-    window_loss: WindowLoss = field(default_factory=WindowLoss)
-    """The losses of its agents' objectives."""
-    gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
-    """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
-    newest_injected: dict[str, Tensor] = field(default_factory=dict)
-    """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
-    run's handles."""
-    injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages whose injection moves parameters: its `scale` is not 0. Like `newest_injected`, it has only
-    channels whose coupling predicts: none that is `delayed`."""
-    leaf_gradients: dict[Leaf, Tensor] = field(default_factory=dict)
-    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if one is wanted;
-    emptied as they are booked."""
-    stepping_members: dict[str, Mask] = field(default_factory=dict)
-    """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
-    reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
-    resting_parameters: dict[str, Container[int]] = field(default_factory=dict)
-    """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
+    window_loss: WindowLoss
+    roots: list[Tensor]
+    """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
     injections: list[Injection] = field(default_factory=list)
-    """The injections into the messages that the window sent; emptied when it has been differentiated."""
-    auxiliary_losses: dict[str, Tensor | None] = field(default_factory=dict)
-    """Losses beside the objectives', by agent, which parameters follow and messages read do not; None once the window has been
-    differentiated."""
+    """The injections into the messages that the window sent."""
+    auxiliary_loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
+    """Losses beside the objectives', by agent, which parameters follow and messages read do not."""
+    newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
+    """See `Update`."""
+    injected_messages: set[tuple[str, int]] = field(default_factory=set)
+    """See `Update`."""
 
     @property
     def auxiliary_loss(self) -> Tensor | None:
         """The sum of the auxiliary losses; None: there is none."""
-        losses = [loss for loss in self.auxiliary_losses.values() if loss is not None]
-        return reduce(add, losses) if losses else None
+        return reduce(add, self.auxiliary_loss_by_agent.values()) if self.auxiliary_loss_by_agent else None
 
     def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
         """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
 
         `by_row`: a row of zeros, whose action has not come back, keeps that of the message before.
         """
-        injected_before = self.newest_injected.get(channel_name)
+        injected_before = self.newest_injected_by_channel.get(channel_name)
         if by_row and injected_before is not None:
             injected = torch.where(injected.any(1, keepdim=True), injected, injected_before)
-        self.newest_injected[channel_name] = injected
+        self.newest_injected_by_channel[channel_name] = injected
 
-    def set_gradients(
+    def differentiated(
         self,
-        gradients: Mapping[str, Sequence[Tensor | None]],
-        leaf_gradients: Iterable[tuple[Leaf, Tensor | None]],
-    ) -> None:
-        """Set the gradients of the window, and free the losses and injections, with what is left of the graph.
+        gradients_by_learner: dict[str, Sequence[Tensor | None]],
+        gradient_by_leaf: dict[Leaf, Tensor],
+    ) -> Update:
+        """Return the update with the window's gradients; for both see `Update`."""
+        return Update(
+            self.group,
+            self.window,
+            self.window_loss,
+            gradients_by_learner,
+            gradient_by_leaf,
+            self.newest_injected_by_channel,
+            self.injected_messages,
+            tuple(self.auxiliary_loss_by_agent),
+        )
 
-        Of a leaf that no loss depends on, the gradient is None.
-        """
-        self.gradients = {**gradients}
-        self.window_loss.roots.clear()
-        self.injections, self.auxiliary_losses = [], dict.fromkeys(self.auxiliary_losses)
-        self.leaf_gradients = {leaf: gradient for leaf, gradient in leaf_gradients if gradient is not None}
+
+@dataclass(slots=True, eq=False)
+class Update:
+    """What a learning group learns from a window, which has been differentiated; applied by `Engine.move_agents`."""
+
+    group: LearningGroup
+    window: Window
+    window_loss: WindowLoss = field(default_factory=WindowLoss)
+    """The losses of its agents' objectives."""
+    gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
+    """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
+    gradient_by_leaf: dict[Leaf, Tensor] = field(default_factory=dict)
+    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if one is wanted;
+    until they are booked (`BackwardPass.book`)."""
+    newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
+    """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
+    run's handles."""
+    injected_messages: set[tuple[str, int]] = field(default_factory=set)
+    """Channels and stamps of the messages whose injection moves parameters: its `scale` is not 0. As in `newest_injected_by_channel`,
+    their couplings predict: none is `delayed`."""
+    agents_with_auxiliary_loss: Collection[str] = ()
+    """The agents with a loss beside their objectives."""
+    stepping_members_by_agent: dict[str, Mask] = field(default_factory=dict)
+    """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
+    reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
+    resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
+    """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
 
 
 @dataclass(slots=True)

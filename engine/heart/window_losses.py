@@ -62,9 +62,9 @@ class ObjectiveEvaluator:
         self.system, self.features = system, features or Features()
         self.learning_points = self.features.learning_points
 
-    def window_loss(self, window: Window) -> WindowLoss:
-        """Return the losses of a window."""
-        window_loss = WindowLoss()
+    def window_loss(self, window: Window) -> tuple[WindowLoss, list[Tensor]]:
+        """Return the losses of a window, and their roots: see `PendingUpdate.roots`."""
+        window_loss, roots = WindowLoss(), list[Tensor]()
         policy_ticks: dict[str, list[Tick]] = {}
         averaged_losses: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
@@ -79,36 +79,45 @@ class ObjectiveEvaluator:
                 if goal.mean_over_targets:
                     averaged_losses.setdefault(tick.agent_name, []).append(tick_loss)
                 else:
-                    self._add(window_loss, agent, tick_loss)
+                    roots.append(self._add(window_loss, agent, tick_loss))
         for name, tick_losses in averaged_losses.items():
-            self._add_mean(window_loss, self.system.agents[name], tick_losses)
+            roots += self._add_mean(window_loss, self.system.agents[name], tick_losses)
         for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
-            feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
-        return window_loss
+            root = feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
+            roots += [] if root is None else [root]
+        return window_loss, roots
 
-    def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
+    def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> Tensor:
+        """Add the losses of a tick, and return them with their graph."""
         samples, batch, layout = constant(tick_loss.losses), self.system.batch, agent.layout
         total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
         target_count: int | Tensor = batch
         if tick_loss.present is not ALL:
             target_count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
         reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), target_count)
-        window_loss.add_root(agent.name, tick_loss.losses, reported)
+        window_loss.add(agent.name, samples, reported)
+        return tick_loss.losses
 
-    def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
-        """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`)."""
+    def _add_mean(
+        self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]
+    ) -> list[Tensor]:
+        """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`); return them."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.target_counts for tick_loss in tick_losses]
         target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
-        window_loss.factors[agent.name] = factor
+        window_loss.factor_by_agent[agent.name] = factor
+        roots: list[Tensor] = []
         for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
-            samples = tick_loss.losses * weight * factor
-            loss = layout.sum_by_member(constant(samples)) / batch
+            root = tick_loss.losses * weight * factor
+            samples = constant(root)
+            loss = layout.sum_by_member(samples) / batch
             reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), target_count)
-            window_loss.add_root(agent.name, samples, reported)
+            window_loss.add(agent.name, samples, reported)
+            roots.append(root)
+        return roots
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None: its target is absent everywhere, or its agent learns in no row, from rewards, or has none."""

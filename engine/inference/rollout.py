@@ -350,9 +350,8 @@ class EnvironmentRollout:
         counted = [
             tick for tick in ticks if tick.agent_name in self.scores and step >= self._filled[tick.agent_name]
         ]
-        for name, found in self._evaluator.window_loss(
-            Window(ticks_by_call=[counted])
-        ).reported_losses.items():
+        window_loss, _ = self._evaluator.window_loss(Window(ticks_by_call=[counted]))
+        for name, found in window_loss.reported_loss_by_agent.items():
             goal, count = self.system.agents[name].goal, int(found.target_count)
             averaged = count if goal is not None and goal.mean_over_targets else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)

@@ -36,7 +36,7 @@ class AgentReport:
         self._whole, self._stacked = stacks, stacked
 
     def __repr__(self) -> str:
-        agents = [name for update in self.updates for name in update.gradients]
+        agents = [name for update in self.updates for name in update.gradients_by_learner]
         learned = ", ".join([*agents, *self.predictor_updates, *self.input_updates])
         return shorten(f"<AgentReport: updates of {learned or 'none'}", 119, placeholder=" …") + ">"
 
@@ -84,8 +84,8 @@ class AgentReport:
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
         for update in self._whole.updates:
-            policies = update.window_loss.policy_windows
-            for name, losses in update.window_loss.reported_losses.items():
+            policies = update.window_loss.policy_window_by_agent
+            for name, losses in update.window_loss.reported_loss_by_agent.items():
                 metrics = policies[name].metrics if name in policies else {}
                 if metrics and isinstance(losses.target_count, Tensor):
                     absent = losses.target_count == 0
@@ -134,7 +134,7 @@ class AgentReport:
         updates: dict[LearningGroup, Update] = {}
         for name in update.group.agent_names:
             agent = agents[name]
-            losses = update.window_loss.reported_losses.get(name)
+            losses = update.window_loss.reported_loss_by_agent.get(name)
             learning = agent.learning_rows(update.window.number)
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.singles(agent):
@@ -142,9 +142,10 @@ class AgentReport:
                 single = updates.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
                 if not participating[n]:
                     continue
-                if name in update.gradients:
-                    single.gradients[member.name] = [
-                        g[n] if agent.has_member_axis and g is not None else g for g in update.gradients[name]
+                if name in update.gradients_by_learner:
+                    single.gradients_by_learner[member.name] = [
+                        g[n] if agent.has_member_axis and g is not None else g
+                        for g in update.gradients_by_learner[name]
                     ]
                 count = (
                     1
@@ -152,8 +153,8 @@ class AgentReport:
                     else losses.target_count[n]
                 )
                 if losses is not None and bool(count):
-                    single.window_loss.reported_losses[member.name] = losses.select_members([n])
-        for name, injected in update.newest_injected.items():
+                    single.window_loss.reported_loss_by_agent[member.name] = losses.select_members([n])
+        for name, injected in update.newest_injected_by_channel.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
             learned = channel.learning_rows_from_sender(
@@ -162,7 +163,7 @@ class AgentReport:
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
-                    updates[base.group_by_agent[lone.sender]].newest_injected[lone.name] = rows[k]
+                    updates[base.group_by_agent[lone.sender]].newest_injected_by_channel[lone.name] = rows[k]
         yield from updates.values()
 
 

@@ -148,8 +148,8 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
         system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
     ]
     for update in report.updates:
-        parts += [system.agents[name].member_names for name in update.gradients]
-        parts += [system.channels[name].member_names for name in update.newest_injected]
+        parts += [system.agents[name].member_names for name in update.gradients_by_learner]
+        parts += [system.channels[name].member_names for name in update.newest_injected_by_channel]
     names = watched.messages | (watched.learning & {name for each in parts for name in each})
     if not names:
         return
@@ -266,12 +266,12 @@ def of_agents(
     `of`: of the stacks with any of these members; None: of all.
     """
     for update in learned.updates:
-        for name, gradients in update.gradients.items():
+        for name, gradients in update.gradients_by_learner.items():
             agent = system.agents[name]
             if not _any(agent.member_names, of):
                 continue
             if found := [g for g in gradients if g is not None]:
-                present = _list(update.stepping_members.get(name, ALL), len(agent.member_names))
+                present = _list(update.stepping_members_by_agent.get(name, ALL), len(agent.member_names))
                 yield Measured(agent.member_names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         if not _any(agent.member_names, of):
@@ -318,7 +318,9 @@ def of_channels(
             losses = trained.loss.reshape(-1).tolist()
             yield Measured(names, "si_loss", losses, _list(trained.stepping_members, len(names)))
     injected = {
-        name: (rows, update) for update in learned.updates for name, rows in update.newest_injected.items()
+        name: (rows, update)
+        for update in learned.updates
+        for name, rows in update.newest_injected_by_channel.items()
     }
     for name, channel in system.channels.items():
         names, count = channel.member_names, len(channel.member_names)

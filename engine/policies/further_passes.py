@@ -115,7 +115,7 @@ class FurtherPasses(Feature):
         waiting = [
             self._of(update, closed, step)
             for update in closed
-            if not self.agents.isdisjoint(update.window_loss.policy_windows)
+            if not self.agents.isdisjoint(update.window_loss.policy_window_by_agent)
         ]
         if not waiting:
             return
@@ -132,14 +132,16 @@ class FurtherPasses(Feature):
 
     def _of(self, update: Update, closed: Sequence[Update], step: int) -> _Window:
         found = update.window_loss
-        names = self.agents & found.policy_windows.keys()
-        agents = [self.system.agents[name] for name in found.policy_windows if name in names]
+        names = self.agents & found.policy_window_by_agent.keys()
+        agents = [self.system.agents[name] for name in found.policy_window_by_agent if name in names]
         own = WindowLoss(
-            reported_losses={
-                name: reported for name, reported in found.reported_losses.items() if name in names
+            reported_loss_by_agent={
+                name: reported for name, reported in found.reported_loss_by_agent.items() if name in names
             },
             ticks_with_loss={(step, name) for step, name in found.ticks_with_loss if name in names},
-            policy_windows={name: policy for name, policy in found.policy_windows.items() if name in names},
+            policy_window_by_agent={
+                name: policy for name, policy in found.policy_window_by_agent.items() if name in names
+            },
         )
         together = {name: self.system.agents[name] for name in update.group.agent_names}
         passes = max(map(passes_of, agents))
@@ -149,7 +151,7 @@ class FurtherPasses(Feature):
             drawn = DrawnWindows(
                 update.window,
                 agents[0],
-                found.policy_windows[agents[0].name],
+                found.policy_window_by_agent[agents[0].name],
                 self.engine.forward_pass,
                 seeds,
             )
@@ -203,7 +205,7 @@ class FurtherPasses(Feature):
             by_epoch = zip(*(part.flatten(1).unbind() for part in parts), strict=True)
             for own, some in zip(rows, itertools.chain.from_iterable(by_epoch), strict=True):
                 own[agent.name] = some
-        each = zip(orders, rows, replay.constants(loss.policy_windows, rows), strict=True)
+        each = zip(orders, rows, replay.constants(loss.policy_window_by_agent, rows), strict=True)
         found: dict[int, list[Minibatch]] = {epoch: [] for epoch in epochs}
         for (epoch, _), own, constants in each:
             found[epoch].append(Minibatch(epoch, own, constants))
@@ -220,9 +222,11 @@ class FurtherPasses(Feature):
         """What a minibatch of a window teaches: its group, and the senders that are replayed beside it."""
         update, policies = window.update, self.engine.features.of(PolicyEvaluator)
         assert policies is not None
-        passes = window.replay.slopes(policies, window.loss.policy_windows, minibatch)
+        passes = window.replay.slopes(policies, window.loss.policy_window_by_agent, minibatch)
         slopes = list(itertools.chain.from_iterable(passes))
-        parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
+        parameters = {
+            name: self.system.agents[name].learner.trainable for name in update.gradients_by_learner
+        }
         read = [sender.read for sender in window.senders]
         requests = [BackwardRequest([], [], parameters, read, slopes=slopes)]
         moved = [(sender, request) for sender in window.senders if (request := sender.request(step))]
@@ -231,7 +235,9 @@ class FurtherPasses(Feature):
         (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
         resting = {name: self._resting[name] for name in gradients}
         updates = [
-            Update(update.group, update.window, window.loss, {**gradients}, resting_parameters=resting)
+            Update(
+                update.group, update.window, window.loss, {**gradients}, resting_parameters_by_agent=resting
+            )
         ]
         updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
         examples = {

@@ -86,7 +86,7 @@ class ReplayedSender:
             self._context = torch.stack(contexts)
         there = [NONE if one is None else ALL for one in examples]
         pairs = list(zip(there, messages, strict=True))
-        self._counted = [mask & message.booked.counted for mask, message in pairs]
+        self._counted = [mask & message.booked.rows for mask, message in pairs]
         injected, self._injected = [mask & ~message.fate.void_unread for mask, message in pairs], ALL
         if any(mask is not ALL for mask in injected):
             zeros = self.channel.content.zeros
@@ -173,9 +173,9 @@ class ReplayedSender:
         return Update(
             first.group,
             first.window,
-            gradients={**gradients},
+            gradients_by_learner={**gradients},
             injected_messages=injected,
-            resting_parameters={self._sender.name: self._resting},
+            resting_parameters_by_agent={self._sender.name: self._resting},
         )
 
     def examples(self, returned: Tensor | None) -> list[Example]:

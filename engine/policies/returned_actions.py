@@ -22,7 +22,7 @@ class ReturnedActions(Feature):
 
     def after_book(self, update: Update) -> None:
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
-        for name, window in update.window_loss.policy_windows.items():
+        for name, window in update.window_loss.policy_window_by_agent.items():
             agent, actions = self.system.agents[name], window.trajectory.actions
             channels = {
                 channel.name: channel

@@ -45,7 +45,7 @@ class TargetNetworks(Feature):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window."""
         for update in updates:
-            for name in update.window_loss.policy_windows:
+            for name in update.window_loss.policy_window_by_agent:
                 agent = self.agents[name]
                 if agent.inputs.has_target_network:
                     objective = agent.policy

@@ -86,11 +86,13 @@ class PolicyEvaluator(Feature):
             found.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, found)
 
-    def policy_losses(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
-        """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
+    def policy_losses(
+        self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
+    ) -> Tensor | None:
+        """Return the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
         policy = self.window(agent, ticks, window)
         if policy is None:
-            return
+            return None
         assert agent.goal is not None
         rows = scaled(policy.first_pass_losses.losses.sum(0), agent.goal.weight)
         batch, samples = self.system.batch, constant(rows)
@@ -101,9 +103,10 @@ class PolicyEvaluator(Feature):
             agent.layout.sum_by_member(returns.where(valid, 0).sum(0)),
             count,
         )
-        losses.add_root(agent.name, rows, own)
-        losses.policy_windows[agent.name] = policy
+        losses.add(agent.name, samples, own)
+        losses.policy_window_by_agent[agent.name] = policy
         losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
+        return rows
 
     def further(
         self, agent: Agent, window: PolicyWindow, rows: Tensor, constants: PassConstants, ports: Tensors
@@ -129,14 +132,14 @@ class PolicyEvaluator(Feature):
     def before_move(self, updates: Sequence[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
         for update in updates:
-            for name, policy in update.window_loss.policy_windows.items():
+            for name, policy in update.window_loss.policy_window_by_agent.items():
                 agent, moments = self.system.agents[name], policy.advantages.moments
                 if moments is None or agent.learner.frozen:
                     continue
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
                 if agent.has_member_axis:
-                    members = update.stepping_members.get(name, ALL).map(
+                    members = update.stepping_members_by_agent.get(name, ALL).map(
                         lambda own: own.to(self.system.device)
                     )
                     after = members.where(after, before)

@@ -36,7 +36,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/message.py",
-        "            self.booked = replace(self.booked, counted=NONE)\n",
+        "            self.booked = replace(self.booked, rows=NONE)\n",
         "            pass\n",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),

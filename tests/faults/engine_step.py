@@ -19,8 +19,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
         "engine/heart/window_losses.py",
-        "window_loss.add_root(agent.name, tick_loss.losses, ",
-        "window_loss.add_root(agent.name, tick_loss.losses if tick_loss.present is None else tick_loss.losses * batch / tick_loss.present.sum(), ",
+        "return tick_loss.losses\n",
+        "return tick_loss.losses * batch / tick_loss.present.tensor(len(samples), samples.device).sum()\n",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -264,8 +264,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "replayed-senders-other-heads-take-steps-of-zeros",
         "engine/policies/replayed_senders.py",
-        "resting_parameters={self._sender.name: self._resting}",
-        "resting_parameters={}",
+        "resting_parameters_by_agent={self._sender.name: self._resting}",
+        "resting_parameters_by_agent={}",
         f"{RESTING}[beside one that is replayed-cohort]",
     ),
     Fault(

@@ -13,7 +13,7 @@ from tests.contracts.builders import Document
 from tests.numerics.linear import assert_close, sgd
 from tests.numerics.loops import Hand, HandGradient, Loop, distance, squared
 from tests.numerics.played import Played
-from tests.numerics.recurring import BATCH, STATE, STEPS, make, played
+from tests.numerics.recurring import BATCH, GOAL, STATE, STEPS, make, played
 from tests.numerics.whole import DOUBLE, drawn
 
 SIZE, LENGTH, UNROLL = 4, 6, 2
@@ -164,3 +164,18 @@ def test_no_trace_is_the_bootstrapped_rule_and_so_is_one_over_a_single_window(
             simulation.run(STEPS)
             found.append(simulation.channels[STATE].synthetic_gradient)
     assert_close(found[0], found[1].parameters, 1e-13)  # type: ignore[union-attr]
+
+
+def test_errors_of_direct_feedback_are_averaged_in_returns_too() -> None:
+    """With two targets in each window `reduction: mean` halves them."""
+    way = {"from": "a", "to": "b", "coupling": "locked", "feedback": {"kind": "dfa", "of": "b"}}
+    found = []
+    for goal in ({"reduction": "mean"}, {"scale": 0.5}):
+        b = {"network": {"kind": "mlp", "hidden": [5]}, "objective": {**GOAL, **goal}}
+        others = {"b": {**b, "clock": {"unroll": UNROLL}}}
+        with make(played(endless=True), traced(1.0, 2), others=others, channels=[way]) as simulation:
+            recorded = simulation.channels[STATE].record(["delta"])
+            simulation.run(4 * UNROLL)
+        found.append(torch.stack(list(recorded.values["delta"])))
+    assert found[0].any()
+    assert torch.equal(*found)

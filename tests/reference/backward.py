@@ -32,39 +32,37 @@ from tests.reference.predictors import example_of, gated, synthetic_gradient
 from tests.reference.state import State, gradients_of
 
 
-def window_loss(state: State, window: Window) -> WindowLoss:
+def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]:
     """Sum the losses of a window, divided by B and never by the number of valid rows, unless an objective says so (rule 1)."""
     whole, terms = WindowLoss(), []
+    factors, reported = whole.factor_by_agent, whole.reported_loss_by_agent
     found = [(tick.agent_name, tick_loss(state, tick)) for tick in window.ticks()]
     for name in dict.fromkeys(name for name, one in found if one is not None):
         goal = state.agents[name].goal
         if goal is not None and goal.mean_over_targets:
             count = sum(one[2] for owner, one in found if owner == name and one is not None)
-            whole.factors[name] = state.nothing + state.batch / max(count, 1)
+            factors[name] = state.nothing + state.batch / max(count, 1)
     found = [
-        (name, one and (one[0] * whole.factors[name], *one[1:]) if name in whole.factors else one)
-        for name, one in found
+        (name, one and (one[0] * factors[name], *one[1:]) if name in factors else one) for name, one in found
     ]
     for name in dict.fromkeys(tick.agent_name for tick in window.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
         if goal is not None and policy is not None:
-            whole.policy_windows[name], valid = policy, policy.advantages.valid
+            whole.policy_window_by_agent[name], valid = policy, policy.advantages.valid
             score = policy.advantages.returns[valid].sum()
             found.append((name, (policy.first_pass_losses.losses * goal.weight, score, int(valid.sum()))))
     for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
         terms.append(losses.sum() / state.batch)
-        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.reported_losses.get(name)
+        samples, known = constant(losses).reshape(-1, state.batch).sum(0), reported.get(name)
         if known is not None:
             samples, score = whole.loss_by_agent[name] + samples, known.score + score
             count += int(known.target_count)
         # The losses of a policy are divided by how many are valid already (rule 41).
-        share = count / state.batch if name in whole.policy_windows else 1.0
+        share = count / state.batch if name in whole.policy_window_by_agent else 1.0
         whole.loss_by_agent[name] = samples
-        whole.reported_losses[name] = ReportedLoss(
-            samples.sum().reshape(1) / state.batch * share, score.unsqueeze(0), count
-        )
-    whole.roots = terms
-    return whole
+        mean = samples.sum().reshape(1) / state.batch * share
+        reported[name] = ReportedLoss(mean, score.unsqueeze(0), count)
+    return whole, terms
 
 
 def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
@@ -130,15 +128,15 @@ def _target_loss(
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
     """Differentiate a window and enter in the ledgers what goes back (rules 2, 4); None: it has diverged (rule 32)."""
-    batch, update = state.batch, Update(group, window, window_loss=window_loss(state, window))
-    injections, objectives = _injections(state, update, step), update.window_loss.roots
-    auxiliary = _auxiliary_losses(state, group, window)
+    (whole, objectives), batch = window_loss(state, window), state.batch
+    update = Update(group, window, whole)
+    injections, auxiliary = _injections(state, update, step), _auxiliary_losses(state, group, window)
     followed = [*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)]
     leaves = {r: r.value for r in window.leaves.values() if r.value.requires_grad}
     back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
     returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
     gradients = state.gradients(update, followed, step, returning)
-    update.gradients.update(gradients)
+    update.gradients_by_learner.update(gradients)
     returned = dict(zip(leaves, returning, strict=True))
     for read in window.leaves.values():
         ledger.add_gradient(read, returned.get(read))
@@ -167,7 +165,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             value = constant(synthetic.model.value(example))
             loss = loss + injectable(message, synthetic.injection.discount * value)
     ledger.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
-    for name, policy in update.window_loss.policy_windows.items():
+    for name, policy in update.window_loss.policy_window_by_agent.items():
         goal, actions = state.agents[name].goal, policy.trajectory.actions
         if goal is None or actions is None:
             continue
@@ -182,7 +180,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
-    found, window, noted = [], update.window, update.newest_injected
+    found, window, noted = [], update.window, update.newest_injected_by_channel
     for name, message in window.sent_messages:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
@@ -204,7 +202,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):
                 loss = tick_loss(state, tick)
                 if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
-                    factor = update.window_loss.factors.get(tick.agent_name, 1.0)
+                    factor = update.window_loss.factor_by_agent.get(tick.agent_name, 1.0)
                     (error,) = gradients_of([(loss[0] * factor).sum()], [tick.ports[OBJECTIVE]])
                     found += [] if error is None else [Injection(output, error @ channel.feedback.direct.T)]
     return found
@@ -214,7 +212,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
         finished = message.finished_at is not None and message.fate.void_unread is not ALL
-        back = message.booked.gradient if finished and message.was_counted else None
+        back = message.booked.gradient if finished and message.is_booked else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.gate is not None:
@@ -269,7 +267,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.timetable.return_delay if message.was_counted else 0
+        back = channel.ledger.timetable.return_delay if message.is_booked else 0
         finished = message.finished_at
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and message.read_plan.is_bookable and not (within or arrived):
@@ -308,7 +306,7 @@ def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, l
         for channel, span in zip(traced, spans, strict=True):
             windows = past[-span:]
             read = next((r for r in windows[0].leaves.values() if r.channel_name == channel.name), None)
-            if read is None or len(windows) < span or read.message.booked.counted is NONE:
+            if read is None or len(windows) < span or read.message.booked.rows is NONE:
                 continue
             gathered = Tensors()
             for earlier in reversed(windows):
@@ -325,6 +323,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     """The returns of the states that a window starts from, by channel, [B, state size]; `beyond`: of those it ends with."""
     window, batch = update.window, state.batch
     replay(state, window)
+    update.window_loss, objectives = window_loss(state, window)
     terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
     reads = [read for read in window.leaves.values() if state.channels[read.channel_name].carries_state]
     leaves = {r.channel_name: r.value for r in reads if r.value.requires_grad}
@@ -340,6 +339,6 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             more = synthetic.state_settings.return_lambda * (beyond[channel.name] - predicted)
             injection = Injection(window.sent_outputs[channel.name, last.stamp], injectable(last, more))
             terms.append(_term(injection, synthetic.injection.discount, batch))
-    gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
+    gradients = gradients_of([*objectives, *terms], list(leaves.values()))
     window.free_graph()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -136,7 +136,7 @@ class ReferenceEngine(State):
         for update in updates:
             update_returns(self, update)
         for update in updates:
-            self.move(update.gradients, step)
+            self.move(update.gradients_by_learner, step)
         for name, learned in gradients.items():
             self.optimizers[self.channels[name].synthetic_gradient.model].step(learned.gradients, step)
         for name, trained in inputs.items():

@@ -181,7 +181,7 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
 
 def update_returns(state: State, update: Update) -> None:
     """Add a window's returns to the running statistics of the agents that normalise them (rule 41)."""
-    for name, policy in update.window_loss.policy_windows.items():
+    for name, policy in update.window_loss.policy_window_by_agent.items():
         learner, moments = state.agents[name].learner, policy.advantages.moments
         if moments is not None and not learner.frozen:
             after = running_returns(learner.buffers[RETURNS].unsqueeze(0), moments)[0]
@@ -190,7 +190,7 @@ def update_returns(state: State, update: Update) -> None:
 
 def copy_target(state: State, update: Update) -> None:
     """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
-    for name in update.window_loss.policy_windows:
+    for name in update.window_loss.policy_window_by_agent:
         learner, objective = state.agents[name].learner, state.agents[name].policy
         if not isinstance(objective, QLearning):
             continue
@@ -260,7 +260,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
     """
     members = [state.agents[name] for name in update.group.agent_names]
     again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.epochs > 1}
-    policies = update.window_loss.policy_windows.items()
+    policies = update.window_loss.policy_window_by_agent.items()
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
     if not windows:
         return
@@ -354,7 +354,7 @@ def _taught_again(
         if known is None:
             continue
         back = torch.zeros_like(constant(live)) if gradient is None else gradient * len(rows)
-        counted = Mask.of(as_mask(message.booked.counted, live)[rows])
+        counted = Mask.of(as_mask(message.booked.rows, live)[rows])
         context = None if known.context is None else known.context[rows]
         example = Example(constant(live)[rows], context, back[rows], counted)
         credit: Tensor | None = constant(own.model.predict(example))

@@ -118,7 +118,7 @@ class State:
 
         An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
         """
-        group, scores = update.group, [own.loss for own in update.window_loss.reported_losses.values()]
+        group, scores = update.group, [own.loss for own in update.window_loss.reported_loss_by_agent.values()]
         names = [name for name in group.agents_per_learner if self.participates(name, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
@@ -167,8 +167,8 @@ class State:
         keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
         ties = [[(name, keys[name].index(key)) for name, key in tie] for tie in self.system.tied_parameters]
         # A tied agent learns from one window a step: it never waits for a delayed gradient.
-        of = {name: update for update in updates for name, own in update.gradients.items() if own}
-        found = {name: list(update.gradients[name]) for name, update in of.items()}
+        of = {name: update for update in updates for name, own in update.gradients_by_learner.items() if own}
+        found = {name: list(update.gradients_by_learner[name]) for name, update in of.items()}
         reached = {name for name, own in found.items() if any(g is not None for g in own)}
         for tie in ties * len(ties):  # and those tied to them, and to these
             if not reached.isdisjoint(name for name, _ in tie):
@@ -179,7 +179,7 @@ class State:
             for name, i in places if gradients else ():
                 found[name][i] = torch.stack(gradients).sum(0)
         for name, update in of.items():
-            update.gradients[name] = found[name]
+            update.gradients_by_learner[name] = found[name]
 
     def divergence_of(self, gradients: Iterable[Tensor | None], others: Iterable[Tensor | None]) -> str:
         """Return what is wrong before anything moves: something is not finite, or the gradients too long; '': nothing."""
