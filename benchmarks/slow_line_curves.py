@@ -7,7 +7,7 @@ long a step takes does not depend on the seed. So there are two files:
     curves    bits per character of held-out text by step, of each way, rate and seed. They are trained here by the same programs
               without a line, one thread each, and are the same on a machine that does something else at the same time
 
-The table of six lines, in 35 minutes of an idle machine and two hours of any:
+The table of six lines, in 35 minutes of an idle machine and three hours of any:
 
     lines="--line 10:25 --line 10:100 --line 100:25 --line 100:100 --line 100:25:0.01 --line 1000:25"
     ways=ddp16,1f1b,diloco:64,streaming:64,antiphon-nadam,antiphon-muon,antiphon
@@ -16,8 +16,8 @@ The table of six lines, in 35 minutes of an idle machine and two hours of any:
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
-Each way has over each line the rate of `GRID` with which a seed of its own, `TUNED`, needs the fewest bits; with `--lr` all have
-that one. A curve is kept when it is trained, and not trained again. Bits that records have after as many seconds and with the same
+Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` and, where the
+best is at an end, beyond it; with `--lr` all have that one. A curve is kept when it is trained, and not trained again. Bits that records have after as many seconds and with the same
 rate stand beside those that are joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
 """
 
@@ -49,10 +49,9 @@ from clock import WARM
 from interleaved import table
 from machine import machine
 from task import STANDARD
+from tuning import TUNED, best_rate, compared
 
 GRID = (5e-4, 1e-3, 2e-3)
-TUNED = 1000
-"""The seed with which rates are compared."""
 FLOATS = {"delay": 2, "bits": None}
 """The link of older records of antiphon, which lack it."""
 Place = tuple[str, str, int]
@@ -122,11 +121,13 @@ class Steps:
         each = [curves.at(run, steps) for run, steps in self.runs(rate, seed)]
         return None if None in each else fmean(bits for bits in each if bits is not None)
 
+    def rates(self, curves: Curves) -> list[float]:
+        """Return the rates that are compared."""
+        return compared(GRID, lambda rate: self.bits(curves, rate, TUNED))
+
     def rate(self, curves: Curves) -> float | None:
-        """Return the rate of `GRID` with the fewest bits; None: a curve is missing."""
-        each = {rate: self.bits(curves, rate, TUNED) for rate in GRID}
-        known = {rate: bits for rate, bits in each.items() if bits is not None}
-        return min(known, key=known.__getitem__) if len(known) == len(GRID) else None
+        """Return the rate with the fewest bits; None: a curve is missing."""
+        return best_rate(GRID, lambda rate: self.bits(curves, rate, TUNED))
 
     def clock(self, rate: float) -> list[float]:
         """Return the bits that records have after as many seconds, with a rate."""
@@ -171,42 +172,47 @@ def trained(run: Run, steps: int) -> list[tuple[int, float]]:
     return [tuple(json.loads(line)) for line in printed[0].splitlines()]
 
 
-def train_missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: int, jobs: int) -> None:
-    """Train the curves of a seed that are missing.
+def missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: int) -> dict[Run, int]:
+    """Return the curves of a seed that are missing, with their steps.
 
     Args:
         places: That are to be known.
-        curves: What is there; each is kept as soon as it has been trained.
-        rate: Of all; None: those of `GRID` for `TUNED`, else that which is best for each place.
+        curves: What is there.
+        rate: Of all; None: those that are compared for `TUNED`, else that which is best for each place.
         seed: Of the curves.
-        jobs: How many are trained at the same time.
     """
     longest: dict[Run, int] = {}
     for place in places:
         best = place.rate(curves) if rate is None and seed != TUNED else rate
-        for each in GRID if best is None else (best,):
+        for each in place.rates(curves) if best is None else (best,):
             for run, steps in place.runs(each, seed):
                 if curves.at(run, steps) is None:
-                    longest[run] = max(
-                        longest.get(run, 0), ceil(1.1 * steps)
-                    )  # should it be timed as shorter
-    about = machine()
-    with ThreadPoolExecutor(jobs) as pool:
-        start, under_way = (
-            time.monotonic(),
-            {pool.submit(trained, *pair): pair[0] for pair in longest.items()},
-        )
-        for number, done in enumerate(as_completed(under_way), 1):
-            run, note = under_way[done], "fails"
-            if done.exception() is None:
-                curves.add(run, done.result(), about)
-                note = f"{done.result()[-1]}"
-            took = time.monotonic() - start
-            print(
-                f"seed {seed}: {number}/{len(longest)} {run}: {note} ({took:.0f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
+                    # a little longer, should it be timed as shorter
+                    longest[run] = max(longest.get(run, 0), ceil(1.1 * steps))
+    return longest
+
+
+def train_missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: int, jobs: int) -> None:
+    """Train the curves of a seed that are `missing`, some at the same time, until none is that has not failed; each is kept."""
+    about, failed, start = machine(), set[Run](), time.monotonic()
+    while runs := {
+        run: steps for run, steps in missing(places, curves, rate, seed).items() if run not in failed
+    }:
+        with ThreadPoolExecutor(jobs) as pool:
+            under_way = {pool.submit(trained, *pair): pair[0] for pair in runs.items()}
+            for number, done in enumerate(as_completed(under_way), 1):
+                run, note = under_way[done], "fails"
+                if done.exception() is None:
+                    curves.add(run, done.result(), about)
+                    note = f"{done.result()[-1]}"
+                else:
+                    failed.add(run)
+                took = time.monotonic() - start
+                print(
+                    f"seed {seed}: {number}/{len(runs)} {run}: {note} ({took:.0f} s)",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def row_of(place: Place, steps: Steps, curves: Curves, rate: float | None, seeds: int) -> dict[str, Any]:

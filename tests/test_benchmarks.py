@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 import antiphon
 from antiphon import Simulation, envs
+from antiphon.agents.models import GPT, ResNet
 from benchmarks import (
     agents_scaling,
     building,
+    credit,
     flag_teams,
     league,
     parts,
@@ -154,6 +157,7 @@ def test_what_is_learned_by_step_and_the_time_of_a_step_are_joined(
         (1e-3, slow_line_curves.TUNED): (4.1, 4.1, 4.1),
         (5e-4, slow_line_curves.TUNED): (4.0, 4.0, 3.9),
         (2e-3, slow_line_curves.TUNED): (5.0, 4.5, 3.0),
+        (2.5e-4, slow_line_curves.TUNED): (4.2, 4.2, 3.9),
         (5e-4, 0): (5.0, 4.0, 4.0),
         (5e-4, 1): (5.2, 4.2, 4.2),
         (1e-3, 0): (6.0, 5.0, 5.0),
@@ -178,6 +182,46 @@ def test_what_is_learned_by_step_and_the_time_of_a_step_are_joined(
         "5.200",
         "4.500",
     ]
+
+
+def test_rates_beyond_the_grid_are_compared_while_the_best_is_at_its_end() -> None:
+    tuning = import_module("tuning")  # of benchmarks/slow_line
+    known = {1.0: 3.0, 2.0: 4.0}
+    assert tuning.compared((1.0, 2.0), known.get) == [0.5, 1.0, 2.0]
+    assert tuning.best_rate((1.0, 2.0), known.get) is None
+    known[0.5] = 3.5
+    assert tuning.compared((1.0, 2.0), known.get) == [0.5, 1.0, 2.0]
+    assert tuning.best_rate((1.0, 2.0), known.get) == 1.0
+    assert tuning.best_rate((8.0,), known.get) == 8.0
+
+
+@pytest.mark.parametrize("model", [GPT(7, 5, blocks=3, width=8), ResNet(1, 7, channels=4, stages=(1, 2))])
+def test_a_head_before_the_last_block_has_the_loss_of_the_model(model: GPT | ResNet) -> None:
+    inputs, target = torch.randn(4, 1, 8, 8), torch.randint(7, (4,))
+    if isinstance(model, GPT):
+        inputs, target = torch.randint(7, (2, 4, 5))
+    early, last, whole = import_module("heads").WithHeads(model, [1, 2]).losses(inputs, target)
+    assert last == whole == cross_entropy(model(inputs).flatten(0, -2), target.flatten())
+    assert early != whole
+
+
+@pytest.mark.nightly
+def test_what_a_cut_model_learns_stands_beside_the_plain_loop_with_its_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "credit --width 8 --batch 2 --ways backprop,heads:2,aug_local-1:2 --steps 1,2 --seeds 2 --jobs 1 --json"
+    monkeypatch.setattr(sys, "argv", [*words.split(), "--out", str(tmp_path / "records")])
+    credit.main()
+    first = capsys.readouterr()
+    rows = json.loads(first.out.splitlines()[-1])["rows"]
+    assert [row["way"] for row in rows] == ["backprop", "heads:2", "aug_local-1:2"]
+    assert rows[0]["after_2"] != rows[0]["after_1"]
+    assert {"minus_heads_1", "minus_heads_2"} <= rows[2].keys()
+    assert "6/6" in first.err
+    credit.main()
+    again = capsys.readouterr()
+    assert not again.err
+    assert json.loads(again.out.splitlines()[-1])["rows"] == rows
 
 
 @pytest.mark.long

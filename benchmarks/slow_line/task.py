@@ -69,9 +69,9 @@ def save(state: Mapping[str, Tensor], path: str) -> None:
 
 
 @torch.no_grad()
-def bits(state: dict[str, Tensor], split: str = "validation") -> float:
+def bits(state: dict[str, Tensor], split: str = "validation", shape: Shape = STANDARD) -> float:
     """Return the bits per character of a split's text that a model with these parameters needs."""
-    model, codes, length = new_model(0), _codes(split), STANDARD.length
+    model, codes, length = new_model(0, shape), _codes(split), shape.length
     model.load_state_dict(state)
     chosen = sorted({*torch.linspace(0, (len(codes) - 1) // length - 1, _HELD_OUT).long().tolist()})
     total = 0.0
