@@ -175,8 +175,9 @@ class PolicyLosses:
     losses: Tensor
     """[T, rows], zero where not valid: a member's sum over ticks and environments, divided by its B, is the mean over its
     valid ones."""
-    log_prob: Tensor
-    """[T, rows], a constant: log-probability of the actions and sampled messages. Later passes of `ppo` use the first pass's."""
+    log_prob: Tensor | None
+    """[T, rows], a constant: log-probability of the actions and sampled messages, of which later passes of `ppo` use the first
+    pass's; None: no later pass needs it."""
     metrics: dict[str, Tensor]
     """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
     (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks."""
@@ -189,15 +190,19 @@ class PassConstants:
     actions: Tensor | None
     """[T, rows, …]: sampled actions; None if only messages are."""
     log_prob: Tensor | None
-    """Log-probabilities of the first pass; None: the pass is over another window."""
+    """Log-probabilities of the first pass; None: they are not needed."""
     valid: Tensor
     """bool: the ticks that are trained on."""
+    invalid: Tensor
+    """bool: the others."""
     targets: Tensor
     """Targets of the values."""
-    share: Tensor
-    """What a tick counts in what is learned, a weighted sum of the members' means over valid ticks: zero where not valid."""
     cost: Tensor
-    """Minus the advantages, times the shares."""
+    """What is learned in units of a choice's probability ratio: minus the advantages, times what a tick counts."""
+    entropy: Tensor
+    """The same, of its entropy."""
+    error: Tensor
+    """The same, of half the squared error of its value."""
 
     @classmethod
     def of(
@@ -207,12 +212,24 @@ class PassConstants:
         advantages: Advantages,
         weight: PerMember,
         member_count: int,
+        factors: tuple[PerMember, PerMember],
     ) -> PassConstants:
-        """Return the constants of passes over all rows of `advantages`; `weight`: of what a member learns."""
+        """Return the constants of passes over all rows of `advantages`.
+
+        Args:
+            actions: See the attribute.
+            log_prob: See the attribute.
+            advantages: Of the rows.
+            weight: Of what a member learns, a weighted sum of the members' means over valid ticks.
+            member_count: N.
+            factors: `PolicyObjective.slope_factors`.
+        """
         valid, means = advantages.valid, MemberMeans(advantages.valid, member_count)
         weights = means.weights(advantages.advantages.dtype)
         share = scaled(weights, weight / means.batch, valid.dim() - 1)
-        return cls(actions, log_prob, valid, advantages.targets, share, advantages.advantages * -share)
+        entropy, error = (scaled(share, factor, valid.dim() - 1) for factor in factors)
+        cost = advantages.advantages * -share
+        return cls(actions, log_prob, valid, ~valid, advantages.targets, cost, entropy, error)
 
     @classmethod
     def of_parts(
@@ -222,6 +239,7 @@ class PassConstants:
         advantages: Advantages,
         weight: PerMember,
         member_count: int,
+        factors: tuple[PerMember, PerMember],
         parts: Sequence[Tensor],
     ) -> list[PassConstants]:
         """Return the constants of passes over some rows each, as many of each member; those of as many rows are made at once."""
@@ -236,7 +254,8 @@ class PassConstants:
                 *map(of, (advantages.advantages, advantages.returns, advantages.valid, advantages.targets))
             )
             taken, then = (None if values is None else of(values) for values in (actions, log_prob))
-            found |= zip(own, cls.of(taken, then, some, weight, member_count)._apart(), strict=True)
+            constants = cls.of(taken, then, some, weight, member_count, factors)
+            found |= zip(own, constants._apart(), strict=True)
         return [found[place] for place in range(len(parts))]
 
     def _apart(self) -> list[PassConstants]:
@@ -493,6 +512,11 @@ class PolicyObjective(AnyObjective):
         """Names of the metrics of its windows, `metrics` of `PolicyLosses`."""
 
     @property
+    @abstractmethod
+    def slope_factors(self) -> tuple[PerMember, PerMember]:
+        """What a tick's entropy, and half the squared error of its value, count in its loss."""
+
+    @property
     def windows_kept(self) -> int:
         """The newest windows that passes after the first draw from; 1: they repeat the newest, which is not kept."""
         return 1
@@ -589,6 +613,10 @@ class PolicyGradient(PolicyObjective):
     def logged(self) -> tuple[str, ...]:
         return ("policy_loss", "entropy", *(("value_loss", "explained_variance") if self.has_values else ()))
 
+    @property
+    def slope_factors(self) -> tuple[PerMember, PerMember]:
+        return -self.entropy, 2 * self.value
+
     def advantages(
         self,
         trajectory: Trajectory,
@@ -667,10 +695,9 @@ class PolicyGradient(PolicyObjective):
     ) -> tuple[Slopes, Moved | None]:
         log_prob, entropy = self._of_choices(outputs, constants.actions, messages)
         slope, moved = self._slope_of_actions(constant(log_prob), constants, member_count)
-        slopes = [(log_prob, slope), (entropy, scaled(constants.share, -self.entropy, 1))]
+        slopes = [(log_prob, slope), (entropy, constants.entropy)]
         if values is not None:
-            error = constant(values) - constants.targets
-            slopes.append((values, error * scaled(constants.share, 2 * self.value, 1)))
+            slopes.append((values, (constant(values) - constants.targets) * constants.error))
         return slopes, moved
 
     def _of_choices(
@@ -884,8 +911,8 @@ class Ppo(PolicyGradient):
     ) -> tuple[Tensor, Moved | None]:
         assert constants.log_prob is not None
         # Where nothing is learned a ratio might be infinite.
-        change = (log_prob - constants.log_prob).where(constants.valid, 0.0)
+        change = (log_prob - constants.log_prob).masked_fill_(constants.invalid, 0.0)
         ratio, clip = change.exp(), to_rows(self.clip, change, 1)
         free, clipped = ratio * constants.cost, ratio.clamp(1 - clip, 1 + clip) * constants.cost
         # Where both are equal the ratio is not clipped.
-        return free.masked_fill(free < clipped, 0.0), Moved(change, clip, constants.valid, member_count)
+        return free.masked_fill_(free < clipped, 0.0), Moved(change, clip, constants.valid, member_count)

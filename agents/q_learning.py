@@ -173,6 +173,10 @@ class QLearning(PolicyObjective):
         return "td_error", "q_value"
 
     @property
+    def slope_factors(self) -> tuple[PerMember, PerMember]:
+        return 0.0, 2.0
+
+    @property
     def windows_kept(self) -> int:
         return self.replay
 
@@ -236,7 +240,7 @@ class QLearning(PolicyObjective):
         error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
         metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
-        return PolicyLosses(losses, torch.zeros_like(constant(error)), metrics)
+        return PolicyLosses(losses, None, metrics)
 
     def slopes(
         self,
@@ -248,8 +252,8 @@ class QLearning(PolicyObjective):
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> tuple[Slopes, Moved | None]:
         taken = _taken(outputs, constants.actions)
-        slope = 2 * (constant(taken) - constants.targets) * constants.share
-        return [(taken, slope.where(constants.valid, 0.0))], None
+        slope = (constant(taken) - constants.targets) * constants.error
+        return [(taken, slope.masked_fill_(constants.invalid, 0.0))], None
 
 
 def _taken(outputs: Tensor | None, actions: Tensor | None) -> Tensor:

@@ -107,8 +107,7 @@ class Sgd(Rule):
             return
         if from_zero:
             torch._foreach_zero_(call.parameters)
-        fused = torch.ops.aten._fused_sgd_
-        (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
+        torch._fused_sgd_(
             call.parameters,
             call.gradients,
             call.moments[0] if call.moments else [],
@@ -156,9 +155,8 @@ class Adam(Rule):
         rate, weight_decay = numbers
         if from_zero:  # a decoupled decay by rate x 1 leaves nothing, without another pass over memory
             weight_decay = 1.0
-        aten = torch.ops.aten
-        kernel = aten._fused_adamw_ if from_zero or self.decoupled else aten._fused_adam_
-        (kernel.tensor_lr if isinstance(rate, Tensor) else kernel.default)(
+        kernel: Any = torch._fused_adamw_ if from_zero or self.decoupled else torch._fused_adam_
+        kernel(
             call.parameters,
             call.gradients,
             *call.moments,

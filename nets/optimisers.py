@@ -312,7 +312,9 @@ class Optimiser:
 
     def _count_once(self, counts: list[Tensor]) -> None:
         """Count a step in each of some counts; as a list: the value of a single tensor would be read on the host."""
-        if counts:
+        if self.skip is None and len(counts) == 1:
+            counts[0].add_(1)
+        elif counts:
             torch._foreach_add_(counts, 1 if self.skip is None else [self.skip.count] * len(counts))
 
     # --- stacks --------------------------------------------------------------------------------------------

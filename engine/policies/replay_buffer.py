@@ -122,7 +122,8 @@ class DrawnWindows:
             statistics=None if statistics is None else statistics.view(members, -1),
         )
         assert self._agent.goal is not None
-        constants = PassConstants.of(trajectory.actions, None, advantages, self._agent.goal.weight, members)
+        own = advantages, self._agent.goal.weight, members, objective.slope_factors
+        constants = PassConstants.of(trajectory.actions, None, *own)
         return [objective.slopes(outputs, None, constants, member_count=members)[0]]
 
 

@@ -59,8 +59,10 @@ class Replay:
         for name, policy in policies.items():
             agent, first = self.agents[name], policy.first_pass_losses.log_prob
             assert agent.goal is not None
+            assert agent.policy is not None
             constants = PassConstants.of_parts(
                 *(policy.trajectory.actions, first, policy.advantages, agent.goal.weight, len(agent.members)),
+                agent.policy.slope_factors,
                 [rows[name] for rows in passes],
             )
             for own, each in zip(found, constants, strict=True):

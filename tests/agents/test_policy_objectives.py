@@ -329,7 +329,7 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     known = Advantages(torch.full((1, 1), advantage), zero, valid, zero)
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
-    constants = PassConstants.of(None, torch.zeros(1, 1), known, 1.0, 1)
+    constants = PassConstants.of(None, torch.zeros(1, 1), known, 1.0, 1, objective.slope_factors)
     slopes, moved = objective.slopes(None, None, constants, messages=[message])
     torch.testing.assert_close(dict(slopes)[log_prob].item(), slope)
     assert moved is not None
@@ -351,7 +351,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     assert not advantages.valid.all()
     leaf = outputs.clone().requires_grad_()
     then = torch.where(advantages.valid, distribution.log_prob(outputs, window.actions), -1e9)  # type: ignore[arg-type]
-    constants = PassConstants.of(window.actions, then, advantages, 1.0, 1)
+    constants = PassConstants.of(window.actions, then, advantages, 1.0, 1, objective.slope_factors)
     roots, weights = zip(*objective.slopes(leaf, values, constants)[0][:2], strict=True)
     (gradient,) = torch.autograd.grad(roots, leaf, weights)
     assert gradient.isfinite().all()
@@ -403,7 +403,9 @@ def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distributio
     assert window.actions is not None
     then = distribution.log_prob(outputs, window.actions) + 0.2 * drawn(6, 5, 4)
     parts = [torch.tensor(rows) for rows in ([3, 0], [1], [2, 1])]
-    constants = PassConstants.of_parts(window.actions, then, advantages, 2.0, 1, parts)
+    constants = PassConstants.of_parts(
+        window.actions, then, advantages, 2.0, 1, objective.slope_factors, parts
+    )
     for rows, own in zip(parts, constants, strict=True):
         leaves = [each[:, rows].requires_grad_() for each in (outputs, values)]
         log_prob, entropy = distribution.log_prob_and_entropy(leaves[0], window.actions[:, rows])
