@@ -226,10 +226,13 @@ class EnvironmentRunner:
             return EpisodeEnds(ALL, Mask.of(bool(terminated[0]) if uniform is None else uniform))
         if self.env.description.endless:
             return EpisodeEnds()
-        if all(self.env.uniform(end) is False for end in (terminated, truncated)):
+        none_terminated, none_truncated = (self.env.uniform(end) is False for end in (terminated, truncated))
+        if none_terminated and none_truncated:
             return EpisodeEnds()
         terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
-        for_good, ended = Mask.of(terminated), Mask.of(torch.logical_or(terminated, truncated))
+        for_good = ended = Mask.of(terminated)
+        if not none_truncated:
+            ended = Mask.of(torch.logical_or(terminated, truncated))
         if not ended.anywhere:
             return EpisodeEnds()
         return EpisodeEnds(ended, for_good if for_good.anywhere else NONE)
@@ -240,9 +243,9 @@ class EnvironmentRunner:
             whole = name in self._outcomes or (name == "truncated" and not self.env.late_ends)
             if ends.ended is NONE and whole:
                 continue
-            truncated = taken.uniform_masks.get(name)
-            if truncated is None and name in taken.signals:
-                truncated = Mask.of(taken.signals[name] > 0)
+            truncated, shown = taken.uniform_masks.get(name), taken.signals.get(name)
+            if truncated is None and shown is not None:
+                truncated = NONE if self.env.uniform(shown) is False else Mask.of(shown > 0)
             if truncated is not None and truncated.anywhere:
                 return True
         return False

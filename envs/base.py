@@ -181,7 +181,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def everywhere(self, holds: bool) -> Tensor:
         """Return a new mask [batch] of one value, which `uniform` knows; whoever is given it may change it."""
-        mask = (torch.ones if holds else torch.zeros)(self.num_envs, dtype=torch.bool, device=self.device)
+        make = torch.ones if holds else torch.zeros
+        return self._known(make(self.num_envs, dtype=torch.bool, device=self.device), holds)
+
+    def _known(self, mask: Tensor, holds: bool) -> Tensor:
+        """Return a mask of one value, which `uniform` knows from here on."""
         self._uniform.appendleft((mask, holds))
         return mask
 

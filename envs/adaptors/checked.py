@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -94,9 +94,11 @@ class Adaptor(TorchVectorEnv):
         """Raise any exception of an environment's call as a one-line RunError; subprocesses issue tracebacks as warnings."""
         subprocesses = isinstance(self._worlds[0], AsyncVectorEnv)
         try:
-            with warnings.catch_warnings() if subprocesses else nullcontext():
-                if subprocesses:
+            if subprocesses:
+                with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message=".*ERROR: ")
+                    yield
+            else:
                 yield
         except AntiphonError:
             raise

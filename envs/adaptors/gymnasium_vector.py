@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
@@ -65,7 +66,9 @@ class VectorAdaptor(Adaptor):
         self._env, self._mode, self._speaks_torch = env, mode, False
         self.late_ends = mode is AutoresetMode.NEXT_STEP
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
-        self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
+        self._ended = np.zeros(
+            (2, 0), bool
+        )  # [2, batch]: terminations and truncations due with the next step
         self._shown: dict[str, Tensor] = {}
 
     @in_own_context
@@ -82,7 +85,7 @@ class VectorAdaptor(Adaptor):
             obs, _ = self._env.reset(seed=seeds, options=options)
         if seed is not None:
             self._env.action_space.seed(actions)
-        self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
+        self._ended = np.zeros((2, self.num_envs), bool)
         self._shown = self._observe(obs)
         self._remember()
         return self._copies(), {}
@@ -115,42 +118,53 @@ class VectorAdaptor(Adaptor):
     @in_own_context
     def receive(self) -> StepResult:
         """Return the result of the step that `send` began."""
-        with self._calling("step"):
-            if self._waits:
+        if self._waits:
+            with self._calling("step"):
                 self._returned = self._env.step_wait()  # type: ignore[attr-defined]
+        with self._failing("step"):
             obs, reward, terminated, truncated, info = self._returned
         before, self._shown = self._shown, self._observe(obs)
-        flags = {
-            name: flags_of(name, given) for name, given in zip(ENDS, (terminated, truncated), strict=True)
-        }
-        for name, flag in flags.items():
+        flags = [flags_of(name, given) for name, given in zip(ENDS, (terminated, truncated), strict=True)]
+        for name, flag in zip(ENDS, flags, strict=True):
             if flag.shape != (self.num_envs,):
                 wrong = f"{list(flag.shape)}, not [{self.num_envs}]; return one for each sub-environment"
                 raise RunError(f"env: '{name}' is {wrong}")
-        happened = due = np.array([*flags.values()])
+        happened = due = np.array(flags)
         given = tensor_of("reward", reward, self.device)
         rewards = checked("reward", OUTCOMES["reward"], given.to(self.dtype), self.num_envs, given)
-        result = self._outcomes(rewards, torch.from_numpy(happened).to(self.device, self.dtype).unbind())
         if self.late_ends:
-            due, self._ended = self._ended.numpy(force=True), torch.from_numpy(happened).to(self.device)
-        if not due.any():
+            due, self._ended = self._ended, happened
+        over = due[0] | due[1]
+        result = self._outcomes(rewards, happened, over)
+        if not over.any():
             return self._copies(), rewards, self.everywhere(False), self.everywhere(False), result
-        ended, *ends = torch.from_numpy(np.array([due[0] | due[1], *due])).to(self.device)
+        ended, *ends = self._masks(np.stack([over, *due]), torch.bool)
         final = self._final(before, info, ended)
         result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
-        return self._copies(), rewards, *ends, result
+        return self._copies(), rewards, ends[0], ends[1], result
 
     def _copies(self) -> dict[str, Tensor]:
         """Return the observations; copies where they are returned again as the last ones of an episode."""
         return {name: value.clone() if self.late_ends else value for name, value in self._shown.items()}
 
-    def _outcomes(self, rewards: Tensor, ends: Sequence[Tensor]) -> dict[str, Any]:
-        """Return the requested outcomes of a step, of rewards and both ends, [batch] each, and the mask of those left out."""
-        found = zip(OUTCOMES, (rewards.clone(), *ends), strict=True)
+    def _outcomes(self, rewards: Tensor, ends: NDArray[np.bool_], over: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the requested outcomes of a step, [batch] each, and the mask of those that it left out.
+
+        Args:
+            rewards: [batch].
+            ends: [2, batch]: terminations and truncations.
+            over: [batch]: where the step may have reset alone.
+        """
+        found = zip(OUTCOMES, (rewards.clone(), *self._masks(ends, self.dtype)), strict=True)
         outcomes: dict[str, Any] = {name: value for name, value in found if name in self.requested}
         if self.late_ends and "reward" in outcomes and len(outcomes) > 1:
-            outcomes["_reward"] = ~self._ended.any(0)
+            outcomes["_reward"] = torch.from_numpy(~over).to(self.device)
         return outcomes
+
+    def _masks(self, masks: NDArray[np.bool_], dtype: torch.dtype) -> list[Tensor]:
+        """Return masks, [batch] each; those that hold nowhere are known to."""
+        each = zip(torch.from_numpy(masks).to(self.device, dtype).unbind(), masks, strict=True)
+        return [mask if rows.any() else self._known(mask, False) for mask, rows in each]
 
     def render(self) -> tuple[Any, ...] | None:
         """Return the sub-environments' rendered images; None if they were made without a render mode."""
@@ -166,7 +180,7 @@ class VectorAdaptor(Adaptor):
         found = {
             "env": own,
             "wrappers": self._layers.state_dict(),
-            "ended": self._ended,
+            "ended": torch.from_numpy(self._ended).to(self.device),
             "shown": self._shown,
         }
         return {
@@ -192,7 +206,7 @@ class VectorAdaptor(Adaptor):
                     sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
         if self._subs is not None:
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
-        self._ended, self._shown = state["ended"], dict(state["shown"])
+        self._ended, self._shown = state["ended"].numpy(force=True), dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
         if "numbers" in state:  # earlier checkpoints have none
             self._numbers.load_state_dict(state["numbers"])

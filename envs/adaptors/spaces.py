@@ -210,8 +210,9 @@ def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
             return real(name, values).to(device, copy=True)
     try:
         array = np.array(values)
-        native = array.dtype.newbyteorder("=")  # torch reads no other
-        found = torch.from_numpy(array.astype(native, copy=False))
+        if not array.dtype.isnative:  # torch reads no other
+            array = array.astype(array.dtype.newbyteorder("="))
+        found = torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None

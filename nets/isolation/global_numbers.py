@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import torch
 
 from antiphon.nets.isolation.own_random import seeded
 
+_NOTHING = nullcontext()
 _TRIED = 32
 """Calls after a seed that may draw from any generator; a generator that is used later at first is the caller's."""
 _seeded = ContextVar("_seeded", default=False)
@@ -104,13 +105,13 @@ class GlobalNumbers:
         """Begin with the numbers of a seed at the next call."""
         self._seed, self._left = seed, _TRIED
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Have them in the global generators within the block, and what these had after it."""
+    def active(self) -> AbstractContextManager[None]:
+        """Return a context that has them in the global generators, and after it what these had; it costs nothing where none draws."""
         names = [*_GENERATORS] if self._left else [name for name in _GENERATORS if name in self._drawn]
-        if not names or self._within or _seeded.get():
-            yield
-            return
+        return _NOTHING if not names or self._within or _seeded.get() else self._put(names)
+
+    @contextmanager
+    def _put(self, names: Sequence[str]) -> Iterator[None]:
         theirs = {name: _GENERATORS[name].state() for name in names}
         for name in names:
             if self._seed is not None:
