@@ -98,14 +98,16 @@ def storages(value: object) -> frozenset[int]:
     return frozenset(t.untyped_storage().data_ptr() for t in tensors_in(value) if t.numel())
 
 
-def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> dict[fx.Node, Any]:
-    """Return the value of every node of a graph for other arguments, without gradients.
+def evaluate(
+    graph: fx.Graph, root: nn.Module, example: Mapping[str, Any], seed: int = 1
+) -> dict[fx.Node, Any]:
+    """Return the value of every node of a graph for other arguments, without gradients; `seed`: of torch's random numbers.
 
     Raises:
         ScenarioError: A node fails: something was frozen in.
     """
     interpreter = fx.Interpreter(root, garbage_collect_values=False, graph=graph)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     try:
         with torch.no_grad():
             interpreter.run(*own_copies(example).values())
@@ -113,6 +115,20 @@ def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> di
         node = next(node for node in graph.nodes if node not in interpreter.env)
         raise ScenarioError(f"'{node}' fails for another batch size ({first_line(error)}); {SIZES}") from None
     return interpreter.env
+
+
+@contextmanager
+def other_parameters(*roots: nn.Module) -> Iterator[None]:
+    """Give the parameters of models other numbers, so that what does not follow them shows."""
+    unique = {id(p): p for root in roots for p in root.parameters()}.values()
+    held = [(p.data, p.data.clone()) for p in unique if p.is_floating_point() or p.is_complex()]
+    for data, _ in held:
+        data.mul_(1.1).add_(0.01)
+    try:
+        yield
+    finally:
+        for data, value in held:
+            data.copy_(value)
 
 
 @contextmanager

@@ -31,15 +31,17 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.splitting.credit import WORDS, Credit
-from antiphon.splitting.cut_plan import Message, at_path, plan_parts
+from antiphon.splitting.cut_plan import Message, Place, at_path, plan_parts
 from antiphon.splitting.cuts import containers, cut_names, flop_of
 from antiphon.splitting.example import Inputs, check_model, inputs_for
+from antiphon.splitting.graph import Trace
 from antiphon.splitting.join import Origin
 from antiphon.splitting.outputs import Wanted, loss_among, prediction_of, predictions_of
 from antiphon.splitting.part_modules import Part, build_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.shared_parameters import tied_parameters
 from antiphon.splitting.tracer import trace
+from antiphon.splitting.whole import check_whole
 
 _LENS = 2 / 3
 """Of a head's operations: those of its forward and of the message's gradient, without its parameters'."""
@@ -113,14 +115,12 @@ def split(
         cut_before = partial(_cut, model, given, heads, objectives, gradient)
         cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
         cut, credit = cut_before(_names(model, at, given, cost))
+        check_whole(cut.parts, cut.names, cut.trace, cut.places, model, given.example)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         channels = _channels(cut, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    _warn_of_dropped(cut, heads)
-    if tie is not None and not tied:
-        line = f"split: tie={tie!r} has no effect, since no parameter is in several parts; leave it out"
-        warnings.warn(line, ScenarioWarning, stacklevel=4)  # two decorators are between
+    _warn(cut, heads, None if tied else tie)
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry}
     document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}
@@ -156,6 +156,9 @@ class _Cut:
     at: list[str]
     dropped: str | int | None
     """A loss that the forward returns and no objective names: its key or index."""
+    trace: Trace
+    places: list[Place]
+    """Of the predictions."""
 
     @property
     def members(self) -> dict[str, Part]:
@@ -307,7 +310,7 @@ def _cut_once(
     axes = [one.wanted.axes_for(shape, one.name) for shape, one in zip(shapes, heads, strict=True)]
     targets = {name for name, signal in given.signals.items() if signal in [one.goal.target for one in heads]}
     loss = loss_among(traced, places, dropped, targets)
-    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names, loss)
+    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names, loss, traced, places)
     return cut, _credit(model, given, cut, heads, gradient)
 
 
@@ -330,7 +333,13 @@ def _mark(parts: Sequence[Part], origin: Origin) -> None:
         part.module.origin = origin  # type: ignore[assignment]
 
 
-def _warn_of_dropped(cut: _Cut, heads: Sequence[_Head]) -> None:
+def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None) -> None:
+    """Warn of a loss that is dropped, and of a `tie` without effect."""
+    if useless_tie is not None:
+        line = (
+            f"split: tie={useless_tie!r} has no effect, since no parameter is in several parts; leave it out"
+        )
+        warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     goal, output = heads[0].goal, heads[0].output
     if cut.dropped is not None:
         line = (

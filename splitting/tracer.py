@@ -30,6 +30,7 @@ from antiphon.splitting.graph import (
     as_dict,
     evaluate,
     merge_modes,
+    other_parameters,
     own_copies,
     restored,
     storages,
@@ -617,7 +618,7 @@ def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         }
         merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
-        with _other_parameters(root):
+        with other_parameters(root):
             with restored(root):
                 other = evaluate(train.graph, root, fewer)
             _compare(root, train.graph, other, fewer, name)
@@ -685,19 +686,6 @@ def _line(error: Exception, root: nn.Module) -> str:
     ]
     code = type(root).forward.__code__
     return own[-1] if own else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
-
-
-@contextmanager
-def _other_parameters(root: nn.Module) -> Iterator[None]:
-    """Give the parameters of a model other numbers, so that what a trace has frozen in of theirs shows."""
-    held = [(p.data, p.data.clone()) for p in root.parameters() if p.is_floating_point() or p.is_complex()]
-    for data, _ in held:
-        data.mul_(1.1).add_(0.01)
-    try:
-        yield
-    finally:
-        for data, value in held:
-            data.copy_(value)
 
 
 def _compare(

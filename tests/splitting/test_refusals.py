@@ -89,6 +89,40 @@ class Weighed(nn.Linear):
         return super().forward(x)
 
 
+class Telling(nn.Linear):
+    """Keeps another layer in a list, and leaves it a gain, or calls it."""
+
+    def __init__(self, other: nn.Module, *, calls: bool) -> None:
+        super().__init__(7, 7)
+        self.others, self.calls = [other], calls
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.calls:
+            found: Tensor = self.others[0](super().forward(x))
+            return found
+        self.others[0].gain = 1 + super().forward(x).square().mean()
+        return super().forward(x)
+
+
+class Gained(nn.Linear):
+    """Multiplies by what it is left."""
+
+    gain: Any = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gain
+
+
+@pytest.mark.parametrize("calls", [False, True])
+def test_what_reaches_another_layer_beside_the_forward_is_refused(calls: bool) -> None:
+    model: Any = Chain()
+    model.third = Gained(7, 5)
+    model.fourth = nn.Linear(7, 7)  # of the model, not of the layer that calls it
+    model.second = Telling(model.fourth if calls else model.third, calls=calls)
+    with one_line("split: the parts compute other results than the model: .*attribute.*register"):
+        chain_split(model, ("third",))
+
+
 def test_what_a_layer_leaves_of_its_parameters_is_not_frozen_in() -> None:
     model: Any = Chain(lambda self, h: self.second(h) * (1 + self.second.cost))
     model.second = Weighed(7, 7)
