@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require
+from antiphon.base.errors import RunError, ScenarioError, require, with_article
 from antiphon.base.extensions import imported_by_name
 from antiphon.base.problems import kind_of
 from antiphon.envs.adaptors.checked import (
@@ -43,6 +43,11 @@ _OF_COPIES = ("stack", "workers")
 """Keys of a scenario's `env` that are no arguments of an environment."""
 _MASK = "action_mask"
 """The part of an agent's observation that says which of its choices are legal, in PettingZoo's own games."""
+_RESET = (
+    "write reset(self, seed=None, options=None), which returns (observations, infos), a dict by agent each"
+)
+_STEP = "return (observations, rewards, terminations, truncations, infos), a dict by agent each"
+"""What environments of earlier versions of PettingZoo lack."""
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
@@ -140,10 +145,21 @@ def _space(name: str, world: Any, kind: str, agent: str) -> Any:
     try:
         space = getattr(world, kind)(agent)
         _ = deepcopy(space) == space  # fails for a class of its own that lacks what Gymnasium's have
-        return space
     except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
         line = f"{kind}('{agent}') failed: {type(error).__name__}: {' '.join(str(error).split())}"
         raise ScenarioError(f"env: '{name}': {line}; return a space of each of possible_agents") from None
+    other = f"{kind}('{agent}') is {with_article(type(space).__name__)} of {type(space).__module__}; return one of gymnasium.spaces"
+    require(isinstance(space, spaces.Space), "env", f"'{name}': {other}", ScenarioError)
+    return space
+
+
+def _takes_seed(reset: Callable[..., Any]) -> bool:
+    """Whether a reset takes a seed and options, as far as is known."""
+    try:
+        parameters = signature(reset).parameters
+    except (TypeError, ValueError):  # it has no signature
+        return True
+    return {"seed", "options"} <= {*parameters} or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 class ParallelAdaptor(Adaptor):
@@ -175,6 +191,9 @@ class ParallelAdaptor(Adaptor):
         name = str(getattr(worlds[0], "metadata", {}).get("name", type(worlds[0]).__name__))
         other = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"
         require(all(hasattr(worlds[0], member) for member in members), "env", other, ScenarioError)
+        require(
+            _takes_seed(worlds[0].reset), "env", f"'{name}': reset() takes no seed; {_RESET}", ScenarioError
+        )
         layers = LayersOfBatch(None, [] if isinstance(worlds[0], Remote) else worlds)
         worlds = [parallel(world) for world in worlds]
         first = worlds[0]
@@ -253,6 +272,7 @@ class ParallelAdaptor(Adaptor):
             results = zip(self._worlds, living, stepped(self._worlds, moves), strict=True)
             for row, (world, alive, found) in enumerate(results):
                 left = world.agents
+                self._check_form("step", found, 5, _STEP)
                 self._check_complete(left, alive, found)
                 observed.append(found[0])
                 places: Any = [0, *(1 + self._agents.index(agent) for agent in alive)]
@@ -264,9 +284,17 @@ class ParallelAdaptor(Adaptor):
 
     def _first(self, world: Any, **how: Any) -> Any:
         """Reset a copy and return its observations; RunError where one is missing."""
-        observed: Any = world.reset(**how)[0]
+        found: Any = world.reset(**how)
+        self._check_form("reset", found, 2, _RESET)
+        observed = found[0]
         self._check_observed("reset", world.agents, observed)
         return observed
+
+    def _check_form(self, call: str, found: Any, count: int, fix: str) -> None:
+        """Raise RunError where a call did not return so many values, as environments of earlier versions of PettingZoo do not."""
+        if not isinstance(found, tuple | list) or len(found) != count:
+            what = f"{len(found)} values" if isinstance(found, tuple | list) else type(found).__name__
+            raise RunError(f"env: '{self._name}': {call}() returned {what}; {fix}")
 
     def _check_complete(self, left: Sequence[str], alive: Sequence[str], found: Sequence[Any]) -> None:
         """Raise RunError where a step returned nothing for an agent that is `left`, alive after it, which a loop could not read."""

@@ -659,7 +659,7 @@ def test_what_is_not_gymnasium_s_interface_is_refused_with_who_can_tell(fault: s
 def test_what_is_not_pettingzoo_s_interface_is_refused_with_its_own_test() -> None:
     class Old(Two):
         def reset(self, seed: int | None = None, options: Any = None) -> Any:
-            return super().reset(seed, options)[0]
+            return None, super().reset(seed, options)[1]
 
     world = envs.make(named(lambda: Old(SPACES["float32"])), batch=1)
     line = r"^env: 'two' failed in reset.*PettingZoo's parallel interface.* parallel_api_test\(env\) of pettingzoo.test"

@@ -1,5 +1,6 @@
 """PettingZoo's parallel worlds: signals and parts by agent, agents that die, resets in the same step."""
 
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -220,6 +221,51 @@ def test_agents_of_one_name_are_refused() -> None:
     world.possible_agents = ["low", "low"]  # type: ignore[misc]
     with pytest.raises(ScenarioError, match="possible_agents has one name for two agents; give each its own"):
         batch_of(world)
+
+
+class Unseeded(Mines):
+    """As environments of earlier versions of PettingZoo are."""
+
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()[0]
+
+
+class Bare(Mines):
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return super().reset(seed, options)[0]
+
+
+class Undivided(Mines):
+    def step(self, actions: dict[str, Any]) -> Any:
+        seen, rewards, dead, _, facts = super().step(actions)
+        return seen, rewards, dead, facts
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (
+            Unseeded,
+            "reset() takes no seed; write reset(self, seed=None, options=None), which returns (observations, infos)",
+        ),
+        (
+            Bare,
+            "reset() returned dict; write reset(self, seed=None, options=None), which returns (observations, infos)",
+        ),
+        (
+            Undivided,
+            "step() returned 4 values; return (observations, rewards, terminations, truncations, infos)",
+        ),
+    ],
+)
+def test_a_world_of_an_earlier_version_is_told_what_to_return(kind: type[Mines], line: str) -> None:
+    def played() -> None:
+        world = mines(kind=kind)
+        world.reset(seed=0)
+        world.step(None)
+
+    with pytest.raises(antiphon.AntiphonError, match=re.escape(line)):
+        played()
 
 
 class Blind(SavedMines):
