@@ -599,7 +599,10 @@ class Template:
             if (problem := self.problem_of_value(name, value)) is not None:
                 known = f"parameter {name!r}: " if name in self.parameters else ""
                 raise DocumentError((), f"{known}{problem}")
-            resolved[name] = frozen_data(value, (name,))
+            try:
+                resolved[name] = frozen_data(value)
+            except DocumentError as error:
+                raise DocumentError((), f"parameter {name!r}: {error}") from None
         return resolved
 
     def problem_of_value(self, name: str, value: object) -> str | None:

@@ -28,7 +28,7 @@ from antiphon.commands.run_training import (
     print_warnings,
     show_decoupling,
     train,
-    warn_of_short_windows,
+    warn_of_lessons_missed,
 )
 from antiphon.engine.planning.advice import advice
 from antiphon.running.directory import EXIST, RunDirectory, is_free
@@ -188,7 +188,7 @@ def _run_seeds(
         print_json(outcomes.result)
     else:
         show_seeds(outcomes, summary_dir, logdir_root(logdir))
-    warn_of_short_windows(
+    warn_of_lessons_missed(
         request.scenario, [one.result for one in outcomes.by_seed.values() if one.error is None]
     )
     if not json and outcomes.exit_code == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.sender_passes import setting_of_more_passes
-from antiphon.telemetry.history import of_shut_gates, shut_gates
+from antiphon.telemetry.history import History, of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
 from antiphon.terminal.output import (
     decimal,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
     from antiphon.engine.planning.ended_schedules import ended_schedules
-    from antiphon.engine.planning.missing_targets import missing_in_run
 
     assert run.writer is not None
     running, start = run.running, run.running.now
@@ -60,26 +60,36 @@ def train(run: Run, json: bool) -> int:
     with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
         (outcome,) = Trainer([run], [RunProgress(running.until, start)]).finish()
     code = print_outcome(outcome, json)
-    warn_of_short_windows(running.scenario, [outcome.result])
-    taken = running.now - start
-    print_warnings(missing_in_run(running.scenario, running.env.description, taken, run.had_target))
+    warn_of_lessons_missed(running.scenario, [outcome.result])
     if not json:
         show_decoupling(running.scenario, [outcome.result], directory.facts)
     return code
 
 
-def warn_of_short_windows(scenario: Scenario, results: Sequence[Mapping[str, Any]]) -> None:
-    """Warn, for the first of these runs that has any, of policies that learned nothing of the beginnings of their episodes.
+def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, Any]]) -> None:
+    """Warn, for the first of these runs that has any, of beginnings of episodes and of targets that nothing was learned from.
 
     Args:
         scenario: The scenario.
         results: Of one seed or several.
     """
+    from antiphon.engine.planning.missing_targets import missing_in_run
     from antiphon.engine.planning.short_windows import short_windows
 
     env = describe(scenario.env)
-    found = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
-    print_warnings(next((lines for lines in found if lines), []))
+
+    def missing(result: Mapping[str, Any]) -> list[str]:
+        logged = History.read(Path(result["run_dir"]) / "metrics.csv")
+        had = partial(_has_losses, logged)
+        return missing_in_run(scenario, env, result["steps"], had) if len(logged) else []
+
+    short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
+    for found in (short, map(missing, results)):
+        print_warnings(next((lines for lines in found if lines), []))
+
+
+def _has_losses(logged: History, agent: str) -> bool:
+    return len(logged.of(agent, "loss")[0]) > 0
 
 
 def show_decoupling(
@@ -106,7 +116,9 @@ def show_decoupling(
     folders = [Path(result["run_dir"]) for result in results]
     found = {} if scenario.telemetry.value is None else {at: explain_verdicts(at) for at in folders}
     lines = {at.name: one["line"] for at, one in found.items() if one is not None and one["measure"]}
-    write_line(f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if lines else ', value not measured'}")
+    worth = [one["value"] for one in figures if one.get("value") is not None]  # also without an event file
+    value = f", mean value {decimal(sum(worth) / len(worth))}" if worth else ", value not measured"
+    write_line(f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if lines else value}")
     for name, line in lines.items():
         write_line(f"channels     {f'{name}: ' if len(results) > 1 else ''}{line}")
     of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]

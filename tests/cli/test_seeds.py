@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from antiphon import envs
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from tests.kit.commands import Commands
@@ -117,3 +119,13 @@ def test_seeds_are_told_of_windows_shorter_than_their_episodes(here: Path, cli: 
         "--seeds 2",
     )
     assert cli.err.count("agent p: no episode has ended, and reinforce learns only from ticks") == 1
+
+
+def test_seeds_whose_loader_has_no_target_are_told_so(here: Path, cli: Commands) -> None:
+    batches = [(torch.rand(8, 3), torch.full((8,), -100)) for _ in range(2)]
+    envs.register("own/Bare-v0", lambda **_: envs.from_loader(batches, ("x", "label"), classes={"label": 4}))
+    head = "scenario: bare\nenv: own/Bare-v0\nagents: {z: {observes: [x], objective: {kind: classification, target: label}}}\n"
+    (here / "bare.yaml").write_text(head + "training: {batch: 8, steps: 16}\n", encoding="utf-8")
+    cli("run bare.yaml --seeds 2 --name exp")
+    line = "warning: agent z: the target 'label' was missing in all 128 examples of this run, so that nothing is learned"
+    assert cli.err.count(line) == 1

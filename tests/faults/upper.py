@@ -544,4 +544,11 @@ UPPER: tuple[Fault, ...] = (
         "",
         "tests/engine/planning/test_advice.py::test_a_target_that_no_example_of_a_loader_had_is_told_after_the_run",
     ),
+    Fault(
+        "advice-missing-targets-of-seeds-are-not-seen",
+        "antiphon/commands/run_training.py",
+        "    for found in (short, map(missing, results)):\n",
+        "    for found in (short,):\n",
+        "tests/cli/test_seeds.py::test_seeds_whose_loader_has_no_target_are_told_so",
+    ),
 )

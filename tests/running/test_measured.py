@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,15 @@ def test_run_and_show_tell_the_same_verdicts_of_the_same_step(
         [f"flat-s{seed}:", "by", "value", "at", "step", "4,"] for seed in range(2)
     ]
     assert all(line.endswith("2 without a result of 2") for line in lines)
+
+    def unread(_: Path) -> None:
+        raise RunError("its event file is damaged")
+
+    monkeypatch.setattr("antiphon.terminal.explain.read_run", unread)
+    told = cli(f"run valued.yaml {values} --steps 8 --logdir . --name damaged")
+    worth = json.loads(Path("damaged/result.json").read_text())["channels"]["n0->n1"]["value"]
+    (shown,) = re.findall(r"mean cosine [\d.]+, mean value ([\d.]+)\n", told)
+    assert float(shown) == pytest.approx(worth, rel=0.01)
 
 
 def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, cli: Commands) -> None:
