@@ -161,17 +161,22 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
     replayed = [c.sender for c in scenario.inputs_of(name) if c.replayed]
     for member in (*group, *replayed):
         agent = scenario.agents[member]
-        norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]
+        places: list[Path] = []
         if agent.layers is not None:
-            norms += [agent.layers.get("norm") or default_norm(agent, env), agent.layers.get("cell_norm")]
-        places: list[Path] = [("network", "norm")] if "batch" in norms else []
+            norms = {
+                "norm": agent.layers.get("norm") or default_norm(agent, env),
+                "cell_norm": agent.layers.get("cell_norm"),
+            }
+            places += [("agents", member, "network", key) for key, norm in norms.items() if norm == "batch"]
+        outputs = scenario.outputs_of(member)
+        places += [("channels", c.name, "norm") for c in outputs if port_norm(c, agent, env) == "batch"]
         critic = agent.critic
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
-            places.append(("objective", "critic", "network", "norm"))
+            places.append(("agents", member, "objective", "critic", "network", "norm"))
         for place in places:
             message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or "
             message += "gradient.passes: first of its channel" if member in replayed else "epochs: 1"
-            raise DocumentError(("agents", member, *place), message)
+            raise DocumentError(place, message)
 
 
 def _check_replay(name: str, network: Network) -> None:

@@ -144,6 +144,10 @@ REFUSED: dict[str, tuple[Document, str]] = {
         {"sensor": {"network": {"hidden": [8], "norm": "batch"}}},
         "agents.sensor.network.norm: batch norm has different statistics in each minibatch of ppo",
     ),
+    "batch norm of the message": (
+        {"norm": "batch"},
+        "channels[sensor->motor].norm: batch norm has different statistics in each minibatch of ppo; use layer or none",
+    ),
 }
 """By name: keys of `team`, and a part of the line."""
 
