@@ -187,10 +187,10 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         peers: What tells the same channels apart.
     """
     shape = np.broadcast_shapes(peers.hops.shape, *(values.shape for values in figures.values()))
-    nothing = np.full(shape, np.nan)
+    nothing = np.full(shape, np.nan, dtype=np.float32)
 
-    def read(metric: str) -> NDArray[np.float64]:
-        return np.broadcast_to(np.asarray(figures.get(metric, nothing), dtype=np.float64), shape)
+    def read(metric: str) -> Values:
+        return np.broadcast_to(figures.get(metric, nothing), shape)
 
     cosine, parameter, ratio = read("cosine"), read("parameter_cosine"), read("norm_ratio")
     low = read(bounds("norm_ratio")[0])
@@ -220,7 +220,7 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
 
 
 def _better_aligned(
-    aligned: NDArray[np.float64], peers: Peers, setting: int
+    aligned: Values, peers: Peers, setting: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return whether the channels with the other value of a setting are better aligned on average, and, among those as far from a
     readout, by more than chance in this run; [..., channels] each."""
@@ -237,7 +237,7 @@ def _better_aligned(
     return better, surely
 
 
-def _apart(mine: NDArray[np.float64], theirs: NDArray[np.float64], *, chance: bool) -> NDArray[np.bool_]:
+def _apart(mine: Values, theirs: Values, *, chance: bool) -> NDArray[np.bool_]:
     """Return whether the mean of `theirs` over channels is larger, by more than `chance` leaves, [...]."""
     (few, own, spread), (many, other, more) = (_mean(values) for values in (mine, theirs))
     least = np.minimum(few, many)
@@ -250,7 +250,7 @@ def _apart(mine: NDArray[np.float64], theirs: NDArray[np.float64], *, chance: bo
     return sure
 
 
-def _mean(values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+def _mean(values: Values) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return how many numbers there are, their mean, and its variance, [...]."""
     known = np.isfinite(values)
     counts = known.sum(-1)

@@ -90,7 +90,11 @@ def left(tab: Tab) -> list[int]:
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     assert tab.part("metric").input_value() == "value"
-    assert strip(tab) == "value 2 of 8 help 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
+    chance = "expect under 1 of 8 off 0 by chance"
+    assert (
+        strip(tab)
+        == f"value 2 of 8 help 2 harm 4 unresolved 1 without a result {chance} 1 of 9 stale 2 silent"
+    )
     tab.at(10)
     assert "value measured at step 20" in strip(tab)
     assert "No values at this step. First at step 20" in tab.part("legend").inner_text()
@@ -577,6 +581,11 @@ def test_channels_without_a_result_are_a_table_by_their_numbers_under_one_reason
     tab = opened(found)
     tab.push("missing")
     listed = tab.part("verdicts").locator("details")
+    box = listed.locator(".ap-popup").bounding_box() or {}
+    assert box["x"] + box["width"] <= 1280
+    assert listed.locator(".ap-popup").evaluate("node => node.scrollWidth <= node.clientWidth"), (
+        "no column is clipped"
+    )
     assert listed.inner_text().count(why) == 1
     rows = [row.split("\t") for row in listed.locator("tr").all_inner_texts()]
     assert rows == [
@@ -613,7 +622,7 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
     undefined = {"value": {"step": 40, "reasons": dict.fromkeys(NAMES, "chance"), "earlier": earlier}}
     tab = opened(replace(data(steps), undefined=undefined))
-    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result"
+    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 of 8 off 0 by chance"
     for step, words in {
         40: "value 2 help, 2 harm, 4 unresolved at step 20 undefined at step 40 (9 of 9 channels) 1 of 9 signals off (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 signals off (parameter cosine of step 20)",
@@ -695,7 +704,7 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     heights = []
     for step, words in (
         (10, ""),
-        (20, "all channels together (no sum of theirs) −0.17 [−0.3, −0.04]"),
+        (20, "all together (no sum) −0.17 [−0.3, −0.04]"),
         (30, "undefined"),
     ):
         tab.at(step)
@@ -706,7 +715,7 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     listed = tab.part("verdicts").locator("details")
     assert "is defined where the gain exceeds three standard errors" in listed.inner_text()
     assert listed.locator(".ap-popup").is_visible()
-    assert "all channels together (no sum of theirs) undefined" in strip(tab)
+    assert "all together (no sum) undefined" in strip(tab)
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:
@@ -810,7 +819,12 @@ def test_measures_keep_their_verdicts_and_name_the_step(opened: Opened) -> None:
     assert pills.all_inner_texts() == ["messages matter", "signal harms"], (
         "the value of step 20 counts until the next"
     )
-    losses_chart = tab.frame.locator(".ap-chart[data-metric=loss_zero]").inner_text()
+    chart = tab.frame.locator(".ap-chart[data-metric=loss_zero]")
+    meaning = chart.get_by_test_id("says")
+    assert meaning.is_hidden(), "its title unfolds what it means"
+    chart.locator("summary").click()
+    assert meaning.is_visible()
+    losses_chart = chart.inner_text()
     assert "loss minus the loss with no signal" in losses_chart
     assert "0.1" in losses_chart.split("with its own signal")[1].split("with the true gradient")[0]
     tab.at(20)

@@ -1,6 +1,6 @@
 // Line charts: one metric over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
 
-import { clear, el } from "./dom.js";
+import { clear, el, foldedTitle } from "./dom.js";
 import { formatInterval, formatNumber, formatStep } from "./format.js";
 import { rowAt } from "../data/source.js";
 import { themeColours } from "./colours.js";
@@ -42,9 +42,7 @@ class LineChart {
     this.node = el(
       "div",
       { class: "ap-chart", testid: "chart", data: { metric: metric ?? title } },
-      el("div", { class: "ap-chart-title", text: title }),
-      says ? el("p", { class: "ap-says", testid: "says", text: says }) : null,
-      caution ? el("p", { class: "ap-caution", testid: "caution", text: caution }) : null,
+      foldedTitle(title, says, caution),
       this.place,
       this.legend,
     );

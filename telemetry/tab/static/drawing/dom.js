@@ -37,6 +37,13 @@ export function clear(node) {
   return node;
 }
 
+/** Build the title of a metric that unfolds what it means. */
+export function foldedTitle(title, says, caution) {
+  const texts = [says && el("p", { class: "ap-says", testid: "says", text: says }), caution && el("p", { class: "ap-caution", testid: "caution", text: caution })].filter(Boolean);
+  const heading = { class: "ap-chart-title", text: title };
+  return texts.length ? el("details", {}, el("summary", heading), ...texts) : el("div", heading);
+}
+
 /** Build a picture of so many px from shapes: [tag, attributes] each. */
 export function svgPicture(width, height, shapes) {
   const made = (tag, attributes) => {

@@ -65,7 +65,10 @@ export class VerdictStrip {
   #worth({ missing: left, total, measure, measures, step, at, early, finding, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (at !== step) chips.unshift(stepLink("of step", at, this.#actions.setStep));
-    const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all channels together (no sum of theirs) ${together.replace(/:.*/, "")}` })] : [];
+    const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all together (no sum) ${together.replace(/:.*/, "")}` })] : [];
+    const judged = total - left.length;
+    const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
+    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to be off 0 by chance alone.`, text: `expect ${chance} of ${judged.toLocaleString("en-US")} off 0 by chance` }));
     const show = (at) => {
       this.#actions.setStep(at);
       this.#actions.setMetric("channel", finding.metric);

@@ -1,6 +1,6 @@
 // The side panel: everything about one channel or one agent, for one run or two; or about two of them in one run.
 
-import { clear, el, iconButton, setText } from "../drawing/dom.js";
+import { clear, el, foldedTitle, iconButton, setText } from "../drawing/dom.js";
 import { formatInterval, formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf } from "../data/source.js";
 import { badnessOf, measuresOf, resultText } from "../data/shown.js";
@@ -161,11 +161,12 @@ export class SidePanel {
       const info = this.info(metric);
       const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
       const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
-      const name = el("th", { scope: "row" }, el("button", { ...choose, text: info.title }));
+      const mean = el("small", { class: "ap-muted" });
+      const name = el("th", { scope: "row" }, el("button", { ...choose, text: info.title }), mean);
       const difference = compared ? el("td", { class: "ap-difference", testid: `difference-${metric}` }) : null;
       const row = el("tr", { hidden: true }, name, ...cells, difference);
       body.append(row);
-      return { metric, cells, row, difference };
+      return { metric, cells, row, difference, mean };
     });
     this.caption = el("div", { class: "ap-heading" });
     this.none = el("p", { class: "ap-says", text: "loading…" });
@@ -309,9 +310,8 @@ export class SidePanel {
     clear(slot.host);
     if (!text) return;
     const info = this.infoOf(slot);
-    const line = el("div", { class: "ap-panel-split" }, el("div", { class: "ap-chart-title", text: info.title }), el("div", { class: "ap-muted", text }));
-    const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
-    slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
+    const line = el("div", { class: "ap-panel-split" }, foldedTitle(info.title, info.says, slot.caution), el("div", { class: "ap-muted", text }));
+    slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line));
   }
 
   async writeEntries(stale) {
@@ -373,7 +373,9 @@ export class SidePanel {
       });
       this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}${earlier[0] === earlier.at(-1) ? "" : " or (step)"}` : "");
     });
-    for (const [place, { difference, metric }] of this.rows.entries()) {
+    for (const [place, { difference, metric, mean }] of this.rows.entries()) {
+      const entries = Math.max(...shown[place].map(({ count }) => count));
+      setText(mean, entries > 1 ? ` mean of ${entries} entries` : "");
       if (!difference) continue;
       const { better, short, why } = betterOf(shown[place], this.info(metric));
       difference.title = why;
