@@ -202,10 +202,23 @@ def outputs_of(trace: Trace) -> dict[tuple[Any, ...], Place]:
     return dict(_places(trace, returned))
 
 
+@dataclass(frozen=True)
+class OwnLoss:
+    """A loss among the outputs of a model.
+
+    Attributes:
+        key: Its key or index.
+        of_target: Whether it is computed from a target, and not of what the model keeps to itself alone.
+    """
+
+    key: str | int
+    of_target: bool
+
+
 def loss_among(
     trace: Trace, kept: Sequence[Place], dropped: Sequence[str | int], targets: AbstractSet[str]
-) -> str | int | None:
-    """Return the key or index of an output that is a loss and is neither kept nor dropped by name; None: there is none.
+) -> OwnLoss | None:
+    """Return an output that is a loss and is neither kept nor dropped by name; None: there is none.
 
     A loss is one number that depends on the parameters and on the data, is called one, or is one number per sample that is
     computed from a target.
@@ -223,8 +236,9 @@ def loss_among(
         if (node, inside) in kept or _key(path) in dropped or not learnt:
             continue
         number = value.numel() == 1 and "input" in trace.facts[node].depends
-        if named or number or (value.dim() == 1 and targets & _arguments_of(node)):
-            return _key(path)
+        of_target = bool(targets & _arguments_of(node))
+        if named or number or (value.dim() == 1 and of_target):
+            return OwnLoss(_key(path), of_target)
     return None
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from antiphon.agents.objectives import objective_of
 from antiphon.base.counts import check_counts
 from antiphon.base.errors import ScenarioError, ScenarioWarning
+from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, section_of
@@ -36,7 +37,7 @@ from antiphon.splitting.cuts import containers, cut_names, flop_of
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.join import Origin
-from antiphon.splitting.outputs import Wanted, loss_among, prediction_of, predictions_of
+from antiphon.splitting.outputs import OwnLoss, Wanted, loss_among, prediction_of, predictions_of
 from antiphon.splitting.part_modules import Part, build_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.shared_parameters import tied_parameters
@@ -154,8 +155,8 @@ class _Cut:
     parts: list[Part]
     names: list[str]
     at: list[str]
-    dropped: str | int | None
-    """A loss that the forward returns and no objective names: its key or index."""
+    dropped: OwnLoss | None
+    """A loss that the forward returns and no objective names."""
     trace: Trace
     places: list[Place]
     """Of the predictions."""
@@ -342,10 +343,19 @@ def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None) -> None:
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     goal, output = heads[0].goal, heads[0].output
     if cut.dropped is not None:
+        own, target = cut.dropped.key, f"'target': '{goal.target}'"
+        kind = repr(goal.kind) if isinstance(goal.kind, str) else name_of(goal.kind)
+        present = f"'{goal.target}'" if kind == "'classification'" else f"{{'kind': {kind}, {target}}}"
+        objectives = f"objectives={{{output!r}: {present}, {own!r}: "
+        computed = f"give objective={{'kind': FUNCTION, {target}}} to compute that loss"
+        if not cut.dropped.of_target:
+            computed = (
+                f"to learn from it, return it per sample, [batch], and give {objectives}{{'kind': KIND, {target}}}}}, where KIND "
+                "is a class whose size(self, shape, classes) is 1 and whose __call__(self, output, target) is output[:, 0]"
+            )
         line = (
-            f"split: forward also returns {cut.dropped!r}, a loss of its own, which is dropped: the parts train on {goal.kind} of "
-            f"'{goal.target}'; give objective={{'kind': FUNCTION, 'target': '{goal.target}'}} to compute that loss "
-            f"(docs/extending.md), or objectives={{{output!r}: '{goal.target}', {cut.dropped!r}: None}} to drop it"
+            f"split: forward also returns {own!r}, a loss of its own, which is dropped: the parts train on {goal.kind} of "
+            f"'{goal.target}'; {computed} (docs/extending.md), or {objectives}None}} to drop it"
         )
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
 

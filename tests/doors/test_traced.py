@@ -287,7 +287,39 @@ def test_a_loss_that_a_model_returns_is_said_to_be_dropped(name: str) -> None:
         assert lines[0].startswith(
             f"split: forward also returns {dropped}, a loss of its own, which is dropped"
         )
-        assert "objective=" in lines[0]
+        assert ("objective=" in lines[0]) is (name != "a penalty"), "which is not computed from the target"
+
+
+class Kept:
+    """The objective of an output that is a loss per sample, as the warning has it."""
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int:
+        return 1
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return output[:, 0]
+
+
+@pytest.mark.long
+def test_a_loss_of_what_a_model_keeps_to_itself_is_learned_as_the_warning_says() -> None:
+    """As the commitment loss of a VQ-VAE is."""
+    inputs = {"x": "x", "targets": "label"}
+    with pytest.warns(
+        ScenarioWarning, match=r"return it per sample, \[batch\], and give objectives=\{0: 'label', 1: "
+    ):
+        split(Losses(lambda y, t: (y, y.square().mean())), output=0, inputs=inputs)
+    model = Losses(lambda y, t: (y, y.square().mean(1))).double()
+    loop = copy.deepcopy(model)
+    optimiser = torch.optim.SGD(loop.parameters(), lr=0.1)
+    objectives = {0: "label", 1: {"kind": Kept, "target": "label"}}
+    with Simulation(split(model, objectives=objectives, inputs=inputs), dtype=torch.float64) as run:
+        batch = {name: value.clone() for name, value in run.signals.items()}
+        run.step()
+        output, loss = loop(batch["x"], batch["label"])
+        (cross_entropy(output, batch["label"]) + loss.mean()).backward()
+        optimiser.step()
+        joined = antiphon.join(run)
+    torch.testing.assert_close(joined.state_dict(), loop.state_dict(), atol=1e-12, rtol=0)
 
 
 def test_a_model_that_returns_its_loss_alone_is_refused_with_the_way_out() -> None:
