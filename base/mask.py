@@ -5,8 +5,11 @@ for it. Any other holds a tensor of bool, and what the host knows of that withou
 device, and is refused while CUDA records.
 
 `ALL` and `NONE` are the only objects of their kinds, also in a state that has been loaded, and an operation that holds in all rows or
-in none by construction returns them: `x & NONE` is `NONE`. A tensor that happens to be all True is not `ALL`. So `is` tests what is
-known from how a mask was made, and decides what may be skipped, with the same result; `anywhere` and `everywhere` test the rows.
+in none by construction returns them: `x & NONE` is `NONE`. A tensor that happens to be all True is not `ALL`. So there are two tests:
+
+- `is ALL` or `is NONE` tests what is known from how a mask was made, costs nothing, and only skips work: a mask that holds nowhere, unknown
+  to the host, gives the same result in more work.
+- `anywhere` and `everywhere` look at the rows, and are used where the answer changes a result.
 """
 
 from __future__ import annotations
@@ -151,6 +154,11 @@ NONE: Mask = _None()
 """The mask that holds in none."""
 
 
+def simplified(mask: Mask) -> Mask:
+    """Return a mask, as `ALL` if it holds in all rows, by a look at them."""
+    return ALL if mask.everywhere else mask
+
+
 class _Some(Mask):
     __slots__ = ("_everywhere", "known_anywhere", "plain")
 
@@ -175,6 +183,8 @@ class _Some(Mask):
     def __and__(self, other: Mask) -> Mask:
         if not isinstance(other, _Some):
             return other & self
+        if other is self:
+            return self
         nowhere = self.known_anywhere is False or other.known_anywhere is False
         return _Some(torch.logical_and(self.plain, other.plain), False if nowhere else None)
 

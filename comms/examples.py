@@ -118,10 +118,9 @@ class Example:
     actions: tuple[ReturnedAction, ...] | None = None
     """Actions of the receiver at the ticks that read the message; None for predictors that do not need them."""
 
-    def set_returned(self, gradient: Tensor | None, loss: Tensor | None, counted: Mask) -> None:
-        """Take over what its receiver has returned, [B, M] and [B], which counts in some of the environments."""
+    def set_returned(self, gradient: Tensor | None, loss: Tensor | None) -> None:
+        """Take over what its receiver has returned, [B, M] and [B]."""
         self.returned, self.loss = gradient, loss
-        self.valid &= counted
 
     def add_returned(self, gradient: Tensor | None, loss: Tensor | None) -> None:
         """Add what a use of the message returns, [B, M] per sample and [B]; None: nothing."""
@@ -134,15 +133,12 @@ class Example:
         """Drop what has returned of losses."""
         self.loss = None
 
-    def restrict_valid(self, rows: Mask) -> None:
-        """Let it be valid in these environments alone."""
+    def restrict(self, rows: Mask, member_mask: Mask) -> None:
+        """Let it be an example in these rows alone, and for these of K stacked predictors."""
         self.valid &= rows
+        self.member_mask = member_mask
         if self.valid is not ALL:  # it was computed on all rows
             self.learned = None
-
-    def learn_in(self, member_mask: Mask) -> None:
-        """Be an example for these of K stacked predictors alone."""
-        self.member_mask = member_mask
 
     def copied(self) -> Example:
         """Return a copy that changes independently and has the same tensors."""

@@ -45,7 +45,7 @@ def signals_of(agent: Agent) -> set[str]:
         names.update(filter(None, (member.endpoints.mask_signal_name for member in channel.members)))
     for channel in agent.connections.send_channels:
         names.update(spec.name for spec in channel.synthetic_input.context.signal_specs)
-        if channel.synthetic_gradient.model is not None:
+        if channel.predicts:
             names.update(spec.name for spec in channel.synthetic_gradient.context.signal_specs)
             if channel.synthetic_gradient.target_signal_name is not None:
                 names.add(channel.synthetic_gradient.target_signal_name)

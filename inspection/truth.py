@@ -239,7 +239,7 @@ def chosen_channels(known: Sequence[str], channels: Sequence[str] | None, probe:
 
 def predicted_channels(system: System) -> list[str]:
     """Return the names of the channels that have a predictor of gradients."""
-    return [name for name, channel in system.channels.items() if channel.synthetic_gradient.model is not None]
+    return [name for name, channel in system.channels.items() if channel.predicts]
 
 
 def rollouts_ahead(

@@ -302,7 +302,7 @@ class ChannelHandle:
         Gymnasium environment without `state_dict`, they are the newest that a log entry would have; `no_fork` says why.
         """
         by_channel, no_fork = self._measured()
-        always = _PREDICTED if self._channel.coupling.predicts and not no_fork else ()
+        always = _PREDICTED if self._channel.predicts and not no_fork else ()
         return Figures({**dict.fromkeys(always), **by_channel[self.name]}, no_fork)
 
     @either_spelling

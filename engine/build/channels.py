@@ -312,7 +312,7 @@ class Wiring:
             _sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=READ_MODES[spec.read]()
         )
         for stamp in stamps[:_MOST_STAMPS] if isinstance(receiver_grid, StepWindows) else ():
-            end = timetable.read_plan(stamp).deadline
+            end = timetable.read_plan(stamp).finish_by
             if end > sender_grid.end_of(sender_grid.number_at(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),

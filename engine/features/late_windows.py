@@ -80,8 +80,8 @@ class LateWindows(Feature):
         ):
             return True
         others = {name for name, _ in window.sent_messages} - window.given_up_channel_names
-        couplings = [self.system.channels[name].coupling for name in others]
-        return any(coupling.predicts or coupling.waits for coupling in couplings)
+        channels = [self.system.channels[name] for name in others]
+        return any(channel.predicts or channel.coupling.waits for channel in channels)
 
     def _has_returned(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether nothing more is waited for that a message's receiver would return."""

@@ -53,7 +53,7 @@ class StandIns(Feature):
         if message.read_plan.first_tick == step and message.fate.void is not ALL:
             example = Example(message.received, context, None, valid=~message.missing)
             if channel.has_member_axis:
-                example.member_mask = channel.layout.members_in(~message.fate.void)
+                example.restrict(example.valid, channel.layout.members_in(~message.fate.void))
             channel.synthetic_input.examples.append(example)
         missing = _missing(channel, arrival)
         if missing is NONE:

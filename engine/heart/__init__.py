@@ -8,10 +8,7 @@ Rules are those of docs/semantics.md.
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. A `Mask` (base/mask.py) says in which rows something holds. To test `is ALL` or `is NONE` costs nothing, and only
-skips work: a mask that holds nowhere, unknown to the host, gives the same result in more work (`ForwardPass.as_read` makes a leaf whose
-gradient is zeroed). Where the answer itself changes a result, the rows are looked at: `Message.finish` asks whether a gradient returns at
-all, and what is void everywhere becomes `ALL` (`simplified`), as zeros that are injected would still move parameters by momentum.
+stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows are looked at.
 
 Names: what names an object is `x_name`, and `x` is the object, but for the `sender` and the `receiver` of a channel, which are names of
 agents. `x_by_y` is x for each y. `a_from_b` takes rows of b, and returns rows of a. Methods of one name do one thing in every class
@@ -57,64 +54,57 @@ engine/installed.py installs it. What changes a line between two points is a bra
 fixed feedback, `needs_actions`, and `SweptUpdates`. The rewards of policies are here too, as agents hold them.
 held_messages, newest_returned and participation are imported only where a scenario needs them.
 
-Where a change goes:
+Where a change goes: the file, the name, and what to mind there:
 
   Sending:
     when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
   Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks`
-    how a tick reads several messages (`read`)   comms/read_modes.py: a class
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`
-    what a receiver reads in place of a message  a feature with the point `stand_in`
-    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`, in the rows of `Channel.ended_rows`
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks`, from which a message's plan and
+                                                 `stamps_read_at` follow
+    how a tick reads several messages (`read`)   comms/read_modes.py: a class; and `reading_ticks`, if it reads others than the messages
+                                                 since the tick before. engine/build/shapes.py counts them
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn`, which joins them over a
+                                                 stack; engine/build/shapes.py sizes the network's input
+    what a receiver reads in place of a message  a feature with the point `stand_in`; it is called for synthetic inputs alone
+    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`, in the rows of `Channel.ended_rows`. No window ends
+                                                 with an episode: later ticks go on in the same one; `EpisodeWindows` end by their length
     what is sent by or to the dead               channel.py: `Channel.void_when_sent`
   Returning:
-    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.is_booked`
-    when the gradient of a read is booked        backward.py: `BackwardPass.book`
-    when a gradient has come back                timetable.py: `Timetable.back_at`
-    what a returned gradient is worth, by age    a feature with the point `gradients_back`
+    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.is_booked`. One that is not bookable (`PlanKind`)
+                                                 never meets it: it is finished in `Ledger.send`. That a message was read without being
+                                                 counted, as a `Constant`, only a feature at the point `after_read` can note
+    when the gradient of a read is booked        backward.py: `BackwardPass.book`. To book later, keep `Update.gradient_by_leaf`, which it
+                                                 clears, and name a later window in `Timetable.read_plan`: the last to close finishes it
+    when a gradient has come back                timetable.py: `Timetable.back_at`, by which ledgers keep messages, pop them, and let
+                                                 windows wait (`Ledger.gradient_is_back`)
+    what a returned gradient is worth, by age    a feature with the point `gradients_back`, for predictors alone. For `delayed` too: in
+                                                 `Ledger.finish`, by the step of finishing; by the age at each read, in `Ledger.leaf_for`,
+                                                 which must give each tick a leaf of its own, and in `BackwardPass.book`
   Learning:
     a coupling                                   comms/couplings.py: a class with `@_own`; or a user's own
     what a sender learns from a message          comms/couplings.py: a coupling's `credit`
-    the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`
-    a kind of synthetic gradient                 comms/synthetic_gradients.py; by labels, comms/label_gradients.py
+    the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`, which applies `clip` if the channel predicts
+    a kind of synthetic gradient                 comms/synthetic_gradients.py; by labels, comms/label_gradients.py; by the receiver's
+                                                 actions, agents/local_policy.py
     in which rows a sender learns nothing        channel.py: `Channel.credited_rows`
-    in which rows a predictor learns nothing     predictors.py: `valid` in `PredictorTrainer._example_as_sent`
+    in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`, which also decides whose predictors take a step
     an objective                                 agents/objectives.py; window_losses.py applies it
     a loss beside the objectives                 a feature with the point `after_credit`
     which ticks are a window                     window_grid.py: a class of `WindowGrid`, chosen in engine/build/learning_groups.py
     when an ended window is learned from         comms/couplings.py: `waits` and `waits_for`; engine/features/late_windows.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
-    what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
+    what is done to gradients before they move   a feature with the point `after_differentiate`, where those of a window have not been
+                                                 checked, or `before_move`, where those of all windows have been
     what is refused before parameters move       divergence.py: `DivergenceCheck`
   Other:
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py
-    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns
-
-What to mind there, in the same order:
-
-- `Timetable.reading_ticks` decides alone: the plan of a message as it is sent, and `stamps_read_at` at the tick, follow from it. A class
-  of `read` needs it too, if its ticks read others than the messages since the tick before; and engine/build/shapes.py counts them.
-- Messages are joined over a stack by `StackFanIn`, and engine/build/shapes.py sizes the network's input.
-- A feature with the point `stand_in` is called for synthetic inputs alone.
-- No window ends with an episode: later ticks go on in the same one, and `EpisodeWindows` end by their length.
-- A message without a bookable read (`ReadPlan`) never meets `Ledger.finish`: it is finished in `Ledger.send`. That a message was read
-  without being counted, as a `Constant`, only a feature at the point `after_read` can note.
-- To book later, `BackwardPass.book` must keep `Update.gradient_by_leaf`, which it clears; and `Timetable.read_plan` must name a later window
-  too, as the last window to close finishes the message.
-- By `Timetable.back_at` ledgers keep messages, pop them, and let windows wait (`Ledger.gradient_is_back`).
-- The point `gradients_back` is for predictors alone. Weighed for `delayed` too: in `Ledger.finish`, by the step of finishing; by the age
-  at each read, in `Ledger.leaf_for`, which must give each tick a leaf of its own, and in `BackwardPass.book`.
-- `BackwardPass.ordinary_credit` applies `clip` where the coupling predicts.
-- The kind of synthetic gradient that needs the receiver's actions is agents/local_policy.py.
-- Which members' predictors take a step is decided in `PredictorTrainer.local_examples` and `PredictorTrainer._returned_examples`.
-- At `after_differentiate` gradients of a window have not been checked; at `before_move` those of all windows have been.
-- The ticks of `Update.window` have their reads. `Leaf` and `WithGraph` have the stamp of their message; of a `Constant`, a feature
-  notes it (engine/features/ages.py).
+    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns. The ticks of
+                                                 `Update.window` have their reads: `Leaf` and `WithGraph` have the stamp of their message;
+                                                 of a `Constant`, a feature notes it (engine/features/ages.py)
 
 The lives of two messages, in real numbers (a test computes these tables):
 
@@ -122,7 +112,7 @@ Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has
 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
 and at step 7 the episode ends in environments 0 and 1. The columns list the environments in which a message is void, void and unread, and
-counted, and has a booked gradient. The message of a->b that a sends at step 6, which one window reads after the end:
+counted (`Booked.rows`), and has a booked gradient. The message of a->b that a sends at step 6, which one window reads after the end:
 
     step  void  unread    counted  gradient  methods
     6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b

@@ -27,6 +27,7 @@ from antiphon.comms.backward_requests import (
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
+from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import Leaf
@@ -117,7 +118,8 @@ class BackwardPass:
         injections, window, replacer = pending.injections, pending.window, self.learning_points.replace_credit
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
-            if not self._can_inject(window, channel, message):
+            learning_rows = self.agents[channel.sender].learning_rows(window.number)
+            if not self._can_inject(window, channel, message, learning_rows):
                 continue
             output = window.sent_outputs[name, message.stamp]
             if replacer is None:
@@ -127,9 +129,8 @@ class BackwardPass:
                 credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            learning_rows = self.agents[channel.sender].learning_rows(window.number)
             injected = channel.credited_rows(message, learning_rows).zero_elsewhere(credit)
-            if not channel.coupling.predicts:
+            if not channel.predicts:
                 injections.append(Injection(output, injected))
                 continue
             synthetic_gradient = channel.synthetic_gradient
@@ -141,16 +142,17 @@ class BackwardPass:
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
 
-    def _can_inject(self, window: Window, channel: Channel, message: Message) -> bool:
+    @staticmethod
+    def _can_inject(window: Window, channel: Channel, message: Message, learning_rows: LearningRows) -> bool:
         """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is asked for any.
 
-        There is none if no read of the message may be booked, if it was void everywhere before its first tick, if its sender learns from
-        the window in no row, or if the window has given up its channel.
+        There is none if no read of the message may be booked, if it was void everywhere before its first tick, if the `learning_rows` of
+        its sender are none, or if the window has given up its channel.
         """
         return (
             message.read_plan.is_bookable
             and message.fate.void_unread is not ALL
-            and self.agents[channel.sender].learning_rows(window.number) is not NONE
+            and learning_rows is not NONE
             and channel.name not in window.given_up_channel_names
         )
 
@@ -181,8 +183,8 @@ class BackwardPass:
                 f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
-        # a variant that only exchanges the coupling keeps `gradient.clip`: where the coupling does not predict, it clips nothing
-        if credit is None or clip is None or not coupling.predicts:
+        # a variant that only exchanges the coupling keeps `gradient.clip`: on a channel that does not predict, it clips nothing
+        if credit is None or clip is None or not channel.predicts:
             return credit
         return clipped_per_sample(credit, clip)
 

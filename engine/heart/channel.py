@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content, Message, simplified
+from antiphon.engine.heart.message import Content, Message
 from antiphon.engine.heart.reads import SentOutputs, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
@@ -211,16 +211,18 @@ class Channel:
         return tuple(life_names for life_names in by_endpoint if any(life_names))
 
     @cached_property
-    def required_signal_names(self) -> tuple[tuple[str, ...], ...]:
-        """Signals that are 0 or less where a message is void as it is sent, by member: whether endpoints live, and masks; usually none."""
+    def voiding_signal_names(self) -> tuple[tuple[str, ...], ...]:
+        """Signals that void a message as it is sent, where they are 0 or less, by member: whether endpoints live, and masks; usually none."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
         masks = tuple(member.endpoints.mask_signal_name for member in self.members)
         return (*alive, masks) if any(masks) else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
         """Return the rows in which a message is void as it is sent: an endpoint is not alive, or its mask signal is 0 or less."""
+        if not self.voiding_signal_names:
+            return NONE
         void = NONE
-        for signal_names in self.required_signal_names:
+        for signal_names in self.voiding_signal_names:
             masks = {name: step_signals.not_positive(name) for name in dict.fromkeys(signal_names)}
             void |= self.layout.select_mask_by_name(masks, signal_names)
         return simplified(void)
@@ -290,7 +292,7 @@ class Channel:
     def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
         """Return the rows of the channel whose senders learn, from the senders' rows; of a single channel they are `ALL` or `NONE`."""
         index = self.endpoints.sender_index
-        if index is None:
+        if index is None or learning_rows is ALL:
             return learning_rows
         channel_rows = learning_rows.map(lambda rows: select_rows(rows, index, self.layout.batch))
         if len(self.members) > 1:
@@ -317,12 +319,10 @@ class Channel:
 
     # --- its predictors ------------------------------------------------------------------------------------
 
-    def members_with_example(self, mask: Mask) -> Mask:
-        """Return the members for whose predictors a message is an example: those with a row in the mask."""
-        if not self.has_member_axis:
-            return ALL
-        members = self.layout.members_in(mask)
-        return ALL if members.everywhere else members
+    def restrict_example(self, example: Example, rows: Mask) -> None:
+        """Let a message be an example in some rows alone, and for the predictors of the members with any of them."""
+        all_members = rows is ALL or not self.has_member_axis
+        example.restrict(rows, ALL if all_members else simplified(self.layout.members_in(rows)))
 
     # --- what follows from its settings --------------------------------------------------------------------
 
@@ -346,9 +346,14 @@ class Channel:
         }
 
     @cached_property
+    def predicts(self) -> bool:
+        """Whether it has a synthetic gradient, as its coupling predicts."""
+        return self.synthetic_gradient.model is not None
+
+    @cached_property
     def injects(self) -> bool:
-        """Whether its synthetic gradient is injected into its messages."""
-        return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply
+        """Whether its synthetic gradient is injected into its messages; else, if it has one, that is only trained."""
+        return self.predicts and self.synthetic_gradient.injection.apply
 
     @cached_property
     def returns_gradients(self) -> bool:

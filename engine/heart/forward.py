@@ -270,7 +270,7 @@ class ForwardPass:
             )
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
-            if message.pinned:
+            if message.sender_window_open:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod

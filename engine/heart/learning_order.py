@@ -104,9 +104,9 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.connections.send_channels:
             if channel.injects_returned:
                 yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
-            synthetic_gradient = channel.synthetic_gradient
-            if synthetic_gradient.model is None:
+            if not channel.predicts:
                 continue
+            synthetic_gradient = channel.synthetic_gradient
             signal_names = [spec.name for spec in synthetic_gradient.context.signal_specs]
             if synthetic_gradient.target_signal_name is not None:
                 signal_names.append(synthetic_gradient.target_signal_name)
@@ -114,11 +114,5 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 yield f"the synthetic gradient of {channel.member_names[0]} reads {signal_name}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
-            # no end of an episode voids a message that is read at the step of its sending: without a delay, and if the receiver ticks at
-            # every stamp, which its period then divides; a state's link has a delay
-            timetable = channel.ledger.timetable
-            send_times, receiver_clock = timetable.send_times, timetable.receiver_clock
-            in_phase = receiver_clock.ticks_at(send_times.after(-1))
-            read_at_sending = send_times.tick_period % receiver_clock.tick_period == 0 and in_phase
-            if not read_at_sending or timetable.delay:
+            if not channel.ledger.timetable.reads_as_sent:
                 yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"

@@ -3,27 +3,29 @@
 Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
 Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
 
-    send               enters it: as sent, as it arrives, and when it will be read; where predictors are conditioned on the newest returned
-                       gradient, that is taken in before
+    send               enters it: as sent, as it arrives, and when it will be read
     receive, leaf_for  give it to a tick of the receiver, and make or find the leaf through which the tick reads it
     void_messages      voids it in the environments whose episode has ended
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    send               of a later message deletes it, once nothing will read it and its sender's window has closed (`Message.unpin`);
-                       `finish` has deleted it already where its values are freed
+    _begin_send        of a later message deletes it, once nothing will read it and its sender's window has closed; `finish` has deleted it
+                       already where its values are freed
 
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
-    Message.unpin                lets it be deleted, as its sender's window closes (`Engine`, rollouts)
+    Message.close_sender_window  lets it be deleted, as its sender's window closes (`Engine`, rollouts)
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that (held_messages.py).
+Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that: it is taken in as the sender sends at the
+step at which it is back, before an episode may end, or as it is popped: if nothing is sent then, or it is booked at that step
+(`return_delay` 0).
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from antiphon.comms.links import Link
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import ReadPlan, Timetable
+from antiphon.engine.heart.timetable import PlanKind, ReadPlan, Timetable
 from antiphon.engine.heart.window import Window
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Ledger:
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
         wants_gradient: Whether the gradients of reads are booked, and returned; else it is only booked where they counted.
-        slack: Steps that messages may stay open beyond their deadline: where the receiver waits, its windows close later.
+        slack: Steps that messages may stay open beyond `ReadPlan.finish_by`: where the receiver waits, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
             too, and none is deleted before.
@@ -104,7 +106,7 @@ class Ledger:
         self.held_messages, self.newest_returned = held_messages, newest_returned
 
     def allow_slack(self, steps: int) -> None:
-        """Let messages stay open for so many more steps beyond their deadline."""
+        """Let messages stay open for so many more steps beyond their plan."""
         self.slack += steps
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
@@ -118,17 +120,42 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
-        if self.newest_returned is not None and self.timetable.return_delay > 0:
-            # what reaches the sender now is there as the step begins, before an episode may end: the predictor is conditioned on it
-            self.newest_returned.take_in(self.back_by_step.get(step, ()))
+        self._begin_send(step)
         read_plan = self.timetable.read_plan(step)
-        # a state of which no read may be booked is read by its own window alone, with its graph (`Window.sent_outputs`)
-        pinned = read_plan.is_bookable or not self.timetable.carries_state
-        message = self._carried_message(step, output, step_signals, read_plan, void, pinned=pinned)
-        self._check_overdue(step)
-        self._delete_finished(step)
+        # a state that only its own window reads is read there with its graph (`Window.sent_outputs`)
+        in_sent_messages = read_plan.kind is not PlanKind.IN_OWN_WINDOW
+        message = self._carried_message(
+            step, output, step_signals, read_plan, void, sender_window_open=in_sent_messages
+        )
         self.messages[step] = message
         return message
+
+    def _begin_send(self, step: int) -> None:
+        """Take in what comes back at `step`, and delete the finished messages that nothing will read or inject into.
+
+        Those whose gradient comes back stay until it has been. EngineError where a message is open beyond the step of its plan.
+        """
+        if self.newest_returned is not None:
+            self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
+        newest = self.timetable.send_times.latest(step - self.timetable.delay)
+        for stamp, message in list(self.messages.items()):
+            finished_at = message.finished_at
+            if finished_at is None:
+                if message.read_plan.finish_by + self.slack < step:
+                    raise EngineError(  # people count steps from 1
+                        f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
+                    )
+                continue
+            # ticks from now on read the newest message that is due, or later ones; of those before it, one that is held
+            may_be_due = newest is None or stamp >= newest
+            if message.sender_window_open or may_be_due:
+                continue
+            # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
+            awaits_return = message.is_booked and self.timetable.back_at(finished_at) >= step
+            if not awaits_return and (
+                self.held_messages is None or not self.held_messages.may_hold(self, stamp)
+            ):
+                del self.messages[stamp]
 
     def _carried_message(
         self,
@@ -138,7 +165,7 @@ class Ledger:
         plan: ReadPlan,
         void: Mask,
         *,
-        pinned: bool,
+        sender_window_open: bool,
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(output)
@@ -155,7 +182,7 @@ class Ledger:
             open_window_numbers=set(plan.window_numbers),
             finished_at=finished_at,
             fate=fate,
-            pinned=pinned,
+            sender_window_open=sender_window_open,
         )
 
     @contextmanager
@@ -169,47 +196,20 @@ class Ledger:
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
-            plan = ReadPlan.imagined(stamp)
+            plan = ReadPlan.unread(stamp)
             self.messages[stamp] = self._carried_message(
-                stamp, output, step_signals, plan, void, pinned=False
+                stamp, output, step_signals, plan, void, sender_window_open=False
             )
         try:
             yield
         finally:
             self.messages, self.held_messages = messages, held_messages
 
-    def _check_overdue(self, step: int) -> None:
-        """EngineError where a message is open beyond its deadline."""
-        for stamp, message in self.messages.items():
-            if message.finished_at is None and message.read_plan.deadline + self.slack < step:
-                raise EngineError(  # people count steps from 1
-                    f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
-                )
-
-    def _delete_finished(self, step: int) -> None:
-        """Delete the finished messages that nothing will read or inject into, once their gradient has been back, if they have one."""
-        newest = self.timetable.send_times.latest(step - self.timetable.delay)
-        for stamp, message in list(self.messages.items()):
-            finished_at = message.finished_at
-            # ticks from now on read the newest message that is due, or later ones; of those before it, one that is held
-            may_be_due = newest is None or stamp >= newest
-            if finished_at is None or message.pinned or may_be_due:
-                continue
-            # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
-            awaits_return = message.is_booked and self.timetable.back_at(finished_at) >= step
-            if not awaits_return and (
-                self.held_messages is None or not self.held_messages.may_hold(self, stamp)
-            ):
-                del self.messages[stamp]
-
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.back_by_step.pop(step, [])
         if self.newest_returned is not None:
-            timetable = self.timetable
-            taken_in_by_send = timetable.return_delay > 0 and timetable.send_times.sends_at(step)
-            if not taken_in_by_send:
-                self.newest_returned.take_in(messages)
+            self.newest_returned.take_in(messages, step)
         return messages
 
     def gradient_is_back(self, message: Message, step: int) -> bool:

@@ -54,13 +54,13 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.may_count  that value is the due message, or a synthetic input in its place
     Leaf.counted       the read counts: the same, and the receiver learns from the window
     Booked.rows        something is booked: a read has counted; of a last state, an episode has ended for good (`Booked.add_zero_rows`)
-    Example.valid      a predictor learns from the message (comms/examples.py)
+    Example.valid      a predictor learns from the message (`Channel.restrict_example`)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
 
     mask                               set by                          where it holds
     Tick.learning_rows                 `Agent.learning_rows`           the agent learns from the window
-    Example.member_mask                `Example.learn_in`              the channel has this example
+    Example.member_mask                `Channel.restrict_example`      the channel has this example
     Update.stepping_members_by_agent   features; `Engine.move_agents`  the member takes a step: a learning signal has reached it
     PredictorUpdate.stepping_members   `PredictorTrainer`              the predictor takes a step: its channel has an example
     DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others take no step
@@ -82,7 +82,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import NONE, Mask, simplified
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied_notes
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
@@ -112,16 +112,12 @@ class Content:
         return math.prod(self.shape)
 
 
-def simplified(mask: Mask) -> Mask:
-    """Return a mask, as `ALL` if it holds in all rows, by a look at them: nothing is injected into a message that is void everywhere."""
-    return ALL if mask.everywhere else mask
-
-
 @dataclass(slots=True, eq=False)
 class Fate:
     """Where a message does not arrive, or its later reads do not count; the ledger sets it at sending and as episodes end.
 
-    What was read before an episode's end counts all the same.
+    What was read before an episode's end counts all the same. Where it is void in all rows, its masks are `ALL` (`simplified`), as zeros that
+    were injected would still move parameters by momentum.
     """
 
     lost: Mask = field(default=NONE, metadata=MASK)
@@ -202,14 +198,14 @@ class Message:
     """Step at which the last of these windows closed; where no read may be booked, the step of its sending; None: one is open."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
-    pinned: bool = field(default=True, metadata=PLAIN)
+    sender_window_open: bool = field(default=True, metadata=saved_as("pinned", PLAIN))
     """Whether its sender's window has it among `Window.sent_messages`, and has not closed: until then it is not deleted. Never of a state
-    of which no read may be booked, nor of an imagined message."""
+    that only its own window reads, nor of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
-    def unpin(self) -> None:
+    def close_sender_window(self) -> None:
         """Let it be deleted: its sender's window has closed."""
-        self.pinned = False
+        self.sender_window_open = False
 
     def free_values(self) -> None:
         """Free what was sent and received, which is read no more (features/sweep.py); the message is deleted when its last window closes."""

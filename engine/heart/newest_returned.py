@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -20,12 +20,17 @@ class NewestReturned:
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.
+        newest_step: The newest step at which any has.
     """
 
     value: Tensor | None = None
+    newest_step: int = -1
 
-    def take_in(self, messages: Iterable[Message]) -> None:
-        """Take over the gradients of messages that reach the sender now."""
+    def take_in(self, messages: Sequence[Message], step: int) -> None:
+        """Take over the gradients of the messages that reach the sender at `step`; a second call at a step changes nothing."""
+        if not messages or step == self.newest_step:
+            return
+        self.newest_step = step
         for message in messages:
             assert message.booked.gradient is not None
             gradient, counted = message.booked.gradient, message.booked.rows

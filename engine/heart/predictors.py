@@ -108,9 +108,7 @@ class PredictorTrainer:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
-            # with actions, `valid` has the rows in which one has come back
-            counted = ALL if needs_actions else message.booked.rows
-            example.set_returned(message.booked.gradient, loss, counted)
+            example.set_returned(message.booked.gradient, loss)
         return example
 
     def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
@@ -119,8 +117,9 @@ class PredictorTrainer:
         target_signal_name = synthetic_gradient.target_signal_name
         if target_signal_name is not None and target_signal_name not in signals:
             return None
-        if [spec for spec in synthetic_gradient.context.signal_specs if spec.name not in signals]:
-            return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
+        for spec in synthetic_gradient.context.signal_specs:
+            if spec.name not in signals:
+                return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
         if synthetic_gradient.needs_actions and not message.booked.actions:
             return None
         context = self._context(channel, message)
@@ -170,8 +169,7 @@ class PredictorTrainer:
                 example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
-                example.restrict_valid(credited_rows)
-                example.learn_in(channel.members_with_example(credited_rows))
+                channel.restrict_example(example, credited_rows)
                 examples.setdefault(name, []).append(example)
         return examples
 
@@ -179,11 +177,14 @@ class PredictorTrainer:
         """The examples that messages are for a predictor, when their gradients have come back."""
         examples = []
         for message in messages:
-            example, example_rows = self.example(channel, message), message.booked.rows
-            if example is not None and channel.synthetic_gradient.needs_actions:
-                example_rows = example.valid if example.valid.anywhere else NONE
-            if example is not None and example_rows is not NONE:
-                example.learn_in(channel.members_with_example(example_rows))
+            example = self.example(channel, message)
+            if example is None:
+                continue
+            rows = message.booked.rows
+            if channel.synthetic_gradient.needs_actions:  # valid where an action has come back
+                rows = example.valid if example.valid.anywhere else NONE
+            if rows is not NONE:
+                channel.restrict_example(example, rows)
                 examples.append(example)
         return examples
 
@@ -220,7 +221,7 @@ class PredictorTrainer:
         channels = self.system.channels
         examples_by_channel = self.local_examples(window for _, window in windows_to_learn)
         for name, messages in messages_back.items():
-            if self._learns(channels[name]):
+            if messages and self._learns(channels[name]):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
@@ -307,5 +308,5 @@ class PredictorTrainer:
 
 
 def united_members(examples: Sequence[Example]) -> Mask:
-    """Return the members of a stack that have one of the examples: see `Example.learn_in`."""
+    """Return the members of a stack that have one of the examples."""
     return reduce(or_, [example.member_mask for example in examples])

@@ -196,7 +196,7 @@ class Engine:
         windows_with_ticks = [*closing.to_learn, *closing.to_skip]
         for group, window in windows_with_ticks:
             for _, message in window.sent_messages:
-                message.unpin()
+                message.close_sender_window()
             self._close_in_ledgers(group, window.number, step)
         # 4. Predictors are differentiated on what is back.
         messages_back = self.predictor_trainer.pop_learnable_messages(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, SendTimes
@@ -11,50 +12,55 @@ from antiphon.engine.heart.roles import PLAIN, saved_as
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
+class PlanKind(Enum):
+    """Whether reads of a message may be booked, and if not, why."""
+
+    BOOKABLE = "bookable"
+    """Reads may be booked, and something may return for it."""
+    IN_OWN_WINDOW = "in own window"
+    """It is a state that only ticks of its own window read, with their graph."""
+    UNREAD = "unread"
+    """No tick of the timetable reads it: a newer message replaces it before; or it is only imagined (`Ledger.temporarily_sent`)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
     """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent.
-
-    No read is booked for three kinds of messages, of which only the first is never read:
-
-    - those that a newer one replaces before a tick reads them (`replaced`);
-    - states that only ticks of their own window read, with their graph (`in_own_window`);
-    - those that are only imagined (`imagined`; `Ledger.temporarily_sent`).
 
     What returns for a message follows from its reads. Exception: the state that an episode ends with. After a termination its gradient
     is zero, also where no read of it may be booked (`Ledger._book_zero_after_last_state`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that reads it; None: no tick does, or it is only imagined."""
+    """Step of the receiver's first tick that reads it; None: it is `UNREAD`."""
     window_numbers: AbstractSet[int] = field(metadata=saved_as("windows", PLAIN))
     """Numbers of the receiver's windows whose reads may be booked."""
-    deadline: int = field(metadata=PLAIN)
-    """Step at which the last of these windows ends; where none may be booked, the step of its sending."""
+    finish_by: int = field(metadata=saved_as("deadline", PLAIN))
+    """Step at which it is finished, or later where the receiver waits: the last of these windows ends. Where none may be booked, it is
+    finished as it is sent."""
+    kind: PlanKind = field(init=False)
+    is_bookable: bool = field(init=False)
+    """Whether it is `BOOKABLE`."""
+
+    def __post_init__(self) -> None:
+        is_bookable = bool(self.window_numbers)
+        unbookable_kind = PlanKind.UNREAD if self.first_tick is None else PlanKind.IN_OWN_WINDOW
+        object.__setattr__(self, "kind", PlanKind.BOOKABLE if is_bookable else unbookable_kind)
+        object.__setattr__(self, "is_bookable", is_bookable)
 
     @classmethod
-    def replaced(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message that a newer one replaces."""
-        return cls(None, frozenset(), deadline=stamp)
+    def unread(cls, stamp: int) -> ReadPlan:
+        """Return the plan of a message that no tick of the timetable reads."""
+        return cls(None, frozenset(), finish_by=stamp)
 
     @classmethod
     def in_own_window(cls, stamp: int, first_tick: int) -> ReadPlan:
         """Return the plan of a state that only ticks of its own window read."""
-        return cls(first_tick, frozenset(), deadline=stamp)
-
-    @classmethod
-    def imagined(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message that is only imagined, for ticks within `Ledger.temporarily_sent`."""
-        return cls(None, frozenset(), deadline=stamp)
-
-    @property
-    def is_bookable(self) -> bool:
-        """Whether a read of it may be booked; else it is one of the three kinds, and finished as it is sent."""
-        return bool(self.window_numbers)
+        return cls(first_tick, frozenset(), finish_by=stamp)
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
-        return self.first_tick is not None and self.first_tick > step and self.is_bookable
+        return self.is_bookable and self.first_tick is not None and self.first_tick > step
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class Timetable:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
-            return ReadPlan.replaced(stamp)
+            return ReadPlan.unread(stamp)
         if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
             return ReadPlan.in_own_window(stamp, ticks[0])
         window_numbers = frozenset(map(grid.number_at, ticks))
@@ -119,14 +125,21 @@ class Timetable:
                 stamps.insert(0, older)
         return stamps
 
+    @property
+    def reads_as_sent(self) -> bool:
+        """Whether every message is read at the step of its sending: it arrives then, and the receiver ticks at every stamp."""
+        receiver_clock, first_stamp = self.receiver_clock, self.send_times.after(-1)
+        in_phase = receiver_clock.ticks_at(first_stamp)
+        return in_phase and self.send_times.tick_period % receiver_clock.tick_period == 0 and not self.delay
+
     def back_at(self, finished_at: int) -> int:
         """Return the step at which what is booked for a message, which was finished at a step, is back at its sender."""
         return finished_at + self.return_delay
 
-    def gradient_back_at(self, stamp: int) -> int | None:
-        """Return the step at which the gradient of a message is back; None: nothing returns.
+    def planned_back_at(self, stamp: int) -> int | None:
+        """Return the step at which the gradient of a message is back by its plan; None: nothing returns.
 
         The reads of a state within its own window are left out. Probes and the cost model call it, and no step does.
         """
         plan = self.read_plan(stamp)
-        return self.back_at(plan.deadline) if plan.is_bookable else None
+        return self.back_at(plan.finish_by) if plan.is_bookable else None

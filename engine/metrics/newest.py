@@ -75,8 +75,8 @@ class NewestFigures:
             *(("channel", name) for name in system.channels),
         ]
         self._order: dict[Owner, int] = {owner: place for place, owner in enumerate(owners)}
-        self._taken: set[_Rhythm] = set()
-        """Those whose metrics have been taken of all since the previous entry."""
+        self._taken: set[int] = set()
+        """Places of those whose metrics have been taken of all since the previous entry."""
         self._found: dict[Owner, dict[str, Figure]] = {}
         """Since the previous entry."""
         self._before: dict[Owner, dict[str, Figure]] = {}
@@ -100,13 +100,13 @@ class NewestFigures:
             return None
         learning: list[str] = []
         messages: list[str] = []
-        for rhythm, owners in self._rhythms:
+        for place, (rhythm, owners) in enumerate(self._rhythms):
             last = left < rhythm.interval
-            if not (last or (rhythm.by_chance and rhythm not in self._taken)) or not rhythm.at(step):
+            if not (last or (rhythm.by_chance and place not in self._taken)) or not rhythm.at(step):
                 continue
             names = [owner[1] for owner in owners if last or rhythm.metric not in self._found.get(owner, ())]
             if not names:
-                self._taken.add(rhythm)
+                self._taken.add(place)
             (learning if rhythm.metric else messages).extend(names)
         return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
 
@@ -191,7 +191,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
-        if channel.synthetic_gradient.model is not None and sent_in is not None:
+        if channel.predicts and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
             returned = (
                 (timetable.receiver_grid, timetable.return_delay) if ledger.wants_gradient else (sent_in, 0)

@@ -346,7 +346,7 @@ def of_channels(
             if isinstance(channel.content.sampler, SymbolSampler):
                 sampler = channel.content.sampler
                 shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
-                if channel.required_signal_names:  # of the environments in which a message was sent
+                if channel.voiding_signal_names:  # of the environments in which a message was sent
                     shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
                 entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
                 yield Measured(names, "symbol_entropy", entropies.tolist())

@@ -228,7 +228,7 @@ class _Times:
         for stamp in sent:
             plan = timetable.read_plan(stamp)
             if plan.first_tick is not None and self._of_one_episode(stamp, plan.first_tick):
-                uses[stamp] = plan.first_tick, plan.deadline
+                uses[stamp] = plan.first_tick, plan.finish_by
         return uses
 
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:

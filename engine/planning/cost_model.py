@@ -130,7 +130,7 @@ class CostModel:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
         ledger = channel.ledger
         stamp = ledger.timetable.send_times.after(0)
-        back = ledger.timetable.gradient_back_at(stamp)
+        back = ledger.timetable.planned_back_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
         known = back is not None and back < ledger.timetable.send_times.after(stamp)
         return self._model(channel.synthetic_gradient.model, known=known) * _read(channel)

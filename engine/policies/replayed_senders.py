@@ -191,6 +191,6 @@ class ReplayedSender:
             return []
         returned = torch.zeros_like(constant(sent.output)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
-            example.set_returned(gradient, None, ALL)
-            example.learn_in(self.channel.members_with_example(example.valid))
+            example.set_returned(gradient, None)
+            self.channel.restrict_example(example, example.valid)
         return [example for example in sent.examples if example.valid.anywhere]

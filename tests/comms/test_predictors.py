@@ -202,7 +202,7 @@ def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_ot
     assert both.returned is not None
     for_second = dataclasses.replace(both, returned=both.returned.clone())
     for_second.returned[:BATCH] *= 7
-    for_second.learn_in(Mask.of(torch.tensor([False, True])))
+    for_second.restrict(for_second.valid, Mask.of(torch.tensor([False, True])))
     stack.loss_and_gradients([both, for_second])
     first.loss_and_gradients(of_each[:1])
     second.loss_and_gradients([of_each[1]] * 2)

@@ -323,7 +323,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "channel-a-gradient-that-is-not-applied-is-injected",
         "engine/heart/channel.py",
-        "return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply",
+        "return self.predicts and self.synthetic_gradient.injection.apply",
         "return self.synthetic_gradient.model is not None",
         "tests/engine/metrics/test_timeline.py::test_rasters_by_hand",
     ),

@@ -264,7 +264,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start
             )
-        if message.pinned:
+        if message.sender_window_open:
             window.sent_messages.append((channel.name, message))
 
 

@@ -66,18 +66,18 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     plan, finished_at = ReadPlan(first, windows, deadline), None if returns else step
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
     message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, finished_at, fate)
-    message.pinned = returns or not channel.carries_state
+    message.sender_window_open = returns or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = timetable.send_times.latest(step - timetable.delay), ledger.held_messages
     for stamp, old in list(ledger.messages.items()):
         finished_at, back = old.finished_at, timetable.return_delay
-        if finished_at is None and old.read_plan.deadline + ledger.slack < step:
+        if finished_at is None and old.read_plan.finish_by + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
         learned = finished_at is not None and (finished_at + back < step or not old.is_booked)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
-        if learned and replaced and not old.pinned:
+        if learned and replaced and not old.sender_window_open:
             del ledger.messages[stamp]
     return message
 
@@ -208,7 +208,7 @@ def replace_gradient(message: Message, gradient: Tensor) -> None:
 def close(window: Window, receiving: list[Channel], step: int) -> None:
     """Close a window: its messages were learned from as sender, and what it used is complete as receiver (rule 17)."""
     for _, message in window.sent_messages:
-        message.pinned = False
+        message.sender_window_open = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
             message.open_window_numbers.discard(window.number)
