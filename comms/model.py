@@ -236,14 +236,20 @@ class Model(TrainedParameters, ABC):
             if move:
                 self.buffers |= updated
             return y
+        hidden = x
         for i in range(len(self.hidden)):
-            x, updated = layer(
-                self.apply, x, self.parameters, self.buffers, str(i), self.norm, training=training
+            hidden, updated = layer(
+                self.apply, hidden, self.parameters, self.buffers, str(i), self.norm, training=training
             )
             if move:
                 self.buffers |= updated
-            x = torch.relu(x)
-        return self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
+            hidden = torch.relu(hidden)
+        last = self.last_inputs(x, hidden)
+        return self.apply(last, self.parameters["last.weight"], self.parameters["last.bias"])
+
+    def last_inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Return what the last layer reads, of the input and the last hidden activations."""
+        return hidden
 
     def stackable(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None if it can."""

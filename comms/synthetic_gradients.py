@@ -111,6 +111,7 @@ class Predictor(Model):
         context: The signals it is conditioned on, in the order of their features in `Example.context`.
         target: Signal predicted beside the gradient (only kinds with their own loss).
         normalise: `layer`: it reads the layer-normalised message; or `none`.
+        all_passes: Whether it learns in the further passes of its receiver too (`gradient.passes`, semantics 42b).
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
     """
 
@@ -124,6 +125,8 @@ class Predictor(Model):
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
     keeps_up: ClassVar[bool] = False
     """Whether it follows a receiver from one minibatch to the next, and not its noise: `passes: all` then needs no `gate: none`."""
+    in_all_passes: ClassVar[Mapping[str, str]] = {"rescale": "rms"}
+    """The defaults of its keys where it learns in all passes of its receiver."""
     of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     control: ClassVar[str | None] = None
@@ -142,9 +145,11 @@ class Predictor(Model):
         *,
         target: ContextSpec | None = None,
         normalise: str = "none",
+        all_passes: bool = False,
         **settings: Any,
     ) -> None:
         self.shape = shape
+        self.all_passes = all_passes
         self.normalise = normalise
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
@@ -159,6 +164,11 @@ class Predictor(Model):
     def outputs(self) -> int:
         """Components of the model's output."""
         return self.size
+
+    @property
+    def resting_parameters(self) -> range:
+        """Places of the parameters that are at rest in further passes."""
+        return range(0)
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
@@ -189,6 +199,15 @@ class Predictor(Model):
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient of an example that has been `read`."""
+
+    def minibatch_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Return `loss_and_gradients` of a minibatch of a further pass: parameters at rest are constants, without a gradient."""
+        if not self.resting_parameters:
+            return self.loss_and_gradients(examples)
+        places = enumerate(self.parameters.items())
+        own = {name: constant(p) if place in self.resting_parameters else p for place, (name, p) in places}
+        with self.evaluated_with(own):
+            return self.loss_and_gradients(examples)
 
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         """Return `predict` for a message as it is sent, of which nothing has come back: no target of its own, no injection.
@@ -328,12 +347,35 @@ class LinearGradient(DirectGradient):
 @final
 @gradient("mlp")
 class MlpGradient(DirectGradient):
-    """SG = a network of m and c, trained by ||SG - delta||^2: hidden layers with normalisation and ReLU, then a linear layer."""
+    """SG = a network of m and c, trained by ||SG - delta||^2: hidden layers with normalisation and ReLU, then a linear layer.
+
+    In all passes of a receiver the last layer reads [h / W, c], of W hidden features h, and learns alone in the further ones: its
+    inputs stand still while it follows the receiver from minibatch to minibatch. m comes in by h alone, whose weights move little:
+    where m depends on c, a linear map cannot tell their shares apart, and its share of m would move with each step of the sender.
+    """
+
+    keeps_up = True
+    in_all_passes: ClassVar[Mapping[str, str]] = {"rescale": "rms", "norm": "none"}
 
     class Options(LayerOptions, DirectGradient.Options):
         """Keys of a deep regression."""
 
         hidden: Annotated[Hidden, Field(min_length=1)] = (1024,)
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        initial, buffers = super().initial_values(inputs, outputs, generator)
+        if self.all_passes:
+            initial["last.weight"] = torch.zeros(outputs, self.hidden[-1] + inputs - self.size)
+        return initial, buffers
+
+    def last_inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
+        return torch.cat([hidden / self.hidden[-1], x[..., self.size :]], -1) if self.all_passes else hidden
+
+    @property
+    def resting_parameters(self) -> range:
+        return range(len(self.parameters) - 2)  # all but the last layer
 
 
 @final

@@ -118,8 +118,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             `skill` where the receiver learns from rewards.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
             the sender's window is replayed beside the receiver's, with a new prediction for each minibatch; then its `context`
-            is by default what the sender observes, its `rescale` is `rms`, and its optimiser is Adam with a learning rate of
-            0.01. `auto`: `all` where that is possible, of kind `linear` and with networks of antiphon's own.
+            is by default what the sender observes, its `rescale` is `rms`, an mlp's `norm` is `none`, and its optimiser is Adam
+            with a learning rate of 0.01. `auto`: `all` where that is possible, of kind `linear` or `mlp` and with networks of
+            antiphon's own.
         trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
             injected one. For a state: how far the target reaches beyond the next prediction.
         horizon: State channels only: number of windows over which `trace` reaches.
@@ -152,6 +153,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         "needs_loss": "needs_loss",
         "has_own_loss": "has_own_loss",
         "keeps_up": "keeps_up",
+        "in_all_passes": "in_all_passes",
     }
     follows_actions: ClassVar[bool] = False
     """Whether it learns from the receiver's actions."""
@@ -163,10 +165,12 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """Whether it learns from a loss of its own."""
     keeps_up: ClassVar[bool] = False
     """Whether it follows a receiver from one minibatch to the next."""
+    in_all_passes: ClassVar[Mapping[str, str]] = {"rescale": "rms"}
+    """The defaults of its own keys where `passes` is `all`."""
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and keys that are given whose defaults depend on the scenario."""
-        return self.written | (self.model_fields_set & {"context", "rescale"})
+        return self.written | (self.model_fields_set & {"context", *self.in_all_passes})
 
     @cached_property
     def own_target(self) -> str | None:

@@ -184,8 +184,8 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
     given, training = gradient.model_fields_set, scene.scenario.training
     if passes:
         chosen["passes"] = "all"
-        if "rescale" in type(gradient).model_fields.keys() - given:
-            chosen["rescale"] = "rms"
+        own = type(gradient).model_fields.keys() - given
+        chosen |= {key: value for key, value in gradient.in_all_passes.items() if key in own}
         if gradient.optimiser is None and training.predictor is None:
             chosen["optimiser"] = OptimiserSpec(lr=_FAST)
     returned = gradient.learns_from_returns and gradient.own_target is None

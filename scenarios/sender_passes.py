@@ -21,7 +21,8 @@ def has_state(agent: AgentSpec) -> bool:
 def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
     """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
     if channel.replayed:
-        reason = next(chain(_obstacles(scene, channel), _lost_codes(scene, channel)), None)
+        reasons = chain(_losses(channel), _obstacles(scene, channel), _lost_codes(scene, channel))
+        reason = next(reasons, None)
         if reason is not None:
             yield "gradient.passes", f"all {reason}, or make passes first"
 
@@ -67,7 +68,7 @@ def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
 
 
 def may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
-    """Return whether `passes: auto` would choose all passes for a channel, if its predictors are linear."""
+    """Return whether `passes: auto` would choose all passes for a channel, if its predictors keep up."""
     return (
         _may_replay(scene, channel)
         and channel.gradient.scale > 0
@@ -125,6 +126,16 @@ def _built_in(agent: AgentSpec) -> bool:
     return agent.layers is not None and agent.fan_in.built_in
 
 
+def _losses(channel: ChannelSpec) -> Iterator[str]:
+    """Yield that a critic's losses do not return in further passes, with a fix."""
+    if channel.gradient.needs_loss:
+        yield _of_gradients_alone(channel)
+
+
+def _of_gradients_alone(channel: ChannelSpec) -> str:
+    return f"needs a gradient that learns returned gradients alone, not {name_of(channel.gradient.kind)}; use linear"
+
+
 def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
     """Yield why a channel's sender cannot be replayed, each with a fix."""
     if channel.state:
@@ -135,8 +146,8 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
         yield f"needs further passes of {channel.receiver!r}; give it ppo or q with 2 or more epochs"
     if channel.sender in scene.rewarded:
         yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
-    if not gradient.direct or gradient.needs_loss:
-        yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear"
+    if not gradient.direct:
+        yield _of_gradients_alone(channel)
     if not channel.rule.built_in:
         yield f"injects predictions, and {channel.coupling} is a coupling of your own; make it decoupled"
     for key in ("input", "sample"):

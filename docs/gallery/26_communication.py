@@ -44,7 +44,7 @@ def harbour(coupling="decoupled", gradient="mlp") -> antiphon.Scenario:
     for name, sent in ("lookout", {"sample": {"kind": "gumbel", "vocabulary": 8}}), ("gauge", {"size": 2}):
         seen = [f"{name}.observation"]
         agents[name] = {"observes": seen, "network": {**network, "hidden": []}, **fast}
-        predicted = {"context": seen, "rescale": "rms", "optimiser": fast["optimiser"]}
+        predicted = {"context": seen, "rescale": "rms", "passes": "first", "optimiser": fast["optimiser"]}
         learned = {"kind": gradient, **({"target": seen[0]} if gradient == "local" else predicted)}
         channels.append({"from": name, "to": "pilot", "coupling": coupling, "gradient": learned, **sent})
     return antiphon.Scenario(scenario="harbour", env={"id": "Harbour"}, agents=agents, channels=channels)

@@ -291,6 +291,7 @@ class Wiring:
         options = gradient.options if own is None else own.settings()
         target = None if own is None else options.pop("target")
         settings = self._settings(spec, spec.sender, "gradient", gradient)
+        settings["all_passes"] = gradient.passes == "all"
         if gradient.follows_actions:
             settings["distribution"] = self._distribution(spec)
         for key in {"sites", "normalise", "rescale"} & set(

@@ -262,15 +262,19 @@ class PredictorTrainer:
         }
 
     def differentiate_predictors(
-        self, examples_by_channel: Mapping[str, list[Example]]
+        self, examples_by_channel: Mapping[str, list[Example]], *, further: bool = False
     ) -> dict[str, PredictorUpdate]:
-        """Return what synthetic gradients learn from their examples, by channel."""
+        """Return what synthetic gradients learn from their examples, by channel; `further`: in a minibatch of a further pass."""
         updates: dict[str, PredictorUpdate] = {}
         for name, examples in examples_by_channel.items():
             if examples:
-                loss, gradients = self._models[name].loss_and_gradients(examples)
+                model = self._models[name]
+                found = model.minibatch_gradients(examples) if further else model.loss_and_gradients(examples)
                 updates[name] = PredictorUpdate(
-                    examples, loss, gradients, stepping_members=united_members(examples)
+                    examples,
+                    *found,
+                    stepping_members=united_members(examples),
+                    resting_parameters=model.resting_parameters if further else (),
                 )
         return updates
 
@@ -302,7 +306,8 @@ class PredictorTrainer:
             assert model is not None
             update.stepping_members &= unstopped_members(channel)
             if update.stepping_members.anywhere:
-                moves.append((model, update.gradients, update.stepping_members, ()))
+                resting = update.resting_parameters
+                moves.append((model, update.gradients, update.stepping_members, resting))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
         take_optimiser_steps(moves, step)
 

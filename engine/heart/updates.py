@@ -184,6 +184,8 @@ class PredictorUpdate:
     """The predictors of the stack that take a step: those with an example, without those of seeds that have diverged."""
     for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
+    resting_parameters: Container[int] = ()
+    """Places of parameters that stay as they are."""
 
 
 @dataclass(slots=True)

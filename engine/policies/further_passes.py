@@ -244,7 +244,7 @@ class FurtherPasses(Feature):
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
         }
-        return updates, self.engine.predictor_trainer.differentiate_predictors(examples)
+        return updates, self.engine.predictor_trainer.differentiate_predictors(examples, further=True)
 
 
 _Learned = tuple[list[Update], dict[str, PredictorUpdate]]

@@ -98,10 +98,12 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
 
 
 def _check_defaults(scenario: Scenario, changed: Scenario) -> None:
-    """Refuse a change by which a default becomes another whose state the run lacks: a predictor's inputs, or a gate."""
+    """Refuse a change by which a default becomes another whose state the run lacks: a predictor's passes or inputs, or a gate."""
     for then, now in zip(scenario.channels, changed.channels, strict=True):
         fixes = []
-        if then.gradient.context != now.gradient.context:
+        if then.gradient.passes != now.gradient.passes:
+            fixes.append("passes: first")
+        elif then.gradient.context != now.gradient.context:
             fixes.append(f"context: [{', '.join(then.gradient.context)}]")
         if scenario.relations.gated(then) != changed.relations.gated(now):
             fixes.append("gate: none")

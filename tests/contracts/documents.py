@@ -431,7 +431,7 @@ ACTING |= {
         PPO, gradient={"kind": "linear", "context": ["label"], "trace": 0.5}
     ),
     "ppo, replayed senders": pairs(
-        PPO, gradient={"kind": "linear", "context": ["label"], "gate": "none", "passes": "all"}
+        PPO, gradient={"kind": "mlp", "hidden": [4], "context": ["label"], "gate": "none", "passes": "all"}
     ),
     "ppo, replayed senders, gates": rewarded(
         PPO,

@@ -269,6 +269,13 @@ STEP: tuple[Fault, ...] = (
         f"{RESTING}[beside one that is replayed-cohort]",
     ),
     Fault(
+        "replayed-senders-hidden-layers-of-predictors-take-steps-of-zeros",
+        "engine/heart/predictors.py",
+        "resting_parameters=model.resting_parameters if further else (),",
+        "",
+        "tests/contracts/test_contracts.py::test_documents[acting ppo, replayed senders-reference]",
+    ),
+    Fault(
         "ppo-heads-at-rest-are-stacked-with-others",
         "engine/build/stacking.py",
         "resting.get(name, frozenset())",

@@ -532,6 +532,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_predictors.py::test_rescaled_it_learns_gradients_of_any_size_alike[linear]",
     ),
     Fault(
+        "comms-the-last-layer-reads-features-that-are-not-divided",
+        "comms/synthetic_gradients.py",
+        "hidden / self.hidden[-1]",
+        "hidden",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed, deep, rescaled-3]",
+    ),
+    Fault(
         "comms-the-unit-of-a-site-is-a-messages",
         "comms/synthetic_gradients.py",
         "unit * self.sites.count",

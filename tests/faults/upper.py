@@ -97,6 +97,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[no context, always applied]",
     ),
     Fault(
+        "runs-a-shadow-has-other-passes-where-it-is-applied",
+        "engine/state/changes.py",
+        "if then.gradient.passes != now.gradient.passes:",
+        "if False:",
+        "tests/engine/heart/test_replayed_senders.py::test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_keeps_its_own[given1-passes: first]",
+    ),
+    Fault(
         "scenarios-several-channels-of-a-sender-are-replayed",
         "scenarios/sender_passes.py",
         "other.name in scene.teaching for other",

@@ -5,6 +5,7 @@ Parameters of some windows, by the formulas alone: who acts otherwise sees anoth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +54,7 @@ def follow(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.step()
 
 
-def taught(head: Numbers, slopes: tuple[Tensor, ...]) -> None:
+def taught(head: Numbers, slopes: Sequence[Tensor]) -> None:
     """Let a predictor take a step of gradient descent."""
     for p, g in zip(head.values(), slopes, strict=True):
         p.data -= SG_RATE * g
@@ -294,6 +295,9 @@ CHANNELS: dict[str, Document] = {
     "replayed, rescaled": {
         "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "rms"}
     },
+    "replayed, deep, rescaled": {
+        "gradient": {"kind": "mlp", "hidden": [3], "context": ["y"], "gate": "none", "passes": "all"}
+    },
     "local": {"gradient": {"kind": "local_policy"}},
     "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
@@ -361,28 +365,35 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
                 chances, entropy(logits), values, own, chances.detach() if then is None else then[:, rows]
             )
 
-        def predictor_learns(loss: Tensor, read: Tensor, view: Tensor) -> Tensor:
-            """Return the predictions for what was read, and the predictor's slopes by what returns."""
+        def predictor_learns(
+            loss: Tensor, read: Tensor, view: Tensor, *, further: bool
+        ) -> tuple[Tensor, Numbers, Sequence[Tensor]]:
+            """Return the predictions for what was read, and what of the predictor learns, with its slopes by what returns."""
             nonlocal unit, squares, count
             batch = read.shape[1]
             returned = batch * torch.autograd.grad(loss, read, retain_graph=True)[0]
-            output = said(head, "last", read.detach(), view)
+            x = torch.cat([read.detach(), view], 2)
+            if "0.weight" in head:
+                x = torch.cat([said(head, "0", x).relu() / 3, view], 2)
+            output = said(head, "last", x)
             predicted = output.detach() * unit
             if rescaled:  # the last tick's gradient is zero
                 squares = 0.98 * squares + returned.square().mean((1, 2)).sum()
                 count = 0.98 * count + TICKS - 1
                 unit = (squares / count).sqrt()
             error = (output - returned / unit).square().sum() / batch
-            return predicted, torch.autograd.grad(error, list(head.values()), retain_graph=True)
+            learning = {name: p for name, p in head.items() if not further or name.startswith("last.")}
+            slopes = torch.autograd.grad(error, list(learning.values()), retain_graph=True)
+            return predicted, learning, slopes
 
         ports = ports_of(m, torch.cat([place, read], 2))
         judged = window.judged(ports["value"][..., 0].detach(), **DEFAULTS)
         then = log_prob(ports["objective"], actions).detach()
         loss = judged_loss(ports, slice(None), then, judged)
         if replayed or channel in ("decoupled", "rescaled"):
-            predicted, slopes = predictor_learns(loss, read, view)
+            predicted, learning, slopes = predictor_learns(loss, read, view, further=False)
             follow(sender, (from_s["to_m"] * predicted).sum() / BATCH)
-            taught(head, slopes)
+            taught(learning, slopes)
         elif channel == "local":
             advantages, _, valid = judged
             own = -advantages * log_prob(said(head, "last", from_s["to_m"]), actions)
@@ -403,9 +414,9 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
             again.requires_grad_()
             loss = judged_loss(ports_of(m, torch.cat([place[:, rows], again], 2)), rows, then, judged)
             if replayed:
-                predicted, slopes = predictor_learns(loss, again, view[:, rows])
+                predicted, learning, slopes = predictor_learns(loss, again, view[:, rows], further=True)
                 follow(sender, (live * predicted).sum() / len(rows))
-                taught(head, slopes)
+                taught(learning, slopes)
             follow(actor, loss)
         assert_close(simulation.agents["m"], m, 1e-9)
         assert_close(simulation.agents["s"], s, 1e-9)

@@ -301,7 +301,8 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
             for gradients, resting in moves:
                 state.move(gradients, step, resting)
             for model, slope in (pair for pair in slopes if pair[1] is not None):
-                state.optimizers[model].step(slope[1], step)
+                still = len(slope[1]) - 2 if model.kind == "mlp" else 0  # parameters of hidden layers (42b)
+                state.optimizers[model].step([None] * still + slope[1][still:], step, resting=range(still))
 
 
 def heads_at_rest(state: State, again: Iterable[Agent], group: LearningGroup) -> dict[str, set[int]]:

@@ -214,11 +214,12 @@ IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speake
 @pytest.mark.parametrize(
     ("gradient", "steps", "line"),
     [
-        ({"kind": "mlp", "passes": "all"}, 5, f"an mlp gradient {IN_NOISE}"),
+        ({"kind": "mean", "passes": "all"}, 5, f"a mean gradient {IN_NOISE}"),
+        ({"kind": "mlp"}, 5, None),
         ({"rescale": "none", "passes": "all"}, 5, f"rescale: none {IN_NOISE}"),
-        ({"kind": "mlp", "learn": False, "passes": "all"}, 5, None),
+        ({"kind": "mean", "learn": False, "passes": "all"}, 5, None),
         ({"context": [], "learn": False, "passes": "all"}, 5, None),
-        ({"kind": "mlp"}, 1, f"an mlp gradient {IN_FIRST}; use linear, or make gradient.passes first"),
+        ({"kind": "sobolev"}, 1, f"a sobolev gradient {IN_FIRST}; use linear, or make"),
         ({"rescale": "none", "context": ["observation"]}, 1, f"rescale: none {IN_FIRST}; leave out"),
         ({"kind": "mlp", "passes": "first"}, 1, None),
     ],
@@ -235,7 +236,15 @@ def test_what_does_not_keep_up_in_further_passes_is_warned_of(
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
-    "gradient", [{"rescale": "none"}, {"context": []}, {"optimiser": {}}, {"gate": "none"}]
+    "gradient",
+    [
+        {"rescale": "none"},
+        {"context": []},
+        {"optimiser": {}},
+        {"gate": "none"},
+        {"kind": "mlp"},
+        {"kind": "mlp", "norm": "batch"},
+    ],
 )
 def test_a_saved_run_goes_on_with_the_passes_that_it_was_begun_with(
     gradient: Document, tmp_path: Path
@@ -256,7 +265,7 @@ def test_a_saved_run_goes_on_with_the_passes_that_it_was_begun_with(
 
 
 def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
-    gradient = {**DEFAULTS, "passes": "all", "gate": "none", "scale": 0, "discount": 0}
+    gradient = {**DEFAULTS, "kind": "mlp", "passes": "all", "gate": "none", "scale": 0, "discount": 0}
     with Simulation(team(gradient=gradient), seed=1) as simulation:
         simulation.run(4)
         simulation.set("sensor->motor.scale", 0.5)
@@ -268,8 +277,8 @@ def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
 @pytest.mark.parametrize(
     ("given", "fix"),
     [
-        ({"passes": None, "context": None, "gate": None}, "context: [], gate: none"),
-        ({"passes": None, "context": None}, "context: []"),
+        ({"passes": None, "context": None, "gate": None}, "passes: first, gate: none"),
+        ({"passes": None}, "passes: first"),
         ({"passes": "all", "context": None, "gate": None}, "gate: none"),
     ],
 )
@@ -290,7 +299,7 @@ def test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_kee
 
 
 FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
-    "a kind that follows noise": {"gradient": {"kind": "mlp"}},
+    "a kind that follows noise": {"gradient": {"kind": "mean"}},
     "the unit of what returns": {"gradient": {"rescale": "none"}},
     "a delay that parts choose": {"link": {"delay": "auto"}},
     "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},
