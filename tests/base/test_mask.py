@@ -80,7 +80,8 @@ def test_the_device_is_looked_at_by_anywhere_and_everywhere_alone() -> None:
     values = torch.empty(4, 3, device="meta")
     unknown, known, nowhere = Mask.of(hidden), Mask.of(hidden, True), Mask.of(hidden, False)
     found = [(unknown, None), (known, True), (nowhere, False), (~known, None), (unknown | known, True)]
-    found += [(unknown & nowhere, False), (known & known, None), (nowhere | nowhere, False)]
+    found += [(unknown & nowhere, False), (known & known, True), (nowhere | nowhere, False)]
+    found += [(known & Mask.of(hidden, True), None)]
     found += [(unknown | nowhere, None), (nowhere | unknown, None), (known.map(torch.clone), None)]
     for mask, expected in found:
         assert mask.known_anywhere is expected
