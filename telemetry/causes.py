@@ -47,8 +47,8 @@ class Setting(NamedTuple):
 
 def _context(channel: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     gradient = channel["about"].get("gradient", "")
-    # contexts are listed with commas, as is what follows them
-    found = re.search(r"\bgiven (\w+(?:, \w+)*?)(?=$|, (?:at|scale|trained|applied|in) )", gradient)
+    # contexts are listed with commas, as is what follows them; their names hold other signs than letters (`to.phase`)
+    found = re.search(r", given (.+?)(?=$|, (?:at|scale|trained|applied|in) )", gradient)
     return found[1] if found else "nothing but the message" if gradient else ""
 
 
@@ -195,7 +195,6 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
     cosine, parameter, ratio = read("cosine"), read("parameter_cosine"), read("norm_ratio")
     low = read(bounds("norm_ratio")[0])
     age, lost = read("age"), np.isnan(peers.hops)
-    astray = (read(bounds("parameter_cosine")[0]) <= 0) | (parameter < FOLLOWS)
     metrics = (
         (ratio * peers.scales > _LARGE) & (low * peers.scales > 1),
         (read("true_cosine") >= FOLLOWS) & (cosine < FOLLOWS),
@@ -203,7 +202,7 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         (age >= _LARGE * median(age)) & (age >= median(age) + 1),
     )
     last = (
-        astray & (median(parameter) >= FOLLOWS),
+        (read(bounds("parameter_cosine")[1]) < FOLLOWS) & (median(parameter) >= FOLLOWS),
         read(bounds("r2")[1]) < 0,
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )

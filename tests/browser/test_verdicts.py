@@ -773,12 +773,17 @@ def test_the_best_hint_at_the_cause_stands_first(opened: Opened) -> None:
 
 
 def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opened) -> None:
-    """Beside the verdicts, and its panel asks for the cause."""
+    """Beside the verdicts; its panel asks for the cause where the true gradient loses less than no signal."""
     none = {20: LOGGED | interval("value", [*[NAN] * 4, *VALUES[4:]], HALVES)}
     none[20] |= interval(
         "own_gain", [-0.03, 0.02, 0.01, NAN, -0.03, *[NAN] * 4], [0.01, 0.01, 0.02] + [0.01] * 6
     )
-    tab = opened(data(none))
+    losses = {"loss_zero": [2.0] * 9, "loss_synthetic": [2.03] * 9, "loss_true": [2.5] * 9}
+    tab = opened(data({20: none[20] | losses}))
+    tab.select("channel", 0)
+    assert "worse than none" in tab.part("panel-why").inner_text()
+    assert "cause" not in tab.part("panel-why").inner_text()
+    tab = opened(data({20: none[20] | losses | {"loss_true": [1.9] * 9}}))
     assert "1 better than none 1 worse than none 5 without a result" in strip(tab)
     tab.push("verdict-worse")
     assert left(tab) == [0]

@@ -57,6 +57,12 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
     ]
 
 
+def parameters(means: Sequence[float], half: float) -> dict[str, list[float]]:
+    """Return parameter cosines with their intervals."""
+    ends = {"": 0.0, "_low": -half, "_high": half}
+    return {f"parameter_cosine{end}": [mean + by for mean in means] for end, by in ends.items()}
+
+
 def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
     """A setting is a hint where those are better aligned: by more than chance if several are as far from a readout."""
     mixed = [
@@ -68,6 +74,9 @@ def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
     assert found == [[]] * 3 + [[f"{LABEL}; those are better aligned on average"]] * 3
     found = hints(tmp_path / "b", {"cosine": cosines}, gradient=mixed, to=[0] * 6)
     assert [one[:1] for one in found[3:]] == [[f"{LABEL}; those are better aligned by more than chance"]] * 3
+    dotted = [one.replace("label", "label, to.phase") for one in mixed]
+    found = hints(tmp_path / "e", {"cosine": cosines}, gradient=dotted)
+    assert found[5] == [f"{LABEL.replace('label', 'label, to.phase')}; those are better aligned on average"]
     assert hints(tmp_path / "c", {"cosine": cosines[::-1]}, gradient=mixed)[3:] == [[]] * 3
     late = hints(tmp_path / "d", {"cosine": cosines}, delay=[1] * 5 + [4])
     assert late[5] == [
@@ -88,8 +97,10 @@ def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
             "its predictor's learning rate",
         ),
         ([{"age": [1] * 5 + [3]}], "its newest message is {age} steps old"),
-        ([{"parameter_cosine": [0.3] * 5 + [0.02]}], "it does not move its sender"),
-        ([{"parameter_cosine": [0.02] * 6}], ""),
+        ([parameters([0.3] * 5 + [0.02], 0.05)], "it does not move its sender"),
+        ([parameters([0.02] * 6, 0.05)], ""),
+        ([parameters([0.5] * 5 + [0.45], 0.5)], ""),  # its interval has 0, and most of what follows
+        ([parameters([0.5] * 5 + [0.02], 0.2)], ""),
         ([{"age": [1, 1, 1, 1, 1, NAN]}], ""),
     ],
 )

@@ -10,7 +10,8 @@ import { rowAt, valuesAt } from "./source.js";
 const VERDICTS = ["verdict", "channel"];
 const REASONS = ["verdict", "reasons"];
 const OWN_GAIN = "own_gain";
-/** Verdicts that ask for the cause, and the same as a clause. */
+const GAIN = ["loss_zero", "loss_true"];
+/** Verdicts that ask for the cause, and the same as a clause; worse than none asks where the true gradient loses less than no signal. */
 const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["off", "it is off"]];
 const ABOVE = ["helps", "matters"];
 
@@ -78,7 +79,7 @@ export class Model {
     const chosen = [VERDICTS, REASONS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
     const measured = measuresOf(run).filter((one) => one.measured);
-    for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? []), { metric: OWN_GAIN }]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
+    for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? []), ...[OWN_GAIN, ...GAIN].map((metric) => ({ metric }))]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
     if (measured.some(({ metric }) => metric === "value")) chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
@@ -251,7 +252,8 @@ export class Model {
     const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;
     const said = remarks.filter(({ flag, beside }) => reasons & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && ABOVE.includes(word.name)))));
     evidence.push(...others.filter(({ beside }) => beside).map(({ one }) => `${one}: no signal − own ${value(OWN_GAIN)}${ofStep(run.numberAt(OWN_GAIN, channel, step).of, step)} (own gain)`));
-    const bad = BAD.find(([name]) => [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
+    const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);
+    const bad = BAD.find(([name]) => (name !== "worse" || best < none) && [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
     const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad, reasons);
     sentences.push(...others.filter(({ beside }) => !beside).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => filled(run, channel, step, says)));
