@@ -6,13 +6,14 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.nets.user_modules import cast as cast_module
-from antiphon.nets.user_modules import copied, hold_mode, own_type, set_mode, set_type
+from antiphon.base.errors import ScenarioError
+from antiphon.nets.user_modules import cast, copied, hold_mode, own_type, set_mode, set_type
 from antiphon.splitting.cut_plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 from antiphon.splitting.graph import Trace
 
@@ -39,11 +40,23 @@ class Wire:
 class _PartModule(fx.GraphModule):
     """A part's module, which fails as any other does: torch.fx prints a traceback too, also of trial calls."""
 
+    keeps_input: bool
+    origin: Any
+    """What `join` begins with."""
+    own_type: torch.dtype
+
     def recompile(self) -> fx.graph.PythonCode:
         """See `torch.fx.GraphModule`."""
         code = super().recompile()
         type(self).__call__ = nn.Module.__call__  # type: ignore[method-assign]
         return code
+
+
+@cache
+def _taken() -> frozenset[str]:
+    """The names of what every part has beside the attributes of a module."""
+    having = {*dir(_PartModule(nn.Module(), fx.Graph())), *_PartModule.__annotations__}
+    return frozenset(having - {*dir(nn.Module())})
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,9 @@ def build_parts(
         model: The model whose submodules are copied, once for each part; the copies share its parameters.
         names: Of the parts.
         axes: Of each prediction, the order in which the axes of a sample are given out; None: as they are.
+
+    Raises:
+        ScenarioError: A submodule or parameter has the name of an attribute of every part.
     """
     wires = _wires_of(plan, names)
     return [
@@ -145,11 +161,17 @@ class _Builder:
         targets = list(
             dict.fromkeys(str(n.target) for n in self.part.nodes if n.op in ("call_module", "get_attr"))
         )
+        for target in targets:
+            if (first := target.partition(".")[0]) in _taken():
+                raise ScenarioError(
+                    f"'{first}' is an attribute that every part has of its own (of torch.fx.GraphModule); give the model's "
+                    "another name"
+                )
         module = _PartModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         _keep_modes(module, model)
         set_type(module, own_type(model))
-        cast_module(module, own_type(model))  # complex parameters too
-        module.keeps_input = cast(Any, True)  # it copies what it reads
+        cast(module, own_type(model))  # complex parameters too
+        module.keeps_input = True  # it copies what it reads
         predictions = tuple(self.part.predictions)
         return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends, predictions)
 

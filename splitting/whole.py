@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.user_modules import (
     cast,
     copied,
@@ -22,11 +23,24 @@ from antiphon.nets.user_modules import (
     set_type,
 )
 from antiphon.splitting.cut_plan import Message, Place, at_path
-from antiphon.splitting.graph import Trace, evaluate, other_parameters
+from antiphon.splitting.graph import Trace, other_parameters, own_copies
 from antiphon.splitting.part_modules import Part
 
 _CLOSE = 1e-3
 """Of the largest number of a tensor: kernels round differently."""
+
+
+class _Alike(fx.Interpreter):
+    """Calls the nodes of a graph one by one; each draws the same random numbers, in the model and in its part."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph | None = None) -> None:
+        super().__init__(module, garbage_collect_values=False, graph=graph)
+        self.extra_traceback = False  # which takes seconds, and is not shown
+
+    def run_node(self, n: fx.Node) -> Any:
+        """See `torch.fx.Interpreter`."""
+        torch.default_generator.manual_seed(1)
+        return super().run_node(n)
 
 
 def check_whole(
@@ -37,7 +51,7 @@ def check_whole(
     model: nn.Module,
     example: Mapping[str, Any],
 ) -> None:
-    """Check that the parts, one after the other, predict what the model does.
+    """Check that the parts, one after the other, predict what the model does, in evaluation and then in training.
 
     All are copies that have not been called yet, with other parameters than the model's.
 
@@ -52,53 +66,88 @@ def check_whole(
     Raises:
         ScenarioError: One does not, in one line.
     """
-    wanted = _values(trace, model, example, seed=1)
-    modules = copied({name: part.module for name, part in zip(names, parts, strict=True)})
-    for name, part in zip(names, parts, strict=True):
-        module = modules[name]
+    root = _copy(trace, model)
+    copies = copied({name: part.module for name, part in zip(names, parts, strict=True)})
+    modules = [copies[name] for name in names]
+    for module, part in zip(modules, parts, strict=True):
         set_type(module, own_type(part.module))
         remove_hooks(module, hooked(trace.root))
-        set_mode(cast(on_cpu(module), torch.float32), False)
-    messages: dict[Message, Tensor] = {}
-    with other_parameters(*modules.values()), torch.no_grad():
-        for name, part in zip(names, parts, strict=True):
-            reads = [example[one] for one in part.observes] + [messages[w.message] for w in part.reads]
-            predicted = [at_path(wanted[node], path) for node, path in (places[i] for i in part.predictions)]
-            expected = _rows(predicted) if predicted else torch.empty(len(reads[0]), 0)
-            found = modules[name](_rows(reads)).split(
-                [expected.shape[1], *(math.prod(one.shape) for one in part.sends)], 1
-            )
-            messages |= zip(part.sends, found[1:], strict=True)
-            # The axes of a prediction may be in another order.
-            if not _close(found[0].sort().values, expected.sort().values):
-                if not _repeats(trace, model, example, wanted):
-                    return
-                raise ScenarioError(
-                    "the parts compute other results than the model: a submodule reads what one of another part leaves in an "
-                    "attribute, or calls layers that are no submodules of it (in a list or dict); return the value from "
-                    "forward, and register the layers where they are called"
-                )
+        cast(on_cpu(module), torch.float32)
+    for training in (False, True):
+        with other_parameters(root, *modules), torch.no_grad():
+            try:
+                wanted = _values(trace, root, example, training=training)
+            except Exception:  # noqa: BLE001  (anything a user's module may raise, here for other parameters)
+                return
+            try:
+                found, why = _alike(parts, modules, places, wanted, example, training=training), ""
+            except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+                found, why = False, f" ({first_line(error)})"
+        if found:
+            continue
+        if training and _state_apart(parts, modules):
+            return
+        raise ScenarioError(
+            f"the parts compute other results than the model{why}: a submodule reads what one of another part leaves in an "
+            "attribute, or calls layers that are no submodules of it (in a list or dict); return the value from "
+            "forward, and register the layers where they are called"
+        )
 
 
-def _values(trace: Trace, model: nn.Module, example: Mapping[str, Any], seed: int) -> dict[Any, Any]:
-    """The value of every node in evaluation mode, with other parameters."""
+def _copy(trace: Trace, model: nn.Module) -> nn.Module:
+    """A copy of the model that the graph can be evaluated with."""
     root = cast(on_cpu(probe_of(model, hooked(trace.root))), torch.float32)
     for node in trace.graph.nodes:  # what only the trace has: constants, modes, functions
         name = str(node.target)
         if node.op in ("call_module", "get_attr") and not hasattr(root, name.partition(".")[0]):
             setattr(root, name, getattr(trace.root, name))
-    with other_parameters(set_mode(root, False)):
-        return evaluate(trace.graph, root, example, seed)
+    return root
 
 
-def _repeats(trace: Trace, model: nn.Module, example: Mapping[str, Any], before: dict[Any, Any]) -> bool:
-    """Whether a model computes the same from other random numbers, which parts draw in another order."""
-    after = _values(trace, model, example, seed=2)
-    return all(
-        _close(value, before[node])
-        for node, value in after.items()
-        if isinstance(value, Tensor) and value.is_floating_point()
-    )
+def _values(
+    trace: Trace, root: nn.Module, example: Mapping[str, Any], *, training: bool
+) -> dict[fx.Node, Any]:
+    """The value of every node."""
+    interpreter = _Alike(set_mode(root, training), trace.graph)
+    interpreter.run(*own_copies(example).values())
+    return interpreter.env
+
+
+def _alike(
+    parts: Sequence[Part],
+    modules: Sequence[nn.Module],
+    places: Sequence[Place],
+    wanted: Mapping[fx.Node, Any],
+    example: Mapping[str, Any],
+    *,
+    training: bool,
+) -> bool:
+    """Whether copies of the parts predict what is wanted."""
+    messages: dict[Message, Tensor] = {}
+    for part, module in zip(parts, modules, strict=True):
+        reads = [example[one] for one in part.observes] + [messages[w.message] for w in part.reads]
+        predicted = [at_path(wanted[node], path) for node, path in (places[i] for i in part.predictions)]
+        expected = _rows(predicted) if predicted else torch.empty(len(reads[0]), 0)
+        given = _Alike(set_mode(module, training)).run(_rows(reads))
+        found = given.split([expected.shape[1], *(math.prod(one.shape) for one in part.sends)], 1)
+        messages |= zip(part.sends, found[1:], strict=True)
+        # The axes of a prediction may be in another order.
+        if not _close(found[0].sort().values, expected.sort().values):
+            return False
+    return True
+
+
+def _state_apart(parts: Sequence[Part], modules: Sequence[nn.Module]) -> bool:
+    """Whether a layer that several parts call changed a buffer, of which each has its own: one of spectral norm does."""
+    times = Counter(name for part in parts for name, _ in part.module.named_buffers())
+    changed = {
+        name
+        for part, module in zip(parts, modules, strict=True)
+        for now in [dict(module.named_buffers())]
+        for name, buffer in part.module.named_buffers()
+        if name not in now or not torch.equal(buffer, now[name].to(buffer.dtype))
+    }
+    return any(times[name] > 1 for name in changed)
 
 
 def _rows(tensors: Sequence[Tensor]) -> Tensor:

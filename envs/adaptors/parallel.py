@@ -153,13 +153,15 @@ def _space(name: str, world: Any, kind: str, agent: str) -> Any:
     return space
 
 
-def _takes_seed(reset: Callable[..., Any]) -> bool:
-    """Whether a reset takes a seed and options, as far as is known."""
+def _not_taken(reset: Callable[..., Any]) -> list[str]:
+    """Return which of a seed and options a reset does not take, as far as is known."""
     try:
         parameters = signature(reset).parameters
     except (TypeError, ValueError):  # it has no signature
-        return True
-    return {"seed", "options"} <= {*parameters} or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        return []
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return []
+    return [name for name in ("seed", "options") if name not in parameters]
 
 
 class ParallelAdaptor(Adaptor):
@@ -191,9 +193,9 @@ class ParallelAdaptor(Adaptor):
         name = str(getattr(worlds[0], "metadata", {}).get("name", type(worlds[0]).__name__))
         other = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"
         require(all(hasattr(worlds[0], member) for member in members), "env", other, ScenarioError)
-        require(
-            _takes_seed(worlds[0].reset), "env", f"'{name}': reset() takes no seed; {_RESET}", ScenarioError
-        )
+        missing = _not_taken(worlds[0].reset)
+        other = f"'{name}': reset() takes no {' and no '.join(missing)}; {_RESET}"
+        require(not missing, "env", other, ScenarioError)
         layers = LayersOfBatch(None, [] if isinstance(worlds[0], Remote) else worlds)
         worlds = [parallel(world) for world in worlds]
         first = worlds[0]

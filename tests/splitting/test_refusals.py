@@ -90,17 +90,18 @@ class Weighed(nn.Linear):
 
 
 class Telling(nn.Linear):
-    """Keeps another layer in a list, and leaves it a gain, or calls it."""
+    """Keeps another layer in a list, and leaves it a gain, or calls it, also in training alone."""
 
-    def __init__(self, other: nn.Module, *, calls: bool) -> None:
+    def __init__(self, other: nn.Module, how: str) -> None:
         super().__init__(7, 7)
-        self.others, self.calls = [other], calls
+        self.others, self.how = [other], how
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.calls:
+        if "calls" in self.how and (self.training or "in training" not in self.how):
             found: Tensor = self.others[0](super().forward(x))
             return found
-        self.others[0].gain = 1 + super().forward(x).square().mean()
+        if "tells" in self.how and (self.training or "in training" not in self.how):
+            self.others[0].gain = 1 + super().forward(x).square().mean()
         return super().forward(x)
 
 
@@ -113,13 +114,46 @@ class Gained(nn.Linear):
         return super().forward(x) * self.gain
 
 
-@pytest.mark.parametrize("calls", [False, True])
-def test_what_reaches_another_layer_beside_the_forward_is_refused(calls: bool) -> None:
+class Noisy(nn.Linear):
+    """Draws random numbers, also in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1 + torch.rand(len(x), 1))
+
+
+def telling(how: str) -> Any:
     model: Any = Chain()
     model.third = Gained(7, 5)
     model.fourth = nn.Linear(7, 7)  # of the model, not of the layer that calls it
-    model.second = Telling(model.fourth if calls else model.third, calls=calls)
-    with one_line("split: the parts compute other results than the model: .*attribute.*register"):
+    model.second = Telling(model.fourth if "calls" in how else model.third, how)
+    if "noise" in how:
+        model.first = Noisy(7, 7)
+    return model.double() if "float64" in how else model
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["tells", "calls", "calls, float64", "tells in training", "calls in training", "tells in noise"],
+)
+def test_what_reaches_another_layer_beside_the_forward_is_refused(how: str) -> None:
+    why = r" \(.*dtype.*\)" if "float64" in how else ""
+    with one_line(f"split: the parts compute other results than the model{why}: .*attribute.*register"):
+        chain_split(telling(how), ("third",))
+
+
+def test_a_layer_of_several_parts_may_keep_a_state_in_training() -> None:
+    model: Any = Chain(lambda self, h: self.second(torch.tanh(self.second(h))))
+    torch.nn.utils.parametrizations.spectral_norm(model.second)
+    for buffer in model.second.buffers():  # each call in training improves them
+        buffer.copy_(torch.eye(7)[0])
+    assert len(chain_split(model, tie="together").agents) == 3
+
+
+@pytest.mark.parametrize("name", ["graph", "meta", "origin", "own_type", "to_folder"])
+def test_a_submodule_with_the_name_of_an_attribute_of_parts_is_refused(name: str) -> None:
+    model: Any = Chain(lambda self, h: getattr(self, name)(h))
+    setattr(model, name, nn.Linear(7, 7))
+    with one_line(f"split: '{name}' is an attribute that every part has .*; give the model's another name"):
         chain_split(model, ("third",))
 
 

@@ -230,6 +230,11 @@ class Unseeded(Mines):
         return super().reset()[0]
 
 
+class Optionless(Mines):
+    def reset(self, seed: int | None = None) -> Any:  # type: ignore[override]
+        return super().reset(seed)
+
+
 class Bare(Mines):
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         return super().reset(seed, options)[0]
@@ -246,8 +251,9 @@ class Undivided(Mines):
     [
         (
             Unseeded,
-            "reset() takes no seed; write reset(self, seed=None, options=None), which returns (observations, infos)",
+            "reset() takes no seed and no options; write reset(self, seed=None, options=None), which returns",
         ),
+        (Optionless, "reset() takes no options; write reset(self, seed=None, options=None), which returns"),
         (
             Bare,
             "reset() returned dict; write reset(self, seed=None, options=None), which returns (observations, infos)",
