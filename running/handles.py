@@ -197,9 +197,9 @@ class Message:
             received=message.received,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.is_booked,
+            complete=message.is_counted,
             finished=message.finished_at,
-            counted=mask(message.booked.rows),
+            counted=mask(message.booked.counted),
             void=mask(message.fate.void),
             injects=~mask(message.fate.void_unread),
         )

@@ -164,7 +164,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     ledger = channel.ledger
     if ledger.timetable.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
-    if ledger.wants_gradient and ledger.timetable.return_delay == 0:
+    if ledger.returns_gradients and ledger.timetable.return_delay == 0:
         return (
             "link.delay",
             "0 back: a gradient returns at the step at which it is computed",
@@ -313,7 +313,7 @@ def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
 def returned_bytes(system: System, channel: Channel) -> float:
     """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
     ledger = channel.ledger
-    if not ledger.wants_gradient:
+    if not ledger.returns_gradients:
         return 0.0
     timetable = ledger.timetable
     read = min(

@@ -275,7 +275,7 @@ _LEDGER = attrgetter(
         "timetable.read_mode",
         "timetable.carries_state",
         "link.bits",
-        "wants_gradient",
+        "returns_gradients",
         "slack",
         "holds_all",
     ),

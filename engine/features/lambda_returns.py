@@ -80,7 +80,7 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).is_booked:
+                    if read is not None and (message := read.message).is_counted:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))
@@ -113,7 +113,7 @@ class LambdaReturns(Feature):
                 state_channel.name: start.value
                 for state_channel in state_channels
                 if (start := self._start(window, state_channel)) is not None
-                and state_channel.ledger.wants_gradient
+                and state_channel.ledger.returns_gradients
             }
             request = BackwardRequest(pending.roots, put, {}, list(leaves.values()))
             ((_, gradients),) = backward_all([request], self.system.batch)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.ledger import ReturnState
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import ClosingWindows
@@ -39,18 +40,18 @@ class LateWindows(Feature):
             step: The step just taken.
         """
         closing = ClosingWindows([], [])
-        waiting, kept = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
-        for own in waiting:
-            if self._waits(group, own, window.number - own.number, step):
-                own.free_graph()
-                kept.append(own)
-            elif self._contributes(group, own):
-                if own is not window:
-                    self.forward_pass.replay(own)
-                closing.to_learn.append((group, own))
+        ended_windows, waiting = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
+        for ended in ended_windows:
+            if self._waits(group, ended, window.number - ended.number, step):
+                ended.free_graph()
+                waiting.append(ended)
+            elif self._contributes(group, ended):
+                if ended is not window:
+                    self.forward_pass.replay(ended)
+                closing.to_learn.append((group, ended))
             else:
-                closing.to_skip.append((group, own))
-        group.kept_windows[WAITING] = kept
+                closing.to_skip.append((group, ended))
+        group.kept_windows[WAITING] = waiting
         return closing
 
     def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
@@ -65,13 +66,11 @@ class LateWindows(Feature):
             step: The step just taken.
         """
         channels = self.system.channels
-        missing = {
-            name
-            for name, message in window.sent_messages
-            if not self._has_returned(channels[name], message, step)
+        awaited = {
+            name for name, message in window.sent_messages if self._is_awaited(channels[name], message, step)
         }
-        window.given_up_channel_names |= {name for name in missing if age >= group.horizons[name]}
-        return not missing <= window.given_up_channel_names
+        window.given_up_channel_names |= {name for name in awaited if age >= group.horizons[name]}
+        return not awaited <= window.given_up_channel_names
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""
@@ -83,14 +82,14 @@ class LateWindows(Feature):
         channels = [self.system.channels[name] for name in others]
         return any(channel.predicts or channel.coupling.waits for channel in channels)
 
-    def _has_returned(self, channel: Channel, message: Message, step: int) -> bool:
-        """Whether nothing more is waited for that a message's receiver would return."""
+    def _is_awaited(self, channel: Channel, message: Message, step: int) -> bool:
+        """Whether a window waits for what returns for one of its messages."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
-            return True
-        if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:
-            return True
-        if self.system.group_by_agent[channel.sender] is self.system.group_by_agent.get(channel.receiver):
-            return True
-        if message.finished_at is None or message.finished_at >= step:
             return False
-        return not message.is_booked or channel.ledger.gradient_is_back(message, step)
+        if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:
+            return False
+        if self.system.group_by_agent[channel.sender] is self.system.group_by_agent.get(channel.receiver):
+            return False
+        if message.finished_at is not None and message.finished_at >= step:  # by another part, which is ahead
+            return True
+        return channel.ledger.return_state(message, step) in (ReturnState.OPEN, ReturnState.UNDER_WAY)

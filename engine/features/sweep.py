@@ -77,7 +77,7 @@ class SweepOrder(Feature):
             learned.examples.clear()
         channels = self.system.channels
         for name, message in window.sent_messages:
-            if not channels[name].ledger.wants_gradient:
+            if not channels[name].ledger.returns_gradients:
                 self.predictor_trainer.predicted_examples.pop(message, None)
         for read in window.leaves.values():
             channel = channels[read.channel_name]
@@ -91,7 +91,7 @@ class SweepOrder(Feature):
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
         sender, receiver = groups[channel.sender], groups[channel.receiver]
-        kept = ledger.wants_gradient or ledger.holds_all or ledger.link.loses
+        kept = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
         kept |= sender in self._replayed or receiver in self._replayed
         if kept or (channel.name, message.stamp) in sender.window.sent_outputs:
             return False

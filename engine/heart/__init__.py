@@ -72,13 +72,13 @@ Where a change goes: the file, the name, and what to mind there:
                                                  with an episode: later ticks go on in the same one; `EpisodeWindows` end by their length
     what is sent by or to the dead               channel.py: `Channel.void_when_sent`
   Returning:
-    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.is_booked`. One that is not bookable (`PlanKind`)
+    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.is_counted`. One that is not bookable (`PlanKind`)
                                                  never meets it: it is finished in `Ledger.send`. That a message was read without being
                                                  counted, as a `Constant`, only a feature at the point `after_read` can note
     when the gradient of a read is booked        backward.py: `BackwardPass.book`. To book later, keep `Update.gradient_by_leaf`, which it
                                                  clears, and name a later window in `Timetable.read_plan`: the last to close finishes it
     when a gradient has come back                timetable.py: `Timetable.back_at`, by which ledgers keep messages, pop them, and let
-                                                 windows wait (`Ledger.gradient_is_back`)
+                                                 windows wait (`Ledger.return_state`)
     what a returned gradient is worth, by age    a feature with the point `gradients_back`, for predictors alone. For `delayed` too: in
                                                  `Ledger.finish`, by the step of finishing; by the age at each read, in `Ledger.leaf_for`,
                                                  which must give each tick a leaf of its own, and in `BackwardPass.book`
@@ -112,7 +112,7 @@ Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has
 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
 and at step 7 the episode ends in environments 0 and 1. The columns list the environments in which a message is void, void and unread, and
-counted (`Booked.rows`), and has a booked gradient. The message of a->b that a sends at step 6, which one window reads after the end:
+counted (`Booked.counted`), and has a booked gradient. The message of a->b that a sends at step 6, which one window reads after the end:
 
     step  void  unread    counted  gradient  methods
     6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b

@@ -28,6 +28,7 @@ from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.layout import LearningRows
+from antiphon.engine.heart.ledger import ReturnState
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import Leaf
@@ -64,9 +65,7 @@ class BackwardPass:
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
-        pending_updates: list[
-            tuple[PendingUpdate, list[Leaf]]
-        ] = []  # with the leaves that gradients are wanted for
+        pending_updates: list[tuple[PendingUpdate, list[Leaf]]] = []  # with the leaves whose gradients return
         requests: list[BackwardRequest] = []
         channels, swept_updates = self.system.channels, self.swept_updates.window_updates
         updates = {window: swept_updates.pop(window) for _, window in windows if window in swept_updates}
@@ -74,8 +73,10 @@ class BackwardPass:
             if window in updates:
                 continue
             pending = PendingUpdate(group, window, *self.objective_evaluator.window_loss(window))
-            wanted_leaves = [
-                leaf for leaf in window.leaves.values() if channels[leaf.channel_name].ledger.wants_gradient
+            returning_leaves = [
+                leaf
+                for leaf in window.leaves.values()
+                if channels[leaf.channel_name].ledger.returns_gradients
             ]
             self.collect_injections(pending, step)
             request = BackwardRequest(
@@ -86,18 +87,18 @@ class BackwardPass:
                     for name in group.agents_per_learner
                     if self.agents[name].learning_rows(window.number) is not NONE
                 },
-                [leaf.value for leaf in wanted_leaves],
+                [leaf.value for leaf in returning_leaves],
                 pending.auxiliary_loss,
             )
-            pending_updates.append((pending, wanted_leaves))
+            pending_updates.append((pending, returning_leaves))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (pending, wanted_leaves), (gradients_by_learner, leaf_gradients) in zip(
+        for (pending, returning_leaves), (gradients_by_learner, leaf_gradients) in zip(
             pending_updates, results, strict=True
         ):
             gradient_by_leaf = {  # of a leaf that no loss depends on it is None
                 leaf: gradient
-                for leaf, gradient in zip(wanted_leaves, leaf_gradients, strict=True)
+                for leaf, gradient in zip(returning_leaves, leaf_gradients, strict=True)
                 if gradient is not None
             }
             updates[pending.window] = pending.differentiated({**gradients_by_learner}, gradient_by_leaf)
@@ -166,13 +167,13 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        is_back = channel.ledger.gradient_is_back(message, step)
+        is_back = channel.ledger.return_state(message, step) is ReturnState.BACK
         credited_message = CreditedMessage(
             message.sent,
             message.stamp,
             tick_period=channel.ledger.timetable.send_times.tick_period,
             returned_gradient=message.booked.gradient if is_back else None,
-            counted=message.booked.rows if is_back else NONE,
+            counted=message.booked.counted if is_back else NONE,
             output=output,
             predict_applied=partial(self.applied_prediction, channel, message),
         )

@@ -358,7 +358,7 @@ class Channel:
     @cached_property
     def returns_gradients(self) -> bool:
         """Whether gradients are returned; else its predictor, if it has one, learns when its sender does, from a loss of its own."""
-        return self.ledger.wants_gradient
+        return self.ledger.returns_gradients
 
     @cached_property
     def needs_returned_loss(self) -> bool:

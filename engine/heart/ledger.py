@@ -9,8 +9,8 @@ Losses and ends of episodes only decide in which environments it counts. The met
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    _begin_send        of a later message deletes it, once nothing will read it and its sender's window has closed; `finish` has deleted it
-                       already where its values are freed
+    _delete_spent      deletes it as a later message is sent, once nothing will read it and its sender's window has closed; `finish` has
+                       deleted it already where its values are freed
 
 A message changes through the ledger of its channel, or through these:
 
@@ -34,6 +34,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,6 +55,19 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.newest_returned import NewestReturned
 
 
+class ReturnState(Enum):
+    """Where what returns for a message is, at the end of a step (`Ledger.return_state`)."""
+
+    OPEN = "open"
+    """It is not complete: a window that may read the message has not closed."""
+    NOTHING = "nothing"
+    """Nothing will return: the message is finished, and no read of it has counted."""
+    UNDER_WAY = "under way"
+    """It has not reached the sender yet."""
+    BACK = "back"
+    """It has reached the sender, at this step or before."""
+
+
 @dataclass
 class Ledger:
     """The messages of a stack of K >= 1 channels, [K * B, size] each; made by the builder.
@@ -62,7 +76,7 @@ class Ledger:
         name: The name of the stack.
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
-        wants_gradient: Whether the gradients of reads are booked, and returned; else it is only booked where they counted.
+        returns_gradients: Whether the gradients of reads are booked, and return; else it is only booked where reads counted.
         slack: Steps that messages may stay open beyond `ReadPlan.finish_by`: where the receiver waits, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
@@ -77,7 +91,7 @@ class Ledger:
     name: str
     timetable: Timetable
     link: Link
-    wants_gradient: bool
+    returns_gradients: bool
     slack: int = 0
     aligned: bool = False
     holds_all: bool = False
@@ -120,7 +134,9 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
-        self._begin_send(step)
+        if self.newest_returned is not None:
+            self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
+        self._delete_spent(step)
         read_plan = self.timetable.read_plan(step)
         # a state that only its own window reads is read there with its graph (`Window.sent_outputs`)
         in_sent_messages = read_plan.kind is not PlanKind.IN_OWN_WINDOW
@@ -130,13 +146,11 @@ class Ledger:
         self.messages[step] = message
         return message
 
-    def _begin_send(self, step: int) -> None:
-        """Take in what comes back at `step`, and delete the finished messages that nothing will read or inject into.
+    def _delete_spent(self, step: int) -> None:
+        """Delete the finished messages that nothing will read or inject into, and whose gradient has been back before `step`.
 
-        Those whose gradient comes back stay until it has been. EngineError where a message is open beyond the step of its plan.
+        EngineError where a message is open beyond the step of its plan: it would never be deleted.
         """
-        if self.newest_returned is not None:
-            self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
         newest = self.timetable.send_times.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             finished_at = message.finished_at
@@ -151,7 +165,7 @@ class Ledger:
             if message.sender_window_open or may_be_due:
                 continue
             # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
-            awaits_return = message.is_booked and self.timetable.back_at(finished_at) >= step
+            awaits_return = message.is_counted and self.timetable.back_at(finished_at) >= step
             if not awaits_return and (
                 self.held_messages is None or not self.held_messages.may_hold(self, stamp)
             ):
@@ -212,10 +226,14 @@ class Ledger:
             self.newest_returned.take_in(messages, step)
         return messages
 
-    def gradient_is_back(self, message: Message, step: int) -> bool:
-        """Return whether all that returns for a message is back by the end of `step`, and a read counted."""
+    def return_state(self, message: Message, step: int) -> ReturnState:
+        """Return where what returns for a message is at the end of `step`."""
         finished_at = message.finished_at
-        return finished_at is not None and message.is_booked and self.timetable.back_at(finished_at) <= step
+        if finished_at is None:
+            return ReturnState.OPEN
+        if not message.is_counted:
+            return ReturnState.NOTHING
+        return ReturnState.BACK if self.timetable.back_at(finished_at) <= step else ReturnState.UNDER_WAY
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -239,7 +257,7 @@ class Ledger:
         return [*map(_arrival_of, due_messages)]
 
     def leaf_for(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
-        """Return the leaf of a window through which its tick at `step` reads a `value`; it is a leaf of autograd if gradients are wanted.
+        """Return the leaf of a window through which its tick at `step` reads a `value`; it is a leaf of autograd if gradients return.
 
         All ticks of a window that read the message share one. Where not all rows are `counted`, or a synthetic input stands in for
         the message anywhere, each tick has a leaf of its own.
@@ -248,7 +266,7 @@ class Ledger:
         only_tick = None if counted is ALL and arrival.synthetic is NONE else step
         key = self.name, message.stamp, only_tick
         if key not in window.leaves:
-            value = as_leaf(value) if self.wants_gradient else value
+            value = as_leaf(value) if self.returns_gradients else value
             window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, only_tick)
         return window.leaves[key]
 
@@ -261,12 +279,12 @@ class Ledger:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Finish a message, as the last window that may read it has closed: its gradient goes back, if one is wanted and a read counted."""
-        message.finish(step, gradient_wanted=self.wants_gradient)
-        if not self.wants_gradient and message.values_are_freed:  # where one is wanted, none is freed
+        """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and a read counted."""
+        message.finish(step, returns_gradient=self.returns_gradients)
+        if not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
             del self.messages[message.stamp]
             return
-        if self.wants_gradient and message.is_booked:
+        if self.returns_gradients and message.is_counted:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -279,7 +297,7 @@ class Ledger:
             ended_rows: Where an episode ended.
             terminated_rows: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
-        if self.timetable.carries_state and self.wants_gradient and terminated_rows is not NONE:
+        if self.timetable.carries_state and self.returns_gradients and terminated_rows is not NONE:
             self._book_zero_after_last_state(step, terminated_rows)
         for message in self.messages.values():
             # where no read of a message may be booked, nothing is injected into it anyway

@@ -19,7 +19,7 @@ Words that have one meaning in the heart:
     window              begins with its first tick; ends at a step of its `WindowGrid`, and is popped from its group; closes in the ledgers
                         that it reads when it has been learned from or skipped, or at its end if it has no tick
     book                add a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`): where it counts, and
-                        its gradient there, if the ledger wants one
+                        its gradient there, if the ledger `returns_gradients`
     waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`), or
                         are given up (`horizon`)
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
@@ -53,7 +53,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic  that value is a synthetic input
     Arrival.may_count  that value is the due message, or a synthetic input in its place
     Leaf.counted       the read counts: the same, and the receiver learns from the window
-    Booked.rows        something is booked: a read has counted; of a last state, an episode has ended for good (`Booked.add_zero_rows`)
+    Booked.counted     a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
     Example.valid      a predictor learns from the message (`Channel.restrict_example`)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
@@ -150,22 +150,22 @@ class Booked:
     """[rows, size], per sample, summed over the reads that counted."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
-    rows: Mask = field(default=NONE, metadata=saved_as("counted", MASK))
-    """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). From `Message.finish` on, it is `NONE`
-    if it holds in no row."""
+    counted: Mask = field(default=NONE, metadata=MASK)
+    """Where a read counted, or the gradient is known to be zero (`add_zero_rows`). From `Message.finish` on, it is `NONE` if it holds in no
+    row."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none is wanted, or no loss depends on it."""
-        self.rows |= counted
+        """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none returns, or no loss depends on it."""
+        self.counted |= counted
         if gradient is not None:
             gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_zero_rows(self, rows: Mask) -> None:
         """Add rows in which the gradient of a state is zero: its episode has ended there for good, and no loss depends on it."""
-        self.rows |= rows
+        self.counted |= rows
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of a window, [rows]."""
@@ -216,18 +216,18 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def finish(self, step: int, *, gradient_wanted: bool) -> None:
+    def finish(self, step: int, *, returns_gradient: bool) -> None:
         """Finish it, as the last window that may read it has closed at `step`: look up whether anything is booked in any row.
 
-        If nothing is, `Booked.rows` is `NONE` from now on. If something is and a gradient is wanted, there is one: zeros where no loss
+        If nothing is, `Booked.counted` is `NONE` from now on. If something is and gradients return, there is one: zeros where no loss
         depends on the message.
         """
         self.finished_at = step
-        if self.booked.rows is NONE:
+        if self.booked.counted is NONE:
             return
-        if not self.booked.rows.anywhere:
-            self.booked = replace(self.booked, rows=NONE)
-        elif gradient_wanted and self.booked.gradient is None:
+        if not self.booked.counted.anywhere:
+            self.booked = replace(self.booked, counted=NONE)
+        elif returns_gradient and self.booked.gradient is None:
             self.booked.replace_gradient(torch.zeros_like(self.sent))
 
     def replace_booked(self, booked: Booked) -> None:
@@ -235,9 +235,9 @@ class Message:
         self.booked, self.open_window_numbers = booked, set()
 
     @property
-    def is_booked(self) -> bool:
-        """Whether it is finished, and anything is booked for it in some row."""
-        return self.finished_at is not None and self.booked.rows is not NONE
+    def is_counted(self) -> bool:
+        """Whether it is finished, and a read of it has counted in some row: what is booked for it returns, if its ledger `returns_gradients`."""
+        return self.finished_at is not None and self.booked.counted is not NONE
 
     @property
     def values_are_freed(self) -> bool:

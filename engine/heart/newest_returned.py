@@ -33,7 +33,7 @@ class NewestReturned:
         self.newest_step = step
         for message in messages:
             assert message.booked.gradient is not None
-            gradient, counted = message.booked.gradient, message.booked.rows
+            gradient, counted = message.booked.gradient, message.booked.counted
             # where nothing has come back for this message, the gradient before stays the newest
             newest = (
                 counted.zero_elsewhere(gradient)

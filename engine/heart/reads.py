@@ -103,7 +103,7 @@ class WithGraph:
 class Leaf:
     """A read that ends the receiver's graph and counts for its message (`Booked.add_read`), in the rows `counted`.
 
-    Where the ledger `wants_gradient`, its value is a leaf of autograd, and its gradient is booked.
+    Where the ledger `returns_gradients`, its value is a leaf of autograd, and its gradient is booked.
     """
 
     channel_name: str = field(metadata=saved_as("channel", PLAIN))

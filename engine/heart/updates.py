@@ -152,7 +152,7 @@ class Update:
     gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
     gradient_by_leaf: dict[Leaf, Tensor] = field(default_factory=dict)
-    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if one is wanted;
+    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if gradients return;
     until they are booked (`BackwardPass.book`)."""
     newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
     """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a

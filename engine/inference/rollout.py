@@ -455,7 +455,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
         channel.ledger.emptied(),
         timetable=timetable,
         link=link,
-        wants_gradient=False,
+        returns_gradients=False,
         slack=0,
         held_messages=held,
     )

@@ -194,7 +194,9 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         if channel.predicts and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
             returned = (
-                (timetable.receiver_grid, timetable.return_delay) if ledger.wants_gradient else (sent_in, 0)
+                (timetable.receiver_grid, timetable.return_delay)
+                if ledger.returns_gradients
+                else (sent_in, 0)
             )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:

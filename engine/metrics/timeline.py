@@ -95,7 +95,7 @@ class _Credit:
             joins=coupling.joins_endpoints,
             waits=coupling.waits,
             injects=channel.injects,
-            returns=channel.ledger.wants_gradient,
+            returns=channel.ledger.returns_gradients,
         )
 
 

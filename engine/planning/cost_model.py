@@ -67,7 +67,7 @@ class CostModel:
         """Return the cost of one tick of an agent."""
         learner, batch = agent.learner, self.system.batch
         returns = any(
-            channel.coupling.joins_endpoints or channel.ledger.wants_gradient
+            channel.coupling.joins_endpoints or channel.ledger.returns_gradients
             for channel in agent.connections.incoming
         )
         critic = None if learner.critic is None else learner.critic.signature()

@@ -75,7 +75,7 @@ def _size(*tensors: Iterable[Tensor]) -> int:
 
 
 def _messages(system: System, channel: Channel) -> int:
-    copies = 1 + channel.ledger.wants_gradient + channel.ledger.link.changes_values
+    copies = 1 + channel.ledger.returns_gradients + channel.ledger.link.changes_values
     return _size([channel.content.zeros]) * (
         1 + copies * slots(channel, system.group_by_agent[channel.sender])
     )

@@ -86,7 +86,7 @@ class ReplayedSender:
             self._context = torch.stack(contexts)
         there = [NONE if one is None else ALL for one in examples]
         pairs = list(zip(there, messages, strict=True))
-        self._counted = [mask & message.booked.rows for mask, message in pairs]
+        self._counted = [mask & message.booked.counted for mask, message in pairs]
         injected, self._injected = [mask & ~message.fate.void_unread for mask, message in pairs], ALL
         if any(mask is not ALL for mask in injected):
             zeros = self.channel.content.zeros

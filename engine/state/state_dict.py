@@ -232,7 +232,7 @@ def _loaded_window(
         key = tree["channel"], tree["message"], tree["only_tick"]
         if key not in leaves:
             message = message_of[tree["channel"]][tree["message"]]
-            differentiated = system.channels[tree["channel"]].ledger.wants_gradient
+            differentiated = system.channels[tree["channel"]].ledger.returns_gradients
             value = as_leaf(tree["value"]) if differentiated else tree["value"]
             leaves[key] = from_tree(Leaf, tree, signals, message=message, value=value)
         return leaves[key]

@@ -36,15 +36,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/message.py",
-        "            self.booked = replace(self.booked, rows=NONE)\n",
+        "            self.booked = replace(self.booked, counted=NONE)\n",
         "            pass\n",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",
         "engine/heart/ledger.py",
-        "if self.timetable.carries_state and self.wants_gradient and terminated_rows is not NONE:",
-        "if self.timetable.carries_state and self.wants_gradient and terminated_rows is ALL:",
+        "if self.timetable.carries_state and self.returns_gradients and terminated_rows is not NONE:",
+        "if self.timetable.carries_state and self.returns_gradients and terminated_rows is ALL:",
         "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(

@@ -187,7 +187,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-not-replayed",
         "engine/features/late_windows.py",
-        "                if own is not window:\n                    self.forward_pass.replay(own)\n",
+        "                if ended is not window:\n                    self.forward_pass.replay(ended)\n",
         "                if own is window and not own.ticks_by_call:\n                    self.forward_pass.replay(own)\n",
         "tests/contracts/test_contracts.py::test_documents[delayed and stale-reference]",
     ),
@@ -463,15 +463,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/features/late_windows.py",
-        "return not missing <= window.given_up_channel_names",
-        "return any(age <= group.horizons[name] for name in missing | window.given_up_channel_names)",
+        "return not awaited <= window.given_up_channel_names",
+        "return any(age <= group.horizons[name] for name in awaited | window.given_up_channel_names)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "or channel.ledger.gradient_is_back(message, step)",
-        "or message.finished_at <= step",
+        "return channel.ledger.return_state(message, step) in (ReturnState.OPEN, ReturnState.UNDER_WAY)",
+        "return channel.ledger.return_state(message, step) is ReturnState.OPEN",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
     Fault(

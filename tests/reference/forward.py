@@ -124,7 +124,7 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     shared = never_lost and counted is ALL and not synthetic.any()
     key = channel.name, message.stamp, None if shared else tick.step
     if key not in window.leaves:
-        value = as_leaf(arrival.value) if channel.ledger.wants_gradient else arrival.value
+        value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
         window.leaves[key] = Leaf(channel.name, message, value, available, counted, key[2])
     return window.leaves[key]
 

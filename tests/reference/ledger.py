@@ -75,7 +75,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
         finished_at, back = old.finished_at, timetable.return_delay
         if finished_at is None and old.read_plan.finish_by + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        learned = finished_at is not None and (finished_at + back < step or not old.is_booked)
+        learned = finished_at is not None and (finished_at + back < step or not old.is_counted)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.sender_window_open:
             del ledger.messages[stamp]
@@ -94,7 +94,7 @@ def _note_newest(channel: Channel, step: int) -> None:
         if known is None or message.booked.gradient is None:
             continue
         before = channel.content.zeros if known.value is None else known.value
-        newest = select(as_mask(message.booked.rows, before), message.booked.gradient, before)
+        newest = select(as_mask(message.booked.counted, before), message.booked.gradient, before)
         known.value = mask_fill_zero(~as_mask(message.fate.void, before), newest)
 
 
@@ -185,7 +185,7 @@ def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
     counted, booked = as_mask(read.counted, message.sent), message.booked
-    booked.rows = simplified(as_mask(booked.rows, message.sent) | counted)
+    booked.counted = simplified(as_mask(booked.counted, message.sent) | counted)
     if gradient is not None:
         gradient = mask_fill_zero(counted, gradient)
         booked.gradient = gradient if booked.gradient is None else booked.gradient + gradient
@@ -215,7 +215,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.open_window_numbers or message.finished_at is not None:
                 continue
             message.finished_at = step
-            if message.is_booked and ledger.wants_gradient:
+            if message.is_counted and ledger.returns_gradients:
                 if message.booked.gradient is None:
                     message.booked.gradient = torch.zeros_like(message.sent)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
@@ -225,14 +225,14 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
     ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.send_times
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
-    if channel.carries_state and ledger.wants_gradient and final is not None:
+    if channel.carries_state and ledger.returns_gradients and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and not final.read_plan.is_bookable:  # nothing else returns: it is an example now
             booked = Booked(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():
-            final.booked.rows = simplified(as_mask(final.booked.rows, like) | known)
+            final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
         if message.read_plan.is_bookable and (message.read_plan.first_tick or 0) > step:

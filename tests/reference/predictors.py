@@ -47,9 +47,9 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     example = Example(message.sent, context_of(state, channel, message, tick), None)
     if own.needs_actions:
         example.actions = tuple(message.booked.actions)
-    if answered and channel.ledger.wants_gradient:
+    if answered and channel.ledger.returns_gradients:
         example.returned, example.loss = message.booked.gradient, message.booked.loss
-        example.valid = message.booked.rows
+        example.valid = message.booked.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
         if own.needs_actions:
@@ -114,7 +114,7 @@ def gradient_updates(
         if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
             last = [m for m in messages if not m.read_plan.is_bookable or m.fate.void_unread is ALL]
             messages = [*last, *returns.get(name, [])]
-        if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
+        if not channel.ledger.returns_gradients:  # it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             sent = [message for window in windows for key, message in window.sent_messages if key == name]
             messages = [message for message in sent if message.read_plan.is_bookable]
@@ -151,7 +151,7 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
         example = example_of(state, channel, message, answered=True)
         if example is None:
             continue
-        counted = as_mask(message.booked.rows, message.sent)
+        counted = as_mask(message.booked.counted, message.sent)
         predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
         returned = mask_fill_zero(counted, message.booked.gradient).double()
         dots += (predicted * returned).sum(1)
@@ -200,7 +200,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
         )
         if example is None or not acted:
             continue
-        if not channel.ledger.wants_gradient:
+        if not channel.ledger.returns_gradients:
             valid = ~as_mask(message.fate.void_unread, message.sent)
             example.valid &= Mask.of(valid)
             if not valid.any():

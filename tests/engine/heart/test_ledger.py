@@ -25,7 +25,7 @@ from antiphon.errors import EngineError
 def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
     clock = Clock()
     timetable = Timetable(clock, clock, StepWindows.of_ticks(clock))
-    ledger = Ledger("a->b", timetable, Link(name="a->b"), wants_gradient=True)
+    ledger = Ledger("a->b", timetable, Link(name="a->b"), returns_gradients=True)
     ledger.send(0, torch.zeros(3, 2), StepSignals(0, {}))
     with pytest.raises(EngineError, match="a->b: the message of step 1 is still open at step 2"):
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))
@@ -49,7 +49,7 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
     sender, receiver = Clock(), Clock(tick_period=2, phase=1)
     link = Link(name="a->b", drop=0.5)
     timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read_mode=ReadMean())
-    ledger = Ledger("a->b", timetable, link, wants_gradient=False)
+    ledger = Ledger("a->b", timetable, link, returns_gradients=False)
     ledger.held_messages = HeldMessages()
     for stamp, lost in LOST.items():
         message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
