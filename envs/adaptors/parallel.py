@@ -277,9 +277,9 @@ class ParallelAdaptor(Adaptor):
                 self._check_form("step", found, 5, _STEP)
                 self._check_complete(left, alive, found)
                 observed.append(found[0])
-                places: Any = [0, *(1 + self._agents.index(agent) for agent in alive)]
-                if len(alive) == len(self._agents):
-                    places = slice(None)
+                places: Any = slice(None)
+                if len(alive) < len(self._agents):
+                    places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
                 outcomes[:, places, row] = self._outcomes(left, alive, found[1:4])
         return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))

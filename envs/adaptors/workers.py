@@ -12,6 +12,7 @@ from typing import Any
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from antiphon.envs.adaptors.checked import close_world
+from antiphon.envs.adaptors.cycles import Cycle
 from antiphon.envs.adaptors.turns import Turns
 from antiphon.nets.isolation.global_numbers import seed_globally
 
@@ -143,7 +144,8 @@ def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> No
 
 def parallel(world: Any) -> Any:
     """Return an environment of PettingZoo in its parallel interface."""
-    return Turns(world) if Turns.taken_in(world) else world
+    kind = next((kind for kind in (Turns, Cycle) if kind.taken_in(world)), None)
+    return world if kind is None else kind(world)
 
 
 def stepped(worlds: Sequence[Any], actions: Sequence[Any]) -> list[Any]:
