@@ -16,7 +16,7 @@ from typing import Any
 from antiphon.base.errors import RunError
 from antiphon.base.files import check_folder, finite, fitting, open_binary, read_bytes, write_json
 
-FORMAT = 10
+FORMAT = 11
 """Version of run directories and checkpoints. Another one is refused."""
 MANIFEST = "manifest.json"
 """Name of a checkpoint's manifest."""

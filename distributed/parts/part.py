@@ -431,12 +431,12 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
         **receiver,
         "messages": sorted(messages, key=itemgetter("stamp")),
         "loose": loose,
-        "returning": sender["returning"],
+        "back_by_step": sender["back_by_step"],
         "newest_returned": sender["newest_returned"],
     }
 
 
-_BY_RECEIVER = ("read_plan", "open_windows", "finished_at", "booked")
+_BY_RECEIVER = ("read_plan", "open_window_numbers", "finished_at", "booked")
 """What the receiving half knows of a message."""
 
 

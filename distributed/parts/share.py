@@ -76,10 +76,10 @@ class Share:
         for name, ends in self.ends.items():
             ledger = system["ledgers"][name]
             if "receiver" not in ends:
-                ledger["held"] = None
+                ledger["held_messages"] = None
             if "sender" not in ends:
                 for key in ("messages", "loose"):
-                    ledger[key] = [{**message, "pinned": False} for message in ledger[key]]
+                    ledger[key] = [{**message, "sender_window_open": False} for message in ledger[key]]
         return {**whole, "system": system, "part": {"index": self.index}}
 
 

@@ -12,7 +12,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Arrival
-from antiphon.engine.heart.roles import PLAIN, ROWS, saved_as
+from antiphon.engine.heart.roles import PLAIN, ROWS
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.nets.step_numbers import stamp_number
@@ -44,7 +44,7 @@ class HeldMessages:
     value: Tensor | None = field(default=None, metadata=ROWS)
     stamp: Tensor | None = field(default=None, metadata=ROWS)
     signals: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
-    prior_value: Tensor | None = field(default=None, metadata=saved_as("prior", ROWS))
+    prior_value: Tensor | None = field(default=None, metadata=ROWS)
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     newest_stamp: int = field(default=-1, metadata=PLAIN)
 

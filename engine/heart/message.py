@@ -85,7 +85,7 @@ from torch import Tensor
 from antiphon.base.mask import NONE, Mask, simplified
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied_notes
-from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
+from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 
@@ -192,13 +192,13 @@ class Message:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
-    open_window_numbers: set[int] = field(metadata=saved_as("open_windows", PLAIN))
+    open_window_numbers: set[int] = field(metadata=PLAIN)
     """Those of `ReadPlan.window_numbers` that have not closed."""
     finished_at: int | None = field(metadata=PLAIN)
     """Step at which the last of these windows closed; where no read may be booked, the step of its sending; None: one is open."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
-    sender_window_open: bool = field(default=True, metadata=saved_as("pinned", PLAIN))
+    sender_window_open: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window has it among `Window.sent_messages`, and has not closed: until then it is not deleted. Never of a state
     that only its own window reads, nor of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)

@@ -12,7 +12,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Content, Message
-from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS, saved_as
+from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS
 from antiphon.engine.heart.signals import StepSignals
 
 SentOutputs: TypeAlias = Mapping[tuple[str, int], Tensor]
@@ -61,7 +61,7 @@ class Constant:
     (features/ages.py).
     """
 
-    channel_name: str = field(metadata=saved_as("channel", PLAIN))
+    channel_name: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]; None: zeros."""
     available: Mask = field(default=NONE, metadata=MASK)
@@ -82,7 +82,7 @@ class Constant:
 class WithGraph:
     """A read that is differentiated through the sender of its message, in the same window: over locked channels, and of states."""
 
-    channel_name: str = field(metadata=saved_as("channel", PLAIN))
+    channel_name: str = field(metadata=PLAIN)
     stamp: int = field(metadata=PLAIN)
     """The step at which the message was sent."""
     available: Mask = field(default=NONE, metadata=MASK)
@@ -106,7 +106,7 @@ class Leaf:
     Where the ledger `returns_gradients`, its value is a leaf of autograd, and its gradient is booked.
     """
 
-    channel_name: str = field(metadata=saved_as("channel", PLAIN))
+    channel_name: str = field(metadata=PLAIN)
     message: Message = field(metadata=NESTED)
     value: Tensor = field(metadata=ROWS)
     """[rows, size]."""

@@ -8,7 +8,7 @@ from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, SendTimes
-from antiphon.engine.heart.roles import PLAIN, saved_as
+from antiphon.engine.heart.roles import PLAIN
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
@@ -33,9 +33,9 @@ class ReadPlan:
 
     first_tick: int | None = field(metadata=PLAIN)
     """Step of the receiver's first tick that reads it; None: it is `UNREAD`."""
-    window_numbers: AbstractSet[int] = field(metadata=saved_as("windows", PLAIN))
+    window_numbers: AbstractSet[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
-    finish_by: int = field(metadata=saved_as("deadline", PLAIN))
+    finish_by: int = field(metadata=PLAIN)
     """Step at which it is finished, or later where the receiver waits: the last of these windows ends. Where none may be booked, it is
     finished as it is sent."""
     kind: PlanKind = field(init=False)

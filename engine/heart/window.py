@@ -14,7 +14,7 @@ from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import Leaf, Read
-from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS, saved_as
+from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window_grid import WindowGrid
 
@@ -27,7 +27,7 @@ class Tick:
     """
 
     step: int = field(metadata=PLAIN)
-    agent_name: str = field(metadata=saved_as("agent", PLAIN))
+    agent_name: str = field(metadata=PLAIN)
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
     reads: list[Read] = field(metadata=NESTED)
@@ -65,11 +65,11 @@ class Window:
 
     number: int = field(default=NO_NUMBER, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
-    ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=saved_as("calls", NESTED))
+    ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
-    given_up_channel_names: set[str] = field(default_factory=set, metadata=saved_as("given_up", PLAIN))
+    given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
 
     @property
     def is_empty(self) -> bool:

@@ -50,7 +50,7 @@ def check_compatible(
                 f"{'.'.join(path)}: {_described(saved)} in the state, {_described(own)} in the scenario"
             )
     for group, own in zip(system.groups, state["groups"], strict=True):
-        ticked = {tick["agent"] for call in own["window"]["calls"] for tick in call}
+        ticked = {tick["agent_name"] for call in own["window"]["ticks_by_call"] for tick in call}
         if ticked - set(group.agent_names):
             name = min(ticked - set(group.agent_names))
             raise _incompatible(f"agent '{name}': its learning group is not the scenario's")

@@ -86,9 +86,11 @@ class _Splitter:
         ):
             for name, stamp in window["sent_messages"]:
                 needed.setdefault(name, set()).add(stamp)
-            for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
+            for read in (
+                read for call in window["ticks_by_call"] for tick in call for read in _all_reads(tick)
+            ):
                 if read["kind"] == "leaf":
-                    needed.setdefault(read["channel"], set()).add(read["message"])
+                    needed.setdefault(read["channel_name"], set()).add(read["message"])
         ledgers = saved["ledgers"]
         return {
             **saved,
@@ -128,8 +130,8 @@ class _Splitter:
         )
         held = (
             None
-            if saved["held"] is None
-            else self._split(type(stack.ledger.held_messages), saved["held"], stack)
+            if saved["held_messages"] is None
+            else self._split(type(stack.ledger.held_messages), saved["held_messages"], stack)
         )
         newest = self._rows(saved["newest_returned"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
@@ -144,7 +146,9 @@ class _Splitter:
             counted = {
                 message["stamp"] for message in (*kept, *loose) if message["booked"]["counted"] is not False
             }
-            completed = [[step, [s for s in stamps if s in counted]] for step, stamps in saved["returning"]]
+            completed = [
+                [step, [s for s in stamps if s in counted]] for step, stamps in saved["back_by_step"]
+            ]
             messages = [message for message in kept if not _forgotten(stack.ledger, message)]
             wanted = needed.get(channel.name, set()) | {stamp for _, stamps in completed for stamp in stamps}
             wanted -= {message["stamp"] for message in messages}
@@ -153,9 +157,9 @@ class _Splitter:
                 {
                     "messages": messages,
                     "loose": [message for message in (*kept, *loose) if message["stamp"] in wanted],
-                    "returning": [[step, stamps] for step, stamps in completed if stamps],
+                    "back_by_step": [[step, stamps] for step, stamps in completed if stamps],
                     "newest_returned": newest[k],
-                    "held": None if held is None else held[k],
+                    "held_messages": None if held is None else held[k],
                 },
             )
 
@@ -163,24 +167,33 @@ class _Splitter:
         """A window of a group of stacks, by group of single agents."""
         group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
         windows: dict[LearningGroup, Tree] = {
-            key: {**window, "statistics_before": {}, "calls": [], "sent_messages": [], "given_up": []}
+            key: {
+                **window,
+                "statistics_before": {},
+                "ticks_by_call": [],
+                "sent_messages": [],
+                "given_up_channel_names": [],
+            }
             for key in groups
         }
         for name, buffers in window["statistics_before"].items():
             for member, own_buffers in self._buffers(buffers, agents[name]):
                 windows[group_of[member]]["statistics_before"][member] = own_buffers
-        for call in window["calls"]:
-            agent = agents[call[0]["agent"]]
+        for call in window["ticks_by_call"]:
+            agent = agents[call[0]["agent_name"]]
             for ticks in (
                 [[tick] for tick in self._ticks(call[0], agent)] if agent.has_member_axis else [call]
             ):
-                windows[group_of[ticks[0]["agent"]]]["calls"].append(ticks)
+                windows[group_of[ticks[0]["agent_name"]]]["ticks_by_call"].append(ticks)
         for name, stamp in window["sent_messages"]:
             for _, channel in self.stacked.singles(channels[name]):
                 own_window = windows[group_of[channel.sender]]
                 own_window["sent_messages"].append([channel.name, stamp])
-                if name in window["given_up"] and channel.name not in own_window["given_up"]:
-                    own_window["given_up"].append(channel.name)
+                if (
+                    name in window["given_up_channel_names"]
+                    and channel.name not in own_window["given_up_channel_names"]
+                ):
+                    own_window["given_up_channel_names"].append(channel.name)
         return windows
 
     def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
@@ -200,10 +213,10 @@ class _Splitter:
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
         reads: dict[str, list[Tree]] = {}
         for read in _all_reads(tick):
-            channels = self.system.channels[read["channel"]]
+            channels = self.system.channels[read["channel_name"]]
             reads_by_channel = self._split(READS[read["kind"]], read, channels)
             for (_, channel), own_read in zip(self.stacked.singles(channels), reads_by_channel, strict=True):
-                own_read["channel"] = channel.name
+                own_read["channel_name"] = channel.name
                 if (
                     len(channels.members) > 1
                     and own_read["kind"] == "leaf"
@@ -211,7 +224,7 @@ class _Splitter:
                 ):
                     own_read = {
                         "kind": "constant",
-                        **{key: own_read[key] for key in ("channel", "value", "available")},
+                        **{key: own_read[key] for key in ("channel_name", "value", "available")},
                     }
                 reads.setdefault(channel.name, []).append(own_read)
         ticks = self._split(Tick, tick, stack)
@@ -219,7 +232,7 @@ class _Splitter:
             mask = own_tick["learning_rows"]
             yield {
                 **own_tick,
-                "agent": agent.name,
+                "agent_name": agent.name,
                 "learning_rows": bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 "reads": [read for channel in agent.connections.incoming for read in reads[channel.name]],
                 "state_read": None
@@ -231,7 +244,7 @@ class _Splitter:
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
     finished_at, counted = message["finished_at"], message["booked"]["counted"]
-    if finished_at is None or counted is not False or message["pinned"]:
+    if finished_at is None or counted is not False or message["sender_window_open"]:
         return False
     sent = max(ledger.messages)
     newest = ledger.timetable.send_times.latest(sent - ledger.timetable.delay)
@@ -336,15 +349,15 @@ class _Merger:
         stamps = sorted({message["stamp"] for ledger in ledgers for message in ledger["messages"]})
         loose = dict.fromkeys(message["stamp"] for ledger in ledgers for message in ledger["loose"])
         completed: dict[int, dict[int, None]] = {}
-        for step, back in (entry for ledger in ledgers for entry in ledger["returning"]):
+        for step, back in (entry for ledger in ledgers for entry in ledger["back_by_step"]):
             completed.setdefault(step, {}).update(dict.fromkeys(back))
-        held = [ledger["held"] for ledger in ledgers if ledger["held"] is not None]
+        held = [ledger["held_messages"] for ledger in ledgers if ledger["held_messages"] is not None]
         return {
             "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
             "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
-            "returning": [[step, list(back)] for step, back in completed.items()],
+            "back_by_step": [[step, list(back)] for step, back in completed.items()],
             "newest_returned": self._rows([ledger["newest_returned"] for ledger in ledgers]),
-            "held": self._joined(type(stack.ledger.held_messages), held, stack) if held else None,
+            "held_messages": self._joined(type(stack.ledger.held_messages), held, stack) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:
@@ -355,8 +368,10 @@ class _Merger:
         whole = self._joined(Message, copies, stack)
         return {
             **whole,
-            "open_windows": sorted({window for message in copies for window in message["open_windows"]}),
-            "pinned": any(message["pinned"] for message in copies),
+            "open_window_numbers": sorted(
+                {window for message in copies for window in message["open_window_numbers"]}
+            ),
+            "sender_window_open": any(message["sender_window_open"] for message in copies),
         }
 
     # --- windows ----------------------------------------------------------------------------------------
@@ -370,9 +385,9 @@ class _Merger:
             for name, buffers in window["statistics_before"].items()
         }
         calls = {
-            (call[0]["step"], seed, call[0]["agent"]): call
+            (call[0]["step"], seed, call[0]["agent_name"]): call
             for seed, window in windows
-            for call in window["calls"]
+            for call in window["ticks_by_call"]
         }
         joined_calls: list[list[Tree]] = []
         for step in sorted({step for step, *_ in calls}):
@@ -395,9 +410,11 @@ class _Merger:
             }
             if starts
             else {},
-            "calls": joined_calls,
+            "ticks_by_call": joined_calls,
             "sent_messages": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
-            "given_up": [name for _, window in windows for name in window["given_up"]],  # by stacks of one
+            "given_up_channel_names": [
+                name for _, window in windows for name in window["given_up_channel_names"]
+            ],  # by stacks of one
         }
 
     def _seeds_and_names(self, stack: Agent) -> list[tuple[int, str]]:
@@ -426,7 +443,7 @@ class _Merger:
                 (read[seed(k), channel.receiver], channel.name) for k, channel in enumerate(channels.members)
             )
             reads_by_channel = [
-                [read_of for read_of in reads if read_of["channel"] == name] for reads, name in members
+                [read_of for read_of in reads if read_of["channel_name"] == name] for reads, name in members
             ]
             return [
                 self._read(channels, reads, ticks[0]["step"]) for reads in zip(*reads_by_channel, strict=True)
@@ -434,7 +451,7 @@ class _Merger:
 
         return {
             **self._joined(Tick, ticks, stack),
-            "agent": stack.name,
+            "agent_name": stack.name,
             "reads": [
                 joined_read for channels in stack.connections.incoming for joined_read in merged(channels)
             ],
@@ -447,9 +464,9 @@ class _Merger:
         """What a tick read over all channels of a stack; what a member read as a constant counts for nothing."""
         leaves = [read for read in reads if read["kind"] == "leaf"]
         if not leaves:
-            return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel": stack.name}
+            return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel_name": stack.name}
         as_leaves = [{**leaves[0], "counted": False, **read} for read in reads]
-        whole = {**self._joined(Leaf, as_leaves, stack), "kind": "leaf", "channel": stack.name}
+        whole = {**self._joined(Leaf, as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
         if len(reads) > 1:
             shared = len(leaves) == len(reads) and all(read["only_tick"] is None for read in reads)
             whole["only_tick"] = None if shared else step

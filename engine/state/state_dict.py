@@ -191,9 +191,11 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
     return {
         "messages": [to_tree(message, number) for message in ledger.messages.values()],
         "loose": [to_tree(message, number) for message in loose.values()],
-        "returning": [[step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()],
+        "back_by_step": [
+            [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
+        ],
         "newest_returned": None if ledger.newest_returned is None else ledger.newest_returned.value,
-        "held": None if ledger.held_messages is None else to_tree(ledger.held_messages, number),
+        "held_messages": None if ledger.held_messages is None else to_tree(ledger.held_messages, number),
     }
 
 
@@ -209,8 +211,10 @@ def _load_ledger(
     message_of = loaded("loose") | messages
     ledger.load(
         messages,
-        {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["returning"]},
-        held if held is None or saved["held"] is None else from_tree(type(held), saved["held"], signals),
+        {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["back_by_step"]},
+        held
+        if held is None or saved["held_messages"] is None
+        else from_tree(type(held), saved["held_messages"], signals),
         None if newest is None else type(newest)(saved["newest_returned"]),
     )
     return message_of
@@ -229,10 +233,10 @@ def _loaded_window(
     def read(tree: Tree) -> Read:
         if tree["kind"] != "leaf":
             return from_tree(READS[tree["kind"]], tree, signals)
-        key = tree["channel"], tree["message"], tree["only_tick"]
+        key = tree["channel_name"], tree["message"], tree["only_tick"]
         if key not in leaves:
-            message = message_of[tree["channel"]][tree["message"]]
-            differentiated = system.channels[tree["channel"]].ledger.returns_gradients
+            message = message_of[tree["channel_name"]][tree["message"]]
+            differentiated = system.channels[tree["channel_name"]].ledger.returns_gradients
             value = as_leaf(tree["value"]) if differentiated else tree["value"]
             leaves[key] = from_tree(Leaf, tree, signals, message=message, value=value)
         return leaves[key]
@@ -243,7 +247,7 @@ def _loaded_window(
             Tick, tree, signals, reads=[read(tree) for tree in tree["reads"]], state_read=state_read
         )
 
-    calls = [[tick(tree) for tree in call] for call in saved["calls"]]
+    calls = [[tick(tree) for tree in call] for call in saved["ticks_by_call"]]
     window = from_tree(
         Window,
         saved,

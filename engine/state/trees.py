@@ -87,19 +87,14 @@ def saved_fields(kind: type) -> list[Field[Any]]:
     return [saved_field for saved_field in fields(kind) if "role" in saved_field.metadata]
 
 
-def _key(saved_field: Field[Any]) -> str:
-    """The key that trees have for a field: its name, or another one that its role gives."""
-    return str(saved_field.metadata.get("key", saved_field.name))
-
-
 def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
-    """Whether a field has one of some roles, under whatever key."""
+    """Whether a field has one of some roles."""
     return any(saved_field.metadata["role"] == role["role"] for role in roles)
 
 
 def _of_signals(*kinds: type) -> set[str]:
     return {
-        _key(saved_field)
+        saved_field.name
         for kind in kinds
         for saved_field in saved_fields(kind)
         if _has_role(saved_field, SIGNALS)
@@ -110,9 +105,9 @@ _OF_SIGNALS = _of_signals(Message, Tick)
 
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
-    """Return the saved fields of an object by key; `number`: of step signals."""
-    tree = {_key(saved_field): getattr(owner, saved_field.name) for saved_field in saved_fields(type(owner))}
-    return {name: _plain(value, number) for name, value in tree.items()}
+    """Return the saved fields of an object by name; `number`: of step signals."""
+    names = [saved_field.name for saved_field in saved_fields(type(owner))]
+    return {name: _plain(getattr(owner, name), number) for name in names}
 
 
 def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
@@ -142,9 +137,9 @@ def from_tree(
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
     for saved_field in saved_fields(kind):
-        if _key(saved_field) not in tree:  # an earlier version had none
+        if saved_field.name not in tree:  # an earlier version had none
             continue
-        value = tree[_key(saved_field)]
+        value = tree[saved_field.name]
         if "kind" in saved_field.metadata:
             value = from_tree(saved_field.metadata["kind"], value, signals)
         elif _has_role(saved_field, SIGNALS):
@@ -191,7 +186,7 @@ def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> lis
     """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
     by_key: dict[str, Sequence[Any]] = {}
     for saved_field in saved_fields(kind):
-        key = _key(saved_field)
+        key = saved_field.name
         if "kind" in saved_field.metadata:
             by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
         elif _has_role(saved_field, NOTES):
@@ -217,7 +212,7 @@ def join(
     """
     whole = dict(trees[0])
     for saved_field in saved_fields(kind):
-        key = _key(saved_field)
+        key = saved_field.name
         values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
             whole[key] = join(saved_field.metadata["kind"], values, batch, device, number)
