@@ -227,12 +227,12 @@ class Coupling:
 
 
 COUPLINGS: dict[str, Coupling] = {}
-"""antiphon's own couplings by name."""
+"""The built-in couplings, by name."""
 CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
 
 
-def _own(name: str) -> Callable[[CouplingClass], CouplingClass]:
-    """Decorator: register one of antiphon's own couplings, and enter it in `COUPLINGS`."""
+def _built_in(name: str) -> Callable[[CouplingClass], CouplingClass]:
+    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`."""
 
     def add(coupling_class: CouplingClass) -> CouplingClass:
         coupling_class.name = name
@@ -242,7 +242,7 @@ def _own(name: str) -> Callable[[CouplingClass], CouplingClass]:
     return add
 
 
-@_own("locked")
+@_built_in("locked")
 class Locked(Coupling):
     """The true gradient within the common window: both endpoints learn as one network."""
 
@@ -261,7 +261,7 @@ class Locked(Coupling):
         return channel.feedback is None or not channel.feedback.direct
 
 
-@_own("delayed")
+@_built_in("delayed")
 class Delayed(Coupling):
     """The true gradient when it has returned; the message's window is then replayed and learned."""
 
@@ -273,7 +273,7 @@ class Delayed(Coupling):
         return message.returned_gradient
 
 
-@_own("detached")
+@_built_in("detached")
 class Detached(Coupling):
     """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
@@ -284,7 +284,7 @@ class Detached(Coupling):
     allows_states = True
 
 
-@_own("decoupled")
+@_built_in("decoupled")
 class Decoupled(Coupling):
     """A synthetic gradient, immediately; a synthetic input may replace missing messages."""
 
@@ -305,7 +305,7 @@ class Decoupled(Coupling):
         return gradient.apply and gradient.learns_from_returns and not self.never_read(channel)
 
 
-@_own("unlocked")
+@_built_in("unlocked")
 class Unlocked(Decoupled):
     """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 

@@ -1,13 +1,17 @@
 """Sweep order: a learning group is differentiated as soon as it has ticked, so that its graph is gone before the next one's.
 
-Otherwise all windows that end at a step are differentiated together, after all agents have ticked, and all their graphs
-exist at once. The numbers are the same: parameters move at the end of the step in either order (semantics 7), and what a
-window returns is booked there. Which groups these are: `heart.learning_order.LearningOrder.swept_groups`.
+Otherwise all windows that end at a step are differentiated after all agents have ticked, and all their graphs exist at once. The
+numbers are the same: parameters move at the end of the step in either order (semantics 7), and what a window returns is booked there.
+
+    which groups         `sweep_obstacle`: those whose learning signal is complete once they have ticked
+    when                 `SweepOrder.before_ticks`: after their last network call of a step at which their window ends
+    what is done         `SweepOrder.after_send`: the window, and predictors that learn when it does, are differentiated; its graph is freed
+    what the step sees   `SweptUpdates` (heart/updates.py): the turn of the window takes up its update, and `PredictorTrainer` the others
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
@@ -15,6 +19,7 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 
@@ -23,78 +28,122 @@ class SweepOrder(Feature):
     """Differentiates the learning groups of a system that are complete as soon as they have ticked.
 
     Args:
-        engine: Of the groups.
+        engine: The engine of the groups.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.learning_order, self.swept_updates = (
-            engine.system,
-            engine.learning_order,
-            engine.swept_updates,
-        )
+        self.system, self.swept_updates = engine.system, engine.swept_updates
         self.backward_pass, self.predictor_trainer = engine.backward_pass, engine.predictor_trainer
-        agents = engine.system.agents
-        self._replayed = frozenset(
-            group
-            for group in engine.system.groups
-            if any(
-                (memory := agents[name].connections.state_channel) is not None and memory.has_lambda_returns
-                for name in group.agent_names
-            )
+        self._swept_groups = frozenset(
+            group for group in self.system.groups if sweep_obstacle(self.system, group) is None
         )
+        self._replayed_groups = frozenset(filter(self._is_replayed, self.system.groups))
         """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
-        self._complete: Mapping[NetworkCall, LearningGroup] = {}
-        """Of this step."""
+        self._group_by_last_call: Mapping[NetworkCall, LearningGroup] = {}
+        """The swept groups whose window ends at this step, by their last network call."""
         self.before: Callable[[], None] | None = None
         """Hook after a group's forward pass, before its window is differentiated."""
 
+    def _is_replayed(self, group: LearningGroup) -> bool:
+        state_channels = [self.system.agents[name].connections.state_channel for name in group.agent_names]
+        return any(channel is not None and channel.has_lambda_returns for channel in state_channels)
+
     def before_ticks(self, step: int, step_signals: StepSignals) -> None:
-        """Prepare a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
+        """Prepare a step: what a step that raised has left is dropped, and the calls are found after which groups are swept."""
         self.swept_updates.clear()
-        self._complete = self.learning_order.swept_calls(step)
+        group_by_agent, calls = self.system.group_by_agent, self.system.schedule.network_calls(step)
+        last_calls = {group_by_agent[call[0]]: call for call in calls}
+        self._group_by_last_call = {
+            call: group
+            for group, call in last_calls.items()
+            if group in self._swept_groups and group.grid.number_ending_at(step) is not None
+        }
 
     def after_send(self, call: NetworkCall, step: int, *, keep_messages: bool) -> None:
-        """Differentiate the window of a call's group, where it is complete then; for `keep_messages` see `Steppable.tick`."""
-        if call not in self._complete:
+        """Differentiate the window of a group after its last call; for `keep_messages` see `Steppable.tick`."""
+        group = self._group_by_last_call.get(call)
+        if group is None:
             return
-        group = self._complete[call]
         window = group.window
         if self.before is not None:
             self.before()
         (update,) = self.backward_pass.differentiate_windows([(group, window)], step)
         examples = self.predictor_trainer.local_examples([window])
-        local = self.predictor_trainer.differentiate_predictors(examples)
-        self.swept_updates.predictor_updates |= local
+        predictor_updates = self.predictor_trainer.differentiate_predictors(examples)
+        self.swept_updates.predictor_updates |= predictor_updates
         window.free_graph()
         self.swept_updates.window_updates[window] = update
         if not keep_messages:
-            self._release(window, update, local)
+            self._release(window, update, predictor_updates)
 
-    def _release(self, window: Window, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
-        """Release what nothing but figures reads of a window."""
+    def _release(
+        self, window: Window, update: Update, predictor_updates: Mapping[str, PredictorUpdate]
+    ) -> None:
+        """Release what only metrics read of a window."""
         update.newest_injected_by_channel.clear()
-        for learned in local.values():
-            learned.examples.clear()
+        for predictor_update in predictor_updates.values():
+            predictor_update.examples.clear()
         channels = self.system.channels
         for name, message in window.sent_messages:
             if not channels[name].ledger.returns_gradients:
                 self.predictor_trainer.predicted_examples.pop(message, None)
-        for read in window.leaves.values():
-            channel = channels[read.channel_name]
+        for leaf in window.leaves.values():
+            channel = channels[leaf.channel_name]
             if channel.content.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
-            if self._spent(channel, read.message):
-                read.message.free_values()
-                read.free_value()
+            if self._is_spent(channel, leaf.message):
+                leaf.message.free_values()
+                leaf.free_value()
 
-    def _spent(self, channel: Channel, message: Message) -> bool:
+    def _is_spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
-        kept |= sender in self._replayed or receiver in self._replayed
+        kept |= not self._replayed_groups.isdisjoint((sender, receiver))
         if kept or (channel.name, message.stamp) in sender.window.sent_outputs:
             return False
-        # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
+        # sent at every step and read at its own, it is read once, and metrics of the next step read a newer one
         newer_follows = timetable.send_times.sends_at(message.stamp + 1)
         return timetable.delay + timetable.return_delay == 0 and newer_follows
+
+
+def sweep_obstacle(system: System, group: LearningGroup) -> str | None:
+    """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is complete."""
+    return next(_obstacles(system, group), None)
+
+
+def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
+    """Yield the reasons that `sweep_obstacle` returns the first of."""
+    declared_signals = system.description.all_signals
+
+    def known_after_step(signal_name: str) -> bool:
+        return declared_signals[signal_name].known == "after_step"
+
+    if group.waits:
+        yield "it waits for delayed gradients"
+    for agent_name in group.agent_names:
+        agent = system.agents[agent_name]
+        if agent.goal is not None and agent.goal.policy is not None:
+            yield "rewards are known after the step"
+        elif agent.goal is not None:
+            yield from (
+                f"the target {target} is known after the step"
+                for target in agent.goal.signal_names
+                if known_after_step(target)
+            )
+        for channel in agent.connections.send_channels:
+            if channel.injects_returned:
+                yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
+            if not channel.predicts:
+                continue
+            synthetic_gradient = channel.synthetic_gradient
+            signal_names = [spec.name for spec in synthetic_gradient.context.signal_specs]
+            if synthetic_gradient.target_signal_name is not None:
+                signal_names.append(synthetic_gradient.target_signal_name)
+            for signal_name in filter(known_after_step, signal_names):
+                yield f"the synthetic gradient of {channel.member_names[0]} reads {signal_name}, known after the step"
+            if not channel.injects or system.description.endless:
+                continue
+            if not channel.ledger.timetable.reads_as_sent:
+                yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"

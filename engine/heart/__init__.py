@@ -83,7 +83,7 @@ Where a change goes: the file, the name, and what to mind there:
                                                  `Ledger.finish`, by the step of finishing; by the age at each read, in `Ledger.leaf_for`,
                                                  which must give each tick a leaf of its own, and in `BackwardPass.book`
   Learning:
-    a coupling                                   comms/couplings.py: a class with `@_own`; or a user's own
+    a coupling                                   comms/couplings.py: a class with `@_built_in`; or a class of the user's
     what a sender learns from a message          comms/couplings.py: a coupling's `credit`
     the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`, which applies `clip` if the channel predicts
     a kind of synthetic gradient                 comms/synthetic_gradients.py; by labels, comms/label_gradients.py; by the receiver's

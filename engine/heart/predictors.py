@@ -269,10 +269,12 @@ class PredictorTrainer:
         for name, examples in examples_by_channel.items():
             if examples:
                 model = self._models[name]
-                found = model.minibatch_gradients(examples) if further else model.loss_and_gradients(examples)
+                differentiate = model.minibatch_gradients if further else model.loss_and_gradients
+                loss, gradients = differentiate(examples)
                 updates[name] = PredictorUpdate(
                     examples,
-                    *found,
+                    loss,
+                    gradients,
                     stepping_members=united_members(examples),
                     resting_parameters=model.resting_parameters if further else (),
                 )

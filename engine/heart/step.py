@@ -112,7 +112,6 @@ class Engine:
 
     Attributes:
         features: The installed features.
-        learning_points: The features by their points of learning.
         swept_updates: What has been swept at this step.
         divergence_check: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
@@ -124,7 +123,6 @@ class Engine:
         keep_memory()
         self.measures_only = False
         self.system, self.single_systems, self.features = system, single_systems, Features()
-        self.learning_points = self.features.learning_points
         self.learning_order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
         self.swept_updates = SweptUpdates()
@@ -200,7 +198,7 @@ class Engine:
             self._close_in_ledgers(group, window.number, step)
         # 4. Predictors are differentiated on what is back.
         messages_back = self.predictor_trainer.pop_learnable_messages(step)
-        for feature in self.learning_points.gradients_back:
+        for feature in self.features.learning_points.gradients_back:
             feature.gradients_back(messages_back, closing.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, closing.to_learn, watch=watch
@@ -210,7 +208,7 @@ class Engine:
         self.divergence_check.check_predictors(named_updates, step)
         # 5. All is computed and checked: now, and only now, parameters move. Features are called before it where none does, too
         # (`measures_only`): running statistics of returns go on there, as those of observations do.
-        for feature in self.learning_points.before_move:
+        for feature in self.features.learning_points.before_move:
             feature.before_move(updates)
         if not self.measures_only:
             self._move_all(turns, named_updates, step)
@@ -232,7 +230,7 @@ class Engine:
         to_learn: GroupWindows = []
         to_skip: GroupWindows = []
         without_ticks: list[tuple[LearningGroup, int]] = []
-        feature = self.learning_points.closing_windows
+        feature = self.features.learning_points.closing_windows
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
             if window_number is None:
@@ -269,7 +267,7 @@ class Engine:
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
         """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members_by_agent`)."""
-        for feature in self.learning_points.after_differentiate:
+        for feature in self.features.learning_points.after_differentiate:
             for update in updates:
                 feature.after_differentiate(update)
 
@@ -310,7 +308,7 @@ class Engine:
         for turn in turns:
             self.move_agents(turn, step)
         self.predictor_trainer.move_predictors(named_updates, step, self.divergence_check.unstopped_members)
-        for feature in self.learning_points.after_move:
+        for feature in self.features.learning_points.after_move:
             for turn in turns:
                 feature.after_move(turn, step)
 
@@ -330,7 +328,7 @@ class Engine:
                 if stepping.anywhere:
                     moving_agents[name] = gradients, stepping
             clipped_gradients: dict[str, Sequence[Tensor | None]] = {}
-            if (feature := self.learning_points.clipped_gradients) is not None:
+            if (feature := self.features.learning_points.clipped_gradients) is not None:
                 clipped_gradients = feature.clipped_gradients(update.group, moving_agents)
             for name, (gradients, stepping) in moving_agents.items():
                 agent = self.system.agents[name]

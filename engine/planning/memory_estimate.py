@@ -13,9 +13,9 @@ from torch import Tensor
 from antiphon.agents.network import features_of
 from antiphon.base.memory import installed_memory
 from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.features.sweep import sweep_obstacle
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.learning_order import sweep_obstacle
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.planning.cost_model import CostModel

@@ -152,7 +152,7 @@ class ReplayedSender:
             [example.prediction for example in sent.examples if example.prediction is not None]
         )
         prediction = by_member(each, len(self.channel.members))
-        gate = self._engine.learning_points.gated_prediction
+        gate = self._engine.features.learning_points.gated_prediction
         credit = prediction if gate is None else gate.gated_prediction(self.channel, prediction)
         if credit is None:
             return None
