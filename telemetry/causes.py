@@ -5,7 +5,6 @@ Their conditions and words are defined here alone, for the Channels tab. Pure fu
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -46,10 +45,8 @@ class Setting(NamedTuple):
 
 
 def _context(channel: Mapping[str, Any], _: Mapping[str, Any]) -> str:
-    gradient = channel["about"].get("gradient", "")
-    # contexts are listed with commas, as is what follows them; their names hold other signs than letters (`to.phase`)
-    found = re.search(r", given (.+?)(?=$|, (?:at|scale|trained|applied|in) )", gradient)
-    return found[1] if found else "nothing but the message" if gradient else ""
+    predictor = channel.get("predictor")
+    return "" if predictor is None else ", ".join(predictor["context"]) or "nothing but the message"
 
 
 SETTINGS = (
@@ -57,7 +54,7 @@ SETTINGS = (
     Setting(
         "its predictor is of the kind",
         "gradient.kind",
-        lambda channel, _: channel["about"].get("gradient", "").partition(",")[0],
+        lambda channel, _: channel.get("predictor", {}).get("kind", ""),
     ),
     Setting("its delay in steps is", "link.delay", lambda channel, _: str(channel.get("delay", 0))),
     Setting("its sender's period in steps is", "clock", lambda _, sender: str(sender.get("period", 1))),
@@ -72,7 +69,7 @@ class Peers(NamedTuple):
         settings: Per setting of `SETTINGS`, per channel.
         hops: [channels]: channels from the receiver to a readout; nan: none leads there.
         ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
-        scales: [channels]: `gradient.scale`.
+        scales: [channels]: `gradient.scale`; nan: of no predictor, or of a run whose graph has none (earlier versions).
     """
 
     settings: Sequence[Sequence[str]]
@@ -83,7 +80,7 @@ class Peers(NamedTuple):
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> Peers:
         """Read the graph of the Channels tab."""
-        agents, channels = graph["agents"], [{"about": {}, **channel} for channel in graph["channels"]]
+        agents, channels = graph["agents"], graph["channels"]
         hops = [np.nan if found is None else found for found in hops_to_readout(graph)]
         onward: dict[int, set[int]] = {}
         for channel in channels:
@@ -94,14 +91,12 @@ class Peers(NamedTuple):
             and onward.get(channel["to"], set()) <= {channel["from"], channel["to"]}
             for channel in channels
         ]
-        scales = [
-            re.search(r"\bscale ([^,\s]+)", channel["about"].get("gradient", "")) for channel in channels
-        ]
+        scales = [channel.get("predictor", {}).get("scale", np.nan) for channel in channels]
         return cls(
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
             np.array([hops[channel["to"]] for channel in channels]),
             np.array(ends, dtype=np.bool_),
-            np.array([float(scale[1]) if scale else 1.0 for scale in scales]),
+            np.array(scales),
         )
 
     def other(self, setting: int) -> dict[str, str]:

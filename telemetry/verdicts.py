@@ -4,7 +4,7 @@ Their thresholds and words are defined here alone, for the Channels tab, the rep
 
 Verdicts of worth follow from the 95 % interval of a measure (`MEASURES`). By its value (semantics 36) a learning signal *helps* or
 *harms*; by the loss by ablation, what the readouts lose without them, messages *matter* or *mislead*. An interval
-that contains 0 is evidence of neither: *unresolved*. *off*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
+that contains 0 is evidence of neither: *unresolved*. *against*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch.
 """
@@ -25,12 +25,12 @@ from antiphon.telemetry.statistics import student_t
 Verdict: TypeAlias = Literal[
     "helps",
     "harms",
+    "worse",
+    "better",
     "matters",
     "misleads",
     "unresolved",
-    "better",
-    "worse",
-    "off",
+    "against",
     "stale",
     "silent",
     "shut",
@@ -62,7 +62,7 @@ _ENTRIES = 4
 """Log entries of one batch each whose mean counts, at least."""
 MEANS = ("cosine", "r2", "norm_ratio")
 """Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
-_RARE = ("better", "worse", "off", "shut")
+_RARE = ("worse", "better", "against", "shut")
 """Verdicts that are not counted where no channel has them."""
 _SAME = 0.01
 """Entropy in bits below which a symbol is always the same one."""
@@ -75,38 +75,43 @@ class Definition(NamedTuple):
         counted: The word after a number of channels: "3 harm".
         says: Its meaning, in one sentence.
         one: What stands there after 1; empty: the same.
+        side: 1: good, -1: bad, 0: neither.
     """
 
     counted: str
     says: str
     one: str = ""
+    side: Literal[-1, 0, 1] = 0
 
 
 VERDICTS: dict[Verdict, Definition] = {
     "helps": Definition(
-        "help", "Its learning signal: the whole 95 % interval of the value lies above 0.", "helps"
+        "help", "Its learning signal: the whole 95 % interval of the value lies above 0.", "helps", 1
     ),
     "harms": Definition(
-        "harm", "Its learning signal: the whole 95 % interval of the value lies below 0.", "harms"
-    ),
-    "matters": Definition("matter", "Its messages: the whole 95 % interval lies above 0.", "matters"),
-    "misleads": Definition("mislead", "Its messages: the whole 95 % interval lies below 0.", "misleads"),
-    "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
-    "better": Definition(
-        "better than none",
-        "It has no value, but the whole 95 % interval of its own gain (the loss with no signal minus that with its own) lies above 0.",
-        "better than none",
+        "harm", "Its learning signal: the whole 95 % interval of the value lies below 0.", "harms", -1
     ),
     "worse": Definition(
         "worse than none",
         "It has no value, but the whole 95 % interval of its own gain (the loss with no signal minus that with its own) lies below 0.",
         "worse than none",
+        -1,
     ),
-    "off": Definition(
-        "signals off",
+    "better": Definition(
+        "better than none",
+        "It has no value, but the whole 95 % interval of its own gain (the loss with no signal minus that with its own) lies above 0.",
+        "better than none",
+        1,
+    ),
+    "matters": Definition("matter", "Its messages: the whole 95 % interval lies above 0.", "matters", 1),
+    "misleads": Definition("mislead", "Its messages: the whole 95 % interval lies below 0.", "misleads", -1),
+    "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
+    "against": Definition(
+        "against the gradient",
         "Its learning signal points against the gradient that it predicts: the 95 % interval of its parameter cosine (over batches) or of "
         "its cosine (over the newest log entries that cover all steps of an example) lies below 0.",
-        "signal off",
+        "against the gradient",
+        -1,
     ),
     "stale": Definition(
         "stale",
@@ -126,7 +131,7 @@ VERDICTS: dict[Verdict, Definition] = {
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"helps": 1, "harms": 2, "unresolved": 4},
     "ablation_zero": {"matters": 8, "misleads": 16, "unresolved": 32},
-    "": {"better": 524288, "worse": 1048576, "off": 262144, "stale": 64, "silent": 128, "shut": 256},
+    "": {"better": 524288, "worse": 1048576, "against": 262144, "stale": 64, "silent": 128, "shut": 256},
     "ablation_mean": {"matters": 512, "misleads": 1024, "unresolved": 2048},
     "ablation_resample": {"matters": 4096, "misleads": 8192, "unresolved": 16384},
     "ablation_step": {"matters": 32768, "misleads": 65536, "unresolved": 131072},
@@ -184,8 +189,9 @@ def spanning(hold: int, every: int) -> int:
     return phases * -(-_ENTRIES // phases)
 
 
-def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tuple[Values, Values]:
-    """Return the mean of the newest `span` log entries at each entry, nan left out, and half its 95 % interval, [entries, channels].
+def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tuple[Values, Values, Values]:
+    """Return the mean of the newest `span` log entries at each entry, nan left out, half its 95 % interval, and of how many entries it is;
+    [entries, channels] each.
 
     The interval is Student's t over the entries, that of `cosines` no smaller than chance leaves so many of samples (two standard
     errors); nan for a single entry.
@@ -202,7 +208,7 @@ def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tupl
     by_chance = np.where(samples > 0, 2 / np.sqrt(np.maximum(samples, 1)), 0.0)
     halves = np.maximum(np.array(quantiles(traits.span))[several - 1] * spread, by_chance)
     found: Values = np.where(counts > 0, means, np.nan).astype(np.float32)
-    return found, np.where(counts > 1, halves, np.nan).astype(np.float32)
+    return found, np.where(counts > 1, halves, np.nan).astype(np.float32), counts.astype(np.float32)
 
 
 def quantiles(span: int) -> list[float]:
@@ -320,7 +326,7 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         found[shut == 1] += FLAGS[""]["shut"]
     for signal in SIGNALS:
         if (highest := figures.get(bounds(signal.metric)[1])) is not None:
-            found[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["off"]
+            found[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["against"]
     return found
 
 
@@ -375,7 +381,7 @@ def median(values: Values) -> Values:
 
 
 def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
-    """Return how many channels have each verdict; the verdicts of worth come first. Those of `_RARE` are left out where none is.
+    """Return how many channels have each verdict, in order of display. Those of `_RARE` are left out where none is.
 
     Args:
         flags: Flags of all channels (`verdict_flags`).
@@ -383,7 +389,9 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
     """
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
     known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
-    found = {verdict: int(np.count_nonzero(bits & bit)) for verdict, bit in known.items()}
+    found = {
+        verdict: int(np.count_nonzero(bits & known[verdict])) for verdict in VERDICTS if verdict in known
+    }
     return {verdict: count for verdict, count in found.items() if count or verdict not in _RARE}
 
 
@@ -580,28 +588,37 @@ SIGNALS = (
 """Of a channel's measures of alignment, that which says most first."""
 
 
+CONCLUSION_INPUTS = "true_cosine", "cosine_ceiling"
+"""Metrics that say something of a predictor (`conclusion_flags`)."""
+_LACKING, _LEARNED, _UNLEARNED = 1 << 16, 1 << 17, 1 << 18
 CONCLUSIONS = {
-    "lacking": "its context lacks what is needed: the best linear prediction from message and context has a true cosine of only "
+    _LACKING: "its context lacks what is needed: the best linear prediction from message and context has a true cosine of only "
     "{cosine_ceiling}, its own is {true_cosine} (gradient.context)",
-    "unlearned": "its predictor has not learned it yet: the best linear prediction from message and context has a true cosine of "
+    _UNLEARNED: "its predictor has not learned it yet: the best linear prediction from message and context has a true cosine of "
     "{cosine_ceiling}, its own is {true_cosine} (more steps, or its learning rate)",
-    "learned": "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
+    _LEARNED: "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
     "{cosine_ceiling}",
 }
-"""What a true cosine and its ceiling say of a predictor (`conclusion`)."""
-THRESHOLDS = {"follows": FOLLOWS, "share": _SHARE}
-"""The ceiling below which the context is lacking, and the share of it below which a predictor has not learned."""
+"""What a true cosine and its ceiling say of a predictor, by the bit beside those of `REMARKS` and of causes."""
+CONCLUDED = (
+    "The true cosine compares a prediction with the gradient of all later losses (1: the same direction); the best linear prediction, "
+    "fitted to the same message and context, shows how much they tell of it"
+)
+"""What the two numbers of a conclusion are."""
+
+
+def conclusion_flags(true_cosine: Values, ceiling: Values) -> NDArray[np.uint32]:
+    """Return which of `CONCLUSIONS` holds of channels as its flag, 0 where a number is unknown; [..., channels] each."""
+    learned = np.where(true_cosine >= _SHARE * ceiling, _LEARNED, _UNLEARNED)
+    found = np.where(ceiling < FOLLOWS, _LACKING, learned)
+    return np.where(np.isfinite(true_cosine + ceiling), found, 0).astype(np.uint32)
 
 
 def conclusion(true_cosine: float | None, ceiling: float | None) -> str:
-    """Return what a channel's true cosine and its ceiling say of its predictor; empty where one is unknown.
-
-    The front end concludes by the same `CONCLUSIONS` and `THRESHOLDS`.
-    """
+    """Return what a channel's true cosine and its ceiling say of its predictor; empty where one is unknown."""
     if true_cosine is None or ceiling is None:
         return ""
-    learned = "learned" if true_cosine >= _SHARE * ceiling else "unlearned"
-    says = CONCLUSIONS["lacking" if ceiling < FOLLOWS else learned]
+    says = CONCLUSIONS[int(conclusion_flags(np.array(true_cosine), np.array(ceiling)))]
     return says.format(true_cosine=f"{true_cosine:.2f}", cosine_ceiling=f"{ceiling:.2f}")
 
 

@@ -95,8 +95,15 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
+            **({"predictor": _predictor(channel)} if channel.made_coupling.predicts else {}),
         )
     return graph
+
+
+def _predictor(channel: ChannelSpec) -> dict[str, Any]:
+    """Return the settings of a channel's synthetic gradient by which channels of a run are compared."""
+    gradient = channel.gradient
+    return {"kind": name_of(gradient.kind), "context": list(gradient.context), "scale": gradient.scale}
 
 
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:

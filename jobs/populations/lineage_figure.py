@@ -26,7 +26,7 @@ _NAMED = 24
 _DECADE = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
 """Sides of the axes within a panel."""
-_COLOURS = (47, 109, 181), (158, 163, 168), (222, 126, 40)
+_COLOURS = (222, 126, 40), (158, 163, 168), (47, 109, 181)
 """Of the worst, the middle and the best member, which are told apart on white and on black, and by all eyes."""
 _STYLE = """
 svg { font: 11px system-ui, sans-serif; fill: #56636f; }
@@ -48,7 +48,7 @@ rect { fill: #14191f; }
 def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> str:
     """Return a drawing of the scores and of each parameter that varies: a line for each member, branching where it is copied.
 
-    Lines are coloured by the rank of the member's score, from blue (worst) to orange (best), and end in the member's number. The
+    Lines are coloured by the rank of the member's score, from orange (worst) to blue (best), and end in the member's number. The
     winner's is bold from its beginning, through the members that it was copied from.
 
     Args:

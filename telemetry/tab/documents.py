@@ -109,4 +109,5 @@ def _channel(
 ) -> dict[str, Any]:
     known = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
     ends_by_number = {"from": number[ends[0]], "to": number[ends[1]]}
-    return {"name": name, **ends_by_number, **known, "state": edge.get("carries") == "state"}
+    predictor = {"predictor": edge["predictor"]} if "predictor" in edge else {}
+    return {"name": name, **ends_by_number, **known, **predictor, "state": edge.get("carries") == "state"}

@@ -9,16 +9,14 @@ from antiphon.telemetry.causes import CAUSES, Peers
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
+    CONCLUDED,
     CONCLUSIONS,
     FLAGS,
-    MEANS,
     MEASURES,
     OWN_GAIN,
     REMARKS,
     SIGNALS,
-    THRESHOLDS,
     VERDICTS,
-    ChannelTraits,
     Measure,
     Results,
     bounds,
@@ -29,7 +27,6 @@ from antiphon.telemetry.verdicts import (
     measuring_command,
     measuring_seconds,
     measuring_time,
-    quantiles,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -89,8 +86,8 @@ def _ablated(measure: Measure, replacement: str) -> dict[str, Explanation]:
 _CHANNEL: dict[str, Explanation] = {
     "value": Explanation(
         "value",
-        "How much the channel's learning signal helps: 1 is as good as the true gradient, 0 is no better than no signal, "
-        "below 0 is worse than no signal.",
+        "How much its learning signal helps, by the readouts' losses: (no signal − own signal) / (no signal − true gradient); 1 is as "
+        "good as the true gradient, 0 as no signal, below 0 worse; defined where the denominator, the gain, exceeds three standard errors.",
         "diverging",
         "Measured in forks of the run over a short horizon. If the interval contains 0, the signal may help or harm.",
         1.0,
@@ -427,7 +424,7 @@ _DEFAULT: dict[Measure, tuple[str, ...]] = {
 _NEEDS = {
     "better": (OWN_GAIN,),
     "worse": (OWN_GAIN,),
-    "off": ("cosine", "parameter_cosine"),
+    "against": ("cosine", "parameter_cosine"),
     "stale": ("age",),
     "silent": ("message_energy",),
     "shut": ("gate",),
@@ -450,8 +447,8 @@ def verdicts_document(
     if it takes more than a few minutes, `cost`: in any case; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`,
-    and `texts`, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `means`: `MEANS`, and the `quantiles` of their intervals;
-    `conclusions`: `CONCLUSIONS` by `THRESHOLDS`; `hops` of agents to a readout (`hops_to_readout`).
+    and `texts`, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`;
+    `conclusions`: `CONCLUSIONS` with the `flag` and what each `says`; `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -498,12 +495,10 @@ def verdicts_document(
         "signals": signals,
         "causes": _causes(graph),
         "own_gain": bounds(OWN_GAIN),
-        "quantiles": quantiles(ChannelTraits.of(graph).span),
-        "conclusions": CONCLUSIONS,
-        "thresholds": THRESHOLDS,
+        "conclusions": [{"flag": flag, "says": f"{says}. {CONCLUDED}"} for flag, says in CONCLUSIONS.items()],
         "hops": hops_to_readout(graph),
     }
-    known = {"measures": measures, "words": _words(logged), "remarks": remarks, "means": MEANS, **why}
+    known = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
     cost = duration(measuring_seconds(len(graph["agents"]), len(graph["channels"])))
     return {**known, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
 

@@ -33,7 +33,6 @@ from antiphon.telemetry.tab.tags import (
     PLUGIN,
     TIMELINE,
     UNDEFINED,
-    VERDICTS,
     Family,
     figure_tag,
     messages_tag,
@@ -235,7 +234,7 @@ def _document(question: _Question, tag: str) -> _Answer:
 
 def _metric(question: _Question) -> _Answer:
     run, kind, metric = (question.text(name) for name in ("run", "kind", "metric"))
-    kinds = *get_args(Family), VERDICTS[0]
+    kinds = *get_args(Family), *dict.fromkeys(family for family, _ in DERIVED)
     if kind not in kinds:
         raise BadRequest(f"kind: {_short(kind)} is not one of {', '.join(kinds)}")
 

@@ -29,8 +29,11 @@ Family: TypeAlias = Literal["agent", "channel", "part", "run"]
 
 VERDICTS = ("verdict", "channel")
 """Key of the verdicts on channels among a run's metrics; they follow from other metrics, and are not written."""
+MEAN = "mean"
+"""Family of the means of `MEANS` over their newest log entries, which are not written either: of all channels the means, then half of
+their intervals, then the numbers of entries."""
 REASONS = ("verdict", "reasons")
-"""Key of the remarks on channels, and of the hints at causes; neither are they written."""
+"""Key of the remarks on channels, of conclusions, and of the hints at causes; neither are they written."""
 
 
 @cache

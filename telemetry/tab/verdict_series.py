@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
 from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
-from antiphon.telemetry.tab.tags import REASONS, VERDICTS
+from antiphon.telemetry.tab.tags import MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
+    CONCLUSION_INPUTS,
     MEANS,
     MEASURES,
     OWN_GAIN,
@@ -22,6 +23,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
+    conclusion_flags,
     counts,
     fullest_first,
     in_words,
@@ -36,25 +38,29 @@ _VERDICT_INPUTS = (
     *("age", "message_energy", "message_std", "symbol_entropy", "gate", "cosine"),
     *(bound for signal in SIGNALS for bound in bounds(signal.metric)),
 )
-_REASON_INPUTS = (
-    *CAUSE_INPUTS,
-    *dict.fromkeys(metric for remark in REMARKS for metric in remark.metrics if metric not in CAUSE_INPUTS),
+_REASON_INPUTS = tuple(
+    dict.fromkeys(
+        [*CAUSE_INPUTS, *CONCLUSION_INPUTS, *(metric for remark in REMARKS for metric in remark.metrics)]
+    )
 )
-DERIVED: dict[tuple[str, str], tuple[str, ...]] = {VERDICTS: _VERDICT_INPUTS, REASONS: _REASON_INPUTS}
-"""The metrics of channels from which verdicts, and remarks and causes, follow."""
+DERIVED: dict[tuple[str, str], tuple[str, ...]] = {VERDICTS: _VERDICT_INPUTS, REASONS: _REASON_INPUTS} | {
+    (MEAN, metric): (metric,) for metric in MEANS
+}
+"""The metrics of channels from which verdicts, remarks, conclusions and causes, and means follow."""
 
 
 def derived_series(
     read: Callable[[str], Series | None], graph: Mapping[str, Any], key: tuple[str, str] = VERDICTS
 ) -> Series | None:
-    """Return flags of channels at every step at which one of their metrics was logged.
+    """Return flags of channels, or their means, at every step at which one of their metrics was logged.
 
     At each of these steps the newest value of every such metric counts; of `MEANS` the mean of the newest log entries.
 
     Args:
         read: Returns the log entries of a metric of channels; None if there are none.
         graph: The run's graph as plain data.
-        key: Which: `VERDICTS` (`verdict_flags`), or `REASONS` (`remark_flags` and `cause_flags`).
+        key: Which: `VERDICTS` (`verdict_flags`), `REASONS` (`remark_flags`, `conclusion_flags` and `cause_flags`), or `MEAN` with a
+            metric (`newest_mean`).
 
     Returns:
         None if no such metric was logged.
@@ -64,12 +70,15 @@ def derived_series(
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     traits = ChannelTraits.of(graph)
+    if key[0] == MEAN:
+        parts = newest_mean(found[key[1]].values, traits, cosines=key[1] == "cosine")
+        return Series(steps, np.concatenate(parts, axis=1).astype(np.float32))
     for metric, (name, since) in _OVER_TIME.items():
         if (series := found.pop(metric, None)) is not None:
             found[name] = Series(series.steps, since(series.values).astype(np.float32))
     for metric in found.keys() & set(MEANS):
         logged = found[metric].steps
-        means, halves = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
+        means, halves, _ = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
         found[metric] = Series(logged, means)
         for end, half in zip(bounds(metric), (-halves, halves), strict=True):
             found[end] = Series(logged, (means + half).astype(np.float32))
@@ -78,6 +87,8 @@ def derived_series(
         flags = verdict_flags(rows, traits)
     else:
         flags = remark_flags(rows, len(graph["channels"])) | cause_flags(rows, Peers.of(graph))
+        if all(metric in rows for metric in CONCLUSION_INPUTS):
+            flags |= conclusion_flags(*(rows[metric] for metric in CONCLUSION_INPUTS))
     return Series(steps, flags.astype(np.float32))
 
 
@@ -141,5 +152,9 @@ def opening_verdicts(data: RunData) -> OpeningVerdicts | None:
     (flags,) = _at(series, np.array([step]))
     found, total = counts(flags, measure), len(flags)
     left = 0 if measure is None else total - results[measure].channels
-    line = f"{in_words(found)}{f', {left} without a result' if left else ''} of {total}"
+    among: dict[Verdict, int] = {name: count for name, count in found.items() if name in ("worse", "better")}
+    besides = f", {left} without a result" + (f" ({in_words(among)})" if among else "") if left else ""
+    line = (
+        f"{in_words({name: count for name, count in found.items() if name not in among})}{besides} of {total}"
+    )
     return OpeningVerdicts(measure, step, found, line)

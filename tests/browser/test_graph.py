@@ -57,7 +57,9 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
     assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
 
 
-def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events: Events) -> None:
+def test_a_diverging_figure_is_orange_below_zero_where_it_harms_and_blue_above(
+    tab: Tab, events: Events
+) -> None:
     """By the mean of the newest log entries; a channel without the figure has a colour of its own, always the same."""
     tab.choose("metric", "cosine")
     nothing = set()
@@ -69,7 +71,7 @@ def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events
             if index == runs.WITHOUT_COSINE:
                 nothing.add(colour)
             elif abs(number) > 0.2:
-                assert (red > blue) == (number > 0), (step, index, number, colour)
+                assert (red > blue) == (number < 0), (step, index, number, colour)
         for sign in (-1, 1):  # the further from zero, the further from grey
             same = [index for index in np.argsort(sign * numbers) if sign * numbers[index] > 0]
             far = [apart(colours[index], (160, 160, 160)) for index in same]

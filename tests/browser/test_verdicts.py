@@ -90,7 +90,7 @@ def left(tab: Tab) -> list[int]:
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     assert tab.part("metric").input_value() == "value"
-    chance = "expect under 1 of 8 off 0 by chance"
+    chance = "expect under 1 of 8 resolved by chance"
     assert (
         strip(tab)
         == f"value 2 of 8 help 2 harm 4 unresolved 1 without a result {chance} 1 of 9 stale 2 silent"
@@ -151,7 +151,7 @@ def test_find_takes_the_words_of_the_page(opened: Opened) -> None:
         '"Parameter cosine" > 0.2': [1],
         "cosine<0": [],
         "harm": [1, 6],
-        "signals off": [0],
+        "against the gradient": [0],
         "Helps": [0, 4],
         "matter": [0],
         "delayed": [4],
@@ -528,8 +528,8 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     aligned |= interval("parameter_cosine", [0.13, 0.2] + [NAN] * 7, [0.1] * 9)
     found = data({10: LOGGED | aligned, 20: LOGGED | aligned})
     tab = opened(found)
-    assert strip(tab).endswith("2 of 9 signals off 1 stale 2 silent")
-    tab.push("verdict-off")
+    assert strip(tab).endswith("2 of 9 against the gradient 1 stale 2 silent")
+    tab.push("verdict-against")
     assert left(tab) == [0, 2]
     tab.select("channel", 0)
     why = tab.part("panel-why")
@@ -550,7 +550,7 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
         assert tab.part("panel-why").locator("code").count() == 0
     tab = opened(data({5: aligned, 10: LOGGED | aligned, 20: LOGGED | interval("value", VALUES, HALVES)}))
     tab.at(10)
-    tab.push("verdict-off")
+    tab.push("verdict-against")
     listed = tab.part("extremes").locator("li").all_inner_texts()
     assert [text.split() for text in listed] == [[NAMES[0], "–"], [NAMES[2], "–"]]
 
@@ -622,11 +622,11 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
     undefined = {"value": {"step": 40, "reasons": dict.fromkeys(NAMES, "chance"), "earlier": earlier}}
     tab = opened(replace(data(steps), undefined=undefined))
-    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 of 8 off 0 by chance"
+    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 of 8 resolved by chance"
     for step, words in {
-        40: "value 2 help, 2 harm, 4 unresolved at step 20 undefined at step 40 (9 of 9 channels) 1 of 9 signals off (parameter cosine of step 20)",
-        30: f"value of step 20 {counts} 1 of 9 signals off (parameter cosine of step 20)",
-        20: f"value {counts} 1 of 9 signals off 1 stale",
+        40: f"value 2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
+        30: f"value of step 20 {counts} 1 of 9 against the gradient (parameter cosine of step 20)",
+        20: f"value {counts} 1 of 9 against the gradient 1 stale",
     }.items():
         tab.at(step)
         assert strip(tab).startswith(words)
@@ -637,12 +637,12 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
         (
             30,
             0,
-            "(parameter cosine −0.1 [−0.15, −0.05] of step 20, median 0.5).\nCosine 0.5 [0.5, 0.5], mean of the last 2 entries, median 0.5.",
+            "parameter cosine −0.1 [−0.15, −0.05] of step 20, median 0.5.\nIts signal follows the gradient that the receiver returns (cosine 0.5 [0.5, 0.5], mean of the last 2 entries, median 0.5).",
         ),
         (
             30,
             0,
-            "signal off: its parameter cosine is −0.1 [−0.15, −0.05] of step 20: below 0 it points against the gradient.",
+            "against the gradient: its parameter cosine is −0.1 [−0.15, −0.05] of step 20: below 0 it points against the gradient.",
         ),
         (20, 5, "No value at this step: no gain."),
     ):
@@ -676,7 +676,12 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     assert "No values at this step." in tab.part("legend").inner_text()
     assert tab.part("extremes").is_hidden()
     assert len({tuple(colour) for colour in tab.colours()}) == 1
-    assert strip(tab).startswith("value 2 help, 2 harm, 4 unresolved at step 20 undefined at step 40")
+    found = f"2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms"
+    assert strip(tab).startswith(f"value {found} undefined at step 40")
+    tab.part("verdicts").get_by_test_id("harmed").last.click()
+    tab.idle()
+    assert (tab.step, tab.title) == (20, NAMES[6]), "what was found is a link to its channel"
+    tab.at(40)
     tab.select("channel", 0)
     assert tab.part("panel-verdicts").inner_text().strip() == "signal helps at step 20"
     assert (
@@ -713,14 +718,14 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     assert heights[0] == heights[1] == heights[2]
     tab.push("missing")
     listed = tab.part("verdicts").locator("details")
-    assert "is defined where the gain exceeds three standard errors" in listed.inner_text()
+    assert "defined where the denominator, the gain, exceeds three standard errors" in listed.inner_text()
     assert listed.locator(".ap-popup").is_visible()
     assert "all together (no sum) undefined" in strip(tab)
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:
     found = data({step: LOGGED | {"cosine": [sign * 0.4 + 0.1] * 9} for step, sign in ((10, 1), (20, -1))})
-    assert "0 of 9 signals off" in strip(opened(found))
+    assert "0 of 9 against the gradient" in strip(opened(found))
 
 
 def given(found: RunData, labelled: int) -> RunData:
@@ -731,6 +736,11 @@ def given(found: RunData, labelled: int) -> RunData:
             "delay": 0,
             "to": 4 if at < 3 else channel["to"],
             "about": {"gradient": f"linear, given {'label' if at < labelled else 'returned'}"},
+            "predictor": {
+                "kind": "linear",
+                "context": ["label" if at < labelled else "returned"],
+                "scale": 1.0,
+            },
         }
         for at, channel in enumerate(found.graph["channels"])
     ]
@@ -784,7 +794,14 @@ def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opene
     assert "worse than none" in tab.part("panel-why").inner_text()
     assert "cause" not in tab.part("panel-why").inner_text()
     tab = opened(data({20: none[20] | losses | {"loss_true": [1.9] * 9}}))
-    assert "1 better than none 1 worse than none 5 without a result" in strip(tab)
+    counts = "1 of 4 helps 1 harms 1 worse than none 1 better than none 2 unresolved"
+    assert f"{counts} 5 without a result, of them 1 worse than none, 1 better than none" in strip(tab)
+    listed = [text.split("\n") for text in tab.part("extremes").locator("li").all_inner_texts()]
+    assert [row[0] for row in listed[:3]] == [NAMES[6], NAMES[0], NAMES[4]], "after those that harm, not last"
+    assert listed[1][1] == "worse than none"
+    assert "Coloured without one: 1 worse than none, 1 better than none." in tab.part("legend").inner_text()
+    red, _, blue = tab.colours()[0]
+    assert red > blue, "as what harms"
     tab.push("verdict-worse")
     assert left(tab) == [0]
     tab.select("channel", 0)
@@ -800,6 +817,37 @@ def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opene
     tab.choose("compare", NAMES[4])
     assert tab.is_drawn(colours[0], tab.point("edgePoint", 0)), (
         "found lines stay while two others are compared"
+    )
+
+
+def test_what_is_found_is_listed_whole_and_own_gain_like_value(opened: Opened) -> None:
+    """Three stand there, the others behind a link; a metric with intervals has hollow lines."""
+    gains = interval("own_gain", [-0.5, -0.4, -0.3, -0.2, -0.1, 0.1, *[NAN] * 3], [0.05] * 4 + [0.2] * 5)
+    tab = opened(data({20: LOGGED | gains}))
+    tab.choose("metric", "own_gain")
+    tab.fill("filter", "own_gain<0")
+    names = tab.part("extremes").locator(".ap-row-name")
+    assert (names.count(), tab.part("more").inner_text()) == (3, "and 2 more")
+    tab.push("more")
+    assert names.all_inner_texts() == NAMES[:5]
+    tab.fill("filter", "")
+    for index, hollow in ((0, False), (4, True)):
+        tab.select("channel", index)
+        assert (min(tab.pixel(tab.point("edgePoint", index))) > 190) == hollow
+
+
+def test_a_hint_stands_for_the_sentence_on_its_measure(opened: Opened) -> None:
+    """Its numbers stand once; what a true cosine is stands beside it."""
+    aligned = interval("parameter_cosine", [0.5, 0.01, *[0.5] * 7], [0.05] * 9)
+    told = {"true_cosine": [0.3] * 9, "cosine_ceiling": [0.5] * 9}
+    tab = opened(data({10: MEASURED[20] | aligned | told}))
+    tab.select("channel", 1)
+    why = tab.part("panel-why").inner_text()
+    assert "it does not move its sender along the true gradient, as the median channel's does" in why
+    assert (why.count("median 0.5"), "not resolved" in why) == (1, False)
+    assert (
+        "true cosine 0.3, of the best linear prediction 0.5. The true cosine compares a prediction with"
+        in why
     )
 
 
@@ -902,9 +950,11 @@ def test_a_comparison_marks_no_metric_of_which_a_caution_is(opened: Opened) -> N
 
 
 def test_the_help_has_the_names_of_the_run_and_all_gestures(opened: Opened) -> None:
-    tab = opened(data(MEASURED))
+    gains = interval("own_gain", [-0.5] * 9, [0.05] * 9)
+    tab = opened(data({20: MEASURED[20] | gains}))
     tab.push("help")
     shown = tab.frame.locator("dialog[open]")
+    assert "harms, worse, better" in shown.inner_text()
     for text in ("left", "from:left", "to:right", "Shift-click", "drag, wheel"):
         assert text in shown.locator("code").all_inner_texts()
     box, window = shown.bounding_box(), tab.page.viewport_size

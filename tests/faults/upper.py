@@ -353,7 +353,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/verdicts.py",
         "slice(max(0, row + 1 - traits.span), row + 1)",
         "slice(row, row + 1)",
-        "tests/telemetry/tab/test_verdict_series.py::test_a_signal_is_off_by_its_mean_over_the_newest_entries",
+        "tests/telemetry/tab/test_verdict_series.py::test_a_signal_is_against_the_gradient_by_its_mean_over_the_newest_entries",
     ),
     Fault(
         "a-signal-is-worse-than-none-by-chance",

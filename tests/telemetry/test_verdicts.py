@@ -123,9 +123,9 @@ def test_a_gate_that_is_shut() -> None:
 def test_a_signal_that_points_against_the_gradient_is_off() -> None:
     """By the interval of the cosine of messages, or of that of the parameter gradient; a sign alone is no verdict."""
     ends = {"cosine_high": [-0.1, 0.2, 0.2, math.nan], "parameter_cosine_high": [0.1, -0.2, 0.2, math.nan]}
-    assert flagged(document(), **ends) == [{"off"}, {"off"}, set(), set()]
+    assert flagged(document(), **ends) == [{"against"}, {"against"}, set(), set()]
     assert flagged(document(2), cosine=[-0.1, -0.1], parameter_cosine=[-0.2, -0.2]) == [set(), set()]
-    assert in_words(counts([262144, 0], None)) == "1 signal off, 0 stale, 0 silent"
+    assert in_words(counts([262144, 0], None)) == "1 against the gradient, 0 stale, 0 silent"
 
 
 def test_one_environment_says_nothing_of_the_entropy_of_symbols() -> None:

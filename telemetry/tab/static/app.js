@@ -301,7 +301,7 @@ class ChannelsApp {
 }
 
 function noteOf(run, steps) {
-  if (run.graph.lineage) return "A line for each member, from blue (worst score) to orange (best); it branches where a member is copied.";
+  if (run.graph.lineage) return "A line for each member, from orange (worst score) to blue (best); it branches where a member is copied.";
   if (!steps.length) return "Nothing is logged yet. Refresh in a moment.";
   return run.catalog.sampled ? "TensorBoard keeps only some of the log entries. For all of them: --samples_per_plugin antiphon=0" : "";
 }

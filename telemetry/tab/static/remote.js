@@ -11,8 +11,8 @@ export function remote({ model, layout, loading, ready, choose, refresh, theme }
   const { player, stages } = layout;
   const view = (side = 0) => stages[side].view;
   const colour = (part, index, side) => {
-    const { values, scale, low, high } = model.data(side, player.step, false)[part];
-    return colourOf(scale, values ? values[index] : NaN, low, high, theme());
+    const { values, coloured = values, scale, low, high } = model.data(side, player.step, false)[part];
+    return colourOf(scale, coloured ? coloured[index] : NaN, low, high, theme());
   };
   return {
     ready,

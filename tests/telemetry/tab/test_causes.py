@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import antiphon
 from antiphon.telemetry import read_run
 from tests.kit.tab import REASONS
 from tests.telemetry.tab.writing import graph, write
@@ -26,7 +27,7 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
     ends = [(1, 0), (2, 0), (0, 1), (0, 2), (1, 2), (2, 1)]
     settings = {
         "delay": [1] * 6,
-        "gradient": ["linear, given label, scale 0.5"] * 6,
+        "context": [["label"]] * 6,
         "to": [to for _, to in ends],
     } | changes
     channels = [
@@ -36,7 +37,7 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
             "from": ends[at][0],
             "to": settings["to"][at],
             "delay": settings["delay"][at],
-            "about": {"gradient": settings["gradient"][at]},
+            "predictor": {"kind": "linear", "context": settings["context"][at], "scale": 0.5},
         }
         for at in range(6)
     ]
@@ -65,19 +66,16 @@ def parameters(means: Sequence[float], half: float) -> dict[str, list[float]]:
 
 def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
     """A setting is a hint where those are better aligned: by more than chance if several are as far from a readout."""
-    mixed = [
-        f"linear, given {context}"
-        for context in ("label", "label", "label", "returned", "returned", "returned")
-    ]
+    mixed = [["label"]] * 3 + [["returned"]] * 3
     cosines = [0.5, 0.51, 0.52, 0.1, 0.11, 0.12]
-    found = hints(tmp_path / "a", {"cosine": cosines}, gradient=mixed)
+    found = hints(tmp_path / "a", {"cosine": cosines}, context=mixed)
     assert found == [[]] * 3 + [[f"{LABEL}; those are better aligned on average"]] * 3
-    found = hints(tmp_path / "b", {"cosine": cosines}, gradient=mixed, to=[0] * 6)
+    found = hints(tmp_path / "b", {"cosine": cosines}, context=mixed, to=[0] * 6)
     assert [one[:1] for one in found[3:]] == [[f"{LABEL}; those are better aligned by more than chance"]] * 3
-    dotted = [one.replace("label", "label, to.phase") for one in mixed]
-    found = hints(tmp_path / "e", {"cosine": cosines}, gradient=dotted)
+    dotted = [["label", "to.phase"]] * 3 + mixed[3:]
+    found = hints(tmp_path / "e", {"cosine": cosines}, context=dotted)
     assert found[5] == [f"{LABEL.replace('label', 'label, to.phase')}; those are better aligned on average"]
-    assert hints(tmp_path / "c", {"cosine": cosines[::-1]}, gradient=mixed)[3:] == [[]] * 3
+    assert hints(tmp_path / "c", {"cosine": cosines[::-1]}, context=mixed)[3:] == [[]] * 3
     late = hints(tmp_path / "d", {"cosine": cosines}, delay=[1] * 5 + [4])
     assert late[5] == [
         "its delay in steps is 4, not 1 as with 5 of the other 5 channels (link.delay); those are better aligned on average"
@@ -110,6 +108,19 @@ def test_what_its_metrics_say(
     *others, last = hints(tmp_path, *entries)
     assert others == [[]] * 5
     assert [text.startswith(words) for text in last] == ([True] if words else [])
+
+
+def test_a_graph_without_settings_of_predictors_gives_no_hint_at_them(tmp_path: Path) -> None:
+    """Earlier versions wrote none. Present graphs have kind, context and scale as fields."""
+    old = graph("ab")
+    rows = {1: {"antiphon/channel/cosine": [0.5, 0.0], "antiphon/channel/norm_ratio": [1.0, 9.0]}}
+    write(tmp_path / "run", rows | {2: rows[1]}, document=old)
+    assert not read_run(tmp_path / "run").figures[REASONS].values.any()
+    scenario = antiphon.load("digits-mlp").resolve(values={"depth": 3, "width": 8, "steps": 1})
+    with antiphon.Simulation(scenario, logdir=tmp_path / "new") as simulation:
+        simulation.run()
+    channel = read_run(tmp_path / "new").graph["channels"][0]
+    assert channel["predictor"] == {"kind": "linear", "context": ["label"], "scale": 1.0}
 
 
 def test_a_receiver_from_which_nothing_leads_on_is_a_hint(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
         "part": [],
         "run": [],
         "verdict": ["channel", "reasons"],
+        "mean": [],
     }
     catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))

@@ -12,7 +12,7 @@ import pytest
 from antiphon.telemetry import read_run
 from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
-from tests.kit.tab import VERDICTS
+from tests.kit.tab import REASONS, VERDICTS
 from tests.telemetry.tab.serving import client, get
 from tests.telemetry.tab.writing import graph, write
 
@@ -42,7 +42,7 @@ def test_the_newest_row_counts_at_each_step_of_any_figure(tmp_path: Path) -> Non
     assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
 
 
-def test_a_signal_is_off_by_its_mean_over_the_newest_entries(tmp_path: Path) -> None:
+def test_a_signal_is_against_the_gradient_by_its_mean_over_the_newest_entries(tmp_path: Path) -> None:
     """Which cover all steps of an example; four where that is not known. It is by their interval: not by one, nor if they differ much."""
     cosines = {1: [-0.1, -0.1], 2: [0.3, NAN], 3: [-0.3, -0.1], 4: [-0.3, -0.1], 5: [-0.1, -0.1]}
     found = verdicts(tmp_path, cosine=cosines)
@@ -50,7 +50,7 @@ def test_a_signal_is_off_by_its_mean_over_the_newest_entries(tmp_path: Path) -> 
     assert off == [[0, 0]] * 2 + [[0, 262144]] * 3
 
 
-def test_a_signal_is_off_by_more_than_chance(tmp_path: Path) -> None:
+def test_a_signal_is_against_the_gradient_by_more_than_chance(tmp_path: Path) -> None:
     """Two standard errors of the mean of so many cosines: 0.07 of two entries of 100 messages of four components."""
     channels = [{**channel, "size": 4} for channel in graph()["channels"]]
     rows = {step: {"antiphon/channel/cosine": [-0.06, -0.08]} for step in (1, 2)}
@@ -85,6 +85,36 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
         "stale",
     ]
     assert "verdict/channel" in run.embedded()["figures"]
+
+
+def test_means_over_the_newest_entries_are_served(tmp_path: Path) -> None:
+    """Of each channel the mean, half its interval, and of how many entries it is; in pages and by TensorBoard alike."""
+    rows = {step: {"antiphon/channel/r2": [step / 10, NAN if step < 5 else 0.5]} for step in range(1, 6)}
+    write(tmp_path / "run", rows)
+    found = read_run(tmp_path / "run").figures["mean", "r2"]
+    served = get(client(tmp_path), "metric", run="run", kind="mean", metric="r2")
+    assert served.data == found.pack()
+    mean, half, count = found.values[-1].reshape(3, 2)
+    assert mean == pytest.approx([0.35, 0.5])
+    assert half[0] == pytest.approx(3.182 * np.std([0.2, 0.3, 0.4, 0.5], ddof=1) / 2, rel=1e-3)
+    assert (math.isnan(half[1]), count.tolist()) == (True, [4, 1])
+
+
+def test_what_a_true_cosine_and_its_ceiling_say_is_flagged(tmp_path: Path) -> None:
+    """By the flag of one of the conclusions in the catalogue; of an unknown number none."""
+    told = {"true_cosine": [0.05, 0.4, 0.1, NAN], "cosine_ceiling": [0.09, 0.5, 0.5, 0.5]}
+    rows = {1: {f"antiphon/channel/{metric}": values for metric, values in told.items()}}
+    write(tmp_path / "run", rows, document=graph("abcd"))
+    run = read_run(tmp_path / "run")
+    conclusions = run.catalogue()["verdicts"]["conclusions"]
+    flags = run.figures[REASONS].values[0].astype(int)
+    said = [[c["says"][:24] for c in conclusions if flag & c["flag"]] for flag in flags]
+    assert said == [
+        ["its context lacks what i"],
+        ["its predictor has learne"],
+        ["its predictor has not le"],
+        [],
+    ]
 
 
 @pytest.mark.parametrize(

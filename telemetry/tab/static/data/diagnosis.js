@@ -13,13 +13,16 @@ import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from ".
  */
 export function diagnosisOf(run, channel, step, worths, bad, reasons) {
   const { size } = run.channels[channel];
-  const { signals = [], causes = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
+  const { signals = [], causes = [], conclusions = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
   if (!worths.length && !known.length) return { sentences: [], ask: "" };
   const hints = bad ? causes.filter(({ flag }) => reasons & flag) : [];
+  // A hint that has the number of a measure says what the measure's own sentence would.
+  const untold = known.filter(({ metric }) => !hints.some(({ says }) => says.includes(`{${metric}}`)));
   const told = hints.map(({ says, of, texts }) => filled(run, channel, step, says, { text: texts[of[channel]], way: wayOf(run, channel) }));
   const way = [hints.some(({ says }) => says.includes("{way}")) ? "" : wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean).join("; ");
-  const clauses = [...[conclusionOf(run, channel, step), ...signalOf(run, known, step)].map(capital), way].filter(Boolean);
+  const concluded = conclusions.filter(({ flag }) => reasons & flag).map(({ says }) => filled(run, channel, step, says));
+  const clauses = [...[...concluded, ...signalOf(run, untold, step)].map(capital), way].filter(Boolean);
   const nothing = bad && !hints.length ? ["No setting and no metric in which it differs from the other channels names a cause"] : [];
   const sentences = [...worths, ...told.map((cause, place) => `${place ? "Another hint" : "Best hint at the cause"}: ${cause}`), ...nothing, ...clauses].map((clause) => `${clause}.`);
   if (size === 1) sentences.push(...known.map(({ single }) => single).filter(Boolean));
@@ -33,7 +36,7 @@ export function diagnosisOf(run, channel, step, worths, bad, reasons) {
 export function filled(run, channel, step, says, texts = {}) {
   const number = (metric) => run.numberAt(metric, channel, step);
   const inverse = (metric) => formatNumber(Number((1 / number(metric).value).toPrecision(1)));
-  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => texts[name] ?? (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : intervalOf(number(name))));
+  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => texts[name] ?? (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : intervalOf(number(name)) + ofStep(number(name).of, step)));
 }
 
 function intervalOf({ value, low, high }) {
@@ -43,16 +46,6 @@ function intervalOf({ value, low, high }) {
 /** The same with a capital letter. */
 export function capital(text) {
   return text.slice(0, 1).toUpperCase() + text.slice(1);
-}
-
-/** What the true cosine and its ceiling say of the predictor, by the rule of the server's `conclusion`; "": they were not measured. */
-function conclusionOf(run, channel, step) {
-  const found = Object.fromEntries(["true_cosine", "cosine_ceiling"].map((metric) => [metric, run.numberAt(metric, channel, step)]));
-  const [own, most] = [found.true_cosine.value, found.cosine_ceiling.value];
-  const { conclusions, thresholds } = run.catalog.verdicts;
-  if (Number.isNaN(own + most)) return "";
-  const says = conclusions[most < thresholds.follows ? "lacking" : own >= thresholds.share * most ? "learned" : "unlearned"];
-  return says.replace(/\{(\w+)\}/g, (_, metric) => formatNumber(found[metric].value) + ofStep(found[metric].of, step));
 }
 
 /** The median of all channels' numbers. */

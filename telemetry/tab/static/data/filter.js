@@ -13,7 +13,7 @@ export function filterHelp(run) {
     [`delay:${delay}  drop>0`, "channels by their link"],
     ["role:readout  period:4", "agents by role or clock"],
     ...(run?.parts ? [["part:1  cut:1", "agents in a part, channels between parts"]] : []),
-    ["verdict:harms", "channels by verdict: helps, harms, matters, misleads, unresolved, off, stale, silent, shut"],
+    ["verdict:harms", `channels by verdict: ${(run?.catalog.verdicts?.words ?? []).map(({ name }) => name).join(", ")}`],
     ["value<0  training loss>0.5", "by any metric at the step shown, by its name or title"],
     ["metric>0.5  ring<1", "by the metric that the lines or the rings show"],
   ];

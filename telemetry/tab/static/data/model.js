@@ -12,8 +12,7 @@ const REASONS = ["verdict", "reasons"];
 const OWN_GAIN = "own_gain";
 const GAIN = ["loss_zero", "loss_true"];
 /** Verdicts that ask for the cause, and the same as a clause; worse than none asks where the true gradient loses less than no signal. */
-const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["off", "it is off"]];
-const ABOVE = ["helps", "matters"];
+const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["against", "it points against the gradient"]];
 
 /** The state of the page; knows nothing of elements. */
 export class Model {
@@ -117,7 +116,7 @@ export class Model {
     const metric = metricAt(run, runs, kind, name, step);
     if (kind === "agent") return metric;
     const instead = name === chosen ? this.#instead(run) : `Shown as no ${run.info(kind, chosen).title} is measured by this step.`;
-    return { ...metric, ...(worth ? this.#interval(run, metric) : {}), instead };
+    return { ...metric, ...this.#interval(run, metric), instead };
   }
 
   /** Say for which measure of worth the lines show another metric, as it has no number at any step; "": for none. */
@@ -126,13 +125,20 @@ export class Model {
     return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? `Shown as no channel has a ${run.info("channel", measure).title} at any step.` : "";
   }
 
-  /** Of a measure of worth, the ends of its intervals at a step, the `verdicts` by channel, and which of them are `unresolved`. */
-  #interval(run, { name, values, at }) {
+  /**
+   * Of a metric with intervals their ends at a step, and which are `unresolved`; whether it is `signed`: good above 0, bad below; of a measure of worth the `words` of the verdicts by channel (undefined: none),
+   * also of own gain where there is no value, and the values with which such channels are `coloured`.
+   */
+  #interval(run, { name, values, at, high }) {
     const [lower, upper] = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric)).map((ends) => ends && valuesAt(ends, at));
     const flags = values && this.#flags(run, at);
-    if (!flags) return {};
-    const verdicts = Array.from(flags, (flag) => wordOf(run, flag, name)?.name ?? "");
-    return { lower, upper, verdicts, unresolved: Uint8Array.from(verdicts, (verdict) => verdict === "unresolved") };
+    if (!lower || !upper || !flags) return {};
+    const unresolved = Uint8Array.from(lower, (low, channel) => low <= 0 && upper[channel] >= 0);
+    if (!measuresOf(run).some(({ metric }) => metric === name)) return { lower, upper, unresolved, signed: name === OWN_GAIN };
+    const beside = run.catalog.verdicts.words.filter((word) => word.beside === name);
+    const words = Array.from(flags, (flag) => wordOf(run, flag, name) ?? beside.find((word) => word.flags[""] & flag));
+    const coloured = values.map((value, channel) => (Number.isNaN(value) && words[channel] ? (words[channel].side * high) / 2 : value));
+    return { lower, upper, unresolved, signed: true, words, coloured };
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
@@ -170,7 +176,7 @@ export class Model {
     const known = words.filter((word) => verdictBit(word, measure) && (!word.beside || word.beside === measure));
     const found = known.map((word) => {
       const bit = verdictBit(word, measure);
-      const older = word.name === "off" ? this.#older(run, step) : "";
+      const older = word.name === "against" ? this.#older(run, step) : "";
       return { ...word, older, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
@@ -180,7 +186,15 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, step, every, due };
+    const { says } = run.info("channel", measure);
+    return { measure, measures, says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
+  }
+
+  /** The channels that a finding names bad, with their words, the worst first. */
+  #harmed(run, { metric, shown } = {}) {
+    const [flags, values] = [VERDICTS, ["channel", metric]].map((key) => run.peek(...key)).map((series) => (series && valuesAt(series, shown)) ?? []);
+    const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: wordOf(run, flags[channel], metric), value: values[channel] }));
+    return found.filter(({ word }) => word?.side < 0).sort((one, other) => one.value - other.value);
   }
 
   /** The value of all channels together, or why it has none; "": it was not measured. */
@@ -246,16 +260,16 @@ export class Model {
     const now = worths.filter(({ metric, of }) => of === this.#measuredAt(run, metric, step));
     const others = words.filter((word) => word.flags[""] & flags);
     const verdicts = [
-      ...worths.map((one) => ({ name: one.word.name, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}`, says: one.word.says })),
-      ...others.map(({ name, one, says }) => ({ name, text: one || name, says })),
+      ...worths.map((one) => ({ ...one.word, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}` })),
+      ...others.map((word) => ({ ...word, text: word.one || word.name })),
     ];
     const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;
-    const said = remarks.filter(({ flag, beside }) => reasons & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && ABOVE.includes(word.name)))));
+    const said = remarks.filter(({ flag, beside }) => reasons & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
     evidence.push(...others.filter(({ beside }) => beside).map(({ one }) => `${one}: no signal − own ${value(OWN_GAIN)}${ofStep(run.numberAt(OWN_GAIN, channel, step).of, step)} (own gain)`));
     const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);
     const bad = BAD.find(([name]) => (name !== "worse" || best < none) && [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
     const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad, reasons);
-    sentences.push(...others.filter(({ beside }) => !beside).map(({ name, one, says }) => `${one || name}: ${name === "off" ? this.#against(run, channel, step) : says}`));
+    sentences.push(...others.filter(({ beside }) => !beside).map(({ name, one, says }) => `${one || name}: ${name === "against" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => filled(run, channel, step, says)));
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why.replace(/(?<=[ [(])-(?=\d)/g, "−")}.`);
     const late = missing.length > 0 && at > 0;

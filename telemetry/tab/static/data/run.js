@@ -12,7 +12,6 @@ export class Run {
   #received = [];
   #extremes = new WeakMap();
   #spreads = new WeakMap();
-  #shown = new WeakMap();
 
   constructor(name, source, graph, catalog, machines) {
     this.name = name;
@@ -60,14 +59,9 @@ export class Run {
     const series = this.peek(kind, metric);
     const row = series ? rowAt(series, step) : -1;
     if (row < 0) return null;
-    const { means = [], quantiles } = this.catalog.verdicts ?? {};
-    const chance = (count, channel) => (metric === "cosine" && this.graph.batch * this.channels[channel].size > 0 ? 2 / Math.sqrt(count * this.graph.batch * this.channels[channel].size) : 0);
-    const before = this.#shown.get(series);
-    if (before?.row === row) return before;
-    const found = kind === "channel" && means.includes(metric) ? meansAt(series, row, this.graph.span ?? 4, quantiles, chance) : { values: valuesAt(series, step) };
-    const shown = { row, at: series.steps[row], ...found };
-    this.#shown.set(series, shown);
-    return shown;
+    const means = kind === "channel" ? this.peek("mean", metric) : null;
+    const [values, halves, counts] = means ? [0, 1, 2].map((part) => valuesAt(means, step).subarray(part * series.items, (part + 1) * series.items)) : [valuesAt(series, step)];
+    return { at: series.steps[row], values, ...(means && { halves, counts }) };
   }
 
   /** An item's number of a metric at a step: {value, low, high: its interval, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
@@ -131,6 +125,7 @@ export class Run {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     const fetched = async () => {
+      if (kind === "channel") await this.series("mean", metric);
       this.#series.set(key, await this.#source.series(this.name, kind, metric));
       return this.#series.get(key);
     };
@@ -226,23 +221,6 @@ export class Run {
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return (more.steps.at(-1) ?? -1) > last;
   }
-}
-
-/** The means of the newest entries, and half of their 95 % intervals, as the server takes them for its verdicts. */
-function meansAt(series, row, span, quantiles, chance) {
-  const found = { values: new Float32Array(series.items), counts: new Uint16Array(series.items), halves: new Float32Array(series.items) };
-  for (let item = 0; item < series.items; item++) {
-    let [count, sum, squares] = [0, 0, 0];
-    for (let at = Math.max(row + 1 - span, 0); at <= row; at++) {
-      const value = series.values[at * series.items + item];
-      if (Number.isFinite(value)) [count, sum, squares] = [count + 1, sum + value, squares + value ** 2];
-    }
-    const error = Math.sqrt(Math.max(squares - sum ** 2 / count, 0) / (count - 1) / count);
-    found.values[item] = sum / count;
-    found.counts[item] = count;
-    found.halves[item] = Math.max(quantiles[count - 2] * error, chance(count, item));
-  }
-  return found;
 }
 
 /** Rows and those that came since; of two rows at one step the later counts. */

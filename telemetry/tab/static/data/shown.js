@@ -63,10 +63,11 @@ export function measuresOf(run) {
 }
 
 /** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] helps". */
-export function resultText({ values, lower, upper, counts, verdicts }, index) {
+export function resultText({ values, lower, upper, counts, words }, index) {
   const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
-  const verdict = verdicts?.[index] ? ` ${verdicts[index]}` : "";
-  return formatInterval(value, low, high) + verdict + (counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "");
+  const { name, beside, one } = words?.[index] ?? {};
+  if (beside) return one;
+  return formatInterval(value, low, high) + (name ? ` ${name}` : "") + (counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "");
 }
 
 /** Return how bad a number of a metric is, from good to bad; of a metric without a direction from high to low. */

@@ -4,9 +4,10 @@ const CIVIDIS = [
   [0, 34, 78], [0, 49, 112], [42, 63, 109], [67, 78, 108], [87, 93, 109], [106, 108, 113], [125, 124, 120],
   [145, 139, 120], [165, 156, 116], [188, 174, 108], [210, 192, 96], [233, 211, 78], [254, 232, 56],
 ];
+/** Below zero, where a channel harms, orange; above it blue. */
 const DIVERGING = {
-  light: [[8, 69, 148], [47, 109, 181], [110, 150, 190], [158, 163, 168], [214, 148, 84], [196, 104, 22], [150, 68, 0]],
-  dark: [[116, 184, 255], [84, 142, 205], [88, 116, 146], [104, 109, 114], [166, 124, 78], [222, 145, 60], [255, 186, 96]],
+  light: [[150, 68, 0], [196, 104, 22], [214, 148, 84], [158, 163, 168], [110, 150, 190], [47, 109, 181], [8, 69, 148]],
+  dark: [[255, 186, 96], [222, 145, 60], [166, 124, 78], [104, 109, 114], [88, 116, 146], [84, 142, 205], [116, 184, 255]],
 };
 
 /** How many colours a scale is drawn with. */
@@ -16,14 +17,14 @@ const THEMES = {
   light: {
     paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
     line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
-    gain: "#c46816", harm: "#2f6db5", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
+    gain: "#2f6db5", harm: "#c46816", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
     roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
     roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
   },
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
     line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#3b4550", warn: "#f2c877", warnPaper: "#33290f",
-    gain: "#de913c", harm: "#548ecd", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
+    gain: "#548ecd", harm: "#de913c", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
     roles: { agent: "#2b3641", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
   },

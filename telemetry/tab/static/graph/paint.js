@@ -76,7 +76,7 @@ export class GraphStyles {
     this.dimming = lit !== null;
     starts.fill(0);
     for (let channel = 0; channel < keys.length; channel++) {
-      const level = metric.values ? levelOf(metric.scale, metric.values[channel], metric.low, metric.high) : -1;
+      const level = metric.values ? levelOf(metric.scale, (metric.coloured ?? metric.values)[channel], metric.low, metric.high) : -1;
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;

@@ -232,7 +232,8 @@ export class MatrixView {
     Object.assign(this, { means, shown });
     const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
     const theme = this.context.theme();
-    const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
+    const coloured = metric?.coloured ? matrixMeans(this.cells, metric.coloured, this.context.matches).means : means;
+    const levels = Int16Array.from(coloured, (value) => levelOf(scale, value, low, high));
     const hollow = Uint8Array.from(this.cells.list, ({ channels }) => channels.every((channel) => metric?.unresolved?.[channel]));
     const weights = Float32Array.from(shown, (found) => (found ? 1 : 0.16));
     matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, paletteOf(scale, theme), this.context.colours());

@@ -49,7 +49,9 @@ class MetricCard {
     const there = metric.values?.filter((value) => !Number.isNaN(value)) ?? [];
     const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + (metric.instead ? ` ${metric.instead}` : ""));
+    const besides = metric.words?.filter((word) => word?.beside) ?? [];
+    const instead = besides.length ? ` Coloured without one: ${[...new Set(besides)].map((word) => `${besides.filter((one) => one === word).length} ${word.counted}`).join(", ")}.` : "";
+    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + instead + (metric.instead ? ` ${metric.instead}` : ""));
     const later = there.length ? 0 : laterStep(metric.series, step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }

@@ -1,11 +1,8 @@
-// The strip of verdicts: how many channels matter, harm, whose signals are off, are stale or silent. Each is a filter; what is not measured says how.
+// The strip of verdicts: how many channels matter, harm, whose signals are against the gradient, are stale or silent. Each is a filter; what is not measured says how.
 
 import { clear, el, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
 import { capital } from "../data/diagnosis.js";
-
-/** What the numbers of channels without a value mean. */
-const TERMS = "Gain: the loss with no signal minus that with the true gradient. A value, (no signal − own signal) / gain, is defined where the gain exceeds three standard errors. Better or worse than none: by a 95 % interval of no signal − own signal.";
 
 /** The strip above the stage. */
 export class VerdictStrip {
@@ -23,7 +20,7 @@ export class VerdictStrip {
    *
    * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), step, at (of the
    *   measurement; 0: none so far), early (the later one; 0: there is none), finding (this
-   *   measure where no interval lies off 0 now, or the value, with the step that it `shown` first; undefined: none), every (steps between the
+   *   measure where no interval is resolved now, or the value, with the step that it `shown` first; undefined: none), every (steps between the
    *   run's own measurements, if none was made yet; 0: it makes none), due (one is being made); null: no run
    * @param {string[]} chosen verdicts that the filter asks for
    */
@@ -34,10 +31,11 @@ export class VerdictStrip {
     this.node.hidden = !found || !found.words.length;
     if (this.node.hidden) return;
     const focused = document.activeElement?.closest?.("[data-verdict]")?.dataset.verdict;
-    const worths = found.words.filter((word) => !word.flags[""] || (word.beside && word.count));
+    const judged = found.total - found.missing.length;
+    const worths = found.words.filter((word) => (word.flags[""] ? word.beside && word.count : judged));
     const others = found.words.filter((word) => word.flags[""] && !word.beside);
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
-    const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, found.total - found.missing.length, worths.map(({ name }) => name)))] : [missing(found)];
+    const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];
     const open = Boolean(this.node.querySelector("details[open]"));
     clear(this.node).append(...worth, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []));
     this.node.querySelector("details")?.toggleAttribute("open", open);
@@ -62,18 +60,23 @@ export class VerdictStrip {
     return Boolean(list);
   }
 
-  #worth({ missing: left, total, measure, measures, step, at, early, finding, together }, chips) {
+  #worth({ missing: left, words, total, measure, measures, says, step, at, early, finding, harmed, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
-    if (at !== step) chips.unshift(stepLink("of step", at, this.#actions.setStep));
+    if (at !== step && left.length < total) chips.unshift(stepLink("of step", at, this.#actions.setStep));
     const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all together (no sum) ${together.replace(/:.*/, "")}` })] : [];
     const judged = total - left.length;
     const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
-    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to be off 0 by chance alone.`, text: `expect ${chance} of ${judged.toLocaleString("en-US")} off 0 by chance` }));
+    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} of ${judged.toLocaleString("en-US")} resolved by chance` }));
     const show = (at) => {
       this.#actions.setStep(at);
       this.#actions.setMetric("channel", finding.metric);
     };
+    const select = (name) => {
+      show(finding.shown);
+      this.#actions.select("channel", name);
+    };
     const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${finding.says} at step`, finding.shown, show)] : [];
+    found.push(...harmed.map(({ name, word }) => el("button", { class: "ap-link", type: "button", testid: "harmed", text: `${name} ${word.one}`, on: { click: () => select(name) } })));
     if (!left.length) return [...chips, ...found, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
@@ -85,9 +88,9 @@ export class VerdictStrip {
     const { again, instead, cost, step: newest } = measures.find(({ metric }) => metric === measure);
     // Advice is of the newest measurement.
     const how = at !== newest || !(instead || again) ? null : instead ? el("p", { text: `${capital(instead)}.` }) : el("p", {}, `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again }));
-    const terms = measure === "value" ? el("p", { class: "ap-muted", text: TERMS }) : null;
-    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})` });
-    return [...(left.length < total ? chips : []), ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, terms].filter(Boolean))), ...whole];
+    const among = words.filter(({ beside, count }) => beside && count).map(({ counted, count }) => `${count.toLocaleString("en-US")} ${counted}`).join(", ");
+    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: (left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`) + (among && `, of them ${among}`) });
+    return [...chips, ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, el("p", { class: "ap-muted", text: says })].filter(Boolean))), ...whole];
   }
 
   /** The channels without a result for one reason, by the first of their numbers; a number without a name has the reason's last word. */
@@ -100,8 +103,8 @@ export class VerdictStrip {
     return el("table", { class: "ap-table" }, el("tr", {}, ...heads.map((text, at) => el("th", { scope: "col", class: at ? "ap-number" : null, text }))), ...rows);
   }
 
-  #chip({ name, counted, one, says, count, older }, total, pressed, exclusive) {
-    const data = { verdict: name, none: count ? "" : "none" };
+  #chip({ name, counted, one, says, count, older, side }, total, pressed, exclusive) {
+    const data = { verdict: name, side, none: count ? "" : "none" };
     const props = { class: "ap-chip", type: "button", testid: `verdict-${name}`, title: says, data, aria: { pressed: String(pressed) }, on: { click: () => this.#actions.toggleVerdict(name, exclusive) } };
     const word = ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`;
     return el("button", props, el("strong", { text: count.toLocaleString("en-US") }), total === "" ? "" : ` of ${total.toLocaleString("en-US")}`, word);

@@ -31,10 +31,13 @@ export class SidePanel {
   show() {
     this.close();
     const { kind, name, beside } = this.model.selection ?? {};
-    if (kind !== this.kind || name !== this.name) this.panel.scrollTop = 0;
+    const runs = this.model.shown();
+    // Another item, or another comparison, begins at its top, where the table of differences is.
+    const about = [kind, name, beside, ...runs.map((run) => run.name)].join("\n");
+    if (about !== this.about) this.panel.scrollTop = 0;
+    this.about = about;
     if (!kind) return;
     Object.assign(this, { kind, name, beside, theme: this.actions.theme() });
-    const runs = this.model.shown();
     const compared = beside ? [name, beside].map((one) => ({ run: runs[0], label: one, name: one })) : runs.map((run) => ({ run, label: run.name, name }));
     this.runs = compared.map((one) => ({ ...one, item: one.run.find(kind, one.name) })).filter(({ item }) => item >= 0);
     if (this.runs.length) this.actions.track(this.build());
@@ -61,8 +64,8 @@ export class SidePanel {
     const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
     const facts = this.runs.slice(0, this.beside ? 2 : 1).map((one) => this.facts(one));
     const numbers = this.numbers(groups.flatMap(({ metrics }) => metrics));
-    const why = this.verdicts();
-    const rest = this.beside ? [numbers, why, first, ...charts, ...own] : [why, first, ...own, ...charts, numbers];
+    const [why, compared] = [this.verdicts(), this.runs.length > 1];
+    const rest = compared ? [numbers, why, first, ...charts, ...own] : [why, first, ...own, ...charts, numbers];
     const children = [this.header(), ...rest, ...facts];
     this.panel.append(el("div", { class: "ap-panel" }, ...children.filter(Boolean)));
     this.setMetric();
@@ -401,7 +404,7 @@ export class SidePanel {
     clear(this.why);
     this.runs.forEach(({ run, item, label }, at) => {
       const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step);
-      const chips = verdicts.flatMap(({ name, text, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text }), " "]);
+      const chips = verdicts.flatMap(({ name, text, says, side }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name, side }, text }), " "]);
       if (this.words[at]) clear(this.words[at]).append(...chips);
       if (this.runs.length > 1 && sentences.length) this.why.append(el("strong", { dir: "auto", text: label }));
       this.why.append(el("ul", {}, ...sentences.map((text) => el("li", { text }))));

@@ -10,7 +10,9 @@ const SHOWN = 3;
 /** Two short lists that follow the slider, what is resolved and the outermost first; a click selects. */
 export class Extremes {
   #data = null;
+  #shown = [];
   #theme = "light";
+  #most = SHOWN;
   #onSelect;
 
   /** @param {function(string, string): void} onSelect called with the kind and the name */
@@ -21,6 +23,7 @@ export class Extremes {
 
   /** Show the ends of what a stage shows; of the channels in the mask, if there is one. */
   update(data, theme, mask, chosen) {
+    this.#shown = [data, theme, mask, chosen];
     this.#data = data;
     this.#theme = theme;
     const { metric, run } = data;
@@ -31,19 +34,30 @@ export class Extremes {
     }
     const ranked = metric.values ? rankingOf(metric, mask) : [];
     // What was asked for is listed without numbers too.
-    const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]).slice(0, SHOWN);
+    const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]);
     this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
-    // By a measure of worth nothing below 0 is good, nothing above it bad; what is resolved stands first.
-    const sides = metric.verdicts ? [false, true].map((above) => ranked.filter((item) => metric.values[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
-    const resolvedFirst = (items) => (metric.unresolved ? [0, 1].flatMap((flag) => items.filter((item) => metric.unresolved[item] === flag)) : items);
-    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => resolvedFirst(items).slice(0, SHOWN));
+    // Of a signed metric nothing below 0 is good, nothing above it bad; what is resolved stands first, by its value before by own gain.
+    const { coloured = metric.values, signed } = metric;
+    const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
+    const place = (item) => (signed && metric.unresolved[item] ? 2 : metric.words?.[item]?.beside ? 1 : 0);
+    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.sort((one, other) => place(one) - place(other)));
     const of = metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : ofStep(metric.at, data.step) || " now";
-    const order = (items) => (items.some((item) => metric.unresolved?.[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
+    const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}`;
     const ends = metric.info.good ? ["Worst", "Best"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [["Found", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
-    clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.map(row))]));
+    clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, this.#most).map(row)), this.#more(items)].filter(Boolean)));
+  }
+
+  /** A link that lists the others too, from then on. */
+  #more(items) {
+    const all = () => {
+      this.#most = Infinity;
+      this.update(...this.#shown);
+    };
+    const left = items.length - this.#most;
+    return left > 0 ? el("button", { class: "ap-link", type: "button", testid: "more", text: `and ${left.toLocaleString("en-US")} more`, on: { click: all } }) : null;
   }
 
   #row(index, chosen) {
@@ -51,7 +65,7 @@ export class Extremes {
     const name = run.nameOf("channel", index);
     const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(metric.scale, metric.values?.[index] ?? NaN, metric.low, metric.high, this.#theme);
+    swatch.style.background = colourOf(metric.scale, (metric.coloured ?? metric.values)?.[index] ?? NaN, metric.low, metric.high, this.#theme);
     const title = unresolved ? `${name}: its interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
     const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) })];
@@ -59,8 +73,8 @@ export class Extremes {
   }
 }
 
-/** The channels that have a number, worst first; of a metric without a direction lowest first. */
-function rankingOf({ values, info }, mask) {
+/** The channels that have a number, or a verdict without one, worst first; of a metric without a direction lowest first. */
+function rankingOf({ values: numbers, coloured: values = numbers, info }, mask) {
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
   return known.sort((one, other) => badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
 }
