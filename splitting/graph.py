@@ -13,9 +13,6 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
 
-SIZES = "take the batch size from x.shape[0] as it is, without len(x), int(…) or a loop over it"
-"""How to write a forward that is traced for any batch."""
-
 
 @dataclass
 class Fact:
@@ -98,8 +95,17 @@ def storages(value: object) -> frozenset[int]:
     return frozenset(t.untyped_storage().data_ptr() for t in tensors_in(value) if t.numel())
 
 
-def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> dict[fx.Node, Any]:
-    """Return the value of every node of a graph for other arguments, without gradients.
+def evaluate(
+    graph: fx.Graph, root: nn.Module, example: Mapping[str, Any], change: str, fix: str
+) -> dict[fx.Node, Any]:
+    """Return the value of every node of a graph in evaluation mode, without gradients.
+
+    Args:
+        graph: Of the model.
+        root: The model.
+        example: Its arguments.
+        change: What differs from the trace, for the error.
+        fix: How to write a forward that bears that change.
 
     Raises:
         ScenarioError: A node fails: something was frozen in.
@@ -111,7 +117,7 @@ def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> di
             interpreter.run(*own_copies(example).values())
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         node = next(node for node in graph.nodes if node not in interpreter.env)
-        raise ScenarioError(f"'{node}' fails for another batch size ({first_line(error)}); {SIZES}") from None
+        raise ScenarioError(f"'{node}' fails {change} ({first_line(error)}); {fix}") from None
     return interpreter.env
 
 

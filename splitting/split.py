@@ -37,7 +37,7 @@ from antiphon.splitting.cuts import containers, cut_names, flop_of
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.join import Origin
-from antiphon.splitting.outputs import OwnLoss, Wanted, loss_among, prediction_of, predictions_of
+from antiphon.splitting.outputs import OwnLoss, Wanted, loss_among, loss_left, prediction_of, predictions_of
 from antiphon.splitting.part_modules import Part, build_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.shared_parameters import tied_parameters
@@ -121,7 +121,7 @@ def split(
         channels = _channels(cut, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    _warn(cut, heads, None if tied else tie)
+    _warn(cut, heads, None if tied else tie, loss_left(model, cut.trace, given.example))
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry}
     document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}
@@ -334,14 +334,20 @@ def _mark(parts: Sequence[Part], origin: Origin) -> None:
         part.module.origin = origin  # type: ignore[assignment]
 
 
-def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None) -> None:
-    """Warn of a loss that is dropped, and of a `tie` without effect."""
+def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, left: str | None) -> None:
+    """Warn of losses that are dropped, and of a `tie` without effect."""
     if useless_tie is not None:
         line = (
             f"split: tie={useless_tie!r} has no effect, since no parameter is in several parts; leave it out"
         )
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     goal, output = heads[0].goal, heads[0].output
+    if left is not None:
+        line = (
+            f"split: forward leaves a number with a gradient in '{left}', which no part learns from: if it is a loss, return it "
+            "per sample, [batch], and give it one of the objectives (docs/extending.md); if not, keep its detach()"
+        )
+        warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     if cut.dropped is not None:
         own, target = cut.dropped.key, f"'target': '{goal.target}'"
         kind = repr(goal.kind) if isinstance(goal.kind, str) else name_of(goal.kind)

@@ -23,7 +23,6 @@ from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of, set_mode
 from antiphon.splitting.graph import (
-    SIZES,
     Applied,
     Fact,
     Trace,
@@ -100,6 +99,15 @@ _CHECKPOINTING = frozenset(
 """Settings of `torch.utils.checkpoint.checkpoint` itself, beside the arguments of the function that it calls."""
 _TORCH = os.path.dirname(torch.__file__)
 _LIBRARIES = (_TORCH, os.path.dirname(__file__), "<")
+_OF_SIZE = (
+    "for another batch size",
+    "take the batch size from x.shape[0] as it is, without len(x), int(…) or a loop over it",
+)
+"""What differs from a trace, and how to write a forward that bears it."""
+_OF_NUMBERS = (
+    "for other inputs and parameters",
+    "compute every value anew in forward, and return what another submodule reads, rather than keep it in an attribute",
+)
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
 
@@ -618,10 +626,14 @@ def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         }
         merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
-        with other_parameters(root):
-            with restored(root):
-                other = evaluate(train.graph, root, fewer)
-            _compare(root, train.graph, other, fewer, name)
+        try:
+            other = _compare(root, train.graph, fewer, name, *_OF_SIZE)
+        except ScenarioError:
+            flipped = {
+                key: value.flip(0) if value is not fewer[key] else value for key, value in example.items()
+            }
+            _compare(root, train.graph, flipped, name, *_OF_NUMBERS)  # whose error comes first
+            raise
     return Trace(train.graph, root, train.facts, firsts, calls, other, (batch, batch - 1))
 
 
@@ -670,6 +682,8 @@ def _way_out(error: Exception, root: nn.Module) -> str:
     if any(frame.f_globals.get("__name__", "").partition(".")[0] == "einops" for frame in frames):
         return 'write torch.fx.wrap("rearrange") under the import, with the name of each function of einops that is called'
     own = "put what fails into a submodule of its own, or give split(parts=[module, …])"
+    if isinstance(error, KeyError) and isinstance(error.args[0], fx.Node):  # of the trace in the other mode
+        return "compute it in every call, without a cache (functools.lru_cache, cached_property)"
     configs = [getattr(module, "config", None) for module in root.modules()]
     if any(
         getattr(config, "use_cache", False) is True for config in configs
@@ -689,27 +703,28 @@ def _line(error: Exception, root: nn.Module) -> str:
 
 
 def _compare(
-    root: nn.Module, graph: fx.Graph, values: Mapping[fx.Node, Any], example: Mapping[str, Any], name: str
-) -> None:
-    """Hold the graph to the model for another batch size, mode and parameters than it was traced for."""
-    before = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
-    torch.manual_seed(1)
-    with torch.no_grad():
-        returned = root(**own_copies(example))
+    root: nn.Module, graph: fx.Graph, example: Mapping[str, Any], name: str, change: str, fix: str
+) -> dict[fx.Node, Any]:
+    """Hold the graph to the model for another example, mode and parameters; return the value of every node."""
+    with other_parameters(root):
+        with restored(root):
+            values = evaluate(graph, root, example, change, fix)
+        before = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
+        torch.manual_seed(1)
+        with torch.no_grad():
+            returned = root(**own_copies(example))
+        changed = next((key for key, p, value in before if not torch.equal(p.data, value)), None)
     expected = tensors_in(as_dict(returned))
     found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
     same = len(found) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
         for a, b in zip(found, expected, strict=False)
     )
+    if not same and changed is not None:
+        raise _changed(name, changed)
     if not same:
-        for key, p, value in before:
-            if not torch.equal(p.data, value):
-                raise _changed(name, key)
-        raise ScenarioError(
-            f"{name}.forward, traced, gives different results for another batch size and other parameters; {SIZES}, and "
-            "keep no tensor as a plain attribute: return it"
-        )
+        raise ScenarioError(f"{name}.forward, traced, gives different results {change}; {fix}")
+    return values
 
 
 def _fewer(example: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:

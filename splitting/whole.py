@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -74,11 +75,13 @@ def check_whole(
         remove_hooks(module, hooked(trace.root))
         cast(on_cpu(module), torch.float32)
     for training in (False, True):
-        with other_parameters(root, *modules), torch.no_grad():
+        with torch.no_grad(), ExitStack() as stack:
+            stack.enter_context(other_parameters(root, *modules))
             try:
                 wanted = _values(trace, root, example, training=training)
-            except Exception:  # noqa: BLE001  (anything a user's module may raise, here for other parameters)
-                return
+            except Exception:  # noqa: BLE001  (a user's module may raise anything for other parameters)
+                stack.close()  # its own are left
+                wanted = _values(trace, root, example, training=training)
             try:
                 found, why = _alike(parts, modules, places, wanted, example, training=training), ""
             except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -88,7 +91,7 @@ def check_whole(
         if training and _state_apart(parts, modules):
             return
         raise ScenarioError(
-            f"the parts compute other results than the model{why}: a submodule reads what one of another part leaves in an "
+            f"the parts compute other results than the model{' in training' if training else ''}{why}: a submodule reads what one of another part leaves in an "
             "attribute, or calls layers that are no submodules of it (in a list or dict); return the value from "
             "forward, and register the layers where they are called"
         )

@@ -290,6 +290,41 @@ def test_a_loss_that_a_model_returns_is_said_to_be_dropped(name: str) -> None:
         assert ("objective=" in lines[0]) is (name != "a penalty"), "which is not computed from the target"
 
 
+LEFT: dict[str, tuple[Callable[[Any, Tensor], Any], bool]] = {
+    "a loss": (lambda layer, y: y.square().mean(), True),
+    "a list of losses": (lambda layer, y: [y.square().mean(), y.abs().mean()], True),
+    "what is used": (lambda layer, y: layer.weight.square().mean(), False),
+    "without a gradient": (lambda layer, y: y.square().mean().detach(), False),
+    "as many as samples": (lambda layer, y: y.mean(1), False),
+}
+
+
+class Leaving(nn.Linear):
+    """Leaves something in an attribute, as mixtures of experts do with their losses."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(3, 3)
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        self.left = LEFT[self.name][0](self, y)
+        return y * self.left if "used" in self.name else y
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_a_loss_that_a_model_leaves_in_an_attribute_is_said_to_be_dropped(name: str) -> None:
+    env = antiphon.envs.from_tensors(x=torch.rand(8, 3), label=torch.arange(8) % 3)
+    model = nn.Sequential(nn.Linear(3, 3), Leaving(name), nn.Linear(3, 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        antiphon.split(model, at=[2], env=env, batch=4)
+    lines = [str(w.message) for w in caught if issubclass(w.category, ScenarioWarning)]
+    assert len(lines) == LEFT[name][1]
+    if lines:
+        assert lines[0].startswith("split: forward leaves a number with a gradient in '1.left', which no ")
+
+
 class Kept:
     """The objective of an output that is a loss per sample, as the warning has it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -137,8 +138,41 @@ def telling(how: str) -> Any:
 )
 def test_what_reaches_another_layer_beside_the_forward_is_refused(how: str) -> None:
     why = r" \(.*dtype.*\)" if "float64" in how else ""
+    why = " in training" if "in training" in how else why
     with one_line(f"split: the parts compute other results than the model{why}: .*attribute.*register"):
         chain_split(telling(how), ("third",))
+
+
+class Particular(nn.Linear):
+    """Works in training with the parameters that it has, and with no others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not torch.equal(self.weight, torch.ones_like(self.weight)):
+            raise ValueError("not these")
+        return super().forward(x)
+
+
+def test_a_model_that_works_with_no_other_parameters_is_compared_with_its_own() -> None:
+    model = telling("tells in training")
+    model.first = Particular(*reversed(model.first.weight.shape))
+    nn.init.ones_(model.first.weight)
+    with one_line("split: the parts compute other results than the model in training: .*attribute"):
+        chain_split(model, ("third",))
+
+
+def memo(self: Chain, h: Tensor) -> Tensor:
+    return self.second(h) * cost_of(self)
+
+
+@functools.lru_cache
+def cost_of(model: Any) -> Tensor:
+    cost: Tensor = model.second.weight.square().mean()
+    return cost
+
+
+def test_a_value_that_is_kept_beyond_a_call_is_told_as_a_cache() -> None:
+    with one_line("split: Chain.forward cannot be traced .*without a cache"):
+        chain_split(Chain(memo), ("third",))
 
 
 def test_a_layer_of_several_parts_may_keep_a_state_in_training() -> None:
@@ -160,7 +194,9 @@ def test_a_submodule_with_the_name_of_an_attribute_of_parts_is_refused(name: str
 def test_what_a_layer_leaves_of_its_parameters_is_not_frozen_in() -> None:
     model: Any = Chain(lambda self, h: self.second(h) * (1 + self.second.cost))
     model.second = Weighed(7, 7)
-    with one_line("split: Chain.forward, traced, gives different results .* other parameters.*: return it"):
+    with one_line(
+        "split: Chain.forward, traced, gives different results for other inputs and parameters; .*return what"
+    ):
         chain_split(model, ("third",))
 
 
