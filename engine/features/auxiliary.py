@@ -10,7 +10,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PendingUpdate
+from antiphon.engine.heart.updates import PendingUpdate, Update
 
 
 class AuxiliaryLosses(Feature):
@@ -25,14 +25,14 @@ class AuxiliaryLosses(Feature):
 
     def after_credit(self, pending: PendingUpdate) -> None:
         """Add their losses to what a window learns from."""
-        pending.auxiliary_loss_by_agent |= _losses(self.system, self.predictor_trainer, pending)
+        pending.add_auxiliary_losses(_losses(self.system, self.predictor_trainer, pending.update))
 
 
-def _losses(system: System, predictor_trainer: PredictorTrainer, pending: PendingUpdate) -> dict[str, Tensor]:
+def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> dict[str, Tensor]:
     """Losses of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12), by agent."""
-    window = pending.window
+    window = update.window
     losses: dict[str, Tensor] = {}
-    for name in pending.group.agent_names:
+    for name in update.group.agent_names:
         state_channel = system.agents[name].connections.state_channel
         if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
             continue

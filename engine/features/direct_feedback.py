@@ -13,7 +13,7 @@ from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PendingUpdate, WindowLoss
+from antiphon.engine.heart.updates import PendingUpdate, Update, WindowLoss
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
@@ -30,11 +30,11 @@ class DirectFeedback(Feature):
 
     def after_credit(self, pending: PendingUpdate) -> None:
         """Inject errors of objectives into the messages sent before them in the window (semantics 10)."""
-        pending.injections.extend(_injections(self.system, self.evaluator, pending))
+        pending.injections.extend(_injections(self.system, self.evaluator, pending.update))
 
 
-def _injections(system: System, evaluator: ObjectiveEvaluator, pending: PendingUpdate) -> Iterator[Injection]:
-    window = pending.window
+def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
+    window = update.window
     sent = [
         (channel, message)
         for name, message in window.sent_messages
@@ -48,7 +48,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, pending: PendingU
     errors = [
         (tick.step, tick.agent_name, error)
         for tick in window.ticks()
-        if tick.agent_name in sources and (error := _error(evaluator, tick, pending.window_loss)) is not None
+        if tick.agent_name in sources and (error := _error(evaluator, tick, update.window_loss)) is not None
     ]
     for channel, message in sent:
         assert channel.feedback.direct is not None

@@ -22,7 +22,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Leaf
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import GroupWindows, PendingUpdate
+from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.nets.per_member import nonzero
 
@@ -102,7 +102,8 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            pending = PendingUpdate(group, window, *self.evaluator.window_loss(window))
+            window_loss, roots = self.evaluator.window_loss(window)
+            pending = PendingUpdate(Update(group, window, window_loss), roots)
             self.backward_pass.collect_injections(pending, step)
             put = [one for one in pending.injections if nonzero(one.discount)]
             for state_channel in state_channels:

@@ -72,7 +72,8 @@ class BackwardPass:
         for group, window in windows:
             if window in updates:
                 continue
-            pending = PendingUpdate(group, window, *self.objective_evaluator.window_loss(window))
+            window_loss, roots = self.objective_evaluator.window_loss(window)
+            pending = PendingUpdate(Update(group, window, window_loss), roots)
             returning_leaves = [
                 leaf
                 for leaf in window.leaves.values()
@@ -101,7 +102,8 @@ class BackwardPass:
                 for leaf, gradient in zip(returning_leaves, leaf_gradients, strict=True)
                 if gradient is not None
             }
-            updates[pending.window] = pending.differentiated({**gradients_by_learner}, gradient_by_leaf)
+            pending.update.set_gradients({**gradients_by_learner}, gradient_by_leaf)
+            updates[pending.update.window] = pending.update
         return [updates[window] for _, window in windows]
 
     def book(self, update: Update) -> None:
@@ -116,7 +118,8 @@ class BackwardPass:
 
     def collect_injections(self, pending: PendingUpdate, step: int) -> None:
         """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
-        injections, window, replacer = pending.injections, pending.window, self.learning_points.replace_credit
+        injections, update, replacer = pending.injections, pending.update, self.learning_points.replace_credit
+        window = update.window
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
             learning_rows = self.agents[channel.sender].learning_rows(window.number)
@@ -136,18 +139,18 @@ class BackwardPass:
                 continue
             synthetic_gradient = channel.synthetic_gradient
             scale = synthetic_gradient.injection.scale(step)
-            pending.keep_injected(name, injected, by_row=synthetic_gradient.needs_actions)
+            update.keep_injected(name, injected, by_row=synthetic_gradient.needs_actions)
             if nonzero(scale):
-                pending.injected_messages.add((name, message.stamp))
+                update.injected_messages.add((name, message.stamp))
             injections.append(Injection(output, injected, scale, synthetic_gradient.injection.discount))
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
 
     @staticmethod
     def _can_inject(window: Window, channel: Channel, message: Message, learning_rows: LearningRows) -> bool:
-        """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is asked for any.
+        """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is called.
 
-        There is none if no read of the message may be booked, if it was void everywhere before its first tick, if the `learning_rows` of
+        It has none if no read of the message may be booked, if it was void everywhere before its first tick, if the `learning_rows` of
         its sender are none, or if the window has given up its channel.
         """
         return (

@@ -43,9 +43,7 @@ class Clock:
         """Whether the clock ticks at `step`."""
         return step % self.tick_period == self.phase
 
-    def sends_at(self, step: int) -> bool:
-        """Whether a message is sent at `step`, where one is sent at each tick."""
-        return self.ticks_at(step)
+    sends_at = ticks_at  # where one message is sent at each tick
 
     def tick_number(self, step: int) -> int:
         """Number of the tick at `step`, from 0."""

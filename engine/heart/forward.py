@@ -134,7 +134,7 @@ class ForwardPass:
         return tick
 
     def _arrivals_over(self, channel: Channel, step: int) -> list[Arrival]:
-        """Return what the tick at `step` reads over a channel, oldest first; a synthetic input stands in for the newest."""
+        """Return what the tick at `step` reads over a channel, oldest first; where it has a synthetic input, that may stand in."""
         arrivals = channel.ledger.receive(step)
         feature = self.tick_points.stand_in
         if feature is not None and arrivals and channel.synthetic_input.model is not None:
@@ -259,10 +259,10 @@ class ForwardPass:
         return lambda name: as_input(self.system, name, signals.get(name), categories)
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
-        """Send the messages of a tick: void by the signals of this step, `step_signals`, and made from those that the tick works on."""
+        """Send the messages of a tick, made from what it observed; `step_signals`, of this step, say where they are void as they are sent."""
         for feature in self.tick_points.before_send:
             feature.before_send(tick)
-        for channel in self._put_in_window(agent, tick, window):
+        for channel in self._enter_outputs(agent, tick, window):
             output = window.sent_outputs[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
             message = self.send_over(
@@ -274,8 +274,8 @@ class ForwardPass:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod
-    def _put_in_window(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
-        """Put the outgoing messages of a tick into its window, with their graph; return their channels.
+    def _enter_outputs(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
+        """Enter the outputs that a tick sends in its window (`Window.sent_outputs`), and return their channels.
 
         A sampled message of a window that is replayed is the sample that was sent at first.
         """
@@ -306,7 +306,7 @@ class ForwardPass:
             learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
             buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
             for tick in ticks:
-                self._put_in_window(self.system.agents[tick.agent_name], tick, window)
+                self._enter_outputs(self.system.agents[tick.agent_name], tick, window)
         for module_state, state_before in zip(module_states, states_before, strict=True):
             module_state.load_state_dict(state_before)
 

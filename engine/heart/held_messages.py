@@ -86,13 +86,13 @@ class HeldMessages:
             available.zero_elsewhere(self.value),
             available,
             may_count=Mask.of(
-                self.stamp == stamp_number(due_message.stamp), self._arrives(ledger, due_message)
+                self.stamp == stamp_number(due_message.stamp), self._known_to_arrive(ledger, due_message)
             ),
             step_signals=self._held_signals(due_message, available) if ledger.aligned else None,
         )
 
     @staticmethod
-    def _arrives(ledger: LedgerView, due_message: Message) -> bool | None:
+    def _known_to_arrive(ledger: LedgerView, due_message: Message) -> bool | None:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
 
         On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.

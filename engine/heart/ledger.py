@@ -37,14 +37,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.message import Booked, Fate, Message
+from antiphon.engine.heart.message import Fate, Message
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import PlanKind, ReadPlan, Timetable
@@ -139,9 +138,9 @@ class Ledger:
         self._delete_spent(step)
         read_plan = self.timetable.read_plan(step)
         # a state that only its own window reads is read there with its graph (`Window.sent_outputs`)
-        in_sent_messages = read_plan.kind is not PlanKind.IN_OWN_WINDOW
+        sender_window_open = read_plan.kind is not PlanKind.IN_OWN_WINDOW
         message = self._carried_message(
-            step, output, step_signals, read_plan, void, sender_window_open=in_sent_messages
+            step, output, step_signals, read_plan, void, sender_window_open=sender_window_open
         )
         self.messages[step] = message
         return message
@@ -176,7 +175,7 @@ class Ledger:
         stamp: int,
         output: Tensor,
         step_signals: StepSignals,
-        plan: ReadPlan,
+        read_plan: ReadPlan,
         void: Mask,
         *,
         sender_window_open: bool,
@@ -186,14 +185,14 @@ class Ledger:
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
-        finished_at = None if plan.window_numbers else stamp
+        finished_at = None if read_plan.window_numbers else stamp
         return Message(
             stamp,
             sent,
             received,
             step_signals,
-            read_plan=plan,
-            open_window_numbers=set(plan.window_numbers),
+            read_plan,
+            open_window_numbers=set(read_plan.window_numbers),
             finished_at=finished_at,
             fate=fate,
             sender_window_open=sender_window_open,
@@ -210,9 +209,9 @@ class Ledger:
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
-            plan = ReadPlan.unread(stamp)
+            read_plan = ReadPlan.unread(stamp)
             self.messages[stamp] = self._carried_message(
-                stamp, output, step_signals, plan, void, sender_window_open=False
+                stamp, output, step_signals, read_plan, void, sender_window_open=False
             )
         try:
             yield
@@ -289,7 +288,7 @@ class Ledger:
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def void_messages(self, step: int, ended_rows: Mask, terminated_rows: Mask = NONE) -> None:
+    def void_messages(self, step: int, ended_rows: Mask, terminated_rows: Mask) -> None:
         """Void all messages in the environments whose episode ended at `step`, and forget there what is held (rule 20, ends of episodes).
 
         Args:
@@ -316,14 +315,11 @@ class Ledger:
         last_rows = terminated_rows & ~message.fate.void
         if not last_rows.anywhere:
             return
-        # if no read of it may be booked, only the predictor learns from it, and it can do so now; from a copy, as the message itself
-        # stays unbooked, and becomes void
-        if not message.read_plan.is_bookable:
-            booked = Booked(torch.zeros_like(message.sent), None, last_rows)
-            last_state = replace(message.copied(), booked=booked)
-            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
-        else:
+        if message.read_plan.is_bookable:
             message.booked.add_zero_rows(last_rows)
+        else:  # its predictor learns from a copy, as the message itself stays unbooked and becomes void
+            last_state = message.with_zero_gradient(last_rows)
+            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
 
 
 def _arrival_of(message: Message) -> Arrival:

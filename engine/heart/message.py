@@ -14,6 +14,7 @@ Words that have one meaning in the heart:
     held                a receiver holds the newest message that has arrived, to read it where a due one is lost, or to condition a
                         synthetic input on it
     read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
+    learner             the network, parameters and optimiser of an agent, which tied agents share; its name is that of its first agent
     count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
                         learns from the window. A number of things is an `x_count`
     window              begins with its first tick; ends at a step of its `WindowGrid`, and is popped from its group; closes in the ledgers
@@ -125,9 +126,8 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where it is read as zeros."""
     void_unread: Mask = field(default=NONE, metadata=MASK)
-    """Where no tick has read it before it was void: it was as it was sent, or an episode ended before `ReadPlan.first_tick` (of messages
-    whose reads may be booked). Nothing is injected there from then on; but a window of the sender that ended before the episode has
-    injected there."""
+    """Where it became void before any tick read it: as it was sent, or as an episode ended before `ReadPlan.first_tick`; kept for messages
+    whose reads may be booked. From then on nothing is injected there; a window of the sender that ended earlier has injected."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: there it is no traffic."""
 
@@ -199,8 +199,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window has it among `Window.sent_messages`, and has not closed: until then it is not deleted. Never of a state
-    that only its own window reads, nor of an imagined message."""
+    """Whether the window of its sender, which has it among `Window.sent_messages`, has not closed: until then it is not deleted. False of a
+    state that only its own window reads, and of an imagined message."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:
@@ -249,6 +249,10 @@ class Message:
         """Where it is lost or void."""
         fate = self.fate
         return fate.void if fate.lost is NONE else fate.void | fate.lost
+
+    def with_zero_gradient(self, rows: Mask) -> Message:
+        """Return a copy for which a zero gradient is booked in some rows, and nothing else."""
+        return replace(self.copied(), booked=Booked(torch.zeros_like(self.sent), counted=rows))
 
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""

@@ -150,8 +150,8 @@ class PredictorTrainer:
             rows = self._contexts[key] = channel.layout.to_rows(context)
         return rows
 
-    def local_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
-        """Return the examples of predictors to which nothing is returned, by channel: they learn when their sender does."""
+    def sender_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
+        """Return the examples of predictors that learn when their sender does, as nothing returns to them, by channel."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent_messages:
@@ -159,7 +159,7 @@ class PredictorTrainer:
                 if (
                     channel.returns_gradients
                     or not message.read_plan.is_bookable
-                    or not self._learns(channel)
+                    or not self._is_trained_here(channel)
                 ):
                     continue
                 if name in self.swept_updates.predictor_updates:
@@ -190,7 +190,7 @@ class PredictorTrainer:
 
     # --- training ------------------------------------------------------------------------------------------
 
-    def _learns(self, channel: Channel) -> bool:
+    def _is_trained_here(self, channel: Channel) -> bool:
         """Whether the synthetic gradient of a channel is trained here; of a cut channel it is trained in its sender's part."""
         predictor = channel.synthetic_gradient.model
         trains = predictor is not None and not predictor.frozen and not self.learning_stopped
@@ -219,9 +219,9 @@ class PredictorTrainer:
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        examples_by_channel = self.local_examples(window for _, window in windows_to_learn)
+        examples_by_channel = self.sender_examples(window for _, window in windows_to_learn)
         for name, messages in messages_back.items():
-            if messages and self._learns(channels[name]):
+            if messages and self._is_trained_here(channels[name]):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
@@ -241,7 +241,7 @@ class PredictorTrainer:
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
             messages = channel.ledger.pop_messages_back(step)
-            if channel.returns_gradients and (self._learns(channel) or self._moves_gate(channel)):
+            if channel.returns_gradients and (self._is_trained_here(channel) or self._moves_gate(channel)):
                 messages_back[name] = messages
         return messages_back
 

@@ -5,7 +5,7 @@ Their masks are in the table at the head of message.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -88,30 +88,39 @@ class WindowLoss:
 
 
 @dataclass(slots=True, eq=False)
-class PendingUpdate:
-    """A window that is about to be differentiated: its losses, and what is injected into the messages that it sent.
-
-    `BackwardPass.differentiate_windows` makes it, and of it the `Update`; the graph of the window is freed with it.
-    """
+class Update:
+    """What a learning group learns from a window; applied by `Engine.move_agents`."""
 
     group: LearningGroup
     window: Window
-    window_loss: WindowLoss
-    roots: list[Tensor]
-    """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
-    injections: list[Injection] = field(default_factory=list)
-    """The injections into the messages that the window sent."""
-    auxiliary_loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
-    """Losses beside the objectives', by agent, which parameters follow and messages read do not."""
+    window_loss: WindowLoss = field(default_factory=WindowLoss)
+    """The losses of its agents' objectives."""
+    gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
+    """The gradients of learners that learn from the window, in the order of their trainable parameters."""
+    gradient_by_leaf: dict[Leaf, Tensor] = field(default_factory=dict)
+    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if gradients return;
+    until they are booked (`BackwardPass.book`)."""
     newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
-    """See `Update`."""
+    """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
+    run's handles."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """See `Update`."""
+    """Channels and stamps of the messages whose injection moves parameters: its `scale` is not 0. As in `newest_injected_by_channel`,
+    their couplings predict: none is `delayed`."""
+    agents_with_auxiliary_loss: set[str] = field(default_factory=set)
+    """The agents with a loss beside their objectives."""
+    stepping_members_by_agent: dict[str, Mask] = field(default_factory=dict)
+    """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
+    reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
+    resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
+    """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
 
-    @property
-    def auxiliary_loss(self) -> Tensor | None:
-        """The sum of the auxiliary losses; None: there is none."""
-        return reduce(add, self.auxiliary_loss_by_agent.values()) if self.auxiliary_loss_by_agent else None
+    def set_gradients(
+        self,
+        gradients_by_learner: dict[str, Sequence[Tensor | None]],
+        gradient_by_leaf: dict[Leaf, Tensor],
+    ) -> None:
+        """Set the window's gradients, once it has been differentiated."""
+        self.gradients_by_learner, self.gradient_by_leaf = gradients_by_learner, gradient_by_leaf
 
     def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
         """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
@@ -123,50 +132,32 @@ class PendingUpdate:
             injected = torch.where(injected.any(1, keepdim=True), injected, injected_before)
         self.newest_injected_by_channel[channel_name] = injected
 
-    def differentiated(
-        self,
-        gradients_by_learner: dict[str, Sequence[Tensor | None]],
-        gradient_by_leaf: dict[Leaf, Tensor],
-    ) -> Update:
-        """Return the update with the window's gradients; for both see `Update`."""
-        return Update(
-            self.group,
-            self.window,
-            self.window_loss,
-            gradients_by_learner,
-            gradient_by_leaf,
-            self.newest_injected_by_channel,
-            self.injected_messages,
-            tuple(self.auxiliary_loss_by_agent),
-        )
-
 
 @dataclass(slots=True, eq=False)
-class Update:
-    """What a learning group learns from a window, which has been differentiated; applied by `Engine.move_agents`."""
+class PendingUpdate:
+    """The update of a window that is about to be differentiated, and what it is differentiated from.
 
-    group: LearningGroup
-    window: Window
-    window_loss: WindowLoss = field(default_factory=WindowLoss)
-    """The losses of its agents' objectives."""
-    gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
-    """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
-    gradient_by_leaf: dict[Leaf, Tensor] = field(default_factory=dict)
-    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if gradients return;
-    until they are booked (`BackwardPass.book`)."""
-    newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
-    """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
-    run's handles."""
-    injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages whose injection moves parameters: its `scale` is not 0. As in `newest_injected_by_channel`,
-    their couplings predict: none is `delayed`."""
-    agents_with_auxiliary_loss: Collection[str] = ()
-    """The agents with a loss beside their objectives."""
-    stepping_members_by_agent: dict[str, Mask] = field(default_factory=dict)
-    """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
-    reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
-    resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
-    """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
+    `BackwardPass.differentiate_windows` makes it; the graph of the window is freed with it.
+    """
+
+    update: Update
+    """The update, without gradients yet."""
+    roots: list[Tensor]
+    """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
+    injections: list[Injection] = field(default_factory=list)
+    """The injections into the messages that the window sent."""
+    auxiliary_losses: list[Tensor] = field(default_factory=list)
+    """Losses beside the objectives', which parameters follow and messages read do not."""
+
+    @property
+    def auxiliary_loss(self) -> Tensor | None:
+        """The sum of the auxiliary losses; None: there is none."""
+        return reduce(add, self.auxiliary_losses) if self.auxiliary_losses else None
+
+    def add_auxiliary_losses(self, loss_by_agent: Mapping[str, Tensor]) -> None:
+        """Add losses beside the objectives', by agent."""
+        self.auxiliary_losses += loss_by_agent.values()
+        self.update.agents_with_auxiliary_loss.update(loss_by_agent)
 
 
 @dataclass(slots=True)
@@ -185,7 +176,7 @@ class PredictorUpdate:
     for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
     resting_parameters: Container[int] = ()
-    """Places of parameters that stay as they are."""
+    """The indices of parameters at rest: without a gradient they stay."""
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ class Tick:
     step: int = field(metadata=PLAIN)
     agent_name: str = field(metadata=PLAIN)
     step_signals: StepSignals = field(metadata=SIGNALS)
-    """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
+    """The signals that it observes: its step's; of an aligned agent, those that its message was made from."""
     reads: list[Read] = field(metadata=NESTED)
     learning_rows: LearningRows = field(default=ALL, metadata=MASK)
     """The rows in which the agent learns from this window; in other rows its reads are constant."""
@@ -39,7 +39,8 @@ class Tick:
     ports: Tensors = field(default_factory=dict)
     """The outputs of the network, with their graph; empty once the graph has been freed."""
     network_input: Tensor | None = None
-    """What the network has read, [rows, …], where the tick keeps no graph and has been computed here; it is read again."""
+    """The network's input, [rows, …], of a tick that keeps no graph: the evaluation of its whole window reads it again. None: it is
+    joined again from what the tick read."""
     sampled_messages: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
@@ -54,7 +55,7 @@ class Window:
 
     Attributes:
         number: The number of the window; `NO_NUMBER` before its first tick.
-        statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
+        statistics_before: Running statistics of each learner at the window's start, by learner.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
@@ -98,7 +99,7 @@ class LearningGroup:
     Attributes:
         agent_names: The names of its agents, in canonical order.
         grid: The division of its ticks into windows.
-        agents_per_learner: How many agents of the group share each learner, by its first agent; set by `System`.
+        agents_per_learner: How many agents of the group share each learner, by learner; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
             windows that may end before one is learned from without it (the channel's `horizon`).
         window: The open window.

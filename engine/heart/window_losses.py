@@ -42,7 +42,7 @@ class TickLoss(NamedTuple):
 
     @property
     def target_counts(self) -> Tensor:
-        """[rows]: how many targets a mean (`reduction: mean`) takes each sample for: its sites, or 1; 0 without a target."""
+        """[rows]: the number of targets that each sample counts for in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
         losses = constant(self.losses)
         target_counts = (
             torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
@@ -79,9 +79,9 @@ class ObjectiveEvaluator:
                 if goal.mean_over_targets:
                     averaged_losses.setdefault(tick.agent_name, []).append(tick_loss)
                 else:
-                    roots.append(self._add(window_loss, agent, tick_loss))
+                    roots.append(self._add_loss(window_loss, agent, tick_loss))
         for name, tick_losses in averaged_losses.items():
-            roots += self._add_mean(window_loss, self.system.agents[name], tick_losses)
+            roots += self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
         for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
@@ -89,7 +89,7 @@ class ObjectiveEvaluator:
             roots += [] if root is None else [root]
         return window_loss, roots
 
-    def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> Tensor:
+    def _add_loss(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> Tensor:
         """Add the losses of a tick, and return them with their graph."""
         samples, batch, layout = constant(tick_loss.losses), self.system.batch, agent.layout
         total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
@@ -100,7 +100,7 @@ class ObjectiveEvaluator:
         window_loss.add(agent.name, samples, reported)
         return tick_loss.losses
 
-    def _add_mean(
+    def _add_mean_loss(
         self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]
     ) -> list[Tensor]:
         """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`); return them."""
@@ -120,7 +120,7 @@ class ObjectiveEvaluator:
         return roots
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
-        """An objective at one tick; None: its target is absent everywhere, or its agent learns in no row, from rewards, or has none."""
+        """Return the losses of a tick; None: its target is absent everywhere, or its agent learns in no row, from rewards, or has none."""
         agent, step_signals = self.system.agents[tick.agent_name], tick.step_signals
         goal = agent.goal
         if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
@@ -137,7 +137,7 @@ class ObjectiveEvaluator:
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
     def output_loss(self, agent: Agent, step_signals: StepSignals, output: Tensor) -> TickLoss | None:
-        """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere.
+        """Return the losses of an agent's output at any step, without its weight; None: its target is absent everywhere.
 
         A rollout scores with it (engine/inference/rollout.py).
         """
@@ -150,7 +150,7 @@ class ObjectiveEvaluator:
     def term_loss(
         agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, learning_rows: Mask = ALL
     ) -> TickLoss | None:
-        """A single objective of an agent's output, without its weight; None if its target is absent everywhere.
+        """Return the losses of one objective, without its weight; None: its target is absent everywhere.
 
         A network's own loss may have no target.
         """
@@ -204,7 +204,7 @@ def _scored_target(
 
 
 def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
-    """The objective of its terms: of the only one, or of a weighted sum."""
+    """The losses of an objective from those of its terms: of the only one, or of a weighted sum."""
     if not goal.summands:
         return terms[0]
     assert isinstance(goal.objective, Weighted)

@@ -155,8 +155,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-an-older-message-counts-as-the-due-one",
         "engine/heart/held_messages.py",
-        "self.stamp == stamp_number(due_message.stamp), self._arrives",
-        "self.stamp >= 0, self._arrives",
+        "self.stamp == stamp_number(due_message.stamp), self._known_to_arrive",
+        "self.stamp >= 0, self._known_to_arrive",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
