@@ -69,6 +69,12 @@ COUPLING = "all channels"
 _PATIENCE = 1800.0
 """Seconds of measuring again from which it is not advised."""
 _EARLIER = "signals gain most early in a run"
+_LONGER = 4
+"""Times the horizon that is advised where no true gradient gains: gains grow with the horizon faster than their standard errors,"""
+_LATE = 0.1
+"""but not where learning rates have fallen below this share of their first."""
+_REPEATS = 5
+"""Repeats of a measurement after a run, by default."""
 _RUN_REPEATS = 3
 """Repeats of a measurement during a run."""
 
@@ -168,8 +174,9 @@ def value(
     *,
     channels: Sequence[str] | None = None,
     horizon: int = 50,
-    repeats: int = 5,
+    repeats: int = _REPEATS,
     ahead: int | None = None,
+    follow: Callable[[int, int], None] | None = None,
 ) -> Values:
     """Measure the value of channels' learning signals, in forks; no bit of `simulation` changes.
 
@@ -185,6 +192,7 @@ def value(
         repeats: Sets of examples, at least 2: the interval is over them.
         ahead: Further steps whose losses count in a message's true signal; None: as many as the message can reach
             (`look_ahead`).
+        follow: Called with how many of how many measurements are done; None: nothing is.
 
     Raises:
         ScenarioError: There is no such channel, or a number is too small.
@@ -224,6 +232,8 @@ def value(
             for row in rows:
                 row.measure(forks, state, synthetic)
                 progress.advance()
+                if follow is not None:
+                    follow(int(progress.done), repeats * len(rows))
             for _ in range(horizon):
                 start.advance()
     values = tuple(row.result() for row in rows)
@@ -411,8 +421,16 @@ def circumstances(running: LiveSystem) -> str:
     return f"{_EARLIER}, which {where}{restarted}"
 
 
-def without_value(found: Values, channels: Sequence[str], known: str) -> Undefined:
-    """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `known` (`circumstances`)."""
+def rates_fallen(running: LiveSystem, horizon: int) -> bool:
+    """Return whether learning rates have nearly fallen to 0, so that no signal gains much, over however many steps."""
+    return rates_left(running, horizon) < _LATE
+
+
+def without_value(found: Values, channels: Sequence[str], known: str, *, fallen: bool) -> Undefined:
+    """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `known` (`circumstances`).
+
+    More repeats may; else, unless learning rates have `fallen`, a longer horizon.
+    """
     reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in found.rows}
     given = {name: why for name, why in reasons.items() if why}
     undefined = Undefined("value", given, ["--value"])
@@ -433,31 +451,44 @@ def without_value(found: Values, channels: Sequence[str], known: str) -> Undefin
         cost = f"about {duration(repeats * each)}, and may give {len(near)} of {len(unsure)} a value"
         return undefined._replace(again=options, cost=cost)
     if needs:
-        nearest = f"the nearest needs {min(needs):,} repeats, about {duration(min(needs) * each)}"
-        hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over} {nearest}"
+        over += f" the nearest needs {min(needs):,} repeats, about {duration(min(needs) * each)}"
+        hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over}"
     else:
-        hopeless = f"more repeats cannot resolve it: {over} no true gradient of theirs gains anything"
+        over += " no true gradient of theirs gains anything"
+        hopeless = f"more repeats cannot resolve it: {over}"
+    longer, repeats = _LONGER * found.horizon, max(found.repeats, _REPEATS)
+    if not fallen and (seconds := _LONGER * repeats * each) <= _PATIENCE:
+        spec = f"telemetry: {{value: {{horizon: {longer}}}}}"
+        cost = f"about {duration(seconds)}, as {over} and gains grow with the horizon (during a run: {spec})"
+        options = ["--value", "--horizon", str(longer), "--repeats", str(repeats)]
+        return undefined._replace(again=options, cost=cost)
     return undefined._replace(again=[], instead=f"{hopeless}; {known}")
 
 
-def values_of_run(running: LiveSystem) -> tuple[list[Figure], Undefined | None]:
+def values_of_run(
+    running: LiveSystem, follow: Callable[[int, int], None]
+) -> tuple[list[Figure], Undefined | None]:
     """Measure values during a run, and return them as metrics, with what they cost, and why channels have none (None: they have).
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
     `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
-    `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
+    `value_seconds`. The horizon is that of the scenario's `telemetry.value`; `follow`: see `value`.
     """
     spec = running.scenario.telemetry.value
     assert spec is not None
     few = len(running.system.channels) <= running.scenario.telemetry.max
     started = time.monotonic()
     channels: list[str] | None = None if few else []
-    found = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
+    found = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS, follow=follow)
     predicted = predicted_channels(running.system) if few else []
     signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    undefined = without_value(found, list(running.system.channels), circumstances(running)) if few else None
-    return [seconds, *value_rows(found), *signals], undefined if undefined and undefined.reasons else None
+    rows = [seconds, *value_rows(found), *signals]
+    if not few:
+        return rows, None
+    fallen = rates_fallen(running, spec.horizon)
+    undefined = without_value(found, list(running.system.channels), circumstances(running), fallen=fallen)
+    return rows, undefined if undefined.reasons else None
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------

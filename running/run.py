@@ -213,7 +213,7 @@ class Run:
             if parts:
                 self.write_parts(running.now, parts)
         if self._valued(step):
-            values, undefined = values_of_run(running)
+            values, undefined = values_of_run(running, partial(self._follow, step + 1))
             if undefined is not None:
                 for recorder in self.recorders:
                     recorder.undefined(step + 1, undefined)
@@ -228,6 +228,11 @@ class Run:
             self.log(step + 1, [Figure("run", "", name, value) for name, value in figures.items()])
         if self.writer is not None and not self.in_run:
             self.writer.follow()
+
+    def _follow(self, step: int, done: int, total: int) -> None:
+        """Tell the recorders how far a measurement of a step is."""
+        for recorder in self.recorders:
+            recorder.measuring(step, done, total)
 
     def log(self, step: int, figures: Sequence[Figure]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""

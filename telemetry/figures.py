@@ -155,7 +155,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | measuring | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -164,6 +164,9 @@ class Recorder:
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Write and flush the metrics of one step. Steps ascend."""
+
+    def measuring(self, step: int, done: int, total: int) -> None:
+        """Write that so many of all measurements of a step's values are done; its figures follow."""
 
     def undefined(self, step: int, found: Undefined) -> None:
         """Write why channels have no result of a measure at one step; its figures follow."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ _LONGEST_TEXT = 100_000
 
 _ALL_ROWS = 2_000
 """Log entries up to which event files have every one."""
+_TELLING = 5.0
+"""Seconds between two entries on how far a measurement is."""
 
 
 class TensorBoardRecorder(Recorder):
@@ -65,6 +68,7 @@ class TensorBoardRecorder(Recorder):
         self._logdir = Path(logdir)
         self._last_step = 0
         self._every, self._until = 1, 0
+        self._told = time.monotonic()
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
@@ -108,6 +112,12 @@ class TensorBoardRecorder(Recorder):
         if self._in_events(step):
             events.scalars(step, curves.scalars(part_rows(rows)))
             channels.parts(step, rows)
+
+    def measuring(self, step: int, done: int, total: int) -> None:
+        """Write how far a measurement of one step's values is, now and then, for the Channels tab."""
+        if (now := time.monotonic()) >= self._told + _TELLING:
+            self._told = now
+            self._files[2].measuring(step, done, total)
 
     def undefined(self, step: int, found: Undefined) -> None:
         """Write why channels have no result of a measure at one step."""

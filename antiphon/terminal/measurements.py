@@ -34,6 +34,7 @@ from antiphon.inspection.value import (
     COUPLING,
     Values,
     circumstances,
+    rates_fallen,
     rates_left,
     value,
     value_rows,
@@ -70,8 +71,6 @@ _ABLATED = 2000
 """Default number of examples of an ablation."""
 _SPOKEN = 1000
 """Default number of messages of a language."""
-_LATE = 0.1
-"""Share of the first learning rates below which a longer horizon gives no value."""
 _POSITIONS = 4
 """Positions of a message whose entropies are printed."""
 
@@ -336,7 +335,7 @@ def measured_value(
 ) -> Measured:
     """Measure the value of the channels' learning signals."""
     remark("measuring the value of learning signals, in forks …")
-    given = {"horizon": horizon, "repeats": repeats}
+    given: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
     values = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
     every = predicted_channels(simulation.running.system)
     predicted = [name for name in every if not channels or name in channels]
@@ -357,7 +356,10 @@ def measured_value(
         if name in highest and like[key] is not None
     ]
     undefined = without_value(
-        values, list(simulation.running.system.channels), circumstances(simulation.running)
+        values,
+        list(simulation.running.system.channels),
+        circumstances(simulation.running),
+        fallen=rates_fallen(simulation.running, values.horizon),
     )
     by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
     if by_chance and (instead := _during_a_run(simulation.running, values)):
@@ -369,9 +371,9 @@ def measured_value(
 
 def _during_a_run(running: LiveSystem, found: Values) -> str:
     """Return the advice to measure earlier, where a longer horizon cannot help: learning rates have nearly fallen to 0."""
-    left = rates_left(running, found.horizon)
-    if left >= _LATE:
+    if not rates_fallen(running, found.horizon):
         return ""
+    left = rates_left(running, found.horizon)
     spec = f"telemetry: {{value: {{period: {max(running.now // 10, 1)}, horizon: {found.horizon}}}}}"
     fallen = f"the agents' learning rates have fallen to {percent(left)} of their first"
     own = running.scenario.telemetry.value is not None

@@ -29,6 +29,7 @@ from antiphon.telemetry.tab.reading import (
 from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed, results_of
 from antiphon.telemetry.tab.tags import (
     GRAPH,
+    MEASURING,
     PARTS,
     PLUGIN,
     TIMELINE,
@@ -215,7 +216,11 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             parts=PARTS in found,
             sampled=rows > (self._kept or _EVERYTHING),
         )
-        return {**contents, "session": found[GRAPH].max_wall_time}, _JSON
+        measuring = document_from(question.document(run, MEASURING)) if MEASURING in found else None
+        measured = [tag for family in ("channel", "run") if (tag := figure_tag(family, "value")) in found]
+        if measuring and max([last - 1, *(found[tag].max_step for tag in measured)]) >= measuring["step"]:
+            measuring = None  # it is over
+        return {**contents, "measuring": measuring, "session": found[GRAPH].max_wall_time}, _JSON
 
 
 def _file(_: _Question, path: Path) -> _Answer:

@@ -14,6 +14,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
+    MEASURING,
     PARTS,
     PLUGIN,
     TIMELINE,
@@ -92,6 +93,10 @@ class ChannelsWriter:
             self._machines = machines
             self._document(step, PARTS, {"machines": machines})
         self.figures(step, part_rows(rows))
+
+    def measuring(self, step: int, done: int, total: int) -> None:
+        """Write that so many of all measurements of a step's values are done."""
+        self._document(step, MEASURING, {"step": step, "done": done, "of": total})
 
     def undefined(self, step: int, found: Undefined) -> None:
         """Write why channels have no result of a measure, and that until its figures are written no channel has one."""

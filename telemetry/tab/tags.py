@@ -18,6 +18,8 @@ TIMELINE = "antiphon/timeline"
 """A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
+MEASURING = "antiphon/measuring"
+"""A string: how far a measurement of values is as JSON, every few seconds while it goes on."""
 
 UNDEFINED = "antiphon/undefined/"
 """Beginning of the tags of strings, by measure of worth: why channels have no result, as JSON, by every measurement."""

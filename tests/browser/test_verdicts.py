@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -930,6 +930,21 @@ def test_a_value_that_the_run_measures_itself_needs_no_command(opened: Opened) -
     for every, words in ((50, "not measured yet"), (20, "is being measured")):
         tab = opened(replace(found, graph={**found.graph, "values_every": every}))
         assert strip(tab).startswith(f"value {words}: the run does it every {every} steps 1 of 9 stale")
+
+
+class Measuring(RunData):
+    """A run of which values are being measured."""
+
+    def catalogue(self) -> dict[str, Any]:
+        """Return its contents, with how far the measurement is."""
+        return {**super().catalogue(), "measuring": {"step": 1200, "done": 15, "of": 99}}
+
+
+def test_how_far_a_measurement_is_stands_in_the_strip(opened: Opened) -> None:
+    found = data(MEASURED)
+    running = Measuring(found.name, found.graph, figures=found.figures, path=found.path)
+    assert "value of step 1,200: 15 of 99 measurements are done" in strip(opened(running))
+    assert "measurements" not in strip(opened(found))
 
 
 def test_a_comparison_marks_no_metric_of_which_a_caution_is(opened: Opened) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.errors import ScenarioError
+from antiphon.inspection.value import value
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit import seams
@@ -47,6 +48,18 @@ def test_its_progress_has_the_time_that_is_left(
 
 
 @pytest.mark.long
+def test_how_far_it_is_can_be_followed() -> None:
+    told: list[tuple[int, int]] = []
+    value(
+        wide("decoupled"),
+        channels=["a->b"],
+        horizon=1,
+        repeats=2,
+        follow=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
     found = measured(wide("locked"))
     assert [row.name for row in found.rows] == [ALL, "a->b", "b->c", "c->d"]

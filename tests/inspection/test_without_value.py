@@ -23,8 +23,20 @@ def row(name: str, gain: float, error: float) -> Value:
         ([0.01, 0.02], 33.0, ["--horizon", "50", "--repeats", "27"], "about 5 minutes, and may give 2 of 2"),
         ([0.01], 3000.0, [], "within 30 minutes: over 50 steps the nearest needs 27 repeats, about 8 hours;"),
         (
+            [0.001],
+            30.0,
+            ["--horizon", "200", "--repeats", "5"],
+            "about 3 minutes, as over 50 steps the nearest needs",
+        ),
+        (
             [-0.01, 0.0],
             30.0,
+            ["--horizon", "200", "--repeats", "5"],
+            "over 50 steps no true gradient of theirs gains anything and gains grow with the horizon",
+        ),
+        (
+            [-0.01, 0.0],
+            300.0,
             [],
             "more repeats cannot resolve it: over 50 steps no true gradient of theirs gains",
         ),
@@ -33,12 +45,15 @@ def row(name: str, gain: float, error: float) -> Value:
 def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
     gains: list[float], seconds: float, options: list[str], words: str
 ) -> None:
-    """With repeats by the standard error, which falls with their root."""
+    """With repeats by the standard error, which falls with their root; else with a longer horizon, unless rates have fallen."""
     rows = tuple(row(f"a->{place}", gain, 0.01) for place, gain in enumerate(gains))
     rows += (row(ALL, gains[0], 0.01),)
-    found = without_value(Values(rows, 100, 50, 3, seconds), [each.name for each in rows], "known")
+    measured, names = Values(rows, 100, 50, 3, seconds), [each.name for each in rows]
+    found = without_value(measured, names, "known", fallen=False)
     assert [*found.again] == (["--value", *options] if options else [])
     assert words in (found.cost or found.instead)
+    late = without_value(measured, names, "known", fallen=True)
+    assert ("--horizon" in late.again) == ("27" in late.again)
 
 
 def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from werkzeug.test import Client
 
 from antiphon.telemetry import Messages
 from antiphon.telemetry.event_file import EventFile
-from tests.kit.tab import ChannelsLoader, cloud
+from antiphon.telemetry.tab.tags import MEASURING
+from tests.kit.tab import GRAPH, PLUGIN, ChannelsLoader, cloud
 from tests.telemetry.tab.serving import client, fast_data, figure, get, refused, wait_for
-from tests.telemetry.tab.writing import graph, rows, write
+from tests.telemetry.tab.writing import AGE, graph, rows, write
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
@@ -62,6 +64,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
         "mean": [],
     }
     catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
+    catalog["measuring"] = None
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()
     for run, own in (("a", first), ("b/s0", second)):
@@ -91,6 +94,27 @@ def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
     assert figure(ask(after=5))[0] == []
     assert ask(metric="agent").status_code == 404
+
+
+@pytest.mark.parametrize("told", [1, 2, 3])
+def test_how_far_a_measurement_is_stands_until_its_values_or_a_later_entry(
+    told: int, tmp_path: Path, serve: Callable[..., Client]
+) -> None:
+    """Of three: the first is followed by values, the second by another log entry."""
+    events = EventFile(tmp_path / "runs/a")
+    events.forget_after(0)
+    events.document(0, GRAPH, json.dumps(graph()), PLUGIN)
+    for step in range(1, told + 1):
+        events.arrays(step, [(AGE, np.zeros(2))], PLUGIN)
+        for done in (1, 4):
+            events.document(step, MEASURING, json.dumps({"step": step, "done": done, "of": 9}), PLUGIN)
+        if step == 1:
+            events.arrays(step, [("antiphon/channel/value", np.zeros(2))], PLUGIN)
+    if told == 2:
+        events.arrays(9, [(AGE, np.zeros(2))], PLUGIN)
+    events.close()
+    found = get(serve(tmp_path / "runs", "a"), "catalog", run="a").json["measuring"]
+    assert found == ({"step": 3, "done": 4, "of": 9} if told == 3 else None)
 
 
 def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Callable[..., Client]) -> None:

@@ -186,8 +186,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    const { says } = run.info("channel", measure);
-    return { measure, measures, says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
+    return { measure, measures, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
   }
 
   /** The channels that a finding names bad, with their words, the worst first. */

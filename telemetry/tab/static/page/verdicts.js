@@ -35,9 +35,10 @@ export class VerdictStrip {
     const worths = found.words.filter((word) => (word.flags[""] ? word.beside && word.count : judged));
     const others = found.words.filter((word) => word.flags[""] && !word.beside);
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
+    const told = found.measuring ? [el("span", { class: "ap-muted", testid: "measuring", text: `value of step ${formatStep(found.measuring.step)}: ${found.measuring.done} of ${found.measuring.of} measurements are done` })] : [];
     const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];
     const open = Boolean(this.node.querySelector("details[open]"));
-    clear(this.node).append(...worth, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []));
+    clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []));
     this.node.querySelector("details")?.toggleAttribute("open", open);
     if (focused) this.node.querySelector(`[data-verdict="${focused}"]`)?.focus();
   }
