@@ -180,7 +180,9 @@ class PolicyLosses:
     pass's; None: no later pass needs it."""
     metrics: dict[str, Tensor]
     """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
-    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks."""
+    (NaN if all returns are the same). NaN for a member without valid ticks."""
+    moved: Moved | None = None
+    """Of `ppo`: how far the policy is from itself, which is the metric where no further pass has moved it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -678,11 +680,10 @@ class PolicyGradient(PolicyObjective):
         if values is not None:
             averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
             total = total + scaled(error, self.value, 1)
-        metrics = {} if moved is None else Moved.metrics([moved])
-        metrics |= {name: means.of(constant(each)) for name, each in averaged.items()}
+        metrics = {name: means.of(constant(each)) for name, each in averaged.items()}
         if values is not None:
             metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
-        return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics)
+        return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, moved)
 
     def slopes(
         self,

@@ -29,5 +29,6 @@ class PolicyWindow:
     @property
     def metrics(self) -> dict[str, Tensor]:
         """The metrics of the first pass, [N], by name; those of how far the policy moved are the mean over further passes."""
-        first = self.first_pass_losses.metrics
-        return first | Moved.metrics(self.moved) if self.moved else first
+        first = self.first_pass_losses
+        moved = self.moved or ([] if first.moved is None else [first.moved])
+        return Moved.metrics(moved) | first.metrics if moved else first.metrics

@@ -311,7 +311,8 @@ class PredictorTrainer:
                 resting = update.resting_parameters
                 moves.append((model, update.gradients, update.stepping_members, resting))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
-        take_optimiser_steps(moves, step)
+        if moves:
+            take_optimiser_steps(moves, step)
 
 
 def united_members(examples: Sequence[Example]) -> Mask:

@@ -132,6 +132,15 @@ class _Pass:
     """By channel whose sender is replayed too: its messages, [K, T, b, size]."""
     made: dict[tuple[str, int], Tensors] = field(default_factory=dict)
     """By evaluation made so far: its ports."""
+    selected: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    """By agent and `id` of what is observed at all ticks: its rows of the replay, which network and critic may share."""
+
+    def select(self, agent: Agent, observed: Tensor) -> Tensor:
+        """Return an agent's rows of what it observes at some ticks, [T, N * B, …], as rows of its members."""
+        key = agent.name, id(observed)
+        if key not in self.selected:
+            self.selected[key] = by_member(observed, len(agent.members), self.rows[agent.name])
+        return self.selected[key]
 
 
 @dataclass(slots=True)
@@ -300,8 +309,7 @@ class SomeRows(Replay):
             hidden = joined([ports[HIDDEN] for ports in found])
             together = first.learner.from_hidden(start, hidden, outputs.heads)
         if outputs.observed:
-            pairs = zip(outputs.agents, outputs.observed, strict=True)
-            x = [by_member(values, len(agent.members), now.rows[agent.name]) for agent, values in pairs]
+            x = [*map(now.select, outputs.agents, outputs.observed)]
             together[VALUE] = _values(first, start, joined(x))
         counts = [len(now.rows[agent.name]) * len(self._ticks_of[agent.name]) for agent in outputs.agents]
         return [own | more for own, more in zip(found, _apart(together, counts), strict=True)]
@@ -329,8 +337,10 @@ class SomeRows(Replay):
             if message.made is not None and message.channel.sender in names
         }
         start = self._start(agents[0])
+        inputs = {evaluation.agent.name: evaluation.inputs for evaluation in evaluations}
         observed = [
-            _observed(agent, self._ticks_of[agent.name], self._forward_pass, start) for agent in agents
+            _observed(agent, self._ticks_of[agent.name], self._forward_pass, start, inputs.get(agent.name))
+            for agent in agents
         ]
         given = [values for values in observed if values is not None]
         asked = dict.fromkeys(name for agent in agents for name in port_names(agent))
@@ -452,7 +462,7 @@ class SomeRows(Replay):
             len(evaluation.agent.members),
         )
         if evaluation.inputs is not None:
-            return by_member(evaluation.inputs, members, rows)
+            return now.select(agent, evaluation.inputs)
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
         for message in evaluation.messages:
@@ -515,11 +525,19 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
     return by_agent
 
 
-def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start: Tensors) -> Tensor | None:
+def _observed(
+    agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start: Tensors, inputs: Tensor | None
+) -> Tensor | None:
+    """What an agent's critic observes at all ticks, [T, rows, …]: `inputs` where its network has the same; None: it has no critic."""
     critics = forward_pass.features.of(Critics) if agent.inputs.critic_observed.signal_names else None
     if critics is None:
         return None
-    return torch.stack([critics.input(tick, start) for tick in ticks])
+    observed = [critics.input(tick, start) for tick in ticks]
+    if inputs is not None and len(inputs) == len(ticks):
+        same = (tick.network_input is own for tick, own in zip(ticks, observed, strict=True))
+        if all(same):
+            return inputs
+    return torch.stack(observed)
 
 
 def _apart(ports: Tensors, counts: list[int]) -> list[Tensors]:

@@ -302,7 +302,9 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
         expected = expected + 0.7 * (values - advantages.returns).square()
     torch.testing.assert_close(found.losses.sum() / rows, expected[valid].mean())
     assert (found.losses[~valid] == 0).all()
-    assert {*found.metrics} == {*objective.logged}
+    moved = {} if found.moved is None else Moved.metrics([found.moved])
+    assert {*found.metrics, *moved} == {*objective.logged}
+    assert all(value.item() == 0 for value in moved.values())
     torch.testing.assert_close(found.metrics["policy_loss"], policy[valid].mean().reshape(1))
     torch.testing.assert_close(found.metrics["entropy"], entropy[valid].mean().reshape(1))
     if values is not None:
