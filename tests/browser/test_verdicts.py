@@ -802,6 +802,14 @@ def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opene
     assert "Coloured without one: 1 worse than none, 1 better than none." in tab.part("legend").inner_text()
     red, _, blue = tab.colours()[0]
     assert red > blue, "as what harms"
+    ablated = {30: LOGGED | interval("ablation_zero", [0.5] * 9, [0.1] * 9)}
+    tab = opened(data({20: none[20] | losses} | ablated))
+    links = tab.part("verdicts").get_by_test_id("harmed")
+    assert links.all_inner_texts() == [f"{NAMES[6]} harms", f"{NAMES[0]} worse than none"]
+    links.last.click()
+    tab.idle()
+    assert (tab.step, tab.title, tab.part("metric").input_value()) == (20, NAMES[0], "value")
+    tab = opened(data({20: none[20] | losses | {"loss_true": [1.9] * 9}}))
     tab.push("verdict-worse")
     assert left(tab) == [0]
     tab.select("channel", 0)

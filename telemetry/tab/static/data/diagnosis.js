@@ -35,12 +35,9 @@ export function diagnosisOf(run, channel, step, worths, bad, reasons) {
 /** Put numbers of a channel at a step into a sentence: "{metric}", that of the median channel "{metric median}", its inverse "{1/metric}"; and `texts`. */
 export function filled(run, channel, step, says, texts = {}) {
   const number = (metric) => run.numberAt(metric, channel, step);
+  const text = ({ value, low, high, of }) => formatInterval(value, low, high) + ofStep(of, step);
   const inverse = (metric) => formatNumber(Number((1 / number(metric).value).toPrecision(1)));
-  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => texts[name] ?? (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : intervalOf(number(name)) + ofStep(number(name).of, step)));
-}
-
-function intervalOf({ value, low, high }) {
-  return formatInterval(value, low, high);
+  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => texts[name] ?? (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
 }
 
 /** The same with a capital letter. */

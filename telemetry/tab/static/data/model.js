@@ -4,7 +4,7 @@ import { capital, diagnosisOf, filled, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
+import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
 import { rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -135,8 +135,7 @@ export class Model {
     if (!lower || !upper || !flags) return {};
     const unresolved = Uint8Array.from(lower, (low, channel) => low <= 0 && upper[channel] >= 0);
     if (!measuresOf(run).some(({ metric }) => metric === name)) return { lower, upper, unresolved, signed: name === OWN_GAIN };
-    const beside = run.catalog.verdicts.words.filter((word) => word.beside === name);
-    const words = Array.from(flags, (flag) => wordOf(run, flag, name) ?? beside.find((word) => word.flags[""] & flag));
+    const words = Array.from(flags, (flag) => judgementOf(run, flag, name));
     const coloured = values.map((value, channel) => (Number.isNaN(value) && words[channel] ? (words[channel].side * high) / 2 : value));
     return { lower, upper, unresolved, signed: true, words, coloured };
   }
@@ -192,8 +191,8 @@ export class Model {
   /** The channels that a finding names bad, with their words, the worst first. */
   #harmed(run, { metric, shown } = {}) {
     const [flags, values] = [VERDICTS, ["channel", metric]].map((key) => run.peek(...key)).map((series) => (series && valuesAt(series, shown)) ?? []);
-    const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: wordOf(run, flags[channel], metric), value: values[channel] }));
-    return found.filter(({ word }) => word?.side < 0).sort((one, other) => one.value - other.value);
+    const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: judgementOf(run, flags[channel], metric), value: values[channel] }));
+    return found.filter(({ word }) => word?.side < 0).sort((one, other) => Boolean(one.word.beside) - Boolean(other.word.beside) || one.value - other.value);
   }
 
   /** The value of all channels together, or why it has none; "": it was not measured. */

@@ -81,6 +81,11 @@ export function wordOf(run, flags, measure) {
   return run.catalog.verdicts?.words.find((word) => word.flags[measure] & flags);
 }
 
+/** Return the same, of a channel without one the verdict that stands beside those of the measure: by own gain. */
+export function judgementOf(run, flags, measure) {
+  return wordOf(run, flags, measure) ?? run.catalog.verdicts?.words.find((word) => word.beside === measure && word.flags[""] & flags);
+}
+
 /** Return the bit of a verdict: of a measure of worth ("": none is measured), or of one that needs none; 0: not given. */
 export function verdictBit({ flags }, measure) {
   return flags[""] ?? flags[measure] ?? 0;

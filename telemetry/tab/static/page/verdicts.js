@@ -4,6 +4,9 @@ import { clear, el, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
 import { capital } from "../data/diagnosis.js";
 
+/** So many channels that another step or measure found bad are links. */
+const LINKED = 3;
+
 /** The strip above the stage. */
 export class VerdictStrip {
   #actions;
@@ -68,16 +71,14 @@ export class VerdictStrip {
     const judged = total - left.length;
     const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
     if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} of ${judged.toLocaleString("en-US")} resolved by chance` }));
-    const show = (at) => {
+    const show = (at, name = "") => {
       this.#actions.setStep(at);
       this.#actions.setMetric("channel", finding.metric);
-    };
-    const select = (name) => {
-      show(finding.shown);
-      this.#actions.select("channel", name);
+      if (name) this.#actions.select("channel", name);
     };
     const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${finding.says} at step`, finding.shown, show)] : [];
-    found.push(...harmed.map(({ name, word }) => el("button", { class: "ap-link", type: "button", testid: "harmed", text: `${name} ${word.one}`, on: { click: () => select(name) } })));
+    found.push(...harmed.slice(0, LINKED).map(({ name, word }) => el("button", { class: "ap-link", type: "button", testid: "harmed", text: `${name} ${word.one}`, on: { click: () => show(finding.shown, name) } })));
+    if (harmed.length > LINKED) found.push(el("button", { class: "ap-link", type: "button", text: `and ${harmed.length - LINKED} more`, on: { click: () => show(finding.shown) } }));
     if (!left.length) return [...chips, ...found, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {

@@ -9,9 +9,7 @@ const SHOWN = 3;
 
 /** Two short lists that follow the slider, what is resolved and the outermost first; a click selects. */
 export class Extremes {
-  #data = null;
   #shown = [];
-  #theme = "light";
   #most = SHOWN;
   #onSelect;
 
@@ -24,8 +22,6 @@ export class Extremes {
   /** Show the ends of what a stage shows; of the channels in the mask, if there is one. */
   update(data, theme, mask, chosen) {
     this.#shown = [data, theme, mask, chosen];
-    this.#data = data;
-    this.#theme = theme;
     const { metric, run } = data;
     const early = run.graph.values_every > 0 && metric.info.caution && !measuresOf(run).some(({ measured }) => measured);
     if (early) {
@@ -61,11 +57,11 @@ export class Extremes {
   }
 
   #row(index, chosen) {
-    const { run, metric } = this.#data;
+    const [{ run, metric }, theme] = this.#shown;
     const name = run.nameOf("channel", index);
     const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(metric.scale, (metric.coloured ?? metric.values)?.[index] ?? NaN, metric.low, metric.high, this.#theme);
+    swatch.style.background = colourOf(metric.scale, (metric.coloured ?? metric.values)?.[index] ?? NaN, metric.low, metric.high, theme);
     const title = unresolved ? `${name}: its interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
     const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) })];
