@@ -168,7 +168,7 @@ def _each(
 def _roots(
     requests: Sequence[BackwardRequest], batch: int, *, discount: bool
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Roots of a backward pass: tensors, and the gradients injected on them."""
+    """The roots of a backward pass: tensors, each with its gradient."""
     ends = [end for request in requests for end in _ends(request, discount=discount)]
     weights = _each(torch._foreach_div, [weight for _, weight in ends], batch)
     roots = [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
@@ -289,11 +289,12 @@ class Outliers:
         """Return all that a fork or checkpoint needs, of one channel."""
         batches = int(self.batches)
         median = float(self.median) if batches else None
-        return {"median": median, "seen": batches, "bites": int(self.clip_count)}
+        return {"median": median, "batches": batches, "clip_count": int(self.clip_count)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
-        values = math.nan if state["median"] is None else state["median"], state["seen"], state["bites"]
+        median = math.nan if state["median"] is None else state["median"]
+        values = median, state["batches"], state["clip_count"]
         self.load_values(
             [torch.full_like(tensor, value) for tensor, value in zip(self.values(), values, strict=True)]
         )

@@ -73,19 +73,20 @@ class LinearMaps:
         _, error = self.errors(outputs, example, 1)
         return product(error, self.weights[..., : self.size])
 
-    def learned(self, examples: Sequence[Example]) -> tuple[Tensor, Sequence[Tensor]]:
+    def loss_and_gradients(self, examples: Sequence[Example]) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the losses, summed over the examples, and the gradients of weights and biases.
 
         A model that is not among an example's members gets exact zeros, whatever its rows and parameters hold.
         """
-        total, gradients = self._learned(examples[0])
+        total, gradients = self._of_example(examples[0])
         for example in examples[1:]:
-            loss, more = self._learned(example)
+            loss, more = self._of_example(example)
             total = total + loss
             gradients = [g + other for g, other in zip(gradients, more, strict=True)]
         return total, gradients
 
-    def _learned(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
+    def _of_example(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
+        """The losses of one example and the gradients, as of `loss_and_gradients`."""
         x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
         if example.member_mask is not ALL:
             rows = example.member_mask.tensor(len(x), x.device).unsqueeze(1)
@@ -299,7 +300,7 @@ class Model(TrainedParameters, ABC):
         maps, examples_read = self.written_out(), [self.read(example) for example in examples]
         if maps is None:
             return self._by_autograd(examples_read)
-        return maps.learned([self.regression(example) for example in examples_read])
+        return maps.loss_and_gradients([self.regression(example) for example in examples_read])
 
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""

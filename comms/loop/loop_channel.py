@@ -181,15 +181,21 @@ class Channel:
     def _begin(self) -> None:
         """Start without messages."""
         self._lock = threading.RLock()
-        self._live: Tensor | None = None
-        self._version: int | None = None
-        self._process: int | None = None
-        self._open = OpenMessages()
+        self._newest: Tensor | None = None
+        """The newest message, with its graph; None: none has been sent."""
+        self._newest_version: int | None = None
+        """Changes in place of the newest message as it was sent; None: torch counts none."""
+        self._sending_process: int | None = None
+        self._open_messages = OpenMessages()
         self._injections: list[tuple[Injection, int]] = []
-        self._expected: list[Tensor] = []
-        self._compared: tuple[Tensor, Tensor] | None = None
-        self._sum: LossAndGradients | None = None
-        self._summed = 0
+        self._expected_losses: list[Tensor] = []
+        """What a critic expects the receiver to lose, [B] each, of the messages for which the sender has not learned."""
+        self._newest_comparison: tuple[Tensor, Tensor] | None = None
+        """The prediction and the returned gradient of the newest message that the predictor has learned from."""
+        self._waiting_sum: LossAndGradients | None = None
+        """The predictor's loss and gradients on the messages that wait for its step."""
+        self._waiting_count = 0
+        """How many of these are no longer kept by themselves."""
         self._step = ChannelStep(self.name)
         self._learn_calls = 0
         self._injected = False
@@ -269,14 +275,14 @@ class Channel:
         predictor = self.predictor if torch.is_grad_enabled() else None
         with self._lock, own_context():
             sent = None if predictor is None else self._recorded(predictor, message, signals)
-            self._live = message
-            self._version = None if message.is_inference() else message._version
-            self._process = os.getpid()
-            self._open.add(sent)
-            surplus = self._open.take_surplus()
+            self._newest = message
+            self._newest_version = None if message.is_inference() else message._version
+            self._sending_process = os.getpid()
+            self._open_messages.add(sent)
+            surplus = self._open_messages.take_surplus()
             if surplus:
-                self._add_to_sum(surplus)
-                self._summed += len(surplus)
+                self._add_to_waiting_sum(surplus)
+                self._waiting_count += len(surplus)
             if predictor is not None and not predictor.frozen:
                 self._warn_of_missing_steps()
 
@@ -288,7 +294,7 @@ class Channel:
         with self._named(f"gradient: {predictor.kind}"):
             prediction = predictor.predict_sent(example)
             if isinstance(predictor, Critic) and self._discount:
-                self._expected.append(predictor.value(example) * self._discount)
+                self._expected_losses.append(predictor.value(example) * self._discount)
         if message.requires_grad:
             self._injected = True
             share = Injection(message, prediction / max(len(message), 1), self._scale, self._discount)
@@ -312,15 +318,15 @@ class Channel:
             ScenarioError: No message has been sent, it was changed in place, or it was sent in another process.
         """
         with self._lock:
-            if self._live is None:
+            if self._newest is None:
                 raise self._error("no message has been sent; call send before receive")
             self._check_process()
-            if self._version is not None and self._live._version != self._version:
+            if self._newest_version is not None and self._newest._version != self._newest_version:
                 raise self._error(_CHANGED)
             if self.made_coupling.joins_endpoints:
-                return self._live
-            leaf = self._open.receive(self._live)
-            return constant(self._live) if leaf is None else leaf
+                return self._newest
+            leaf = self._open_messages.receive(self._newest)
+            return constant(self._newest) if leaf is None else leaf
 
     @in_own_context
     def return_gradient(self, message: Tensor, gradient: Tensor | None, losses: Tensor | None = None) -> None:
@@ -350,7 +356,7 @@ class Channel:
         if self.predictor.needs_loss and (losses is None or losses.shape != message.shape[:1]):
             raise self._error(f"return_gradient: its critic needs losses, [{len(message)}]")
         with self._lock:
-            sent = next((sent for sent, leaf in self._open.received() if leaf is message), None)
+            sent = next((sent for sent, leaf in self._open_messages.received() if leaf is message), None)
             if sent is None:
                 raise self._error(
                     "return_gradient: no gradient is awaited for this tensor; pass what receive() returned, before learn()"
@@ -369,26 +375,26 @@ class Channel:
             predictor = self.predictor
             if predictor is None:
                 return None
-            ready = self._open.take()
+            ready = self._open_messages.take()
             if ready:
-                self._add_to_sum(ready)
+                self._add_to_waiting_sum(ready)
                 newest = ready[-1].example.returned
                 if predictor.needs_returned and newest is not None:
-                    self._compared = ready[-1].prediction, newest
+                    self._newest_comparison = ready[-1].prediction, newest
             self._learn_calls += 1
             if self._learn_calls == _FIRST_STEPS:
                 self._warn_of_ends(predictor)
-            if self._sum is None:
+            if self._waiting_sum is None:
                 return None
-            loss, gradients = self._sum
-            self._sum, self._summed = None, 0
+            loss, gradients = self._waiting_sum
+            self._waiting_sum, self._waiting_count = None, 0
             if loss.device.type == "cpu" or self._learn_calls % _LOOK_PERIOD == 0:
                 self._warn_unless_finite(loss, ready)
             if not predictor.frozen:
                 predictor.step(gradients, predictor.updates)
             return loss
 
-    def _add_to_sum(self, messages: Sequence[SentMessage]) -> None:
+    def _add_to_waiting_sum(self, messages: Sequence[SentMessage]) -> None:
         """Add the predictor's loss and gradients on some messages to those that its next step takes."""
         predictor = self.predictor
         assert predictor is not None
@@ -397,11 +403,11 @@ class Channel:
         examples = [sent.trained_on(predictor.updates) for sent in messages]
         with self._named(f"gradient: {predictor.kind}"):
             loss, gradients = predictor.loss_and_gradients(examples)
-        if self._sum is not None:
-            total, sums = self._sum
+        if self._waiting_sum is not None:
+            total, sums = self._waiting_sum
             pairs = zip(sums, gradients, strict=True)
             loss, gradients = total + loss, [b if a is None else a if b is None else a + b for a, b in pairs]
-        self._sum = loss, gradients
+        self._waiting_sum = loss, gradients
 
     def parameters(self) -> Iterator[Tensor]:
         """Yield the predictor's parameters, like `torch.nn.Module.parameters`."""
@@ -443,18 +449,18 @@ class Channel:
         Returns:
             `cosine`, `norm_ratio` and `r2`, see `antiphon.comms.alignment`; None before the first gradient is returned.
         """
-        return None if self._compared is None else alignment(*self._compared)
+        return None if self._newest_comparison is None else alignment(*self._newest_comparison)
 
     def _received(self) -> list[tuple[SentMessage, Tensor]]:
         """Messages that a receiver's objective may depend on, with their leaves."""
         with self._lock:
             self._check_process()
-            return self._open.received()
+            return self._open_messages.received()
 
     def _learned(self) -> list[Tensor]:
         """Leaves of messages on which the predictor was trained."""
         with self._lock:
-            return self._open.learned()
+            return self._open_messages.learned()
 
     def _book(
         self, received: Sequence[SentMessage], gradients: Sequence[Tensor | None], losses: Tensor | None
@@ -518,7 +524,7 @@ class Channel:
         )
 
     def _check_process(self) -> None:
-        if self._process is not None and self._process != os.getpid():
+        if self._sending_process is not None and self._sending_process != os.getpid():
             raise self._error(
                 "its message was sent in another process, to which no gradient returns; pass the message and its gradient "
                 "in queues, with return_gradient"
@@ -551,7 +557,7 @@ class Channel:
                 f"{calls}, its sender has not learned from a predicted gradient; pass sent=[channel] to the comms.learn of the "
                 "sender's parameters, or send(message.detach()) if the sender does not learn",
             )
-        if predictor.needs_returned and self._compared is None and self._live is not None:
+        if predictor.needs_returned and self._newest_comparison is None and self._newest is not None:
             fix = (
                 "pass received=[channel] to the receiver's comms.learn, or call return_gradient"
                 if not self._receiver_learned
@@ -566,7 +572,7 @@ class Channel:
         """Warn if the predictor has not learned for long, although gradients return or the sender's optimiser steps."""
         if self._step.most_optimiser_steps >= _MANY_STEPS:
             missing = f"its sender's optimiser has taken {_MANY_STEPS} steps"
-        elif self._summed >= _MANY:
+        elif self._waiting_count >= _MANY:
             missing = f"the gradients of {_MANY} messages have returned"
         else:
             return
@@ -676,7 +682,7 @@ def learn(
     for channel in sent:
         channel._sender_learned = True
         channel._injections.clear()
-        channel._expected.clear()
+        channel._expected_losses.clear()
     for channel in received:
         channel._receiver_learned = True
 
@@ -725,7 +731,7 @@ def _check_parameters(
     """
     given = {id(parameter) for parameter in parameters}
     for channel in sent if objective is None and parameters else ():
-        if channel.predictor is not None and channel._live is not None and not channel._injected:
+        if channel.predictor is not None and channel._newest is not None and not channel._injected:
             channel._warn(
                 f"learn: no message has needed a gradient, and {_NOT_FOLLOWED}", kind="not followed"
             )
@@ -843,7 +849,7 @@ def _losses(
     if channel.predictor is None or not channel.predictor.needs_loss:
         return None
     rows = {len(leaf) for _, leaf in messages}
-    expected = [value for other in sent for value in other._expected]
+    expected = [value for other in sent for value in other._expected_losses]
     if objective is not None:
         if objective.numel() not in rows:
             raise ScenarioError(

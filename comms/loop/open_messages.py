@@ -28,8 +28,8 @@ class SentMessage:
     """[B, size], as predicted when it was sent."""
     updates: int
     """The predictor's updates when the message was sent."""
-    returned: bool
-    """Whether a gradient was returned; True for predictors that need none."""
+    has_return: bool
+    """Whether a gradient has returned; True for predictors that need none."""
     version: int = field(init=False)
     """Changes in place so far of the memory that it shares with the sender."""
     leaf: TensorWeakRef | None = None
@@ -55,13 +55,13 @@ class SentMessage:
     @property
     def ready(self) -> bool:
         """Whether the predictor learns from it; without any dependence its gradient is zero."""
-        return self.returned or (self.unused and not self.reachable)
+        return self.has_return or (self.unused and not self.reachable)
 
     def book(self, gradient: Tensor, losses: Tensor | None) -> None:
         """Add the gradient dL/dmessage of one use, [B, …], and the receiver's losses [B]."""
-        if not self.returned:
+        if not self.has_return:
             self.example.forget_loss()  # of an objective that did not depend on it
-        self.returned = True
+        self.has_return = True
         self.example.add_returned(value_of(gradient) * len(gradient), losses)
 
     def book_unused(self, losses: Tensor | None) -> None:
@@ -106,7 +106,7 @@ class OpenMessages:
 
     def receive(self, live: Tensor) -> Tensor | None:
         """Return the newest message as a leaf, the same at every call; None if no gradient is expected for it."""
-        if self._newest is None or (self._newest.returned and self._newest.leaf is None):
+        if self._newest is None or (self._newest.has_return and self._newest.leaf is None):
             return None
         if self._leaf is None:
             self._leaf = as_leaf(live)

@@ -265,7 +265,7 @@ class DivergenceCheck:
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
         reasons: dict[LearningGroup, str] = {}
-        group_norms: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
+        group_norms: dict[LearningGroup, float] = {}  # over all gradients of a group
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
             stepping = (
@@ -294,7 +294,7 @@ class DivergenceCheck:
         for name, reported in update.window_loss.reported_loss_by_agent.items():
             agent = self.agents[name]
             for n in self.rule.reasons_by_member(len(agent.members), [], [reported.loss]):
-                reasons[self.single_group_of(agent, n)] = LOSS  # its gradient is only what follows from it
+                reasons[self.single_group_of(agent, n)] = LOSS  # the gradient has diverged only with it
         return reasons
 
     def single_group_of(self, agent: Agent, member: int) -> LearningGroup:

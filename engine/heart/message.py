@@ -31,7 +31,7 @@ Words that have one meaning in the heart:
                         (`Message.finished_at`). Until then it is open. A message of which no read may be booked is finished as it is
                         sent
     back, returned      what was booked is back, and called returned, when it has reached the sender, `return_delay` steps after its
-                        message was finished (`Timetable.back_at`)
+                        message was finished (`Timetable.back_at`, `Ledger.return_state`)
     loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient, or a signal (`local`)
     applied prediction  the prediction behind its gate, mixed with the gradient booked at the same step (`gradient.trace`)

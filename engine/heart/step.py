@@ -180,9 +180,8 @@ class Engine:
         # 2. Windows leave their groups; their losses are differentiated turn by turn.
         closing = self._pop_ended_windows(step)
         if not (any(closing) or self.system.channels):
-            self.divergence_check.end_step(
-                step
-            )  # no window closes, and nothing can come back: there is nothing to learn
+            # no window closes, and nothing can come back: there is nothing to learn
+            self.divergence_check.end_step(step)
             return StepReport([], {})
         # A window without ticks may be the last that could read a message, which closing then finishes: before credit is computed, so
         # that `delayed` finds the gradient at this step.
