@@ -44,7 +44,7 @@ TABLE = (
     Row(FeatureSetting.AGE, ForwardPass, "features.ages.Ages"),
     Row(FeatureSetting.NORMALISED_OBSERVATIONS, ForwardPass, "features.normalisation.NormalisedObservations"),
     Row(FeatureSetting.CRITIC, ForwardPass, "policies.critics.Critics"),
-    # before copies of what they move
+    # before the policies, which find it, and before copies of what it moves
     Row(FeatureSetting.FURTHER_PASSES, Engine, "policies.further_passes.FurtherPasses"),
     Row(FeatureSetting.TARGET_NETWORK, ForwardPass, "policies.target_networks.TargetNetworks"),
     Row(FeatureSetting.SENDING_ENDPOINTS, ForwardPass, "features.contexts.EndpointStates"),

@@ -126,13 +126,6 @@ class Feature:
         """Return the losses of an agent that learns from rewards in a window, [rows] with their graph, and add them; None: there is none."""
         raise NotImplementedError
 
-    def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
-        """Return the ports that a policy learns from at all ticks of its window, [ticks, rows, …]; None: its ticks have them.
-
-        The feature at `policy_losses` calls it (engine/policies/trajectories.py).
-        """
-        raise NotImplementedError
-
     def replace_credit(
         self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
     ) -> Tensor | None:
@@ -226,7 +219,6 @@ class LearningPoints:
 
     closing_windows: One = None
     policy_losses: One = None
-    window_ports: One = None
     replace_credit: One = None
     predictor_context: One = None
     gated_prediction: One = None

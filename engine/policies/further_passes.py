@@ -22,7 +22,6 @@ from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
@@ -32,11 +31,11 @@ from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import Minibatch, Replay, SomeRows
 from antiphon.engine.policies.resting_heads import passes_of, places_at_rest
 from antiphon.engine.policies.trajectories import PolicyEvaluator
-from antiphon.engine.policies.windows_at_once import evaluated_at_once
+from antiphon.engine.policies.windows_at_once import WindowsAtOnce, evaluated_at_once
 from antiphon.nets.random import seed_for, uniform_many
 
 
-class FurtherPasses(Feature):
+class FurtherPasses(WindowsAtOnce):
     """Makes the further passes over the windows that end at a step, in the same order for all groups.
 
     Args:
@@ -77,7 +76,7 @@ class FurtherPasses(Feature):
                 _check_apart(channel, self.system)
 
     def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
-        """Return the ports of the first pass over a window, where it is evaluated at once: see `Feature.window_ports`."""
+        """Return the ports of the first pass over a window, where it is evaluated at once: see `WindowsAtOnce`."""
         group = self.system.group_by_agent[agent.name]
         agents = self._at_once.get(group)
         if agents is None:

@@ -38,6 +38,7 @@ from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.policies.actions import Experience
+from antiphon.engine.policies.windows_at_once import WindowsAtOnce
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
@@ -50,7 +51,8 @@ class PolicyEvaluator(Feature):
     """
 
     def __init__(self, evaluator: ObjectiveEvaluator) -> None:
-        self.system, self._learning_points = evaluator.system, evaluator.learning_points
+        self.system = evaluator.system
+        self._windows_at_once = evaluator.features.of(WindowsAtOnce)
 
     def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
         """Evaluate a policy over a window's ticks; None where no tick teaches anything.
@@ -62,8 +64,8 @@ class PolicyEvaluator(Feature):
         """
         policy = agent.policy
         assert policy is not None
-        trajectory, feature = self._trajectory(agent, ticks, window), self._learning_points.window_ports
-        ports = None if feature is None else feature.window_ports(agent, window)
+        trajectory, at_once = self._trajectory(agent, ticks, window), self._windows_at_once
+        ports = None if at_once is None else at_once.window_ports(agent, window)
         ports = ports_of(agent, ticks) if ports is None else ports
         values, members = values_in(ports), len(agent.members)
         known = None if values is None else constant(values)

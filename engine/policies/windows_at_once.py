@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from antiphon.agents.network import Tensors
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.window import Window
 from antiphon.engine.policies.resting_heads import passes_of
+
+
+class WindowsAtOnce(Feature):
+    """A feature that evaluates windows for all their ticks at once, by which the policies of a system find it."""
+
+    def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
+        """Return the ports that a policy learns from at all ticks of its window, [ticks, rows, …]; None: its ticks have them."""
+        raise NotImplementedError
 
 
 def evaluated_at_once(agent: Agent) -> bool:
