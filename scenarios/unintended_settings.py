@@ -386,7 +386,7 @@ def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
     if not ((channel.replayed or kept_first) and gradient.learn and gradient.built_in):
         return
     why, changed = _IN_FIRST if kept_first else _IN_NOISE, needed_keys(scene, channel)
-    if "kind" in changed:
+    if "kind" in changed and kept_first:  # in all passes `mean` taught that speaker
         linear = f"linear and context: {changed['context']}" if "context" in changed else "linear"
         yield f"{with_article(name_of(gradient.kind))} gradient {why}; use {linear}, or make gradient.passes first"
     if "rescale" in changed:

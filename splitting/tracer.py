@@ -4,6 +4,7 @@ Reed et al. 2022).
 
 from __future__ import annotations
 
+import inspect
 import operator
 import os
 import sys
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
-from types import FrameType, FunctionType, ModuleType
+from types import BuiltinMethodType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -426,18 +427,27 @@ def _selects(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     return name in _SELECTIONS
 
 
-_APPLY = torch.autograd.Function.__dict__["apply"].__func__
-"""What calls an autograd function."""
+_APPLY = torch.autograd.Function.__dict__["apply"]
+"""What calls an autograd function: a class method of Python, or of C from torch 2.14 on."""
 
 
 def _function_around() -> str:
     """The name of the autograd function whose forward is running; empty: none is."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not _traced.__code__:
-        if frame.f_code is _APPLY.__code__:
-            return str(frame.f_locals["cls"].__name__)
+        first = frame.f_locals.get(next(iter(frame.f_code.co_varnames), ""))
+        function = first if isinstance(first, type) else getattr(type(first), "_forward_cls", None)
+        if function is not None and issubclass(function, torch.autograd.Function):
+            return str(function.__name__)
         frame = frame.f_back
     return ""
+
+
+def _is_apply(value: Any) -> bool:
+    """Whether a value is the `apply` of an autograd function."""
+    function = getattr(value, "__self__", None) if isinstance(value, MethodType | BuiltinMethodType) else None
+    own = isinstance(function, type) and inspect.getattr_static(function, "apply", None) is _APPLY
+    return own and value.__name__ == "apply"
 
 
 def _has_traced(arguments: Any) -> bool:
@@ -455,12 +465,12 @@ def _functions_recorded(tracer: _Tracer, held: list[dict[str, Any]]) -> Iterator
     def call(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
         if _has_traced((args, kwargs)):
             return tracer.applied(cls, args, kwargs)
-        return _APPLY(cls, *args, **kwargs)
+        return _APPLY.__get__(None, cls)(*args, **kwargs)
 
     with ExitStack() as undo:
         for names in held:
             for name, value in list(names.items()):
-                if getattr(value, "__func__", None) is _APPLY:
+                if _is_apply(value):
                     undo.enter_context(_replaced(names, name, partial(call, value.__self__)))
         before = function.__dict__["apply"]
         function.apply = classmethod(call)

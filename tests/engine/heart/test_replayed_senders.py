@@ -214,7 +214,8 @@ IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speake
 @pytest.mark.parametrize(
     ("gradient", "steps", "line"),
     [
-        ({"kind": "mean", "passes": "all"}, 5, f"a mean gradient {IN_NOISE}"),
+        ({"kind": "mean", "passes": "all"}, 5, None),
+        ({"kind": "mean"}, 1, f"a mean gradient {IN_FIRST}; use linear, or make"),
         ({"kind": "mlp"}, 5, None),
         ({"rescale": "none", "passes": "all"}, 5, f"rescale: none {IN_NOISE}"),
         ({"kind": "mean", "learn": False, "passes": "all"}, 5, None),
