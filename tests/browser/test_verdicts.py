@@ -90,7 +90,7 @@ def left(tab: Tab) -> list[int]:
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     assert tab.part("metric").input_value() == "value"
-    chance = "expect under 1 of 8 resolved by chance"
+    chance = "expect under 1 by chance"
     assert (
         strip(tab)
         == f"value 2 of 8 help 2 harm 4 unresolved 1 without a result {chance} 1 of 9 stale 2 silent"
@@ -622,7 +622,7 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
     undefined = {"value": {"step": 40, "reasons": dict.fromkeys(NAMES, "chance"), "earlier": earlier}}
     tab = opened(replace(data(steps), undefined=undefined))
-    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 of 8 resolved by chance"
+    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 by chance"
     for step, words in {
         40: f"value 2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 against the gradient (parameter cosine of step 20)",
@@ -795,7 +795,7 @@ def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opene
     assert "cause" not in tab.part("panel-why").inner_text()
     tab = opened(data({20: none[20] | losses | {"loss_true": [1.9] * 9}}))
     counts = "1 of 4 helps 1 harms 1 worse than none 1 better than none 2 unresolved"
-    assert f"{counts} 5 without a result, of them 1 worse than none, 1 better than none" in strip(tab)
+    assert f"{counts} 5 without a result (1 worse, 1 better)" in strip(tab)
     listed = [text.split("\n") for text in tab.part("extremes").locator("li").all_inner_texts()]
     assert [row[0] for row in listed[:3]] == [NAMES[6], NAMES[0], NAMES[4]], "after those that harm, not last"
     assert listed[1][1] == "worse than none"

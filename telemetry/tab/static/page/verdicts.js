@@ -70,7 +70,7 @@ export class VerdictStrip {
     const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all together (no sum) ${together.replace(/:.*/, "")}` })] : [];
     const judged = total - left.length;
     const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
-    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} of ${judged.toLocaleString("en-US")} resolved by chance` }));
+    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} by chance` }));
     const show = (at, name = "") => {
       this.#actions.setStep(at);
       this.#actions.setMetric("channel", finding.metric);
@@ -90,8 +90,8 @@ export class VerdictStrip {
     const { again, instead, cost, step: newest } = measures.find(({ metric }) => metric === measure);
     // Advice is of the newest measurement.
     const how = at !== newest || !(instead || again) ? null : instead ? el("p", { text: `${capital(instead)}.` }) : el("p", {}, `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again }));
-    const among = words.filter(({ beside, count }) => beside && count).map(({ counted, count }) => `${count.toLocaleString("en-US")} ${counted}`).join(", ");
-    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: (left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`) + (among && `, of them ${among}`) });
+    const among = words.filter(({ beside, count }) => beside && count).map(({ name, count }) => `${count.toLocaleString("en-US")} ${name}`).join(", ");
+    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: (left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`) + (among && ` (${among})`) });
     return [...chips, ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, el("p", { class: "ap-muted", text: says })].filter(Boolean))), ...whole];
   }
 
