@@ -43,7 +43,15 @@ class Adaptor(TorchVectorEnv):
     """
 
     hashes_seed = True
-    interface = "Gymnasium's interface", "check_env(env) of gymnasium.utils.env_checker"
+    interface: tuple[str, ...] = (
+        "Gymnasium's interface",
+        "check_env(env) of gymnasium.utils.env_checker",
+        (
+            "write reset(self, *, seed=None, options=None) that returns (observation, info), and step(self, action) that returns "
+            "(observation, reward, terminated, truncated, info)"
+        ),
+    )
+    """Its name, what checks it, and the signatures that an environment of an earlier interface lacks, if these are told."""
 
     def __init__(
         self,
@@ -106,8 +114,9 @@ class Adaptor(TorchVectorEnv):
             words = " ".join(str(error).split())
             line = f"{type(error).__name__}: {words}" if words else _wordless(error)
             if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
-                interface, check = self.interface
-                line += f"; it does not return what its spaces and {interface} say: {check} names it"
+                interface, check, *signatures = self.interface
+                fix = f"it does not return what its spaces and {interface} say: {check} names it"
+                line += f"; {''.join(signatures) if signatures and _OLD.search(words) else fix}"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
     @contextmanager
@@ -176,6 +185,8 @@ class Adaptor(TorchVectorEnv):
 
 _MISFITS = AttributeError, KeyError, TypeError, ValueError
 """Errors of what reads the values that an environment returns."""
+_OLD = re.compile(r"values to unpack|as info, which is no dict|unexpected keyword argument '(seed|options)'")
+"""Messages that a call of an earlier interface, such as Gym's, leads to."""
 _AROUND = "gymnasium.vector.", "gymnasium.wrappers.", "antiphon.envs.adaptors."
 """Modules that read them."""
 

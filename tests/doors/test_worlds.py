@@ -621,6 +621,8 @@ class Wrong(Samples):
     def __init__(self, fault: str) -> None:
         super().__init__(SPACES["float32"])
         self.fault = fault
+        if fault == "no seed":
+            vars(self)["reset"] = lambda: None
 
     def reset(self, **settings: Any) -> Any:
         found = super().reset(**settings)
@@ -633,14 +635,16 @@ class Wrong(Samples):
 
 
 CHECKED = r"^env: 'Wrong' failed in .*check_env\(env\) of gymnasium.utils.env_checker names it$"
+OLD = r"^env: 'Wrong' failed in .*; write reset\(self, \*, seed=None, options=None\) .*, terminated, truncated, info\)$"
 
 
 @pytest.mark.parametrize(
     ("fault", "line"),
     [
-        ("old reset", CHECKED),
-        ("no info", CHECKED),
-        ("old step", CHECKED),
+        ("old reset", OLD),
+        ("no info", OLD),
+        ("old step", OLD),
+        ("no seed", OLD),
         (
             "rewards",
             r"^env: the reward is an array of shape \[2\]; return a number from step\(\), or register a Petting",
