@@ -523,4 +523,11 @@ STEP: tuple[Fault, ...] = (
         "stamps: list[int] = []",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
     ),
+    Fault(
+        "further-passes-critics-read-what-the-network-reads",
+        "engine/policies/replays.py",
+        "same = (tick.network_input is own for",
+        "same = (tick.network_input.shape == own.shape for",
+        "tests/engine/build/test_critics.py::test_a_critic_of_ppo_reads_its_own_signal_beside_one_of_the_same_shape",
+    ),
 )

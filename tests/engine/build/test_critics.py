@@ -84,6 +84,18 @@ def test_it_learns_and_is_not_there_when_the_agent_is_deployed() -> None:
     assert {"critic.0.weight", "critic.value.weight", "critic.value.bias"} <= moved
 
 
+def test_a_critic_of_ppo_reads_its_own_signal_beside_one_of_the_same_shape() -> None:
+    """In all passes: the network's input is used again only where it is the critic's."""
+    network, learned = {"kind": "mlp", "hidden": [4], "norm": "none"}, []
+    for observed in ("x", "z"):
+        agent = {"observes": ["x"], "acts": "a0", "clock": {"unroll": 2}, "network": network}
+        agent["objective"] = {"kind": "ppo", "critic": {"observes": [observed], "network": network}}
+        with made(scenario_of({"a0": agent}, [], Game(parts=("a0",), share=0.15)), "cohort") as simulation:
+            simulation.run(4)
+            learned.append(numbers(simulation)["critic.0.weight"])
+    assert not torch.equal(*learned)
+
+
 def test_critics_may_be_shared_or_have_tied_parameters() -> None:
     shared, tied = actors(members=2, share="twins"), as_data(actors(members=2))
     del tied["training"]["optimiser"]  # which a clip would be part of
