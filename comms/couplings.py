@@ -19,14 +19,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
+from antiphon.base.deferred import Deferred
 from antiphon.base.spellings import add_words
 from antiphon.comms.coupling_attributes import check_attributes
+from antiphon.comms.declared_channel import DeclaredChannel
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
-    from antiphon.base.mask import Mask
-    from antiphon.comms.declared_channel import DeclaredChannel
+    from antiphon.base import mask as masks
+else:
+    torch, masks = Deferred("torch"), Deferred("antiphon.base.mask")
 
 
 class CreditedMessage:
@@ -61,20 +64,20 @@ class CreditedMessage:
 
     def __init__(
         self,
-        sent: Tensor,
+        sent: torch.Tensor,
         stamp: int,
         tick_period: int,
-        returned_gradient: Tensor | None,
-        counted: Mask,
-        output: Tensor,
-        predict_applied: Callable[[], Tensor | None],
+        returned_gradient: torch.Tensor | None,
+        counted: masks.Mask,
+        output: torch.Tensor,
+        predict_applied: Callable[[], torch.Tensor | None],
     ) -> None:
         self.sent, self.stamp, self.tick_period = sent, stamp, tick_period
         self.returned_gradient, self.counted = returned_gradient, counted
         self._output, self._predict_applied = output, predict_applied
 
     @property
-    def now(self) -> Tensor:
+    def now(self) -> torch.Tensor:
         """The message as the sender's present parameters make it.
 
         It differs from `sent` if the window has waited and been replayed, and where the message was void as it was sent: there
@@ -86,7 +89,7 @@ class CreditedMessage:
         return value_of(self._output)
 
     @property
-    def applied_prediction(self) -> Tensor | None:
+    def applied_prediction(self) -> torch.Tensor | None:
         """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the same step.
 
         None: the channel has none or does not apply it, its gate is shut, or its target or a signal of its context is absent.
@@ -161,7 +164,7 @@ class Coupling:
         """
         return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.LEAF
 
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
         Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it. It is not called for
@@ -269,7 +272,7 @@ class Delayed(Coupling):
     uses_returned = True
     waits = True
 
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         return message.returned_gradient
 
 
@@ -292,7 +295,7 @@ class Decoupled(Coupling):
     predicts = True
     allows_states = True
 
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         return message.applied_prediction
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:

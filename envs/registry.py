@@ -20,6 +20,7 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
+from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
@@ -30,7 +31,9 @@ from antiphon.envs.signal import Description
 if TYPE_CHECKING:
     import torch
 
-    from antiphon.envs.base import TorchVectorEnv
+    from antiphon.envs import base
+else:
+    torch, base = Deferred("torch"), Deferred("antiphon.envs.base")
 
 _FILES = {
     "antiphon/Tensors-v0": "antiphon.envs.sources.tensors:Tensors",
@@ -263,7 +266,7 @@ def make(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     split: str | None = None,
-) -> TorchVectorEnv:
+) -> base.TorchVectorEnv:
     """Make the environment that a scenario declares.
 
     Args:
@@ -290,7 +293,7 @@ def make(
 
 def _made(
     spec: Any, batch: int, device: torch.device | str, dtype: torch.dtype, split: str | None
-) -> TorchVectorEnv:
+) -> base.TorchVectorEnv:
     from antiphon.envs.base import TorchVectorEnv, check_split
 
     stays_open = _is_handed_over(spec)

@@ -658,7 +658,7 @@ class Simulation:
         return None if self._run.writer is None else self._run.writer.directory.path
 
     @property
-    def graph(self) -> nx.MultiDiGraph[str]:
+    def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
         """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
         return live_graph(self.running)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
+from antiphon.base.deferred import Deferred
 from antiphon.base.errors import DataError, ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
@@ -80,6 +81,8 @@ from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
+else:
+    nx = Deferred("networkx")
 
 COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 """Variants that a scenario without any may have: they show what decoupling costs (`Template.with_couplings`)."""
@@ -408,7 +411,7 @@ class Scenario(Spec):
         """
         return Template.from_yaml(text, source).resolve()
 
-    def to_graph(self) -> nx.MultiDiGraph[str]:
+    def to_graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
         """Return the scenario as a networkx graph.
 
         Node attributes are the keys of an agent, edge attributes those of a channel (edge keys are channel
@@ -417,7 +420,7 @@ class Scenario(Spec):
         return graph_of(plain(self))
 
     @classmethod
-    def from_graph(cls, graph: nx.Graph[Any], **fields: Any) -> Scenario:
+    def from_graph(cls, graph: nx.Graph, **fields: Any) -> Scenario:  # type: ignore[type-arg]
         """Make a scenario of a directed networkx graph.
 
         Args:

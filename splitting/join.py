@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from antiphon.base.errors import RunError
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.user_modules import copied, release_modes
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
-
-if TYPE_CHECKING:
-    from antiphon.running.simulation import Simulation
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."

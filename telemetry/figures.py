@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
+from antiphon.base.deferred import Deferred
+from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.timeline_text import Timeline
+
 if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
-    from antiphon.telemetry.parts.part_figures import PartFigures
-    from antiphon.telemetry.timeline_text import Timeline
-    from antiphon.telemetry.verdicts import Undefined
+    from antiphon.telemetry import verdicts
+else:
+    nx, np, verdicts = Deferred("networkx"), Deferred("numpy"), Deferred("antiphon.telemetry.verdicts")
 
 WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics of a run that are different on another machine, and on every execution."""
@@ -100,7 +104,7 @@ class RunDescription:
     """Why the run cannot be forked, so that the value of its channels cannot be measured; empty: it can."""
     hparams: Mapping[str, float | int | str | bool]
     """The settings that distinguish this run in a study."""
-    graph: nx.MultiDiGraph[str]
+    graph: nx.MultiDiGraph  # type: ignore[type-arg]
     """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
     a run in parts also the number of their `part`. Edges are channels, keyed as in the scenario, with `coupling`, `delay`
     (steps), `drop` (probability), `size` (components) and `carries` ("state" for a channel that carries an agent's state
@@ -168,7 +172,7 @@ class Recorder:
     def measuring(self, step: int, done: int, total: int) -> None:
         """Write that so many of all measurements of a step's values are done; its figures follow."""
 
-    def undefined(self, step: int, found: Undefined) -> None:
+    def undefined(self, step: int, found: verdicts.Undefined) -> None:
         """Write why channels have no result of a measure at one step; its figures follow."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.deferred import Deferred
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     """[steps]"""
     Steps = NDArray[np.int64]
     """[steps]"""
+else:
+    np, npt = Deferred("numpy"), Deferred("numpy.typing")
+    Flags, Steps = "npt.NDArray[np.bool_]", "npt.NDArray[np.int64]"
 
 Stamps = tuple[int, ...]
 """Steps at which messages were sent, oldest first."""

@@ -52,7 +52,7 @@ class Arena(World):
         league: bool = Field(False)
         """Whether members of a population play against each other, and have the metric `rating`; else each plays itself."""
 
-    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+    def __init__(self, num_envs: int, options: Arena.Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)
         self.league = options.league
         fix = "the episodes of an Arena end together; set episode_steps in its Description"

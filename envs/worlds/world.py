@@ -67,7 +67,7 @@ class World(Pictured):
     def describe(options: Any) -> Description:
         """Return signals, action space and length of episodes."""
 
-    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+    def __init__(self, num_envs: int, options: World.Options, **settings: Any) -> None:
         description = self.describe(options)
         space = description.action_space
         assert space is not None
