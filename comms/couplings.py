@@ -132,7 +132,8 @@ class Coupling:
     """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
     them."""
     waits: ClassVar[bool] = False
-    """Whether the sender's window waits for the gradients of its messages, and is replayed when they are back."""
+    """Whether the sender's window waits for the gradients of its messages, until they are back or the channel's `horizon` has passed. It
+    is then replayed and learned from as a whole (rule 27b)."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     allows_states: ClassVar[bool] = False

@@ -177,7 +177,14 @@ class DifferentiableRollout:
         install_in(self.forward_pass)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Tick all agents due at `step`."""
+        """Tick all agents due at `step`. No window closes here: one goes on under the number, and with the statistics, of the next."""
+        agents = self.system.agents
+        for first_name, *_ in self.system.schedule.network_calls(step):
+            group = self.system.group_by_agent[first_name]
+            window, window_number = group.window, group.grid.number_at(step)
+            if not window.is_empty and window.number != window_number:
+                names = group.agents_per_learner
+                window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
         self.forward_pass.tick_agents(step, step_signals)
 
     def run(self, world: EnvironmentRunner, steps: int) -> None:

@@ -197,7 +197,7 @@ class Message:
             received=message.received,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.is_counted,
+            complete=message.finished_and_counted,
             finished=message.finished_at,
             counted=mask(message.booked.counted),
             void=mask(message.fate.void),

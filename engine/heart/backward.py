@@ -187,7 +187,7 @@ class BackwardPass:
                 f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
-        # a variant that only exchanges the coupling keeps `gradient.clip`: on a channel that does not predict, it clips nothing
+        # `clip` belongs to the synthetic gradient: without one nothing is clipped (a variant that exchanges the coupling keeps the setting)
         if credit is None or clip is None or not channel.predicts:
             return credit
         return clipped_per_sample(credit, clip)

@@ -154,11 +154,13 @@ class Endpoints:
 
 @dataclass(eq=False)
 class Channel:
-    """A stack of K >= 1 channels."""
+    """A stack of K >= 1 channels of a scenario. (A user's own loop has a `Channel` of its own, in comms/loop, without the heart.)"""
 
     name: str
     sender: str
+    """The name of the stack of agents that sends."""
     receiver: str
+    """The name of the stack of agents that reads."""
     content: Content
     coupling: Coupling
     """How gradients cross it."""

@@ -14,9 +14,8 @@ class Clock:
     """Regular ticks of an agent: at steps t with (t - phase) % tick_period == 0, t >= phase.
 
     It is also the `SendTimes` of a sender that sends at each tick. A rule that only says when messages are sent is one more class of
-    `SendTimes`. Irregular ticks would need another kind of windows too: that ticks are `tick_period` steps apart is used by `StepWindows`,
-    `EpisodeWindows`, `Timetable`, learning_order.py, the ages of credited messages (backward.py) and the checks of scenarios
-    (scenarios/relations.py).
+    `SendTimes`. Irregular ticks would change far more: that ticks are `tick_period` steps apart is used by window grids, `Timetable` and
+    `Coupling.credit` here, by features and policies, inference, metrics, planning, inspection, parts and the checks of scenarios.
 
     Attributes:
         tick_period: Steps between ticks.

@@ -40,9 +40,9 @@ class Feature:
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
     - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
 
-    A point that one feature answers (`One` in `TickPoints` and `LearningPoints`) is named for its answer. A point at which all features
-    that have it are called (`Many`) is named for what the step is about to do or has done; of these `after_evaluate` alone has an answer,
-    which is merged.
+    Some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At the others all features
+    that have them are called (`Many`): they are named for what the step is about to do or has done. Of these, `after_evaluate` alone has
+    answers, which are merged.
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------
@@ -114,9 +114,9 @@ class Feature:
     # --- what is learned from it -----------------------------------------------------------------------------
 
     def closing_windows(self, group: LearningGroup, window: Window, step: int) -> ClosingWindows:
-        """Return the windows to learn from and those to skip, of a group that waits for delayed gradients and whose `window` has ended.
+        """Return the windows to learn from and those to skip, oldest first, of a group that `waits` and whose `window` has ended.
 
-        Of other groups it is not called; for ends of episodes see `episodes_end`.
+        They are of those that the group has kept and of this one; the others wait on, as `Engine._pop_ended_windows` tells.
         """
         raise NotImplementedError
 

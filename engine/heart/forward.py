@@ -20,7 +20,7 @@ from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import NO_NUMBER, Tick, Window
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 
@@ -91,11 +91,12 @@ class ForwardPass:
             feature.before_ticks(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_by_agent[call[0]]
-            window, window_number = group.window, group.grid.number_at(step)
-            # an empty window begins; a probe, which closes none, renumbers the one it has (inspection/truth.py)
-            if window.number != window_number:
+            window = group.window
+            if window.number == NO_NUMBER:  # it is empty
                 agents, names = self.system.agents, group.agents_per_learner
-                window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
+                window.begin(
+                    group.grid.number_at(step), {name: dict(agents[name].learner.buffers) for name in names}
+                )
             ticks = [self._begin_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -153,6 +154,7 @@ class ForwardPass:
             counted = arrival.may_count
             if learning_rows is not ALL:
                 counted = counted & channel.mask_from_receiver(learning_rows)
+            # a message that the link lost may still give a leaf, which then counts nowhere: the mask says so, and the host does not look
             if counted is not NONE:
                 return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.as_constant(channel.name)

@@ -19,7 +19,7 @@ from antiphon.nets.step_numbers import stamp_number
 
 
 class LedgerView(Protocol):
-    """What held messages read of their `Ledger` (ledger.py)."""
+    """What held messages read of their `Ledger`: a protocol, as ledger.py imports this file. There is no other ledger."""
 
     timetable: Timetable
     link: Link
@@ -59,9 +59,9 @@ class HeldMessages:
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due_message.sent)
             self.stamp = torch.full((due_message.sent.shape[0],), -1, device=due_message.sent.device)
-        for stamp, message in ledger.messages.items():
+        for stamp in sorted(ledger.messages):
             if self.newest_stamp < stamp < due_message.stamp:
-                self._hold_arrived(ledger, message)
+                self._hold_arrived(ledger, ledger.messages[stamp])
         self.prior_value, self.prior_stamp = self.value, self.stamp
         self._hold_arrived(ledger, due_message)
         self.newest_stamp = due_message.stamp

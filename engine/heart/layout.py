@@ -117,10 +117,10 @@ def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
 
 
 class SenderRows:
-    """Selects the rows of a sender's port for the pieces of a stack of channels that was divided.
+    """Selects the rows of a sender's port for each piece of a stack of channels that was divided.
 
-    The rows of all pieces are selected at once, in the order of the whole stack, so that the gradients of a sender that
-    sends over several of its channels are summed in the same order as without the division.
+    It first selects the rows of the whole stack, once, and each piece's from these. So where a sender sends over several channels of the
+    stack, their gradients are summed in the same order as without the division.
 
     Args:
         sender_index: The index of each channel's sender, in the order of the whole stack; None: channel k has sender k.

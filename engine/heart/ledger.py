@@ -23,8 +23,8 @@ A message changes through the ledger of its channel, or through these:
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that (held_messages.py).
-Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that: it is taken in as the sender sends at the
-step at which it is back, before an episode may end, or as it is popped: if nothing is sent then, or it is booked at that step
+Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that. It is taken in at the step at which it is
+back: as the sender sends, before an episode may end; or as it is popped, if nothing is sent then, or if it is booked after the sending
 (`return_delay` 0).
 """
 
@@ -46,7 +46,7 @@ from antiphon.comms.links import Link
 from antiphon.engine.heart.message import Fate, Message
 from antiphon.engine.heart.reads import Arrival, Leaf
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import PlanKind, ReadPlan, Timetable
+from antiphon.engine.heart.timetable import ReadPlan, Timetable
 from antiphon.engine.heart.window import Window
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 class ReturnState(Enum):
-    """Where what returns for a message is, at the end of a step (`Ledger.return_state`)."""
+    """Where what returns for a message is, at the end of a step (`Ledger.return_state`); in a ledger that `returns_gradients`."""
 
     OPEN = "open"
     """It is not complete: a window that may read the message has not closed."""
@@ -138,9 +138,9 @@ class Ledger:
         self._delete_spent(step)
         read_plan = self.timetable.read_plan(step)
         # a state that only its own window reads is read there with its graph (`Window.sent_outputs`)
-        sender_window_open = read_plan.kind is not PlanKind.IN_OWN_WINDOW
+        only_in_own_window = read_plan.first_tick is not None and not read_plan.is_bookable
         message = self._carried_message(
-            step, output, step_signals, read_plan, void, sender_window_open=sender_window_open
+            step, output, step_signals, read_plan, void, sender_window_open=not only_in_own_window
         )
         self.messages[step] = message
         return message
@@ -163,8 +163,8 @@ class Ledger:
             may_be_due = newest is None or stamp >= newest
             if message.sender_window_open or may_be_due:
                 continue
-            # what comes back at this step is popped after the sending (`Engine.learn`): until then an end of an episode still voids it
-            awaits_return = message.is_counted and self.timetable.back_at(finished_at) >= step
+            # what is back at this step is popped after this (`Engine.learn`); should an episode end before, it is still voided
+            awaits_return = message.finished_and_counted and self.timetable.back_at(finished_at) >= step
             if not awaits_return and (
                 self.held_messages is None or not self.held_messages.may_hold(self, stamp)
             ):
@@ -185,7 +185,7 @@ class Ledger:
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
-        finished_at = None if read_plan.window_numbers else stamp
+        finished_at = None if read_plan.is_bookable else stamp
         return Message(
             stamp,
             sent,
@@ -230,7 +230,7 @@ class Ledger:
         finished_at = message.finished_at
         if finished_at is None:
             return ReturnState.OPEN
-        if not message.is_counted:
+        if not message.finished_and_counted:
             return ReturnState.NOTHING
         return ReturnState.BACK if self.timetable.back_at(finished_at) <= step else ReturnState.UNDER_WAY
 
@@ -265,6 +265,9 @@ class Ledger:
         only_tick = None if counted is ALL and arrival.synthetic is NONE else step
         key = self.name, message.stamp, only_tick
         if key not in window.leaves:
+            assert window.number in message.open_window_numbers, (
+                "`Timetable.read_plan` names each window whose ticks read a message by `Timetable.stamps_read_at`"
+            )
             value = as_leaf(value) if self.returns_gradients else value
             window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, only_tick)
         return window.leaves[key]
@@ -283,7 +286,7 @@ class Ledger:
         if not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
             del self.messages[message.stamp]
             return
-        if self.returns_gradients and message.is_counted:
+        if self.returns_gradients and message.finished_and_counted:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ Words that have one meaning in the heart:
     applied prediction  the prediction behind its gate, mixed with the gradient booked at the same step (`gradient.trace`)
     credit              what the sender learns from about a message: the applied prediction, shortened (`clip`), or the returned
                         gradient (`delayed`); a feature at the point `replace_credit` may replace it, by one that is not shortened
-    injection           the credit that is put on the output in the sender's backward pass; zero in rows in which the sender does not
-                        learn, or in which the message was void before a tick read it
+    injection           what the sender's backward pass adds at the output: the credit, and zeros in rows in which the sender does not
+                        learn or the message was void before a tick read it
 
 Masks of a message, in its rows. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
 
@@ -49,10 +49,10 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Fate.void_unread   it is void since before its first tick: no tick has read it
     Fate.unsent        it was void as it was sent: nothing crossed the link
     Message.missing    it is lost or void
-    Arrival.available  a tick has a value to read: the message, an older one that is held, or a synthetic input; elsewhere it reads
-                       zeros
-    Arrival.synthetic  that value is a synthetic input
-    Arrival.may_count  that value is the due message, or a synthetic input in its place
+    Arrival.available  a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
+                       reads zeros
+    Arrival.synthetic  the value is a synthetic input
+    Arrival.may_count  the value is the due message or a synthetic input, and not an older message
     Leaf.counted       the read counts: the same, and the receiver learns from the window
     Booked.counted     a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
     Example.valid      a predictor learns from the message (`Channel.restrict_example`)
@@ -235,8 +235,8 @@ class Message:
         self.booked, self.open_window_numbers = booked, set()
 
     @property
-    def is_counted(self) -> bool:
-        """Whether it is finished, and a read of it has counted in some row: what is booked for it returns, if its ledger `returns_gradients`."""
+    def finished_and_counted(self) -> bool:
+        """Whether it is finished, and a read of it has counted in some row: its gradient returns, if its ledger `returns_gradients`."""
         return self.finished_at is not None and self.booked.counted is not NONE
 
     @property

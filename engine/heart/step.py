@@ -183,8 +183,8 @@ class Engine:
             # no window closes, and nothing can come back: there is nothing to learn
             self.divergence_check.end_step(step)
             return StepReport([], {})
-        # A window without ticks may be the last that could read a message, which closing then finishes: before credit is computed, so
-        # that `delayed` finds the gradient at this step.
+        # A window without ticks may be the last that could read a message, which closing then finishes: before credit is computed, for
+        # couplings that take a returned gradient without waiting for it. Which windows wait has been decided.
         for group, window_number in closing.without_ticks:
             self._close_in_ledgers(group, window_number, step)
         turns = self._learn_in_turns(closing.to_learn, step)
@@ -222,9 +222,10 @@ class Engine:
     def _pop_ended_windows(self, step: int) -> ClosingWindows:
         """Remove the windows that end at `step` from their groups, each of which gets an empty one; return the windows that close.
 
-        Windows that wait for delayed gradients stay with their group, without their graph, which is made again when they are
-        learned from. Whether a window still waits is decided only when another window of its group ends: a gradient that comes
-        back in between is used then.
+        A window of a group that `waits` stays with it, without its graph, while a bookable message that it sent to another group is open
+        or under way (`ReturnState`), until the channel's `horizon` windows of its group have ended after it. This is asked
+        (features/late_windows.py) only as a window of the group ends: a gradient that comes back in between is used then. The windows
+        to learn from are in order, the oldest first, and those that have waited are replayed.
         """
         to_learn: GroupWindows = []
         to_skip: GroupWindows = []

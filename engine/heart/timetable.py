@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, SendTimes
@@ -12,55 +11,41 @@ from antiphon.engine.heart.roles import PLAIN
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
-class PlanKind(Enum):
-    """Whether reads of a message may be booked, and if not, why."""
-
-    BOOKABLE = "bookable"
-    """Reads may be booked, and something may return for it."""
-    IN_OWN_WINDOW = "in own window"
-    """It is a state that only ticks of its own window read, with their graph."""
-    UNREAD = "unread"
-    """No tick of the timetable reads it: a newer message replaces it before; or it is only imagined (`Ledger.temporarily_sent`)."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
     """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent.
 
-    What returns for a message follows from its reads. Exception: the state that an episode ends with. After a termination its gradient
-    is zero, also where no read of it may be booked (`Ledger._book_zero_after_last_state`).
+    Nothing returns for a message of which no read may be booked. Exception: the state that an episode ends with. After a termination its
+    gradient is known to be zero (`Ledger._book_zero_after_last_state`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that reads it; None: it is `UNREAD`."""
+    """Step of the receiver's first tick that reads it; None: no tick does (`unread`)."""
     window_numbers: AbstractSet[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int = field(metadata=PLAIN)
-    """Step at which it is finished, or later where the receiver waits: the last of these windows ends. Where none may be booked, it is
+    """Step at which it is finished, or later where the receiver waits: the last of these windows ends. Where no read may be booked, it is
     finished as it is sent."""
-    kind: PlanKind = field(init=False)
     is_bookable: bool = field(init=False)
-    """Whether it is `BOOKABLE`."""
+    """Whether a read may be booked: there are `window_numbers`."""
 
     def __post_init__(self) -> None:
-        is_bookable = bool(self.window_numbers)
-        unbookable_kind = PlanKind.UNREAD if self.first_tick is None else PlanKind.IN_OWN_WINDOW
-        object.__setattr__(self, "kind", PlanKind.BOOKABLE if is_bookable else unbookable_kind)
-        object.__setattr__(self, "is_bookable", is_bookable)
+        object.__setattr__(self, "is_bookable", bool(self.window_numbers))
 
     @classmethod
     def unread(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message that no tick of the timetable reads."""
+        """Return the plan of a message that a newer one replaces before any tick, or that is only imagined (`Ledger.temporarily_sent`)."""
         return cls(None, frozenset(), finish_by=stamp)
 
     @classmethod
     def in_own_window(cls, stamp: int, first_tick: int) -> ReadPlan:
-        """Return the plan of a state that only ticks of its own window read."""
+        """Return the plan of a state that only ticks of its own window read, with their graph."""
         return cls(first_tick, frozenset(), finish_by=stamp)
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
-        return self.is_bookable and self.first_tick is not None and self.first_tick > step
+        first_tick = self.first_tick
+        return first_tick is not None and first_tick > step and self.is_bookable
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +71,7 @@ class Timetable:
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
     def reading_ticks(self, stamp: int) -> range:
-        """Return the receiver's ticks that read the message of a stamp: all that it reaches before a newer message does.
+        """Return the receiver's ticks that read the message of a stamp: all from its arrival on, until a newer message has arrived.
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
         they read several (`read`), the first tick that it reaches reads it in any case.
@@ -110,6 +95,7 @@ class Timetable:
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
 
+        Of the newest message it is computed apart, and must agree. A tick reads none before the first message has arrived.
         If no tick is at `step`: the newest message that has arrived, and with it those before that a later tick will read (`read`).
         """
         newest = self.send_times.latest(step - self.delay)

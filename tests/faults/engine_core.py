@@ -22,8 +22,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
         "engine/heart/timetable.py",
-        "self.first_tick is not None and self.first_tick > step",
-        "self.first_tick is not None and self.first_tick >= step",
+        "first_tick is not None and first_tick > step and",
+        "first_tick is not None and first_tick >= step and",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -116,6 +116,13 @@ CORE: tuple[Fault, ...] = (
         "if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):",
         "if self.carries_state and grid.number_at(ticks[0]) < grid.number_at(stamp):",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
+    ),
+    Fault(
+        "clock-a-tick-reads-what-is-planned-for-no-tick",
+        "engine/heart/timetable.py",
+        "newest = self.send_times.latest(step - self.delay)",
+        "newest = self.send_times.latest(step)",
+        "tests/engine/heart/test_clock.py::test_a_tick_reads_the_messages_that_are_planned_for_it",
     ),
     Fault(
         "clock-a-delay-does-not-postpone-the-first-use",

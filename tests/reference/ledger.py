@@ -75,7 +75,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
         finished_at, back = old.finished_at, timetable.return_delay
         if finished_at is None and old.read_plan.finish_by + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        learned = finished_at is not None and (finished_at + back < step or not old.is_counted)
+        learned = finished_at is not None and (finished_at + back < step or not old.finished_and_counted)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.sender_window_open:
             del ledger.messages[stamp]
@@ -215,7 +215,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.open_window_numbers or message.finished_at is not None:
                 continue
             message.finished_at = step
-            if message.is_counted and ledger.returns_gradients:
+            if message.finished_and_counted and ledger.returns_gradients:
                 if message.booked.gradient is None:
                     message.booked.gradient = torch.zeros_like(message.sent)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)

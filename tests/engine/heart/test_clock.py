@@ -8,7 +8,9 @@ from decimal import Decimal
 
 import pytest
 
+from antiphon.comms.read_modes import READ_LAST, ReadMean
 from antiphon.engine.heart.clock import Clock, RatedSends
+from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window_grid import EpisodeWindows, StepWindows, WindowGrid
 
 HORIZON = 60
@@ -127,3 +129,18 @@ def agree(windows: WindowGrid, pieces: list[list[int]], start: int = 0) -> None:
         assert {windows.number_at(tick) for tick in piece} == {number}
     for step in range(start, min(HORIZON, pieces[-1][-1])):
         assert windows.number_ending_at(step) == ends.get(step)
+
+
+def test_a_tick_reads_the_messages_that_are_planned_for_it() -> None:
+    """What is read (`stamps_read_at`) and what is planned (`reading_ticks`, `read_plan`) agree, pair by pair."""
+    for sender, receiver, rate, delay in itertools.product(CLOCKS[::6], CLOCKS[::7], (1.0, 0.4), (0, 1, 4)):
+        for mode in (READ_LAST, ReadMean()):
+            sends, grid = RatedSends(sender, rate), StepWindows(8)
+            timetable = Timetable(sends, receiver, grid, delay, read_mode=mode)
+            stamps = [step for step in range(HORIZON) if sends.sends_at(step)]
+            planned = {(s, t) for s in stamps for t in timetable.reading_ticks(s) if t < HORIZON}
+            ticks = [step for step in range(HORIZON) if receiver.ticks_at(step)]
+            assert planned == {(s, t) for t in ticks for s in timetable.stamps_read_at(t)}
+            for stamp in stamps:
+                windows = {grid.number_at(t) for t in timetable.reading_ticks(stamp)}
+                assert timetable.read_plan(stamp).window_numbers == windows

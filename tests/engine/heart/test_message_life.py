@@ -18,8 +18,8 @@ from tests.reference.backend import Chosen, reference
 
 HEART = Path(__file__).parents[3] / "engine" / "heart"
 STEPS, BATCH = 18, 4
-LIVES = (("a->b", 6, 15), ("b->a", 4, 16))
-"""The messages of the tables, in their order: channel, stamp, and the step at which each is gone."""
+LIVES = (("a->b", "decoupled", 6, 15), ("b->a", "decoupled", 4, 16), ("a->b", "delayed", 6, 16))
+"""The messages of the tables, in their order: channel, its coupling, stamp, and the step at which each is gone."""
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
 
@@ -28,8 +28,8 @@ def docstring(source: Path) -> str:
     return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")), clean=False) or ""
 
 
-def simulation_of(ends_at: int, backend: Chosen) -> Simulation:
-    """The agents of the docstring; the episodes of environments 0 and 1 end at a step."""
+def simulation_of(ends_at: int, backend: Chosen, coupling: str = "decoupled") -> Simulation:
+    """The agents of the docstring; the episodes of environments 0 and 1 end at a step. `coupling`: that of a->b."""
     noise = torch.Generator().manual_seed(0)
     terminated = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     terminated[ends_at, :2] = True
@@ -46,21 +46,28 @@ def simulation_of(ends_at: int, backend: Chosen) -> Simulation:
         }
         for name, clock in (("a", {"unroll": 4}), ("b", {"period": 4, "unroll": 2}))
     }
-    channel = {"size": 2, "norm": "none", "link": {"delay": 2}, "gradient": {"context": ["goal"]}}
+    channel = {"size": 2, "norm": "none", "link": {"delay": 2}}
+    predicted = {"gradient": {"context": ["goal"]}}
+    there = {"coupling": "delayed"} if coupling == "delayed" else predicted
     document = {
         "scenario": "life",
         "env": Played(shown, (), terminated, torch.zeros_like(terminated)),
         "agents": agents,
-        "channels": [channel | {"from": ends[0], "to": ends[1]} for ends in ("ab", "ba")],
+        "channels": [
+            channel | {"from": "a", "to": "b"} | there,
+            channel | {"from": "b", "to": "a"} | predicted,
+        ],
         "training": {"batch": BATCH, "steps": STEPS},
     }
     return Simulation(Scenario.model_validate(document), dtype=torch.float64, backend=backend)
 
 
-def lived(channel: str, stamp: int, ends_at: int, backend: Chosen) -> dict[int, list[list[int]]]:
+def lived(
+    channel: str, stamp: int, ends_at: int, backend: Chosen, coupling: str = "decoupled"
+) -> dict[int, list[list[int]]]:
     """Of a message, by step: the environments in which it is void, void and unread, and counted, and has a gradient; gone: empty."""
     life: dict[int, list[list[int]]] = {}
-    with simulation_of(ends_at, backend) as simulation:
+    with simulation_of(ends_at, backend, coupling) as simulation:
         for step in range(STEPS - 1):
             simulation.step()
             message = simulation.channels[channel].messages.get(stamp)
@@ -81,12 +88,12 @@ def places(mask: Tensor) -> list[int]:
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
     tables = re.findall(r"(    step  void.*?)(?:\n\n|\Z)", docstring(HEART / "__init__.py"), re.DOTALL)
-    for table, (channel, stamp, gone) in zip(tables, LIVES, strict=True):
+    for table, (channel, coupling, stamp, gone) in zip(tables, LIVES, strict=True):
         rows = table.splitlines()
         starts = [
             rows[0].index(name) for name in ("step", "void", "unread", "counted", "gradient", "methods")
         ]
-        life = lived(channel, stamp, 7, backend)
+        life = lived(channel, stamp, 7, backend, coupling)
         for row in (row for row in rows[1:] if row[: starts[1]].strip()):  # others continue one
             step, *columns = (row[start:end].strip() for start, end in pairwise(starts))
             written = (
@@ -122,10 +129,21 @@ def test_what_the_heart_points_to_exists() -> None:
     table = (
         docstring(HEART / "__init__.py")
         .split("Where a change goes:")[1]
-        .split("The lives of two messages")[0]
+        .split("The lives of three messages")[0]
     )
     for path in re.findall(r"[\w/]+\.py", table):
         assert (folder / path).exists() or (root / path).exists(), path
+
+
+def test_a_window_that_waits_moves_nothing_until_a_window_ends_after_its_gradients_are_back() -> None:
+    with simulation_of(7, "cohort", "delayed") as simulation:
+        moved, before = [], None
+        for _ in range(STEPS - 1):
+            simulation.step()
+            now = torch.cat([p.flatten() for p in simulation.agents["a"].parameters.values()]).clone()
+            moved.append(before is None or not torch.equal(now, before))
+            before = now
+    assert [step for step in range(1, len(moved)) if moved[step]] == [7, 15]
 
 
 def test_the_predictor_learns_when_the_gradient_is_back() -> None:
