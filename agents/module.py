@@ -33,9 +33,10 @@ from antiphon.nets.modules import (
     draws_of_module,
     ends_in_softmax,
     kept_state,
+    loss_left,
     per_sample,
 )
-from antiphon.nets.user_modules import buffers_of, module_of, parameters_of
+from antiphon.nets.user_modules import buffers_of, module_of, own_type, parameters_of, probe_of
 
 _MODULE = "module"
 
@@ -125,6 +126,12 @@ class ModuleNetwork(Network):
     def ends_in_softmax(self, classes: int) -> bool:
         """Return whether the outputs for the objective are probabilities of so many classes."""
         return ends_in_softmax(self.module, self.function.inputs, self.heads[OBJECTIVE].features, classes)
+
+    def loss_left(self) -> str | None:
+        """Return the first attribute in which the module's forward leaves a loss; None: there is none."""
+        probe = probe_of(self.module)
+        batch = torch.rand(2, self.function.inputs, generator=torch.Generator().manual_seed(0))
+        return loss_left(probe, lambda: probe(batch.to(own_type(probe))))
 
     def _named(self, tensors: Tensors) -> Tensors:
         """Those of the module by the names that they have here: `module.` before the names that the user's module has."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.extensions import call_error, raised_by_user
@@ -211,6 +212,43 @@ def changed_parameter(module: nn.Module, inputs: int) -> str | None:
             before = {name: p.clone() for name, p in parameters.items()}
             called(probe, parameters, buffers_of(probe), batch)
         return next((name for name, p in parameters.items() if not torch.equal(p, before[name])), None)
+    return None
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
+    """Return the first attribute in which a forward leaves a loss, as mixtures of experts do; None: there is none, or it fails.
+
+    A loss is one number, within the attribute, that has a gradient and that nothing which the forward returns is computed from.
+
+    Args:
+        probe: A copy of the module, which changes.
+        call: Calls it in training, for two samples or more, and returns what it returns.
+    """
+    given = tensors_in([dict(vars(part)) for part in probe.modules()])
+    set_mode(probe, True)
+    try:
+        with seeded(0), torch.enable_grad():
+            returned = tensors_in(call())
+    except Exception:  # noqa: BLE001  (a user's module may raise anything; other checks report it)
+        return None
+    waiting, used = [tensor.grad_fn for tensor in returned], set[Any]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in used:
+            used.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    known = set(map(id, given))
+    for path, part in probe.named_modules():
+        for name, value in {**part._buffers, **vars(part)}.items():
+            for tensor in tensors_in(value):
+                learnt = tensor.grad_fn is not None and tensor.grad_fn not in used
+                if tensor.numel() == 1 and learnt and id(tensor) not in known:
+                    return f"{path}.{name}".lstrip(".")
     return None
 
 

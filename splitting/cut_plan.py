@@ -13,8 +13,9 @@ from torch import Tensor, fx
 
 from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.nearest_names import suggest
+from antiphon.nets.modules import tensors_in
 from antiphon.splitting.calls import Start, starts_of
-from antiphon.splitting.graph import Trace, storages, tensors_in
+from antiphon.splitting.graph import Trace, storages
 
 Where = tuple[Any, ...]
 """The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.nets.modules import tensors_in
 
 
 @dataclass
@@ -83,11 +83,6 @@ class Applied(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the function's outputs."""
         return self.function.apply(*args, **kwargs)
-
-
-def tensors_in(value: object) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dicts."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def storages(value: object) -> frozenset[int]:

@@ -15,10 +15,10 @@ from torch import Tensor, fx, nn
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Signal
-from antiphon.nets.isolation.own_random import seeded
-from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of, set_mode
+from antiphon.nets import modules
+from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of
 from antiphon.splitting.cut_plan import Place, at_path, leaves
-from antiphon.splitting.graph import Trace, as_dict, own_copies, tensors_in
+from antiphon.splitting.graph import Trace, as_dict, own_copies
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"
@@ -246,9 +246,7 @@ def loss_among(
 
 
 def loss_left(model: nn.Module, trace: Trace, example: Mapping[str, Any]) -> str | None:
-    """Return the first attribute in which a forward leaves a loss, as mixtures of experts do; None: there is none.
-
-    A loss is one number, within the attribute, that has a gradient and that nothing which the forward returns is computed from.
+    """Return the first attribute in which a forward leaves a loss; None: there is none. See `antiphon.nets.modules.loss_left`.
 
     Args:
         model: A copy of it is called once, in training.
@@ -256,27 +254,7 @@ def loss_left(model: nn.Module, trace: Trace, example: Mapping[str, Any]) -> str
         example: Its arguments by name.
     """
     root = cast(on_cpu(probe_of(model, hooked(trace.root))), torch.float32)
-    given = tensors_in([dict(vars(part)) for part in root.modules()])
-    set_mode(root, True)
-    try:
-        with seeded(0), torch.enable_grad():
-            returned = tensors_in(as_dict(root(**own_copies(example))))
-    except Exception:  # noqa: BLE001  (a user's module may raise anything that the trace does not meet)
-        return None
-    waiting, used = [tensor.grad_fn for tensor in returned], set[Any]()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in used:
-            used.add(node)
-            waiting += [before for before, _ in node.next_functions]
-    known = set(map(id, given))
-    for path, part in root.named_modules():
-        for name, value in {**part._buffers, **vars(part)}.items():
-            for tensor in tensors_in(value):
-                learnt = tensor.grad_fn is not None and tensor.grad_fn not in used
-                if tensor.numel() == 1 and learnt and id(tensor) not in known:
-                    return f"{path}.{name}".lstrip(".")
-    return None
+    return modules.loss_left(root, lambda: as_dict(root(**own_copies(example))))
 
 
 def _arguments_of(node: fx.Node) -> set[str]:

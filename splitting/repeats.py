@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.modules import tensors_in
 from antiphon.nets.user_modules import cast, on_cpu, probe_of, set_mode
 from antiphon.nets.users.outlines import bytes_of
-from antiphon.splitting.graph import as_dict, own_copies, tensors_in
+from antiphon.splitting.graph import as_dict, own_copies
 
 State = dict[str, Hashable]
 _BUFFER = "make it a buffer that is changed in place (self.register_buffer(…); self.tau.mul_(0.5))"

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.modules import tensors_in
 from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of, set_mode
 from antiphon.splitting.graph import (
     Applied,
@@ -34,7 +35,6 @@ from antiphon.splitting.graph import (
     own_copies,
     restored,
     storages,
-    tensors_in,
 )
 
 _FACTORIES = (

@@ -120,6 +120,17 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
             raise DocumentError(("training", "evaluate", *place), problem)
 
 
+def _warn_of_loss(name: str, network: ModuleNetwork) -> None:
+    """Warn of a loss that a module leaves in an attribute."""
+    if (left := network.loss_left()) is not None:
+        line = (
+            f"agents.{name}.network: forward leaves a number with a gradient in '{left}', which the agent does not learn from: if "
+            "it is a loss, return it per sample, [batch], last, and give the agent the objective own_loss (docs/extending.md); if "
+            "not, detach() it"
+        )
+        warnings.warn(line, ScenarioWarning, stacklevel=2)
+
+
 def _check_repeated_calls(system: System) -> None:
     """Check that no network changes its trained parameters in a group whose windows are computed again while they are learned from."""
     for group in system.groups:
@@ -396,6 +407,7 @@ class _Builder:
             data = partial(self._data, owner, spec)
             user = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
             self._warn_of_softmax(owner, spec, user)
+            _warn_of_loss(owner, user)
             return user
         seen = self._seen((owner, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -1237,3 +1238,35 @@ def test_parameters_that_two_networks_have_in_common_are_said_to_be_copied_unles
     ]
     assert [line.format("bias") in text for text in said] == [True]
     assert not any("in common" in text for text in warned_at_the_start(_with_a_layer_in_common(share=ties)))
+
+
+class Mixture(nn.Module):
+    """Leaves a loss in an attribute, as mixtures of experts do."""
+
+    def __init__(self, inputs: int, outputs: int, *, detached: bool = False) -> None:
+        super().__init__()
+        self.detached = detached
+        self.gate, self.experts = nn.Linear(inputs, 2), nn.Linear(inputs, 2 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.gate(x).softmax(-1)
+        loss = weights.mean(0).square().sum()
+        self.aux_loss = loss.detach() if self.detached else loss
+        return (self.experts(x).unflatten(-1, (2, -1)) * weights.unsqueeze(-1)).sum(-2)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_loss_that_a_network_leaves_in_an_attribute_is_said_not_to_be_learned(
+    env: Any, detached: bool
+) -> None:
+    network = Mixture(6, 3, detached=detached)
+    goal = {"kind": "classification", "target": "label"}
+    agents = {"a": {"observes": ["x"], "network": network, "objective": goal}}
+    scenario = Scenario.model_validate({"scenario": "mixture", "env": env, "agents": agents})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        antiphon.Simulation(scenario).close()
+    lines = [str(w.message) for w in caught if "leaves a number" in str(w.message)]
+    assert len(lines) == (not detached)
+    assert all(line.startswith("agents.a.network: forward leaves a number") for line in lines)
+    assert all("'aux_loss'" in line and "objective own_loss" in line for line in lines)

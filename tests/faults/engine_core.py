@@ -362,4 +362,11 @@ CORE: tuple[Fault, ...] = (
         "return timetable.delay + timetable.return_delay == 0",
         "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
     ),
+    Fault(
+        "modules-a-loss-in-an-attribute-is-lost-in-silence",
+        "engine/build/builder.py",
+        "            _warn_of_loss(owner, user)\n",
+        "",
+        "tests/doors/test_modules.py::test_a_loss_that_a_network_leaves_in_an_attribute_is_said_not_to_be_learned",
+    ),
 )
