@@ -18,6 +18,9 @@ _END_OF_LINE = 90
 _LONGEST_FIX = 100
 """Characters at most of a fix that is kept whole: of what follows after a semicolon."""
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
+"""Where an object lies in memory, as Python writes one without a text of its own: it differs from run to run."""
+
 
 def with_article(name: str) -> str:
     """Return a name after "a" or "an", by its first letter, or by that letter's name where it is spelled out: "an Adam", "an mlp"."""
@@ -49,7 +52,7 @@ class AntiphonError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return in_one_line(_with_relative_paths(super().__str__()))
+        return in_one_line(_with_relative_paths(_ADDRESS.sub("", super().__str__())))
 
 
 class ScenarioError(AntiphonError, ValueError):

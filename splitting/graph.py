@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -133,11 +133,30 @@ def other_parameters(*roots: nn.Module) -> Iterator[None]:
 @contextmanager
 def restored(root: nn.Module) -> Iterator[None]:
     """Give a model its attributes and the numbers of its buffers back, whatever its forward does to them."""
-    held = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
-    numbers = [(buffer, buffer.clone()) for buffer in root.buffers()]
+    give_back = _state_of(root)
     try:
         yield
     finally:
+        give_back()
+
+
+@contextmanager
+def kept_unless_it_fails(root: nn.Module) -> Iterator[None]:
+    """Give a model its attributes and the numbers of its buffers back where its forward raises, and only there."""
+    give_back = _state_of(root)
+    try:
+        yield
+    except BaseException:
+        give_back()
+        raise
+
+
+def _state_of(root: nn.Module) -> Callable[[], None]:
+    """Copy a model's attributes and buffers; the result gives them back."""
+    held = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
+    numbers = [(buffer, buffer.clone()) for buffer in root.buffers()]
+
+    def give_back() -> None:
         for module, attributes, buffers in held:
             mode = module.training
             for name in [name for name, value in vars(module).items() if isinstance(value, fx.Proxy)]:
@@ -149,6 +168,8 @@ def restored(root: nn.Module) -> Iterator[None]:
             if buffer.shape != value.shape:  # as a forward may resize it
                 buffer.data = buffer.data.new_empty(value.shape)
             buffer.data.copy_(value)
+
+    return give_back
 
 
 def own_copies(example: Mapping[str, Any]) -> dict[str, Any]:

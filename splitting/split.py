@@ -345,7 +345,7 @@ def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, left: str 
     if left is not None:
         line = (
             f"split: forward leaves a number with a gradient in '{left}', which no part learns from: if it is a loss, return it "
-            "per sample, [batch], and give it one of the objectives (docs/extending.md); if not, keep its detach()"
+            "per sample, [batch], and give it one of the objectives (docs/extending.md); if not, store it detached"
         )
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     if cut.dropped is not None:

@@ -119,6 +119,13 @@ class _Carried(fx.Proxy):
     tracer: Any
     """The `_Tracer`."""
 
+    @classmethod
+    def __torch_function__(
+        cls, method: Any, types: Any, args: Any = None, kwargs: Any = None
+    ) -> Any:  # torch's own names the objects of both traces
+        _check_of_one_trace(*(leaf.tracer for leaf in tree_leaves((args, kwargs)) if type(leaf) is _Carried))
+        return super().__torch_function__(method, types, args, kwargs)
+
     @property
     def _value(self) -> Any:
         return self.__dict__["tracer"].facts[self.__dict__["node"]].value
@@ -172,6 +179,15 @@ class _Carried(fx.Proxy):
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
 
+def _check_of_one_trace(*tracers: _Tracer) -> None:
+    """Check that values are of one trace: what an earlier call computed was kept."""
+    if any(tracer is not tracers[0] for tracer in tracers):
+        raise ScenarioError(
+            f"forward reads a value that an earlier call computed, at {_where()}; compute it in every call, without a cache "
+            "(functools.lru_cache, cached_property)"
+        )
+
+
 def _in_place(name: str) -> Callable[[_Carried, object], fx.Proxy]:
     function = getattr(operator, name)
     return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -216,6 +232,7 @@ class _Tracer(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         if type(a) is _Carried:
+            _check_of_one_trace(self, a.tracer)
             return a.node
         a = a.dtype if isinstance(a, type(torch.FloatTensor)) else as_dict(a)  # x.type(torch.ByteTensor)
         found = super().create_arg(a)
@@ -692,8 +709,6 @@ def _way_out(error: Exception, root: nn.Module) -> str:
     if any(frame.f_globals.get("__name__", "").partition(".")[0] == "einops" for frame in frames):
         return 'write torch.fx.wrap("rearrange") under the import, with the name of each function of einops that is called'
     own = "put what fails into a submodule of its own, or give split(parts=[module, …])"
-    if isinstance(error, KeyError) and isinstance(error.args[0], fx.Node):  # of the trace in the other mode
-        return "compute it in every call, without a cache (functools.lru_cache, cached_property)"
     configs = [getattr(module, "config", None) for module in root.modules()]
     if any(
         getattr(config, "use_cache", False) is True for config in configs

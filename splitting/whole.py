@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from antiphon.nets.user_modules import (
     set_type,
 )
 from antiphon.splitting.cut_plan import Message, Place, at_path
-from antiphon.splitting.graph import Trace, other_parameters, own_copies
+from antiphon.splitting.graph import Trace, kept_unless_it_fails, other_parameters, own_copies
 from antiphon.splitting.part_modules import Part
 
 _CLOSE = 1e-3
@@ -77,11 +77,15 @@ def check_whole(
     for training in (False, True):
         with torch.no_grad(), ExitStack() as stack:
             stack.enter_context(other_parameters(root, *modules))
-            try:
-                wanted = _values(trace, root, example, training=training)
-            except Exception:  # noqa: BLE001  (a user's module may raise anything for other parameters)
-                stack.close()  # its own are left
-                wanted = _values(trace, root, example, training=training)
+            wanted: dict[fx.Node, Any] | None = None
+            for own_parameters in (False, True):
+                if own_parameters:  # as a user's module may raise anything for others
+                    stack.close()
+                with suppress(Exception), kept_unless_it_fails(root):
+                    wanted = _values(trace, root, example, training=training)
+                    break
+            if wanted is None:  # it depends on what is sampled: there is nothing to compare
+                continue
             try:
                 found, why = _alike(parts, modules, places, wanted, example, training=training), ""
             except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -90,10 +94,11 @@ def check_whole(
             continue
         if training and _state_apart(parts, modules):
             return
+        mode = " in training" if training else ""
         raise ScenarioError(
-            f"the parts compute other results than the model{' in training' if training else ''}{why}: a submodule reads what one of another part leaves in an "
-            "attribute, or calls layers that are no submodules of it (in a list or dict); return the value from "
-            "forward, and register the layers where they are called"
+            f"the parts compute other results than the model{mode}{why}: a submodule reads what one of another part "
+            "leaves in an attribute, or calls layers that are no submodules of it (in a list or dict); return the "
+            "value from forward, and register the layers where they are called"
         )
 
 

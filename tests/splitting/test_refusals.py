@@ -170,9 +170,63 @@ def cost_of(model: Any) -> Tensor:
     return cost
 
 
-def test_a_value_that_is_kept_beyond_a_call_is_told_as_a_cache() -> None:
-    with one_line("split: Chain.forward cannot be traced .*without a cache"):
-        chain_split(Chain(memo), ("third",))
+def memo_in_a_function(self: Chain, h: Tensor) -> Tensor:
+    return self.second(nn.functional.linear(h, torch.eye(7) * cost_of(self)))
+
+
+def memo_first(self: Chain, h: Tensor) -> Tensor:
+    return self.second(cost_of(self) * h)
+
+
+@pytest.mark.parametrize("between", [memo, memo_in_a_function, memo_first])
+def test_a_value_that_is_kept_beyond_a_call_is_told_as_a_cache(between: Any) -> None:
+    with one_line(f"split: forward reads a value .* earlier call computed, at {HERE}.*without a cache"):
+        chain_split(Chain(between), ("third",))
+
+
+def test_an_object_in_a_line_has_no_address() -> None:
+    with one_line("split: inputs: <object object>; give"):
+        chain_split(Chain(memo), ("third",), inputs=object())
+
+
+def test_a_bare_error_of_a_forward_is_one_line() -> None:
+    def between(self: Chain, h: Tensor) -> Tensor:
+        if self.training:
+            raise KeyError
+        return self.second(h)
+
+    with one_line(r"split: Chain.forward cannot be traced .*\(KeyError, at test_refusals"):
+        chain_split(Chain(between), ("third",))
+
+
+class Counted(nn.Linear):
+    """Counts its calls in a buffer, which scales what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__(7, 7)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls: Tensor
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
+class Unlucky(nn.Linear):
+    """Raises by chance in training: not at the trace, but with the numbers that nodes are compared with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.rand(()) > 0.7:
+            raise ValueError("an unlucky number")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Particular, Unlucky])
+def test_a_model_that_raises_for_other_parameters_or_by_chance_is_split(kind: type[nn.Linear]) -> None:
+    model: Any = Chain(lambda self, h: self.odd(self.second(h)))
+    model.second, model.odd = Counted(), kind(7, 7)
+    nn.init.ones_(model.odd.weight)
+    assert len(chain_split(model, ("odd",)).agents) == 2
 
 
 def test_a_layer_of_several_parts_may_keep_a_state_in_training() -> None:
