@@ -458,7 +458,7 @@ def without_value(found: Values, channels: Sequence[str], known: str, *, fallen:
         hopeless = f"more repeats cannot resolve it: {over}"
     longer, repeats = _LONGER * found.horizon, max(found.repeats, _REPEATS)
     if not fallen and (seconds := _LONGER * repeats * each) <= _PATIENCE:
-        spec = f"telemetry: {{value: {{horizon: {longer}}}}}"
+        spec = f"telemetry: {{value: {{period: {max(found.step, 1)}, horizon: {longer}}}}}"  # once up to here
         cost = f"about {duration(seconds)}, as {over} and gains grow with the horizon (during a run: {spec})"
         options = ["--value", "--horizon", str(longer), "--repeats", str(repeats)]
         return undefined._replace(again=options, cost=cost)

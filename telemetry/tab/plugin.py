@@ -93,10 +93,14 @@ class _Question:
         return int(found)
 
     def series(self, *, run: str | None = None, tag: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return the tags of runs with TensorBoard's metadata of each, such as `max_step`."""
+        """Return the tags of runs that have rows, with TensorBoard's metadata of each, such as `max_step`."""
         chosen = RunTagFilter(runs=None if run is None else [run], tags=None if tag is None else [tag])
         found = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
-        return cast("dict[str, dict[str, Any]]", found)
+        # TensorBoard keeps tags of which a resumed run has dropped all rows.
+        return {
+            one: {name: about for name, about in tags.items() if about.max_step is not None}
+            for one, tags in found.items()
+        }
 
     def rows(self, run: str, tag: str, most: int | None = None) -> list[Row]:
         """Return the rows of a tag in the order of writing, an even sample with the newest where there are more than `most`."""
@@ -216,11 +220,13 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             parts=PARTS in found,
             sampled=rows > (self._kept or _EVERYTHING),
         )
-        measuring = document_from(question.document(run, MEASURING)) if MEASURING in found else None
-        measured = [tag for family in ("channel", "run") if (tag := figure_tag(family, "value")) in found]
-        if measuring and max([last - 1, *(found[tag].max_step for tag in measured)]) >= measuring["step"]:
-            measuring = None  # it is over
-        return {**contents, "measuring": measuring, "session": found[GRAPH].max_wall_time}, _JSON
+        session, measuring = found[GRAPH].max_wall_time, None
+        if MEASURING in found and found[MEASURING].max_wall_time >= session:  # else that of a killed session
+            measuring = document_from(question.document(run, MEASURING))
+            ended = found.get(figure_tag("run", "value_seconds"))  # which every measurement writes
+            if max(last - 1, ended.max_step if ended else -1) >= measuring["step"]:
+                measuring = None
+        return {**contents, "measuring": measuring, "session": session}, _JSON
 
 
 def _file(_: _Question, path: Path) -> _Answer:

@@ -152,7 +152,9 @@ def opening_verdicts(data: RunData) -> OpeningVerdicts | None:
     (flags,) = _at(series, np.array([step]))
     found, total = counts(flags, measure), len(flags)
     left = 0 if measure is None else total - results[measure].channels
-    among: dict[Verdict, int] = {name: count for name, count in found.items() if name in ("worse", "better")}
+    # Where the value was measured, those without one alone are better or worse.
+    bracketed = ("worse", "better") if measure == "value" else ()
+    among: dict[Verdict, int] = {name: count for name, count in found.items() if name in bracketed}
     besides = f", {left} without a result" + (f" ({in_words(among)})" if among else "") if left else ""
     line = (
         f"{in_words({name: count for name, count in found.items() if name not in among})}{besides} of {total}"

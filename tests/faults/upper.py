@@ -370,6 +370,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/inspection/test_without_value.py::test_measuring_again_is_advised_at_its_cost_where_it_may_help",
     ),
     Fault(
+        "telemetry-tab-of-a-resumed-run-has-dropped-tags",
+        "telemetry/tab/plugin.py",
+        "for name, about in tags.items() if about.max_step is not None}",
+        "for name, about in tags.items()}",
+        "tests/telemetry/tab/test_plugin.py::test_tags_that_a_resumed_run_has_dropped_are_left_out[slow]",
+    ),
+    Fault(
         "series-values-come-a-row-early",
         "telemetry/tab/verdict_series.py",
         'places = np.searchsorted(series.steps, steps, side="right") - 1',

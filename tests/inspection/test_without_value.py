@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.inspection.value import Value, Values, circumstances, value_of, value_rows, without_value
@@ -54,6 +57,20 @@ def test_measuring_again_is_advised_at_its_cost_where_it_may_help(
     assert words in (found.cost or found.instead)
     late = without_value(measured, names, "known", fallen=True)
     assert ("--horizon" in late.again) == ("27" in late.again)
+
+
+def test_keys_of_a_scenario_that_are_advised_can_be_written_as_they_stand() -> None:
+    own = chain("decoupled").scenario
+    fields = {name: getattr(own, name) for name in type(own).model_fields}
+    measured = Values((row("a->b", -0.1, 0.01), row(ALL, -0.1, 0.01)), 100, 50, 3, 30.0)
+    with Simulation(own) as simulation:
+        known = circumstances(simulation.running).replace("…", "100")
+    for line in (without_value(measured, ["a->b"], "", fallen=False).cost, known):
+        (given,) = re.findall(r"telemetry: (\{.*\})", line)
+        spec = Scenario(**fields | {"telemetry": yaml.safe_load(given)}).telemetry.value
+        assert spec is not None
+        assert spec.period == 100
+    assert "{value: {period: 100, horizon: 200}}" in without_value(measured, ["a->b"], "", fallen=False).cost
 
 
 def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> None:

@@ -13,6 +13,9 @@ from tests.telemetry.tab.serving import client, get
 from tests.telemetry.tab.writing import write
 
 NAN = math.nan
+OWN = {"own_gain": [-0.2, NAN], "own_gain_low": [-0.3, NAN], "own_gain_high": [-0.1, NAN]}
+UNDEFINED = {f"value{end}": [NAN, NAN] for end in ("", "_low", "_high")}
+ABLATION = {"ablation_zero": [0.5, NAN], "ablation_zero_low": [0.4, NAN], "ablation_zero_high": [0.6, NAN]}
 Ends = tuple[list[float], list[float]]
 
 
@@ -43,3 +46,23 @@ def test_it_is_the_newest_that_resolves_else_that_is_defined_else_the_newest(
         value = catalogue["verdicts"]["measures"][0]
         assert (value["shown"], value["step"]) == (step, 3)
         assert value["says"] == {1: "1 harms, 1 unresolved", 2: "1 unresolved", 3: ""}[step]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line"),
+    [
+        (OWN | UNDEFINED, "0 help, 0 harm, 0 unresolved, 2 without a result (1 worse than none) of 2"),
+        (OWN, "1 worse than none of 2"),
+        (
+            OWN | UNDEFINED | ABLATION,
+            "1 worse than none, 1 matters, 0 mislead, 0 unresolved, 1 without a result of 2",
+        ),
+    ],
+)
+def test_channels_worse_than_none_are_among_those_without_a_value_alone(
+    metrics: dict[str, list[float]], line: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "run", {1: {f"antiphon/channel/{name}": values for name, values in metrics.items()}})
+    found = opening_verdicts(read_run(tmp_path / "run"))
+    assert found is not None
+    assert found.line.replace(", 0 stale, 0 silent", "") == line

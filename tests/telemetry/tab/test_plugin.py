@@ -20,7 +20,7 @@ from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tab.tags import MEASURING
 from tests.kit.tab import GRAPH, PLUGIN, ChannelsLoader, cloud
 from tests.telemetry.tab.serving import client, fast_data, figure, get, refused, wait_for
-from tests.telemetry.tab.writing import AGE, graph, rows, write
+from tests.telemetry.tab.writing import AGE, LOSS, graph, rows, write
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
@@ -109,7 +109,7 @@ def test_how_far_a_measurement_is_stands_until_its_values_or_a_later_entry(
         for done in (1, 4):
             events.document(step, MEASURING, json.dumps({"step": step, "done": done, "of": 9}), PLUGIN)
         if step == 1:
-            events.arrays(step, [("antiphon/channel/value", np.zeros(2))], PLUGIN)
+            events.arrays(step, [("antiphon/run/value_seconds", np.zeros(1))], PLUGIN)
     if told == 2:
         events.arrays(9, [(AGE, np.zeros(2))], PLUGIN)
     events.close()
@@ -140,6 +140,27 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[...,
     assert (steps, values[:, 0].tolist()) == ([1, 2, 3, 5], [1, 2, 30, 50])
     assert get(found, "graph", run="a").json["seed"] == 1
     assert get(found, "timeline", run="a").status_code == 200
+
+
+def test_tags_that_a_resumed_run_has_dropped_are_left_out(
+    tmp_path: Path, serve: Callable[..., Client]
+) -> None:
+    """A run that is killed as it measures, or after a measurement without a result, and resumes at an earlier step."""
+    lost = {"antiphon/undefined/value": {"reasons": {}}, MEASURING: {"step": 10, "done": 4, "of": 9}}
+    for start, steps in ((0, (1, 10)), (8, (9,))):
+        events = EventFile(tmp_path / "runs/a")
+        events.forget_after(start)
+        events.document(start, GRAPH, json.dumps(graph()), PLUGIN)
+        for step in steps:
+            events.arrays(step, [(AGE, np.zeros(2))], PLUGIN)
+        for tag, content in lost.items() if start == 0 else ():
+            events.document(10, tag, json.dumps(content), PLUGIN)
+            events.arrays(10, [(LOSS, np.zeros(2))], PLUGIN)
+        events.close()
+    found = get(serve(tmp_path / "runs", "a"), "catalog", run="a")
+    assert found.status_code == 200, found.text
+    assert found.json["measuring"] is None
+    assert found.json["channel"] == ["age"]
 
 
 @pytest.fixture(scope="module")
