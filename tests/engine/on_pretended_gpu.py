@@ -222,7 +222,7 @@ def test_what_is_clipped_is_an_event_of_its_step_as_on_the_cpu(gpu: PretendGpu) 
             simulation.step()
         state = simulation.running.state_dict()
         for own in state["system"]["outliers"].values():  # as after many gradients that were far shorter
-            own.update(median=1e-12, seen=50)
+            own.update(median=1e-12, batches=50)
         simulation.running.load_state_dict(state)
         for _ in range(20):
             simulation.step()
