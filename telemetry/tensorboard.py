@@ -68,7 +68,7 @@ class TensorBoardRecorder(Recorder):
         self._logdir = Path(logdir)
         self._last_step = 0
         self._every, self._until = 1, 0
-        self._told = time.monotonic()
+        self._told, self._measuring = time.monotonic(), False
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
@@ -114,9 +114,9 @@ class TensorBoardRecorder(Recorder):
             channels.parts(step, rows)
 
     def measuring(self, step: int, done: int, total: int) -> None:
-        """Write how far a measurement of one step's values is, now and then, for the Channels tab."""
-        if (now := time.monotonic()) >= self._told + _TELLING:
-            self._told = now
+        """Write how far a measurement of one step's values is, now and then, and then its end, for the Channels tab."""
+        if (now := time.monotonic()) >= self._told + _TELLING or (done == total and self._measuring):
+            self._told, self._measuring = now, done < total
             self._files[2].measuring(step, done, total)
 
     def undefined(self, step: int, found: Undefined) -> None:

@@ -223,8 +223,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         session, measuring = found[GRAPH].max_wall_time, None
         if MEASURING in found and found[MEASURING].max_wall_time >= session:  # else that of a killed session
             measuring = document_from(question.document(run, MEASURING))
-            ended = found.get(figure_tag("run", "value_seconds"))  # which every measurement writes
-            if max(last - 1, ended.max_step if ended else -1) >= measuring["step"]:
+            if measuring["done"] == measuring["of"] or last > measuring["step"]:
                 measuring = None
         return {**contents, "measuring": measuring, "session": session}, _JSON
 

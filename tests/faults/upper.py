@@ -370,6 +370,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/inspection/test_without_value.py::test_measuring_again_is_advised_at_its_cost_where_it_may_help",
     ),
     Fault(
+        "telemetry-the-end-of-a-measurement-is-not-written",
+        "telemetry/tensorboard.py",
+        "self._told + _TELLING or (done == total and self._measuring):",
+        "self._told + _TELLING:",
+        "tests/telemetry/test_tensorboard.py::test_the_end_of_a_measurement_that_was_told_of_is_written",
+    ),
+    Fault(
         "telemetry-tab-of-a-resumed-run-has-dropped-tags",
         "telemetry/tab/plugin.py",
         "for name, about in tags.items() if about.max_step is not None}",

@@ -97,10 +97,10 @@ def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> N
 
 
 @pytest.mark.parametrize("told", [1, 2, 3])
-def test_how_far_a_measurement_is_stands_until_its_values_or_a_later_entry(
+def test_how_far_a_measurement_is_stands_until_its_end_or_a_later_entry(
     told: int, tmp_path: Path, serve: Callable[..., Client]
 ) -> None:
-    """Of three: the first is followed by values, the second by another log entry."""
+    """Of three: the first is followed by its end, the second by another log entry."""
     events = EventFile(tmp_path / "runs/a")
     events.forget_after(0)
     events.document(0, GRAPH, json.dumps(graph()), PLUGIN)
@@ -109,7 +109,7 @@ def test_how_far_a_measurement_is_stands_until_its_values_or_a_later_entry(
         for done in (1, 4):
             events.document(step, MEASURING, json.dumps({"step": step, "done": done, "of": 9}), PLUGIN)
         if step == 1:
-            events.arrays(step, [("antiphon/run/value_seconds", np.zeros(1))], PLUGIN)
+            events.document(step, MEASURING, json.dumps({"step": step, "done": 9, "of": 9}), PLUGIN)
     if told == 2:
         events.arrays(9, [(AGE, np.zeros(2))], PLUGIN)
     events.close()
