@@ -119,10 +119,10 @@ def test_refresh_renews_the_verdicts_of_a_step_that_was_measured_since(
         tab = Tab.alone(page, address, "measured")
         refreshed(tab, 2)
         tab.press("End")
-        assert tab.part("verdict-stale").inner_text() == "0 stale"
+        assert not tab.part("verdict-stale").count(), "counts of 0 are not shown beside others"
         run.measure("age", [*[1.0] * 8, 40.0])
         end = time.monotonic() + PATIENCE
-        while tab.part("verdict-stale").inner_text() != "1 stale" and time.monotonic() < end:
+        while not tab.part("verdict-stale").count() and time.monotonic() < end:
             tab.push("refresh")
             page.wait_for_timeout(300)
         assert tab.part("verdict-stale").inner_text() == "1 stale"

@@ -31,9 +31,9 @@ def divided(page: Page, address: str) -> Tab:
 
 
 def plate(tab: Tab, agent: str) -> Colour:
-    """Return the colour beside an agent's disc."""
+    """Return the colour between the halo of an agent that ticks and the rim of its plate."""
     x, y = tab.point("agentPoint", AGENTS.index(agent))
-    away = 26 if agent in "abc" else -26
+    away = 29 if agent in "abc" else -29
     return tab.pixel((x + away, y - away))
 
 

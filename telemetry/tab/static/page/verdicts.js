@@ -36,7 +36,7 @@ export class VerdictStrip {
     const focused = document.activeElement?.closest?.("[data-verdict]")?.dataset.verdict;
     const judged = found.total - found.missing.length;
     const worths = found.words.filter((word) => (word.flags[""] ? word.beside && word.count : judged));
-    const others = found.words.filter((word) => word.flags[""] && !word.beside);
+    const others = found.words.filter((word) => word.flags[""] && !word.beside).filter(({ name, count }, place) => !place || count || chosen.includes(name));
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
     const told = found.measuring ? [el("span", { class: "ap-muted", testid: "measuring", text: `value of step ${formatStep(found.measuring.step)}: ${found.measuring.done} of ${found.measuring.of} measurements are done` })] : [];
     const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];
