@@ -484,7 +484,7 @@ def keep_measured(
 
 def _with_others(found: dict[str, Any], earlier: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """Return a measurement with what an earlier one, of the same step and settings, has of other channels, and their names."""
-    if any(found.get(key) != earlier.get(key) for key in ("step", "split", "measure", "horizon")):
+    if any(found.get(key) != earlier.get(key) for key in ("step", "split", "measure", "horizon", "links")):
         return found, set()
     own = {row["name"] for row in found.get("rows", ())} | {*found.get("channels", ())}
     rows = [row for row in earlier.get("rows", ()) if row["name"] not in own]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,12 +70,14 @@ class Peers(NamedTuple):
         settings: Per setting of `SETTINGS`, per channel.
         hops: [channels]: channels from the receiver to a readout; nan: none leads there.
         ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
+        missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
         scales: [channels]: `gradient.scale`; nan: of no predictor, or of a run whose graph has none (earlier versions).
     """
 
     settings: Sequence[Sequence[str]]
     hops: NDArray[np.float64]
     ends: NDArray[np.bool_]
+    missing: Sequence[str]
     scales: NDArray[np.float64]
 
     @classmethod
@@ -96,6 +99,7 @@ class Peers(NamedTuple):
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
             np.array([hops[channel["to"]] for channel in channels]),
             np.array(ends, dtype=np.bool_),
+            [" or ".join(channel.get("predictor", {}).get("lacks", ())) for channel in channels],
             np.array(scales),
         )
 
@@ -124,18 +128,27 @@ class Cause(NamedTuple):
     Attributes:
         flag: Its bit.
         says: A clause, with each number as its metric's name in braces, that of the median channel as "{metric median}", the
-            inverse as "{1/metric}", what `Peers.texts` says as "{text}", where the receiver stands as "{way}".
-        setting: The place of its setting in `SETTINGS`; None: it is of metrics.
+            inverse as "{1/metric}", its own of `texts` as "{text}", where the receiver stands as "{way}".
+        texts: Returns a text per channel, empty where the hint does not hold; None: it is of metrics.
     """
 
     flag: int
     says: str
-    setting: int | None = None
+    texts: Callable[[Peers], Sequence[str]] | None = None
 
 
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
+_BARE = Cause(
+    1 << 8,
+    "no context: give it {text} (gradient.context), or use local",
+    lambda peers: peers.missing,
+)
 _SURE = [
-    Cause(_SURELY << place, "{text}; those are better aligned by more than chance", place)
+    Cause(
+        _SURELY << place,
+        "{text}; those are better aligned by more than chance",
+        partial(Peers.texts, setting=place),
+    )
     for place in range(len(SETTINGS))
 ]
 _OF_METRICS: tuple[Cause, ...] = (
@@ -154,7 +167,7 @@ _OF_METRICS: tuple[Cause, ...] = (
     Cause(_MEASURED << 3, "its newest message is {age} steps old, that of the median channel {age median}"),
 )
 _PERHAPS = [
-    Cause(_MAYBE << place, "{text}; those are better aligned on average", place)
+    Cause(_MAYBE << place, "{text}; those are better aligned on average", partial(Peers.texts, setting=place))
     for place in range(len(SETTINGS))
 ]
 _LAST = (
@@ -169,7 +182,7 @@ _LAST = (
     ),
     Cause(_MAYBE << 6, "{way}: little of the readouts' loss returns from there"),
 )
-CAUSES = (*_SURE, *_OF_METRICS, *_PERHAPS, *_LAST)
+CAUSES = (_BARE, *_SURE, *_OF_METRICS, *_PERHAPS, *_LAST)
 """Hints, the best first. A sum of all flags is exact in float32."""
 
 
@@ -202,6 +215,7 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
     found = np.zeros(shape, dtype=np.uint32)
+    found[..., np.array(peers.missing, dtype=object) != ""] |= _BARE.flag
     for causes, conditions in ((_OF_METRICS, metrics), (_LAST, last)):
         for cause, holds in zip(causes, conditions, strict=True):
             found[holds] |= cause.flag

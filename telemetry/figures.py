@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -104,6 +104,8 @@ class RunDescription:
     """Why the run cannot be forked, so that the value of its channels cannot be measured; empty: it can."""
     hparams: Mapping[str, float | int | str | bool]
     """The settings that distinguish this run in a study."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The same, and all settings of training, as texts: by these two runs are compared."""
     graph: nx.MultiDiGraph  # type: ignore[type-arg]
     """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
     a run in parts also the number of their `part`. Edges are channels, keyed as in the scenario, with `coupling`, `delay`

@@ -26,7 +26,7 @@ _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
 _RANKED = 20
 """Most channels in a ranking."""
-_LOCAL = "The loss of channels whose sender learns from a target of its own (local), or whose predictions nothing has returned to yet."
+_LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
 _POINTS = 400
 """Most points of a curve."""
 
@@ -381,8 +381,8 @@ def _of_env(metric: str, run: ReportRun) -> Curve:
 def _of(family: str, metric: str, run: ReportRun, *, compared: bool = True) -> Curve:
     """Return a run's curve: the mean over its readouts, or over its channels.
 
-    Of channels, only those whose gradient is compared with a returned one, as a loss of a target of their own is not
-    comparable with a loss of predicted gradients; without `compared`, only the others.
+    Of channels, only those that predict returned gradients, as a loss of a target of their own is not comparable with
+    theirs; without `compared`, only the others.
     """
     series = _series(run, family, metric)
     if run.data is None or series is None:
@@ -391,11 +391,10 @@ def _of(family: str, metric: str, run: ReportRun, *, compared: bool = True) -> C
     if family == "agent":
         values = series.values[:, readouts]
     else:
-        cosines = _series(run, family, "cosine")
-        known = (
-            np.full(series.values.shape[1], False) if cosines is None else np.isfinite(cosines.values).any(0)
+        targets = np.array(
+            ["target" in channel.get("predictor", ()) for channel in run.data.graph["channels"]]
         )
-        values = series.values[:, known == compared]
+        values = series.values[:, targets != compared]
     return dict(zip(series.steps.tolist(), _mean_and_deviation(values)[0].tolist(), strict=True))
 
 

@@ -249,6 +249,7 @@ class Undefined(NamedTuple):
         again: Options of `antiphon evaluate` that may give them one.
         instead: What does, where measuring again cannot; may be empty.
         cost: How long measuring `again` takes, and what it may give; empty: not known.
+        links: The links that were measured over, where a run's own may be others; empty: the run's own.
     """
 
     measure: str
@@ -256,6 +257,7 @@ class Undefined(NamedTuple):
     again: Sequence[str]
     instead: str = ""
     cost: str = ""
+    links: str = ""
 
 
 LEFT_OUT = "not measured: it is not among --channels"
@@ -503,8 +505,8 @@ _MISDIRECTED = Remark(
     1 << 21,
     ("cosine", "cosine_low", "parameter_cosine", *bounds("parameter_cosine")),
     _misdirected,
-    "Its signal matches the gradient of single messages (cosine {cosine}), but moves the sender's parameters in another "
-    "direction (cosine {parameter_cosine}) than the true gradient: use local, more context, or a smaller scale.",
+    "Its signal matches the gradient of single messages (cosine {cosine}), but moves the sender's parameters far less along "
+    "the true gradient (cosine {parameter_cosine}): use local, more context, or a smaller scale.",
 )
 REMARKS = (
     Remark(
@@ -590,12 +592,14 @@ SIGNALS = (
 
 CONCLUSION_INPUTS = "true_cosine", "cosine_ceiling"
 """Metrics that say something of a predictor (`conclusion_flags`)."""
-_LACKING, _LEARNED, _UNLEARNED = 1 << 16, 1 << 17, 1 << 18
+_LACKING, _LEARNED, _UNLEARNED, _RETURNED = 1 << 16, 1 << 17, 1 << 18, 1 << 20
 CONCLUSIONS = {
     _LACKING: "its context lacks what is needed: the best linear prediction from message and context has a true cosine of only "
     "{cosine_ceiling}, its own is {true_cosine} (gradient.context)",
     _UNLEARNED: "its predictor has not learned it yet: the best linear prediction from message and context has a true cosine of "
     "{cosine_ceiling}, its own is {true_cosine} (more steps, or its learning rate)",
+    _RETURNED: "its predictor has learned what the receiver returns (cosine {cosine}), which is not the true gradient: true cosine "
+    "{true_cosine}, of the best linear prediction {cosine_ceiling} (see the receiver's own channels, or use local)",
     _LEARNED: "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
     "{cosine_ceiling}",
 }
@@ -607,9 +611,15 @@ CONCLUDED = (
 """What the two numbers of a conclusion are."""
 
 
-def conclusion_flags(true_cosine: Values, ceiling: Values) -> NDArray[np.uint32]:
-    """Return which of `CONCLUSIONS` holds of channels as its flag, 0 where a number is unknown; [..., channels] each."""
-    learned = np.where(true_cosine >= _SHARE * ceiling, _LEARNED, _UNLEARNED)
+def conclusion_flags(
+    true_cosine: Values, ceiling: Values, *, cosine: Values | None = None
+) -> NDArray[np.uint32]:
+    """Return which of `CONCLUSIONS` holds of channels as its flag, 0 where a number is unknown; [..., channels] each.
+
+    The lower end of the interval of `cosine` tells whether a predictor has learned what is returned; None: it is unknown.
+    """
+    returned = False if cosine is None else cosine >= np.maximum(_SHARE * ceiling, FOLLOWS)
+    learned = np.where(true_cosine >= _SHARE * ceiling, _LEARNED, np.where(returned, _RETURNED, _UNLEARNED))
     found = np.where(ceiling < FOLLOWS, _LACKING, learned)
     return np.where(np.isfinite(true_cosine + ceiling), found, 0).astype(np.uint32)
 

@@ -223,7 +223,7 @@ def measured_ablation(
         name: "" if found.change(name).interval else "a single example has no interval"
         for name in found.readouts
     }
-    undefined = Undefined(found.metric, _given(reasons), ["--ablate", kind])
+    undefined = Undefined(found.metric, _given(reasons), ["--ablate", kind], links=found.links.in_words)
     rows = ablation_rows(found)
     return Measured("ablation", plain, kept, rows, lambda: _show_ablation(found), undefined)
 
@@ -239,6 +239,7 @@ def _ablation(found: Ablation) -> dict[str, Any]:
     return {
         "kind": found.kind,
         "measure": found.measure,
+        "links": found.links.in_words,
         "count": found.count,
         "intact": found.intact,
         "ranked": found.ranked(),
@@ -269,7 +270,7 @@ def _show_ablation(found: Ablation) -> None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
     own = [found.intact[name][found.measure] for name in found.readout]
     intact = f"{found.measure} {sum(own) / len(own):.4g} with all channels"
-    title = f"\nWithout each channel ({found.kind}): change over {found.pairs} ({intact}), 95 % interval"
+    title = f"\nWithout each channel ({found.kind}): change over {found.pairs}, {found.links.in_words} ({intact}), 95 % interval"
     show_table([*heads, "verdict", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [found.change(name).verdict for name in found.readouts]
     console().print(f"channels: {worths_in_words('ablation_zero', verdicts)}")

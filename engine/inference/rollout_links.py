@@ -44,6 +44,13 @@ class Links:
         if self.kind == "perfect" and not self.inputs:
             raise ScenarioError("inputs: perfect links use no synthetic inputs; use links 'as_run'")
 
+    @property
+    def in_words(self) -> str:
+        """Return "perfect links", or what of the run's links is another."""
+        parts = ["perfect links" if self.kind == "perfect" else "links as in the run"]
+        parts += [f"drop {self.drop:g}"] if self.drop is not None else []
+        return ", ".join([*parts, *([] if self.inputs else ["no synthetic inputs"])])
+
     @classmethod
     def given(cls, links: Self | str, system: System) -> Self:
         """Return the links that are given for a system, or whose kind is.

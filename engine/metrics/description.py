@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
@@ -56,6 +56,8 @@ def describe_run(
         has_objects=has_objects,
         no_fork=no_fork,
         hparams=hparams,
+        settings={name: str(value) for name, value in hparams.items()}
+        | dict(_leaves("training", scenario.training.model_dump())),
         graph=graph,
         names={
             "agents": list(scenario.agents),
@@ -95,15 +97,32 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **({"predictor": _predictor(channel)} if channel.made_coupling.predicts else {}),
+            **({"predictor": _predictor(scenario, channel)} if channel.made_coupling.predicts else {}),
         )
     return graph
 
 
-def _predictor(channel: ChannelSpec) -> dict[str, Any]:
-    """Return the settings of a channel's synthetic gradient by which channels of a run are compared."""
+def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
+    """Yield the single settings within settings as texts, by their place; of a Python object its type."""
+    if isinstance(settings, Mapping):
+        for name, inner in settings.items():
+            yield from _leaves(f"{key}.{name}", inner)
+    else:
+        yield key, json.dumps(settings, default=lambda found: type(found).__name__)
+
+
+def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
+    """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
+
+    With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`.
+    """
     gradient = channel.gradient
-    return {"kind": name_of(gradient.kind), "context": list(gradient.context), "scale": gradient.scale}
+    settings = {"kind": name_of(gradient.kind), "context": list(gradient.context), "scale": gradient.scale}
+    if gradient.own_target:
+        return settings | {"target": gradient.own_target}
+    goals = [goal.target for agent in scenario.agents.values() for goal in agent.goals.values()]
+    targets = list(dict.fromkeys(target for target in goals if target))
+    return settings | ({"lacks": targets} if targets and not gradient.context else {})
 
 
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
@@ -174,7 +193,8 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         gradient = channel.gradient
         parts: list[str] = [name_of(gradient.kind)]
         parts += [f"target {gradient.own_target}"] if gradient.own_target else []
-        parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
+        if not gradient.own_target:
+            parts += [f"given {', '.join(gradient.context)}" if gradient.context else "no context"]
         parts += ["at every site"] if channel.at_sites(gradient) else []
         parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
         parts += ["trained but not used"] if not gradient.apply else []

@@ -33,6 +33,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "format": FORMAT,
         "scenario": description.scenario,
         "seed": description.hparams.get("seed"),
+        **({"settings": dict(description.settings)} if description.settings else {}),
         "every": description.period,
         "until": description.until,
         "batch": description.batch,

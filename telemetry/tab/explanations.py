@@ -506,10 +506,10 @@ def verdicts_document(
 def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
     peers, found = Peers.of(graph), []
     for cause in CAUSES:
-        texts = [] if cause.setting is None else peers.texts(cause.setting)
+        texts = [] if cause.texts is None else cause.texts(peers)
         different = list(dict.fromkeys(texts))
         of = [different.index(text) for text in texts] if any(different) else []
-        if of or cause.setting is None:
+        if of or cause.texts is None:
             found.append({"flag": cause.flag, "says": cause.says, "texts": different, "of": of})
     return found
 

@@ -129,4 +129,7 @@ def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
     """Return why channels have no result at the newest step, and what is said of each `earlier` one (`ChannelsWriter.undefined`)."""
     by_step = {step: json.loads(text.item()) for step, text in rows}
     *before, newest = (by_step[step] for step in sorted(by_step))
-    return {**newest, "earlier": [{key: each[key] for key in ("step", "reasons")} for each in before]}
+    return {
+        **newest,
+        "earlier": [{key: each.get(key, "") for key in ("step", "reasons", "links")} for each in before],
+    }

@@ -107,7 +107,7 @@ class ChannelsWriter:
             for metric in (found.measure, *bounds(found.measure))
         }
         self.arrays(step, nothing)
-        advice = {"again": found.again, "instead": found.instead, "cost": found.cost}
+        advice = {"again": found.again, "instead": found.instead, "cost": found.cost, "links": found.links}
         content = {"step": step, "reasons": found.reasons, **advice}
         self._document(step, f"{UNDEFINED}{found.measure}", content)
 

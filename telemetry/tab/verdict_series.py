@@ -88,7 +88,9 @@ def derived_series(
     else:
         flags = remark_flags(rows, len(graph["channels"])) | cause_flags(rows, Peers.of(graph))
         if all(metric in rows for metric in CONCLUSION_INPUTS):
-            flags |= conclusion_flags(*(rows[metric] for metric in CONCLUSION_INPUTS))
+            flags |= conclusion_flags(
+                *(rows[metric] for metric in CONCLUSION_INPUTS), cosine=rows.get(bounds("cosine")[0])
+            )
     return Series(steps, flags.astype(np.float32))
 
 

@@ -65,9 +65,9 @@ MEASURED = {10: LOGGED, 20: {**LOGGED, **interval("value", VALUES, HALVES)}}
 def opened(context: BrowserContext, tmp_path: Path) -> Opened:
     """Return a function that opens a page of a run without a network."""
 
-    def open_page(found: RunData) -> Tab:
+    def open_page(*found: RunData) -> Tab:
         file = tmp_path / "page.html"
-        file.write_text(page_of([found], title="page"), encoding="utf-8")
+        file.write_text(page_of(found, title="page"), encoding="utf-8")
         context.set_offline(True)
         page = context.new_page()
         page.goto(file.as_uri())
@@ -178,14 +178,14 @@ def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(
     tab = opened(data(logged))
     tab.select("channel", 0)
     why = tab.part("panel-why")
-    words = "but moves the sender's parameters in another direction (cosine −0.25 [−0.35, −0.15])"
+    words = "but moves the sender's parameters far less along the true gradient (cosine −0.25 [−0.35, −0.15])"
     assert words in why.inner_text()
     for step in (1, 10):  # an interval that contains 0 gives no direction
         tab.at(step)
-        assert "another direction" not in why.inner_text()
+        assert "far less along" not in why.inner_text()
     tab.at(20)
     tab.select("channel", 1)
-    assert "another direction" not in why.inner_text()
+    assert "far less along" not in why.inner_text()
 
 
 def test_what_may_be_chance_is_hollow_and_has_no_verdict_of_worth(opened: Opened) -> None:
@@ -721,6 +721,37 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     assert "defined where the denominator, the gain, exceeds three standard errors" in listed.inner_text()
     assert listed.locator(".ap-popup").is_visible()
     assert "all together (no sum) undefined" in strip(tab)
+
+
+def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
+    """Before a channel is chosen, with the channel that differs most; a check mark is never of the run with the worse score."""
+    rows = MEASURED[20] | {"cosine": [0.9] * 9, "r2": [0.9] * 9, "sg_learning_rate": [0.001] * 9}
+    ahead = interval("value", [0.95] * 9, [0.01] * 9)
+    runs_ = []
+    for name, rate, numbers, accuracy in (("slow", "0.001", rows, 0.7), ("fast", "0.01", rows | ahead, 0.9)):
+        learning = {"sg_learning_rate": [float(rate)] * 9, "age": [1.0 if name == "slow" else 9.0] * 9}
+        made = given(data({20: numbers | learning}), 3 if name == "slow" else 9)
+        graph = {**made.graph, "settings": {"training.predictor.lr": rate, "training.batch": "64"}}
+        scores = {
+            ("agent", "test_accuracy"): Series(
+                np.array([20]), np.full((1, len(graph["agents"])), accuracy, np.float32)
+            )
+        }
+        runs_.append(replace(made, name=name, graph=graph, figures={**made.figures, **scores}))
+    tab = opened(*runs_)
+    assert not tab.part("apart").is_visible()
+    tab.choose("run", "slow")
+    tab.choose("beside", "fast")
+    told = tab.part("apart").inner_text()
+    assert "gradient: linear, given returned | linear, given label (6)" in told
+    assert "training.predictor.lr: 0.001 | 0.01" in told
+    assert "batch" not in told
+    assert f"Most different value: {NAMES[8]}" in told
+    tab.select("channel", 1)
+    table = [row.split("\t") for row in tab.part("panel").locator("table tr").all_inner_texts()]
+    assert table[1][0].startswith("SG learning rate")
+    assert "✓" not in tab.part("number-age").inner_text(), "its run has the worse score"
+    assert "No setting" not in tab.part("panel-why").inner_text()
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:

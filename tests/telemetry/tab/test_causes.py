@@ -37,7 +37,12 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
             "from": ends[at][0],
             "to": settings["to"][at],
             "delay": settings["delay"][at],
-            "predictor": {"kind": "linear", "context": settings["context"][at], "scale": 0.5},
+            "predictor": {
+                "kind": "linear",
+                "context": settings["context"][at],
+                "scale": 0.5,
+                **({} if settings["context"][at] else {"lacks": ["label"]}),
+            },
         }
         for at in range(6)
     ]
@@ -80,6 +85,17 @@ def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
     assert late[5] == [
         "its delay in steps is 4, not 1 as with 5 of the other 5 channels (link.delay); those are better aligned on average"
     ]
+
+
+def test_a_predictor_without_context_is_the_first_hint(tmp_path: Path) -> None:
+    """Before all others, also where the predictors of a run are alike; with a context it is gone."""
+    bare = "no context: give it label (gradient.context), or use local"
+    entry = {"norm_ratio": [1, 1, 1, 1, 1, 6]}
+    found = hints(tmp_path / "a", entry, entry, context=[[]] * 6)
+    assert found[:5] == [[bare]] * 5
+    assert found[5][0] == bare
+    assert found[5][1].startswith("it is {norm_ratio} times as large")
+    assert bare not in hints(tmp_path / "b", entry, entry)[5]
 
 
 @pytest.mark.parametrize(

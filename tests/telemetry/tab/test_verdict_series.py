@@ -117,6 +117,24 @@ def test_what_a_true_cosine_and_its_ceiling_say_is_flagged(tmp_path: Path) -> No
     ]
 
 
+def test_a_predictor_that_follows_what_returns_is_not_told_to_learn_longer(tmp_path: Path) -> None:
+    """Its cosine tells, by its interval over the log entries."""
+    told = {"true_cosine": [0.01] * 3, "cosine_ceiling": [0.4] * 3}
+    rows = {
+        step: {
+            f"antiphon/channel/{metric}": values
+            for metric, values in {**told, "cosine": [0.6, 0.1, 0.6 * (-1) ** step]}.items()
+        }
+        for step in range(1, 5)
+    }
+    write(tmp_path / "run", rows, document=graph("abc"))
+    run = read_run(tmp_path / "run")
+    conclusions = run.catalogue()["verdicts"]["conclusions"]
+    flags = run.figures[REASONS].values[-1].astype(int)
+    said = [[c["says"][14:45] for c in conclusions if flag & c["flag"]] for flag in flags]
+    assert said == [["has learned what the receiver r"], *[["has not learned it yet: the bes"]] * 2]
+
+
 @pytest.mark.parametrize(
     ("steps", "measure"),
     [

@@ -8,10 +8,11 @@ import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from ".
  * @param {string[]} worths what is known of the worth, e.g. "harms: value −0.8 [−1.1, −0.5]"
  * @param {string} bad "it harms", or another clause that asks for the cause; "": none does
  * @param {number} reasons its flags of the server's `causes`
+ * @param {boolean} compared whether rows beside it tell in what it differs from another
  * @returns {{sentences: string[], ask: string}} sentences: its worth, of one that is bad what may be the cause, and why; ask: what the
  *   command that measures the value tells of a bad signal, where it was not measured
  */
-export function diagnosisOf(run, channel, step, worths, bad, reasons) {
+export function diagnosisOf(run, channel, step, worths, bad, reasons, compared) {
   const { size } = run.channels[channel];
   const { signals = [], causes = [], conclusions = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
@@ -23,7 +24,7 @@ export function diagnosisOf(run, channel, step, worths, bad, reasons) {
   const way = [hints.some(({ says }) => says.includes("{way}")) ? "" : wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean).join("; ");
   const concluded = conclusions.filter(({ flag }) => reasons & flag).map(({ says }) => filled(run, channel, step, says));
   const clauses = [...[...concluded, ...signalOf(run, untold, step)].map(capital), way].filter(Boolean);
-  const nothing = bad && !hints.length ? ["No setting and no metric in which it differs from the other channels names a cause"] : [];
+  const nothing = bad && !compared && !hints.length ? ["No setting and no metric in which it differs from the other channels names a cause"] : [];
   const sentences = [...worths, ...told.map((cause, place) => `${place ? "Another hint" : "Best hint at the cause"}: ${cause}`), ...nothing, ...clauses].map((clause) => `${clause}.`);
   if (size === 1) sentences.push(...known.map(({ single }) => single).filter(Boolean));
   const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-1)[0];

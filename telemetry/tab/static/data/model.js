@@ -185,7 +185,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { measure, measures, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
+    return { measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
   }
 
   /** The channels that a finding names bad, with their words, the worst first. */
@@ -208,6 +208,12 @@ export class Model {
   #undefined(run, metric, at) {
     const measure = measuresOf(run).find((one) => one.metric === metric);
     return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at) ?? {};
+  }
+
+  /** Say over which links a measure was measured at a step, where it names them. */
+  #over(run, metric, at) {
+    const { links } = this.#undefined(run, metric, at);
+    return links ? ` over ${links}` : "";
   }
 
   /** Say which measure of signals that point against the gradient is of an earlier step; "": none. */
@@ -242,9 +248,9 @@ export class Model {
 
   /**
    * Say why a channel is as it is at a step: its verdicts, {name, text, says}; and sentences: on why (`diagnosisOf`), on its other verdicts,
-   * on what its metrics mean together, and on why it has no result; `again`: the command that may give it one.
+   * on what its metrics mean together, and on why it has no result; `again`: the command that may give it one; `compared`: with another.
    */
-  verdictsOn(run, channel, step) {
+  verdictsOn(run, channel, step, compared = false) {
     const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run, step)];
     const { title, again, instead, cost, step: newest } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
@@ -254,7 +260,7 @@ export class Model {
       return formatInterval(middle, low, high);
     };
     const worths = this.#worths(run, channel, step);
-    const evidence = worths.map(({ metric, title: by, word, of }) => `${word.name}: ${by} ${value(metric, of)}${ofStep(of, step)}`);
+    const evidence = worths.map(({ metric, title: by, word, of }) => `${word.name}${this.#over(run, metric, of)}: ${by} ${value(metric, of)}${ofStep(of, step)}`);
     const now = worths.filter(({ metric, of }) => of === this.#measuredAt(run, metric, step));
     const others = words.filter((word) => word.flags[""] & flags);
     const verdicts = [
@@ -266,7 +272,7 @@ export class Model {
     evidence.push(...others.filter(({ beside }) => beside).map(({ one }) => `${one}: no signal − own ${value(OWN_GAIN)}${ofStep(run.numberAt(OWN_GAIN, channel, step).of, step)} (own gain)`));
     const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);
     const bad = BAD.find(([name]) => (name !== "worse" || best < none) && [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
-    const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad, reasons);
+    const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad, reasons, compared);
     sentences.push(...others.filter(({ beside }) => !beside).map(({ name, one, says }) => `${one || name}: ${name === "against" ? this.#against(run, channel, step) : says}`));
     sentences.push(...said.map(({ says }) => filled(run, channel, step, says)));
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why.replace(/(?<=[ [(])-(?=\d)/g, "−")}.`);

@@ -54,7 +54,35 @@ export function headlineAt(run, step) {
     found.values.push(known.reduce((sum, value) => sum + value, 0) / known.length);
   });
   const newest = found.steps.findLastIndex((at) => at <= step);
-  return { ...found, title: info.title, share: scaleFor(info) === "share", value: newest < 0 ? NaN : found.values[newest] };
+  return { ...found, title: info.title, good: info.good, share: scaleFor(info) === "share", value: newest < 0 ? NaN : found.values[newest] };
+}
+
+/** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
+export function aheadOf(runs, step) {
+  const [one, other] = runs.map((run) => headlineAt(run, step));
+  const by = one?.title === other?.title && one?.good ? badnessOf(one, other.value) - badnessOf(one, one.value) : 0;
+  return by > 0 ? 0 : by < 0 ? 1 : -1;
+}
+
+/** Say in which settings two runs differ, and of how many channels and agents of the same name: [{name, first, second, count}]; count 0: of the run. */
+export function settingsApart([run, other]) {
+  const found = new Map();
+  const compare = (first, second, count) => {
+    for (const name of Object.keys({ ...first, ...second }).filter((key) => first[key] !== second[key])) {
+      const apart = { name, first: first[name] ?? "–", second: second[name] ?? "–" };
+      const key = JSON.stringify(apart);
+      found.set(key, { ...apart, count: count + (found.get(key)?.count ?? 0) });
+    }
+  };
+  for (const kind of ["channel", "agent"]) {
+    for (const item of run[`${kind}s`]) {
+      const same = other[`${kind}s`][other.find(kind, item.name)];
+      const settings = ({ coupling, about }) => ({ ...(coupling && { coupling }), ...about });
+      if (same) compare(settings(item), settings(same), 1);
+    }
+  }
+  compare(run.graph.settings ?? {}, other.graph.settings ?? {}, 0);
+  return [...found.values()];
 }
 
 /** Return the measures of worth of a run's channels: {metric, title, bounds, measured, step, reasons, again}, that of most channels first. */

@@ -5,7 +5,7 @@ import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/fo
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
-import { metricsOf } from "../data/shown.js";
+import { metricsOf, settingsApart } from "../data/shown.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 
@@ -80,6 +80,7 @@ export class Rail {
   #lines;
   #rings;
   #key = el("section", { class: "ap-rail-part ap-key" });
+  #apart = el("section", { class: "ap-rail-part", testid: "apart", hidden: true });
   #ends;
   #drawn = "";
 
@@ -88,7 +89,7 @@ export class Rail {
     this.#ends = new Extremes(actions.select);
     this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions, true);
     this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions, false);
-    const parts = [this.#lines.node, this.#ends.node, this.#rings.node, this.#key];
+    const parts = [this.#apart, this.#lines.node, this.#ends.node, this.#rings.node, this.#key];
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
 
@@ -106,7 +107,20 @@ export class Rail {
     this.#lines.update(runs, data.map((item) => item.metric), theme, step);
     this.#rings.update(runs, data.map((item) => item.ring), theme, step);
     this.#explain(runs, data, theme);
+    this.#compare(runs, data);
     this.#ends.update(data[0], theme, mask, chosen);
+  }
+
+  /** Of two runs the settings that differ, and the channel whose numbers differ most. */
+  #compare(runs, data) {
+    this.#apart.hidden = runs.length < 2;
+    if (runs.length < 2) return;
+    const settings = settingsApart(runs).map(({ name, first, second, count }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count})` : ""}`);
+    const [here, there] = data.map(({ metric }) => metric);
+    const differences = runs[0].channels.map(({ name }, index) => ({ name, by: (here.values?.[index] ?? NaN) - (there.values?.[runs[1].find("channel", name)] ?? NaN) }));
+    const [most] = differences.filter(({ by }) => by).sort((one, other) => Math.abs(other.by) - Math.abs(one.by));
+    const lines = [...(settings.length ? settings : ["none that is known"]), ...(most ? [`Most different ${here.info.title}: ${most.name} ${formatNumber(most.by)}`] : [])];
+    clear(this.#apart).append(el("h2", { class: "ap-heading", text: "Settings that differ" }), ...lines.map((text) => el("p", { class: "ap-says", dir: "auto", text })));
   }
 
   #explain(runs, data, theme) {

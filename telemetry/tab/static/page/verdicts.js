@@ -47,10 +47,11 @@ export class VerdictStrip {
   }
 
   /** The measure that the verdicts of worth are by; a list where there are several. */
-  #measure({ measure, measures }) {
+  #measure({ measure, measures, links }) {
     const measured = measures.filter((one) => one.measured);
-    if (measured.length === 1) return el("strong", { text: measured[0].title });
-    const options = measured.map(({ metric, title }) => el("option", { value: metric, text: title }));
+    const named = ({ metric, title }) => title + (metric === measure && links ? `, ${links}` : "");
+    if (measured.length === 1) return el("strong", { text: named(measured[0]) });
+    const options = measured.map((one) => el("option", { value: one.metric, text: named(one) }));
     const on = { change: (event) => this.#actions.setMetric("channel", event.target.value) };
     const list = el("select", { class: "ap-select", testid: "measure", aria: { label: "Verdicts by" }, on }, ...options);
     list.value = measure;

@@ -3,7 +3,7 @@
 import { clear, el, foldedTitle, iconButton, setText } from "../drawing/dom.js";
 import { formatInterval, formatNumber, formatStep } from "../drawing/format.js";
 import { columnOf } from "../data/source.js";
-import { badnessOf, measuresOf, resultText } from "../data/shown.js";
+import { aheadOf, badnessOf, measuresOf, resultText } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
 import { arrivalOf, wayOf } from "../data/diagnosis.js";
@@ -11,8 +11,8 @@ import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, pane
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
-/** Of two numbers that are compared: one is better, or neither, for what reason; in the order of rows. */
-const PANEL_RANKS = ["", "no interval", "overlap", "alike"];
+/** Of two numbers that are compared: they were set, one is better, or neither, for what reason; in the order of rows. */
+const PANEL_RANKS = ["set", "", "no interval", "overlap", "worse run", "alike"];
 /** Losses where a value was measured: with no signal, with its own, with the true gradient; drawn as differences from the first. */
 const PANEL_LOSSES = ["loss_zero", "loss_synthetic", "loss_true"];
 
@@ -363,12 +363,14 @@ export class SidePanel {
   /** Write the numbers of the step; of older ones the step stands in the heading, where it is not the usual one in the cell. */
   writeNumbers() {
     const shown = this.rows.map(({ metric }) => this.runs.map((one) => this.numberOf(one, metric)));
+    const ahead = this.runs.length > 1 && !this.beside ? aheadOf(this.runs.map(({ run }) => run), this.step) : -1;
+    const compared = (place) => betterOf(shown[place], this.rows[place].metric, this.info(this.rows[place].metric), ahead);
     this.runs.forEach(({ label }, at) => {
       const earlier = shown.map((found) => found[at].of).filter((of) => of !== this.step).sort((one, other) => one - other);
       const usual = earlier[earlier.length >> 1];
       shown.forEach((found, place) => {
         const [cell, { value, low, high, of }] = [this.rows[place].cells[at], found[at]];
-        const { better, why } = betterOf(found, this.info(this.rows[place].metric));
+        const { better, why } = compared(place);
         cell.title = why || (found[at].count > 1 ? `mean of the last ${found[at].count} log entries` : "");
         setText(cell, (better === at ? "✓ " : "") + formatInterval(value, low, high) + (of !== this.step && of !== usual ? ` (${formatStep(of)})` : ""));
         cell.dataset.value = String(value);
@@ -380,7 +382,7 @@ export class SidePanel {
       const entries = Math.max(...shown[place].map(({ count }) => count));
       setText(mean, entries > 1 ? ` mean of ${entries} entries` : "");
       if (!difference) continue;
-      const { better, short, why } = betterOf(shown[place], this.info(metric));
+      const { better, short, why } = compared(place);
       difference.title = why;
       this.rows[place].rank = PANEL_RANKS.indexOf(short || (better < 0 ? "alike" : ""));
       clear(difference).append(formatNumber(shown[place][0].value - shown[place][1].value), el("small", { class: "ap-muted", text: metric === PANEL_LOSSES[1] ? " one fork for all" : short && ` ${short}` }));
@@ -388,8 +390,8 @@ export class SidePanel {
     // Those that differ for sure stand first.
     if (this.runs.length > 1) for (const { row } of [...this.rows].sort((one, other) => one.rank - other.rank)) row.parentElement.append(row);
     this.writeVerdicts();
-    const compared = ": what differs first; ✓: better; “overlap”: the intervals do; “no interval”: the metric misleads, so that only intervals that do not overlap would tell";
-    this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? compared : ""}`;
+    const legend = ": what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals do; “no interval”: the metric misleads, so that only intervals that do not overlap would tell";
+    this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? legend : ""}`;
   }
 
   /** The newest number of a metric, the ends of its interval, and its step: `of`. */
@@ -403,7 +405,7 @@ export class SidePanel {
     if (this.kind !== "channel") return;
     clear(this.why);
     this.runs.forEach(({ run, item, label }, at) => {
-      const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step);
+      const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step, this.runs.length > 1);
       const chips = verdicts.flatMap(({ name, text, says, side }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name, side }, text }), " "]);
       if (this.words[at]) clear(this.words[at]).append(...chips);
       if (this.runs.length > 1 && sentences.length) this.why.append(el("strong", { dir: "auto", text: label }));
@@ -469,12 +471,15 @@ export class SidePanel {
 }
 
 /** Which of two numbers is `better`, 0 or 1; -1: neither, with a `short` word for it and `why`. Of what a caution is on, only intervals decide. */
-function betterOf([one, other], info) {
+function betterOf([one, other], metric, info, ahead) {
   const neither = (short, why) => ({ better: -1, short, why });
   if (!other || Number.isNaN(one.value + other.value)) return neither("", "");
+  if (metric.endsWith("learning_rate") && one.value !== other.value) return neither("set", "");
   if (one.low <= other.high && other.low <= one.high) return neither("overlap", "Neither is better: the intervals overlap");
   if (!info.good) return neither("", "Neither end is better");
   if (info.caution && !Number.isFinite(one.low + other.low)) return neither("no interval", info.caution);
   const [first, second] = [one, other].map(({ value }) => badnessOf(info, value));
-  return first === second ? neither("", "") : { better: first < second ? 0 : 1, short: "", why: "" };
+  const better = first < second ? 0 : 1;
+  if (first !== second && ahead === 1 - better) return neither("worse run", "The other run has the better score");
+  return first === second ? neither("", "") : { better, short: "", why: "" };
 }
