@@ -243,6 +243,7 @@ class Ledger:
         at every tick, if the ledger `holds_all`.
         """
         messages = self.messages
+        # a rollout that evaluates some of the agents has no messages of a sender that it leaves out (`ExampleRollout`)
         due_messages = [messages[stamp] for stamp in self.timetable.stamps_read_at(step) if stamp in messages]
         if not due_messages:
             return []
