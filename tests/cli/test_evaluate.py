@@ -86,7 +86,7 @@ def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
         in cli("show", own).partition("channels: by ablation (resample) at step ")[2]
     )
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
-    assert "Without each channel (mean): change over 360 examples (loss " in cli.out
+    assert "Without each channel (mean): change over 360 examples, links as in the run (loss " in cli.out
     (row,) = (line.split() for line in cli.out.splitlines() if line.startswith("n0->n1"))
     assert {"matters", "misleads", "unresolved"} & {*row}
     assert "n1->n2" not in cli.out

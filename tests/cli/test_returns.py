@@ -132,6 +132,8 @@ def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
     )
     found = cli.json("evaluate", tmp_path / "a", "--ablate resample --episodes 3")["ablation"]
     assert (found["measure"], found["count"]) == ("return", 120)
-    assert "change over 40 episodes (return " in cli("evaluate", tmp_path / "a", "--ablate zero --episodes 1")
+    assert "change over 40 episodes, perfect links (return " in cli(
+        "evaluate", tmp_path / "a", "--ablate zero --episodes 1"
+    )
     line = cli.refused("evaluate", tmp_path / "a", "--ablate zero --examples 5")
     assert line == "examples: has no effect where the readouts act; use episodes"
