@@ -1,11 +1,12 @@
 """Couplings: how gradients cross a channel, one class each; a user's own coupling is one more class (`antiphon.coupling`).
 
 A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.made_coupling`,
-`Channel.coupling`). The training step calls three methods, with the messages and times of engine/heart:
+`Channel.coupling`). Three methods are called in training, with the messages and times of engine/heart:
 
     read_kind   at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
     credit      when the sender's window is learned from: the gradient that is injected into a message
-    waits_for   when it ends, where the coupling `waits`: does it wait for the gradient of a message to come back?
+    waits_for   when it ends, where the coupling `waits`: does it wait for the gradient of a message to come back? Late windows
+                (engine/features/late_windows.py) ask, no line of the heart
 
 The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
 the timeline and telemetry read them. The methods read the channel as its scenario declares it (declared_channel.py). No other file
@@ -48,8 +49,8 @@ class CreditedMessage:
         tick_period: Steps between ticks of the sender: an age divided by it is an age in ticks.
         returned_gradient: The returned gradient, if it is back over the link; None: it is not. What is booked at this step is never in
             it.
-        counted: The rows where a read of it counted, `NONE` without a returned gradient. Elsewhere the returned gradient is zero:
-            the message was lost or void there, or the receiver does not learn.
+        counted: The rows where a read of it counted, `NONE` without a returned gradient. In other rows the returned gradient is
+            zero: the message was lost or void there, or the receiver does not learn.
     """
 
     __slots__ = (
@@ -132,8 +133,8 @@ class Coupling:
     """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
     them."""
     waits: ClassVar[bool] = False
-    """Whether the sender's window waits for the gradients of its messages, until they are back or the channel's `horizon` has passed. It
-    is then replayed and learned from as a whole (rule 27b)."""
+    """Whether the sender's window waits for the gradients of its messages, until they are back or as many further windows
+    of the sender as the channel's `horizon` have passed. It is then replayed and learned from as a whole (rule 27b)."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     allows_states: ClassVar[bool] = False

@@ -9,6 +9,7 @@ Losses and ends of episodes only decide in which environments it counts. The met
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
+    return_state       tells a sender that waits whether the gradient is back; `Booked` has it until the message is deleted
     _delete_spent      deletes it as a later message is sent, once nothing will read it and its sender's window has closed; `finish` has
                        deleted it already where its values are freed
 

@@ -25,17 +25,17 @@ class Participation:
     probability: PerMember
     random_seeds: tuple[int, ...]
     layout: Layout
-    _newest_rows: dict[int, LearningRows] = field(default_factory=dict, init=False)
-    """The result of `learning_rows` for the newest window, by its number."""
+    _last_asked: dict[int, LearningRows] = field(default_factory=dict, init=False)
+    """The result of `learning_rows` for the window last asked for, by its number."""
 
     def learning_rows(self, window_number: int) -> LearningRows:
         """Return the rows of the members that learn from a window."""
-        if window_number not in self._newest_rows:
+        if window_number not in self._last_asked:
             learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
             count = int(learns.sum())
-            self._newest_rows.clear()
+            self._last_asked.clear()
             differ = 0 < count < len(learns)
-            self._newest_rows[window_number] = (
+            self._last_asked[window_number] = (
                 Mask.of(self.layout.rows_from_members(learns), True) if differ else ALL if count else NONE
             )
-        return self._newest_rows[window_number]
+        return self._last_asked[window_number]
