@@ -43,15 +43,13 @@ class Adaptor(TorchVectorEnv):
     """
 
     hashes_seed = True
-    interface: tuple[str, ...] = (
-        "Gymnasium's interface",
-        "check_env(env) of gymnasium.utils.env_checker",
-        (
-            "write reset(self, *, seed=None, options=None) that returns (observation, info), and step(self, action) that returns "
-            "(observation, reward, terminated, truncated, info)"
-        ),
+    interface = "Gymnasium's interface", "check_env(env) of gymnasium.utils.env_checker"
+    """Its name, and what checks it."""
+    signatures = (
+        "write reset(self, *, seed=None, options=None) that returns (observation, info), and step(self, action) that returns "
+        "(observation, reward, terminated, truncated, info)"
     )
-    """Its name, what checks it, and the signatures that an environment of an earlier interface lacks, if these are told."""
+    """How to write what an environment of an earlier interface has otherwise; empty: there is no earlier one."""
 
     def __init__(
         self,
@@ -114,9 +112,9 @@ class Adaptor(TorchVectorEnv):
             words = " ".join(str(error).split())
             line = f"{type(error).__name__}: {words}" if words else _wordless(error)
             if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
-                interface, check, *signatures = self.interface
+                interface, check = self.interface
                 fix = f"it does not return what its spaces and {interface} say: {check} names it"
-                line += f"; {''.join(signatures) if signatures and _OLD.search(words) else fix}"
+                line += f"; {self.signatures if self.signatures and _OLD.search(words) else fix}"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
     @contextmanager

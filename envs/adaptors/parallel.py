@@ -186,6 +186,7 @@ class ParallelAdaptor(Adaptor):
     """
 
     interface = "PettingZoo's parallel interface", "parallel_api_test(env) of pettingzoo.test"
+    signatures = ""
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         require(len(worlds) > 0, "env", "is an empty list; pass an environment or its id", ScenarioError)

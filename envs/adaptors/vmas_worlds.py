@@ -80,6 +80,7 @@ class VmasAdaptor(Adaptor):
     """
 
     interface = "vmas' interface", "a loop over env.step(env.get_random_actions())"
+    signatures = ""
 
     def __init__(self, env: Any, name: str, **settings: Any) -> None:
         self._env = env
