@@ -139,6 +139,28 @@ def _own_names() -> Iterator[None]:
         table.update(names)
 
 
+def _torch_settings() -> tuple[object, ...]:
+    """What is set for the whole process and decides how torch computes, without the precision of matrix products."""
+    return (
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.get_deterministic_debug_mode(),
+        torch.is_grad_enabled(),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_torch() -> Iterator[None]:
+    """Take back the precision of matrix products that a test sets, and fail a test that leaves torch otherwise than it was.
+
+    Later tests of this process would compute something else.
+    """
+    before = _torch_settings()
+    yield
+    torch.set_float32_matmul_precision("highest")
+    assert _torch_settings() == before
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,8 @@ class Seen(nn.Linear):
 
 
 @pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
+def unseen() -> None:
     _SEEN.clear()
-    yield
-    torch.set_float32_matmul_precision("highest")
 
 
 def scenario() -> antiphon.Scenario:

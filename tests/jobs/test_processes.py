@@ -26,15 +26,11 @@ def test_an_error_here_is_that_of_the_call_as_in_other_processes() -> None:
 
 @pytest.mark.long
 def test_each_call_has_the_precision_that_the_caller_has_then() -> None:
-    before = torch.get_float32_matmul_precision()
     found = []
-    try:
-        with Processes() as place:
-            for precision in ("highest", "high"):
-                torch.set_float32_matmul_precision(precision)
-                found.append((matmul_precision(), place.submit(matmul_precision).result()))
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with Processes() as place:
+        for precision in ("highest", "high"):
+            torch.set_float32_matmul_precision(precision)
+            found.append((matmul_precision(), place.submit(matmul_precision).result()))
     assert found[0][0] != found[1][0]
     assert all(here == there for here, there in found)
 
