@@ -26,6 +26,8 @@ time: of ways that average, the mean of all. A run leaves `ms` (a step), `bytes`
 of each process above that after `import torch`; of antiphon the parts and the process that started them, without Ray's own),
 `forwarder` (its share of a core), `bits`, and of antiphon the `link` that the parts chose. Ways, lines and seeds take turns, seed by
 seed.
+With `--dilation K`, each machine has 1/K of a core, the line 1/K of its rate and K times its delay, and the clock K times the
+seconds; what is reported is divided by K. So four machines compute on two cores as on four.
 With `--pause`, the first process that trains is stopped for so many seconds in the middle of the training.
 
 The table of the results, on an idle machine, in 2 hours (6 with `--ways all`):
@@ -88,6 +90,8 @@ WAYS = {
 DEFAULT = "plain,ddp,1f1b,diloco:64,antiphon"
 RATE = 1e-3
 """Learning rate: with 2e-3, plain, averaging and antiphon all learn less in 60 s (100:25, one seed)."""
+SLOWEST = 16
+"""Dilation at which a machine has no less than the millisecond of a core that Linux can give."""
 PARTS = (2, 4)
 """Numbers of machines, by which the model's blocks and the batch can be divided."""
 
@@ -99,7 +103,7 @@ class Records:
         path: Of the file; None: they are kept in memory.
     """
 
-    _KEYS = ("line", "way", "seed", "seconds", "pause", "lr", "mtu", "parts")
+    _KEYS = ("line", "way", "seed", "seconds", "pause", "lr", "mtu", "parts", "dilation")
 
     def __init__(self, path: Path | None) -> None:
         self._path, self._found = path, dict[tuple[Any, ...], dict[str, Any]]()
@@ -112,7 +116,7 @@ class Records:
 
     def _key(self, about: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(
-            {"pause": 0.0, "parts": 2, **about}[key] for key in self._KEYS
+            {"pause": 0.0, "parts": 2, "dilation": 1.0, **about}[key] for key in self._KEYS
         )  # older records lack these
 
     def get(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -127,14 +131,15 @@ class Records:
                 file.write(json.dumps(record) + "\n")
 
 
-def run_all(runs: Sequence[dict[str, Any]], records: Records, parts: int, mtu: int) -> int:
+def run_all(runs: Sequence[dict[str, Any]], records: Records, parts: int, mtu: int, dilation: float) -> int:
     """Take the runs that have no record, and return how many have failed.
 
     Args:
-        runs: Their line, way, seed, seconds, pause, learning rate, MTU and parts.
+        runs: Their line, way, seed, seconds, pause, learning rate, MTU, parts and dilation.
         records: Each is kept as soon as it is there.
         parts: Machines.
         mtu: Bytes of a packet.
+        dilation: By which all is slower.
 
     Raises:
         NetworkError: No line can be emulated here.
@@ -143,7 +148,7 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, parts: int, mtu: i
     if not missing:
         return 0
     about, after_import = machine(), megabytes_after_import()
-    with Network(parts, mtu) as network:
+    with Network(parts, mtu, dilation) as network:
         for number, run in enumerate(missing, 1):
             start, setting = time.monotonic(), Setting.parsed(run["line"])
             try:
@@ -247,9 +252,14 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="file of JSON lines: runs that it has are not taken again")
     parser.add_argument("--parts", type=int, default=2, choices=PARTS, help="machines")
+    parser.add_argument(
+        "--dilation", type=float, default=1.0, help="by which machines, lines and clock are slower (1 to 16)"
+    )
     parser.add_argument("--mtu", type=int, default=16_000, help="bytes of a packet")
     parser.add_argument("--json", action="store_true", help="print the results as JSON in the last line")
     arguments = parser.parse_args(command)
+    if not 1 <= arguments.dilation <= SLOWEST:
+        parser.error(f"--dilation: {arguments.dilation:g}; it must be 1 to {SLOWEST}")
     try:
         arguments.line = [str(Setting.parsed(line)) for line in arguments.line or ["100:25"]]
         arguments.names = (
@@ -278,6 +288,7 @@ def main() -> None:
             "lr": rate_of(way, line, arguments.rates),
             "mtu": arguments.mtu,
             "parts": arguments.parts,
+            "dilation": arguments.dilation,
         }
         for seed in range(arguments.seeds)
         for line in arguments.line
@@ -285,7 +296,7 @@ def main() -> None:
     ]
     records = Records(arguments.out)
     try:
-        failed = run_all(runs, records, arguments.parts, arguments.mtu)
+        failed = run_all(runs, records, arguments.parts, arguments.mtu, arguments.dilation)
     except NetworkError as error:
         sys.exit(f"slow_line: {error}")
     found: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))

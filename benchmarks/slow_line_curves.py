@@ -16,9 +16,18 @@ The table of six lines, in 35 minutes of an idle machine and three hours of any:
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
+Four parts on two cores, and beside them two parts, timed in the same way:
+
+    slower="--dilation 4 --seconds 12 --seeds 1 --out benchmarks/results/slow-line-dilated.jsonl"
+    python benchmarks/slow_line.py --parts 4 $slower --line 10:25 --line 100:25 --ways $ways
+    python benchmarks/slow_line.py --parts 2 $slower --line 10:25 --line 100:25 --ways $ways
+    python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-dilated.jsonl \
+        --rates-of $into --seeds 3
+
 Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` and, where the
-best is at an end, beyond it; with `--lr` all have that one. A curve is kept when it is trained, and not trained again. Bits that records have after as many seconds and with the same
-rate stand beside those that are joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
+best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts. A curve is kept when it is
+trained, and not trained again. Bits that records have after as many seconds and with the same rate stand beside those that are
+joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
 """
 
 from __future__ import annotations
@@ -101,9 +110,13 @@ class Steps:
     Args:
         records: Of the place.
         seconds: Of training.
+        tuned: The place whose rates are compared; None: this one.
     """
 
-    def __init__(self, records: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    def __init__(
+        self, records: Sequence[Mapping[str, Any]], seconds: float, tuned: Steps | None = None
+    ) -> None:
+        self._tuned = tuned or self
         longest = max(record["seconds"] for record in records)
         self._timed = [record for record in records if record["seconds"] == longest]
         self._records, self._seconds = records, seconds
@@ -127,7 +140,7 @@ class Steps:
 
     def rate(self, curves: Curves) -> float | None:
         """Return the rate with the fewest bits; None: a curve is missing."""
-        return best_rate(GRID, lambda rate: self.bits(curves, rate, TUNED))
+        return best_rate(GRID, lambda rate: self._tuned.bits(curves, rate, TUNED))
 
     def clock(self, rate: float) -> list[float]:
         """Return the bits that records have after as many seconds, with a rate."""
@@ -137,14 +150,17 @@ class Steps:
         return [record["bits"] for record in same if record["bits"] is not None]
 
 
-def steps_of(path: Path, seconds: float) -> dict[Place, Steps]:
-    """Return what is known, by place."""
+def steps_of(path: Path, seconds: float, tuned: Mapping[Place, Steps] | None = None) -> dict[Place, Steps]:
+    """Return what is known, by place; tuned: places of two parts whose rates are taken."""
     found = defaultdict(list)
     for text in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(text)
         if not record.get("pause") and record["way"] not in ("antiphon-free", "antiphon-asleep"):
             found[record["line"], record["way"], record.get("parts", 2)].append(record)
-    return {place: Steps(records, seconds) for place, records in found.items()}
+    return {
+        (line, way, parts): Steps(records, seconds, (tuned or {}).get((line, way, 2)))
+        for (line, way, parts), records in found.items()
+    }
 
 
 def trained(run: Run, steps: int) -> list[tuple[int, float]]:
@@ -249,7 +265,11 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--lr", type=float, help="of all ways, in place of the tuned")
+    rates = parser.add_mutually_exclusive_group()
+    rates.add_argument("--lr", type=float, help="of all ways, in place of the tuned")
+    rates.add_argument(
+        "--rates-of", type=Path, help="records of two parts: the rates tuned for them are taken"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="curves that are trained at the same time")
     parser.add_argument("--table", action="store_true", help="train nothing")
     arguments = parser.parse_args()
@@ -257,9 +277,12 @@ def main() -> None:
         parser.error(
             f"--steps: no file {arguments.steps}; measure steps with slow_line.py --out {arguments.steps}"
         )
-    places, curves = steps_of(arguments.steps, arguments.seconds), Curves(arguments.curves)
+    tuned = steps_of(arguments.rates_of, arguments.seconds) if arguments.rates_of else None
+    places, curves = steps_of(arguments.steps, arguments.seconds, tuned), Curves(arguments.curves)
+    if tuned is not None and (unknown := {place[:2] for place in places} - {place[:2] for place in tuned}):
+        parser.error(f"--rates-of: {arguments.rates_of} has no records of {sorted(unknown)}")
     if not arguments.table:
-        for seed in (*(() if arguments.lr else (TUNED,)), *range(arguments.seeds)):
+        for seed in (*(() if arguments.lr or tuned else (TUNED,)), *range(arguments.seeds)):
             train_missing([*places.values()], curves, arguments.lr, seed, arguments.jobs)
     rows = [row_of(*pair, curves, arguments.lr, arguments.seeds) for pair in places.items()]
     print("\n".join(table(rows, ["line", "way", "parts", "link", "lr", "ms", "seeds", "bits", "clock"])))

@@ -182,6 +182,18 @@ def test_what_is_learned_by_step_and_the_time_of_a_step_are_joined(
         "5.200",
         "4.500",
     ]
+    four = tmp_path / "four"
+    four.write_text(json.dumps({**timed, "parts": 4}))
+    curves.add(("antiphon", 4, json.dumps(link), 5e-4, 0), [(40, 3.0), (100, 3.0)], {})
+    given = ["--steps", str(four), "--rates-of", str(steps), *given[2:]]
+    assert [cell.strip() for cell in row() if cell][-6:] == [
+        json.dumps(link),
+        "0.0005",
+        "500.0",
+        "1",
+        "3.000",
+        "-",
+    ]
 
 
 def test_rates_beyond_the_grid_are_compared_while_the_best_is_at_its_end() -> None:
@@ -260,11 +272,11 @@ for other in sys.argv[1:]:
 """
 
 
-def emulated(count: int) -> Any:
+def emulated(count: int, dilation: float = 1.0) -> Any:
     """Return a network of so many machines, which takes root."""
     module = import_module("network")
     try:
-        return module.Network(count, 1500)
+        return module.Network(count, 1500, dilation)
     except module.NetworkError as error:
         pytest.skip(str(error))
 
@@ -289,6 +301,21 @@ def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> 
             assert all(float(seconds) > 4 * 0.04 for _, seconds in rows)  # there and back, twice
         assert len(network.lines.bytes) == 3
         assert min(network.lines.bytes) > 0
+
+
+@pytest.mark.long
+def test_a_machine_that_is_slowed_computes_for_its_share_of_the_time() -> None:
+    program = """
+import time
+start, began = time.monotonic(), time.process_time()
+while time.process_time() < began + 0.2:
+    pass
+print(time.monotonic() - start)
+"""
+    with emulated(2, dilation=10.0) as network:
+        network.slow()
+        own = network.ends[1].start([sys.executable, "-c", program], stdout=PIPE)
+        assert float(own.communicate(timeout=60)[0]) > 9 * 0.2  # the first period may be begun
 
 
 @pytest.mark.long

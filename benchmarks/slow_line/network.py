@@ -20,9 +20,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+
+from slower import ShareOfCore
 
 _NETWORK, _MOST = "10.99.0.0/24", 8
 """The network, and the most machines that `forwarder.c` knows."""
@@ -71,6 +73,10 @@ class Setting:
             raise ValueError(f"{text!r} is no MBIT:MS or MBIT:MS:LOSS")
         return cls(*numbers)
 
+    def dilated(self, factor: float) -> Self:
+        """Return the line on which everything takes so many times as long."""
+        return replace(self, mbit=self.mbit / factor, ms=self.ms * factor)
+
     def __str__(self) -> str:
         return f"{self.mbit:g}:{self.ms:g}" + (f":{self.loss:g}" if self.loss else "")
 
@@ -81,6 +87,7 @@ class Namespace:
     Args:
         address: Of the device, in a network of 24 bits.
         mtu: Bytes of a packet, at most.
+        core: The processor time of its processes; None: as much as any process.
 
     Attributes:
         address: As given.
@@ -91,8 +98,8 @@ class Namespace:
         subprocess.CalledProcessError: The device cannot be set up.
     """
 
-    def __init__(self, address: str, mtu: int) -> None:
-        self.address = address
+    def __init__(self, address: str, mtu: int, core: ShareOfCore | None) -> None:
+        self.address, self._core = address, core
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             _system_call("unshare", _CLONE_NEWNET)
@@ -110,6 +117,8 @@ class Namespace:
 
     def _enter(self) -> None:
         _system_call("setns", self._file, _CLONE_NEWNET)
+        if self._core is not None:
+            self._core.join()
         _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
     def kill(self) -> None:
@@ -179,12 +188,17 @@ class Network:
     Args:
         count: Namespaces.
         mtu: Bytes of a packet, at most.
+        dilation: By how much machines can be slowed down (`slow`); 1: they share the cores as processes do.
+
+    Attributes:
+        dilation: As given.
 
     Raises:
         NetworkError: They cannot be had here.
     """
 
-    def __init__(self, count: int, mtu: int) -> None:
+    def __init__(self, count: int, mtu: int, dilation: float = 1.0) -> None:
+        self.dilation, self._cores = dilation, list[ShareOfCore]()
         if not 2 <= count <= _MOST:
             raise NetworkError(f"{count} machines; a network has 2 to {_MOST}")
         if sys.platform != "linux":
@@ -194,14 +208,16 @@ class Network:
             resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
             try:
                 self._program = self._compiled()
-                self.ends: list[Namespace] = [
-                    _closed_by(resources, Namespace(f"10.99.0.{number}", mtu))
-                    for number in range(1, count + 1)
-                ]
+                self.ends = list[Namespace]()
+                for number in range(1, count + 1):
+                    core = None if dilation == 1 else ShareOfCore(f"{self.folder.name}-{number}")
+                    if core is not None:
+                        self._cores.append(_closed_by(resources, core))
+                    self.ends.append(_closed_by(resources, Namespace(f"10.99.0.{number}", mtu, core)))
                 self.lines = Lines(self.ends, self._program, Setting(0, 0))
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = getattr(error, "stderr", None) or error
-                needs = "root, /dev/net/tun, ip and cc"
+                needs = "root, /dev/net/tun, ip and cc, and cgroups of version 1 for machines that are slowed"
                 raise NetworkError(f"no line can be emulated here ({reason}); it takes {needs}") from None
             self._resources = resources.pop_all()
 
@@ -222,8 +238,17 @@ class Network:
         """Kill all processes in the namespaces, drop what is on its way, and begin with idle lines."""
         for end in self.ends:
             end.kill()
+        self._limit(None)
         self.lines.close()
         self.lines = Lines(self.ends, self._program, setting)
+
+    def slow(self) -> None:
+        """Let the processes of each machine compute as slowly as the dilation says, until `renew`."""
+        self._limit(1 / self.dilation)
+
+    def _limit(self, share: float | None) -> None:
+        for core in self._cores:
+            core.limit(share)
 
     @contextmanager
     def ray(self, environment: dict[str, str], own: Mapping[str, str]) -> Iterator[str]:

@@ -38,7 +38,8 @@ class Training:
     """The processes of a way, from their start to the parameters that they have learned; a context manager.
 
     Args:
-        network: They are in its namespaces, one in each, and are killed at the end.
+        network: They are in its namespaces, one in each, and are killed at the end. With a dilation, the line, computing and the
+            time are so much slower, and results are divided by it.
         setting: The lines between them.
         way: The way.
         seed: Of the model and its data.
@@ -63,13 +64,18 @@ class Training:
         shape: Shape = STANDARD,
         flops: float = 0.0,
     ) -> None:
+        setting, flops, seconds = (
+            setting.dilated(network.dilation),
+            flops / network.dilation,
+            seconds * network.dilation,
+        )
         self.network, self._seconds, self._asleep = network, seconds, flops > 0
         with ExitStack() as resources:
             self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=network.folder)))
             resources.callback(network.renew, Setting(0, 0))
             self._antiphon = way.startswith("antiphon")
             machines = len(network.ends)
-            workers = 1 if way.startswith("plain") else machines
+            self._workers = workers = 1 if way.startswith("plain") else machines
             self.clock = Clock(self._folder / "clock", workers, seconds, measuring=self._antiphon)
             settings = {"way": way, "seed": seed, "lr": rate, "threads": 2 if way == "plain2" else 1}
             settings |= {"clock": str(self._folder / "clock"), "shape": asdict(shape), "flops": flops}
@@ -131,7 +137,10 @@ class Training:
         Raises:
             WayError: It fails.
         """
-        clock, lines = self.clock, self.network.lines
+        clock, lines, dilation = self.clock, self.network.lines, self.network.dilation
+        pause *= dilation
+        self._wait(lambda: len(clock.processes) == self._workers, _BEGUN_WITHIN, "has not begun")
+        self.network.slow()
         self._wait(lambda: clock.began is not None, _BEGUN_WITHIN, f"has not taken {WARM} steps")
         before = clock.steps, lines.bytes, lines.cpu, time.monotonic()
         if pause:
@@ -139,7 +148,7 @@ class Training:
             os.kill(clock.processes[0], signal.SIGSTOP)
             time.sleep(pause)
             os.kill(clock.processes[0], signal.SIGCONT)
-        self._wait(lambda: clock.over, self._seconds + 60, "the clock has stopped")
+        self._wait(lambda: clock.over, self._seconds + 60 * dilation, "the clock has stopped")
         steps, now = clock.steps - before[0], time.monotonic()
         sent = [round((new - old) / max(1, steps)) for new, old in zip(lines.bytes, before[1], strict=True)]
         share = (lines.cpu - before[2]) / (now - before[3])
@@ -151,7 +160,7 @@ class Training:
         self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
         learned = mean_state([torch.load(state, weights_only=True) for state in states])
         found, link = math.nan if self._asleep else bits(learned), self._folder / "0.json"
-        trained = max(clock.seconds, self._seconds)  # parts may have waited at the end
+        trained = max(clock.seconds, self._seconds) / dilation  # parts may have waited at the end
         return {
             "ms": round(1e3 * trained / max(1, clock.steps - WARM), 2),
             "bits": round(found, 4) if math.isfinite(found) else None,
