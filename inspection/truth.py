@@ -280,7 +280,7 @@ def rollouts_ahead(
 def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     """Return how many steps after `stamp` the last loss lies that the messages of then can reach; nothing is computed.
 
-    All messages count as read for as long as they are the newest, and an episode of known length ends every path.
+    A message counts as read at each of its `Timetable.reading_ticks`, and an episode of known length ends every path.
     Where channels form a cycle without such an end, effects never end: there, the steps until every objective
     that can be reached has been.
     """
@@ -339,10 +339,6 @@ def _counts(system: System, name: str, step: int) -> bool:
 
 
 def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
-    """Note the ticks at which a message is the newest that has come."""
-    ledger = channel.ledger
-    delay = ledger.timetable.delay
-    tick = ledger.timetable.receiver_clock.at_or_after(stamp + delay)
-    while tick < ledger.timetable.send_times.after(stamp) + delay:
+    """Note the ticks that read a message."""
+    for tick in channel.ledger.timetable.reading_ticks(stamp):
         touched[tick].add(channel.receiver)
-        tick = ledger.timetable.receiver_clock.at_or_after(tick + 1)

@@ -123,10 +123,10 @@ class FreeArrivals:
             chosen |= self._match(keys, step) or {}
         for key, channel in self._cut.receiving.items():
             ledger, queue = channel.ledger, self._queues[key]
-            stamp = step - ledger.timetable.delay
-            placeholder = self._cut.unfilled_messages.pop((key, stamp), None)
-            if placeholder is None:
+            stamp = ledger.timetable.newest_due(step)
+            if stamp is None or (key, stamp) not in self._cut.unfilled_messages:
                 continue
+            placeholder = self._cut.unfilled_messages.pop((key, stamp))
             if queue and not ledger.aligned and placeholder.read_plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or not placeholder.read_plan.is_bookable:
@@ -148,7 +148,8 @@ class FreeArrivals:
         return [
             key
             for key in keys
-            if (key, step - self._cut.receiving[key].ledger.timetable.delay) in self._cut.unfilled_messages
+            if (key, self._cut.receiving[key].ledger.timetable.newest_due(step))
+            in self._cut.unfilled_messages
         ]
 
     def _match(self, keys: list[str], step: int) -> dict[str, Queued] | None:

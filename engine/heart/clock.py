@@ -62,7 +62,8 @@ class Clock:
 
     def after(self, step: int) -> int:
         """The first tick after `step`."""
-        return self.at_or_after(step + 1)
+        steps_since_tick = (step - self.phase) % self.tick_period
+        return self.phase if step < self.phase else step - steps_since_tick + self.tick_period
 
     def among(self, steps: range) -> range:
         """The ticks among consecutive steps."""

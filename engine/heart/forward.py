@@ -118,8 +118,11 @@ class ForwardPass:
         """
         tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
         arrivals_by_channel: list[list[Arrival]] = []
+        replacer = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
-            arrivals = self._arrivals_over(channel, step)
+            arrivals = channel.ledger.receive(step)
+            if replacer is not None and arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = replacer.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align_channel_name:
                 tick.step_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
@@ -133,14 +136,6 @@ class ForwardPass:
         for feature in self.tick_points.after_read:
             feature.after_read(tick, arrivals_by_channel, window)
         return tick
-
-    def _arrivals_over(self, channel: Channel, step: int) -> list[Arrival]:
-        """Return what the tick at `step` reads over a channel, oldest first; where it has a synthetic input, that may stand in."""
-        arrivals = channel.ledger.receive(step)
-        feature = self.tick_points.stand_in
-        if feature is not None and arrivals and channel.synthetic_input.model is not None:
-            arrivals[-1] = feature.stand_in(channel, arrivals[-1], step)
-        return arrivals
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""

@@ -151,7 +151,7 @@ class Ledger:
 
         EngineError where a message is open beyond the step of its plan: it would never be deleted.
         """
-        newest = self.timetable.send_times.latest(step - self.timetable.delay)
+        newest_due = self.timetable.newest_due(step)
         for stamp, message in list(self.messages.items()):
             finished_at = message.finished_at
             if finished_at is None:
@@ -160,15 +160,14 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
                 continue
-            # ticks from now on read the newest message that is due, or later ones; of those before it, one that is held
-            may_be_due = newest is None or stamp >= newest
-            if message.sender_window_open or may_be_due:
+            # ticks from now on read the newest message that is due, or later ones
+            is_due = newest_due is None or stamp >= newest_due
+            if is_due or message.sender_window_open:
                 continue
             # what is back at this step is popped after this (`Engine.learn`); should an episode end before, it is still voided
-            awaits_return = message.finished_and_counted and self.timetable.back_at(finished_at) >= step
-            if not awaits_return and (
-                self.held_messages is None or not self.held_messages.may_hold(self, stamp)
-            ):
+            return_pending = message.finished_and_counted and self.timetable.back_at(finished_at) >= step
+            may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
+            if not (return_pending or may_stand_in):
                 del self.messages[stamp]
 
     def _carried_message(
@@ -210,7 +209,7 @@ class Ledger:
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
-            read_plan = ReadPlan.unread(stamp)
+            read_plan = ReadPlan.without_tick(stamp)
             self.messages[stamp] = self._carried_message(
                 stamp, output, step_signals, read_plan, void, sender_window_open=False
             )
@@ -284,7 +283,7 @@ class Ledger:
 
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and a read counted."""
-        message.finish(step, returns_gradient=self.returns_gradients)
+        message.mark_finished(step, returns_gradient=self.returns_gradients)
         if not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
             del self.messages[message.stamp]
             return
@@ -297,7 +296,7 @@ class Ledger:
         """Void all messages in the environments whose episode ended at `step`, and forget there what is held (rule 20, ends of episodes).
 
         Args:
-            step: The step just taken.
+            step: The step just taken: a tick at it has read already.
             ended_rows: Where an episode ended.
             terminated_rows: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """

@@ -151,8 +151,8 @@ class Booked:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted, or the gradient is known to be zero (`add_zero_rows`). From `Message.finish` on, it is `NONE` if it holds in no
-    row."""
+    """Where a read counted, or the gradient is known to be zero (`add_zero_rows`). From `Message.mark_finished` on, it is `NONE` if it holds
+    in no row."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
@@ -216,7 +216,7 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def finish(self, step: int, *, returns_gradient: bool) -> None:
+    def mark_finished(self, step: int, *, returns_gradient: bool) -> None:
         """Finish it, as the last window that may read it has closed at `step`: look up whether anything is booked in any row.
 
         If nothing is, `Booked.counted` is `NONE` from now on. If something is and gradients return, there is one: zeros where no loss

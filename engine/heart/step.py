@@ -179,12 +179,13 @@ class Engine:
         end_episodes(self.forward_pass, step, ends)
         # 2. Windows leave their groups; their losses are differentiated turn by turn.
         closing = self._pop_ended_windows(step)
-        if not (any(closing) or self.system.channels):
+        if not self.system.channels and closing.is_empty:
             # no window closes, and nothing can come back: there is nothing to learn
             self.divergence_check.end_step(step)
             return StepReport([], {})
-        # A window without ticks may be the last that could read a message, which closing then finishes: before credit is computed, for
-        # couplings that take a returned gradient without waiting for it. Which windows wait has been decided.
+        # A window without ticks is an episode (`EpisodeWindows`) that has ended before the tick that was to read a message: closing it may
+        # finish the message. That is done before credit is computed, for couplings that take a gradient that is back at this very step
+        # (`return_delay` 0) and do not wait. Which windows wait has been decided.
         for group, window_number in closing.without_ticks:
             self._close_in_ledgers(group, window_number, step)
         turns = self._learn_in_turns(closing.to_learn, step)

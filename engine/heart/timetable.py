@@ -20,7 +20,7 @@ class ReadPlan:
     """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that reads it; None: no tick does (`unread`)."""
+    """Step of the receiver's first tick that reads it; None: no tick does (`without_tick`)."""
     window_numbers: AbstractSet[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int = field(metadata=PLAIN)
@@ -33,8 +33,8 @@ class ReadPlan:
         object.__setattr__(self, "is_bookable", bool(self.window_numbers))
 
     @classmethod
-    def unread(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message that a newer one replaces before any tick, or that is only imagined (`Ledger.temporarily_sent`)."""
+    def without_tick(cls, stamp: int) -> ReadPlan:
+        """Return the plan of a message that no tick reads: a newer one replaces it, or it is only imagined (`Ledger.temporarily_sent`)."""
         return cls(None, frozenset(), finish_by=stamp)
 
     @classmethod
@@ -86,11 +86,15 @@ class Timetable:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
-            return ReadPlan.unread(stamp)
+            return ReadPlan.without_tick(stamp)
         if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
             return ReadPlan.in_own_window(stamp, ticks[0])
         window_numbers = frozenset(map(grid.number_at, ticks))
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)))
+
+    def newest_due(self, step: int) -> int | None:
+        """Return the stamp of the newest message that is due at `step`, lost or not; None: none has been sent `delay` steps before."""
+        return self.send_times.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
@@ -98,10 +102,10 @@ class Timetable:
         Of the newest message it is computed apart, and must agree. A tick reads none before the first message has arrived.
         If no tick is at `step`: the newest message that has arrived, and with it those before that a later tick will read (`read`).
         """
-        newest = self.send_times.latest(step - self.delay)
-        if newest is None:
+        newest_due = self.newest_due(step)
+        if newest_due is None:
             return []
-        stamps = [newest]
+        stamps = [newest_due]
         if not self.read_mode.newest_only:
             latest = self.send_times.latest
             while (older := latest(stamps[0] - 1)) is not None:

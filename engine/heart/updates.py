@@ -37,6 +37,11 @@ class ClosingWindows(NamedTuple):
     without_ticks: Sequence[tuple[LearningGroup, int]] = ()
     """The numbers of windows in which no agent has ticked, each with its group."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no window closes."""
+        return not any(self)
+
 
 @dataclass(slots=True)
 class ReportedLoss:

@@ -357,9 +357,9 @@ def of_channels(
         if channel.synthetic_gradient.gate is not None:
             yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
             yield Measured(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
-        newest_usable = channel.ledger.timetable.send_times.latest(step - channel.ledger.timetable.delay)
-        if newest_usable is not None:
-            yield Measured(names, "age", [float(step - newest_usable)] * count)
+        newest_due = channel.ledger.timetable.newest_due(step)
+        if newest_due is not None:
+            yield Measured(names, "age", [float(step - newest_due)] * count)
         yield from _on_the_way(system, channel, step)
         yield from _rates(names, "sg_learning_rate", channel.synthetic_gradient.model, step)
         yield from _rates(names, "si_learning_rate", channel.synthetic_input.model, step)
@@ -390,7 +390,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     """
     ledger, link = channel.ledger, channel.ledger.link
     names, count = channel.member_names, len(channel.member_names)
-    stamp = ledger.timetable.send_times.latest(step - ledger.timetable.delay)
+    stamp = ledger.timetable.newest_due(step)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
         rows = message.fate.lost.tensor(len(message.sent), message.sent.device)

@@ -247,10 +247,10 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
     if finished_at is None or counted is not False or message["sender_window_open"]:
         return False
     sent = max(ledger.messages)
-    newest = ledger.timetable.send_times.latest(sent - ledger.timetable.delay)
+    newest_due = ledger.timetable.newest_due(sent)
     if ledger.held_messages is not None and ledger.held_messages.may_hold(ledger, message["stamp"]):
         return False
-    return newest is not None and message["stamp"] < newest and finished_at < sent
+    return newest_due is not None and message["stamp"] < newest_due and finished_at < sent
 
 
 # --- from single agents to stacks ------------------------------------------------------------------------

@@ -120,8 +120,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-tick-reads-what-is-planned-for-no-tick",
         "engine/heart/timetable.py",
-        "newest = self.send_times.latest(step - self.delay)",
-        "newest = self.send_times.latest(step)",
+        "return self.send_times.latest(step - self.delay)",
+        "return self.send_times.latest(step)",
         "tests/engine/heart/test_clock.py::test_a_tick_reads_the_messages_that_are_planned_for_it",
     ),
     Fault(

@@ -543,6 +543,13 @@ REST: tuple[Fault, ...] = (
         "tests/inspection/test_ceiling.py::test_lost_messages_are_left_out",
     ),
     Fault(
+        "truth-only-the-newest-message-has-an-effect",
+        "inspection/truth.py",
+        "for tick in channel.ledger.timetable.reading_ticks(stamp):",
+        "for tick in range(stamp, channel.ledger.timetable.send_times.after(stamp)):",
+        "tests/inspection/test_reach.py::test_a_message_that_is_read_beside_a_newer_one_has_an_effect",
+    ),
+    Fault(
         "truth-is-not-per-sample",
         "inspection/truth.py",
         "torch.zeros_like(message) if g is None else g * self.system.batch",
@@ -720,8 +727,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-an-age-forgets-the-link",
         "engine/metrics/step_metrics.py",
-        "newest_usable = channel.ledger.timetable.send_times.latest(step - channel.ledger.timetable.delay)",
-        "newest_usable = channel.ledger.timetable.send_times.latest(step)",
+        "newest_due = channel.ledger.timetable.newest_due(step)",
+        "newest_due = channel.ledger.timetable.send_times.latest(step)",
         "tests/engine/metrics/test_figures.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(

@@ -73,6 +73,16 @@ def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
     assert look_ahead(simulation, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
 
 
+@pytest.mark.parametrize("read", ["last", "mean", "concat"])
+def test_a_message_that_is_read_beside_a_newer_one_has_an_effect(read: str) -> None:
+    judge = {**JUDGE, "clock": {"period": 2}}
+    simulation = make({"a": EYE, "b": judge}, [{"from": "a", "to": "b", "read": read}])
+    simulation.run(5)
+    reach = look_ahead(simulation, ["a->b"], 5)  # the tick at 6 reads the message of 6 too
+    assert reach == (0 if read == "last" else 1)
+    assert simulation.probe(reach)["a->b"].true.any() == (read != "last")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("now", [30, 32])
 def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) -> None:
