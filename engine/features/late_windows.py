@@ -1,6 +1,12 @@
 """Late windows: they wait for the returned gradients of delayed messages, and are replayed when these are back (semantics 27b).
 
-A window that waits keeps its ticks, without their graph, and is learned from with the parameters of then.
+A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and its coupling
+`waits_for` it, until the gradient is back or it is known that none returns (`ReturnState`). A channel is given up for a window if one of
+its gradients is not back when `horizon` further windows of the group have ended: the window then has no credit for any message of the
+channel, also where the gradient is back.
+
+Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then. A window that
+waits keeps its ticks, without their graph. It is replayed, and learned from as a whole, with the parameters of then.
 """
 
 from __future__ import annotations

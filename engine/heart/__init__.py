@@ -1,11 +1,49 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Nine files are the step, in this order: step.py (`take_step` is the step, and `Engine.learn` its longest part), message.py (the words
-and masks of the heart), timetable.py (which ticks read a message), reads.py (how one is read), ledger.py (what happens to a message,
-in order), forward.py (a tick), window_losses.py and backward.py (losses and gradients of a window), and predictors.py (what
-predictors learn from). They have a * in the list below. Four more, with a +, say what any message's life is made of: when agents
-tick, which ticks are a window, what a window keeps, and what a channel has. The others are read when a type of theirs is met.
-Rules are those of docs/semantics.md.
+Read this page; step.py; message.py, the words and masks of the heart; and, with message_lives.py beside them, the other files that have a
+* or a + in the list below. Those with a * are the step, those with a + what the life of any message is made of. The others are read when
+a type of theirs is met. Rules are those of docs/semantics.md.
+
+A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
+
+    take_step
+        Engine.tick
+            ForwardPass.tick_agents                 calls networks, in waves: agents of one wave may share a call
+                ForwardPass._begin_tick             for each agent of a call: what it reads, over each of its channels
+                    Ledger.receive                  the messages that are due, as `Arrival`s
+                    [StandIns.stand_in]             the synthetic input, where the newest is lost, or everywhere (`unlocked`)
+                    ForwardPass.as_read             how one is differentiated: as a `Leaf`, `WithGraph` or `Constant`
+                        Coupling.read_kind
+                        Ledger.leaf_for
+                ForwardPass.evaluate                one network call
+                ForwardPass._send_messages          for each agent of the call
+                    Ledger.send                     over each of its channels; with it, messages of no more use are deleted
+                        Timetable.read_plan         which ticks will read it
+                [SweepOrder.after_send]             of stage 2 below, `differentiate_windows`: at once, for a group that has ticked
+        advance_environment                         the caller's; it returns which episodes have ended
+        Engine.learn
+            end_episodes                            stage 1
+                Ledger.void_messages
+            Engine._pop_ended_windows               stage 2: each group's window that ends at this step
+                [LateWindows.closing_windows]       of a group that waits: which ended windows wait on, for how long, which are replayed
+            Engine._learn_in_turns
+                BackwardPass.differentiate_windows  for each turn
+                    ObjectiveEvaluator.window_loss
+                    BackwardPass.collect_injections for each message that the window sent: what its sender learns from it
+                        Ledger.return_state         whether its gradient is back: so, and not in stage 4, it reaches a sender that waited
+                        Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
+                    backward_all                    one backward pass for all windows of the turn
+                Engine.change_gradients             features, at `after_differentiate`
+                DivergenceCheck.check_updates
+                BackwardPass.book                   what the window read: its gradients are added to the messages
+            Engine._close_in_ledgers                stage 3
+                Ledger.close_window
+                    Ledger.finish                   of a message whose last window this was: the gradient goes back
+            PredictorTrainer.pop_learnable_messages stage 4: from every ledger, the messages whose gradient is back
+            PredictorTrainer.collect_updates        gradients of predictors
+            DivergenceCheck.check_predictors
+            Engine._move_all                        stage 5: until here, no parameter has moved
+            Window.free_graph                       stage 6
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
@@ -16,7 +54,7 @@ agents. `x_by_y` is x for each y. `a_from_b` takes rows of b, and returns rows o
 that has them: `load` takes over a saved state, `forget` forgets where an episode ended. The other words of the heart are at the head
 of message.py.
 
-Each file imports only files above it in this list:
+The files; each imports only files above it:
 
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
@@ -49,6 +87,7 @@ Each file imports only files above it in this list:
     backward *          gradients of a window that ends
     learning_order      the order in which windows are differentiated
     step *              the step: tick, environment, ends of episodes, learn
+    message_lives       no code: the lives of three messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
 engine/installed.py installs it. What changes a line between two points is a branch in these files: `read`, `align`, participation,
@@ -58,14 +97,16 @@ held_messages, newest_returned and participation are imported only where a scena
 Where a change goes: the file, the name, and what to mind there:
 
   Sending:
-    when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py
+    when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py. Irregular ticks: its docstring tells
+                                                 who counts on regular ones
     in which order agents tick in a step         schedule.py: `Schedule.network_calls`, from the waves of scenarios/relations.py
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py;
                                                  the advice in engine/planning/given_up.py makes its own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
   Reading:
     which tick reads a message                   timetable.py: `Timetable.reading_ticks`, from which its plan follows, and its inverse
-                                                 `stamps_read_at`: change both (`Ledger.leaf_for` asserts that they agree)
+                                                 `stamps_read_at`, with `newest_due`: change both. `Ledger.leaf_for` asserts that the plan has
+                                                 the window of a tick whose read may count
     which reads count                            reads.py: `Arrival.may_count`; `ForwardPass.as_read` and `Ledger.leaf_for`. Features at
                                                  `after_book` and lambda-returns take `Leaf.counted`
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; and `reading_ticks`, if it reads others than the messages
@@ -78,8 +119,8 @@ Where a change goes: the file, the name, and what to mind there:
     what is sent by or to the dead               channel.py: `Channel.void_when_sent`
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.finished_and_counted`. One that is not bookable
-                                                 (`ReadPlan`) never meets it: it is finished in `Ledger.send`. That a message was read without being
-                                                 counted, as a `Constant`, only a feature at the point `after_read` can note
+                                                 (`ReadPlan`) never meets it: it is finished in `Ledger.send`. That a message was read without
+                                                 being counted, as a `Constant`, only a feature at the point `after_read` can note
     when the gradient of a read is booked        backward.py: `BackwardPass.book`. To book later, keep `Update.gradient_by_leaf`, which it
                                                  clears, and name a later window in `Timetable.read_plan`: the last to close finishes it
     when a gradient has come back                timetable.py: `Timetable.back_at`, by which ledgers keep messages, pop them, and let
@@ -104,7 +145,7 @@ Where a change goes: the file, the name, and what to mind there:
     a loss beside the objectives                 a feature with the point `after_credit`
     which ticks are a window                     window_grid.py: a class of `WindowGrid`, chosen in engine/build/learning_groups.py
     when an ended window is learned from         comms/couplings.py: `waits` and `waits_for`; engine/features/late_windows.py, as the third
-                                                 life below tells
+                                                 life of message_lives.py tells
     with which optimiser                         nets/trained_parameters.py; a predictor's settings: engine/build/channels.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
     what is done to gradients before they move   a feature with the point `after_differentiate`, where those of a window have not been
@@ -117,52 +158,4 @@ Where a change goes: the file, the name, and what to mind there:
     a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns. The ticks of
                                                  `Update.window` have their reads: `Leaf` and `WithGraph` have the stamp of their message;
                                                  of a `Constant`, a feature notes it (engine/features/ages.py)
-
-The lives of three messages, in real numbers (a test computes these tables):
-
-Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
-4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
-objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
-and at step 7 the episode ends in environments 0 and 1. The columns list the environments in which a message is void, void and unread, and
-counted (`Booked.counted`), and has a booked gradient. The message of a->b that a sends at step 6, which one window reads after the end:
-
-    step  void  unread    counted  gradient  methods
-    6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
-    7     0 1   0 1       -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections injects in 2 and 3
-    8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    12    0 1   0 1       2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
-    14    0 1   0 1       2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
-    15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
-
-For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
-step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but unread nowhere, and counted in
-all four environments.
-
-The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
-
-    step  void  unread    counted  gradient  methods
-    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
-                                             ends: BackwardPass.collect_injections injects in all four; the later end changes nothing of it
-    6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
-    7     0 1   -         0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
-    8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
-    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
-    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
-
-The first message again, where a->b is `delayed`: a's window waits. Which windows wait is asked only as a window of a ends: those of its
-ended windows that sent a message, bookable and to another group, whose gradient has not reached a (`Ledger.return_state`). At the latest
-they stop when `horizon` windows have ended after them. All that a learns in such a window waits, its own loss too:
-
-    step  void  unread    counted  gradient  methods
-    6     -     -         -        -         Ledger.send, as above
-    7     0 1   0 1       -        -         Ledger.void_messages; then a's window 1 ends, and waits for this message without its graph. It
-                                             does not wait for those of steps 4, 5 and 7, which no tick reads
-    8     0 1   0 1       -        -         ForwardPass.as_read, as above
-    11    0 1   0 1       -        -         a's window 2 ends: 1 and 2 wait, 2 for the message of step 10
-    12    0 1   0 1       2 3      2 3       b's window ends, as above: the gradients of both messages are at a at 14
-    14    0 1   0 1       2 3      2 3       Nothing is learned, as no window of a ends
-    15    0 1   0 1       2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
-                                             turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
-    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
 """

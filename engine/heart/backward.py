@@ -151,7 +151,7 @@ class BackwardPass:
         """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is called.
 
         It has none if no read of the message may be booked, if it was void everywhere before its first tick, if the `learning_rows` of
-        its sender are none, or if the window has given up its channel.
+        its sender are none, or if the window has given up its channel (`Window.given_up_channel_names`).
         """
         return (
             message.read_plan.is_bookable

@@ -1,6 +1,6 @@
 """Messages of stacks of channels, and the words and masks of the heart (rule 17, the ledger).
 
-The life of a message is told at the head of ledger.py, by methods, and at the end of engine/heart/__init__.py, in numbers.
+The life of a message is told at the head of ledger.py, by methods, and in message_lives.py, in numbers.
 
 Words that have one meaning in the heart:
 
@@ -22,7 +22,7 @@ Words that have one meaning in the heart:
     book                add a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`): where it counts, and
                         its gradient there, if the ledger `returns_gradients`
     waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`), or
-                        are given up (`horizon`)
+                        are given up (`horizon`): features/late_windows.py has the rule
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
                         (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.turn_signal_name`
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result

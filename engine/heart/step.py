@@ -154,6 +154,8 @@ class Engine:
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, and update every agent and predictor whose time has come.
 
+        The stages, whose calls are at the head of engine/heart/__init__.py:
+
         1. Episodes end: messages become void.
         2. Windows that end leave their groups. Those without ticks are closed at once, as in 3. The others are differentiated turn by
            turn, receivers first where a sender mixes in what they return. Of each turn, features change the gradients, these are
@@ -223,10 +225,8 @@ class Engine:
     def _pop_ended_windows(self, step: int) -> ClosingWindows:
         """Remove the windows that end at `step` from their groups, each of which gets an empty one; return the windows that close.
 
-        A window of a group that `waits` stays with it, without its graph, while a bookable message that it sent to another group is open
-        or under way (`ReturnState`), until the channel's `horizon` windows of its group have ended after it. This is asked
-        (features/late_windows.py) only as a window of the group ends: a gradient that comes back in between is used then. The windows
-        to learn from are in order, the oldest first, and those that have waited are replayed.
+        Of a group that `waits`, windows stay with it while the gradients of what they sent are not back: features/late_windows.py tells
+        which, and how long. The windows to learn from are in order, the oldest first, and those that have waited are replayed.
         """
         to_learn: GroupWindows = []
         to_skip: GroupWindows = []

@@ -60,8 +60,8 @@ class Window:
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
-        given_up_channel_names: Delayed channels whose gradients were not back within their horizon: the window is learned from
-            without them.
+        given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
+            window has credit, also where its gradient is back.
     """
 
     number: int = field(default=NO_NUMBER, metadata=PLAIN)
@@ -100,8 +100,8 @@ class LearningGroup:
         agent_names: The names of its agents, in canonical order.
         grid: The division of its ticks into windows.
         agents_per_learner: How many agents of the group share each learner, by learner; set by `System`.
-        horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
-            windows that may end before one is learned from without it (the channel's `horizon`).
+        horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its `horizon`
+            (features/late_windows.py).
         window: The open window.
         kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
     """

@@ -1,0 +1,50 @@
+"""The lives of three messages, in real numbers: there is no code here, and a test computes the tables (rule 17, the ledger).
+
+Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
+4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
+objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
+and at step 7 the episode ends in environments 0 and 1. The columns list environments, in turn those in which the message is void
+(`Fate.void`), is void since before any tick read it (`Fate.void_unread`), has been counted (`Booked.counted`), and has a booked
+gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which one window reads after the end:
+
+    step  void  unread    counted  gradient  methods
+    6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
+    7     0 1   0 1       -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections injects in 2 and 3
+    8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    12    0 1   0 1       2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
+    14    0 1   0 1       2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
+    15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
+
+For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
+step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but unread nowhere, and counted in
+all four environments.
+
+The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
+
+    step  void  unread    counted  gradient  methods
+    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
+                                             ends: BackwardPass.collect_injections injects in all four; the later end changes nothing of it
+    6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
+    7     0 1   -         0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
+    8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
+    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
+    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
+
+The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.closing_windows` asks of it, and of those
+that wait already, whether they wait. A window does if a read of a message that it sent to another group may be booked
+(`ReadPlan.is_bookable`), and the gradient has not reached a (`Ledger.return_state`). It waits no longer when `horizon` windows of a have
+ended after it: then a learns from it without credit for any of its messages of a->b. All that a learns in a window waits, its own loss too:
+
+    step  void  unread    counted  gradient  methods
+    6     -     -         -        -         Ledger.send, as above
+    7     0 1   0 1       -        -         Ledger.void_messages; then a's window 1 ends, and waits for this message; its graph is freed. It
+                                             does not wait for those of steps 4, 5 and 7, which no tick reads
+    8     0 1   0 1       -        -         ForwardPass.as_read, as above
+    11    0 1   0 1       -        -         a's window 2 ends: 1 and 2 wait, 2 for the message of step 10
+    12    0 1   0 1       2 3      2 3       b's window ends, as above: the gradients of both messages are at a at 14
+    14    0 1   0 1       2 3      2 3       Nothing is learned, as no window of a ends
+    15    0 1   0 1       2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
+                                             turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
+    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
+"""
