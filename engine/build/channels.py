@@ -308,7 +308,7 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         receiver_grid, sender_grid = self.group_of[spec.receiver].grid, self.group_of[spec.sender].grid
         until = sender.phase + sender_grid.max_steps() + sender.tick_period
-        stamps = range(sender.phase, until, sender.tick_period)
+        stamps = sender.among(range(until))
         timetable = Timetable(
             _sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=READ_MODES[spec.read]()
         )

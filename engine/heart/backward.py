@@ -195,8 +195,8 @@ class BackwardPass:
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
 
-        With `trace` it is mixed with what the receiver has just booked, which is all that it will book. For receivers have earlier
-        turns (learning_order.py), and a scenario with `trace` is refused where a later window could read the message.
+        With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
+        (learning_order.py), and a scenario with `trace` is refused where a later window could read the message.
 
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
         that needs the receiver's actions gives zeros instead.

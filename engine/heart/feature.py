@@ -2,7 +2,7 @@
 
 A feature is a class with some of the methods of `Feature`, each of which is a point of the step. Its class alone says at which
 points it is called, so that a step asks no feature in vain: `Features` has, by point, the features that are installed there.
-Which setting needs which feature is a table (engine/installed.py).
+Which setting needs which feature is a table (engine/installed.py). Comments in `TickPoints` and `LearningPoints` name its features.
 """
 
 from __future__ import annotations
@@ -199,36 +199,36 @@ One = Feature | None
 class TickPoints:
     """The installed features by the point of a tick, or of an episode's end, at which they are called."""
 
-    before_ticks: Many = ()
-    stand_in: One = None
-    after_read: Many = ()
-    message_ages: One = None
-    normaliser: One = None
-    transports: One = None
-    after_evaluate: Many = ()
-    before_send: Many = ()
-    after_enter: Many = ()
-    after_send: Many = ()
-    action: One = None
-    episodes_end: Many = ()
+    before_ticks: Many = ()  # Actions, SweepOrder
+    stand_in: One = None  # StandIns
+    after_read: Many = ()  # Ages, ObservationStatistics
+    message_ages: One = None  # Ages
+    normaliser: One = None  # NormalisedObservations
+    transports: One = None  # FeedbackAlignment
+    after_evaluate: Many = ()  # Critics, TargetNetworks
+    before_send: Many = ()  # EndpointStates, Actions
+    after_enter: Many = ()  # EndpointStates
+    after_send: Many = ()  # SweepOrder
+    action: One = None  # Actions
+    episodes_end: Many = ()  # EndpointStates, FinalValues
 
 
 @dataclass(slots=True)
 class LearningPoints:
     """The installed features by the point of learning at which they are called."""
 
-    closing_windows: One = None
-    policy_losses: One = None
-    replace_credit: One = None
-    predictor_context: One = None
-    gated_prediction: One = None
-    after_credit: Many = ()
-    after_differentiate: Many = ()
-    after_book: Many = ()
-    gradients_back: Many = ()
-    before_move: Many = ()
-    clipped_gradients: One = None
-    after_move: Many = ()
+    closing_windows: One = None  # LateWindows
+    policy_losses: One = None  # PolicyEvaluator
+    replace_credit: One = None  # of probes alone (inspection/value.py)
+    predictor_context: One = None  # Contexts
+    gated_prediction: One = None  # Gates
+    after_credit: Many = ()  # DirectFeedback, AuxiliaryLosses
+    after_differentiate: Many = ()  # Reach
+    after_book: Many = ()  # ReturnedLosses, ReturnedActions
+    gradients_back: Many = ()  # LambdaReturns, Gates, ClippedReturns
+    before_move: Many = ()  # Gates, TiedGradients, PolicyEvaluator
+    clipped_gradients: One = None  # GroupClip
+    after_move: Many = ()  # FurtherPasses, TargetNetworks, ObservationStatistics
 
 
 @dataclass(slots=True)

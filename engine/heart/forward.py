@@ -149,7 +149,7 @@ class ForwardPass:
             counted = arrival.may_count
             if learning_rows is not ALL:
                 counted = counted & channel.mask_from_receiver(learning_rows)
-            # a message that the link lost may still give a leaf, which then counts nowhere: the mask says so, and the host does not look
+            # where the link has lost all rows there may be a leaf too, as the host does not look at the mask: it counts nowhere
             if counted is not NONE:
                 return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.as_constant(channel.name)

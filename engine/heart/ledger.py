@@ -24,9 +24,9 @@ A message changes through the ledger of its channel, or through these:
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that (held_messages.py).
-Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that. It is taken in at the step at which it is
-back: as the sender sends, before an episode may end; or as it is popped, if nothing is sent then, or if it is booked after the sending
-(`return_delay` 0).
+Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that. It takes a gradient in at the step at
+which it is back: in `send`, before an episode may end at this step; else in `pop_messages_back`, as nothing is sent at this step, or as
+the gradient has been booked after the sending (`return_delay` 0).
 """
 
 from __future__ import annotations

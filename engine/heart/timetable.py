@@ -24,8 +24,8 @@ class ReadPlan:
     window_numbers: AbstractSet[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int = field(metadata=PLAIN)
-    """Step at which it is finished, or later where the receiver waits: the last of these windows ends. Where no read may be booked, it is
-    finished as it is sent."""
+    """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. Where no read may be
+    booked: the step of its sending."""
     is_bookable: bool = field(init=False)
     """Whether a read may be booked: there are `window_numbers`."""
 
@@ -97,10 +97,10 @@ class Timetable:
         return self.send_times.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
-        """Return the stamps of the messages that a tick at `step` reads, oldest first: the inverse of `reading_ticks`.
+        """Return the stamps of the messages that a tick at `step` reads, oldest first; empty before the first message is due.
 
-        Of the newest message it is computed apart, and must agree. A tick reads none before the first message has arrived.
-        If no tick is at `step`: the newest message that has arrived, and with it those before that a later tick will read (`read`).
+        It is the inverse of `reading_ticks`, and must agree with it. The newest message that is due is read, and where ticks read several
+        (`read`), those before it too whose last reading tick is at `step` or later.
         """
         newest_due = self.newest_due(step)
         if newest_due is None:

@@ -391,7 +391,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
         ):
             clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
-            sent = range(sender.at_or_after(length), 2 * length, sender.tick_period)
+            sent = sender.among(range(length, 2 * length))
             delay, last = channel.link.delay, receiver.latest(2 * length - 1)
             kept = 0 if last is None else bisect_right(sent, last - delay)
             lost = len(sent) - kept

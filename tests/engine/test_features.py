@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -98,6 +99,16 @@ def test_a_setting_without_its_feature_is_an_error(
     monkeypatch.setattr(installed, "TABLE", [one for one in installed.TABLE if one is not row])
     with pytest.raises(EngineError, match=f"no feature obeys its setting '{row.setting}'"):
         made(document, "cohort")
+
+
+def test_the_points_of_a_step_name_the_features_of_the_table() -> None:
+    features_by_point: dict[str, list[str]] = {}
+    for row in installed.TABLE:
+        for point in points_of(row.kind):
+            features_by_point.setdefault(point, []).append(row.kind.__name__)
+    source = (FEATURES.parent / "heart" / "feature.py").read_text(encoding="utf-8")
+    written = re.findall(r"^    (\w+): (?:Many = \(\)|One = None)  # ([\w, ]+)$", source, re.MULTILINE)
+    assert {point: names.split(", ") for point, names in written} == features_by_point
 
 
 def test_two_features_do_not_answer_at_one_point() -> None:
