@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.statistics import student_t
-from antiphon.telemetry.verdicts import FOLLOWS, Values, bounds, hops_to_readout, median
+from antiphon.telemetry.verdicts import (
+    CONCLUSIONS,
+    FOLLOWS,
+    LEARNED,
+    MISDIRECTED,
+    Values,
+    bounds,
+    hops_to_readout,
+    median,
+)
 
 INPUTS = (
     *("cosine", "parameter_cosine", *bounds("parameter_cosine"), "true_cosine"),
@@ -109,15 +118,18 @@ class Peers(NamedTuple):
         order = [value for value, _ in counts.most_common()]
         return {value: next(each for each in order if each != value) for value in order if len(order) > 1}
 
-    def texts(self, setting: int) -> list[str]:
-        """Return, per channel, how a setting differs from what others have: "its predictor is given …, …"; empty: it does not."""
+    def texts(self, setting: int) -> list[tuple[str, str]]:
+        """Return, per channel, how a setting differs from what others have, and the setting of those; empty: it does not."""
         values, other = self.settings[setting], self.other(setting)
         counts, says = Counter(values), SETTINGS[setting]
         total = sum(counts[value] for value in other)
         return [
-            f"{says.says} {value}, not {other[value]} as with {counts[other[value]]} of the other {total - 1} channels ({says.key})"
+            (
+                f"{says.says} {value}, not {other[value]} as with {counts[other[value]]} of the other {total - 1} channels",
+                f"{says.key}: {other[value]}",
+            )
             if value in other
-            else ""
+            else ("", "")
             for value in values
         ]
 
@@ -129,24 +141,28 @@ class Cause(NamedTuple):
         flag: Its bit.
         says: A clause, with each number as its metric's name in braces, that of the median channel as "{metric median}", the
             inverse as "{1/metric}", its own of `texts` as "{text}", where the receiver stands as "{way}".
-        texts: Returns a text per channel, empty where the hint does not hold; None: it is of metrics.
+        fix: What to try, with the same in braces and the setting of `texts` as "{fix}"; empty: nothing is known.
+        texts: Returns per channel a text and a setting, empty where the hint does not hold; None: it is of metrics.
     """
 
     flag: int
     says: str
-    texts: Callable[[Peers], Sequence[str]] | None = None
+    fix: str = ""
+    texts: Callable[[Peers], Sequence[tuple[str, str]]] | None = None
 
 
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
 _BARE = Cause(
     1 << 8,
-    "no context: give it {text} (gradient.context), or use local",
-    lambda peers: peers.missing,
+    "its predictor has no context",
+    "gradient.context: {text}, or local",
+    lambda peers: [(targets, "") for targets in peers.missing],
 )
 _SURE = [
     Cause(
         _SURELY << place,
         "{text}; those are better aligned by more than chance",
+        "{fix}",
         partial(Peers.texts, setting=place),
     )
     for place in range(len(SETTINGS))
@@ -154,7 +170,8 @@ _SURE = [
 _OF_METRICS: tuple[Cause, ...] = (
     Cause(
         _MEASURED << 0,
-        "it is {norm_ratio} times as large as the returned gradient (try gradient.scale: {1/norm_ratio})",
+        "it is {norm_ratio} times as large as the returned gradient",
+        "gradient.scale: {1/norm_ratio}",
     ),
     Cause(
         _MEASURED << 1,
@@ -163,11 +180,30 @@ _OF_METRICS: tuple[Cause, ...] = (
     Cause(
         _MEASURED << 2,
         "its predictor's learning rate has fallen to {sg_learning_rate}, less than a tenth of its first",
+        "a slower schedule (training.predictor.schedule)",
     ),
-    Cause(_MEASURED << 3, "its newest message is {age} steps old, that of the median channel {age median}"),
+    Cause(
+        _MEASURED << 3,
+        "its newest message is {age} steps old, that of the median channel {age median}",
+        "a shorter link.delay, or a faster clock of its sender",
+    ),
+)
+_OF_PREDICTORS = (
+    *(Cause(flag, *advice) for flag, advice in CONCLUSIONS.items() if flag != LEARNED),
+    Cause(
+        MISDIRECTED.flag,
+        "it follows the returned gradient of single messages (cosine {cosine}), but moves its sender far less along the true "
+        "gradient (parameter cosine {parameter_cosine})",
+        "local, or more context (gradient.context)",
+    ),
 )
 _PERHAPS = [
-    Cause(_MAYBE << place, "{text}; those are better aligned on average", partial(Peers.texts, setting=place))
+    Cause(
+        _MAYBE << place,
+        "{text}; those are better aligned on average",
+        "{fix}",
+        partial(Peers.texts, setting=place),
+    )
     for place in range(len(SETTINGS))
 ]
 _LAST = (
@@ -175,15 +211,17 @@ _LAST = (
         _MAYBE << 4,
         "it does not move its sender along the true gradient, as the median channel's does: parameter cosine {parameter_cosine}, median "
         "{parameter_cosine median}",
+        "local, or more context (gradient.context)",
     ),
     Cause(
         _MAYBE << 5,
         "it predicts worse than the mean of the returned gradients: R² {r2}, median {r2 median}",
+        "more steps, or another rate of learning (training.predictor.lr)",
     ),
     Cause(_MAYBE << 6, "{way}: little of the readouts' loss returns from there"),
 )
-CAUSES = (_BARE, *_SURE, *_OF_METRICS, *_PERHAPS, *_LAST)
-"""Hints, the best first. A sum of all flags is exact in float32."""
+CAUSES = (_BARE, *_SURE, *_OF_METRICS, *_OF_PREDICTORS, *_PERHAPS, *_LAST)
+"""Hints, the best first; those of `CONCLUSIONS` and `MISDIRECTED` have the flags of these. A sum of all flags is exact in float32."""
 
 
 def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:

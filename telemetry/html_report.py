@@ -18,14 +18,19 @@ from antiphon.base.notebook import number
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, mean, of_few_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
+from antiphon.telemetry.tab.judgements import Worth, judgements
 from antiphon.telemetry.tab.page import page
-from antiphon.telemetry.tab.series import RunData, Series
-from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, telling_row, worth
+from antiphon.telemetry.tab.series import RunData, Series, results_of
+from antiphon.telemetry.verdicts import MEASURES, Measure
 
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
 _RANKED = 20
-"""Most channels in a ranking."""
+"""Most channels in a ranking,"""
+_MOST_BESIDE = 6
+"""most runs beside one another,"""
+_JUDGED = 1000
+"""and most rows of the table of all channels."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
 _POINTS = 400
 """Most points of a curve."""
@@ -155,6 +160,14 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return named
 
 
+def _by_scenario(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
+    """Group runs by the name of their scenario: metrics of others are not compared."""
+    found: dict[str, list[ReportRun]] = {}
+    for run in runs:
+        found.setdefault(str(run.facts.get("scenario")), []).append(run)
+    return found
+
+
 def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSection] = ()) -> str:
     """Return the page.
 
@@ -164,6 +177,7 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         sections: Studies and populations of which there are runs among the runs.
     """
     groups = grouped(runs)
+    scenarios = _by_scenario(runs)
     about = [one.name for one in sections] or [str(run.facts.get("scenario")) for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
     turns = (
@@ -198,7 +212,8 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         )
         if shown
         else "",
-        *(_ranking(run, measure) for run in runs for measure in MEASURES),
+        _judged(runs),
+        *(_beside(of, measure) for of in _by_scenario(runs).values() for measure in MEASURES),
         "<h2>Channels</h2>" if shown else "",
     ]
     return page(
@@ -206,7 +221,11 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(made)}</footer>',
-        charts=list(_charts(groups)),
+        charts=[
+            {**chart, "title": chart["title"] + (f": {scenario}" if len(scenarios) > 1 else "")}
+            for scenario, of in scenarios.items()
+            for chart in _charts({name: group for name, group in groups.items() if group[0] in of})
+        ],
     )
 
 
@@ -217,9 +236,16 @@ def _section(title: str, *content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
-    """Return a table; the first `texts` columns hold text, the others numbers."""
-    cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row[texts:]) for row in rows]
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int, words: int = 0) -> str:
+    """Return a table; the first `texts` columns hold text, the last `words` sentences, the others numbers."""
+    last = len(headings) - words - texts
+    cells = [
+        "".join(
+            f"<td{' class=ap-report-words' if place >= last else ''}>{escape(cell)}</td>"
+            for place, cell in enumerate(row[texts:])
+        )
+        for row in rows
+    ]
     heads = ["".join(f'<th scope="row">{escape(cell)}</th>' for cell in row[:texts]) for row in rows]
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(f"<tr>{head}{cell}</tr>" for head, cell in zip(heads, cells, strict=True))
@@ -281,7 +307,10 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
     heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
     few = of_few_seeds(len(runs) for runs in done.values())
     return _table(heads, rows, 1) + _lines(
-        ["± standard deviation over seeds [95 % interval, Student's t].", *few]
+        [
+            "Means of the runs that are done; ± standard deviation over seeds [95 % interval, Student's t].",
+            *few,
+        ]
     )
 
 
@@ -324,31 +353,93 @@ def _score(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f} %" if _is_share(metric) and value is not None else _number(value)
 
 
-def _ranking(run: ReportRun, measure: Measure) -> str:
-    """Return the channels of a run by a measure of worth at the step that is shown first, highest first; nothing where none has a result."""
-    series = [_series(run, "channel", metric) for metric in (measure, *bounds(measure))]
-    if run.data is None or any(found is None for found in series):
-        return ""
-    middle, low, high = (found for found in series if found is not None)
-    row = telling_row(low.values, high.values)
-    values, *ends = (each.values[row].astype(float) for each in (middle, low, high))
-    order = sorted(np.flatnonzero(np.isfinite(values)), key=lambda item: -values[item])
+def _judged(runs: Sequence[ReportRun]) -> str:
+    """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict."""
+    known = {run.name: judgements(run.data) for run in runs if run.data is not None}
+    known = {name: found for name, found in known.items() if any(one.verdicts for one in found)}
+    measures = [
+        measure
+        for measure in MEASURES
+        if any(one.worth.get(measure) for rows in known.values() for one in rows)
+    ]
     rows = [
         [
-            run.data.graph["channels"][item]["name"],
-            worth(measure, *(end[item] for end in ends)) or "–",
-            _number(values[item]),
-            f"[{', '.join(_number(end[item]) for end in ends)}]",
+            one.channel,
+            name,
+            ", ".join(one.verdicts) or "–",
+            *(_worth(one.worth.get(measure), named=False) for measure in measures),
+            one.cause or "–",
+            one.fix or "–",
         ]
-        for item in order[:_RANKED]
+        for name, found in known.items()
+        for one in found
     ]
-    known = EXPLANATIONS["channel"][measure]
-    left = len(values) - len(order)
-    more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""
-    more += f" {left} of {len(values)} channels have no result there." if left else ""
-    says = f"<p>{escape(f'{known.says} At step {low.steps[row]:,}.{more}')}</p>"
-    table = _table(["channel", "verdict", known.title, "95 % interval"], rows, 2)
-    return _section(f"{known.title.capitalize()}: {run.name}", says, table) if rows else ""
+    # What is bad first, and of one channel all runs side by side.
+    rows.sort(key=lambda row: (row[-2] == "–", row[0]))
+    more = f" Shown: {_JUDGED} of {len(rows):,} rows." if len(rows) > _JUDGED else ""
+    says = f"What harms first; the hint at the cause is the best of those that the tab has.{more} A click on a heading sorts."
+    heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
+    table = _table([*heads, "hint at the cause", "try"], rows[:_JUDGED], 3, words=2)
+    return _section("Channels: what helps, what harms, what to try", _lines([says]), table) if rows else ""
+
+
+def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
+    """Return the channels of runs by a measure of worth at the step that is shown first, highest in the first run first; nothing without results."""
+    known = {
+        run.name: {one.channel: one.worth.get(measure) for one in judgements(run.data)}
+        for run in runs
+        if run.data is not None
+    }
+    known = {name: rows for name, rows in known.items() if any(rows.values())}
+    names = list(known)[:_MOST_BESIDE]
+    channels = list(dict.fromkeys(channel for name in names for channel, one in known[name].items() if one))
+
+    def rank(channel: str) -> float:
+        return -next(
+            (one.value for name in names if (one := known[name].get(channel)) is not None), -math.inf
+        )
+
+    channels.sort(key=rank)
+    rows = [
+        [channel, *(_worth(known[name].get(channel)) for name in names)] for channel in channels[:_RANKED]
+    ]
+    info = EXPLANATIONS["channel"][measure]
+    left = {name: sum(one is None for one in known[name].values()) for name in names}
+    says = [
+        f"{info.says} Where it tells most: {', '.join(f'{run.name} at step {_shown(run, measure):,}' for run in runs if run.name in names)}."
+    ]
+    says += [f"Shown: the first {_RANKED} of {len(channels)} channels."] if len(channels) > _RANKED else []
+    says += (
+        [f"{len(known) - len(names)} further runs are in the table above."] if len(known) > len(names) else []
+    )
+    says += [
+        f"{name}: {count} of {len(known[name])} channels have no result there."
+        for name, count in left.items()
+        if count
+    ]
+    return (
+        _section(
+            f"{info.title.capitalize()}, run beside run",
+            _lines([" ".join(says)]),
+            _table(["channel", *names], rows, 1),
+        )
+        if rows
+        else ""
+    )
+
+
+def _shown(run: ReportRun, measure: Measure) -> int:
+    """Return the step of a measure's results that is shown first."""
+    return 0 if run.data is None else results_of(lambda metric: _series(run, "channel", metric))[measure].step
+
+
+def _worth(one: Worth | None, *, named: bool = True) -> str:
+    """Return a result as "0.5 [0.4, 0.6] helps", the verdict where it is `named`."""
+    if one is None:
+        return "–"
+    return f"{_number(one.value)} [{_number(one.low)}, {_number(one.high)}]" + (
+        f" {one.verdict}" if named and one.verdict else ""
+    )
 
 
 # --- curves ------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ MOST_CHANNELS = 16
 _EPISODE = "|"
 
 _LEGEND = """\
-agents:   o ticks · # ticks, and its window ends: it learns · : its window ends between two ticks · . does not tick; its last \
+agents:   o ticks · # ticks, and its window ends: it learns if it has a loss or a gradient · : its window ends between two ticks · . does not tick; its last \
 message remains · | an episode ends
 credit:   steps back that the true gradient of the tick reaches · + a synthetic gradient replaces the rest · ~ the rest \
 comes later, over a delayed channel

@@ -501,12 +501,12 @@ class Remark(NamedTuple):
     beside: Sequence[Measure] = ()
 
 
-_MISDIRECTED = Remark(
+MISDIRECTED = Remark(
     1 << 21,
     ("cosine", "cosine_low", "parameter_cosine", *bounds("parameter_cosine")),
     _misdirected,
     "Its signal matches the gradient of single messages (cosine {cosine}), but moves the sender's parameters far less along "
-    "the true gradient (cosine {parameter_cosine}): use local, more context, or a smaller scale.",
+    "the true gradient (cosine {parameter_cosine}): use local, or more context.",
 )
 REMARKS = (
     Remark(
@@ -515,7 +515,7 @@ REMARKS = (
         lambda skill: skill < 2.5,
         "That its prediction follows the returned gradient may be chance (skill {skill}).",
     ),
-    _MISDIRECTED,
+    MISDIRECTED,
     Remark(
         1 << 23,
         ("cosine", *bounds("cosine"), "parameter_cosine", *bounds("parameter_cosine")),
@@ -545,7 +545,7 @@ REMARKS = (
 
 
 class Signal(NamedTuple):
-    """What a measure of alignment says of a channel's learning signal.
+    """What a measure of alignment says of a channel's learning signal, in a few words.
 
     Attributes:
         metric: The measure.
@@ -564,51 +564,70 @@ SIGNALS = (
     Signal(
         "parameter_cosine",
         (
-            (-1.0, "its signal moves the sender's parameters against the true gradient of all later losses"),
-            (
-                0.0,
-                "its signal hardly moves the sender's parameters along the true gradient of all later losses",
-            ),
-            (
-                FOLLOWS,
-                "its signal moves the sender's parameters along the true gradient of all later losses",
-            ),
+            (-1.0, "moves the sender against the true gradient"),
+            (0.0, "hardly moves the sender along the true gradient"),
+            (FOLLOWS, "moves the sender partly along the true gradient"),
+            (_SHARE, "moves the sender along the true gradient"),
         ),
-        "whether its signal moves the sender's parameters along the true gradient of all later losses is not resolved",
+        "not resolved",
     ),
     Signal(
         "cosine",
         (
-            (-1.0, "its signal points against the gradient that the receiver returns"),
-            (0.0, "its signal does not follow the gradient that the receiver returns"),
-            (FOLLOWS, "its signal follows the gradient that the receiver returns"),
+            (-1.0, "points against the returned gradient"),
+            (0.0, "does not follow the returned gradient"),
+            (FOLLOWS, "partly follows the returned gradient"),
+            (_SHARE, "follows the returned gradient"),
         ),
-        "whether its signal follows the gradient that the receiver returns is not resolved",
+        "not resolved",
         "Its messages have one component: the cosine of each is 1 or −1, so that the mean of a few environments jumps.",
     ),
 )
 """Of a channel's measures of alignment, that which says most first."""
 
 
+class Advice(NamedTuple):
+    """What may be the cause of a signal, and what to try.
+
+    Attributes:
+        says: A clause, with each number as its metric's name in braces.
+        fix: The settings to change; empty: none is known.
+    """
+
+    says: str
+    fix: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Return both: "cause; try fix"."""
+        return self.says + (f"; try {self.fix}" if self.fix else "")
+
+
 CONCLUSION_INPUTS = "true_cosine", "cosine_ceiling"
 """Metrics that say something of a predictor (`conclusion_flags`)."""
-_LACKING, _LEARNED, _UNLEARNED, _RETURNED = 1 << 16, 1 << 17, 1 << 18, 1 << 20
+LACKING, LEARNED, UNLEARNED, RETURNED = 1 << 16, 1 << 17, 1 << 18, 1 << 20
 CONCLUSIONS = {
-    _LACKING: "its context lacks what is needed: the best linear prediction from message and context has a true cosine of only "
-    "{cosine_ceiling}, its own is {true_cosine} (gradient.context)",
-    _UNLEARNED: "its predictor has not learned it yet: the best linear prediction from message and context has a true cosine of "
-    "{cosine_ceiling}, its own is {true_cosine} (more steps, or its learning rate)",
-    _RETURNED: "its predictor has learned what the receiver returns (cosine {cosine}), which is not the true gradient: true cosine "
-    "{true_cosine}, of the best linear prediction {cosine_ceiling} (see the receiver's own channels, or use local)",
-    _LEARNED: "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
-    "{cosine_ceiling}",
+    LACKING: Advice(
+        "message and context tell little of the true gradient: the best linear prediction from them has a true cosine of only "
+        "{cosine_ceiling}, its own {true_cosine}",
+        "more context (gradient.context), or local",
+    ),
+    UNLEARNED: Advice(
+        "its predictor has not learned yet what message and context tell: true cosine {true_cosine}, of the best linear prediction "
+        "{cosine_ceiling}",
+        "more steps, or another rate of learning (training.predictor.lr)",
+    ),
+    RETURNED: Advice(
+        "its predictor has learned what the receiver returns, which is not the true gradient: true cosine {true_cosine}, of the best "
+        "linear prediction {cosine_ceiling}",
+        "better signals of the receiver's own channels, or local",
+    ),
+    LEARNED: Advice(
+        "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
+        "{cosine_ceiling}"
+    ),
 }
 """What a true cosine and its ceiling say of a predictor, by the bit beside those of `REMARKS` and of causes."""
-CONCLUDED = (
-    "The true cosine compares a prediction with the gradient of all later losses (1: the same direction); the best linear prediction, "
-    "fitted to the same message and context, shows how much they tell of it"
-)
-"""What the two numbers of a conclusion are."""
 
 
 def conclusion_flags(
@@ -619,8 +638,8 @@ def conclusion_flags(
     The lower end of the interval of `cosine` tells whether a predictor has learned what is returned; None: it is unknown.
     """
     returned = False if cosine is None else cosine >= np.maximum(_SHARE * ceiling, FOLLOWS)
-    learned = np.where(true_cosine >= _SHARE * ceiling, _LEARNED, np.where(returned, _RETURNED, _UNLEARNED))
-    found = np.where(ceiling < FOLLOWS, _LACKING, learned)
+    learned = np.where(true_cosine >= _SHARE * ceiling, LEARNED, np.where(returned, RETURNED, UNLEARNED))
+    found = np.where(ceiling < FOLLOWS, LACKING, learned)
     return np.where(np.isfinite(true_cosine + ceiling), found, 0).astype(np.uint32)
 
 
@@ -628,8 +647,8 @@ def conclusion(true_cosine: float | None, ceiling: float | None) -> str:
     """Return what a channel's true cosine and its ceiling say of its predictor; empty where one is unknown."""
     if true_cosine is None or ceiling is None:
         return ""
-    says = CONCLUSIONS[int(conclusion_flags(np.array(true_cosine), np.array(ceiling)))]
-    return says.format(true_cosine=f"{true_cosine:.2f}", cosine_ceiling=f"{ceiling:.2f}")
+    advice = CONCLUSIONS[int(conclusion_flags(np.array(true_cosine), np.array(ceiling)))]
+    return advice.in_words.format(true_cosine=f"{true_cosine:.2f}", cosine_ceiling=f"{ceiling:.2f}")
 
 
 def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
@@ -666,4 +685,4 @@ def signal_caution(
         return None
     if not _misdirected(cosine, cosine, parameter_cosine, low, high):
         return None
-    return _MISDIRECTED.says.format(cosine=f"{cosine:.2f}", parameter_cosine=f"{parameter_cosine:.2f}")
+    return MISDIRECTED.says.format(cosine=f"{cosine:.2f}", parameter_cosine=f"{parameter_cosine:.2f}")

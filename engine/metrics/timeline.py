@@ -34,9 +34,9 @@ class _Simulation(Protocol):
 
 
 def span(system: System) -> int:
-    """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
+    """Return how many steps show what a system does: two of its longest windows, and a whole episode, but 8 to 32 steps."""
     longest = max((group.grid.max_steps() for group in system.groups), default=0)
-    return min(max(2 * longest, _SHORTEST), _LONGEST)
+    return min(max(2 * longest, system.description.episode_steps or 0, _SHORTEST), _LONGEST)
 
 
 def timeline(of: System | _Simulation, start: int, steps: int) -> Timeline:

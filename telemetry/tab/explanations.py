@@ -9,8 +9,6 @@ from antiphon.telemetry.causes import CAUSES, Peers
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
-    CONCLUDED,
-    CONCLUSIONS,
     FLAGS,
     MEASURES,
     OWN_GAIN,
@@ -446,9 +444,9 @@ def verdicts_document(
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes, `cost`: in any case; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`,
-    and `texts`, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`;
-    `conclusions`: `CONCLUSIONS` with the `flag` and what each `says`; `hops` of agents to a readout (`hops_to_readout`).
+    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`, its `fix`,
+    and `texts` with their settings, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`;
+    `hops` of agents to a readout (`hops_to_readout`).
 
     Args:
         logged: The metrics of channels.
@@ -495,7 +493,6 @@ def verdicts_document(
         "signals": signals,
         "causes": _causes(graph),
         "own_gain": bounds(OWN_GAIN),
-        "conclusions": [{"flag": flag, "says": f"{says}. {CONCLUDED}"} for flag, says in CONCLUSIONS.items()],
         "hops": hops_to_readout(graph),
     }
     known = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
@@ -508,9 +505,13 @@ def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
     for cause in CAUSES:
         texts = [] if cause.texts is None else cause.texts(peers)
         different = list(dict.fromkeys(texts))
-        of = [different.index(text) for text in texts] if any(different) else []
-        if of or cause.texts is None:
-            found.append({"flag": cause.flag, "says": cause.says, "texts": different, "of": of})
+        if cause.texts is None:
+            found.append({"flag": cause.flag, "says": cause.says, "fix": cause.fix, "texts": [], "of": []})
+        elif any(text for text, _ in different):
+            of = [different.index(text) for text in texts]
+            found.append(
+                {"flag": cause.flag, "says": cause.says, "fix": cause.fix, "texts": different, "of": of}
+            )
     return found
 
 

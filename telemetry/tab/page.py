@@ -35,6 +35,7 @@ const root = document.getElementById("antiphon");
 root.replaceChildren();
 mount(root, new EmbeddedSource(data));
 const charts = document.getElementById("antiphon-charts");
+sortTables(document);
 if (charts) mountCharts(charts, JSON.parse(document.getElementById("antiphon-chart-data").textContent), root);
 """
 _LAYOUT = """

@@ -177,12 +177,45 @@ def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seed
 
 def test_channels_are_ranked_with_their_intervals() -> None:
     text = page(measured((-0.1, 0.4), (0.2, 0.6)))
-    assert "Loss by ablation (zero): one" in text
-    head, first, second = tables(text)[1]
-    assert head == ["channel", "verdict", "loss by ablation (zero)", "95 % interval"]
-    assert first == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]"]
-    assert second == ["a-&gt;b", "unresolved", "0.05", "[−0.1, 0.2]"]
+    _, whole, beside = tables(text)
+    title = "loss by ablation (zero)"
+    assert whole[0] == ["channel", "run", "verdicts", title, "hint at the cause", "try"]
+    assert whole[1] == ["a-&gt;b", "one", "unresolved", "0.05 [−0.1, 0.2]", "–", "–"]
+    assert beside == [
+        ["channel", "one"],
+        ["b-&gt;a", "0.5 [0.4, 0.6] matters"],
+        ["a-&gt;b", "0.05 [−0.1, 0.2] unresolved"],
+    ]
     assert len(tables(page(run()))) == 1
+
+
+def test_runs_of_a_scenario_stand_side_by_side_and_others_apart() -> None:
+    """In the tables of their channels, and in the curves."""
+    first, other = measured((-0.1, 0.4), (0.2, 0.6)), measured((0.3, 0.4), (0.5, 0.6))
+    second = replace(other, name="two", facts={**other.facts, "seed": 1})
+    apart = replace(other, name="three", facts={**other.facts, "scenario": "elsewhere"})
+    text = page(first, second, apart)
+    beside = [table for table in tables(text) if table[0][0] == "channel"][1:]
+    assert [table[0] for table in beside] == [["channel", "one", "two"], ["channel", "three"]]
+    assert beside[0][1] == ["b-&gt;a", "0.5 [0.4, 0.6] matters", "0.5 [0.4, 0.6] matters"]
+    assert {title.partition(": ")[2] for title in charts(text)} <= {str(first.facts["scenario"]), "elsewhere"}
+
+
+def test_a_channel_that_harms_has_what_to_try() -> None:
+    """With its numbers, as in the tab."""
+    found = data()
+    ends = {"value": (-0.5, 0.5), "value_low": (-0.6, 0.4), "value_high": (-0.4, 0.6)}
+    ends |= {"true_cosine": (0.05, 0.3), "cosine_ceiling": (0.5, 0.4)}
+    series = {
+        ("channel", metric): Series(np.array([30]), np.array([row], np.float32))
+        for metric, row in ends.items()
+    }
+    text = page(run(data=replace(found, figures={**found.figures, **series})))
+    harming, helping = tables(text)[1][1:]
+    assert harming[:4] == ["a-&gt;b", "one", "harms", "−0.5 [−0.6, −0.4]"]
+    assert "true cosine 0.05, of the best linear prediction 0.5" in harming[4]
+    assert harming[5] == "more steps, or another rate of learning (training.predictor.lr)"
+    assert helping[4:] == ["–", "–"]
 
 
 def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
@@ -197,10 +230,10 @@ def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
         rows = np.array([series["channel", metric].values[0], numbers])
         series["channel", metric] = Series(np.array([30, 60]), rows)
     text = page(run(data=replace(found, figures=series)))
-    _, first, second = tables(text)[1]
-    assert first == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]"]
-    assert second == ["a-&gt;b", "unresolved", "0.05", "[−0.1, 0.2]"]
-    assert "At step 30.</p>" in text
+    _, first, second = tables(text)[2]
+    assert first == ["b-&gt;a", "0.5 [0.4, 0.6] matters"]
+    assert second == ["a-&gt;b", "0.05 [−0.1, 0.2] unresolved"]
+    assert "one at step 30.</p>" in text
 
 
 def named(names: tuple[str, ...], place: int) -> ReportRun:

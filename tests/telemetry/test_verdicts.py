@@ -170,8 +170,8 @@ def test_how_long_measuring_takes_is_told_where_it_is_long() -> None:
 @pytest.mark.parametrize(
     ("cosine", "ceiling", "words"),
     [
-        (-0.03, 0.09, "its context lacks what is needed: the best linear prediction"),
-        (0.2, 0.5, "its predictor has not learned it yet"),
+        (-0.03, 0.09, "message and context tell little of the true gradient"),
+        (0.2, 0.5, "its predictor has not learned yet what message and context tell"),
         (0.25, 0.5, "its predictor has learned what message and context tell: true cosine 0.25"),
         (0.3, None, ""),
     ],

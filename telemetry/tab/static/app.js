@@ -92,6 +92,7 @@ class ChannelsApp {
 
   async #open(side, name) {
     const run = name === null ? null : await Run.open(name, this.#source);
+    if (side) this.#layout.player.stay();
     this.#model.setRun(side, run);
     this.#panel.show();
     if (run) await this.#fetch();
@@ -125,7 +126,7 @@ class ChannelsApp {
     const masks = model.masks(0, step);
     this.#layout.strip.update(model.verdicts(0, step), model.askedVerdicts);
     this.#layout.finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
-    this.#layout.headline.update(headlineAt(model.runs[0], step), step);
+    this.#layout.headline.update(headlineAt(model.runs[0], step, model.shown()), step);
     this.#root.classList.toggle("ap-lineage", Boolean(model.runs[0]?.graph.lineage));
     const data = [];
     stages.forEach((stage, side) => {
@@ -134,7 +135,7 @@ class ChannelsApp {
       const found = model.data(side, step, playing);
       data.push(found);
       const note = [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" ");
-      stage.show(run.graph.lineage ? "lineage" : model.view, found, model.runs[1] ? model.heading(run, step) : "", note);
+      stage.show(run.graph.lineage ? "lineage" : model.view, found, model.runs[1] ? model.heading(side, step) : "", note);
     });
     if (!data.length) return;
     rail.update(model.shown(), data, { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view });

@@ -261,9 +261,10 @@ def test_a_span_that_is_none_is_refused() -> None:
         look(made, 4, start=-1)
 
 
-@pytest.mark.parametrize(("unroll", "steps"), [(1, 8), (6, 12), (40, 32)])
-def test_two_windows_are_shown_where_nobody_says_how_many_steps(
-    unroll: int, steps: int, here: Path, cli: Commands
+@pytest.mark.parametrize(("unroll", "hold", "steps"), [(1, 1, 8), (6, 1, 12), (40, 1, 32), (1, 10, 10)])
+def test_two_windows_and_an_episode_are_shown_where_nobody_says_how_many_steps(
+    unroll: int, hold: int, steps: int, here: Path, cli: Commands
 ) -> None:
-    (here / "made.yaml").write_text(scenario({"a": agent(unroll=unroll)}, []).to_yaml())
+    episodes = {"hold": hold, "episode": "example"} if hold > 1 else {}
+    (here / "made.yaml").write_text(scenario({"a": agent(unroll=unroll)}, [], **episodes).to_yaml())
     assert cli.json("show made.yaml --timeline")["steps"] == steps

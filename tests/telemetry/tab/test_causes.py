@@ -15,7 +15,8 @@ from tests.kit.tab import REASONS
 from tests.telemetry.tab.writing import graph, write
 
 NAN = math.nan
-LABEL = "its predictor is given returned, not label as with 3 of the other 5 channels (gradient.context)"
+LABEL = "its predictor is given returned, not label as with 3 of the other 5 channels"
+BETTER = "those are better aligned on average; try gradient.context: label"
 
 
 def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequence[Any]) -> list[list[str]]:
@@ -55,8 +56,11 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
     causes, flags = run.catalogue()["verdicts"]["causes"], run.figures[REASONS].values[-1]
     return [
         [
-            c["says"].replace("{text}", c["texts"][c["of"][at]] if c["of"] else "")
+            f"{c['says']}; try {c['fix']}".replace("{text}", text)
+            .replace("{fix}", fix)
+            .removesuffix("; try ")
             for c in causes
+            for text, fix in [c["texts"][c["of"][at]] if c["of"] else ("", "")]
             if int(flag) & c["flag"]
         ]
         for at, flag in enumerate(flags)
@@ -74,22 +78,24 @@ def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
     mixed = [["label"]] * 3 + [["returned"]] * 3
     cosines = [0.5, 0.51, 0.52, 0.1, 0.11, 0.12]
     found = hints(tmp_path / "a", {"cosine": cosines}, context=mixed)
-    assert found == [[]] * 3 + [[f"{LABEL}; those are better aligned on average"]] * 3
+    assert found == [[]] * 3 + [[f"{LABEL}; {BETTER}"]] * 3
     found = hints(tmp_path / "b", {"cosine": cosines}, context=mixed, to=[0] * 6)
-    assert [one[:1] for one in found[3:]] == [[f"{LABEL}; those are better aligned by more than chance"]] * 3
+    assert [one[:1] for one in found[3:]] == [
+        [f"{LABEL}; {BETTER.replace('on average', 'by more than chance')}"]
+    ] * 3
     dotted = [["label", "to.phase"]] * 3 + mixed[3:]
     found = hints(tmp_path / "e", {"cosine": cosines}, context=dotted)
-    assert found[5] == [f"{LABEL.replace('label', 'label, to.phase')}; those are better aligned on average"]
+    assert found[5] == [f"{LABEL}; {BETTER}".replace("label", "label, to.phase")]
     assert hints(tmp_path / "c", {"cosine": cosines[::-1]}, context=mixed)[3:] == [[]] * 3
     late = hints(tmp_path / "d", {"cosine": cosines}, delay=[1] * 5 + [4])
     assert late[5] == [
-        "its delay in steps is 4, not 1 as with 5 of the other 5 channels (link.delay); those are better aligned on average"
+        "its delay in steps is 4, not 1 as with 5 of the other 5 channels; those are better aligned on average; try link.delay: 1"
     ]
 
 
 def test_a_predictor_without_context_is_the_first_hint(tmp_path: Path) -> None:
     """Before all others, also where the predictors of a run are alike; with a context it is gone."""
-    bare = "no context: give it label (gradient.context), or use local"
+    bare = "its predictor has no context; try gradient.context: label, or local"
     entry = {"norm_ratio": [1, 1, 1, 1, 1, 6]}
     found = hints(tmp_path / "a", entry, entry, context=[[]] * 6)
     assert found[:5] == [[bare]] * 5

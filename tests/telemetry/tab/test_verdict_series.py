@@ -101,20 +101,18 @@ def test_means_over_the_newest_entries_are_served(tmp_path: Path) -> None:
 
 
 def test_what_a_true_cosine_and_its_ceiling_say_is_flagged(tmp_path: Path) -> None:
-    """By the flag of one of the conclusions in the catalogue; of an unknown number none."""
+    """By the flag of a cause in the catalogue; of an unknown number, and of one that has learned, none."""
     told = {"true_cosine": [0.05, 0.4, 0.1, NAN], "cosine_ceiling": [0.09, 0.5, 0.5, 0.5]}
     rows = {1: {f"antiphon/channel/{metric}": values for metric, values in told.items()}}
     write(tmp_path / "run", rows, document=graph("abcd"))
     run = read_run(tmp_path / "run")
-    conclusions = run.catalogue()["verdicts"]["conclusions"]
+    causes = run.catalogue()["verdicts"]["causes"]
     flags = run.figures[REASONS].values[0].astype(int)
-    said = [[c["says"][:24] for c in conclusions if flag & c["flag"]] for flag in flags]
-    assert said == [
-        ["its context lacks what i"],
-        ["its predictor has learne"],
-        ["its predictor has not le"],
-        [],
+    said = [
+        [c["fix"] for c in causes if flag & c["flag"] and "cosine_ceiling" in c["says"]] for flag in flags
     ]
+    more_steps = "more steps, or another rate of learning (training.predictor.lr)"
+    assert said == [["more context (gradient.context), or local"], [], [more_steps], []]
 
 
 def test_a_predictor_that_follows_what_returns_is_not_told_to_learn_longer(tmp_path: Path) -> None:
@@ -129,10 +127,13 @@ def test_a_predictor_that_follows_what_returns_is_not_told_to_learn_longer(tmp_p
     }
     write(tmp_path / "run", rows, document=graph("abc"))
     run = read_run(tmp_path / "run")
-    conclusions = run.catalogue()["verdicts"]["conclusions"]
+    causes = run.catalogue()["verdicts"]["causes"]
     flags = run.figures[REASONS].values[-1].astype(int)
-    said = [[c["says"][14:45] for c in conclusions if flag & c["flag"]] for flag in flags]
-    assert said == [["has learned what the receiver r"], *[["has not learned it yet: the bes"]] * 2]
+    said = [
+        [c["says"][14:45] for c in causes if flag & c["flag"] and "cosine_ceiling" in c["says"]]
+        for flag in flags
+    ]
+    assert said == [["has learned what the receiver r"], *[["has not learned yet what messag"]] * 2]
 
 
 @pytest.mark.parametrize(

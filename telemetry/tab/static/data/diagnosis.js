@@ -1,36 +1,37 @@
-// Why a channel is as it is: its worth, hints at the cause where it is bad, its learning signal, the way to a readout, how often messages arrive.
+// Why a channel is as it is: hints at the cause where it is bad, its learning signal, the way to a readout, how often messages arrive.
 
 import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from "../drawing/format.js";
 
 /**
- * Say it for a step; nothing where neither the worth nor the signal is known.
+ * Say it for a step, in the order of importance; nothing where neither the worth (`judged`) nor the signal is known.
  *
- * @param {string[]} worths what is known of the worth, e.g. "harms: value −0.8 [−1.1, −0.5]"
- * @param {string} bad "it harms", or another clause that asks for the cause; "": none does
- * @param {number} reasons its flags of the server's `causes`
- * @param {boolean} compared whether rows beside it tell in what it differs from another
- * @returns {{sentences: string[], ask: string}} sentences: its worth, of one that is bad what may be the cause, and why; ask: what the
- *   command that measures the value tells of a bad signal, where it was not measured
+ * @param {string} bad "it harms", or another clause that asks for the cause; "": none does; `reasons`: its flags of the server's `causes`
+ * @returns {Object} causes: of one that is bad what may be the cause and what to try, the best hint first, {flag, says, fix}, not said where
+ *   rows beside it tell in what it differs from another (`compared`); rows: measure, number, meaning; more: sentences; ask: what the command tells that measures the value
  */
-export function diagnosisOf(run, channel, step, worths, bad, reasons, compared) {
+export function diagnosisOf(run, channel, step, judged, bad, reasons, compared) {
   const { size } = run.channels[channel];
-  const { signals = [], causes = [], conclusions = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
+  const { signals = [], causes = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
-  if (!worths.length && !known.length) return { sentences: [], ask: "" };
-  const hints = bad ? causes.filter(({ flag }) => reasons & flag) : [];
-  // A hint that has the number of a measure says what the measure's own sentence would.
-  const untold = known.filter(({ metric }) => !hints.some(({ says }) => says.includes(`{${metric}}`)));
-  const told = hints.map(({ says, of, texts }) => filled(run, channel, step, says, { text: texts[of[channel]], way: wayOf(run, channel) }));
-  const way = [hints.some(({ says }) => says.includes("{way}")) ? "" : wayOf(run, channel), arrivalOf(run, channel)].filter(Boolean).join("; ");
-  const concluded = conclusions.filter(({ flag }) => reasons & flag).map(({ says }) => filled(run, channel, step, says));
-  const clauses = [...[...concluded, ...signalOf(run, untold, step)].map(capital), way].filter(Boolean);
-  const nothing = bad && !compared && !hints.length ? ["No setting and no metric in which it differs from the other channels names a cause"] : [];
-  const sentences = [...worths, ...told.map((cause, place) => `${place ? "Another hint" : "Best hint at the cause"}: ${cause}`), ...nothing, ...clauses].map((clause) => `${clause}.`);
-  if (size === 1) sentences.push(...known.map(({ single }) => single).filter(Boolean));
-  const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-1)[0];
-  if (bad && worths.length && along) sentences.push(`That ${bad} although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too.`);
+  if (!judged && !known.length) return { causes: [], rows: [], more: [], ask: "" };
+  const way = wayOf(run, channel);
+  const told = (bad ? causes : []).filter(({ flag }) => reasons & flag).map(({ flag, texts, of, ...cause }) => {
+    const [text, setting] = texts[of[channel]] ?? [];
+    const [says, fix] = [cause.says, cause.fix].map((one) => filled(run, channel, step, one, { text, fix: setting, way }));
+    return { flag, says, fix };
+  });
+  if (bad && !compared && !told.length) told.push({ says: "no setting and no metric in which it differs from the other channels names it", fix: "" });
+  const rows = known.map((signal) => signalOf(run, signal, step));
+  const [reached, ceiling] = ["true_cosine", "cosine_ceiling"].map((metric) => run.numberAt(metric, channel, step));
+  if (reached.value + ceiling.value) rows.push([run.info("channel", "true_cosine").title, formatNumber(reached.value) + ofStep(reached.of, step), `at best ${formatNumber(ceiling.value)} from its message and context`]);
+  const [sent, lost] = arrivalOf(run, channel).split(", ");
+  if (lost) rows.push(["messages", lost, sent]);
+  const more = [`${[way, lost ? "" : way ? sent : capital(sent)].filter(Boolean).join("; ")}.`].filter((clause) => clause.length > 1);
+  if (size === 1) more.push(...known.map(({ single }) => single).filter(Boolean));
+  const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-2)[0];
+  if (bad && judged && along) more.push(`That ${bad} although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too.`);
   const unmeasured = bad && !noFork && !run.metrics("channel").includes("cosine_ceiling");
-  return { sentences, ask: unmeasured ? `Next, how well its gradient can be predicted at all (cosine ceiling)${worths.length ? "" : ", and what its signal is worth,"} is measured, of the run's newest checkpoint, in roughly ${cost} by:` : "" };
+  return { causes: told, rows, more, ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in roughly ${cost}:` : "" };
 }
 
 /** Put numbers of a channel at a step into a sentence: "{metric}", that of the median channel "{metric median}", its inverse "{1/metric}"; and `texts`. */
@@ -57,14 +58,11 @@ export function sourceOf({ count, of }, shown) {
   return count > 1 ? `, mean of the last ${count} entries${of === shown ? "" : ` until step ${formatStep(of)}`}` : ofStep(of, shown);
 }
 
-/** What the measure that says most says, with its number; and the numbers of others. */
-function signalOf(run, known, step) {
-  if (!known.length) return [];
-  const [{ grades, unclear, value, low: least, high: most }] = known;
-  const [, graded] = grades.findLast(([from]) => value >= from) ?? grades[0];
-  const says = least > 0 || most < 0 ? graded : unclear;
-  const numbers = known.map(({ metric, value: own, low, high, ...from }) => `${run.info("channel", metric).title} ${formatInterval(own, low, high)}${sourceOf(from, step)}, median ${formatNumber(medianOf(run, metric, step))}`);
-  return [`${says} (${numbers[0]})`, ...numbers.slice(1)];
+/** A measure of a signal: its name, its number, and what that means. */
+function signalOf(run, { metric, grades, unclear, value, low, high, ...from }, step) {
+  const [, graded] = grades.findLast(([least]) => value >= least) ?? grades[0];
+  const means = low > 0 || high < 0 ? graded : unclear;
+  return [run.info("channel", metric).title, formatInterval(value, low, high) + sourceOf(from, step), `${means}; median ${formatNumber(medianOf(run, metric, step))}`];
 }
 
 /** Say where the receiver of a channel stands; "": nothing is to be said. */

@@ -53,8 +53,9 @@ export class Model {
     if (!this.#viewed) this.view = runs.some((one) => one.agents.length > MATRIX_FROM) ? "matrix" : "graph";
     for (const kind of ["channel", "agent"]) {
       const there = (metric) => metricsOf(runs, kind).some((item) => item.metric === metric);
-      // What was chosen comes back with the next run that has it.
-      this.metric[kind] = there(this.#wished[kind]) ? this.#wished[kind] : defaultMetric(runs, kind);
+      // What was chosen comes back with the next run that has it; a second run changes nothing.
+      const kept = [this.#wished[kind], side ? this.metric[kind] : ""].find(there);
+      this.metric[kind] = kept ?? defaultMetric(runs, kind);
     }
   }
 
@@ -89,10 +90,14 @@ export class Model {
     return stepsOf(runs, runs.flatMap((run) => this.needed(run)));
   }
 
-  /** The name of one of two runs, its result, and the step of its values, where it ended before the step that is shown. */
-  heading(run, step) {
-    const [found, last] = [headlineAt(run, step), this.steps([run]).at(-1)];
-    return [run.name, found.title && `${found.title} ${formatResult(found)}`, last < step && `values of its last step, ${formatStep(last)}`].filter(Boolean).join(" · ");
+  /** The name of one of two runs, its result beside that of the other, its verdicts, and the step of its values, where it ended before. */
+  heading(side, step) {
+    const [run, last] = [this.runs[side], this.steps([this.runs[side]]).at(-1)];
+    const [found, other] = this.runs.map((one) => headlineAt(one, step, this.runs));
+    const [own, { words = [], measure }] = [side ? other : found, this.verdicts(side, step)];
+    const counts = words.filter(({ flags, count }) => count && flags[measure]).map(({ counted, one, count }) => `${count} ${(count === 1 && one) || counted}`);
+    const result = found.title === other.title && own.title && `${own.title} ${formatResult(own)}`;
+    return [run.name, result, counts.join(", "), last < step && `values of its last step, ${formatStep(last)}`].filter(Boolean).join(" · ");
   }
 
   /** What the view of a side is given. */
@@ -101,6 +106,7 @@ export class Model {
     const runs = this.shown();
     return {
       run, step, playing,
+      loading: this.#loads(run),
       delays: this.#delays,
       metric: this.#metric(run, runs, "channel", step),
       ring: this.#metric(run, runs, "agent", step),
@@ -165,10 +171,16 @@ export class Model {
     return known.find((metric) => run.peek("channel", metric)?.steps[0] <= step) ?? known[0] ?? "";
   }
 
+  /** Whether something that a run's picture needs is still to come. */
+  #loads(run) {
+    return this.needed(run).some((names) => !run.peek(...names));
+  }
+
   /** How many channels of a side's run have each verdict at a step; null: no run. */
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
+    if (this.#loads(run)) return { loading: run.name };
     const { measures = [], words = [], by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
     const measure = this.measure(run, step);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
@@ -185,7 +197,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
+    return { name: run.name, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
   }
 
   /** The channels that a finding names bad, with their words, the worst first. */
@@ -247,8 +259,9 @@ export class Model {
   }
 
   /**
-   * Say why a channel is as it is at a step: its verdicts, {name, text, says}; and sentences: on why (`diagnosisOf`), on its other verdicts,
-   * on what its metrics mean together, and on why it has no result; `again`: the command that may give it one; `compared`: with another.
+   * Say why a channel is as it is at a step: its verdicts, {name, text, says}; of the first the `lead`, its word and evidence; what may be the
+   * `cause`, {says, fix}, if it is bad; `rows` of what was measured, its number and meaning; why it has no result (`none`); `more`: sentences
+   * on its other verdicts, and on what its metrics mean together; `again`: the command that tells more; `compared`: with another.
    */
   verdictsOn(run, channel, step, compared = false) {
     const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
@@ -260,32 +273,38 @@ export class Model {
       return formatInterval(middle, low, high);
     };
     const worths = this.#worths(run, channel, step);
-    const evidence = worths.map(({ metric, title: by, word, of }) => `${word.name}${this.#over(run, metric, of)}: ${by} ${value(metric, of)}${ofStep(of, step)}`);
     const now = worths.filter(({ metric, of }) => of === this.#measuredAt(run, metric, step));
     const others = words.filter((word) => word.flags[""] & flags);
     const verdicts = [
       ...worths.map((one) => ({ ...one.word, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}` })),
       ...others.map((word) => ({ ...word, text: word.one || word.name })),
     ];
+    const evidence = [
+      ...worths.map(({ metric, title: by, word, of }) => [by, value(metric, of) + ofStep(of, step), word.name + this.#over(run, metric, of)]),
+      ...others.filter(({ beside }) => beside).map(({ one }) => [run.info("channel", OWN_GAIN).title, value(OWN_GAIN) + ofStep(run.numberAt(OWN_GAIN, channel, step).of, step), one]),
+    ];
     const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;
-    const said = remarks.filter(({ flag, beside }) => reasons & flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
-    evidence.push(...others.filter(({ beside }) => beside).map(({ one }) => `${one}: no signal − own ${value(OWN_GAIN)}${ofStep(run.numberAt(OWN_GAIN, channel, step).of, step)} (own gain)`));
     const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);
     const bad = BAD.find(([name]) => (name !== "worse" || best < none) && [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
-    const { sentences, ask } = diagnosisOf(run, channel, step, evidence, bad, reasons, compared);
-    sentences.push(...others.filter(({ beside }) => !beside).map(({ name, one, says }) => `${one || name}: ${name === "against" ? this.#against(run, channel, step) : says}`));
-    sentences.push(...said.map(({ says }) => filled(run, channel, step, says)));
+    const { causes: [cause, ...causes], rows, more, ask } = diagnosisOf(run, channel, step, evidence.length > 0, bad, reasons, compared);
+    const told = others.filter(({ beside }) => !beside).map(({ name, one, says }) => [name === "against" ? this.#against(run, channel, step) : says, "", one || name]);
+    const said = remarks.filter(({ flag, beside }) => reasons & flag && flag !== cause?.flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
+    const [lead, ...rest] = evidence.length ? evidence : told.splice(0, 1);
+    const sentences = [
+      ...causes.map(({ says, fix }) => `${capital(says)}${fix && `; try ${fix}`}.`),
+      ...told.map(([says, , name]) => `${capital(name)}: ${says}`), ...said.map(({ says }) => filled(run, channel, step, says)), ...more,
+    ];
     const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why.replace(/(?<=[ [(])-(?=\d)/g, "−")}.`);
     const late = missing.length > 0 && at > 0;
     const last = at === newest; // advice is of the newest measurement
-    const more = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
-    return { verdicts, sentences: [...sentences, ...missing, ...more], again: late ? last && again : ask && by };
+    const next = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
+    return { verdicts, lead, cause, rows: [...rest, ...rows], more: sentences, none: [...missing, ...next], again: late ? last && again : ask && by };
   }
 
   /** Which measures of a channel's signal are below 0, with their numbers. */
   #against(run, channel, step) {
     const found = run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) }));
-    return `${found.filter(({ high }) => high < 0).map(({ title, value, low, high, ...from }) => `its ${title} is ${formatInterval(value, low, high)}${sourceOf(from, step)}`).join("; ")}: below 0 it points against the gradient.`;
+    return found.filter(({ high }) => high < 0).map(({ title, value, low, high, ...from }) => `${title} ${formatInterval(value, low, high)}${sourceOf(from, step)}`).join("; ");
   }
 
   /** The verdicts that the filter asks for. */

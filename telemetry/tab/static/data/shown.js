@@ -33,15 +33,16 @@ export function headlineMetrics(run) {
 
 /**
  * Return the headline of a run: the mean over its readouts, or over all agents where none is a readout, of the first metric that has a
- * number at or before the step.
+ * number at or before the step, if there is one in all `runs` that are shown.
  *
  * @returns {Object|null} scenario, title, share (whether it is one), steps and values of the curve, value at the step; null: no run
  */
-export function headlineAt(run, step) {
+export function headlineAt(run, step, runs = [run]) {
   if (!run) return null;
   const found = { scenario: run.graph.scenario ?? "", title: "", share: false, steps: [], values: [], value: NaN };
   const there = headlineMetrics(run).filter((one) => run.peek("agent", one));
-  const metric = there.find((one) => run.peek("agent", one).steps[0] <= step) ?? there.at(-1);
+  const reached = (of, one) => of.peek("agent", one)?.steps[0] <= step;
+  const metric = there.find((one) => runs.every((of) => reached(of, one))) ?? there.find((one) => reached(run, one)) ?? there.at(-1);
   if (!metric) return found;
   const series = run.peek("agent", metric);
   const info = run.info("agent", metric);
@@ -59,7 +60,7 @@ export function headlineAt(run, step) {
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
 export function aheadOf(runs, step) {
-  const [one, other] = runs.map((run) => headlineAt(run, step));
+  const [one, other] = runs.map((run) => headlineAt(run, step, runs));
   const by = one?.title === other?.title && one?.good ? badnessOf(one, other.value) - badnessOf(one, one.value) : 0;
   return by > 0 ? 0 : by < 0 ? 1 : -1;
 }
@@ -81,7 +82,8 @@ export function settingsApart([run, other]) {
       if (same) compare(settings(item), settings(same), 1);
     }
   }
-  compare(run.graph.settings ?? {}, other.graph.settings ?? {}, 0);
+  const whole = ({ graph }) => ({ ...(graph.scenario && { scenario: graph.scenario }), ...graph.settings });
+  compare(whole(run), whole(other), 0);
   return [...found.values()];
 }
 

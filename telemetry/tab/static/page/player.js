@@ -61,6 +61,11 @@ export class Player {
     this.#face();
   }
 
+  /** Keep the step shown, whatever other steps come. */
+  stay() {
+    this.#follows = "";
+  }
+
   /** Show the newest logged step at or before one. */
   setStep(step) {
     this.pause();

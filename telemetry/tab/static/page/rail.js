@@ -9,6 +9,9 @@ import { metricsOf, settingsApart } from "../data/shown.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 
+/** How many channels that differ between two runs are listed. */
+const APART = 3;
+
 /** Chooses and explains the metric of the lines or of the rings. */
 class MetricCard {
   #select;
@@ -51,7 +54,7 @@ class MetricCard {
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
     const besides = metric.words?.filter((word) => word?.beside) ?? [];
     const instead = besides.length ? ` Coloured without one: ${[...new Set(besides)].map((word) => `${besides.filter((one) => one === word).length} ${word.counted}`).join(", ")}.` : "";
-    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : "No values at this step.") + instead + (metric.instead ? ` ${metric.instead}` : ""));
+    setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : metric.series ? "No values at this step." : "loading…") + instead + (metric.instead ? ` ${metric.instead}` : ""));
     const later = there.length ? 0 : laterStep(metric.series, step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }
@@ -82,10 +85,12 @@ export class Rail {
   #key = el("section", { class: "ap-rail-part ap-key" });
   #apart = el("section", { class: "ap-rail-part", testid: "apart", hidden: true });
   #ends;
+  #select;
   #drawn = "";
 
   /** @param {Object} actions setMetric(kind, metric), select(kind, name), setStep(step) */
   constructor(actions) {
+    this.#select = actions.select;
     this.#ends = new Extremes(actions.select);
     this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions, true);
     this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions, false);
@@ -93,14 +98,7 @@ export class Rail {
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
 
-  /**
-   * Explain what is shown.
-   *
-   * @param {Run[]} runs
-   * @param {Object[]} data what the stages show, one per run
-   * @param {Object} how theme; mask: channels of the first run that are found, or null; chosen: kind and index in the first run, or
-   *   null; view: where there are no rings and no lines they are not explained
-   */
+  /** Explain `data`, what the stages show of each run; mask: channels of the first that are found; chosen: its kind and index; in some views there are no rings and lines. */
   update(runs, data, { theme, mask, chosen, view }) {
     this.node.dataset.view = view;
     const { step } = data[0];
@@ -111,16 +109,24 @@ export class Rail {
     this.#ends.update(data[0], theme, mask, chosen);
   }
 
-  /** Of two runs the settings that differ, and the channel whose numbers differ most. */
+  /** Of two runs the settings that differ, and the channels whose numbers differ most, those whose intervals do not overlap first. */
   #compare(runs, data) {
     this.#apart.hidden = runs.length < 2;
     if (runs.length < 2) return;
     const settings = settingsApart(runs).map(({ name, first, second, count }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count})` : ""}`);
     const [here, there] = data.map(({ metric }) => metric);
-    const differences = runs[0].channels.map(({ name }, index) => ({ name, by: (here.values?.[index] ?? NaN) - (there.values?.[runs[1].find("channel", name)] ?? NaN) }));
-    const [most] = differences.filter(({ by }) => by).sort((one, other) => Math.abs(other.by) - Math.abs(one.by));
-    const lines = [...(settings.length ? settings : ["none that is known"]), ...(most ? [`Most different ${here.info.title}: ${most.name} ${formatNumber(most.by)}`] : [])];
-    clear(this.#apart).append(el("h2", { class: "ap-heading", text: "Settings that differ" }), ...lines.map((text) => el("p", { class: "ap-says", dir: "auto", text })));
+    const differences = runs[0].channels.map(({ name }, index) => {
+      const both = [[here, index], [there, runs[1].find("channel", name)]].map(([metric, at]) => ["values", "lower", "upper"].map((part) => metric[part]?.[at] ?? NaN));
+      const [[one, low, high], [other, least, most]] = both;
+      return { name, by: one - other, apart: low > most || least > high, text: both.map(([value]) => formatNumber(value)).join(" | ") };
+    });
+    const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
+    const heading = (text) => el("h2", { class: "ap-heading", text });
+    const lines = (settings.length ? settings : ["none that is known"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
+    const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
+    const sure = most.filter(({ apart }) => apart).length;
+    const title = `Most different ${here.info.title}${here.lower ? `: ${sure} beyond the intervals` : ""}`;
+    clear(this.#apart).append(heading("Settings that differ"), ...lines, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 
   #explain(runs, data, theme) {

@@ -17,10 +17,7 @@ export class Toolbar {
   #beside;
   #options = "";
 
-  /**
-   * @param {Object} actions setView(name), setRun(side, name), toggleRail(), toggleTheme(), refresh(), help()
-   * @param {HTMLElement} finder
-   */
+  /** Takes actions, setView(name), setRun(side, name), toggleRail(), toggleTheme(), refresh(), help(), and the finder's element. */
   constructor(actions, finder) {
     this.#tabs = VIEW_NAMES.map(([name, title, key]) =>
       el("button", {

@@ -11,6 +11,7 @@ const LINKED = 3;
 export class VerdictStrip {
   #actions;
   #drawn = "";
+  #name;
 
   /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric); select(kind, name); setStep(step) */
   constructor(actions) {
@@ -19,24 +20,26 @@ export class VerdictStrip {
   }
 
   /**
-   * Show what holds at a step.
-   *
-   * @param {Object|null} found of Model.verdicts: measure, measures, words (with count), total, missing (channels without a verdict of worth, with why), step, at (of the
-   *   measurement; 0: none so far), early (the later one; 0: there is none), finding (this
-   *   measure where no interval is resolved now, or the value, with the step that it `shown` first; undefined: none), every (steps between the
-   *   run's own measurements, if none was made yet; 0: it makes none), due (one is being made); null: no run
-   * @param {string[]} chosen verdicts that the filter asks for
+   * Show what holds at a step: what Model.verdicts `found` (null: no run), and which verdicts are `chosen`. Of it `at` is the step of the
+   * measurement (0: none so far), `early` the later one, `finding` the measure that resolved more at the step that it `shown` first, `every`
+   * the steps between the run's own measurements if none was made yet, and `due` whether one is being made.
    */
   update(found, chosen) {
     const state = JSON.stringify([found, chosen]);
-    if (state === this.#drawn) return;
+    if (state === this.#drawn || (found?.loading && found.loading === this.#name)) return;
     this.#drawn = state;
+    this.#name = found?.name;
+    if (found?.loading) {
+      this.node.hidden = false;
+      return void clear(this.node).append(el("span", { class: "ap-muted", text: "loading…" }));
+    }
     this.node.hidden = !found || !found.words.length;
     if (this.node.hidden) return;
     const focused = document.activeElement?.closest?.("[data-verdict]")?.dataset.verdict;
     const judged = found.total - found.missing.length;
-    const worths = found.words.filter((word) => (word.flags[""] ? word.beside && word.count : judged));
-    const others = found.words.filter((word) => word.flags[""] && !word.beside).filter(({ name, count }, place) => !place || count || chosen.includes(name));
+    const there = ({ name, count }) => count || chosen.includes(name);
+    const worths = found.words.filter((word) => (word.flags[""] ? word.beside && word.count : judged && there(word)));
+    const others = found.words.filter((word) => word.flags[""] && !word.beside).filter((word, place) => !place || there(word));
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
     const told = found.measuring ? [el("span", { class: "ap-muted", testid: "measuring", text: `value of step ${formatStep(found.measuring.step)}: ${found.measuring.done} of ${found.measuring.of} measurements are done` })] : [];
     const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];

@@ -18,11 +18,7 @@ const PANEL_LOSSES = ["loss_zero", "loss_synthetic", "loss_true"];
 
 /** The panel on the right, with facts, numbers at the shown step, curves, messages; of what is compared (`runs`) each has a `label`. */
 export class SidePanel {
-  /**
-   * @param {HTMLElement} panel
-   * @param {Model} model
-   * @param {Object} actions select(kind, name, also), close(), setStep(step), setMetric(kind, metric), theme(), track(promise)
-   */
+  /** Takes its element, the model, and actions: select(kind, name, also), close(), setStep(step), setMetric(kind, metric), theme(), track(promise). */
   constructor(panel, model, actions) {
     Object.assign(this, { panel, model, actions, runs: [], step: 0, round: 0, slots: [], clouds: [] });
   }
@@ -320,7 +316,9 @@ export class SidePanel {
   async writeEntries(stale) {
     const [{ run, item }] = this.runs;
     const timeline = await run.timeline().catch(() => null);
-    if (!stale()) setText(this.entries, panelEntries(run, item, timeline ?? {}));
+    if (stale()) return;
+    setText(this.entries, panelEntries(run, item, timeline ?? {}));
+    this.entries.parentElement.hidden &&= !this.entries.textContent;
   }
 
   async loadClouds(stale) {
@@ -405,12 +403,20 @@ export class SidePanel {
     if (this.kind !== "channel") return;
     clear(this.why);
     this.runs.forEach(({ run, item, label }, at) => {
-      const { verdicts, sentences, again } = this.model.verdictsOn(run, item, this.step, this.runs.length > 1);
+      const { verdicts, lead, cause, rows, more, none, again } = this.model.verdictsOn(run, item, this.step, this.runs.length > 1);
       const chips = verdicts.flatMap(({ name, text, says, side }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name, side }, text }), " "]);
       if (this.words[at]) clear(this.words[at]).append(...chips);
-      if (this.runs.length > 1 && sentences.length) this.why.append(el("strong", { dir: "auto", text: label }));
-      this.why.append(el("ul", {}, ...sentences.map((text) => el("li", { text }))));
-      if (again) this.why.append(el("code", { text: again }));
+      if (this.runs.length > 1 && (lead || more.length)) this.why.append(el("div", { class: "ap-heading", dir: "auto", text: label }));
+      const cells = (row) => row.map((text) => el("td", { text }));
+      const unfold = { open: this.unfolded, on: { toggle: ({ target }) => (this.unfolded = target.open) } };
+      this.why.append(...[
+        lead && el("p", { testid: "lead" }, el("strong", { text: lead[2] }), `: ${lead[0]}${lead[1] && ` ${lead[1]}`}`),
+        cause && el("p", { class: "ap-cause", testid: "cause" }, `Hint at the cause: ${cause.says}. `, cause.fix && el("strong", { text: `Try: ${cause.fix}.` })),
+        rows.length && this.runs.length === 1 && el("table", { class: "ap-table ap-panel-means" }, ...rows.map((row) => el("tr", {}, ...cells(row)))),
+        ...none.map((text) => el("p", { text })),
+        again && el("code", { text: again }),
+        more.length && el("details", unfold, el("summary", { class: "ap-says", text: "More" }), el("ul", {}, ...more.map((text) => el("li", { text })))),
+      ].filter(Boolean));
     });
     this.why.hidden = !this.why.childElementCount;
   }

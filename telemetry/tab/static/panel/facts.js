@@ -89,13 +89,7 @@ export function panelConstant(columns) {
   return found.every((column) => column.length > 1 && column.every((value) => value === only)) ? only : null;
 }
 
-/**
- * Say in words what was measured a single time, with its interval: "0.0976 [0.064, 0.131] at step 600".
- *
- * @param {Object[]} lines of a run each: name, steps, values; low and high where there is an interval
- * @param {boolean} named whether each stands under its run's name
- * @returns {string} "": a line has several numbers
- */
+/** Say in words what was measured a single time on `lines` (of a run each, `named` after it): "0.0976 [0.064, 0.131] at step 600"; "": a line has several numbers. */
 export function panelOnce(lines, named) {
   const texts = [];
   for (const { name, steps, values, low, high } of lines) {
@@ -108,12 +102,15 @@ export function panelOnce(lines, named) {
   return texts.join("; ");
 }
 
-/** Say of what the points of a channel's alignment are, and at which log entries there are none, and why; "": it has none at all. */
+/** Say of what the points of a channel's alignment are, and at which log entries there are none, and why; "": it was not logged. */
 export function panelEntries(run, channel, { start, episode_ends: [end] = [], channels = [] }) {
   const [cosine, loss, energy] = ["cosine", "sg_loss", ENERGY].map((metric) => run.peek("channel", metric));
-  if (!cosine || !energy || !columnOf(cosine, channel).some(Number.isFinite)) return "";
+  if (!cosine || !energy) return "";
+  const { coupling, predictor } = run.channels[channel];
+  const empty = !columnOf(cosine, channel).some(Number.isFinite);
+  if (empty && !predictor && !(loss && columnOf(loss, channel).some(Number.isFinite))) return `No alignment: ${coupling} predicts no gradient.`;
   const { batch, every } = run.graph;
-  const sentences = batch ? [`Each point is of one batch of ${formatCount(batch, "sample")}: the newest messages whose gradients had returned.`] : [];
+  const sentences = empty ? ["No alignment at any log entry."] : batch ? [`Each point is of one batch of ${formatCount(batch, "sample")}: the newest messages whose gradients had returned.`] : [];
   const entries = [...energy.steps];
   const length = end + 1 - start;
   const phases = new Set(entries.filter((step) => step % every === 0).map((step) => step % length)).size;

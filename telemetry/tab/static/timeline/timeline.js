@@ -4,6 +4,7 @@ import { el, placeTip, setText, svgPicture } from "../drawing/dom.js";
 import { clearedPen, fitCanvas } from "../drawing/canvas.js";
 import { formatCount } from "../drawing/format.js";
 import { textMeasure } from "../drawing/textfit.js";
+import { columnOf } from "../data/source.js";
 import { TIMELINE_HEAD, TIMELINE_ROW, timelineColours, timelinePaint, timelineStep } from "./paint.js";
 
 const TIMELINE_UNIT = [16, 128];
@@ -50,6 +51,8 @@ export class TimelineView {
     let trouble = TIMELINE_NONE;
     try {
       found = await run.timeline();
+      // A window without a loss or a gradient ends without an update: what was counted tells.
+      this.updates = found && (await run.series("agent", "updates"));
     } catch (error) {
       trouble = `The timeline cannot be read: ${error.message}`;
     }
@@ -94,7 +97,7 @@ export class TimelineView {
     for (const kind in counts) {
       for (const [index, times] of this.timeline[`${kind}s`].entries()) {
         if (!this.context.matches(kind, index) || (kind === "channel" && !times.cells)) continue;
-        const key = kind + JSON.stringify(times);
+        const key = kind + JSON.stringify([times, this.updatesOf(kind, index)]);
         if (!rows.has(key)) rows.set(key, { kind, index, members: [], top: TIMELINE_ROW * rows.size });
         rows.get(key).members.push(index);
         counts[kind] += 1;
@@ -139,14 +142,21 @@ export class TimelineView {
     return selection?.kind === kind ? members.indexOf(selection.index) : -1;
   }
 
+  /** How many updates an agent had taken at the last log entry: " · 50 updates"; "": it is not known. */
+  updatesOf(kind, index) {
+    const count = kind === "agent" && this.updates ? columnOf(this.updates, index).at(-1) : NaN;
+    return Number.isNaN(count) ? "" : ` · ${formatCount(count, "update")}`;
+  }
+
   /** A row's name: of several members one stands for all, the selected one first of all. */
   textOf(row) {
     const { kind, members } = row;
     const more = members.length - 1;
     const chosen = this.selectedIn(row);
-    if (chosen < 0 && more && members.length === this.run[`${kind}s`].length) return `all ${formatCount(members.length, kind)}`;
+    const updates = this.updatesOf(kind, members[0]);
+    if (chosen < 0 && more && members.length === this.run[`${kind}s`].length) return `all ${formatCount(members.length, kind)}${updates}`;
     const { name, coupling } = this.run[`${kind}s`][members[Math.max(chosen, 0)]];
-    return name + (more ? ` + ${more.toLocaleString("en-US")} more` : coupling ? ` (${coupling})` : "");
+    return name + (more ? ` + ${more.toLocaleString("en-US")} more` : coupling ? ` (${coupling})` : "") + updates;
   }
 
   /** What lies at a point of the canvas: {row, step | null}. */
@@ -249,7 +259,7 @@ export class TimelineView {
     if (!ticks.includes(step)) return [who === "It" ? "It does not tick." : "None ticks."];
     const first = since.find(([tick]) => tick === step)?.[1] ?? step;
     const reach = first < step ? `The true gradient reaches back to step ${timelineStep(first)}.` : "The true gradient reaches no earlier step.";
-    return [ends.includes(step) ? `${who} ticks; the window ends: it learns.` : `${who} ticks.`, reach];
+    return [ends.includes(step) ? `${who} ticks; the window ends: it learns if it has a loss or a gradient.` : `${who} ticks.`, reach];
   }
 }
 
@@ -261,7 +271,7 @@ function timelineLegend({ tick, end, muted }, { agents, channels, episode_ends: 
   const cells = [["-", "- nothing to read"], ["x", "x the message sent is never read"], ["!", "! no gradient returns"]].filter(([mark]) => texts.includes(mark));
   return [
     entry("ticks", ["circle", { cx: 8, cy: 7, r: 4, fill: tick }]),
-    agents.some(({ ends }) => ends.length) && entry("a window ends: it learns", path("M8 1V13", end, { "stroke-width": 3 })),
+    agents.some(({ ends }) => ends.length) && entry("a window ends: it learns if it has a loss or a gradient", path("M8 1V13", end, { "stroke-width": 3 })),
     agents.some(({ since }) => since.some(([at, from]) => from < at)) && entry("reach of the true gradient", path("M1 11L15 3", tick)),
     over.length > 0 && entry("an episode ends", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
     channels.length > 0 && el("span", { text: ["channels: age of the message read", ...cells.map(([, text]) => text)].join(" · ") }),

@@ -1,0 +1,156 @@
+"""What is known of each of a run's channels: verdicts, worth, the best hint at the cause and what to try. For reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from antiphon.telemetry.causes import CAUSES, Peers
+from antiphon.telemetry.tab.series import RunData, Series
+from antiphon.telemetry.tab.tags import MEAN, REASONS
+from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
+from antiphon.telemetry.tab.verdict_series import derived_series
+from antiphon.telemetry.verdicts import (
+    FLAGS,
+    MEANS,
+    MEASURES,
+    VERDICTS,
+    Measure,
+    Verdict,
+    bounds,
+    hops_to_readout,
+    telling_row,
+    worth,
+)
+
+_PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
+_BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
+"""Verdicts that ask for a cause."""
+
+
+class Worth(NamedTuple):
+    """A channel's result of a measure of worth, at the step that the tab shows first: the number, its interval, and the verdict."""
+
+    value: float
+    low: float
+    high: float
+    verdict: Verdict | None
+
+
+class Judgement(NamedTuple):
+    """What is known of a channel.
+
+    Attributes:
+        channel: Its name.
+        verdicts: The words of its verdicts, that of the first measure first.
+        worth: By measure, if it has a result.
+        cause: The best hint at the cause, if it is bad; may be empty.
+        fix: What to try; may be empty.
+    """
+
+    channel: str
+    verdicts: list[str]
+    worth: Mapping[Measure, Worth]
+    cause: str = ""
+    fix: str = ""
+
+
+def judgements(data: RunData) -> list[Judgement]:
+    """Return what is known of a run's channels, in order; empty if no metric allows a verdict."""
+    channels = data.graph["channels"]
+
+    def read(metric: str) -> Series | None:
+        return data.figures.get(("channel", metric))
+
+    worths, at = _worths(data)
+    derived = {key: derived_series(read, data.graph, key) for key in (VERDICT_FLAGS, REASONS)}
+    flags, reasons = (_row(derived[key], at, len(channels)) for key in (VERDICT_FLAGS, REASONS))
+    if derived[VERDICT_FLAGS] is None:
+        return []
+    peers, means = (
+        Peers.of(data.graph),
+        {metric: derived_series(read, data.graph, (MEAN, metric)) for metric in MEANS},
+    )
+    metrics = {metric: _row(read(metric), at, len(channels)) for _, metric in data.figures}
+    metrics |= {
+        metric: _row(means[metric], at, 3 * len(channels))[: len(channels)]
+        for metric in MEANS
+        if means[metric]
+    }
+    texts = {cause.flag: cause.texts(peers) for cause in CAUSES if cause.texts is not None}
+    hops = hops_to_readout(data.graph)
+    found = []
+    for place, channel in enumerate(channels):
+        own = {
+            measure: results[place]
+            for measure, results in worths.items()
+            if np.isfinite(results[place].value)
+        }
+        besides = [name for name, bit in FLAGS[""].items() if int(flags[place]) & bit]
+        names = [*(one.verdict for one in own.values() if one.verdict), *besides]
+        if "worse" in names and not metrics["loss_true"][place] < metrics["loss_zero"][place]:
+            bad = "harms" in names or "against" in names
+        else:
+            bad = any(name in _BAD for name in names)
+        words = [VERDICTS[name].one or name for name in names]
+        hint = next((cause for cause in CAUSES if bad and int(reasons[place]) & cause.flag), None)
+        if hint is None:
+            found.append(Judgement(channel["name"], words, own))
+            continue
+        text, setting = texts[hint.flag][place] if hint.flag in texts else ("", "")
+        receiver = data.graph["agents"][channel["to"]]["name"]
+        far = hops[channel["to"]]
+        way = f"no path leads from {receiver} to a readout" if far is None else f"{receiver} sends only back"
+        told = {"text": text, "fix": setting, "way": way}
+        cause, fix = (_filled(clause, place, metrics, told) for clause in (hint.says, hint.fix))
+        found.append(Judgement(channel["name"], words, own, cause, fix))
+    return found
+
+
+def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
+    """Return the results of all channels by measure, and the step of the measure of most channels; the last one where there is none."""
+    found: dict[Measure, list[Worth]] = {}
+    steps: dict[Measure, float] = {}
+    for measure in MEASURES:
+        series = [data.figures.get(("channel", metric)) for metric in (measure, *bounds(measure))]
+        if any(one is None for one in series):
+            continue
+        middle, low, high = (one for one in series if one is not None)
+        row = telling_row(low.values, high.values)
+        numbers = zip(*(one.values[row].astype(float).tolist() for one in (middle, low, high)), strict=True)
+        found[measure] = [
+            Worth(value, least, most, worth(measure, least, most)) for value, least, most in numbers
+        ]
+        steps[measure] = float(low.steps[row])
+    fullest = max(
+        found, key=lambda measure: sum(one.verdict is not None for one in found[measure]), default=None
+    )
+    return found, np.inf if fullest is None else steps[fullest]
+
+
+def _row(series: Series | None, step: float, items: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the newest values at a step; nan where there are none."""
+    rows = 0 if series is None else int(np.searchsorted(series.steps, step, side="right"))
+    return np.full(items, np.nan) if series is None or not rows else series.values[rows - 1].astype(float)
+
+
+def _filled(
+    clause: str,
+    place: int,
+    metrics: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]],
+    told: Mapping[str, str],
+) -> str:
+    """Put a channel's numbers and texts into a clause of a `Cause`."""
+
+    def text(match: re.Match[str]) -> str:
+        inverse, name, median = match.groups()
+        if name in told:
+            return told[name]
+        values = metrics.get(name, np.full(place + 1, np.nan))
+        value = float(np.nanmedian(values)) if median else float(values[place])
+        return f"{1 / value:.1g}" if inverse else f"{value:.3g}".replace("-", "−")
+
+    return _PLACE.sub(text, clause)
