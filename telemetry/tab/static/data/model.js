@@ -96,7 +96,7 @@ export class Model {
     const [found, other] = this.runs.map((one) => headlineAt(one, step, this.runs));
     const [own, { words = [], measure }] = [side ? other : found, this.verdicts(side, step)];
     const counts = words.filter(({ flags, count }) => count && flags[measure]).map(({ counted, one, count }) => `${count} ${(count === 1 && one) || counted}`);
-    const result = found.title === other.title && own.title && `${own.title} ${formatResult(own)}`;
+    const result = (found.title === other.title || found.scenario !== other.scenario) && own.title && `${own.title} ${formatResult(own)}`;
     return [run.name, result, counts.join(", "), last < step && `values of its last step, ${formatStep(last)}`].filter(Boolean).join(" · ");
   }
 
