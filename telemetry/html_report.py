@@ -18,7 +18,7 @@ from antiphon.base.notebook import number
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, mean, of_few_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
-from antiphon.telemetry.tab.judgements import Worth, judgements
+from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.verdicts import MEASURES, Measure
@@ -355,13 +355,22 @@ def _score(metric: str, value: float | None) -> str:
 
 def _judged(runs: Sequence[ReportRun]) -> str:
     """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict."""
-    known = {run.name: judgements(run.data) for run in runs if run.data is not None}
+    known = {
+        run.name: judgements(run.data)
+        for of in _by_scenario(runs).values()
+        for run in of
+        if run.data is not None
+    }
     known = {name: found for name, found in known.items() if any(one.verdicts for one in found)}
-    measures = [
-        measure
-        for measure in MEASURES
-        if any(one.worth.get(measure) for rows in known.values() for one in rows)
-    ]
+    every = [(name, one) for name, found in known.items() for one in found]
+    measures = [measure for measure in MEASURES if any(one.worth.get(measure) for _, one in every)]
+    places = {name: place for place, name in enumerate(known)}
+
+    def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
+        name, one = row
+        worths = [-worth.value for worth in one.worth.values()]
+        return not one.cause, all(word == "unresolved" for word in one.verdicts), worths, places[name]
+
     rows = [
         [
             one.channel,
@@ -371,15 +380,12 @@ def _judged(runs: Sequence[ReportRun]) -> str:
             one.cause or "–",
             one.fix or "–",
         ]
-        for name, found in known.items()
-        for one in found
+        for name, one in sorted(every, key=rank)[:_JUDGED]
     ]
-    # What is bad first, and of one channel all runs side by side.
-    rows.sort(key=lambda row: (row[-2] == "–", row[0]))
-    more = f" Shown: {_JUDGED} of {len(rows):,} rows." if len(rows) > _JUDGED else ""
-    says = f"What harms first; the hint at the cause is the best of those that the tab has.{more} A click on a heading sorts."
+    more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
+    says = f"What has a hint at the cause first, what is unresolved last.{more} A click on a heading sorts."
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
-    table = _table([*heads, "hint at the cause", "try"], rows[:_JUDGED], 3, words=2)
+    table = _table([*heads, "hint at the cause", "try"], rows, 3, words=2)
     return _section("Channels: what helps, what harms, what to try", _lines([says]), table) if rows else ""
 
 

@@ -64,7 +64,9 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Pat
 def test_curves_are_drawn_in_the_theme_of_the_page_and_nothing_is_wider_than_the_window(shown: Page) -> None:
     tab = Tab(shown, shown.main_frame)
     titles = shown.locator("#antiphon-charts .ap-chart-title").all_inner_texts()
-    assert any(title.startswith("training loss: ") for title in titles), "of several scenarios each has its own"
+    assert any(title.startswith("training loss: ") for title in titles), (
+        "of several scenarios each has its own"
+    )
     assert shown.locator("#antiphon-charts canvas").count() == len(titles)
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     light = shown.evaluate(paper)

@@ -180,7 +180,7 @@ def test_channels_are_ranked_with_their_intervals() -> None:
     _, whole, beside = tables(text)
     title = "loss by ablation (zero)"
     assert whole[0] == ["channel", "run", "verdicts", title, "hint at the cause", "try"]
-    assert whole[1] == ["a-&gt;b", "one", "unresolved", "0.05 [−0.1, 0.2]", "–", "–"]
+    assert whole[2] == ["a-&gt;b", "one", "unresolved", "0.05 [−0.1, 0.2]", "–", "–"]
     assert beside == [
         ["channel", "one"],
         ["b-&gt;a", "0.5 [0.4, 0.6] matters"],
