@@ -133,8 +133,8 @@ class Coupling:
     """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
     them."""
     waits: ClassVar[bool] = False
-    """Whether the sender's window waits for the gradients of its messages, until they are back or as many further windows
-    of the sender as the channel's `horizon` have passed. It is then replayed and learned from as a whole (rule 27b)."""
+    """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
+    have ended (engine/features/late_windows.py). It is then replayed and learned from as a whole (rule 27b)."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     allows_states: ClassVar[bool] = False
@@ -170,7 +170,7 @@ class Coupling:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
         Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it. It is not called for
-        messages that no tick reads. Where the coupling `waits`, it is not called once the channel's `horizon` has passed.
+        messages that no tick reads. Where the coupling `waits`, it is not called for a window that has given up the channel (`horizon`).
 
         Args:
             message: One of the window that is learned from.

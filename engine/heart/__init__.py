@@ -1,14 +1,14 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read this page; step.py; message.py, the words and masks of the heart; and, with message_lives.py beside them, the other files that have a
-* or a + in the list below. Those with a * are the step, those with a + what the life of any message is made of. The others are read when
-a type of theirs is met. Rules are those of docs/semantics.md.
+Read this page, then step.py, then message.py, which has the words and masks of the heart. Of the other files, those with a * in the list
+below are the step, and those with a + say what the life of any message is made of: message_lives.py tells three such lives. The rest is
+read when one of its types is met. Rules are those of docs/semantics.md.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
     take_step
         Engine.tick
-            ForwardPass.tick_agents                 calls networks, in waves: agents of one wave may share a call
+            ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
                 ForwardPass._begin_tick             for each agent of a call: what it reads, over each of its channels
                     Ledger.receive                  the messages that are due, as `Arrival`s
                     [StandIns.stand_in]             the synthetic input, where the newest is lost, or everywhere (`unlocked`)

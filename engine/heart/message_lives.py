@@ -3,8 +3,8 @@
 Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
-and at step 7 the episode ends in environments 0 and 1. The columns list environments, in turn those in which the message is void
-(`Fate.void`), is void since before any tick read it (`Fate.void_unread`), has been counted (`Booked.counted`), and has a booked
+and at step 7 the episode ends in environments 0 and 1. The columns list environments: where the message is void (`Fate.void`), where
+it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.counted`), and where it has a booked
 gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which one window reads after the end:
 
     step  void  unread    counted  gradient  methods
