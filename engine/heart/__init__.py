@@ -47,8 +47,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. (The `Channel` of comms/loop is another one: for a training loop of the user's own.) A `Mask` says in which rows
-something holds; base/mask.py says when its rows are looked at.
+stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows are looked at.
 
 Names: what names an object is `x_name`, and `x` is the object, but for the `sender` and the `receiver` of a channel, which are names of
 agents. `x_by_y` is x for each y. `a_from_b` takes rows of b, and returns rows of a. Methods of one name do one thing in every class
