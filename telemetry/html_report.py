@@ -368,7 +368,7 @@ def _judged(runs: Sequence[ReportRun]) -> str:
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
         name, one = row
-        worths = [-worth.value for worth in one.worth.values()]
+        worths = [-worth.value for worth in one.worth.values()] or [math.inf]
         return not one.cause, all(word == "unresolved" for word in one.verdicts), worths, places[name]
 
     rows = [
@@ -425,7 +425,7 @@ def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
     ]
     return (
         _section(
-            f"{info.title.capitalize()}, run beside run",
+            f"{info.title.capitalize()}: {', '.join(names)}",
             _lines([" ".join(says)]),
             _table(["channel", *names], rows, 1),
         )

@@ -35,7 +35,7 @@ const root = document.getElementById("antiphon");
 root.replaceChildren();
 mount(root, new EmbeddedSource(data));
 const charts = document.getElementById("antiphon-charts");
-sortTables(document);
+document.querySelectorAll(".ap-report-table table").forEach(sortable);
 if (charts) mountCharts(charts, JSON.parse(document.getElementById("antiphon-chart-data").textContent), root);
 """
 _LAYOUT = """

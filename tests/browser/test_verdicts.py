@@ -396,12 +396,10 @@ def test_the_lists_of_the_worst_and_the_best_have_intervals_and_begin_at_the_end
     options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
     headings = tab.part("extremes").locator("h2")
-    unresolved = "Not ranked: 4 unresolved"
-    assert headings.all_inner_texts() == ["Worst value now", "Best value now", unresolved]
-    tab.push("more")
-    assert tab.part("extremes").locator("li:visible").count() == 8
+    assert headings.all_inner_texts() == ["Worst value now", "Best value now"]
+    assert tab.part("all").inner_text() == "all 8 channels, 4 unresolved: table"
     for metric, ends in (
-        ("age", ["Highest age now", "Lowest age now"]),  # without an interval neither is the worst
+        ("age", [f"{end} age now, no interval" for end in ("Highest", "Lowest")]),
         ("message_energy", ["Lowest message energy now", "Highest message energy now"]),
     ):
         tab.choose("metric", metric)
@@ -882,15 +880,22 @@ def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opene
 
 
 def test_what_is_found_is_listed_whole_and_own_gain_like_value(opened: Opened) -> None:
-    """Three stand there, the others behind a link; a metric with intervals has hollow lines."""
+    """Three stand there, all in a table that a heading sorts; a metric with intervals has hollow lines."""
     gains = interval("own_gain", [-0.5, -0.4, -0.3, -0.2, -0.1, 0.1, *[NAN] * 3], [0.05] * 4 + [0.2] * 5)
     tab = opened(data({20: LOGGED | gains}))
     tab.choose("metric", "own_gain")
     tab.fill("filter", "own_gain<0")
     names = tab.part("extremes").locator(".ap-row-name")
-    assert (names.count(), tab.part("more").inner_text()) == (3, "and 2 more")
-    tab.push("more")
-    assert names.all_inner_texts() == NAMES[:5]
+    assert (names.count(), tab.part("all").inner_text()) == (3, "all 5 channels: table")
+    tab.push("all")
+    table = tab.part("table")
+    assert table.locator("th[scope=row]").all_inner_texts() == NAMES[:5]
+    for order in (sorted(NAMES[:5]), sorted(NAMES[:5], reverse=True)):
+        table.locator("th[scope=col]").first.click()
+        assert table.locator("th[scope=row]").all_inner_texts() == order
+    table.get_by_text(NAMES[3]).click()
+    tab.idle()
+    assert tab.title == NAMES[3]
     tab.fill("filter", "")
     for index, hollow in ((0, False), (4, True)):
         tab.select("channel", index)

@@ -265,6 +265,7 @@ class ChannelsApp {
         this.#setTheme(this.#theme === "dark" ? "light" : "dark");
       },
       refresh: () => this.refresh(),
+      table: () => this.#layout.table(this.#model, (kind, name) => this.#choose(kind, name)),
       help: () => this.#layout.help(this.#model.runs[0]),
     };
   }
@@ -309,7 +310,6 @@ function noteOf(run, steps) {
 
 /**
  * Put the app into an element.
- *
  * @param {HTMLElement} root with a size of its own
  * @param {HttpSource|EmbeddedSource} source
  * @param {Object} [options] whole: the page is ours, keys work everywhere; theme; run

@@ -4,7 +4,6 @@ import { colourOf } from "./drawing/colours.js";
 
 /**
  * Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside.
- *
  * @param {Object} page model, layout, loading, ready (resolves when the page is filled for the first time), choose(kind, name, also), refresh(), theme()
  */
 export function remote({ model, layout, loading, ready, choose, refresh, theme }) {

@@ -4,7 +4,6 @@ import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from ".
 
 /**
  * Say it for a step, in the order of importance; nothing where neither the worth (`judged`) nor the signal is known.
- *
  * @param {string} bad "it harms", or another clause that asks for the cause; "": none does; `reasons`: its flags of the server's `causes`
  * @returns {Object} causes: of one that is bad what may be the cause and what to try, the best hint first, {flag, says, fix}, not said where
  *   rows beside it tell in what it differs from another (`compared`); rows: measure, number, meaning; more: sentences; ask: what the command tells that measures the value
@@ -13,7 +12,9 @@ export function diagnosisOf(run, channel, step, judged, bad, reasons, compared) 
   const { size } = run.channels[channel];
   const { signals = [], causes = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
-  if (!judged && !known.length) return { causes: [], rows: [], more: [], ask: "" };
+  const [sent, lost] = arrivalOf(run, channel).split(", ");
+  const losses = lost ? [["messages", lost, sent]] : [];
+  if (!judged && !known.length) return { causes: [], rows: losses, more: [], ask: "" };
   const way = wayOf(run, channel);
   const told = (bad ? causes : []).filter(({ flag }) => reasons & flag).map(({ flag, texts, of, ...cause }) => {
     const [text, setting] = texts[of[channel]] ?? [];
@@ -24,8 +25,7 @@ export function diagnosisOf(run, channel, step, judged, bad, reasons, compared) 
   const rows = known.map((signal) => signalOf(run, signal, step));
   const [reached, ceiling] = ["true_cosine", "cosine_ceiling"].map((metric) => run.numberAt(metric, channel, step));
   if (reached.value + ceiling.value) rows.push([run.info("channel", "true_cosine").title, formatNumber(reached.value) + ofStep(reached.of, step), `at best ${formatNumber(ceiling.value)} from its message and context`]);
-  const [sent, lost] = arrivalOf(run, channel).split(", ");
-  if (lost) rows.push(["messages", lost, sent]);
+  rows.push(...losses);
   const more = [`${[way, lost ? "" : way ? sent : capital(sent)].filter(Boolean).join("; ")}.`].filter((clause) => clause.length > 1);
   if (size === 1) more.push(...known.map(({ single }) => single).filter(Boolean));
   const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-2)[0];

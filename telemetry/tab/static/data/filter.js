@@ -36,7 +36,6 @@ const LISTED = 8;
 
 /**
  * Read what is asked for.
- *
  * @param {string} text words that all must hold, e.g. `a00 coupling:decoupled value<0`; quotes keep blanks together
  * @returns {{tests: Object[], error: string}} error: one line on what is not understood in any run, or ""
  */
@@ -67,9 +66,7 @@ export function filterMoves(tests) {
 
 /**
  * Find what is left of a run.
- *
  * A test of channels leaves the agents at their ends, one of agents the channels they send or receive on; of names each leaves its own.
- *
  * @param {Object[]} tests of parseFilter
  * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a metric at the step shown, of a verdict its `bit` too;
  *   null where there is none

@@ -52,7 +52,6 @@ export class Run {
 
   /**
    * A metric's numbers at a step, as all views show them: of single batches the mean of the newest entries, of others those of the newest entry.
-   *
    * @returns {Object|null} values, the step `at` of the newest entry, of means their `counts` and the `halves` of their intervals
    */
   shownAt(kind, metric, step) {
@@ -184,7 +183,6 @@ export class Run {
 
   /**
    * Return how the numbers of a metric at all steps are spread over a scale from low to high.
-   *
    * @returns {{crowded: boolean, bend: number}} crowded: a few numbers eat the scale, three quarters lie in a tenth of it; bend: of a
    *   log scale that tells those apart
    */

@@ -34,7 +34,6 @@ export function headlineMetrics(run) {
 /**
  * Return the headline of a run: the mean over its readouts, or over all agents where none is a readout, of the first metric that has a
  * number at or before the step, if there is one in all `runs` that are shown.
- *
  * @returns {Object|null} scenario, title, share (whether it is one), steps and values of the curve, value at the step; null: no run
  */
 export function headlineAt(run, step, runs = [run]) {

@@ -15,11 +15,9 @@ const CHART_DASHES = [undefined, [6, 3], [2, 3]];
 
 /**
  * Draw lines over steps into a host element.
- *
  * A line: {name, steps, values, low, high, ground, colour}; `low` and `high` make a band around it; `ground` puts it into the
  * background (grey), else the first line is the first run's and the second the second run's, unless they have colours. NaN
  * and null are gaps.
- *
  * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
  * @returns {{setStep: function(number), setData: function(Array), resize: function(), destroy: function(), node: HTMLElement}}
  */

@@ -54,7 +54,6 @@ let parsedBend = 0;
 
 /**
  * Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place on it too.
- *
  * @param {string} scale
  * @param {number} bend the scale is linear within this part of its range (1 / bend) around zero, or around its lower end
  */

@@ -85,3 +85,19 @@ export function setText(node, text) {
   node.textContent = text;
   node.hidden = !text;
 }
+
+/** Let a click on a column's heading sort a table, by numbers before texts; another click turns the order. */
+export function sortable(table) {
+  const [body] = table.tBodies;
+  const sort = ({ target: head }) => {
+    const turn = head.ariaSort === "ascending" ? -1 : 1;
+    const text = (row) => row.cells[head.cellIndex].textContent.replaceAll("−", "-");
+    const number = (row) => (/^-?[\d.]/.test(text(row)) ? parseFloat(text(row)) : Infinity);
+    const compared = (one, other) => number(one) - number(other) || text(one).localeCompare(text(other));
+    for (const one of head.parentElement.cells) one.ariaSort = null;
+    head.ariaSort = turn > 0 ? "ascending" : "descending";
+    body.append(...[...body.rows].sort((one, other) => turn * compared(one, other)));
+  };
+  for (const head of table.querySelectorAll("th[scope=col]")) head.addEventListener("click", sort);
+  return table;
+}

@@ -45,7 +45,6 @@ export function networkOf({ about: { network, observes } = {} }) {
 
 /**
  * Choose the labels to write.
- *
  * @param {Object} shape of the graph
  * @param {{zoom: number, left: number, top: number}} view
  * @param {Object[]} texts of textsOf, each with the px that its name (`wide`) and its widest line (`widest`) take

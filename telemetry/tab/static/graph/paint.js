@@ -60,7 +60,6 @@ export class GraphStyles {
 
   /**
    * Sort all items into batches.
-   *
    * @param {Object} data metric of the channels (values, scale, low, high; by channel unresolved: hollow), ring of the agents, width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed

@@ -41,9 +41,7 @@ export function matrixMeans(cells, values, matches) {
 
 /**
  * Draw the cells that are in sight onto a canvas of their own, pixel by pixel: as quick at 64,000 cells as at 60.
- *
  * A cell covers some pixels however small the matrix is drawn, where there are not too many. Where there is room, cells whose intervals contain 0 are hollow.
- *
  * @param {Object} look unit, left, top, spanX, spanY (px), ratio (device pixels per px), placeOf (by agent)
  * @param {Object} styles by cell: levels (colours; -1: no number), weights (the share of its colour, from 0 to 1), hollow
  */

@@ -104,8 +104,6 @@ export class MatrixView {
     });
   }
 
-  // --- geometry --------------------------------------------------------------------------------------------
-
   measure() {
     const [width, height] = [this.place.clientWidth, this.place.clientHeight];
     const ratio = window.devicePixelRatio || 1;
@@ -202,8 +200,6 @@ export class MatrixView {
     return { row: this.placeOf[found.from], column: this.placeOf[found.to], cell: found };
   }
 
-  // --- drawing ---------------------------------------------------------------------------------------------
-
   paint() {
     this.empty.hidden = this.cells.list.length > 0;
     this.empty.textContent = "This run has no channels.";
@@ -238,8 +234,6 @@ export class MatrixView {
     const weights = Float32Array.from(shown, (found) => (found ? 1 : 0.16));
     matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, paletteOf(scale, theme), this.context.colours());
   }
-
-  // --- pointer ------------------------------------------------------------------------------------
 
   listen() {
     listenToPointer(this.canvas, {

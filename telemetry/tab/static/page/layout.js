@@ -7,6 +7,7 @@ import { helpDialog, showHelp } from "./help.js";
 import { Player } from "./player.js";
 import { Rail } from "./rail.js";
 import { Stage } from "./stage.js";
+import { showTable } from "./table.js";
 import { Toolbar } from "./toolbar.js";
 import { VerdictStrip } from "./verdicts.js";
 
@@ -83,6 +84,8 @@ export class Layout {
   setProgress(text) {
     this.#progress.textContent = text;
   }
+
+  table = (model, select) => showTable(this.#help, model, select);
 
   help(run) {
     showHelp(this.#help, run);

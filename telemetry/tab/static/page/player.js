@@ -62,9 +62,7 @@ export class Player {
   }
 
   /** Keep the step shown, whatever other steps come. */
-  stay() {
-    this.#follows = "";
-  }
+  stay = () => (this.#follows = "");
 
   /** Show the newest logged step at or before one. */
   setStep(step) {

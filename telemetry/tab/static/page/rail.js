@@ -91,7 +91,7 @@ export class Rail {
   /** @param {Object} actions setMetric(kind, metric), select(kind, name), setStep(step) */
   constructor(actions) {
     this.#select = actions.select;
-    this.#ends = new Extremes(actions.select);
+    this.#ends = new Extremes(actions.select, actions.table);
     this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions, true);
     this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions, false);
     const parts = [this.#apart, this.#lines.node, this.#ends.node, this.#rings.node, this.#key];

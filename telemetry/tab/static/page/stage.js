@@ -11,7 +11,7 @@ const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView, pa
 
 /** The place of one run on the page. */
 export class Stage {
-  #heading = el("div", { class: "ap-stage-name ap-cut" });
+  #heading = el("div", { class: "ap-stage-name" });
   #host = el("div", { class: "ap-stage-host" });
   #note = el("div", { class: "ap-stage-note", hidden: true });
   #context;

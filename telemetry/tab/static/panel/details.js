@@ -84,8 +84,6 @@ export class SidePanel {
     return run.info(this.kind, metric);
   }
 
-  // --- what stands there at once ---------------------------------------------------------------------------
-
   header() {
     const close = iconButton("close", "Close (Esc)", this.actions.close, "close");
     const heading = el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" });
@@ -195,8 +193,6 @@ export class SidePanel {
     this.metricNames.push(metric);
     return part;
   }
-
-  // --- metrics, loaded one after the other -----------------------------------------------------------------
 
   /** A heading, a caution that all of its metrics share, and a place for each metric's chart. */
   group(heading, metrics) {
@@ -341,8 +337,6 @@ export class SidePanel {
       else if (!there && !place.childElementCount) place.append(el("p", { class: "ap-says", text: trouble }));
     }
   }
-
-  // --- the shown step --------------------------------------------------------------------------------------
 
   /** Show another step; nothing is built anew. */
   setStep(step) {

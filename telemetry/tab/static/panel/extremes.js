@@ -2,7 +2,7 @@
 
 import { clear, el } from "../drawing/dom.js";
 import { colourOf } from "../drawing/colours.js";
-import { ofStep } from "../drawing/format.js";
+import { formatCount, ofStep } from "../drawing/format.js";
 import { badnessOf, measuresOf, resultText } from "../data/shown.js";
 
 const SHOWN = 3;
@@ -10,12 +10,13 @@ const SHOWN = 3;
 /** Two short lists that follow the slider, what is resolved and the outermost first; a click selects. */
 export class Extremes {
   #shown = [];
-  #most = 0;
   #onSelect;
+  #all;
 
-  /** @param {function(string, string): void} onSelect called with the kind and the name */
-  constructor(onSelect) {
+  /** Takes onSelect(kind, name), and table(), which shows all channels that are found. */
+  constructor(onSelect, table) {
     this.#onSelect = onSelect;
+    this.#all = el("button", { class: "ap-link", type: "button", testid: "all", on: { click: table } });
     this.node = el("section", { class: "ap-rail-part", testid: "extremes" });
   }
 
@@ -33,31 +34,23 @@ export class Extremes {
     // What was asked for is listed without numbers too.
     const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]);
     // What is not resolved has no place in an order, unless it was asked for.
-    const open = metric.signed && !mask ? ranked.filter((item) => metric.unresolved[item]) : [];
+    const unresolved = (item) => Boolean(metric.signed && !mask && metric.unresolved[item]);
+    const open = ranked.filter(unresolved).length;
     this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
     // Of a signed metric nothing below 0 is good, nothing above it bad; what is resolved stands first, by its value before by own gain.
     const { coloured = metric.values, signed } = metric;
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item) => (signed && metric.unresolved[item] ? 2 : metric.words?.[item]?.beside ? 1 : 0);
-    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !open.includes(item)).sort((one, other) => place(one) - place(other)));
+    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item)).sort((one, other) => place(one) - place(other)));
     const of = metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : ofStep(metric.at, data.step) || " now";
     const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
-    const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}`;
     const measured = metric.lower || metric.counts;
+    const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
-    const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good], [`Not ranked: ${open.length} unresolved`, open, 0]].filter(([, items]) => items.length) : [["Found", found]];
+    const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [["Found", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
-    clear(this.node).append(...lists.flatMap(([heading, items, most = SHOWN]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, Math.max(most, this.#most)).map(row)), this.#more(items, Math.max(most, this.#most))].filter(Boolean)));
-  }
-
-  /** A link that lists the others too, from then on. */
-  #more(items, most) {
-    const all = () => {
-      this.#most = Infinity;
-      this.update(...this.#shown);
-    };
-    const left = items.length - most;
-    return left > 0 ? el("button", { class: "ap-link", type: "button", testid: "more", text: most ? `and ${left.toLocaleString("en-US")} more` : "show them", on: { click: all } }) : null;
+    this.#all.textContent = `all ${formatCount(found.length, "channel")}${open ? `, ${open} unresolved` : ""}: table`;
+    clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
   }
 
   #row(index, chosen) {

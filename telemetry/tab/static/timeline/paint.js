@@ -22,7 +22,6 @@ export function timelineColours(colours, theme) {
 
 /**
  * Draw rows, the names at their left, and the numbers of the steps above.
- *
  * @param {CanvasRenderingContext2D} pen
  * @param {Object} look timeline, rows (those in sight), width, height, gutter, unit (px per step), left, top (scrolled by),
  *   pointed {row, step} | null

@@ -87,8 +87,6 @@ export class TimelineView {
     this.node.remove();
   }
 
-  // --- rows and geometry -----------------------------------------------------------------------------------
-
   /** Agents that search and filter let through; those that do the same at the same steps share a row. */
   arrange() {
     const { run } = this;
@@ -199,8 +197,6 @@ export class TimelineView {
     if (row && (row.top < scrollTop || row.top + TIMELINE_ROW > scrollTop + room)) this.scroller.scrollTop = row.top - room / 2;
   }
 
-  // --- drawing ---------------------------------------------------------------------------------------------
-
   schedule() {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
@@ -221,8 +217,6 @@ export class TimelineView {
     this.legend.replaceChildren(...timelineLegend(colours, this.timeline));
     this.canvas.setAttribute("aria-label", `Timeline of ${formatCount(this.run.agents.length, "agent")}. ${this.says.textContent}`);
   }
-
-  // --- pointer ------------------------------------------------------------------------------------
 
   /** Select a row's first member; with another click the next one. */
   choose(row) {
