@@ -149,22 +149,23 @@ class ResNet(nn.Module):
 
 
 class MapHead(nn.Module):
-    """A convolution, the mean over pixels and a linear map: the head of a local loss on maps (Belilovsky et al. 2020,
-    "Decoupled greedy learning of CNNs"). Its last layer starts at zero.
+    """A convolution, the mean over places and a linear map: the head of a local loss on maps (Belilovsky et al. 2020,
+    "Decoupled greedy learning of CNNs"), and on the sequences of a `Conv1d`. Its last layer starts at zero.
 
     Args:
-        shape: Shape of a message: channels, height, width.
+        shape: Shape of a message: channels, height, width; or channels, length.
         outputs: Shape of the head's output: [classes], or the shape of a float target.
         hidden: Channels of the convolution.
     """
 
     def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...], hidden: int = 32) -> None:
         super().__init__()
-        self.conv, self.linear = nn.Conv2d(shape[0], hidden, 3, 2, 1), nn.Linear(hidden, math.prod(outputs))
+        convolution = nn.Conv2d if len(shape) == 3 else nn.Conv1d
+        self.conv, self.linear = convolution(shape[0], hidden, 3, 2, 1), nn.Linear(hidden, math.prod(outputs))
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, outputs] from [batch, channels, height, width]."""
-        scores: Tensor = self.linear(F.relu(self.conv(x)).mean((2, 3)))
+        """Return [batch, outputs] from [batch, channels, height, width] or [batch, channels, length]."""
+        scores: Tensor = self.linear(F.relu(self.conv(x)).mean(tuple(range(2, x.dim()))))
         return scores

@@ -7,23 +7,26 @@ own last layers with the parameters that they have at present, and nothing to le
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from antiphon.agents.models import MapHead
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
-from antiphon.nets.site_axes import features_first, site_axes, site_features
+from antiphon.nets.site_axes import features_first
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
-from antiphon.splitting.cut_plan import at_path, plan_parts
+from antiphon.splitting.cut_plan import Where, at_path, plan_parts
 from antiphon.splitting.cuts import containers
+from antiphon.splitting.feature_axes import feature_axes
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.outputs import Wanted, prediction_of
 from antiphon.splitting.part_modules import Part, Wire, build_parts
@@ -72,14 +75,15 @@ class SiteHead(nn.Module):
     Args:
         shape: Of a message.
         outputs: Of the head: [*sites, classes] of targets that have the message's sites, else [classes] or that of floats.
+        maps: Whether the features of a site are the first axis, not the last.
     """
 
-    def __init__(self, shape: Shape, outputs: Shape) -> None:
+    def __init__(self, shape: Shape, outputs: Shape, *, maps: bool) -> None:
         super().__init__()
-        self.maps = features_first(shape)
-        axes, width = site_axes(shape), site_features(shape)
+        self.maps = maps
+        axes, width = (shape[1:], shape[0]) if maps else (shape[:-1], shape[-1])
         self.pooled = bool(axes) and outputs[:-1] != axes
-        self.norm = nn.LayerNorm(width) if len(shape) == 2 else nn.Identity()
+        self.norm = nn.LayerNorm(width) if axes and not maps else nn.Identity()
         features = torch.Size(outputs).numel() if self.pooled or not axes else outputs[-1]
         self.linear = nn.Linear(width, features)
         nn.init.zeros_(self.linear.weight)
@@ -102,6 +106,7 @@ class Credit:
         model: The model.
         example: Its arguments.
         cuts: The submodules before which it is cut, one for each part but the first.
+        traced: The model with these cuts.
         wanted: What the objective needs of the output.
         output: See `split`.
         parts: The parts, whose parameters a lens has, by the names of their agents.
@@ -113,6 +118,7 @@ class Credit:
         model: nn.Module,
         example: Mapping[str, Tensor],
         cuts: Sequence[str],
+        traced: Trace,
         wanted: Wanted,
         output: str | int | None,
         parts: Mapping[str, Part],
@@ -120,7 +126,7 @@ class Credit:
         coded: bool,
     ) -> None:
         self.coded = coded
-        self.model, self.example, self.cuts = model, example, cuts
+        self.model, self.example, self.cuts, self.traced = model, example, cuts, traced
         self.wanted, self.output, self.parts = wanted, output, parts
         self._tails: dict[str, Part] = {}
         self._traces: dict[tuple[str, ...], Trace] = {}
@@ -169,8 +175,9 @@ class Credit:
             keys.setdefault("target", name)
             if keys["target"] == name and not {"network", "hidden", "pool"} & keys.keys():
                 outputs = signal.shape if signal.classes is None else (*signal.shape, signal.classes)
-                pooled_map = len(shape) == 3 and outputs[:-1] != shape[1:]
-                keys["network"] = MapHead if pooled_map else SiteHead(shape, outputs)
+                maps = self._features_first(wire)
+                pooled_map = maps and len(shape) in (2, 3) and outputs[:-1] != shape[1:]
+                keys["network"] = MapHead if pooled_map else SiteHead(shape, outputs, maps=maps)
             return keys
         at = at or self._last(kind)
         last = self.tail(at)
@@ -183,6 +190,36 @@ class Credit:
         _checked(chosen[first], first, shape)
         head = nn.Sequential(nn.Flatten(), *(part.module for part in chosen.values()))
         return {"target": name, "network": without_parameter_hooks(head), **keys, "kind": "local"}
+
+    def size(self, wire: Wire, gradient: object) -> int | list[int]:
+        """Return the size of a channel: the shape of its message, for a network.
+
+        Other gradients look for the features of [T, D] last and of more axes first. Where the model has them at the other end,
+        the same numbers in the same order have a size that says so: [C, L, 1] of a `Conv1d`, [H W, C] of maps with channels last.
+
+        Args:
+            wire: The channel.
+            gradient: Its gradient, as in a scenario; None: it has none.
+        """
+        shape = wire.message.shape
+        if len(shape) < 2:
+            return (*shape, 1)[0]
+        if gradient is None or (isinstance(gradient, Mapping) and "network" in gradient):
+            return list(shape)
+        first = self._features_first(wire)
+        if first == features_first(shape):
+            return list(shape)
+        return [*shape, 1] if first else [math.prod(shape[:-1]), shape[-1]]
+
+    def _features_first(self, wire: Wire) -> bool:
+        """Whether the features of a message of several axes are its first axis, not its last, by the layers that computed it."""
+        shape = wire.message.shape
+        axis = self._axes(wire.message.node, wire.message.path) if len(shape) > 1 else None
+        return axis == 1 if axis in (1, len(shape)) else features_first(shape)
+
+    @cached_property
+    def _axes(self) -> Callable[[fx.Node, Where], int | None]:
+        return feature_axes(self.traced, self.example)
 
     # --- sub-graphs ----------------------------------------------------------------------------------------
 

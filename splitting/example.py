@@ -105,7 +105,7 @@ def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[
 
 
 def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
-    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments.
+    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments, as a trace computes: on the CPU, in float32.
 
     Raises:
         ScenarioError: The model does not take it.
@@ -121,10 +121,23 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
     for name in found:
         if name not in names:
             raise ScenarioError(f"example: {_no_argument(name, names)}")
+    found = {name: _single(value) if isinstance(value, Tensor) else value for name, value in found.items()}
     problem = _problem(model, found)
     if problem is not None:
         raise ScenarioError(problem)
     return found
+
+
+def _single(value: Tensor) -> Tensor:
+    """A tensor on the CPU, its floats in single precision."""
+    value = value.cpu()
+    return (
+        value.to(torch.complex64)
+        if value.is_complex()
+        else value.float()
+        if value.is_floating_point()
+        else value
+    )
 
 
 def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> dict[str, str]:

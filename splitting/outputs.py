@@ -146,16 +146,8 @@ def prediction_of(trace: Trace, output: str | int | None, wanted: Wanted | None 
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if not fitting:
         needs = "" if size is None else f"; the objective needs {size} values per sample for {wanted}"
-        if wanted is not None and wanted.signal.classes and len(found) == 1:
-            (shape,) = (_shape(trace, place) for place in found.values())
-            if (
-                len(shape) > 1
-                and shape[1:-1] == list(wanted.signal.shape)
-                and shape[-1] > wanted.signal.classes
-            ):
-                needs += (
-                    f"; if there are more classes, give the data classes={{{wanted.target!r}: {shape[-1]}}}"
-                )
+        if wanted is not None and len(found) == 1:
+            needs += _fix_of_size(_shape(trace, *found.values()), wanted)
         if loss_among(trace, (), (), frozenset()) is not None:
             needs += "; a loss that forward computes is not used: return the prediction, and give the loss as `objective`"
         raise ScenarioError(
@@ -168,6 +160,19 @@ def prediction_of(trace: Trace, output: str | int | None, wanted: Wanted | None 
             f"objectives={{{each}}} with one for each (None drops it)"
         )
     return found[fitting[0]]
+
+
+def _fix_of_size(shape: list[int], wanted: Wanted) -> str:
+    """What to do about an output with the sites of its target, and more or fewer values at each; "": it has others."""
+    signal = wanted.signal
+    sites, size = (
+        (signal.shape, signal.classes) if signal.classes else (signal.shape[:-1], (*signal.shape, 1)[-1])
+    )
+    if len(shape) < 2 or shape[1:-1] != list(sites) or wanted.size != math.prod(sites) * size:
+        return ""
+    if signal.classes and shape[-1] > size:
+        return f"; if there are more classes, give the data classes={{{wanted.target!r}: {shape[-1]}}}"
+    return f"; give the last layer {size} outputs"
 
 
 def predictions_of(

@@ -231,7 +231,7 @@ def _credit(
             )
         main = found[0]
     coded = main.wanted.codes_classes and not (several and gradient is None)
-    return Credit(model, given.example, cut.at, main.wanted, main.output, cut.members, coded=coded)
+    return Credit(model, given.example, cut.at, cut.trace, main.wanted, main.output, cut.members, coded=coded)
 
 
 @torch.random.fork_rng(devices=[])  # as in `_channels`
@@ -427,12 +427,10 @@ def _channels(
     channels = []
     for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:
-            shape = wire.message.shape
             channel: dict[str, Any] = {
                 "from": cut.names[wire.message.sender],
                 "to": name,
                 "key": wire.key,
-                "size": list(shape) if len(shape) > 1 else (*shape, 1)[0],
                 "norm": "none",
                 "coupling": coupling,
             }
@@ -444,6 +442,7 @@ def _channels(
                 channel["gradient"] = credit.gradient(gradient, wire)
             elif kind_predicts(coupling):
                 channel["gradient"] = credit.default(wire)
+            channel["size"] = credit.size(wire, channel.get("gradient"))
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

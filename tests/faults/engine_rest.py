@@ -175,6 +175,13 @@ REST: tuple[Fault, ...] = (
         "tests/doors/test_modules.py::test_hooks_of_parameters_are_not_called_for_copies_of_layers_that_give_credit",
     ),
     Fault(
+        "splitting-a-transposed-message-keeps-the-axis-of-its-features",
+        "splitting/feature_axes.py",
+        "return same[0] if len(same) == 1 else None",
+        "return axis",
+        "tests/splitting/test_feature_axes.py::test_heads_and_small_maps_read_the_features_that_the_layers_made",
+    ),
+    Fault(
         "errors-a-network-that-changes-itself-has-torch's-words",
         "engine/failures.py",
         "if part in str(error):",

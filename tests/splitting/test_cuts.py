@@ -260,6 +260,25 @@ def test_lists_with_a_place_left_out_and_layers_called_with_a_parameter_are_cut(
     assert len(antiphon.split(Optional(), at=2, env=env).agents) == 2
 
 
+@pytest.mark.parametrize(
+    ("of_model", "of_example"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float64, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float32, torch.float16),
+    ],
+)
+def test_a_model_and_its_example_may_have_any_precision(
+    of_model: torch.dtype, of_example: torch.dtype
+) -> None:
+    model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(8, 3)).to(of_model)
+    found = antiphon.cuts(model, torch.rand(2, 1, 4, dtype=of_example))
+    assert [cut.name for cut in found] == ["1", "2", "3"]
+    assert model[0].weight.dtype is of_model
+    assert antiphon.cuts(nn.Linear(3, 3).to(of_model), torch.rand(2, 3, dtype=of_example)) == ()
+
+
 class Timed(nn.Sequential):
     """A sequence whose layers are called with more than their input."""
 

@@ -495,7 +495,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "too few classes": (
         lambda: chain_split(Answers(lambda y: y[:, :3])),
-        r"forward returns a tensor \[3, 3\]; the objective needs 5 values per sample for 'label' ",
+        r"forward returns a tensor \[3, 3\]; the objective needs 5 values per sample for 'label' .*; give the last layer 5 outputs",
     ),
     "a class without an example": (
         lambda: chain_split(Answers(lambda y: torch.cat([y, y[:, :2]], 1))),
