@@ -404,13 +404,18 @@ class OwnObjective(Objective):
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
         found = per_sample(
-            f"{self._name}: its loss", self._called(self._on(output), output, target), len(output)
+            f"{self._who}: its loss", self._called(self._on(output), output, target), len(output)
         )
         if output.requires_grad and not found.requires_grad and not self._said:
             self._said = True
             line = "its loss has no gradient, so nothing is learned from it; compute it without detach() or argmax()"
-            warnings.warn(f"{self._place}: {self._name}: {line}", ScenarioWarning, stacklevel=2)
+            warnings.warn(f"{self._who}: {line}", ScenarioWarning, stacklevel=2)
         return found
+
+    @property
+    def _who(self) -> str:
+        """Its agent, where that is known, and its name."""
+        return f"{self._place}: {self._name}" if self._place else self._name
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
         """Return a copy of a target, to which a user's loss may write; of classes with -100, as in torch, where they are not present."""
@@ -418,7 +423,7 @@ class OwnObjective(Objective):
             return target.clone()
         if target.is_floating_point():
             raise ScenarioError(
-                f"{self._name}: components of its target are masked, which only built-in objectives of floats leave out; "
+                f"{self._who}: components of its target are masked, which only built-in objectives of floats leave out; "
                 "mask whole examples, or use regression"
             )
         return target.masked_fill(~present, IGNORED)
@@ -427,7 +432,7 @@ class OwnObjective(Objective):
         if self.scores_loss:
             return self.loss(output, target, present)
         found = self._called(self._on(output).score, output, self._with_gaps(target, present))
-        return per_sample(f"{self._name}: its score", found, len(output)).to(output.dtype)
+        return per_sample(f"{self._who}: its score", found, len(output)).to(output.dtype)
 
     def _called(self, function: Any, output: Tensor, target: Tensor) -> object:
         """Call the user's loss or score; CallError where it fails."""

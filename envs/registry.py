@@ -124,13 +124,18 @@ def is_known(name: str) -> bool:
     return name in _environments
 
 
+def unknown_id(name: str) -> str | None:
+    """Return the line about an id of no environment, with the nearest one; None: there is an environment."""
+    if is_known(name):
+        return None
+    theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
+    return f"no environment '{name}'{theirs or suggest_registered(str(name), ids())}"
+
+
 def options_of(name: str) -> type[EnvOptions]:
     """Return the options of an id: of its class, or the arguments of its factory; ScenarioError for an unknown id."""
-    if not is_known(name):
-        theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
-        raise ScenarioError(
-            f"env.id: no environment '{name}'{theirs or suggest_registered(str(name), ids())}"
-        )
+    if (problem := unknown_id(name)) is not None:
+        raise ScenarioError(f"env.id: {problem}")
     factory = _factory(name)
     return factory.Options if hasattr(factory, "Options") else _arguments(factory)
 

@@ -303,7 +303,8 @@ class ChannelHandle:
         """
         by_channel, no_fork = self._measured()
         always = _PREDICTED if self._channel.predicts and not no_fork else ()
-        return Figures({**dict.fromkeys(always), **by_channel[self.name]}, no_fork)
+        cause = "" if self._channel.predicts else f"channel {self.name} predicts no gradient"
+        return Figures({**dict.fromkeys(always), **by_channel[self.name]}, no_fork, cause)
 
     @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
@@ -323,17 +324,22 @@ class Figures(dict[str, float | None]):
     """Metrics of a channel by name; None: not measured. Printed as a table.
 
     Attributes:
-        no_fork: Why no fork could measure what a later step shows: such metrics are left out, and asking for one raises
-            RunError with the reason. Empty: they were measured in a fork.
+        no_fork: Why no fork could measure what a later step shows: such metrics are left out. Empty: they were measured in a fork.
+        unpredicted: Why there are no metrics of a prediction; empty: there are.
+
+    Raises:
+        RunError: When a metric is asked for that is not there; the line has the reason.
     """
 
-    def __init__(self, values: Mapping[str, float | None], no_fork: str = "") -> None:
+    def __init__(self, values: Mapping[str, float | None], no_fork: str = "", unpredicted: str = "") -> None:
         super().__init__(values)
-        self.no_fork = no_fork
+        self.no_fork, self.unpredicted = no_fork, unpredicted
 
     def __missing__(self, metric: str) -> float | None:
+        if metric in _PREDICTED and self.unpredicted:
+            raise RunError(f"figures: no '{metric}', as {self.unpredicted}; there are {', '.join(self)}")
         if not self.no_fork:
-            raise KeyError(metric)
+            raise RunError(f"figures: no '{metric}'{suggest(metric, self)}")
         raise RunError(
             f"figures: '{metric}' is not measured yet, and a fork cannot measure it: {self.no_fork}"
         )

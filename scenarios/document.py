@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -76,7 +76,7 @@ from antiphon.scenarios.parameters import (
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.sender_passes import in_all_passes, observed_context
 from antiphon.scenarios.training import OptimiserSpec, TelemetrySpec, TrainingSpec
-from antiphon.scenarios.unknown_keys import with_all_unknown_keys
+from antiphon.scenarios.unknown_keys import with_all_unknown_keys, without
 from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
 if TYPE_CHECKING:
@@ -112,10 +112,16 @@ class EnvSpec(Spec):
     @classmethod
     def _plain_data(cls, data: Any) -> Any:
         if isinstance(data, str):
-            return {"id": data}
+            data = {"id": data}
         if not isinstance(data, Mapping):
             fix = _fix_of_object(data)
             return fail(f"must be a mapping of keys, not {kind_of(data)}{fix}") if fix else data
+        name = data.get("id")
+        if isinstance(name, str) and name.startswith("antiphon/"):  # another may be registered later
+            from antiphon.envs.registry import unknown_id
+
+            if (problem := unknown_id(name)) is not None:
+                raise DocumentError(("id",), problem)
         if "file" in data:
             from antiphon.envs.registry import with_paths
 
@@ -207,7 +213,8 @@ class Scenario(Spec):
         scenario: Its name.
         description: A description in words.
         readout: The agents whose metric is the scenario's metric; None: all agents with an objective.
-        env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`.
+        env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`. Names of its signals are
+            checked when a simulation begins: its data may lie on another machine.
         agents: The agents by name.
         channels: The channels.
         share: Groups of tied parameters, as `AGENT.PARAMETER`: they start with the values of the first one, and each update
@@ -648,6 +655,31 @@ class Template:
             document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
             return Scenario.model_validate(document.data)
+
+    def readable_parts(
+        self, variant: str | None, values: Mapping[str, Any], problems: Iterable[DocumentError]
+    ) -> Scenario:
+        """Return the environment and those agents and channels that can be read without the keys that have problems.
+
+        It is not checked as a whole: what is wrong with its single parts shows.
+
+        Raises:
+            ScenarioError: The environment cannot be read, or there is no list of agents.
+        """
+        paths = (problem.path for problem in problems if problem.path)
+        data = reduce(without, paths, self.document.data)
+        body = replace(self, document=replace(self.document, data=data))._explicit(variant, values).data
+        agents, channels = body.get("agents"), body.get("channels")
+        read: dict[str, AgentSpec] = {}
+        for name, agent in (agents if isinstance(agents, dict) else {}).items():
+            with suppress(ScenarioError):
+                read[name] = AgentSpec.model_validate(agent)
+        joined: list[ChannelSpec] = []
+        for channel in channels if isinstance(channels, list) else ():
+            with suppress(ScenarioError):
+                joined.append(ChannelSpec.model_validate(channel))
+        env = EnvSpec.model_validate(body.get("env"))
+        return Scenario.model_construct(env=env, agents=read, channels=tuple(joined))
 
     def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
         """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.

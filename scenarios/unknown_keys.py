@@ -1,4 +1,4 @@
-"""Unknown keys of a document, all at once: those that a reader finds hide those beside and below them, which it has not read."""
+"""Problems of a document that others hide: what is refused is left out, and the rest is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_all_unknown_keys(
     problems, rest = error.separate(), dict(data)
     for problem in problems:
         if isinstance(problem, UnknownKey):
-            rest = _without(rest, problem.path)
+            rest = without(rest, problem.path)
     if rest == data:
         return error
     known = {problem.path for problem in problems}
@@ -35,7 +35,7 @@ def with_all_unknown_keys(
     return Problems(problems).as_one()
 
 
-def _without(data: Any, path: Path) -> Any:
+def without(data: Any, path: Path) -> Any:
     """Return nested mappings and lists without the key at a path; the same ones where it is not there."""
     if isinstance(data, Mapping):
         key = spelled(str(path[0]), data)
@@ -43,7 +43,7 @@ def _without(data: Any, path: Path) -> Any:
             return data
         if len(path) == 1:
             return {name: item for name, item in data.items() if name != key}
-        return {**data, key: _without(data[key], path[1:])}
+        return {**data, key: without(data[key], path[1:])}
     if isinstance(data, list | tuple) and isinstance(path[0], int) and path[0] < len(data):
-        return [_without(item, path[1:]) if n == path[0] else item for n, item in enumerate(data)]
+        return [without(item, path[1:]) if n == path[0] else item for n, item in enumerate(data)]
     return data

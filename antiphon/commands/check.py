@@ -4,13 +4,14 @@ With `--parts`, what a division of the scenario's agents would cut."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from antiphon.base.errors import ScenarioError, in_one_line, write_error
+from antiphon.base.errors import DataError, ScenarioError, in_one_line, write_error
 from antiphon.base.problems import Problems, placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
@@ -217,12 +218,19 @@ def _examine(
 ) -> Scenario | None:
     """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
 
-    With `steps`, the scenario is trained for so many; a member of a population may meet others. First come problems of single values; where there are none, those of the whole; then those that show when it is built.
+    With `steps`, the scenario is trained for so many; a member of a population may meet others. First come problems of single values; where there are none, those of the whole; both with wrong names of signals; then those that show when it is built.
     """
     from antiphon.engine.build.builder import check_build
 
     try:
         scenario = template.resolve(variant, values, steps)
+    except ScenarioError as error:
+        problems = (error if isinstance(error, DocumentError) else placed(error)).separate()
+        if isinstance(template, Template):
+            problems += _hidden(template, variant, values, problems)
+        found.add(label, problems, [])
+        return None
+    try:
         with template.placing(variant, values):
             check_build(scenario, describe(scenario.env))
             if not member:
@@ -236,6 +244,22 @@ def _examine(
         found.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
         found.by_gates = [*scenario.relations.learners_by_gates]
     return scenario
+
+
+def _hidden(
+    template: Template, variant: str | None, values: Mapping[str, Any], problems: Sequence[DocumentError]
+) -> list[DocumentError]:
+    """The problems with names of signals that others hide."""
+    from antiphon.engine.build.shapes import check_signals
+
+    hidden = Problems()
+    with suppress(ScenarioError, DataError):  # there is no environment
+        parts = template.readable_parts(variant, values, problems)
+        env = describe(parts.env)
+        with hidden.gathered(), template.placing(variant, values):
+            check_signals(parts, env)
+    known = {problem.path for problem in problems}
+    return [problem for problem in hidden if problem.path not in known]
 
 
 def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:

@@ -85,7 +85,12 @@ Variant = Annotated[str | None, text("V", "A variant of the scenario.", "--varia
 Settings = Annotated[list[str] | None, text("NAME=VALUE", "Set a parameter (YAML); repeatable.", "--set")]
 Steps = Annotated[int | None, count("N", "Number of training steps.")]
 LogDir = Annotated[
-    Path | None, folder("DIR", "Directory for runs (default: $ANTIPHON_LOGDIR or runs).", "--logdir")
+    Path | None,
+    folder(
+        "PARENT",
+        "Parent of run directories (default: $ANTIPHON_LOGDIR or runs). The run's is PARENT/RUN, which is `logdir` in Python.",
+        "--logdir",
+    ),
 ]
 Device = Annotated[str, text("D", "cpu, cuda, cuda:1, …")]
 Backend = Annotated[

@@ -77,7 +77,9 @@ def study(
     ] = None,
     logdir: Annotated[
         Path | None,
-        options.folder("DIR", "The study's directory (default: a new one in the directory for runs)."),
+        options.folder(
+            "DIR", "The study's directory itself (default: a new one in $ANTIPHON_LOGDIR or runs)."
+        ),
     ] = None,
     device: options.Device = "cpu",
     json: options.Json = False,

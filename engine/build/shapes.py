@@ -116,7 +116,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
             sizes that do not go together; the line names the place.
     """
-    Problems(_signals(scenario, env)).raise_any()
+    check_signals(scenario, env)
     messages: dict[str, Shape] = {}
     for channel in scenario.channels:
         if channel.state:
@@ -172,6 +172,11 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 critics[name] = _joined_shape(critic.network, seen, place)
     problems.raise_any()
     return Shapes(inputs, messages, heads, critics, objectives, layouts)
+
+
+def check_signals(scenario: Scenario, env: Description) -> None:
+    """Raise what is wrong with the names of signals in a scenario: a DocumentError with all."""
+    Problems(_signals(scenario, env)).raise_any()
 
 
 def _hidden_shape(

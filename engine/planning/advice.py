@@ -30,6 +30,8 @@ _FEW = 100
 """Updates of an agent, below which a warning asks whether it learns often enough."""
 _LONGER, _FASTER = 8, 50
 """How many times longer a receiver's window than its sender's, and how many times higher a predictor's rate, is warned of."""
+_LONG_STEP = 1.0
+"""Of a parameter: networks begin with smaller ones."""
 _OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
 """Prefixes of the ids of environments of other packages."""
 _FEWEST_STEPS, _FEW_STEPS = 20_000, 100_000
@@ -165,6 +167,17 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
             line = f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}; lower it"
             found.setdefault(line, []).append(channel.name)
     yield from (f"{listed('channel', names)}: {line}" for line, names in found.items())
+
+
+def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of learning rates that take parameters far from where networks compute, in one step: the loss stays finite."""
+    found: dict[str, list[str]] = {}
+    for name, agent in scenario.agents.items():
+        optimiser = agent.optimiser or scenario.training.optimiser
+        if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.declared("unit_steps"):
+            line = f"its learning rate, {optimiser.lr:g}, is about what a step of {optimiser.kind} adds to each parameter; lower it"
+            found.setdefault(line, []).append(name)
+    yield from (f"{listed('agent', names)}: {line}" for line, names in found.items())
 
 
 def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -579,6 +592,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _in_step: (),
     _one_object: (),
     _weak_signals: (),
+    _long_steps: (),
     _wide: (),
     _one_class: (),
     _waiting_for_each_other: ("channels.coupling",),

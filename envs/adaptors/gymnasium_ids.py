@@ -135,9 +135,10 @@ def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: M
 
 
 def _nearest(name: str) -> str:
-    """Return the nearest ids, or where a namespace that is not registered may come from."""
+    """Return the nearest ids, or where an id or namespace that is not registered may come from."""
     namespace, slash, _ = name.rpartition("/")
     if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
         fix = f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
-        return suggest_registered(name, (), fix)
-    return suggest(name, gymnasium.registry, "gymnasium/")
+    else:
+        fix = suggest(name, gymnasium.registry, "gymnasium/")
+    return suggest_registered(name, (), fix)

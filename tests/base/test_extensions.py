@@ -612,8 +612,14 @@ def test_groups_go_on_to_the_same_bits_from_a_checkpoint(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        (nn.CrossEntropyLoss(), "CrossEntropyLoss: its loss is [], not one number per sample, [8]"),
-        (lambda output, target: 3.0, "<lambda>: its loss is float, not one number per sample, [8]"),
+        (
+            nn.CrossEntropyLoss(),
+            "objective: CrossEntropyLoss: its loss is [], not one number per sample, [8]",
+        ),
+        (
+            lambda output, target: 3.0,
+            "objective: <lambda>: its loss is float, not one number per sample, [8]",
+        ),
     ],
 )
 def test_a_loss_that_is_not_per_sample_is_refused_at_the_first_step(kind: Any, line: str) -> None:

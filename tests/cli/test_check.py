@@ -66,15 +66,15 @@ def problems(cli: Commands, text: str, *words: str) -> list[str]:
     return [line.removeprefix("error: s.yaml:") for line in cli.err.splitlines()]
 
 
-def test_problems_are_listed_by_line_those_of_values_first_then_those_of_the_whole(
+def test_problems_are_listed_by_line_those_of_values_or_of_the_whole_then_those_of_signals(
     here: Path, cli: Commands
 ) -> None:
     unknown_key, *signals, period, name, drop, context, batch = PROBLEMS
-    assert problems(cli, MANY) == [unknown_key, period, batch]
+    assert problems(cli, MANY) == [unknown_key, period, batch, *signals, context]
     text = MANY.replace("hiden", "hidden").replace("period: 0", "period: 1").replace("batch: 0", "batch: 4")
-    assert problems(cli, text) == [name]
+    assert problems(cli, text) == [name, *signals, context]
     text = text.replace("to: B", "to: c")
-    assert problems(cli, text) == [drop]
+    assert problems(cli, text) == [drop, *signals, context]
     assert problems(cli, text.replace("drop: 0.1", "drop: 0")) == [*signals, context]
     assert cli.code("check s.yaml --json") == 2
     assert '"ok": false' in cli.out

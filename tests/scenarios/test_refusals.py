@@ -41,6 +41,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.b.align", "b->a", ": no channel 'b->a' leads to this agent; known: a->b"),
     ("agents.a.align", True, ": no channel leads to this agent; leave it out"),
     ("agents.a.parameters", "", ": must be RUN:agent, not ''"),
+    (
+        "env",
+        "antiphon/Digit-v0",
+        ".id: no environment 'antiphon/Digit-v0'; did you mean 'antiphon/Digits-v0'?",
+    ),
     # kinds
     ("agents.a.network", "torch.nn:Linear", ".kind: unknown kind 'torch.nn:Linear'; known: conv, gru,"),
     ("channels[0].coupling", "decupled", ": unknown coupling 'decupled'; did you mean 'decoupled'?"),

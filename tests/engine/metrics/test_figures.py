@@ -12,6 +12,7 @@ import torch
 
 from antiphon import Simulation, population, study
 from antiphon.envs import from_tensors
+from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
 from tests.contracts.builders import levels
@@ -184,6 +185,18 @@ def test_figures_of_a_channel_keep_their_keys_and_are_a_table() -> None:
         lines = str(found).splitlines()
     assert lines[0].split() == ["sg_loss", "–"]
     assert len(lines) == len(found)
+
+
+def test_a_figure_that_is_not_there_says_why() -> None:
+    with eyes(coupling="detached") as simulation:
+        found = simulation.channels["left->mind"].figures()
+    assert "cosine" not in found
+    assert found.get("cosine") is None
+    line = "no 'cosine', as channel left->mind predicts no gradient; there are message_mean, .*age"
+    with pytest.raises(RunError, match=line):
+        found["cosine"]
+    with pytest.raises(RunError, match="no 'agee'; did you mean 'age'"):
+        found["agee"]
 
 
 def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:

@@ -195,6 +195,10 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         decoupled(),
         r"channel a->z: predicts gradients without 'label', .* gradient.context \[label\]",
     ),
+    "a step of Adam as long as the largest parameters": (
+        library("digits-mlp", depth=2, lr=1e6),
+        r"agents n0, n1: its learning rate, 1e\+06, is about what a step of adam adds to each parameter; lower it",
+    ),
     "a short window": (
         decoupled(13, 13),
         "channel a->z: its sender learns every 1 steps, its receiver every 13",

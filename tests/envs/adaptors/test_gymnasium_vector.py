@@ -224,6 +224,10 @@ def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode)
             "no Gymnasium environment 'CartPol-v1'; did you mean 'gymnasium/CartPole-v1'",
         ),
         (
+            lambda: envs.make({"id": "gymnasium/Qqqq-v0"}, batch=2),
+            "; if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)",
+        ),
+        (
             lambda: envs.make(counters(AutoresetMode.SAME_STEP), batch=4),
             "training.batch: 4, but the environment has 3",
         ),
