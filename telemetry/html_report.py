@@ -412,7 +412,7 @@ def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
     info = EXPLANATIONS["channel"][measure]
     left = {name: sum(one is None for one in known[name].values()) for name in names}
     says = [
-        f"{info.says} Where it tells most: {', '.join(f'{run.name} at step {_shown(run, measure):,}' for run in runs if run.name in names)}."
+        f"{info.says} Where it tells most: {', '.join(f'{run.name} at step {_shown(run, measure)}' for run in runs if run.name in names)}."
     ]
     says += [f"Shown: the first {_RANKED} of {len(channels)} channels."] if len(channels) > _RANKED else []
     says += (
@@ -434,9 +434,13 @@ def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
     )
 
 
-def _shown(run: ReportRun, measure: Measure) -> int:
-    """Return the step of a measure's results that is shown first."""
-    return 0 if run.data is None else results_of(lambda metric: _series(run, "channel", metric))[measure].step
+def _shown(run: ReportRun, measure: Measure) -> str:
+    """Return the step of a measure's results that is shown first, and the links that they name: "30 over perfect links"."""
+    assert run.data is not None
+    results = results_of(lambda metric: _series(run, "channel", metric))[measure]
+    told = {one["metric"]: one for one in run.data.catalogue()["verdicts"]["measures"]}[measure]
+    over = told.get("links") if results.step == results.newest else ""
+    return f"{results.step:,}" + (f" over {over}" if over else "")
 
 
 def _worth(one: Worth | None, *, named: bool = True) -> str:

@@ -482,7 +482,10 @@ def verdicts_document(
         for remark in REMARKS
     ]
     by = measuring_command(path, graph) if path and graph["channels"] else ""
+    lossy = any(link.get("drop", 0) > 0 for link in graph["channels"])
     for measure in measures:
+        if measure["metric"] == "value" and lossy:
+            measure["links"] = "links as in the run"  # forks lose what the run loses
         measure["again"] = (
             measuring_command(path, graph, measure["again"]) if by and not measure["instead"] else ""
         )

@@ -223,11 +223,25 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_statistics.py::test_one_seed_has_wilsons_interval_of_the_test_split",
     ),
     Fault(
+        "timeline-an-episode-is-cut",
+        "engine/metrics/timeline.py",
+        "max(2 * longest, system.description.episode_steps or 0, _SHORTEST)",
+        "max(2 * longest, _SHORTEST)",
+        "tests/engine/metrics/test_timeline.py::test_two_windows_and_an_episode_are_shown_where_nobody_says_how_many_steps[1-10-10]",
+    ),
+    Fault(
         "verdicts-harm-is-a-matter",
         "telemetry/verdicts.py",
         "return above if low > 0 else below if high < 0 else around",
         "return above if low > 0 or high < 0 else around",
         "tests/telemetry/test_verdicts.py::test_the_verdict_of_an_interval[-0.9--0.1-harms]",
+    ),
+    Fault(
+        "causes-a-hint-has-the-number-of-another-channel",
+        "telemetry/tab/judgements.py",
+        "value = float(np.nanmedian(values)) if median else float(values[place])",
+        "value = float(np.nanmedian(values))",
+        "tests/telemetry/test_report.py::test_a_channel_that_harms_has_what_to_try",
     ),
     Fault(
         "verdicts-stale-knows-no-period",

@@ -176,7 +176,10 @@ def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seed
 
 
 def test_channels_are_ranked_with_their_intervals() -> None:
-    text = page(measured((-0.1, 0.4), (0.2, 0.6)))
+    found = measured((-0.1, 0.4), (0.2, 0.6))
+    undefined = {"ablation_zero": {"step": 30, "reasons": {}, "links": "perfect links"}}
+    text = page(replace(found, data=replace(some(found.data), undefined=undefined)))
+    assert "one at step 30 over perfect links.</p>" in text
     _, whole, beside = tables(text)
     title = "loss by ablation (zero)"
     assert whole[0] == ["channel", "run", "verdicts", title, "hint at the cause", "try"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,10 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
     value, ablation, *_ = catalogue["verdicts"]["measures"]
     assert catalogue["verdicts"]["by"] == f"antiphon evaluate '{tmp_path / 'my run'}' --value"
     assert not value["measured"]  # bounds without a middle
+    assert "links" not in value
+    channels = [{**channel, "drop": 0.5} for channel in run.graph["channels"]]
+    lossy = replace(run, graph={**run.graph, "channels": channels}).catalogue()["verdicts"]["measures"]
+    assert [one["links"] for one in lossy if one["metric"] == "value"] == ["links as in the run"]
     assert ablation["metric"] == "ablation_zero"
     assert [word["name"] for word in catalogue["verdicts"]["words"]] == [
         "helps",
