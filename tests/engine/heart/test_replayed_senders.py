@@ -217,6 +217,7 @@ IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speake
         ({"kind": "mean", "passes": "all"}, 5, None),
         ({"kind": "mean"}, 1, f"a mean gradient {IN_FIRST}; use linear, or make"),
         ({"kind": "mlp"}, 5, None),
+        ({"kind": "mlp", "norm": "batch"}, 5, "norm: batch in all passes taught"),
         ({"rescale": "none", "passes": "all"}, 5, f"rescale: none {IN_NOISE}"),
         ({"kind": "mean", "learn": False, "passes": "all"}, 5, None),
         ({"context": [], "learn": False, "passes": "all"}, 5, None),
