@@ -54,6 +54,12 @@ def test_the_examples_in_help_are_there_and_run(
     assert (here / "report.html").exists()
 
 
+def test_help_says_that_a_logdir_is_the_parent_of_runs_and_a_study_s_the_study_itself(cli: Commands) -> None:
+    words = {verb: " ".join(cli(verb, "--help").replace("│", " ").split()) for verb in ("run", "study")}
+    assert "--logdir PARENT Parent of run directories" in words["run"]
+    assert "--logdir DIR The study's directory itself" in words["study"]
+
+
 def test_ctrl_c_while_a_command_begins_is_a_line(cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
