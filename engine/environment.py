@@ -197,7 +197,7 @@ class EnvironmentRunner:
                 self._note_uniform(self.step_signals, mask)
         taken, ends = self.step_signals, self._ends(terminated, truncated, length)
         if self.episodes is not None:
-            self.episodes.add(reward, info, ends.ended)
+            self.episodes.add(reward, info, ends.ended, taken.uniform_masks)
         self.step_signals = self._signals(taken.step + 1, observations, info)
         if self._lives:
             ends = replace(ends, lives=self._lives_over(taken))

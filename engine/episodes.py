@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask
 
 REWARD = "reward"
 """The reward that all share; `reward.NAME` is that of one agent, if the environment has a reward for each."""
@@ -71,17 +72,26 @@ class EpisodeStatistics:
         returns = torch.where(longer, self._present[row], self._newest[row])
         return returns[longer | (self.finished > 0)]
 
-    def add(self, reward: Tensor, info: Mapping[str, Any], ended: Mask) -> None:
+    def add(
+        self,
+        reward: Tensor,
+        info: Mapping[str, Any],
+        ended: Mask,
+        uniform: Mapping[str, Mask] = MappingProxyType({}),
+    ) -> None:
         """Add a step.
 
         Args:
             reward: [B], as the environment returns it.
             info: Of the same step: rewards of single agents and masks.
             ended: [B]: environments whose episode the step has ended.
+            uniform: Masks of `info` that are known to be `ALL` or `NONE`.
         """
         rewards = [reward, *(info.get(name, self._zeros) for name in self._rewards[1:])]
         rows = [
-            row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, self._zeros)
+            row
+            if (mask := info.get(f"_{name}")) is None or uniform.get(f"_{name}") is ALL
+            else torch.where(mask, row, self._zeros)
             for name, row in zip((REWARD, *self._rewards), (self._ones, *rewards), strict=True)
         ]
         self._present = present = self._present + torch.stack(

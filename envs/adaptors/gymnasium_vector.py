@@ -136,9 +136,9 @@ class VectorAdaptor(Adaptor):
             due, self._ended = self._ended, happened
         over = due[0] | due[1]
         result = self._outcomes(rewards, happened, over)
-        if not over.any():
+        if not np.count_nonzero(over):  # faster than `any`
             return self._copies(), rewards, self.everywhere(False), self.everywhere(False), result
-        ended, *ends = self._masks(np.stack([over, *due]), torch.bool)
+        ended, *ends = self._masks(np.array([over, *due]), torch.bool)
         final = self._final(before, info, ended)
         result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
         return self._copies(), rewards, ends[0], ends[1], result
@@ -158,13 +158,14 @@ class VectorAdaptor(Adaptor):
         found = zip(OUTCOMES, (rewards.clone(), *self._masks(ends, self.dtype)), strict=True)
         outcomes: dict[str, Any] = {name: value for name, value in found if name in self.requested}
         if self.late_ends and "reward" in outcomes and len(outcomes) > 1:
-            outcomes["_reward"] = torch.from_numpy(~over).to(self.device)
+            counted = torch.from_numpy(~over).to(self.device)
+            outcomes["_reward"] = counted if np.count_nonzero(over) else self._known(counted, True)
         return outcomes
 
     def _masks(self, masks: NDArray[np.bool_], dtype: torch.dtype) -> list[Tensor]:
         """Return masks, [batch] each; those that hold nowhere are known to."""
         each = zip(torch.from_numpy(masks).to(self.device, dtype).unbind(), masks, strict=True)
-        return [mask if rows.any() else self._known(mask, False) for mask, rows in each]
+        return [mask if np.count_nonzero(rows) else self._known(mask, False) for mask, rows in each]
 
     def render(self) -> tuple[Any, ...] | None:
         """Return the sub-environments' rendered images; None if they were made without a render mode."""

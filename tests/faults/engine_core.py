@@ -225,8 +225,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "episodes-a-step-without-experience-counts",
         "engine/episodes.py",
-        'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, self._zeros)',
-        'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, row)',
+        "else torch.where(mask, row, self._zeros)",
+        "else torch.where(mask, row, row)",
         "tests/engine/heart/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
     ),
     Fault(

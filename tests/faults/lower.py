@@ -562,9 +562,16 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-ends-of-some-environments-are-known-to-be-of-none",
         "envs/adaptors/gymnasium_vector.py",
-        "mask if rows.any() else self._known",
+        "mask if np.count_nonzero(rows) else self._known",
         "mask if rows.all() else self._known",
         "tests/engine/heart/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
+    ),
+    Fault(
+        "envs-rewards-of-a-reset-are-known-to-count",
+        "envs/adaptors/gymnasium_vector.py",
+        "counted if np.count_nonzero(over) else self._known(counted, True)",
+        "self._known(counted, True)",
+        "tests/envs/adaptors/test_gymnasium_vector.py::test_outcomes_are_of_the_step_that_ended_the_episode",
     ),
     Fault(
         "envs-terminations-and-truncations-of-a-vector-are-swapped",

@@ -97,7 +97,10 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
 
     env = envs.make(SyncVectorEnv([partial(limited, 2), partial(limited, 9)], autoreset_mode=mode), batch=2)
     env.reset(seed=0)
-    steps = [env.step(torch.tensor([1, 1])) for _ in range(4)]
+    steps, known = [], []
+    for _ in range(4):
+        steps.append(env.step(torch.tensor([1, 1])))
+        known += [env.uniform(mask) for mask in [steps[-1][-1].get("_reward")] if mask is not None]
     found = [info for *_, info in steps]
     ends = [(info["terminated"].tolist(), info["truncated"].tolist()) for info in found]
     reset_later = mode is AutoresetMode.NEXT_STEP
@@ -111,6 +114,9 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     assert returned == ([([0, 0], [0, 0]), *ends[:-1]] if reset_later else ends)  # with the reset
     masks = [info["_reward"].tolist() for info in found if "_reward" in info]
     assert masks == ([[True, True], [True, True], [False, True], [True, False]] if reset_later else [])
+    assert known == (
+        [True, True, None, None] if reset_later else []
+    )  # where no row was reset the host knows it
 
 
 @pytest.mark.parametrize(
