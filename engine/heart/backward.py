@@ -170,11 +170,12 @@ class BackwardPass:
             step: The step just taken.
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        is_back = channel.ledger.return_state(message, step) is ReturnState.BACK
+        ledger = channel.ledger
+        is_back = ledger.returns_gradients and ledger.return_state(message, step) is ReturnState.BACK
         credited_message = CreditedMessage(
             message.sent,
             message.stamp,
-            tick_period=channel.ledger.timetable.send_times.tick_period,
+            tick_period=ledger.timetable.send_times.tick_period,
             returned_gradient=message.booked.gradient if is_back else None,
             counted=message.booked.counted if is_back else NONE,
             output=output,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation
+from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
 from antiphon.scenarios import Template
 from antiphon.testing import check
@@ -258,6 +259,28 @@ def test_a_coupling_knows_in_which_rows_a_gradient_has_come_back() -> None:
     counted, with_gradient = map(torch.cat, zip(*WhereRead.noted, strict=True))
     assert torch.equal(counted, with_gradient)
     assert 0.6 < counted.double().mean() < 0.9
+
+
+class Unreturned(Coupling):
+    """Nothing, without a declared use of the returned gradient; it notes of each message whether one is back, and where a read counted."""
+
+    noted: ClassVar[list[tuple[bool, Mask]]] = []
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        self.noted.append((message.returned_gradient is None, message.counted))
+        return None
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_no_read_has_counted_where_no_gradient_returns() -> None:
+    """Not even for a message whose reads are over before its sender learns."""
+    Unreturned.noted.clear()
+    slow = [{"clock": {"unroll": 4}}, {}]
+    document = levels(low=slow[0], high=slow[1], count=1, channel={"coupling": Unreturned}, **SOON)
+    with Simulation(Scenario.model_validate(document), seed=3) as simulation:
+        simulation.run(8)
+    assert len(Unreturned.noted) == 8
+    assert all(none_back and counted is NONE for none_back, counted in Unreturned.noted)
 
 
 class Aged(Coupling):
