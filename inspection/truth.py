@@ -35,7 +35,7 @@ from antiphon.engine.heart.reads import Arrival, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_in
@@ -182,9 +182,11 @@ class DifferentiableRollout:
         for first_name, *_ in self.system.schedule.network_calls(step):
             group = self.system.group_by_agent[first_name]
             window, window_number = group.window, group.grid.number_at(step)
-            if not window.is_empty and window.number != window_number:
-                names = group.agents_per_learner
-                window.begin(window_number, {name: dict(agents[name].learner.buffers) for name in names})
+            if window.number not in (NO_TICK_YET, window_number):
+                learner_names = group.agent_count_by_learner
+                window.begin(
+                    window_number, {name: dict(agents[name].learner.buffers) for name in learner_names}
+                )
         self.forward_pass.tick_agents(step, step_signals)
 
     def run(self, world: EnvironmentRunner, steps: int) -> None:

@@ -139,7 +139,7 @@ def _check_repeated_calls(system: System) -> None:
             state_channel = system.agents[name].connections.state_channel
             if state_channel is not None and state_channel.has_lambda_returns:
                 fixes[state_channel.name] = "leave out its trace"
-        for name in group.agents_per_learner if fixes else ():
+        for name in group.agent_count_by_learner if fixes else ():
             if (changed := system.agents[name].learner.network.changed_parameter()) is not None:
                 channel, fix = next(iter(fixes.items()))
                 message = (

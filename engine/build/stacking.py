@@ -50,7 +50,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         if channel.needs_returned_loss:
             evaluated.add(system.group_by_agent[channel.receiver])
 
-    tied = {group for group in system.groups if len(group.agents_per_learner) < len(group.agent_names)}
+    tied = {group for group in system.groups if len(group.agent_count_by_learner) < len(group.agent_names)}
     weights = {name for places in system.tied_parameters for name, _ in places}
     traced_groups = {
         system.group_by_agent[agent.name]

@@ -25,7 +25,7 @@ Moving = Mapping[str, tuple[Gradients, Mask]]
 def clipped_groups(base: System) -> list[list[str]]:
     """Return the owners of each learning group of which more than one has a `clip`; `base`: single agents."""
     found = (
-        [name for name in group.agents_per_learner if _clips(base.agents[name])] for group in base.groups
+        [name for name in group.agent_count_by_learner if _clips(base.agents[name])] for group in base.groups
     )
     return [names for names in found if len(names) > 1]
 
@@ -69,7 +69,7 @@ class GroupClip(Feature):
     def clipped_gradients(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
         """Return the clipped gradients of the agents of a group that take a step."""
         if group not in self._places:
-            names = [name for name in group.agents_per_learner if name in self._numbers]
+            names = [name for name in group.agent_count_by_learner if name in self._numbers]
             self._places[group] = _Places(self.system, {name: self._numbers[name] for name in names})
         places = self._places[group]
         if not places.numbers:

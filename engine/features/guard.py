@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.divergence import DivergenceCheck
-from antiphon.engine.heart.divergence_texts import GRADIENT, LOSS, NOT_FINITE, channel_report, group_report
+from antiphon.engine.heart.divergence_texts import Reason, channel_report, group_report
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.optimisers import Skip
@@ -156,7 +156,7 @@ class Guard(DivergenceCheck):
             first = min(place.turn for place in updates)
             (groups,) = self.groups_by_seed  # of one seed
             group_of = {name: group for group in groups for name in group.agent_names}
-            found_in: dict[LearningGroup, str] = {}
+            found_in: dict[LearningGroup, Reason] = {}
             for place in sorted(
                 updates, key=lambda one: one.kind == "loss"
             ):  # which is named before a gradient
@@ -165,12 +165,14 @@ class Guard(DivergenceCheck):
                         name = self.channels[place.name].members[n].receiver
                     else:
                         name = self.agents[place.name].members[n].name
-                    found_in[group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
+                    reason = Reason.LOSS_NOT_FINITE if place.kind == "loss" else Reason.NOT_FINITE
+                    found_in[group_of[name]] = reason
             group = next(group for group in groups if group in found_in)
             self.rule.report(group_report(group, found_in[group], step))
         place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
         channel = self.channels[place.name].members[wrong[place][0]]
-        self.rule.report(channel_report(channel, NOT_FINITE, step, of_input=place.kind == "input"))
+        report = channel_report(channel, Reason.NOT_FINITE, step, of_input=place.kind == "input")
+        self.rule.report(report)
 
     def _wrong(self) -> dict[_Place, list[int]]:
         """The members that were not finite, by place."""

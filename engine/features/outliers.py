@@ -66,10 +66,10 @@ class ClippedReturns(Feature):
             if step >= 0
         ]
         self.first.clear()
-        text = (
-            "channel {channel}: the norm of a returned gradient is more than ten times the median; "
-            "it is clipped, and so are later ones"
-        )
         for step, channel, k in sorted(found, key=lambda one: one[0]):
             own, seed = channel.members[k], channel.layout.seed_of(k)
-            self.system.divergence_rule.add_event(Report(step, text, (own.sender,), own.name, seed))
+            line = (
+                f"channel {own.name}: the norm of a returned gradient is more than ten times the median; "
+                "it is clipped, and so are later ones"
+            )
+            self.system.divergence_rule.add_event(Report(step, line, seed))

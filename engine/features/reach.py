@@ -33,7 +33,7 @@ class Reach(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system
         self._stacked = {
-            group: [system.agents[name] for name in group.agents_per_learner]
+            group: [system.agents[name] for name in group.agent_count_by_learner]
             for group in system.groups
             if any(system.agents[name].has_member_axis for name in group.agent_names)
         }

@@ -67,8 +67,8 @@ class BackwardPass:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
         pending_updates: list[tuple[PendingUpdate, list[Leaf]]] = []  # with the leaves whose gradients return
         requests: list[BackwardRequest] = []
-        channels, swept_updates = self.system.channels, self.swept_updates.window_updates
-        updates = {window: swept_updates.pop(window) for _, window in windows if window in swept_updates}
+        channels, swept = self.system.channels, self.swept_updates.window_updates
+        updates = {window: swept.pop(window) for _, window in windows if window in swept}
         for group, window in windows:
             if window in updates:
                 continue
@@ -85,7 +85,7 @@ class BackwardPass:
                 pending.injections,
                 {
                     name: self.agents[name].learner.trainable
-                    for name in group.agents_per_learner
+                    for name in group.agent_count_by_learner
                     if self.agents[name].learning_rows(window.number) is not NONE
                 },
                 [leaf.value for leaf in returning_leaves],

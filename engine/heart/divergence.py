@@ -19,14 +19,7 @@ from antiphon.base.errors import DivergenceError
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.divergence_texts import (
-    GRADIENT,
-    LOSS,
-    NOT_FINITE,
-    Report,
-    channel_report,
-    group_report,
-)
+from antiphon.engine.heart.divergence_texts import Reason, Report, channel_report, group_report
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.native.mlp import LazyGradient
@@ -69,8 +62,8 @@ class DivergenceRule:
 
     def reasons_by_member(
         self, member_count: int, gradients: Sequence[Tensor], others: Sequence[Tensor]
-    ) -> dict[int, str]:
-        """Return which members of a stack have diverged, and what is wrong with each.
+    ) -> dict[int, Reason]:
+        """Return which members of a stack have diverged, and why each is reported.
 
         Args:
             member_count: N, the members of the stack.
@@ -82,18 +75,13 @@ class DivergenceRule:
         flat_gradients = [t.reshape(member_count, -1) for t in gradients]
         flat = [*flat_gradients, *(t.reshape(member_count, -1) for t in others)]
         finite = torch.stack([t.isfinite().all(1) for t in flat]).all(0).tolist()
-        reasons = {n: NOT_FINITE for n, is_finite in enumerate(finite) if not is_finite}
+        reasons = {n: Reason.NOT_FINITE for n, is_finite in enumerate(finite) if not is_finite}
         if self.bound is not None and flat_gradients:
             norms = torch.stack([t.norm(dim=1) for t in flat_gradients]).norm(dim=0)
             for n, norm in enumerate(norms.tolist()):
                 if n not in reasons and norm > self.bound:
-                    reasons[n] = self.too_long_reason
+                    reasons[n] = Reason.TOO_LONG
         return reasons
-
-    @property
-    def too_long_reason(self) -> str:
-        """The reason to report a gradient that is longer than the bound."""
-        return f"exceeds on_divergence.max {self.bound:g}"
 
     def report(self, report: Report) -> None:
         """Raise a divergence.
@@ -101,11 +89,11 @@ class DivergenceRule:
         Raises:
             DivergenceError: Always; of several seeds, never.
         """
-        raise DivergenceError(str(report))
+        raise DivergenceError(report.line)
 
     def add_event(self, report: Report) -> None:
         """Add an event."""
-        self.events.append((report.step, str(report)))
+        self.events.append((report.step, report.line))
 
 
 class DivergenceRuleOfSeeds(DivergenceRule):
@@ -121,7 +109,7 @@ class DivergenceRuleOfSeeds(DivergenceRule):
 
     def report(self, report: Report) -> None:
         """Stop the seed of the report."""
-        self.stopped_seeds.setdefault(report.seed, str(report))
+        self.stopped_seeds.setdefault(report.seed, report.line)
 
     def add_event(self, report: Report) -> None:
         """Add an event to those of its seed."""
@@ -251,7 +239,8 @@ class DivergenceCheck:
             for seed, groups in enumerate(self.groups_by_seed):
                 for group in groups:
                     if group in reasons:
-                        self.rule.report(group_report(group, reasons[group], step, seed))
+                        report = group_report(group, reasons[group], step, bound=self.rule.bound, seed=seed)
+                        self.rule.report(report)
 
     def _zero_unreached(self, update: Update) -> None:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
@@ -263,9 +252,9 @@ class DivergenceCheck:
             rows = members.map(self.agents[channel.receiver].layout.rows_from_members)
             update.gradient_by_leaf[leaf] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
 
-    def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
+    def _groups_diverged(self, update: Update) -> dict[LearningGroup, Reason]:
         """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
-        reasons: dict[LearningGroup, str] = {}
+        reasons: dict[LearningGroup, Reason] = {}
         group_norms: dict[LearningGroup, float] = {}  # over all gradients of a group
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
@@ -280,22 +269,25 @@ class DivergenceCheck:
                 if not stepping[n]:
                     continue
                 if not is_finite:
-                    reasons[group] = GRADIENT
+                    reasons[group] = Reason.NOT_FINITE
                 group_norms[group] = math.hypot(group_norms.get(group, 0.0), norm)
         for group, norm in group_norms.items():
             if self.rule.bound is not None and norm > self.rule.bound:
-                reasons.setdefault(group, f"gradient {{at}} {self.rule.too_long_reason}")
+                reasons.setdefault(group, Reason.TOO_LONG)
         for leaf, gradient in update.gradient_by_leaf.items():
             if bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[leaf.channel_name]
             for k in self.rule.reasons_by_member(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
-                reasons.setdefault(self._single_groups[channel.layout.seed_of(k)][receiver], GRADIENT)
+                group = self._single_groups[channel.layout.seed_of(k)][receiver]
+                reasons.setdefault(group, Reason.NOT_FINITE)
         for name, reported in update.window_loss.reported_loss_by_agent.items():
             agent = self.agents[name]
             for n in self.rule.reasons_by_member(len(agent.members), [], [reported.loss]):
-                reasons[self.single_group_of(agent, n)] = LOSS  # the gradient has diverged only with it
+                reasons[self.single_group_of(agent, n)] = (
+                    Reason.LOSS_NOT_FINITE
+                )  # the gradient has diverged only with it
         return reasons
 
     def single_group_of(self, agent: Agent, member: int) -> LearningGroup:
@@ -325,4 +317,7 @@ class DivergenceCheck:
             for k, reason in diverged.items():
                 channel = self.channels[name]
                 seed, member = channel.layout.seed_of(k), channel.members[k]
-                self.rule.report(channel_report(member, reason, step, of_input=update.for_input, seed=seed))
+                report = channel_report(
+                    member, reason, step, of_input=update.for_input, bound=self.rule.bound, seed=seed
+                )
+                self.rule.report(report)

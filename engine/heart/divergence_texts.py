@@ -3,62 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.window import LearningGroup
 
-NOT_FINITE = "is not finite"
-GRADIENT, LOSS = "gradient {at} " + NOT_FINITE, "loss {at} " + NOT_FINITE
-"""The reasons to report a group of agents; `at` stands for the step."""
+
+class Reason(Enum):
+    """Why an agent or a predictor is reported."""
+
+    LOSS_NOT_FINITE = "loss not finite"
+    """An agent's loss is not finite."""
+    NOT_FINITE = "not finite"
+    """An agent's gradient is not finite; a predictor's loss or gradient is not."""
+    TOO_LONG = "too long"
+    """A gradient is longer than the bound."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A report of a divergence: one line about agents, with their names as data.
+    """A report about agents or a channel: of a divergence, or of a clipped outlier.
 
     Attributes:
         step: The step that it is about.
-        text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
-        agent_names: The agents that it is about: a learning group, or an endpoint of a channel.
-        channel_name: The channel that it is about; "": none.
+        line: What a user reads.
         seed: The seed of the agents, among several.
     """
 
     step: int
-    text: str
-    agent_names: tuple[str, ...]
-    channel_name: str = ""
+    line: str
     seed: int = 0
 
-    def __str__(self) -> str:
-        agents = ", ".join(f"'{name}'" for name in self.agent_names)
-        return self.text.format(agents=agents, channel=self.channel_name)
 
-
-def group_report(group: LearningGroup, reason: str, step: int, seed: int = 0) -> Report:
-    """Return the report of a group of agents; `{at}` in the reason stands for the step."""
+def group_report(
+    group: LearningGroup, reason: Reason, step: int, *, bound: float | None = None, seed: int = 0
+) -> Report:
+    """Return the report of a learning group; `bound`: the longest gradient that it may have."""
     fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
-    if reason in (LOSS, GRADIENT):
-        place = "loss" if reason == LOSS else "network's output"
+    if reason is not Reason.TOO_LONG:
+        place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
         fix = f"{fix}, or look for nan in its inputs and its {place}"
         if step == 0:
             fix = (
                 f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
             )
-    text = f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; {fix}"
-    return Report(step, text, group.agent_names, seed=seed)
+    agents = ", ".join(f"'{name}'" for name in group.agent_names)
+    number = "loss" if reason is Reason.LOSS_NOT_FINITE else "gradient"
+    line = f"agent {agents}: the {number} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
+    return Report(step, line, seed)
 
 
-def channel_report(channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0) -> Report:
-    """Return the report of the synthetic gradient or input of a channel."""
+def channel_report(
+    channel: Channel, reason: Reason, step: int, *, of_input: bool, bound: float | None = None, seed: int = 0
+) -> Report:
+    """Return the report of the synthetic gradient or input of a channel; `bound`: the longest gradient that it may have."""
     kind, endpoint = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
     fix = (
         "the learning rate of the synthetic input"
         if of_input
         else "its learning rate, or the rate of its synthetic gradients"
     )
-    text = (
-        f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {reason}; "
-        f"lower {fix}"
+    line = (
+        f"agent '{endpoint}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1} "
+        f"{_what_is_wrong(reason, bound)}; lower {fix}"
     )
-    return Report(step, text, (endpoint,), channel.name, seed)
+    return Report(step, line, seed)
+
+
+def _what_is_wrong(reason: Reason, bound: float | None) -> str:
+    return f"exceeds on_divergence.max {bound:g}" if reason is Reason.TOO_LONG else "is not finite"

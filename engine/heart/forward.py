@@ -20,7 +20,7 @@ from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import NO_NUMBER, Tick, Window
+from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 
@@ -92,11 +92,10 @@ class ForwardPass:
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_by_agent[call[0]]
             window = group.window
-            if window.number == NO_NUMBER:  # it is empty
-                agents, names = self.system.agents, group.agents_per_learner
-                window.begin(
-                    group.grid.number_at(step), {name: dict(agents[name].learner.buffers) for name in names}
-                )
+            if window.number == NO_TICK_YET:
+                agents, learner_names = self.system.agents, group.agent_count_by_learner
+                statistics = {name: dict(agents[name].learner.buffers) for name in learner_names}
+                window.begin(group.grid.number_at(step), statistics)
             ticks = [self._begin_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -267,7 +266,7 @@ class ForwardPass:
             )
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
-            if message.sender_window_open:
+            if not message.read_plan.only_own_window:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod

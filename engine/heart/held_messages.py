@@ -19,7 +19,7 @@ from antiphon.nets.step_numbers import stamp_number
 
 
 class LedgerView(Protocol):
-    """What held messages read of their `Ledger`: a protocol, as ledger.py imports this file. There is no other ledger."""
+    """What held messages read of their `Ledger`: ledger.py has held messages, so this file cannot import it."""
 
     timetable: Timetable
     link: Link

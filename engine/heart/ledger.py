@@ -138,11 +138,7 @@ class Ledger:
             self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
         self._delete_spent(step)
         read_plan = self.timetable.read_plan(step)
-        # a state that only its own window reads is read there with its graph (`Window.sent_outputs`)
-        only_in_own_window = read_plan.first_tick is not None and not read_plan.is_bookable
-        message = self._carried_message(
-            step, output, step_signals, read_plan, void, sender_window_open=not only_in_own_window
-        )
+        message = self._carried_message(step, output, step_signals, read_plan, void)
         self.messages[step] = message
         return message
 
@@ -160,9 +156,9 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
                 continue
-            # ticks from now on read the newest message that is due, or later ones
-            is_due = newest_due is None or stamp >= newest_due
-            if is_due or message.sender_window_open:
+            # a tick from now on reads the newest message that is due; of older ones it reads (`read`) only such as are open
+            may_be_read = newest_due is None or stamp >= newest_due
+            if may_be_read or message.sender_window_open:
                 continue
             # what is back at this step is popped after this (`Engine.learn`); should an episode end before, it is still voided
             return_pending = message.finished_and_counted and self.timetable.back_at(finished_at) >= step
@@ -177,8 +173,6 @@ class Ledger:
         step_signals: StepSignals,
         read_plan: ReadPlan,
         void: Mask,
-        *,
-        sender_window_open: bool,
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(output)
@@ -195,7 +189,7 @@ class Ledger:
             open_window_numbers=set(read_plan.window_numbers),
             finished_at=finished_at,
             fate=fate,
-            sender_window_open=sender_window_open,
+            sender_window_open=not read_plan.only_own_window,
         )
 
     @contextmanager
@@ -210,9 +204,7 @@ class Ledger:
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
             read_plan = ReadPlan.without_tick(stamp)
-            self.messages[stamp] = self._carried_message(
-                stamp, output, step_signals, read_plan, void, sender_window_open=False
-            )
+            self.messages[stamp] = self._carried_message(stamp, output, step_signals, read_plan, void)
         try:
             yield
         finally:

@@ -24,7 +24,7 @@ Words that have one meaning in the heart:
     waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`), or
                         are given up (`horizon`): features/late_windows.py has the rule
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
-                        (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.turn_signal_name`
+                        (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.may_act_signal_name`
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there

@@ -32,10 +32,14 @@ class Participation:
         """Return the rows of the members that learn from a window."""
         if window_number not in self._last_asked:
             learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
-            count = int(learns.sum())
+            learning_count = int(learns.sum())
             self._last_asked.clear()
-            differ = 0 < count < len(learns)
+            differ = 0 < learning_count < len(learns)
             self._last_asked[window_number] = (
-                Mask.of(self.layout.rows_from_members(learns), True) if differ else ALL if count else NONE
+                Mask.of(self.layout.rows_from_members(learns), True)
+                if differ
+                else ALL
+                if learning_count
+                else NONE
             )
         return self._last_asked[window_number]

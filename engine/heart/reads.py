@@ -42,7 +42,7 @@ class Arrival:
 
 
 class Carrier(Protocol):
-    """What a read needs of its `Channel` to return its value: a protocol, as channel.py imports this file. There is no other carrier."""
+    """What a read needs of its `Channel` to return its value: channel.py imports this file, so this file cannot import channel.py."""
 
     content: Content
 

@@ -34,7 +34,7 @@ class Rewards:
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
     life_reward_name: str | None = None
     """The reward of the agent that it acts for, which is present as long as that lives; None: its rewards are present as long."""
-    turn_signal_name: str | None = None
+    may_act_signal_name: str | None = None
     """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
 
     @property
@@ -48,6 +48,6 @@ class Rewards:
         rewards = [name for name in self.names if name != COSINE]
         moved = () if self.direction is None else (self.direction.signal_name,)
         life = () if self.life_reward_name is None else (self.life_reward_name,)
-        turn = () if self.turn_signal_name is None else (self.turn_signal_name,)
+        turn = () if self.may_act_signal_name is None else (self.may_act_signal_name,)
         # some are read for their masks alone
         return *rewards, *OUTCOMES, *self.end_names, *life, *turn, *moved

@@ -30,7 +30,7 @@ from antiphon.engine.heart.updates import (
     SweptUpdates,
     Update,
 )
-from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
 
@@ -131,12 +131,10 @@ class Engine:
         self.backward_pass = BackwardPass(
             system, self.objective_evaluator, self.predictor_trainer, self.features, self.swept_updates
         )
-        agents_per_learner = [
-            learner for group in system.groups for learner in group.agents_per_learner.items()
-        ]
         self.has_ties_or_hooks = any(
             agent_count > 1 or system.agents[name].learner.has_hooks
-            for name, agent_count in agents_per_learner
+            for group in system.groups
+            for name, agent_count in group.agent_count_by_learner.items()
         )
         groups_by_seed = [single_system.groups for single_system in single_systems]
         self.divergence_check = DivergenceCheck(
@@ -185,11 +183,8 @@ class Engine:
             # no window closes, and nothing can come back: there is nothing to learn
             self.divergence_check.end_step(step)
             return StepReport([], {})
-        # A window without ticks is an episode (`EpisodeWindows`) that has ended before the tick that was to read a message: closing it may
-        # finish the message. That is done before credit is computed, for couplings that take a gradient that is back at this very step
-        # (`return_delay` 0) and do not wait. Which windows wait has been decided.
-        for group, window_number in closing.without_ticks:
-            self._close_in_ledgers(group, window_number, step)
+        if closing.without_ticks:
+            self._close_without_ticks(closing.without_ticks, step)
         turns = self._learn_in_turns(closing.to_learn, step)
         updates = [update for turn in turns for update in turn]
         # 3. The windows close in the ledgers.
@@ -237,7 +232,7 @@ class Engine:
             if window_number is None:
                 continue
             window = group.pop_window()
-            if window.is_empty:
+            if window.number == NO_TICK_YET:
                 without_ticks.append((group, window_number))
                 continue
             assert window.number == window_number, "a window ends with the number that it began with"
@@ -279,7 +274,7 @@ class Engine:
         """
         changed_updates: dict[Update, None] = {}
         for update in updates:
-            for name, agent_count in update.group.agents_per_learner.items():
+            for name, agent_count in update.group.agent_count_by_learner.items():
                 gradients = update.gradients_by_learner.get(name)
                 if agent_count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
                     gradients = [None if g is None else g / agent_count for g in gradients]
@@ -290,6 +285,17 @@ class Engine:
                         changed_updates[update] = None
         if changed_updates:
             self.divergence_check.check_updates(list(changed_updates), step)
+
+    def _close_without_ticks(self, closing_numbers: Sequence[tuple[LearningGroup, int]], step: int) -> None:
+        """Close the windows that have ended without a tick, before the credit of other windows is computed.
+
+        Such a window is an episode (`EpisodeWindows`). Let a receiver tick at steps 0, 4, 8 and 12, and episodes have the steps 0 to 8, and 9
+        and 10. A message that is read at 8 and planned for 12 too is of both windows. The second one ends at 10 without a tick: the message
+        is finished, and with `return_delay` 0 its gradient is back at 10. So a sender's window that ends at 10 may have it as credit.
+        Whether a window waits has been decided before: the gradient is in time for it only as a later window of its group ends.
+        """
+        for group, window_number in closing_numbers:
+            self._close_in_ledgers(group, window_number, step)
 
     def _close_in_ledgers(self, group: LearningGroup, window_number: int, step: int) -> None:
         """Close a window of a group in the ledgers that it reads."""

@@ -57,7 +57,7 @@ class System:
 
     def __post_init__(self) -> None:
         for group in self.groups:
-            group.agents_per_learner = dict(
+            group.agent_count_by_learner = dict(
                 Counter(self.learner_name_by_agent[name] for name in group.agent_names)
             )
 
@@ -84,7 +84,7 @@ class System:
         for group in self.groups:
             place = f"the learning group of {', '.join(group.agent_names)}"
             has_clip = [
-                self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_learner
+                self.agents[name].learner.optimiser.clip is not None for name in group.agent_count_by_learner
             ]
             if group.waits:
                 yield FeatureSetting.DELAYED_CHANNEL, place

@@ -29,8 +29,13 @@ class ReadPlan:
     is_bookable: bool = field(init=False)
     """Whether a read may be booked: there are `window_numbers`."""
 
+    only_own_window: bool = field(init=False)
+    """Whether ticks of the window that sent it read it, with its graph, and no others: so it is with most states."""
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_bookable", bool(self.window_numbers))
+        is_bookable = bool(self.window_numbers)
+        object.__setattr__(self, "is_bookable", is_bookable)
+        object.__setattr__(self, "only_own_window", self.first_tick is not None and not is_bookable)
 
     @classmethod
     def without_tick(cls, stamp: int) -> ReadPlan:

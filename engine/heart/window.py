@@ -45,8 +45,8 @@ class Tick:
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
 
-NO_NUMBER = -1
-"""The number of a window without a tick."""
+NO_TICK_YET = -1
+"""The number of a window without a tick: it is empty."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +54,7 @@ class Window:
     """Consecutive ticks of a learning group, which learns from them once, when the window has ended.
 
     Attributes:
-        number: The number of the window; `NO_NUMBER` before its first tick.
+        number: The number of the window; `NO_TICK_YET` before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by learner.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
@@ -64,18 +64,13 @@ class Window:
             window has credit, also where its gradient is back.
     """
 
-    number: int = field(default=NO_NUMBER, metadata=PLAIN)
+    number: int = field(default=NO_TICK_YET, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
     given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no agent has ticked in it."""
-        return self.number == NO_NUMBER
 
     def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
         """Begin the window, with its first tick."""
@@ -99,7 +94,7 @@ class LearningGroup:
     Attributes:
         agent_names: The names of its agents, in canonical order.
         grid: The division of its ticks into windows.
-        agents_per_learner: How many agents of the group share each learner, by learner; set by `System`.
+        agent_count_by_learner: How many agents of the group share each learner, by learner; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its `horizon`
             (features/late_windows.py).
         window: The open window.
@@ -108,7 +103,7 @@ class LearningGroup:
 
     agent_names: tuple[str, ...]
     grid: WindowGrid
-    agents_per_learner: dict[str, int] = field(default_factory=dict)
+    agent_count_by_learner: dict[str, int] = field(default_factory=dict)
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
     kept_windows: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)

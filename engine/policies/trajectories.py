@@ -172,7 +172,7 @@ class PolicyEvaluator(Feature):
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, ticks, window, rewards, going)
         actions = [one.action for one in had if one.action is not None]
-        turns = [own.turn_signal_name for own in each if own.turn_signal_name is not None]
+        turns = [own.may_act_signal_name for own in each if own.may_act_signal_name is not None]
         waiting = self._signal(agent, [after[0] for after in outcomes], turns) <= 0 if turns else None
         return trajectory_of(
             torch.stack(actions) if actions else None,

@@ -406,7 +406,7 @@ class _Merger:
         return {
             "number": max(window["number"] for _, window in windows),
             "statistics_before": {
-                name: self._start(agents[name], starts) for name in group.agents_per_learner
+                name: self._start(agents[name], starts) for name in group.agent_count_by_learner
             }
             if starts
             else {},

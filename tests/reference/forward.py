@@ -36,7 +36,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     if window.number != group.grid.number_at(signals.step):
         window.number = group.grid.number_at(signals.step)
         window.statistics_before = {
-            name: dict(state.agents[name].learner.buffers) for name in group.agents_per_learner
+            name: dict(state.agents[name].learner.buffers) for name in group.agent_count_by_learner
         }
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
@@ -264,7 +264,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start
             )
-        if message.sender_window_open:
+        if not message.read_plan.only_own_window:
             window.sent_messages.append((channel.name, message))
 
 

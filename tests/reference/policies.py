@@ -79,7 +79,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     known_length = description.episode_steps is not None or description.longest_episode is not None
     actions = [one.action for one in had if one.action is not None]
     sampled = torch.stack(actions) if actions else None
-    turn, waiting = goal.rewards.turn_signal_name, None
+    turn, waiting = goal.rewards.may_act_signal_name, None
     if turn is not None:
         waiting = torch.stack([signals[0].signals[turn] for signals in steps]) <= 0
     settings = {"known_length": known_length, "waiting": waiting, **_final(state, had)}

@@ -119,7 +119,7 @@ class State:
         An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
         """
         group, scores = update.group, [own.loss for own in update.window_loss.reported_loss_by_agent.values()]
-        names = [name for name in group.agents_per_learner if self.participates(name, update.window.number)]
+        names = [n for n in group.agent_count_by_learner if self.participates(n, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
         for what, gradients, others in (("loss", [], scores), ("gradient", found, returned)):
@@ -131,7 +131,7 @@ class State:
         gradients_by = {}
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]
-            mean = [None if g is None else g / group.agents_per_learner[name] for g in mine]
+            mean = [None if g is None else g / group.agent_count_by_learner[name] for g in mine]
             gradients_by[name] = list(self.agents[name].learner.through_hooks(mean))
         return gradients_by
 
