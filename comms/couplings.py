@@ -5,8 +5,8 @@ A scenario names a coupling, and the builder puts one object of its class into t
 
     read_kind   at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
     credit      when the sender's window is learned from: the gradient that is injected into a message
-    waits_for   when it ends, where the coupling `waits`: does it wait for the gradient of a message to come back? Late windows
-                (engine/features/late_windows.py) ask, no line of the heart
+    waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
+                engine/features/late_windows.py calls it
 
 The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
 the timeline and telemetry read them. The methods read the channel as its scenario declares it (declared_channel.py). No other file
@@ -47,9 +47,9 @@ class CreditedMessage:
         sent: The message as it was sent.
         stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
         tick_period: Steps between ticks of the sender: an age divided by it is an age in ticks.
-        returned_gradient: The returned gradient, if it is back over the link; None: it is not. What is booked at this step is never in
-            it.
-        counted: The rows where a read of it counted, `NONE` without a returned gradient. In other rows the returned gradient is
+        returned_gradient: The returned gradient, if it is back over the link; None: it is not, or none returns. What is booked at this
+            step is never in it.
+        counted: The rows where a read of it counted; `NONE` if `returned_gradient` is None. In other rows the returned gradient is
             zero: the message was lost or void there, or the receiver does not learn.
     """
 
@@ -81,8 +81,8 @@ class CreditedMessage:
     def now(self) -> torch.Tensor:
         """The message as the sender's present parameters make it.
 
-        It differs from `sent` if the window has waited and been replayed, and where the message was void as it was sent: there
-        `sent` is zeros.
+        It is `sent`, unless the window has waited, and has been replayed with parameters that have moved. In rows in which the
+        message was void as it was sent, `sent` is zeros, and this is not.
         """
         # commands that only list couplings load no torch
         from antiphon.comms.backward_requests import value_of
@@ -134,7 +134,7 @@ class Coupling:
     them."""
     waits: ClassVar[bool] = False
     """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
-    have ended (engine/features/late_windows.py). It is then replayed and learned from as a whole (rule 27b)."""
+    have ended (engine/features/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     allows_states: ClassVar[bool] = False

@@ -1,8 +1,8 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read this page, then step.py, then message.py, which has the words and masks of the heart. Of the other files, those with a * in the list
-below are the step, and those with a + say what the life of any message is made of: message_lives.py tells three such lives. The rest is
-read when one of its types is met. Rules are those of docs/semantics.md.
+Read this page, then step.py, then message.py, which has the words and masks of the heart. In the list of files below, those with a * are
+the step, and those with a + say what the life of any message is made of: message_lives.py tells three such lives. Rules are those of
+docs/semantics.md.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
@@ -19,18 +19,18 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 ForwardPass._send_messages          for each agent of the call
                     Ledger.send                     over each of its channels; with it, messages of no more use are deleted
                         Timetable.read_plan         which ticks will read it
-                [SweepOrder.after_send]             of stage 2 below, `differentiate_windows`: at once, for a group that has ticked
+                [SweepOrder.after_send]             a group that has ticked is differentiated at once (`differentiate_windows`)
         advance_environment                         the caller's; it returns which episodes have ended
         Engine.learn
             end_episodes                            stage 1
                 Ledger.void_messages
             Engine._pop_ended_windows               stage 2: each group's window that ends at this step
-                [LateWindows.closing_windows]       of a group that waits: which ended windows wait on, for how long, which are replayed
+                [LateWindows.closing_windows]       of a group that waits: which ended windows wait, which are learned from and replayed
             Engine._learn_in_turns
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
                     BackwardPass.collect_injections for each message that the window sent: what its sender learns from it
-                        Ledger.return_state         whether its gradient is back: so, and not in stage 4, it reaches a sender that waited
+                        Ledger.return_state         whether its gradient is back: a sender that waited takes it here, not in stage 4
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
                 Engine.change_gradients             features, at `after_differentiate`
@@ -50,11 +50,10 @@ messages of such a stack, [K * B, size] each. The single agents and channels of 
 stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows are looked at.
 
 Names: what names an object is `x_name`, and `x` is the object, but for the `sender` and the `receiver` of a channel, which are names of
-agents. `x_by_y` is x for each y. `a_from_b` takes rows of b, and returns rows of a. Methods of one name do one thing in every class
-that has them: `load` takes over a saved state, `forget` forgets where an episode ended. The other words of the heart are at the head
-of message.py.
+agents. `x_by_y` is x for each y, `x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. In every class, `load`
+takes over a saved state, and `forget` forgets where an episode ended. The words of the heart are at the head of message.py.
 
-The files; each imports only files above it:
+The files; each imports only files above it, also for types. So reads.py and held_messages.py have protocols of what is below:
 
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
@@ -97,8 +96,8 @@ held_messages, newest_returned and participation are imported only where a scena
 Where a change goes: the file, the name, and what to mind there:
 
   Sending:
-    when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py. Irregular ticks: its docstring tells
-                                                 who counts on regular ones
+    when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py. Irregular ticks: its docstring lists
+                                                 what relies on regular ones
     in which order agents tick in a step         schedule.py: `Schedule.network_calls`, from the waves of scenarios/relations.py
     when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py;
                                                  the advice in engine/planning/given_up.py makes its own
@@ -107,6 +106,8 @@ Where a change goes: the file, the name, and what to mind there:
     which tick reads a message                   timetable.py: `Timetable.reading_ticks`, from which its plan follows, and its inverse
                                                  `stamps_read_at`, with `newest_due`: change both. `Ledger.leaf_for` asserts that the plan has
                                                  the window of a tick whose read may count
+    a message that arrives twice                 the same two, and what keeps it until then: `Ledger._delete_spent`. `reading_ticks` has to
+                                                 return more than a range
     which reads count                            reads.py: `Arrival.may_count`; `ForwardPass.as_read` and `Ledger.leaf_for`. Features at
                                                  `after_book` and lambda-returns take `Leaf.counted`
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; and `reading_ticks`, if it reads others than the messages
@@ -137,6 +138,8 @@ Where a change goes: the file, the name, and what to mind there:
                                                  before the step's episodes end
     a kind of synthetic gradient                 comms/synthetic_gradients.py; by labels, comms/label_gradients.py; by the receiver's
                                                  actions, agents/local_policy.py
+    which members learn from a window            participation.py: `Participation.learning_rows`, made in engine/build/builder.py;
+                                                 `Agent.learning_rows` calls it
     in which rows a sender learns nothing        channel.py: `Channel.credited_rows`. What else follows a message that was void before it
                                                  was read takes `Fate.void_unread` itself: four files of engine/features, and
                                                  engine/policies/replayed_senders.py, inspection/signal_alignment.py, running/handles.py
@@ -146,7 +149,7 @@ Where a change goes: the file, the name, and what to mind there:
     which ticks are a window                     window_grid.py: a class of `WindowGrid`, chosen in engine/build/learning_groups.py
     when an ended window is learned from         comms/couplings.py: `waits` and `waits_for`; engine/features/late_windows.py, as the third
                                                  life of message_lives.py tells
-    with which optimiser                         nets/trained_parameters.py; a predictor's settings: engine/build/channels.py
+    with which optimiser                         nets/trained_parameters.py; that of predictors (`training.predictor`): engine/build/channels.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
     what is done to gradients before they move   a feature with the point `after_differentiate`, where those of a window have not been
                                                  checked, or `before_move`, where those of all windows have been
@@ -155,7 +158,8 @@ Where a change goes: the file, the name, and what to mind there:
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py
-    a metric of the step, such as ages of reads  engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns. The ticks of
-                                                 `Update.window` have their reads: `Leaf` and `WithGraph` have the stamp of their message;
-                                                 of a `Constant`, a feature notes it (engine/features/ages.py)
+    a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns. Its `age` is of
+                                                 the message that is due. For ages of reads, the ticks of `Update.window` have the reads:
+                                                 `Leaf` and `WithGraph` have the stamp; of a `Constant`, a feature notes it
+                                                 (engine/features/ages.py)
 """

@@ -143,14 +143,14 @@ class Connections:
     """The channel that carries its state to its own next tick; None: it has no state."""
 
     def add_outgoing(self, channel: Channel) -> None:
-        """Add a channel that begins here."""
+        """Add a channel that the agents send over."""
         if channel.carries_state:
             self.state_channel = channel
         else:
             self.outgoing.append(channel)
 
     def add_incoming(self, channel: Channel) -> None:
-        """Add a channel that ends here; a state channel is added by `add_outgoing`."""
+        """Add a channel that the agents read; a state channel is added by `add_outgoing`."""
         if not channel.carries_state:
             self.incoming.append(channel)
 

@@ -97,7 +97,7 @@ class BackwardPass:
         for (pending, returning_leaves), (gradients_by_learner, leaf_gradients) in zip(
             pending_updates, results, strict=True
         ):
-            gradient_by_leaf = {  # of a leaf that no loss depends on it is None
+            gradient_by_leaf = {  # without the leaves that no loss depends on: their gradient is None
                 leaf: gradient
                 for leaf, gradient in zip(returning_leaves, leaf_gradients, strict=True)
                 if gradient is not None

@@ -1,8 +1,6 @@
-"""Channels at run time: stacks of K >= 1 channels of one kind between two stacks of agents.
+"""Channels at run time: stacks of K >= 1 channels of one kind between two stacks of agents (agent.py).
 
-The builder makes single channels; engine/build/stacking.py makes the stacks of them that the step computes. A stack's rows are
-(channel, environment), [K * B], in the order of the senders. A single channel is a stack of one.
-Shapes: K channels, B environments.
+A stack's rows are (channel, environment), [K * B], in the order of the senders.
 """
 
 from __future__ import annotations
@@ -61,7 +59,7 @@ class PredictorContext:
     signal_specs: tuple[ContextSpec, ...] = ()
     """Signals of the environment."""
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
-    """Values of the channel's sender and receiver, by name; for the phase of one, the windows in which it is counted."""
+    """Values of the channel's sender and receiver, by name; with that of a phase, the windows that it is the position in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +67,7 @@ class InjectionSettings:
     """How the synthetic gradient of a channel is injected into its messages."""
 
     apply: bool = True
-    """Whether it is injected; else it is only trained. It is not read off the scale, which a schedule or a probe may make 0 for a time."""
+    """Whether it is injected; else it is only trained. A scale of 0 does not say so: a schedule or a probe may set it for a time."""
     scale: Rate = _ONE
     """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
     discount: PerMember = 1.0
@@ -322,7 +320,7 @@ class Channel:
     # --- its predictors ------------------------------------------------------------------------------------
 
     def restrict_example(self, example: Example, rows: Mask) -> None:
-        """Let a message be an example in some rows alone, and for the predictors of the members with any of them."""
+        """Restrict an example to some rows, and to the predictors of the members that have one of them."""
         all_members = rows is ALL or not self.has_member_axis
         example.restrict(rows, ALL if all_members else simplified(self.layout.members_in(rows)))
 

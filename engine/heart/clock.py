@@ -112,17 +112,14 @@ class RatedSends:
 
     @property
     def tick_period(self) -> int:
-        """Steps between ticks of the sender."""
         return self.clock.tick_period
 
     @property
     def cycle_steps(self) -> int:
-        """Steps after which its stamps repeat."""
         return self.tick_period * self.ticks_per_message.numerator
 
     @property
     def mean_send_interval(self) -> float:
-        """Steps from one message to the next, on average."""
         return self.tick_period / self.rate
 
     @cached_property
@@ -131,11 +128,9 @@ class RatedSends:
         return 1 / Fraction(str(self.rate))
 
     def sends_at(self, step: int) -> bool:
-        """Whether a message is sent at `step`."""
         return self.latest(step) == step
 
     def latest(self, step: int) -> int | None:
-        """The newest stamp sent at or before `step`, if there was one."""
         tick = self.clock.latest(step)
         return (
             None
@@ -144,11 +139,9 @@ class RatedSends:
         )
 
     def after(self, step: int) -> int:
-        """The first stamp sent after `step`."""
         return self._stamp_of(self._messages_before(self.clock.tick_number(self.clock.after(step))))
 
     def among(self, steps: range) -> list[int]:
-        """The stamps sent at consecutive steps."""
         return [step for step in steps if self.sends_at(step)]
 
     def _messages_before(self, tick_number: int) -> int:

@@ -3,7 +3,7 @@
 `DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a divergence: the
 run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
 
-On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes this one's place.
+On a GPU every look at a number stops the stream of work: there the guard (features/guard.py) takes the place of `DivergenceCheck`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.trained_parameters import TrainedParameters
 
 _COPIED = 1 << 16
-"""Numbers up to which the norm of a copy of all tensors costs less than a norm of each: 0.6 of it, of two networks of 64 units."""
+"""Up to so many numbers, all tensors are copied into one for a norm: of two networks of 64 units, in 0.6 of the time of a norm of each."""
 
 
 @dataclass
@@ -220,7 +220,7 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        Of members that take no step, the rows of a leaf's gradient are zeroed if one of its numbers is not finite; else they return.
+        The gradient of a leaf, if one of its numbers is not finite, is zeroed in the rows of members that take no step.
 
         Raises:
             DivergenceError: One has, and there is one seed.
@@ -287,7 +287,7 @@ class DivergenceCheck:
             for n in self.rule.reasons_by_member(len(agent.members), [], [reported.loss]):
                 reasons[self.single_group_of(agent, n)] = (
                     Reason.LOSS_NOT_FINITE
-                )  # the gradient has diverged only with it
+                )  # rather than the gradient, which has diverged with it
         return reasons
 
     def single_group_of(self, agent: Agent, member: int) -> LearningGroup:

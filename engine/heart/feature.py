@@ -1,7 +1,7 @@
 """Features: what only some scenarios need of a step, and the points of the step at which they are called.
 
-A feature is a class with some of the methods of `Feature`, each of which is a point of the step. Its class alone says at which
-points it is called, so that a step asks no feature in vain: `Features` has, by point, the features that are installed there.
+A feature is a class with some of the methods of `Feature`, each of which is a point of the step. It is called at the points that
+its class has, and at no others: `Features` has, by point, the features that are installed there.
 Which setting needs which feature is a table (engine/installed.py). Comments in `TickPoints` and `LearningPoints` name its features.
 """
 
@@ -40,7 +40,7 @@ class Feature:
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
     - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
 
-    Some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At the others all features
+    At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At the others all features
     that have them are called (`Many`): they are named for what the step is about to do or has done. Of these, `after_evaluate` alone has
     answers, which are merged.
     """

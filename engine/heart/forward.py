@@ -142,13 +142,13 @@ class ForwardPass:
         same_window = (channel.name, message.stamp) in window.sent_outputs
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
-            # zeros where it is missing: a message that is held has no graph in this window
+            # zeros where it is missing: a held message, which might stand in, has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
         if kind is ReadKind.LEAF and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.may_count
             if learning_rows is not ALL:
                 counted = counted & channel.mask_from_receiver(learning_rows)
-            # where the link has lost all rows there may be a leaf too, as the host does not look at the mask: it counts nowhere
+            # the host does not look at the mask: a leaf may count nowhere, if the link has lost all rows
             if counted is not NONE:
                 return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.as_constant(channel.name)

@@ -72,8 +72,8 @@ class HeldMessages:
         Args:
             ledger: The ledger of the channels.
             due_message: The newest message that reaches the tick; `hold` has been called with it.
-            oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not stand
-                in for the newest too.
+            oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not also
+                stand in for the newest.
         """
         assert self.value is not None
         assert self.stamp is not None

@@ -1,7 +1,7 @@
 """Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (rules 17, the ledger; 18, reads).
 
 Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
-Losses and ends of episodes only decide in which environments it counts. The methods in a message's life, in order:
+Losses and ends of episodes only decide in which environments its reads count. The methods in a message's life, in order:
 
     send               enters it: as sent, as it arrives, and when it will be read
     receive, leaf_for  give it to a tick of the receiver, and make or find the leaf through which the tick reads it
@@ -9,7 +9,7 @@ Losses and ends of episodes only decide in which environments it counts. The met
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    return_state       tells a sender that waits whether the gradient is back; `Booked` has it until the message is deleted
+    return_state       whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
     _delete_spent      deletes it as a later message is sent, once nothing will read it and its sender's window has closed; `finish` has
                        deleted it already where its values are freed
 
@@ -23,10 +23,10 @@ A message changes through the ledger of its channel, or through these:
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
-Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that (held_messages.py).
-Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that. It takes a gradient in at the step at
-which it is back: in `send`, before an episode may end at this step; else in `pop_messages_back`, as nothing is sent at this step, or as
-the gradient has been booked after the sending (`return_delay` 0).
+Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that arrival.
+Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that gradient. `send` takes it in at the step
+at which it is back, before an episode may end. `pop_messages_back` takes it in later in that step, where `send` could not: nothing was
+sent, or the gradient was booked after the sending (`return_delay` 0).
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ if TYPE_CHECKING:
 
 
 class ReturnState(Enum):
-    """Where what returns for a message is, at the end of a step (`Ledger.return_state`); in a ledger that `returns_gradients`."""
+    """How far the gradient of a message has come (`Ledger.return_state`), in a ledger that `returns_gradients`."""
 
     OPEN = "open"
-    """It is not complete: a window that may read the message has not closed."""
+    """The gradient is not complete: a window that may read the message has not closed."""
     NOTHING = "nothing"
     """Nothing will return: the message is finished, and no read of it has counted."""
     UNDER_WAY = "under way"
-    """It has not reached the sender yet."""
+    """It is complete, and has not reached the sender yet."""
     BACK = "back"
     """It has reached the sender, at this step or before."""
 
@@ -79,8 +79,8 @@ class Ledger:
         returns_gradients: Whether the gradients of reads are booked, and return; else it is only booked where reads counted.
         slack: Steps that messages may stay open beyond `ReadPlan.finish_by`: where the receiver waits, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
-        holds_all: Whether the synthetic input is conditioned on the newest arrival, so that every message is held, on a perfect link
-            too, and none is deleted before.
+        holds_all: Whether every message is held, also over a perfect link, and none is deleted before: the synthetic input is
+            conditioned on the newest arrival.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
         back_by_step: Finished messages with a gradient, by the step at which their gradient reaches the sender.
@@ -160,7 +160,7 @@ class Ledger:
             may_be_read = newest_due is None or stamp >= newest_due
             if may_be_read or message.sender_window_open:
                 continue
-            # what is back at this step is popped after this (`Engine.learn`); should an episode end before, it is still voided
+            # what is back at this step is popped later (`Engine.learn`): until then, an episode that ends voids it
             return_pending = message.finished_and_counted and self.timetable.back_at(finished_at) >= step
             may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
             if not (return_pending or may_stand_in):
@@ -218,7 +218,11 @@ class Ledger:
         return messages
 
     def return_state(self, message: Message, step: int) -> ReturnState:
-        """Return where what returns for a message is at the end of `step`."""
+        """Return how far the gradient of a message has come at `step`, as far as windows have closed when it is asked.
+
+        A step asks in its stage 2, and closes windows in stage 3. So a message whose last window ends at this step is open here, and is `BACK`
+        only when the next step asks, also with `return_delay` 0.
+        """
         finished_at = message.finished_at
         if finished_at is None:
             return ReturnState.OPEN
@@ -295,7 +299,7 @@ class Ledger:
         if self.timetable.carries_state and self.returns_gradients and terminated_rows is not NONE:
             self._book_zero_after_last_state(step, terminated_rows)
         for message in self.messages.values():
-            # where no read of a message may be booked, nothing is injected into it anyway
+            # where no read may be booked, nothing is injected anyway: `void_unread` stays
             message.fate.add_void(ended_rows, unread=message.read_plan.awaits_first_read(step))
         if self.newest_returned is not None:
             self.newest_returned.forget(ended_rows)

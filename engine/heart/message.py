@@ -4,27 +4,29 @@ The life of a message is told at the head of ledger.py, by methods, and in messa
 
 Words that have one meaning in the heart:
 
-    tick                one evaluation of an agent's network, kept as a `Tick`; its agent, and an engine, *tick* at that step
-    end                 of a window or an episode; an *endpoint* is the sender or the receiver of a channel
+    tick                one evaluation of an agent's network, kept as a `Tick`; the agent *ticks* at that step
+    end                 the last step of a window or of an episode
     output              a message as its sender computes it, with its graph: rows of a port, or a sample (`Window.sent_outputs`)
     state               what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
     stamp               the step at which a message was sent
-    due                 a tick's due messages: those that a perfect link would have brought, of which it reads the newest, or several
-                        (`read`). What happens at a step is named for that: `Clock.ticks_at`, `SendTimes.sends_at`
+    due                 a message is due at a tick that a perfect link would have brought it to. A tick reads the newest that is due, or
+                        several (`read`)
     held                a receiver holds the newest message that has arrived, to read it where a due one is lost, or to condition a
                         synthetic input on it
+    void                a message is void in rows in which ticks read it as zeros: `Fate.void`, below
     read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
     learner             the network, parameters and optimiser of an agent, which tied agents share; its name is that of its first agent
+    learn               an agent learns from a window in the rows in which the window's gradient moves it: `Tick.learning_rows`, below
     count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
-                        learns from the window. A number of things is an `x_count`
-    window              begins with its first tick; ends at a step of its `WindowGrid`, and is popped from its group; closes in the ledgers
-                        that it reads when it has been learned from or skipped, or at its end if it has no tick
+                        learns from the window
+    window              begins with its first tick, and ends at a step of its `WindowGrid`, at which its group pops it. It closes in the
+                        ledgers that it reads once it has been learned from or skipped; without a tick, at its end
     book                add a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`): where it counts, and
                         its gradient there, if the ledger `returns_gradients`
-    waits               a group waits: its windows that have ended are kept until the gradients of what they sent are back (`delayed`), or
-                        are given up (`horizon`): features/late_windows.py has the rule
+    waits               a window waits after its end until the gradients of what it sent are back (`delayed`), or are given up (`horizon`):
+                        features/late_windows.py has the rule. A group `waits` if its windows may
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
-                        (learning_order.py). The turns that agents take in an environment are a signal, `Rewards.may_act_signal_name`
+                        (learning_order.py)
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
@@ -66,12 +68,12 @@ Masks of what learns, in rows of an agent, or in members of a stack of agents or
     PredictorUpdate.stepping_members   `PredictorTrainer`              the predictor takes a step: its channel has an example
     DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others take no step
 
-Times are steps of the environment, from 0 (in lines for people from 1). A run has B environments, and [rows, …] has a row
+Times are steps of the environment, from 0; messages to people number them from 1. A run has B environments, and [rows, …] has a row
 for each (member of a stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
-No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a group
-that waits replay the window's ticks. Of a fork or checkpoint this gives the same bits as the first graph; a group that waits replays
-with its present parameters, which may have moved since.
+No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a window
+that waits are replayed from their ticks. A fork or checkpoint gives the bits of the first graph. A window that waits is replayed with
+the present parameters, which may have moved since.
 """
 
 from __future__ import annotations
@@ -115,10 +117,10 @@ class Content:
 
 @dataclass(slots=True, eq=False)
 class Fate:
-    """Where a message does not arrive, or its later reads do not count; the ledger sets it at sending and as episodes end.
+    """Where a message does not arrive, or is void; the ledger sets it at sending and as episodes end.
 
-    What was read before an episode's end counts all the same. Where it is void in all rows, its masks are `ALL` (`simplified`), as zeros that
-    were injected would still move parameters by momentum.
+    What was read before an episode's end counts all the same. A mask of void rows that holds in all rows is made `ALL` (`simplified`): then
+    nothing is injected. Zeros, if injected, would still move parameters by momentum.
     """
 
     lost: Mask = field(default=NONE, metadata=MASK)
@@ -126,17 +128,17 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where it is read as zeros."""
     void_unread: Mask = field(default=NONE, metadata=MASK)
-    """Where it became void before any tick read it: as it was sent, or as an episode ended before `ReadPlan.first_tick`; kept for messages
-    whose reads may be booked. From then on nothing is injected there; a window of the sender that ended earlier has injected."""
+    """Where it became void before any tick read it: as it was sent; or, if a read may be booked, as an episode ended before
+    `ReadPlan.first_tick`. From then on nothing is injected there; a window of the sender that ended earlier has injected."""
     unsent: Mask = field(default=NONE, metadata=MASK)
-    """Where it was void as it was sent: there it is no traffic."""
+    """Where it was void as it was sent: nothing crossed the link there."""
 
     def set_lost(self, rows: Mask) -> None:
         """Set where a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
         self.lost = rows
 
     def add_void(self, ended_rows: Mask, *, unread: bool) -> None:
-        """Void the message where an episode ended, too; `unread`: whether no tick has read it."""
+        """Void the message also where an episode ended; `unread`: whether no tick has read it."""
         self.void = simplified(self.void | ended_rows)
         if unread:
             self.void_unread = simplified(self.void_unread | ended_rows)
@@ -151,8 +153,8 @@ class Booked:
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted, or the gradient is known to be zero (`add_zero_rows`). From `Message.mark_finished` on, it is `NONE` if it holds
-    in no row."""
+    """Where a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in no row, `Message.mark_finished` makes it
+    `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
@@ -199,8 +201,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether the window of its sender, which has it among `Window.sent_messages`, has not closed: until then it is not deleted. False of a
-    state that only its own window reads, and of an imagined message."""
+    """Whether the window of its sender has not closed: until then it is not deleted, as that window may inject into it. Nothing is injected
+    into a state that only its own window reads (`ReadPlan.only_own_window`): there it is False."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:
@@ -237,6 +239,7 @@ class Message:
     @property
     def finished_and_counted(self) -> bool:
         """Whether it is finished, and a read of it has counted in some row: its gradient returns, if its ledger `returns_gradients`."""
+        # `mark_finished` has looked at the rows: a mask other than `NONE` holds in some row
         return self.finished_at is not None and self.booked.counted is not NONE
 
     @property

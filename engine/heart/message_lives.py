@@ -7,44 +7,45 @@ and at step 7 the episode ends in environments 0 and 1. The columns list environ
 it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.counted`), and where it has a booked
 gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which one window reads after the end:
 
-    step  void  unread    counted  gradient  methods
-    6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
-    7     0 1   0 1       -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections injects in 2 and 3
-    8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    12    0 1   0 1       2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
-    14    0 1   0 1       2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
-    15    gone  gone      gone     gone      Ledger.send of a newer message deletes it
+    step  void  void_unread  counted  gradient  methods
+    6     -     -            -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
+    7     0 1   0 1          -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections injects in 2 and 3
+    8     0 1   0 1          -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    12    0 1   0 1          2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
+    14    0 1   0 1          2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
+    15    gone  gone         gone     gone      Ledger.send of a newer message deletes it
 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
-step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but unread nowhere, and counted in
-all four environments.
+step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but `void_unread` nowhere, and
+counted in all four environments.
 
 The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
 
-    step  void  unread    counted  gradient  methods
-    4     -     -         -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
-                                             ends: BackwardPass.collect_injections injects in all four; the later end changes nothing of it
-    6     -     -         -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
-    7     0 1   -         0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
-    8     0 1   -         0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
-    11    0 1   -         0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
-    13    0 1   -         0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
-    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
+    step  void  void_unread  counted  gradient  methods
+    4     -     -            -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
+                                                ends: BackwardPass.collect_injections injects in all four; the later end changes nothing of it
+    6     -     -            -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
+    7     0 1   -            0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
+    8     0 1   -            0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    11    0 1   -            0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
+    13    0 1   -            0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
+    16    gone  gone         gone     gone      Ledger.send of a newer message deletes it
 
-The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.closing_windows` asks of it, and of those
-that wait already, whether they wait. A window does if a read of a message that it sent to another group may be booked
-(`ReadPlan.is_bookable`), and the gradient has not reached a (`Ledger.return_state`). It waits no longer when `horizon` windows of a have
-ended after it: then a learns from it without credit for any of its messages of a->b. All that a learns in a window waits, its own loss too:
+The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.closing_windows` asks which windows of a wait:
+of that one, and of those that waited before. A window waits for a message that it sent to another group if a read of it may be booked
+(`ReadPlan.is_bookable`), until the gradient has reached a (`Ledger.return_state`). All that a learns in the window waits, also its own
+loss. A newer window that waits for nothing overtakes it: with windows of one tick, that of step 7 would be learned from at step 7, and
+that of step 6 at step 14. A window waits no longer when `horizon` windows of a have ended after it: then a learns from it without credit
+for any of its messages of a->b.
 
-    step  void  unread    counted  gradient  methods
-    6     -     -         -        -         Ledger.send, as above
-    7     0 1   0 1       -        -         Ledger.void_messages; then a's window 1 ends, and waits for this message; its graph is freed. It
-                                             does not wait for those of steps 4, 5 and 7, which no tick reads
-    8     0 1   0 1       -        -         ForwardPass.as_read, as above
-    11    0 1   0 1       -        -         a's window 2 ends: 1 and 2 wait, 2 for the message of step 10
-    12    0 1   0 1       2 3      2 3       b's window ends, as above: the gradients of both messages are at a at 14
-    14    0 1   0 1       2 3      2 3       Nothing is learned, as no window of a ends
-    15    0 1   0 1       2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
-                                             turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
-    16    gone  gone      gone     gone      Ledger.send of a newer message deletes it
+    step  void  void_unread  counted  gradient  methods
+    6     -     -            -        -         Ledger.send, as above
+    7     0 1   0 1          -        -         a's window 1 ends, and waits for this message, not for those of steps 4, 5 and 7, which no
+                                                tick reads; its graph is freed
+    11    0 1   0 1          -        -         a's window 2 ends: 1 and 2 wait, 2 for the message of step 10
+    12    0 1   0 1          2 3      2 3       b's window ends, as above: the gradients of both messages are at a at 14
+    14    0 1   0 1          2 3      2 3       Nothing is learned, as no window of a ends
+    15    0 1   0 1          2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
+                                                turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
+    16    gone  gone         gone     gone      Ledger.send of a newer message deletes it
 """

@@ -15,8 +15,8 @@ from antiphon.engine.heart.message import Message
 class NewestReturned:
     """The newest gradient that has come back over the channels of a stack, as it came.
 
-    Features at `gradients_back` replace that of a message afterwards, and not this one. It has no roles of a saved state: engine/state
-    saves `value` alone, by the name of the ledger's attribute.
+    Features at `gradients_back` replace gradients of messages later, and not this one. Its fields have no roles: engine/state saves `value`
+    alone, by the name of the ledger's attribute.
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.

@@ -89,13 +89,13 @@ class WithGraph:
     """Where the tick has a value to read; zeros elsewhere."""
 
     def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        """Return the value read without a graph: see `Constant`."""
         return constant(channel.carried_output(self, sent_outputs))
 
     def differentiable_value_in(
         self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        """Return the value read with its graph: see `Constant`."""
         return channel.graph_in_learning_rows(channel.carried_output(self, sent_outputs), learning_rows)
 
 
@@ -118,13 +118,13 @@ class Leaf:
     """The step of the only tick that reads the leaf; None: all ticks of the window that read the message share it."""
 
     def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
+        """Return the value read without a graph: see `Constant`."""
         return constant(self.value)
 
     def differentiable_value_in(
         self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        """Return the value read with its graph: see `Constant`."""
         return self.value
 
     def free_value(self) -> None:

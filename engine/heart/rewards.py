@@ -35,7 +35,7 @@ class Rewards:
     life_reward_name: str | None = None
     """The reward of the agent that it acts for, which is present as long as that lives; None: its rewards are present as long."""
     may_act_signal_name: str | None = None
-    """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
+    """The signal that is 1 where the agent that it acts for may act, and 0 elsewhere; None: it may act at every tick."""
 
     @property
     def weight_by_name(self) -> dict[str, PerMember]:
@@ -48,6 +48,6 @@ class Rewards:
         rewards = [name for name in self.names if name != COSINE]
         moved = () if self.direction is None else (self.direction.signal_name,)
         life = () if self.life_reward_name is None else (self.life_reward_name,)
-        turn = () if self.may_act_signal_name is None else (self.may_act_signal_name,)
+        may_act = () if self.may_act_signal_name is None else (self.may_act_signal_name,)
         # some are read for their masks alone
-        return *rewards, *OUTCOMES, *self.end_names, *life, *turn, *moved
+        return *rewards, *OUTCOMES, *self.end_names, *life, *may_act, *moved

@@ -45,15 +45,15 @@ class Steppable(Protocol):
             step: The step.
             step_signals: The signals of the step.
             keep_messages: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep order
-                releases those that only they read. It changes no number.
+                frees those that nothing else reads. It changes no number.
         """
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
-            DivergenceError: Something is not finite. No parameter has moved; but ticks have replaced running statistics, and
-                gradients may have been booked and accumulated. To go on, restore statistics
+            DivergenceError: A number is not finite or longer than the bound, and there is one seed. No parameter has moved; but ticks
+                have replaced running statistics, and gradients may have been booked and accumulated. To go on, restore statistics
                 (`RunningStatistics.restore`), or load a state.
         """
 
@@ -104,8 +104,6 @@ class Engine:
     """Runs a system of stacks step by step.
 
     An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of members, also of one.
-    What is not the step itself is a feature, called at its points where the scenario uses it (feature.py).
-
     Args:
         system: The stacks.
         single_systems: The single agents that the stacks are made of, a system for each seed.
@@ -144,7 +142,7 @@ class Engine:
     # --- a step --------------------------------------------------------------------------------------------
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
-        """Tick all agents whose clock ticks at `step`, and return what is done in the environment: see `Steppable.tick`."""
+        """See `Steppable.tick`."""
         self.divergence_check.statistics.keep()
         self.forward_pass.tick_agents(step, step_signals, keep_messages=keep_messages)
         return self.forward_pass.action
@@ -172,8 +170,7 @@ class Engine:
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
-            DivergenceError: A number is not finite, or longer than the bound, and there is one seed: see
-                `Steppable.learn`.
+            DivergenceError: See `Steppable.learn`.
         """
         # 1. Episodes end.
         end_episodes(self.forward_pass, step, ends)
@@ -203,8 +200,8 @@ class Engine:
         input_updates = self.predictor_trainer.collect_input_updates()
         named_updates = [*predictor_updates.items(), *input_updates.items()]
         self.divergence_check.check_predictors(named_updates, step)
-        # 5. All is computed and checked: now, and only now, parameters move. Features are called before it where none does, too
-        # (`measures_only`): running statistics of returns go on there, as those of observations do.
+        # 5. All is computed and checked: now, and only now, parameters move. `before_move` is called even if none moves
+        # (`measures_only`), so that running statistics of returns go on, as those of observations do.
         for feature in self.features.learning_points.before_move:
             feature.before_move(updates)
         if not self.measures_only:
@@ -220,8 +217,9 @@ class Engine:
     def _pop_ended_windows(self, step: int) -> ClosingWindows:
         """Remove the windows that end at `step` from their groups, each of which gets an empty one; return the windows that close.
 
-        Of a group that `waits`, windows stay with it while the gradients of what they sent are not back: features/late_windows.py tells
-        which, and how long. The windows to learn from are in order, the oldest first, and those that have waited are replayed.
+        A group that `waits` keeps those whose gradients are not back: features/late_windows.py has the rule. The windows to learn from are the
+        oldest first, but only among those that close now: a newer one that waits for nothing has overtaken those that wait. Those that have
+        waited are replayed.
         """
         to_learn: GroupWindows = []
         to_skip: GroupWindows = []
@@ -289,10 +287,10 @@ class Engine:
     def _close_without_ticks(self, closing_numbers: Sequence[tuple[LearningGroup, int]], step: int) -> None:
         """Close the windows that have ended without a tick, before the credit of other windows is computed.
 
-        Such a window is an episode (`EpisodeWindows`). Let a receiver tick at steps 0, 4, 8 and 12, and episodes have the steps 0 to 8, and 9
-        and 10. A message that is read at 8 and planned for 12 too is of both windows. The second one ends at 10 without a tick: the message
-        is finished, and with `return_delay` 0 its gradient is back at 10. So a sender's window that ends at 10 may have it as credit.
-        Whether a window waits has been decided before: the gradient is in time for it only as a later window of its group ends.
+        Such a window is an episode (`EpisodeWindows`). A receiver ticks at steps 8 and 12; one episode ends at 8, the next has steps 9 and 10.
+        A message that is read at 8, and is planned for 12, is of both windows. The second ends without a tick at 10: the message is finished,
+        and with `return_delay` 0 its gradient is back at 10, as credit for a sender's window that ends at 10. Which
+        windows wait has been decided before.
         """
         for group, window_number in closing_numbers:
             self._close_in_ledgers(group, window_number, step)

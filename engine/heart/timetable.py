@@ -104,8 +104,8 @@ class Timetable:
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps of the messages that a tick at `step` reads, oldest first; empty before the first message is due.
 
-        It is the inverse of `reading_ticks`, and must agree with it. The newest message that is due is read, and where ticks read several
-        (`read`), those before it too whose last reading tick is at `step` or later.
+        It is the inverse of `reading_ticks`, and must agree with it. The newest message that is due is read. Where ticks read several
+        (`read`), older ones are read beside it whose last reading tick is at `step` or later.
         """
         newest_due = self.newest_due(step)
         if newest_due is None:

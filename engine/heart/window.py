@@ -61,7 +61,7 @@ class Window:
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
         leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
-            window has credit, also where its gradient is back.
+            window has credit, not even one whose gradient is back.
     """
 
     number: int = field(default=NO_TICK_YET, metadata=PLAIN)
@@ -114,7 +114,7 @@ class LearningGroup:
         return bool(self.horizons)
 
     def pop_window(self) -> Window:
-        """Return the open window, which has ended, and replace it by an empty one: that begins with its first tick."""
+        """Return the open window, which has ended, and replace it by an empty one, which its first tick begins."""
         ended_window, self.window = self.window, Window()
         return ended_window
 

@@ -19,7 +19,7 @@ class WindowGrid(ABC):
 
     @abstractmethod
     def end_of(self, number: int) -> int:
-        """Return the step at which window `number` ends, the present one or one to come; at the latest, where that is not known."""
+        """Return the step at which window `number` ends, the present one or one to come; where that is not known yet, the latest possible."""
 
     @abstractmethod
     def number_ending_at(self, step: int) -> int | None:
@@ -51,7 +51,7 @@ class StepWindows(WindowGrid):
     Attributes:
         length: Steps of a window.
         first_step: The first step of the first window.
-        end_offset: At which of its steps a window ends, from 0; negative: counted from the length.
+        end_offset: At which of its steps a window ends, from 0; negative: from the length.
     """
 
     length: int
@@ -67,15 +67,12 @@ class StepWindows(WindowGrid):
         return cls(clock.tick_period * unroll, clock.phase, clock.tick_period * (unroll - 1))
 
     def number_at(self, step: int) -> int:
-        """Return the number of the window that holds a tick at `step`."""
         return (step - self.first_step) // self.length
 
     def end_of(self, number: int) -> int:
-        """Return the step at which window `number` ends."""
         return self.first_step + number * self.length + self.end_offset
 
     def number_ending_at(self, step: int) -> int | None:
-        """Return the number of the window that ends at `step`, if one does."""
         number, place = divmod(step - self.first_step, self.length)
         return number if place == self.end_offset else None
 
@@ -85,15 +82,12 @@ class StepWindows(WindowGrid):
         return [(first, first + self.end_offset) for first in firsts]
 
     def max_steps(self) -> int:
-        """Return the steps of a window."""
         return self.length
 
     def max_ticks(self, period: int) -> int:
-        """Return how many ticks, `period` steps apart, a window has, at most."""
         return -(-self.length // period)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
-        """Return the position of a tick among those of its window, from 0."""
         return (step - self.first_step) % self.length // period
 
 
@@ -127,26 +121,23 @@ class EpisodeWindows(WindowGrid):
         return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1
 
     def end_of(self, number: int) -> int:
-        """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
+        """Return the step at which episode `number` ends: of the present one; of one to come, the latest possible."""
         assert number >= self.episode_number, "how long past episodes were is not kept"
         return self.episode_start + self.length - 1 + (number - self.episode_number) * self.max_length
 
     def number_ending_at(self, step: int) -> int | None:
-        """Return the number of the episode that ends at `step`, if one does."""
         return self.episode_number if step == self.episode_start + self.length - 1 else None
 
     def max_steps(self) -> int:
-        """Return the steps of an episode, at most."""
         return self.max_length
 
     def max_ticks(self, period: int) -> int:
-        """Return how many ticks, `period` steps apart, an episode has, at most."""
         return -(-self.max_length // period)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
         """Return the position of a tick in its episode, from 0.
 
-        A tick of the next episode may be counted from the start of this one: so that it has a place among those of an episode,
-        the count starts again after the longest.
+        Where `episode_start` is that of the episode before, positions begin again at 0 after the longest episode: so each is one of
+        `max_ticks`.
         """
         return (step - episode_start) // period % self.max_ticks(period)

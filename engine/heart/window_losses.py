@@ -42,7 +42,7 @@ class TickLoss(NamedTuple):
 
     @property
     def target_counts(self) -> Tensor:
-        """[rows]: the number of targets that each sample counts for in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
+        """[rows]: the number of targets that each sample has in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
         losses = constant(self.losses)
         target_counts = (
             torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)

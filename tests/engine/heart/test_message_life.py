@@ -91,7 +91,7 @@ def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
     for table, (channel, coupling, stamp, gone) in zip(tables, LIVES, strict=True):
         rows = table.splitlines()
         starts = [
-            rows[0].index(name) for name in ("step", "void", "unread", "counted", "gradient", "methods")
+            rows[0].index(name) for name in ("step", "void", "void_unread", "counted", "gradient", "methods")
         ]
         life = lived(channel, stamp, 7, backend, coupling)
         for row in (row for row in rows[1:] if row[: starts[1]].strip()):  # others continue one
