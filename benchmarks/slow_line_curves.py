@@ -16,13 +16,13 @@ The table of six lines, in 35 minutes of an idle machine and three hours of any:
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
-Four parts on two cores, and beside them two parts, timed in the same way:
+Four parts on two cores, and two parts that are timed in the same way, to be compared with the records above:
 
-    slower="--dilation 4 --seconds 12 --seeds 1 --out benchmarks/results/slow-line-dilated.jsonl"
-    python benchmarks/slow_line.py --parts 4 $slower --line 10:25 --line 100:25 --ways $ways
-    python benchmarks/slow_line.py --parts 2 $slower --line 10:25 --line 100:25 --ways $ways
-    python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-dilated.jsonl \
-        --rates-of $into --seeds 3
+    ways=ddp16,1f1b,diloco:64,streaming:64,antiphon
+    slower="--dilation 4 --seconds 12 --seeds 1 --ways $ways --line 10:25 --line 100:25"
+    python benchmarks/slow_line.py --parts 4 $slower --out benchmarks/results/slow-line-four.jsonl
+    python benchmarks/slow_line.py --parts 2 $slower --out benchmarks/results/slow-line-dilated.jsonl
+    python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-four.jsonl --rates-of $into --seeds 3
 
 Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` and, where the
 best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts. A curve is kept when it is

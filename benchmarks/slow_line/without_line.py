@@ -36,7 +36,9 @@ def of_torch(settings: Mapping[str, Any], wanted: list[int]) -> Iterator[dict[st
             every = [own]
             if distributed.is_initialized():
                 every *= distributed.get_world_size()
-                distributed.all_gather_object(every, {name: value.detach() for name, value in own.items()})
+                # copies: a parameter may be a view of all of them, and would be sent with all
+                sent = {name: value.detach().clone() for name, value in own.items()}
+                distributed.all_gather_object(every, sent)
             yield mean_state(every)
 
 
