@@ -111,7 +111,7 @@ Where a change goes: the file, the name, and what to mind there:
     which reads count                            reads.py: `Arrival.may_count`; `ForwardPass.as_read` and `Ledger.leaf_for`. Features at
                                                  `after_book` and lambda-returns take `Leaf.counted`
     how a tick reads several messages (`read`)   comms/read_modes.py: a class; and `reading_ticks`, if it reads others than the messages
-                                                 since the tick before. engine/build/shapes.py counts them
+                                                 since the tick before. engine/build/shapes.py has their number
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn`, which joins them over a
                                                  stack; engine/build/shapes.py sizes the network's input
     what a receiver reads in place of a message  a feature with the point `stand_in`; it is called for synthetic inputs alone

@@ -15,7 +15,7 @@ class Reason(Enum):
     LOSS_NOT_FINITE = "loss not finite"
     """An agent's loss is not finite."""
     NOT_FINITE = "not finite"
-    """An agent's gradient is not finite; a predictor's loss or gradient is not."""
+    """An agent's gradient, or a predictor's loss or gradient, is not finite."""
     TOO_LONG = "too long"
     """A gradient is longer than the bound."""
 
@@ -38,7 +38,7 @@ class Report:
 def group_report(
     group: LearningGroup, reason: Reason, step: int, *, bound: float | None = None, seed: int = 0
 ) -> Report:
-    """Return the report of a learning group; `bound`: the longest gradient that it may have."""
+    """Return the report of a learning group; `bound`: of the norm of its gradient."""
     fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
     if reason is not Reason.TOO_LONG:
         place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
@@ -56,7 +56,7 @@ def group_report(
 def channel_report(
     channel: Channel, reason: Reason, step: int, *, of_input: bool, bound: float | None = None, seed: int = 0
 ) -> Report:
-    """Return the report of the synthetic gradient or input of a channel; `bound`: the longest gradient that it may have."""
+    """Return the report of the synthetic gradient or input of a channel; `bound`: of the norm of its gradient."""
     kind, endpoint = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
     fix = (
         "the learning rate of the synthetic input"

@@ -152,7 +152,7 @@ class Ledger:
             finished_at = message.finished_at
             if finished_at is None:
                 if message.read_plan.finish_by + self.slack < step:
-                    raise EngineError(  # people count steps from 1
+                    raise EngineError(  # from 1, for people
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
                 continue
