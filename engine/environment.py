@@ -226,16 +226,16 @@ class EnvironmentRunner:
             return EpisodeEnds(ALL, Mask.of(bool(terminated[0]) if uniform is None else uniform))
         if self.env.description.endless:
             return EpisodeEnds()
-        none_terminated, none_truncated = (self.env.uniform(end) is False for end in (terminated, truncated))
-        if none_terminated and none_truncated:
-            return EpisodeEnds()
-        terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
-        for_good = ended = Mask.of(terminated)
-        if not none_truncated:
-            ended = Mask.of(torch.logical_or(terminated, truncated))
+        for_good, cut_off = map(self._known_mask, (terminated, truncated))
+        ended = for_good | cut_off
         if not ended.anywhere:
             return EpisodeEnds()
         return EpisodeEnds(ended, for_good if for_good.anywhere else NONE)
+
+    def _known_mask(self, end: Tensor) -> Mask:
+        """Where a step ended episodes, with what the host knows of it."""
+        anywhere = self.env.anywhere(end)
+        return NONE if anywhere is False else Mask.of(torch.as_tensor(end), anywhere)
 
     def _cut_off(self, taken: StepSignals, ends: EpisodeEnds) -> bool:
         """Whether a step truncated an episode, or a single agent's, as far as somebody reads that."""

@@ -47,10 +47,14 @@ class EpisodeStatistics:
         self, names: Collection[str], batch: int, device: torch.device | str, dtype: torch.dtype
     ) -> None:
         self._rewards = (REWARD, *(name for name in names if name != REWARD))
+        self._mask_names = [f"_{name}" for name in self._rewards]
         self._present = torch.zeros(1 + len(self._rewards), batch, device=device, dtype=dtype)
         """Length and returns of the episodes in progress, a row each."""
         self._newest = torch.zeros_like(self._present)
-        self._ones, self._zeros = torch.ones_like(self._present[0]), torch.zeros_like(self._present[0])
+        self._zeros = torch.zeros_like(self._present[0])
+        self._of_step = torch.ones_like(self._present)
+        """What a step adds to each row; the first stays 1."""
+        self._rewards_of_step = self._of_step[1:].unbind()
         self.finished = torch.zeros(batch, device=device, dtype=torch.int64)
 
     @property
@@ -87,18 +91,23 @@ class EpisodeStatistics:
             ended: [B]: environments whose episode the step has ended.
             uniform: Masks of `info` that are known to be `ALL` or `NONE`.
         """
-        rewards = [reward, *(info.get(name, self._zeros) for name in self._rewards[1:])]
-        rows = [
-            row
-            if (mask := info.get(f"_{name}")) is None or uniform.get(f"_{name}") is ALL
-            else torch.where(mask, row, self._zeros)
-            for name, row in zip((REWARD, *self._rewards), (self._ones, *rewards), strict=True)
-        ]
-        self._present = present = self._present + torch.stack(
-            [row if row.dtype is self._ones.dtype else row.to(self._ones.dtype) for row in rows]
-        )
+        self._rewards_of_step[0].copy_(reward)
+        for name, row in zip(self._rewards[1:], self._rewards_of_step[1:], strict=True):
+            row.copy_(info.get(name, self._zeros))
+        masks = [None if uniform.get(name) is ALL else info.get(name) for name in self._mask_names]
+        rows = self._of_step
+        if len(masks) > 1:
+            rows = torch.stack(
+                [
+                    row if mask is None else torch.where(mask, row, self._zeros)
+                    for mask, row in zip((masks[0], *masks), rows, strict=True)
+                ]
+            )
+        elif masks[0] is not None:
+            rows = torch.where(masks[0], rows, self._zeros)
+        self._present = present = self._present + rows
         if ended is not NONE:
-            over = ended.tensor(len(self._ones), self._ones.device)
+            over = ended.tensor(len(self._zeros), self._zeros.device)
             self._newest = torch.where(over, present, self._newest)
             self._present = present.masked_fill(over, 0)
             self.finished = self.finished + over

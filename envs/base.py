@@ -86,7 +86,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         self.single_action_space = single_action_space
         self.action_space = batch_space(single_action_space, num_envs)
         self._seed: int | None = None
-        self._uniform = deque[tuple[Tensor, bool]](maxlen=_KNOWN_MASKS)
+        self._known_masks = deque[tuple[Tensor, bool | None]](maxlen=_KNOWN_MASKS)
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
@@ -174,9 +174,16 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
-        for known, holds in self._uniform:
+        for known, holds in self._known_masks:
             if known is mask:
-                return holds if mask.is_inference() or not mask._version else None  # not changed since
+                return holds if _is_unchanged(mask) else None
+        return None
+
+    def anywhere(self, mask: Tensor) -> bool | None:
+        """Return whether a mask holds anywhere, if that is known on the host without synchronisation; else None."""
+        for known, holds in self._known_masks:
+            if known is mask:
+                return holds is not False if _is_unchanged(mask) else None
         return None
 
     def everywhere(self, holds: bool) -> Tensor:
@@ -184,9 +191,9 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         make = torch.ones if holds else torch.zeros
         return self._known(make(self.num_envs, dtype=torch.bool, device=self.device), holds)
 
-    def _known(self, mask: Tensor, holds: bool) -> Tensor:
-        """Return a mask of one value, which `uniform` knows from here on."""
-        self._uniform.appendleft((mask, holds))
+    def _known(self, mask: Tensor, holds: bool | None) -> Tensor:
+        """Return a mask, of which `uniform` and `anywhere` know from here on: its one value, or None: it holds in some rows."""
+        self._known_masks.appendleft((mask, holds))
         return mask
 
     def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -335,6 +342,11 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
     fits = actions.shape[1:] == (choices,)
     require(fits, "env", f"actions are {list(actions.shape)}; {fix}", ScenarioError)
     return actions.argmax(1)
+
+
+def _is_unchanged(mask: Tensor) -> bool:
+    """Whether a new tensor has not been changed in place."""
+    return mask.is_inference() or not mask._version
 
 
 def real(name: str, value: Tensor) -> Tensor:

@@ -90,10 +90,11 @@ class VectorAdaptor(Adaptor):
         self._remember()
         return self._copies(), {}
 
+    @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step: `send` and `receive`."""
-        self.send(actions)
-        return self.receive()
+        self._send(actions)
+        return self._receive()
 
     @in_own_context
     def send(self, actions: Any = None) -> None:
@@ -104,6 +105,14 @@ class VectorAdaptor(Adaptor):
                 `[batch, outputs]` the discrete action is the index of the largest; for a Box it is reshaped and clamped.
                 For a Dict, a mapping; missing parts are random.
         """
+        self._send(actions)
+
+    @in_own_context
+    def receive(self) -> StepResult:
+        """Return the result of the step that `send` began."""
+        return self._receive()
+
+    def _send(self, actions: Any) -> None:
         sample = self._env.action_space.sample
         if actions is None:
             actions = sample()
@@ -115,9 +124,7 @@ class VectorAdaptor(Adaptor):
             else:
                 self._returned = self._env.step(actions)
 
-    @in_own_context
-    def receive(self) -> StepResult:
-        """Return the result of the step that `send` began."""
+    def _receive(self) -> StepResult:
         if self._waits:
             with self._calling("step"):
                 self._returned = self._env.step_wait()  # type: ignore[attr-defined]
@@ -135,10 +142,11 @@ class VectorAdaptor(Adaptor):
         if self.late_ends:
             due, self._ended = self._ended, happened
         over = due[0] | due[1]
-        result = self._outcomes(rewards, happened, over)
-        if not np.count_nonzero(over):  # faster than `any`
+        none_over = not np.count_nonzero(over)  # faster than `any`
+        result = self._outcomes(rewards, happened, None if none_over else over)
+        if none_over:
             return self._copies(), rewards, self.everywhere(False), self.everywhere(False), result
-        ended, *ends = self._masks(np.array([over, *due]), torch.bool)
+        ended, *ends = (self._mask(rows, torch.bool) for rows in (over, *due))
         final = self._final(before, info, ended)
         result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
         return self._copies(), rewards, ends[0], ends[1], result
@@ -147,25 +155,31 @@ class VectorAdaptor(Adaptor):
         """Return the observations; copies where they are returned again as the last ones of an episode."""
         return {name: value.clone() if self.late_ends else value for name, value in self._shown.items()}
 
-    def _outcomes(self, rewards: Tensor, ends: NDArray[np.bool_], over: NDArray[np.bool_]) -> dict[str, Any]:
+    def _outcomes(
+        self, rewards: Tensor, ends: NDArray[np.bool_], over: NDArray[np.bool_] | None
+    ) -> dict[str, Any]:
         """Return the requested outcomes of a step, [batch] each, and the mask of those that it left out.
 
         Args:
             rewards: [batch].
             ends: [2, batch]: terminations and truncations.
-            over: [batch]: where the step may have reset alone.
+            over: [batch]: where the step may have reset alone; None: nowhere.
         """
-        found = zip(OUTCOMES, (rewards.clone(), *self._masks(ends, self.dtype)), strict=True)
-        outcomes: dict[str, Any] = {name: value for name, value in found if name in self.requested}
+        outcomes: dict[str, Any] = {"reward": rewards.clone()} if "reward" in self.requested else {}
+        for name, rows in zip(ENDS, ends, strict=True):
+            if name in self.requested:
+                outcomes[name] = self._mask(rows, self.dtype)
         if self.late_ends and "reward" in outcomes and len(outcomes) > 1:
-            counted = torch.from_numpy(~over).to(self.device)
-            outcomes["_reward"] = counted if np.count_nonzero(over) else self._known(counted, True)
+            outcomes["_reward"] = (
+                self.everywhere(True) if over is None else torch.from_numpy(~over).to(self.device)
+            )
         return outcomes
 
-    def _masks(self, masks: NDArray[np.bool_], dtype: torch.dtype) -> list[Tensor]:
-        """Return masks, [batch] each; those that hold nowhere are known to."""
-        each = zip(torch.from_numpy(masks).to(self.device, dtype).unbind(), masks, strict=True)
-        return [mask if np.count_nonzero(rows) else self._known(mask, False) for mask, rows in each]
+    def _mask(self, rows: NDArray[np.bool_], dtype: torch.dtype) -> Tensor:
+        """Return a mask, [batch], of which the host knows whether it holds anywhere."""
+        if np.count_nonzero(rows):
+            return self._known(torch.from_numpy(rows).to(self.device, dtype), None)
+        return self._known(torch.zeros(self.num_envs, dtype=dtype, device=self.device), False)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return the sub-environments' rendered images; None if they were made without a render mode."""
@@ -181,7 +195,7 @@ class VectorAdaptor(Adaptor):
         found = {
             "env": own,
             "wrappers": self._layers.state_dict(),
-            "ended": torch.from_numpy(self._ended).to(self.device),
+            "ended": torch.tensor(self._ended, device=self.device),
             "shown": self._shown,
         }
         return {
@@ -207,7 +221,7 @@ class VectorAdaptor(Adaptor):
                     sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
         if self._subs is not None:
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
-        self._ended, self._shown = state["ended"].numpy(force=True), dict(state["shown"])
+        self._ended, self._shown = state["ended"].clone().numpy(force=True), dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
         if "numbers" in state:  # earlier checkpoints have none
             self._numbers.load_state_dict(state["numbers"])

@@ -225,8 +225,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "episodes-a-step-without-experience-counts",
         "engine/episodes.py",
-        "else torch.where(mask, row, self._zeros)",
-        "else torch.where(mask, row, row)",
+        "            rows = torch.where(masks[0], rows, self._zeros)\n",
+        "            pass\n",
         "tests/engine/heart/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
     ),
     Fault(

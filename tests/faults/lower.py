@@ -562,15 +562,22 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-ends-of-some-environments-are-known-to-be-of-none",
         "envs/adaptors/gymnasium_vector.py",
-        "mask if np.count_nonzero(rows) else self._known",
-        "mask if rows.all() else self._known",
+        "        if np.count_nonzero(rows):\n",
+        "        if rows.all():\n",
         "tests/engine/heart/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
+    ),
+    Fault(
+        "envs-what-is-known-of-a-mask-outlives-a-change",
+        "envs/base.py",
+        "return holds is not False if _is_unchanged(mask) else None",
+        "return holds is not False",
+        "tests/envs/adaptors/test_gymnasium_vector.py::test_outcomes_are_of_the_step_that_ended_the_episode",
     ),
     Fault(
         "envs-rewards-of-a-reset-are-known-to-count",
         "envs/adaptors/gymnasium_vector.py",
-        "counted if np.count_nonzero(over) else self._known(counted, True)",
-        "self._known(counted, True)",
+        "self.everywhere(True) if over is None else",
+        "self.everywhere(True) if True else",
         "tests/envs/adaptors/test_gymnasium_vector.py::test_outcomes_are_of_the_step_that_ended_the_episode",
     ),
     Fault(

@@ -100,7 +100,10 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     steps, known = [], []
     for _ in range(4):
         steps.append(env.step(torch.tensor([1, 1])))
-        known += [env.uniform(mask) for mask in [steps[-1][-1].get("_reward")] if mask is not None]
+        _, _, *returned, info = steps[-1]
+        known += [env.uniform(mask) for mask in [info.get("_reward")] if mask is not None]
+        for mask in (*returned, info["terminated"], info["truncated"]):
+            assert env.anywhere(mask) is bool(mask.any())
     found = [info for *_, info in steps]
     ends = [(info["terminated"].tolist(), info["truncated"].tolist()) for info in found]
     reset_later = mode is AutoresetMode.NEXT_STEP
@@ -110,13 +113,14 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
         ([0, 0], [0, 1]),
         ([0 if reset_later else 1, 0], [0, 0]),
     ]
-    returned = [(terminated.tolist(), truncated.tolist()) for _, _, terminated, truncated, _ in steps]
-    assert returned == ([([0, 0], [0, 0]), *ends[:-1]] if reset_later else ends)  # with the reset
+    late = [(terminated.tolist(), truncated.tolist()) for _, _, terminated, truncated, _ in steps]
+    assert late == ([([0, 0], [0, 0]), *ends[:-1]] if reset_later else ends)  # with the reset
     masks = [info["_reward"].tolist() for info in found if "_reward" in info]
     assert masks == ([[True, True], [True, True], [False, True], [True, False]] if reset_later else [])
     assert known == (
         [True, True, None, None] if reset_later else []
     )  # where no row was reset the host knows it
+    assert env.anywhere(returned[0].logical_not_()) is None  # it has been changed since
 
 
 @pytest.mark.parametrize(
