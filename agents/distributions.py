@@ -86,7 +86,7 @@ class Categorical:
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return the first choice at which the distribution function exceeds the uniform number, [rows]."""
-        sums = constant(outputs).double().softmax(-1).cumsum(-1)
+        sums = constant(outputs).softmax(-1, dtype=torch.float64).cumsum(-1)
         # rounding may leave the last value below 1: then the last choice with a probability, which a mask leaves some
         return ((sums <= uniforms) & (sums < sums.narrow(-1, -1, 1))).sum(-1)
 

@@ -56,7 +56,7 @@ class DivergenceRule:
         if not unknown:
             return True
         if sum(map(Tensor.numel, unknown)) <= _COPIED:
-            copied = torch.cat([*map(torch.ravel, unknown)])
+            copied = torch._C._nn.flatten_dense_tensors(unknown)  # one call for all tensors
             return math.isfinite(torch.linalg.vector_norm(copied).item())
         return math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
