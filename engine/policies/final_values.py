@@ -39,12 +39,13 @@ class FinalValues(Feature):
         policies = ((agent, agent.policy) for agent in self.system.agents.values())
         self._agents = [agent for agent, policy in policies if policy is not None and policy.has_values]
 
-    @torch.no_grad()
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
         """Enter the values of episodes that were truncated with `step` in the newest ticks of the policies."""
-        final = ends.final_signals
-        if final is None:
-            return
+        if ends.final_signals is not None:
+            self._enter(step, ends.final_signals)
+
+    @torch.no_grad()
+    def _enter(self, step: int, final: StepSignals) -> None:
         made: dict[str, Tick | None] = {}
         for agent in self._agents:
             ticks = reversed(list(self.system.group_by_agent[agent.name].window.ticks()))
