@@ -6,7 +6,7 @@ A scenario names a coupling, and the builder puts one object of its class into t
     read_kind   at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
     credit      when the sender's window is learned from: the gradient that is injected into a message
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
-                engine/features/late_windows.py calls it
+                engine/heart/late_windows.py calls it
 
 The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
 the timeline and telemetry read them. The methods read the channel as its scenario declares it (declared_channel.py). No other file
@@ -93,8 +93,8 @@ class CreditedMessage:
     def applied_prediction(self) -> torch.Tensor | None:
         """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the same step.
 
-        None: the channel has none or does not apply it, its gate is shut, or its target or a signal of its context is absent.
-        A predictor that needs the receiver's actions (`local_policy`) gives zeros instead.
+        None: there is none, it is not applied (`apply`), its gate is shut, or its target or a signal of its context is absent. With
+        `local_policy`, it is zeros then.
         """
         return self._predict_applied()
 
@@ -134,7 +134,7 @@ class Coupling:
     them."""
     waits: ClassVar[bool] = False
     """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
-    have ended (engine/features/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
+    have ended (engine/heart/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     allows_states: ClassVar[bool] = False
@@ -182,7 +182,7 @@ class Coupling:
         """Return whether a window waits for the gradient of a message sent at step `stamp`; read only where the coupling `waits`."""
         return self.waits
 
-    # --- of a scenario -------------------------------------------------------------------------------------
+    # --- of a scenario: read by checks, advice, `show` and telemetry, never in training --------------------
 
     @property
     def can_credit_sender(self) -> bool:
@@ -191,7 +191,7 @@ class Coupling:
 
     @property
     def uses_return_path(self) -> bool:
-        """Whether gradients or losses return over the link, in steps of its delay back; a graph does not."""
+        """Whether gradients or losses return over the link, in the steps of its way back (`link.delay`); a graph does not."""
         return self.uses_returned or self.predicts
 
     @property

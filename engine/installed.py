@@ -53,7 +53,7 @@ TABLE = (
     Row(FeatureSetting.ENDPOINT_CONTEXT, PredictorTrainer, "features.contexts.Contexts"),
     Row(FeatureSetting.STACK, Engine, "features.reach.Reach"),
     Row(FeatureSetting.SWEEP_ORDER, Engine, "features.sweep.SweepOrder"),
-    Row(FeatureSetting.DELAYED_CHANNEL, Engine, "features.late_windows.LateWindows"),
+    Row(FeatureSetting.DELAYED_CHANNEL, Engine, "heart.late_windows.LateWindows"),
     Row(FeatureSetting.DIRECT_FEEDBACK, Engine, "features.direct_feedback.DirectFeedback"),
     Row(FeatureSetting.AUXILIARY_TASK, Engine, "features.auxiliary.AuxiliaryLosses"),
     Row(FeatureSetting.RETURNED_LOSSES, Engine, "features.returned_losses.ReturnedLosses"),

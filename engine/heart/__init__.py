@@ -49,9 +49,9 @@ Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack
 messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
 stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows are looked at.
 
-Names: what names an object is `x_name`, and `x` is the object, but for the `sender` and the `receiver` of a channel, which are names of
-agents. `x_by_y` is x for each y, `x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. In every class, `load`
-takes over a saved state, and `forget` forgets where an episode ended. The words of the heart are at the head of message.py.
+Names: `x_name` names the object `x`; but the `sender` and the `receiver` of a channel are names of agents. `x_by_y` is x for each y,
+`x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. `load` takes over a saved state, and `forget` forgets where
+an episode ended. The words of the heart are at the head of message.py.
 
 The files; each imports only files above it, also for types. So reads.py and held_messages.py have protocols of what is below:
 
@@ -86,80 +86,62 @@ The files; each imports only files above it, also for types. So reads.py and hel
     backward *          gradients of a window that ends
     learning_order      the order in which windows are differentiated
     step *              the step: tick, environment, ends of episodes, learn
+    late_windows        which ended windows wait for returned gradients, and which are replayed
     message_lives       no code: the lives of three messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
-engine/installed.py installs it. What changes a line between two points is a branch in these files: `read`, `align`, participation,
-fixed feedback, `needs_actions`, and `SweptUpdates`. The rewards of policies are here too, as agents hold them.
-held_messages, newest_returned and participation are imported only where a scenario needs them.
+engine/installed.py installs it. What acts between two points is a branch in these files: `read`, `align`, participation, fixed
+feedback, `needs_actions`, and `SweptUpdates`. Rewards of policies are here, as agents hold them; `LateWindows`, as it is the rule of
+`delayed`.
+held_messages, newest_returned, participation and late_windows are imported only where a scenario needs them.
 
-Where a change goes: the file, the name, and what to mind there:
+Where a change goes: the file and the name, whose docstring says what to mind there; after `+`, files elsewhere that must change too:
 
   Sending:
-    when an agent ticks                          clock.py: `Clock`, made by engine/build/builder.py. Irregular ticks: its docstring lists
-                                                 what relies on regular ones
-    in which order agents tick in a step         schedule.py: `Schedule.network_calls`, from the waves of scenarios/relations.py
-    when it sends                                clock.py: a class of `SendTimes` beside `RatedSends`, chosen in engine/build/channels.py;
-                                                 the advice in engine/planning/given_up.py makes its own
-    what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
+    when an agent ticks                          clock.py: `Clock` + engine/build/builder.py
+    in which order agents tick in a step         schedule.py: `Schedule.network_calls` + scenarios/relations.py
+    when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/planning/given_up.py
+    what a link does to a message                comms/links.py: `Link`
+    what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
   Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks`, from which its plan follows, and its inverse
-                                                 `stamps_read_at`, with `newest_due`: change both. `Ledger.leaf_for` asserts that the plan has
-                                                 the window of a tick whose read may count
-    a message that arrives twice                 the same two, and what keeps it until then: `Ledger._delete_spent`. `reading_ticks` has to
-                                                 return more than a range
-    which reads count                            reads.py: `Arrival.may_count`; `ForwardPass.as_read` and `Ledger.leaf_for`. Features at
-                                                 `after_book` and lambda-returns take `Leaf.counted`
-    how a tick reads several messages (`read`)   comms/read_modes.py: a class; and `reading_ticks`, if it reads others than the messages
-                                                 since the tick before. engine/build/shapes.py has their number
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn`, which joins them over a
-                                                 stack; engine/build/shapes.py sizes the network's input
-    what a receiver reads in place of a message  a feature with the point `stand_in`; it is called for synthetic inputs alone
-    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`, in the rows of `Channel.ended_rows`. No window ends
-                                                 with an episode: later ticks go on in the same one; `EpisodeWindows` end by their length
-    what is sent by or to the dead               channel.py: `Channel.void_when_sent`
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks` and `Timetable.stamps_read_at`
+    a message that arrives twice                 the same, and `Ledger._delete_spent` + comms/read_modes.py, engine/state/stacks.py,
+                                                 engine/planning/memory_estimate.py
+    a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
+                                                 engine/features/contexts.py
+    which reads count                            reads.py: `Arrival.may_count`, and `ForwardPass.as_read`
+    the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
+                                                 engine/features/lambda_returns.py, engine/policies/returned_actions.py
+    how a tick reads several messages (`read`)   comms/read_modes.py: a class + engine/build/shapes.py
+    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn` + engine/build/shapes.py
+    what a receiver reads in place of a message  a feature with the point `stand_in`
+    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`
   Returning:
-    what becomes of a message that never counts  ledger.py: `Ledger.finish`, by `Message.finished_and_counted`. One that is not bookable
-                                                 (`ReadPlan`) never meets it: it is finished in `Ledger.send`. That a message was read without
-                                                 being counted, as a `Constant`, only a feature at the point `after_read` can note
-    when the gradient of a read is booked        backward.py: `BackwardPass.book`. To book later, keep `Update.gradient_by_leaf`, which it
-                                                 clears, and name a later window in `Timetable.read_plan`: the last to close finishes it
-    when a gradient has come back                timetable.py: `Timetable.back_at`, by which ledgers keep messages, pop them, and let
-                                                 windows wait (`Ledger.return_state`)
-    what a returned gradient is worth, by age    a feature with the point `gradients_back`, for predictors alone. For `delayed` too: in
-                                                 `Ledger.finish`, by the step of finishing; by the age at each read, in `Ledger.leaf_for`,
-                                                 which must give each tick a leaf of its own, and in `BackwardPass.book`
+    what becomes of a message that never counts  ledger.py: `Ledger.finish`
+    when the gradient of a read is booked        backward.py: `BackwardPass.book`
+    when a gradient has come back                timetable.py: `Timetable.back_at`
+    what a returned gradient is worth, by age    `gradients_back`, for predictors; `Ledger.finish`; by each read: `BackwardPass.book`
   Learning:
-    a coupling                                   comms/couplings.py: a class with `@_built_in`; or a class of the user's
+    a coupling                                   comms/couplings.py: a class with `@_built_in`
     what a sender learns from a message          comms/couplings.py: a coupling's `credit`
-    the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`, which applies `clip` if the channel predicts;
-                                                 again for what is not the step's: engine/policies/replayed_senders.py (further
-                                                 passes) and inspection/signal_alignment.py. With `sweep` it may be called in `tick`,
-                                                 before the step's episodes end
-    a kind of synthetic gradient                 comms/synthetic_gradients.py; by labels, comms/label_gradients.py; by the receiver's
-                                                 actions, agents/local_policy.py
-    which members learn from a window            participation.py: `Participation.learning_rows`, made in engine/build/builder.py;
-                                                 `Agent.learning_rows` calls it
-    in which rows a sender learns nothing        channel.py: `Channel.credited_rows`. What else follows a message that was void before it
-                                                 was read takes `Fate.void_unread` itself: four files of engine/features, and
-                                                 engine/policies/replayed_senders.py, inspection/signal_alignment.py, running/handles.py
-    in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`, which also decides whose predictors take a step
-    an objective                                 agents/objectives.py; window_losses.py applies it
+    the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
+                                                 + engine/policies/replayed_senders.py, inspection/signal_alignment.py
+    a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
+    which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
+    in which rows a sender learns nothing        channel.py: `Channel.credited_rows` + what reads `Fate.void_unread` in engine/features,
+                                                 engine/policies, inspection and running
+    in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`
+    an objective                                 agents/objectives.py
     a loss beside the objectives                 a feature with the point `after_credit`
-    which ticks are a window                     window_grid.py: a class of `WindowGrid`, chosen in engine/build/learning_groups.py
-    when an ended window is learned from         comms/couplings.py: `waits` and `waits_for`; engine/features/late_windows.py, as the third
-                                                 life of message_lives.py tells
-    with which optimiser                         nets/trained_parameters.py; that of predictors (`training.predictor`): engine/build/channels.py
+    which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py
+    when an ended window is learned from         late_windows.py: `LateWindows.closing_windows`; a coupling's `waits` and `waits_for`
+    with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
-    what is done to gradients before they move   a feature with the point `after_differentiate`, where those of a window have not been
-                                                 checked, or `before_move`, where those of all windows have been
+    what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
     what is refused before parameters move       divergence.py: `DivergenceCheck`
   Other:
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py
-    a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns. Its `age` is of
-                                                 the message that is due. For ages of reads, the ticks of `Update.window` have the reads:
-                                                 `Leaf` and `WithGraph` have the stamp; of a `Constant`, a feature notes it
-                                                 (engine/features/ages.py)
+    a metric of the step                         engine/metrics/step_metrics.py; with ages of reads, engine/features/ages.py
 """

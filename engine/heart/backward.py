@@ -107,7 +107,12 @@ class BackwardPass:
         return [updates[window] for _, window in windows]
 
     def book(self, update: Update) -> None:
-        """Add a window's reads, with their gradients, to the messages that it read."""
+        """Add a window's reads, with their gradients, to the messages that it read.
+
+        What counts, or weighs, by the read's age or by what is known only after the step, such as a reward, is decided here, and needs a
+        leaf for each tick (`Ledger.leaf_for`). To book later, keep `Update.gradient_by_leaf`, and name a later window in
+        `Timetable.read_plan`: the last to close finishes the message.
+        """
         for leaf in update.window.leaves.values():
             leaf.message.booked.add_read(leaf.counted, update.gradient_by_leaf.get(leaf))
         for feature in self.learning_points.after_book:
@@ -162,6 +167,8 @@ class BackwardPass:
 
     def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Tensor | None:
         """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
+
+        With `sweep` it may be called in `tick`, before the step's episodes end.
 
         Args:
             channel: The channel.

@@ -116,7 +116,7 @@ class Feature:
     def closing_windows(self, group: LearningGroup, window: Window, step: int) -> ClosingWindows:
         """Return the windows to learn from and those to skip, oldest first, of a group that `waits` and whose `window` has ended.
 
-        They are of those that the group has kept and of this one; the others wait on, as features/late_windows.py tells.
+        They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells.
         """
         raise NotImplementedError
 

@@ -1,4 +1,8 @@
-"""Ticking: agents read, evaluate and send; a window's ticks can be replayed."""
+"""Ticking: agents read, evaluate and send; a window's ticks can be replayed.
+
+The host must not branch on a step where steps are recorded (engine/capture): it asks nets/step_numbers.py (`step_decision`), and what it
+computes from a step is a `stamp_number`. Otherwise engine/capture/conditions.py names an obstacle.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +141,10 @@ class ForwardPass:
         return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
+        """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant.
+
+        Nothing of the step's end is known here, not even a reward: see `BackwardPass.book`.
+        """
         message, learning_rows = arrival.message, tick.learning_rows
         same_window = (channel.name, message.stamp) in window.sent_outputs
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)

@@ -29,7 +29,7 @@ class LearningOrder:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
         A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn: the older one has
-        waited for a delayed gradient.
+        waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable).
         """
         turns: dict[int, GroupWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}

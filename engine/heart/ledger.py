@@ -24,9 +24,7 @@ A message changes through the ledger of its channel, or through these:
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that arrival.
-Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that gradient. `send` takes it in at the step
-at which it is back, before an episode may end. `pop_messages_back` takes it in later in that step, where `send` could not: nothing was
-sent, or the gradient was booked after the sending (`return_delay` 0).
+Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that gradient.
 """
 
 from __future__ import annotations
@@ -157,13 +155,13 @@ class Ledger:
                     )
                 continue
             # a tick from now on reads the newest message that is due; of older ones it reads (`read`) only such as are open
-            may_be_read = newest_due is None or stamp >= newest_due
-            if may_be_read or message.sender_window_open:
+            is_superseded = newest_due is not None and stamp < newest_due
+            if not is_superseded or message.sender_window_open:
                 continue
-            # what is back at this step is popped later (`Engine.learn`): until then, an episode that ends voids it
-            return_pending = message.finished_and_counted and self.timetable.back_at(finished_at) >= step
+            # what is back at this step is popped later in it (`Engine.learn`), and voided first if its episode ends
+            is_popped = not message.finished_and_counted or self.timetable.back_at(finished_at) < step
             may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
-            if not (return_pending or may_stand_in):
+            if is_popped and not may_stand_in:
                 del self.messages[stamp]
 
     def _carried_message(
@@ -278,7 +276,10 @@ class Ledger:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and a read counted."""
+        """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and a read counted.
+
+        One that is not bookable never comes here: `send` finishes it.
+        """
         message.mark_finished(step, returns_gradient=self.returns_gradients)
         if not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
             del self.messages[message.stamp]
@@ -290,6 +291,8 @@ class Ledger:
 
     def void_messages(self, step: int, ended_rows: Mask, terminated_rows: Mask) -> None:
         """Void all messages in the environments whose episode ended at `step`, and forget there what is held (rule 20, ends of episodes).
+
+        No window ends with an episode: later ticks go on in the same one. `EpisodeWindows` end by their length.
 
         Args:
             step: The step just taken: a tick at it has read already.

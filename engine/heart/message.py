@@ -24,7 +24,7 @@ Words that have one meaning in the heart:
     book                add a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`): where it counts, and
                         its gradient there, if the ledger `returns_gradients`
     waits               a window waits after its end until the gradients of what it sent are back (`delayed`), or are given up (`horizon`):
-                        features/late_windows.py has the rule. A group `waits` if its windows may
+                        late_windows.py has the rule. A group `waits` if its windows may
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
                         (learning_order.py)
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
@@ -119,8 +119,8 @@ class Content:
 class Fate:
     """Where a message does not arrive, or is void; the ledger sets it at sending and as episodes end.
 
-    What was read before an episode's end counts all the same. A mask of void rows that holds in all rows is made `ALL` (`simplified`): then
-    nothing is injected. Zeros, if injected, would still move parameters by momentum.
+    What was read before an episode's end counts all the same. A message that is void in all rows gets the mask `ALL` (`simplified`), and
+    nothing is injected into it: injected zeros would let momentum move parameters.
     """
 
     lost: Mask = field(default=NONE, metadata=MASK)
@@ -201,8 +201,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether the window of its sender has not closed: until then it is not deleted, as that window may inject into it. Nothing is injected
-    into a state that only its own window reads (`ReadPlan.only_own_window`): there it is False."""
+    """Whether its sender's window may still inject into it, so that it is not deleted: until that window has closed; never into a state
+    that only its own window reads (`ReadPlan.only_own_window`)."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:

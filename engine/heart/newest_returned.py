@@ -27,7 +27,11 @@ class NewestReturned:
     newest_step: int = -1
 
     def take_in(self, messages: Sequence[Message], step: int) -> None:
-        """Take over the gradients of the messages that reach the sender at `step`; a second call at a step changes nothing."""
+        """Take over the gradients of the messages that reach the sender at `step`; a second call at a step changes nothing.
+
+        `Ledger.send` calls it, so that the message sent at `step` is conditioned on them. `Ledger.pop_messages_back` calls it for those
+        that were not there as a message was sent: booked later in the step (`return_delay` 0), or back at a step without a message.
+        """
         if not messages or step == self.newest_step:
             return
         self.newest_step = step

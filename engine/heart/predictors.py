@@ -61,8 +61,7 @@ class PredictorTrainer:
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the prediction for a message, [rows, size] per sample, which is evaluated once in a step.
 
-        It is evaluated before predictors learn from what has come back. None: the channel has none, or its target, a signal of its
-        context or an action that it needs is absent.
+        It is evaluated before predictors learn from what has come back. None: the channel has no predictor, or there is no `example`.
         """
         if message in self.predicted_examples:
             return self.cached_prediction(message)
@@ -98,7 +97,8 @@ class PredictorTrainer:
             with_returned: Whether the example has what has come back.
 
         Returns:
-            The example; None: its target or a signal of its context is absent, or no action has come back where they are needed.
+            The example; None: its target signal or a signal of its context is absent, as at an aligned agent before its first message,
+            or no action has come back where the predictor needs them.
         """
         needs_actions = channel.synthetic_gradient.needs_actions
         # more actions may have come back since a predictor that needs them was evaluated
@@ -112,14 +112,14 @@ class PredictorTrainer:
         return example
 
     def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
-        """The example without a returned gradient; None: see `example`."""
+        """The example without a returned gradient; None where `example` returns None."""
         synthetic_gradient, signals = channel.synthetic_gradient, message.step_signals.signals
         target_signal_name = synthetic_gradient.target_signal_name
         if target_signal_name is not None and target_signal_name not in signals:
             return None
         for spec in synthetic_gradient.context.signal_specs:
             if spec.name not in signals:
-                return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
+                return None  # a mixture's signal may be known only after the step
         if synthetic_gradient.needs_actions and not message.booked.actions:
             return None
         context = self._context(channel, message)

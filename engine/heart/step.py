@@ -104,6 +104,7 @@ class Engine:
     """Runs a system of stacks step by step.
 
     An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of members, also of one.
+
     Args:
         system: The stacks.
         single_systems: The single agents that the stacks are made of, a system for each seed.
@@ -217,9 +218,8 @@ class Engine:
     def _pop_ended_windows(self, step: int) -> ClosingWindows:
         """Remove the windows that end at `step` from their groups, each of which gets an empty one; return the windows that close.
 
-        A group that `waits` keeps those whose gradients are not back: features/late_windows.py has the rule. The windows to learn from are the
-        oldest first, but only among those that close now: a newer one that waits for nothing has overtaken those that wait. Those that have
-        waited are replayed.
+        A group that `waits` keeps those whose gradients are not back (late_windows.py). Of a group, the windows to learn from are the
+        oldest first; they may be newer than windows that wait on.
         """
         to_learn: GroupWindows = []
         to_skip: GroupWindows = []
@@ -287,10 +287,14 @@ class Engine:
     def _close_without_ticks(self, closing_numbers: Sequence[tuple[LearningGroup, int]], step: int) -> None:
         """Close the windows that have ended without a tick, before the credit of other windows is computed.
 
-        Such a window is an episode (`EpisodeWindows`). A receiver ticks at steps 8 and 12; one episode ends at 8, the next has steps 9 and 10.
-        A message that is read at 8, and is planned for 12, is of both windows. The second ends without a tick at 10: the message is finished,
-        and with `return_delay` 0 its gradient is back at 10, as credit for a sender's window that ends at 10. Which
-        windows wait has been decided before.
+        Such a window is an episode. A message, to a receiver that ticks at steps 8 and 12, with `return_delay` 0:
+
+            step  episodes        the message
+            7     A               is sent; A is to end at 8, so 12 is taken for a step of the next (`EpisodeWindows`): its windows are A and B
+            8     A ends          is read
+            10    B, 9-10, ends   is finished, as B ends without a tick; its gradient is back, and credit for a sender's window that ends at 10
+
+        Which windows wait has been decided before.
         """
         for group, window_number in closing_numbers:
             self._close_in_ledgers(group, window_number, step)

@@ -15,8 +15,8 @@ from antiphon.engine.heart.window_grid import WindowGrid
 class ReadPlan:
     """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent.
 
-    Nothing returns for a message of which no read may be booked. Exception: the state that an episode ends with. After a termination its
-    gradient is known to be zero (`Ledger._book_zero_after_last_state`).
+    Nothing returns for a message of which no read may be booked, but for the last state before a termination: its gradient is known to
+    be zero (`Ledger._book_zero_after_last_state`).
     """
 
     first_tick: int | None = field(metadata=PLAIN)
@@ -24,8 +24,8 @@ class ReadPlan:
     window_numbers: AbstractSet[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int = field(metadata=PLAIN)
-    """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. Where no read may be
-    booked: the step of its sending."""
+    """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. If not
+    `is_bookable`: the step of its sending, which stands for no time at all, as in `Message.finished_at`."""
     is_bookable: bool = field(init=False)
     """Whether a read may be booked: there are `window_numbers`."""
 
@@ -69,7 +69,7 @@ class Timetable:
     delay: int = 0
     """Steps of a message on the way."""
     return_delay: int = 0
-    """Steps of a gradient on the way back."""
+    """Steps of a gradient on the way back: the second number of `link.delay`, or the only one."""
     read_mode: ReadMode = READ_LAST
     """How a tick reads several messages that have arrived since the tick before."""
     carries_state: bool = False
@@ -79,7 +79,8 @@ class Timetable:
         """Return the receiver's ticks that read the message of a stamp: all from its arrival on, until a newer message has arrived.
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
-        they read several (`read`), the first tick that it reaches reads it in any case.
+        they read several (`read`), the first tick that it reaches reads it in any case. What changes here, `stamps_read_at` and `newest_due`
+        must follow; a message that arrives twice is no range.
         """
         first = self.receiver_clock.at_or_after(stamp + self.delay)
         stop = self.send_times.after(stamp) + self.delay
@@ -128,7 +129,10 @@ class Timetable:
         return in_phase and self.send_times.tick_period % receiver_clock.tick_period == 0 and not self.delay
 
     def back_at(self, finished_at: int) -> int:
-        """Return the step at which what is booked for a message, which was finished at a step, is back at its sender."""
+        """Return the step at which what is booked for a message, which was finished at a step, is back at its sender.
+
+        By it ledgers keep and pop messages, and let windows wait (`Ledger.return_state`).
+        """
         return finished_at + self.return_delay
 
     def planned_back_at(self, stamp: int) -> int | None:

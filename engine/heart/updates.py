@@ -109,8 +109,7 @@ class Update:
     """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
     run's handles."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages whose injection moves parameters: its `scale` is not 0. As in `newest_injected_by_channel`,
-    their couplings predict: none is `delayed`."""
+    """Channel and stamp of each message into which a prediction was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     """The agents with a loss beside their objectives."""
     stepping_members_by_agent: dict[str, Mask] = field(default_factory=dict)

@@ -96,7 +96,7 @@ class LearningGroup:
         grid: The division of its ticks into windows.
         agent_count_by_learner: How many agents of the group share each learner, by learner; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its `horizon`
-            (features/late_windows.py).
+            (late_windows.py).
         window: The open window.
         kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
     """

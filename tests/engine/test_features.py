@@ -38,7 +38,7 @@ USERS: dict[str, Document] = {
     ),
     "heart.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
-    "features.late_windows": ring(2, channel=DELAYED),
+    "heart.late_windows": ring(2, channel=DELAYED),
     "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
     "heart.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),

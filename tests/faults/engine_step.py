@@ -95,7 +95,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "couplings-a-window-waits-for-ever",
-        "engine/features/late_windows.py",
+        "engine/heart/late_windows.py",
         "if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:",
         "if not channel.coupling.waits or not message.read_plan.is_bookable:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
@@ -186,9 +186,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "late-a-window-is-not-replayed",
-        "engine/features/late_windows.py",
+        "engine/heart/late_windows.py",
         "                if ended is not window:\n                    self.forward_pass.replay(ended)\n",
-        "                if own is window and not own.ticks_by_call:\n                    self.forward_pass.replay(own)\n",
+        "                if ended is window and not ended.ticks_by_call:\n                    self.forward_pass.replay(ended)\n",
         "tests/contracts/test_contracts.py::test_documents[delayed and stale-reference]",
     ),
     Fault(
@@ -448,28 +448,28 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "late-a-gradient-is-given-up-a-window-early",
-        "engine/features/late_windows.py",
+        "engine/heart/late_windows.py",
         "if age >= group.horizons[name]}",
         "if age + 1 >= group.horizons[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience1-given_up1-learned1-False]",
     ),
     Fault(
         "late-a-gradient-is-waited-for-a-window-longer",
-        "engine/features/late_windows.py",
+        "engine/heart/late_windows.py",
         "if age >= group.horizons[name]}",
         "if age > group.horizons[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
-        "engine/features/late_windows.py",
+        "engine/heart/late_windows.py",
         "return not awaited <= window.given_up_channel_names",
         "return any(age <= group.horizons[name] for name in awaited | window.given_up_channel_names)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
-        "engine/features/late_windows.py",
+        "engine/heart/late_windows.py",
         "return channel.ledger.return_state(message, step) in (ReturnState.OPEN, ReturnState.UNDER_WAY)",
         "return channel.ledger.return_state(message, step) is ReturnState.OPEN",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
