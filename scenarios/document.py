@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -659,27 +659,33 @@ class Template:
     def readable_parts(
         self, variant: str | None, values: Mapping[str, Any], problems: Iterable[DocumentError]
     ) -> Scenario:
-        """Return the environment and those agents and channels that can be read without the keys that have problems.
+        """Return the environment and those agents and channels that can be read without what has problems, or as they are.
 
         It is not checked as a whole: what is wrong with its single parts shows.
 
         Raises:
             ScenarioError: The environment cannot be read, or there is no list of agents.
         """
-        paths = (problem.path for problem in problems if problem.path)
-        data = reduce(without, paths, self.document.data)
-        body = replace(self, document=replace(self.document, data=data))._explicit(variant, values).data
-        agents, channels = body.get("agents"), body.get("channels")
+        rest = without(self.document.data, [problem.path for problem in problems])
+        first = replace(self, document=replace(self.document, data=rest))._explicit(variant, values).data
+        env = EnvSpec.model_validate(first.get("env"))
+        bodies = [first]
+        with suppress(ScenarioError):
+            bodies.append(
+                self._explicit(variant, values).data
+            )  # it has the keys that a part cannot be without
         read: dict[str, AgentSpec] = {}
-        for name, agent in (agents if isinstance(agents, dict) else {}).items():
-            with suppress(ScenarioError):
-                read[name] = AgentSpec.model_validate(agent)
-        joined: list[ChannelSpec] = []
-        for channel in channels if isinstance(channels, list) else ():
-            with suppress(ScenarioError):
-                joined.append(ChannelSpec.model_validate(channel))
-        env = EnvSpec.model_validate(body.get("env"))
-        return Scenario.model_construct(env=env, agents=read, channels=tuple(joined))
+        joined: dict[str, ChannelSpec] = {}
+        for body in bodies:
+            agents, channels = body.get("agents"), body.get("channels")
+            for name, agent in (agents if isinstance(agents, dict) else {}).items():
+                with suppress(ScenarioError):
+                    read[name] = read.get(name) or AgentSpec.model_validate(agent)
+            for item in channels if isinstance(channels, list) else ():
+                with suppress(ScenarioError):
+                    channel = ChannelSpec.model_validate(item)
+                    joined.setdefault(channel.name, channel)
+        return Scenario.model_construct(env=env, agents=read, channels=tuple(joined.values()))
 
     def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
         """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from antiphon.base.problems import DocumentError, MisspeltKind, Path, Problems, UnknownKey
@@ -19,10 +19,8 @@ def with_all_unknown_keys(
         data: The document, whose keys are their paths; it stays as it is.
         read: Reads it without the unknown keys, and raises what it finds then.
     """
-    problems, rest = error.separate(), dict(data)
-    for problem in problems:
-        if isinstance(problem, UnknownKey):
-            rest = without(rest, problem.path)
+    problems = error.separate()
+    rest = without(data, [problem.path for problem in problems if isinstance(problem, UnknownKey)])
     if rest == data:
         return error
     known = {problem.path for problem in problems}
@@ -35,15 +33,14 @@ def with_all_unknown_keys(
     return Problems(problems).as_one()
 
 
-def without(data: Any, path: Path) -> Any:
-    """Return nested mappings and lists without the key at a path; the same ones where it is not there."""
-    if isinstance(data, Mapping):
-        key = spelled(str(path[0]), data)
-        if key not in data:
-            return data
-        if len(path) == 1:
-            return {name: item for name, item in data.items() if name != key}
-        return {**data, key: without(data[key], path[1:])}
-    if isinstance(data, list | tuple) and isinstance(path[0], int) and path[0] < len(data):
-        return [without(item, path[1:]) if n == path[0] else item for n, item in enumerate(data)]
-    return data
+def without(data: Any, paths: Collection[Path]) -> Any:
+    """Return nested mappings and lists without the keys and items at some paths; those that are not there change nothing."""
+    within: dict[str | int, list[Path]] = {}  # by key or index
+    for first, *rest in filter(None, paths):
+        key = spelled(str(first), data) if isinstance(data, Mapping) else first
+        within.setdefault(key, []).append(tuple(rest))
+    if not within or not isinstance(data, Mapping | list | tuple):
+        return data
+    items = data.items() if isinstance(data, Mapping) else enumerate(data)
+    kept = {key: without(item, within.get(key, ())) for key, item in items if () not in within.get(key, ())}
+    return kept if isinstance(data, Mapping) else [*kept.values()]

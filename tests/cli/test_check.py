@@ -81,6 +81,37 @@ def test_problems_are_listed_by_line_those_of_values_or_of_the_whole_then_those_
     assert cli.out.count('"problem":') == len(signals) + 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "hides"),
+    [
+        ("[32]", "[32, -3]", "agents.a.network.hidden[1]: must be at least 1, not -3"),
+        ("to: c,", "to: B,", "channels[0].to: no agent 'B'"),
+        ("to: c,", "to: a,", "channels[0]: zero-delay cycle a -> a"),
+        (
+            "    to: b\n    size: 8\n    coupling",
+            "    to: c\n    size: 8\n    coupling",
+            "channels[1]: a->c is already declared",
+        ),
+        (
+            "  - from: c",
+            "  - hello\n  - from: c",
+            "channels[2]: must be a mapping of keys, not the word 'hello'",
+        ),
+    ],
+)
+def test_signals_are_listed_beside_problems_of_items_and_of_keys_that_a_part_needs(
+    here: Path, cli: Commands, old: str, new: str, hides: str
+) -> None:
+    text = SOUND.replace("a: {observes: [image]", "a: {observes: [imge]").replace("[label]", "[lable]")
+    assert old in text
+    found = [line.partition(" ")[2] for line in problems(cli, text.replace(old, new))]
+    assert found[0].startswith(hides)
+    assert "agents.a.observes: no signal 'imge'; did you mean 'image'?" in found
+    assert any("gradient.context (also " in line and "no signal 'lable'" in line for line in found), (
+        "of two channels"
+    )
+
+
 def test_all_unknown_keys_are_listed_whatever_stands_beside_or_above_them(here: Path, cli: Commands) -> None:
     text = (
         "scenario: s\ndescripton: x\nparameters:\n  width: {default: 8, hlep: 3}\nvariants:\n  wide: {width: 16, heigth: 3}\n"
