@@ -14,7 +14,7 @@ import antiphon
 
 
 def machine() -> dict[str, Any]:
-    """Return date, processor, versions and commit."""
+    """Return date, processor, versions and commit; the instructions of processors of one name may differ."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -32,6 +32,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "processor": model,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -47,7 +47,7 @@ _POLL = 0.2
 _RESTARTS = 20
 """Of a part, at most."""
 _SELDOM = 100
-"""Times what it takes to gather a state are between two at least: over a slow line it takes long."""
+"""Times that a state takes to cross, at least between two: over a slow line it takes long."""
 _BREAKS = 3
 """Times one after the other that connections break although no part has died, or that none is made, at most."""
 
@@ -164,20 +164,26 @@ class RayParts:
         whole = merge_states([state for state in states if state is not None])
         if not self._free:
             self._keep_all(whole)
-            self._keep_at += _SELDOM * (time.monotonic() - start)
+            self._keep_later(start)
         return whole
 
     def scatter(self, state: Mapping[str, Any]) -> None:
         """See `Parts.scatter`."""
+        start = time.monotonic()
         self._keep_all(state)
         self._begin()
         self._at = self._figures[0].steps_taken
+        self._keep_later(start)
 
     def _keep_all(self, whole: Mapping[str, Any]) -> None:
         """Keep a state of the whole to go back to."""
         for index, share in enumerate(self._shares):
             self._keep(index, share.state(whole))
-        self._keep_at = time.monotonic() + self._keep_every
+
+    def _keep_later(self, start: float) -> None:
+        """Have a state taken after `keep_every`, or later where one takes long: as long as that which crosses since `start`."""
+        now = time.monotonic()
+        self._keep_at = now + max(self._keep_every, _SELDOM * (now - start))
 
     def _keep(self, index: int, state: dict[str, Any]) -> None:
         """Keep the state from which a part begins; on disk, as the parts together have more than one machine may."""

@@ -669,6 +669,13 @@ REST: tuple[Fault, ...] = (
         "tests/splitting/test_outputs.py::test_floats_are_compared_axis_by_axis",
     ),
     Fault(
+        "parts-the-first-state-is-kept-after-30-s-whatever-it-costs",
+        "distributed/ray/ray_parts.py",
+        "        self._at = self._figures[0].steps_taken\n        self._keep_later(start)\n",
+        "        self._at = self._figures[0].steps_taken\n",
+        "tests/distributed/ray/test_calls.py",
+    ),
+    Fault(
         "virtual-a-link-carries-all-at-once",
         "distributed/virtual/cluster.py",
         "free = max(self.seconds, free) + link.transfer(exchange.nbytes)",

@@ -48,3 +48,34 @@ def test_a_part_that_does_not_come_back_ends_the_run(monkeypatch: pytest.MonkeyP
     parts = made({"advance": [None], "listen": []})
     with pytest.raises(RunError, match=r"^ray: part 0 has not started within 0 s; 0 CPUs"):
         parts._call("advance", 9, None, lambda: False)
+
+
+@pytest.mark.parametrize(("crossing", "kept"), [(0.1, 30.0), (5.0, 500.0)])
+def test_a_state_is_kept_as_seldom_as_it_takes_long_to_cross_the_first_one_too(
+    monkeypatch: pytest.MonkeyPatch, crossing: float, kept: float
+) -> None:
+    """The parts' first state crosses as they begin: that says how long the next takes."""
+    now = [0.0]
+    monkeypatch.setattr(ray_parts, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ray_parts, "merge_states", lambda states: {})
+
+    def cross(*_: Any) -> list[Any]:
+        now[0] += crossing
+        return []
+
+    parts = made({})
+    parts._free, parts._shares, parts._keep_every, parts._keep_at, parts._at = False, [], 30.0, 0.0, 0
+    parts._figures, parts._log_steps = [FIGURES], None
+    parts._begin = parts._all = cross
+    parts._exchanged = lambda index: {}
+    parts._take_steps = lambda until, stop: {until}
+    taken = []
+    gather = parts.gather
+    parts.gather = lambda: taken.append(now[0]) or gather()
+    parts.scatter({})
+    for step in range(1, 2100):
+        now[0] += 0.5
+        parts.advance(step)
+    first, second = taken[:2]
+    assert first == pytest.approx(crossing + kept, abs=0.6)
+    assert second - first == pytest.approx(crossing + kept, abs=0.6)
