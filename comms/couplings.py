@@ -3,7 +3,7 @@
 A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.made_coupling`,
 `Channel.coupling`). Three methods are called in training, with the messages and times of engine/heart:
 
-    read_kind   at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
+    read_kind   at each read of a receiver's tick: is the message differentiated through its sender, counted, or a constant?
     credit      when the sender's window is learned from: the gradient that is injected into a message
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
                 engine/heart/late_windows.py calls it
@@ -104,9 +104,9 @@ class ReadKind(Enum):
 
     WITH_GRAPH = "with graph"
     """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one."""
-    LEAF = "leaf"
-    """As a leaf of autograd, whose gradient is booked for the sender. Where neither the coupling nor a predictor uses the gradient, the
-    read is only counted."""
+    COUNTED = "counted"
+    """As far as the message: the read counts for it. If the coupling or a predictor uses gradients, it is a leaf of autograd, whose
+    gradient is booked for the sender."""
     CONSTANT = "constant"
     """Not at all: the message is a constant."""
 
@@ -164,7 +164,7 @@ class Coupling:
             same_window: Whether the message was sent in the same window, by an agent of the same learning group.
             is_state: Whether the message is an agent's state.
         """
-        return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.LEAF
+        return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.COUNTED
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
@@ -282,7 +282,7 @@ class Delayed(Coupling):
 class Detached(Coupling):
     """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
-    Reads of messages are leaves all the same, without a gradient, so that the ledger counts them: a message shows whether it was used.
+    Reads of messages count all the same, without a gradient: a message shows whether it was used.
     """
 
     words = "false no off none null stop stopgradient stopgrad detach nograd blocked"

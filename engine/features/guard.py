@@ -82,7 +82,7 @@ class Guard(DivergenceCheck):
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
             for name, reported in update.window_loss.reported_loss_by_agent.items():
                 self._note(_Place("loss", name, turn), len(self.agents[name].members), [reported.loss])
-            for read, gradient in update.gradient_by_leaf.items():
+            for read, gradient in update.gradient_by_read.items():
                 members = len(self.channels[read.channel_name].members)
                 self._note(_Place("returned", read.channel_name, turn), members, [gradient])
         self._turns += len(updates)

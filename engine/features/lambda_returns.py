@@ -20,7 +20,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Injection, backwar
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -88,9 +88,9 @@ class LambdaReturns(Feature):
         return found
 
     @staticmethod
-    def _start(window: Window, channel: Channel) -> Leaf | None:
+    def _start(window: Window, channel: Channel) -> CountedRead | None:
         first = next((tick.state_read for tick in window.ticks() if tick.agent_name == channel.sender), None)
-        return first if isinstance(first, Leaf) else None
+        return first if isinstance(first, CountedRead) else None
 
     def _return(self, group: LearningGroup, windows: list[Window], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `windows` started from."""

@@ -15,7 +15,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -34,8 +34,8 @@ class ReturnedLosses(Feature):
 
     def after_book(self, update: Update) -> None:
         """Enter the losses of a window for what it read, over channels with a critic."""
-        with_loss: dict[str, list[Leaf]] = {}
-        for read in update.window.leaves.values():
+        with_loss: dict[str, list[CountedRead]] = {}
+        for read in update.window.counted_reads.values():
             if self.system.channels[read.channel_name].needs_returned_loss:
                 with_loss.setdefault(read.channel_name, []).append(read)
         if with_loss:
@@ -44,7 +44,7 @@ class ReturnedLosses(Feature):
                 _book(reads, self.system.channels[name].rows_from_receiver(loss))
 
 
-def _book(reads: Sequence[Leaf], loss: Tensor) -> None:
+def _book(reads: Sequence[CountedRead], loss: Tensor) -> None:
     """Add a window's loss, [rows], to each message that it read: once, in however many ticks that was."""
     used: dict[Message, Mask] = {}
     for read in reads:

@@ -87,13 +87,13 @@ class SweepOrder(Feature):
         for name, message in window.sent_messages:
             if not channels[name].ledger.returns_gradients:
                 self.predictor_trainer.predicted_examples.pop(message, None)
-        for leaf in window.leaves.values():
-            channel = channels[leaf.channel_name]
+        for read in window.counted_reads.values():
+            channel = channels[read.channel_name]
             if channel.content.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
-            if self._is_spent(channel, leaf.message):
-                leaf.message.free_values()
-                leaf.free_value()
+            if self._is_spent(channel, read.message):
+                read.message.free_values()
+                read.free_value()
 
     def _is_spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""

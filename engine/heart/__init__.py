@@ -12,9 +12,9 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 ForwardPass._begin_tick             for each agent of a call: what it reads, over each of its channels
                     Ledger.receive                  the messages that are due, as `Arrival`s
                     [StandIns.stand_in]             the synthetic input, where the newest is lost, or everywhere (`unlocked`)
-                    ForwardPass.as_read             how one is differentiated: as a `Leaf`, `WithGraph` or `Constant`
+                    ForwardPass.as_read             how one is differentiated: as a `CountedRead`, `WithGraph` or `Constant`
                         Coupling.read_kind
-                        Ledger.leaf_for
+                        Ledger.counted_read_for
                 ForwardPass.evaluate                one network call
                 ForwardPass._send_messages          for each agent of the call
                     Ledger.send                     over each of its channels; with it, messages of no more use are deleted

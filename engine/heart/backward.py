@@ -31,7 +31,7 @@ from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.ledger import ReturnState
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, SweptUpdates, Update
 from antiphon.engine.heart.window import Window
@@ -65,7 +65,9 @@ class BackwardPass:
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
-        pending_updates: list[tuple[PendingUpdate, list[Leaf]]] = []  # with the leaves whose gradients return
+        pending_updates: list[
+            tuple[PendingUpdate, list[CountedRead]]
+        ] = []  # with the reads whose gradients return
         requests: list[BackwardRequest] = []
         channels, swept = self.system.channels, self.swept_updates.window_updates
         updates = {window: swept.pop(window) for _, window in windows if window in swept}
@@ -74,10 +76,10 @@ class BackwardPass:
                 continue
             window_loss, roots = self.objective_evaluator.window_loss(window)
             pending = PendingUpdate(Update(group, window, window_loss), roots)
-            returning_leaves = [
-                leaf
-                for leaf in window.leaves.values()
-                if channels[leaf.channel_name].ledger.returns_gradients
+            returning_reads = [
+                read
+                for read in window.counted_reads.values()
+                if channels[read.channel_name].ledger.returns_gradients
             ]
             self.collect_injections(pending, step)
             request = BackwardRequest(
@@ -88,21 +90,21 @@ class BackwardPass:
                     for name in group.agent_count_by_learner
                     if self.agents[name].learning_rows(window.number) is not NONE
                 },
-                [leaf.value for leaf in returning_leaves],
+                [read.value for read in returning_reads],
                 pending.auxiliary_loss,
             )
-            pending_updates.append((pending, returning_leaves))
+            pending_updates.append((pending, returning_reads))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (pending, returning_leaves), (gradients_by_learner, leaf_gradients) in zip(
+        for (pending, returning_reads), (gradients_by_learner, read_gradients) in zip(
             pending_updates, results, strict=True
         ):
-            gradient_by_leaf = {  # without the leaves that no loss depends on: their gradient is None
-                leaf: gradient
-                for leaf, gradient in zip(returning_leaves, leaf_gradients, strict=True)
+            gradient_by_read = {  # without the reads that no loss depends on: their gradient is None
+                read: gradient
+                for read, gradient in zip(returning_reads, read_gradients, strict=True)
                 if gradient is not None
             }
-            pending.update.set_gradients({**gradients_by_learner}, gradient_by_leaf)
+            pending.update.set_gradients({**gradients_by_learner}, gradient_by_read)
             updates[pending.update.window] = pending.update
         return [updates[window] for _, window in windows]
 
@@ -110,14 +112,14 @@ class BackwardPass:
         """Add a window's reads, with their gradients, to the messages that it read.
 
         What counts, or weighs, by the read's age or by what is known only after the step, such as a reward, is decided here, and needs a
-        leaf for each tick (`Ledger.leaf_for`). To book later, keep `Update.gradient_by_leaf`, and name a later window in
+        read for each tick (`Ledger.counted_read_for`). To book later, keep `Update.gradient_by_read`, and name a later window in
         `Timetable.read_plan`: the last to close finishes the message.
         """
-        for leaf in update.window.leaves.values():
-            leaf.message.booked.add_read(leaf.counted, update.gradient_by_leaf.get(leaf))
+        for read in update.window.counted_reads.values():
+            read.message.booked.add_read(read.counted, update.gradient_by_read.get(read))
         for feature in self.learning_points.after_book:
             feature.after_book(update)
-        update.gradient_by_leaf.clear()  # they are as large as the messages, and nothing reads them any more
+        update.gradient_by_read.clear()  # they are as large as the messages, and nothing reads them any more
 
     # --- what is injected ----------------------------------------------------------------------------------
 

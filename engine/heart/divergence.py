@@ -230,7 +230,7 @@ class DivergenceCheck:
             tensors += [reported.loss for reported in update.window_loss.reported_loss_by_agent.values()]
             for gradients in update.gradients_by_learner.values():
                 tensors += gradients
-            tensors += update.gradient_by_leaf.values()
+            tensors += update.gradient_by_read.values()
         if self.rule.passes_quick_check(tensors):
             return
         for update in updates:
@@ -244,13 +244,13 @@ class DivergenceCheck:
 
     def _zero_unreached(self, update: Update) -> None:
         """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
-        for leaf, gradient in update.gradient_by_leaf.items():
-            channel = self.channels[leaf.channel_name]
+        for read, gradient in update.gradient_by_read.items():
+            channel = self.channels[read.channel_name]
             members = update.stepping_members_by_agent.get(channel.receiver, ALL)
             if members is ALL or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_from_members)
-            update.gradient_by_leaf[leaf] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
+            update.gradient_by_read[read] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, Reason]:
         """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
@@ -274,10 +274,10 @@ class DivergenceCheck:
         for group, norm in group_norms.items():
             if self.rule.bound is not None and norm > self.rule.bound:
                 reasons.setdefault(group, Reason.TOO_LONG)
-        for leaf, gradient in update.gradient_by_leaf.items():
+        for read, gradient in update.gradient_by_read.items():
             if bool(gradient.isfinite().all()):
                 continue
-            channel = self.channels[leaf.channel_name]
+            channel = self.channels[read.channel_name]
             for k in self.rule.reasons_by_member(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
                 group = self._single_groups[channel.layout.seed_of(k)][receiver]

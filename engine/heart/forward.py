@@ -141,7 +141,7 @@ class ForwardPass:
         return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant.
+        """Return an arrival as the coupling has it differentiated: through its sender, counted, or as a constant.
 
         Nothing of the step's end is known here, not even a reward: see `BackwardPass.book`.
         """
@@ -151,13 +151,13 @@ class ForwardPass:
         if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
-        if kind is ReadKind.LEAF and learning_rows is not NONE and arrival.value is not None:
+        if kind is ReadKind.COUNTED and learning_rows is not NONE and arrival.value is not None:
             counted = arrival.may_count
             if learning_rows is not ALL:
                 counted = counted & channel.mask_from_receiver(learning_rows)
-            # the host does not look at the mask: a leaf may count nowhere, if the link has lost all rows
+            # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
             if counted is not NONE:
-                return channel.ledger.leaf_for(arrival, arrival.value, counted, tick.step, window)
+                return channel.ledger.counted_read_for(arrival, arrival.value, counted, tick.step, window)
         return arrival.as_constant(channel.name)
 
     def send_over(

@@ -14,7 +14,7 @@ Words that have one meaning in the heart:
     held                a receiver holds the newest message that has arrived, to read it where a due one is lost, or to condition a
                         synthetic input on it
     void                a message is void in rows in which ticks read it as zeros: `Fate.void`, below
-    read                a tick takes a message, or what stands in for it, as input: as a `Leaf`, `WithGraph` or `Constant`
+    read                a tick takes a message, or what stands in for it, as input: as a `CountedRead`, `WithGraph` or `Constant`
     learner             the network, parameters and optimiser of an agent, which tied agents share; its name is that of its first agent
     learn               an agent learns from a window in the rows in which the window's gradient moves it: `Tick.learning_rows`, below
     count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
@@ -44,20 +44,20 @@ Words that have one meaning in the heart:
 
 Masks of a message, in its rows. Where nothing is lost, no episode ends and all learn, they are `NONE` and `ALL`:
 
-    mask               where it holds
-    Fate.lost          the link lost the message
-    Fate.void          it is read as zeros: its episode has ended since it was sent, or as it was sent an endpoint was not alive or its
-                       mask signal 0 or less
-    Fate.void_unread   it is void since before its first tick: no tick has read it
-    Fate.unsent        it was void as it was sent: nothing crossed the link
-    Message.missing    it is lost or void
-    Arrival.available  a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
-                       reads zeros
-    Arrival.synthetic  the value is a synthetic input
-    Arrival.may_count  the value is the due message or a synthetic input, and not an older message
-    Leaf.counted       the read counts: the same, and the receiver learns from the window
-    Booked.counted     a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
-    Example.valid      a predictor learns from the message (`Channel.restrict_example`)
+    mask                 where it holds
+    Fate.lost            the link lost the message
+    Fate.void            it is read as zeros: its episode has ended since it was sent, or as it was sent an endpoint was not alive or its
+                         mask signal 0 or less
+    Fate.void_unread     it is void since before its first tick: no tick has read it
+    Fate.unsent          it was void as it was sent: nothing crossed the link
+    Message.missing      it is lost or void
+    Arrival.available    a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
+                         reads zeros
+    Arrival.synthetic    the value is a synthetic input
+    Arrival.may_count    the value is the due message or a synthetic input, and not an older message
+    CountedRead.counted  the read counts: the same, and the receiver learns from the window
+    Booked.counted       a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
+    Example.valid        a predictor learns from the message (`Channel.restrict_example`)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
 

@@ -10,7 +10,7 @@ gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which 
     step  void  void_unread  counted  gradient  methods
     6     -     -            -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
     7     0 1   0 1          -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections injects in 2 and 3
-    8     0 1   0 1          -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    8     0 1   0 1          -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a CountedRead in 2 and 3
     12    0 1   0 1          2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
     14    0 1   0 1          2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone         gone     gone      Ledger.send of a newer message deletes it
@@ -24,9 +24,9 @@ The message of b->a that b sends at step 4, which two windows read, one before t
     step  void  void_unread  counted  gradient  methods
     4     -     -            -        -         Ledger.send: the ticks of steps 6 to 9 read it, in windows 1 and 2 of a; then b's window 0
                                                 ends: BackwardPass.collect_injections injects in all four; the later end changes nothing of it
-    6     -     -            -        -         ForwardPass.as_read: a reads it through a Leaf that counts in all four, as at step 7
+    6     -     -            -        -         ForwardPass.as_read: a reads it through a CountedRead in all four, as at step 7
     7     0 1   -            0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
-    8     0 1   -            0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
+    8     0 1   -            0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a CountedRead in 2 and 3
     11    0 1   -            0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
     13    0 1   -            0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
     16    gone  gone         gone     gone      Ledger.send of a newer message deletes it

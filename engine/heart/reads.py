@@ -100,7 +100,7 @@ class WithGraph:
 
 
 @dataclass(slots=True, eq=False)
-class Leaf:
+class CountedRead:
     """A read that ends the receiver's graph and counts for its message (`Booked.add_read`), in the rows `counted`.
 
     Where the ledger `returns_gradients`, its value is a leaf of autograd, and its gradient is booked.
@@ -115,7 +115,7 @@ class Leaf:
     counted: Mask = field(metadata=MASK)
     """Where the read counts: gradients elsewhere are not booked."""
     only_tick: int | None = field(metadata=PLAIN)
-    """The step of the only tick that reads the leaf; None: all ticks of the window that read the message share it."""
+    """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
     def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
         """Return the value read without a graph: see `Constant`."""
@@ -132,5 +132,5 @@ class Leaf:
         self.value = self.value.new_empty(0)
 
 
-Read: TypeAlias = Leaf | WithGraph | Constant
+Read: TypeAlias = CountedRead | WithGraph | Constant
 """One read of a tick over a channel, by what is differentiated."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import Injection
 from antiphon.comms.examples import Example
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.window import LearningGroup, Window
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ class Update:
     """The losses of its agents' objectives."""
     gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters."""
-    gradient_by_leaf: dict[Leaf, Tensor] = field(default_factory=dict)
-    """The gradients, [rows, size] per sample, by leaf of the window (`Window.leaves`) that its losses depend on, if gradients return;
+    gradient_by_read: dict[CountedRead, Tensor] = field(default_factory=dict)
+    """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients return;
     until they are booked (`BackwardPass.book`)."""
     newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
     """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
@@ -121,10 +121,10 @@ class Update:
     def set_gradients(
         self,
         gradients_by_learner: dict[str, Sequence[Tensor | None]],
-        gradient_by_leaf: dict[Leaf, Tensor],
+        gradient_by_read: dict[CountedRead, Tensor],
     ) -> None:
         """Set the window's gradients, once it has been differentiated."""
-        self.gradients_by_learner, self.gradient_by_leaf = gradients_by_learner, gradient_by_leaf
+        self.gradients_by_learner, self.gradient_by_read = gradients_by_learner, gradient_by_read
 
     def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
         """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.

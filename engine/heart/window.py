@@ -13,7 +13,7 @@ from antiphon.base.mask import ALL
 from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Notes
-from antiphon.engine.heart.reads import Leaf, Read
+from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window_grid import WindowGrid
@@ -59,7 +59,7 @@ class Window:
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
-        leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.only_tick`).
+        counted_reads: The reads that count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
             window has credit, not even one whose gradient is back.
     """
@@ -69,7 +69,7 @@ class Window:
     ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    leaves: dict[tuple[str, int, int | None], Leaf] = field(default_factory=dict)
+    counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(default_factory=dict)
     given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
 
     def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:

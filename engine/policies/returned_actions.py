@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
@@ -36,7 +36,7 @@ class ReturnedActions(Feature):
             for tick, *returned in each:
                 for read in tick.reads:
                     channel = channels.get(read.channel_name)
-                    if channel is not None and isinstance(read, Leaf):
+                    if channel is not None and isinstance(read, CountedRead):
                         action, advantage, valid = map(channel.rows_from_receiver, returned)
                         advantage, valid = map(read.counted.zero_elsewhere, (advantage, valid))
                         read.message.booked.actions.append(ReturnedAction(action, advantage, valid))

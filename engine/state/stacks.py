@@ -19,7 +19,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Tick
@@ -466,7 +466,7 @@ class _Merger:
         if not leaves:
             return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel_name": stack.name}
         as_leaves = [{**leaves[0], "counted": False, **read} for read in reads]
-        whole = {**self._joined(Leaf, as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
+        whole = {**self._joined(CountedRead, as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
         if len(reads) > 1:
             shared = len(leaves) == len(reads) and all(read["only_tick"] is None for read in reads)
             whole["only_tick"] = None if shared else step

@@ -13,7 +13,7 @@ from typing import Any
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Leaf, Read
+from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick, Window
@@ -154,7 +154,7 @@ def messages(system: System) -> Tree:
     ]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
-        read = ((leaf.channel_name, leaf.message) for leaf in window.leaves.values())
+        read = ((read.channel_name, read.message) for read in window.counted_reads.values())
         for name, message in (*window.sent_messages, *read):
             held.setdefault(name, []).append(message)
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in system.channels.items()}
@@ -228,18 +228,18 @@ def _loaded_window(
 ) -> Window:
     statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
     sent = [(name, message_of[name][stamp]) for name, stamp in saved["sent_messages"]]
-    leaves: dict[tuple[str, int, int | None], Leaf] = {}
+    counted_reads: dict[tuple[str, int, int | None], CountedRead] = {}
 
     def read(tree: Tree) -> Read:
         if tree["kind"] != "leaf":
             return from_tree(READS[tree["kind"]], tree, signals)
         key = tree["channel_name"], tree["message"], tree["only_tick"]
-        if key not in leaves:
+        if key not in counted_reads:
             message = message_of[tree["channel_name"]][tree["message"]]
             differentiated = system.channels[tree["channel_name"]].ledger.returns_gradients
             value = as_leaf(tree["value"]) if differentiated else tree["value"]
-            leaves[key] = from_tree(Leaf, tree, signals, message=message, value=value)
-        return leaves[key]
+            counted_reads[key] = from_tree(CountedRead, tree, signals, message=message, value=value)
+        return counted_reads[key]
 
     def tick(tree: Tree) -> Tick:
         state_read = None if tree["state_read"] is None else read(tree["state_read"])
@@ -255,7 +255,7 @@ def _loaded_window(
         statistics_before=statistics_before,
         ticks_by_call=calls,
         sent_messages=sent,
-        leaves=leaves,
+        counted_reads=counted_reads,
     )
     tick_of = {(tick.agent_name, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again

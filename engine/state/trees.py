@@ -20,7 +20,7 @@ from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.notes import Note, Notes
-from antiphon.engine.heart.reads import Constant, Leaf, WithGraph
+from antiphon.engine.heart.reads import Constant, CountedRead, WithGraph
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
@@ -29,8 +29,8 @@ from antiphon.engine.heart.window import Tick, Window
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
 
-READS: dict[str, type[Leaf | WithGraph | Constant]] = {
-    "leaf": Leaf,
+READS: dict[str, type[CountedRead | WithGraph | Constant]] = {
+    "leaf": CountedRead,  # as saved states have named it
     "with_graph": WithGraph,
     "constant": Constant,
 }
@@ -122,7 +122,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return number(value)
     if isinstance(value, Message):
         return value.stamp
-    if isinstance(value, Leaf | WithGraph | Constant):
+    if isinstance(value, CountedRead | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
     if isinstance(value, Tick | Window | ReadPlan | Fate | Booked | Note):
         return to_tree(value, number)

@@ -564,7 +564,7 @@ OTHER = "has other parameters than that of a coupling; let it take"
         ("credit", lambda self, message: None, f"{OTHER} (self, message, step)"),
         (
             "read_kind",
-            lambda self, *, within, state: ReadKind.LEAF,
+            lambda self, *, within, state: ReadKind.COUNTED,
             f"{OTHER} (self, *, same_window, is_state)",
         ),
         (

@@ -21,7 +21,7 @@ from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.updates import GroupWindows, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from tests.reference import ledger
@@ -132,13 +132,13 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     update = Update(group, window, whole)
     injections, auxiliary = _injections(state, update, step), _auxiliary_losses(state, group, window)
     followed = [*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)]
-    leaves = {r: r.value for r in window.leaves.values() if r.value.requires_grad}
+    leaves = {r: r.value for r in window.counted_reads.values() if r.value.requires_grad}
     back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
     returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
     gradients = state.gradients(update, followed, step, returning)
     update.gradients_by_learner.update(gradients)
     returned = dict(zip(leaves, returning, strict=True))
-    for read in window.leaves.values():
+    for read in window.counted_reads.values():
         ledger.add_gradient(read, returned.get(read))
     _return_losses_and_actions(state, update)
     return update
@@ -153,7 +153,7 @@ def _term(injection: Injection, weight: float | Tensor, batch: int) -> Tensor:
 
 def _return_losses_and_actions(state: State, update: Update) -> None:
     """Return the window's losses, and those expected beyond it, to critics; actions and advantages to `local_policy` (9)."""
-    loss, leaves = state.nothing, update.window.leaves.values()
+    loss, leaves = state.nothing, update.window.counted_reads.values()
     for samples in update.window_loss.loss_by_agent.values():
         loss = loss + samples
     for name, message in update.window.sent_messages:
@@ -171,7 +171,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in (read for read in tick.reads if isinstance(read, Leaf)):
+            for read in (read for read in tick.reads if isinstance(read, CountedRead)):
                 if state.channels[read.channel_name].synthetic_gradient.needs_actions:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
@@ -304,8 +304,8 @@ def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, l
         spans = [own.synthetic_gradient.state_settings.return_windows for own in traced]
         past = group.kept_windows["learned_from"] = [*past, window][-max(spans) :]
         for channel, span in zip(traced, spans, strict=True):
-            windows = past[-span:]
-            read = next((r for r in windows[0].leaves.values() if r.channel_name == channel.name), None)
+            windows, name = past[-span:], channel.name
+            read = next((r for r in windows[0].counted_reads.values() if r.channel_name == name), None)
             if read is None or len(windows) < span or read.message.booked.counted is NONE:
                 continue
             gathered = Tensors()
@@ -325,7 +325,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     replay(state, window)
     update.window_loss, objectives = window_loss(state, window)
     terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
-    reads = [read for read in window.leaves.values() if state.channels[read.channel_name].carries_state]
+    reads = [r for r in window.counted_reads.values() if state.channels[r.channel_name].carries_state]
     leaves = {r.channel_name: r.value for r in reads if r.value.requires_grad}
     for channel in (channel for channel in traced if channel.name in beyond):
         last = dict(window.sent_messages).get(channel.name)

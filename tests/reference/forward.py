@@ -16,7 +16,7 @@ from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import as_input
-from antiphon.engine.heart.reads import Arrival, Constant, Leaf, Read, WithGraph
+from antiphon.engine.heart.reads import Arrival, Constant, CountedRead, Read, WithGraph
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.layers import Transport
@@ -123,10 +123,10 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     never_lost, synthetic = channel.ledger.held_messages is None, as_mask(arrival.synthetic, arrival.value)
     shared = never_lost and counted is ALL and not synthetic.any()
     key = channel.name, message.stamp, None if shared else tick.step
-    if key not in window.leaves:
+    if key not in window.counted_reads:
         value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
-        window.leaves[key] = Leaf(channel.name, message, value, available, counted, key[2])
-    return window.leaves[key]
+        window.counted_reads[key] = CountedRead(channel.name, message, value, available, counted, key[2])
+    return window.counted_reads[key]
 
 
 def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:

@@ -20,7 +20,7 @@ from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Booked, Fate, Message
-from antiphon.engine.heart.reads import Arrival, Leaf
+from antiphon.engine.heart.reads import Arrival, CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Window
@@ -181,7 +181,7 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     return mask_fill_zero(as_mask(arrived[-1].available, channel.content.zeros), age)
 
 
-def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
+def add_gradient(read: CountedRead, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
     counted, booked = as_mask(read.counted, message.sent), message.booked
@@ -191,7 +191,7 @@ def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
         booked.gradient = gradient if booked.gradient is None else booked.gradient + gradient
 
 
-def add_loss(uses: list[Leaf], loss: Tensor) -> None:
+def add_loss(uses: list[CountedRead], loss: Tensor) -> None:
     """Add a window's loss [B] to each message it used: once, however many ticks used it (rule 9)."""
     for message in dict.fromkeys(read.message for read in uses):
         counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]

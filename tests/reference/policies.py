@@ -28,7 +28,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.policy_window import PolicyWindow
-from antiphon.engine.heart.reads import Leaf
+from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
@@ -339,7 +339,7 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
         leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
         found.append((message, live, leaf))
         for read in (read for tick in reading.ticks() for read in tick.reads):
-            if isinstance(read, Leaf) and read.message is message:
+            if isinstance(read, CountedRead) and read.message is message:
                 read.value = mask_fill_zero(as_mask(read.available, leaf), leaf)
     return found
 
