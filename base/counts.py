@@ -41,8 +41,8 @@ def check_names(function: str, **names: object) -> None:
 
 
 def checked_seed(seed: object, function: str = "") -> int:
-    """Return a seed as a plain number; ScenarioError where it is no whole number."""
+    """Return a seed as a plain number; ScenarioError where it is no whole number from 0 on."""
     number = as_whole(seed)
-    if number is None:
-        raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")
+    if number is None or number < 0:
+        raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number, at least 0")
     return number

@@ -104,7 +104,7 @@ class Scheduler:
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
             raise RunError(
                 f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
-                "with --exist overwrite"
+                'with --exist overwrite (in Python exist="overwrite")'
             )
         if selection is None and self.sequential_reason is not None:
             self._groups = [[job] for group in self._groups for job in group]

@@ -117,7 +117,8 @@ class PopulationRun(Observer):
             before = self._read()
         elif not is_free(directory) and not (there and exist == "overwrite"):
             raise RunError(
-                f"{directory}: already exists and is not empty; choose another name, or --exist resume"
+                f"{directory}: already exists and is not empty; choose another name, or --exist resume "
+                '(in Python exist="resume")'
             )
         jobs = self._jobs = min(before.get("jobs", 1) if jobs is None else jobs, spec.members)
         if ray is not None and jobs == 1:
@@ -132,6 +133,8 @@ class PopulationRun(Observer):
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = requests[0].scenario
+        if isinstance(template, PythonTemplate) and spec.population == template.name:  # as a study is called
+            self.spec = spec.with_keys(population=self.scenario.scenario)
         if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
             raise RunError(f"--jobs {jobs}: the members of a league meet in one process; leave it out")
         evaluate = requests[0].scenario.training.evaluate
@@ -392,7 +395,11 @@ class PopulationRun(Observer):
         facts = read_checked(place)
         with fitting(place):
             there, own = facts["document"], plain(self.spec)
-            differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
+            compared = dict.fromkeys([*there, *own])
+            if not facts["template"]["text"] and isinstance(self.template, PythonTemplate):
+                # a module may have been renamed: what it makes is compared by each member
+                compared = dict.fromkeys(key for key in compared if key not in ("population", "scenario"))
+            differing = [key for key in compared if there.get(key) != own.get(key)]
             self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
         if differing:
             raise RunError(

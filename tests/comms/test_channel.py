@@ -286,8 +286,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lr": True}, "lr: True is not a learning rate"),
     ({"lr": "fast"}, "lr: 'fast' is not a learning rate"),
     ({"lr": torch.zeros(2)}, "lr: tensor([0., 0.]) is not a learning rate"),
-    ({"seed": "fast"}, "seed: 'fast'; must be a whole number"),
-    ({"seed": torch.zeros(2)}, "seed: tensor([0., 0.]); must be a whole number"),
+    ({"seed": "fast"}, "seed: 'fast'; must be a whole number, at least 0"),
+    ({"seed": torch.zeros(2)}, "seed: tensor([0., 0.]); must be a whole number, at least 0"),
     (
         {"context": {"label": "x"}},
         "context: 'label' is 'x'; use a number of classes, the shape of one sample",

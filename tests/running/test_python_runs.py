@@ -417,8 +417,8 @@ def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) ->
         assert simulation.now == 0
         simulation.run(steps=np.int64(2), seconds=np.float32(60))
         assert simulation.now == 2
-    for seed in ("1", 2.5, True):
-        with one_line(r"^seed: .*; must be a whole number$"):
+    for seed in ("1", 2.5, True, -1):
+        with one_line(r"^seed: .*; must be a whole number, at least 0$"):
             Simulation(own(), seed=seed)  # type: ignore[arg-type]
     for every in (0, 2.5, "10", True):
         with one_line(r"^simulation: checkpoint_every=.*; must be a whole number, at least 1$"):

@@ -61,3 +61,25 @@ def test_a_population_made_in_python_is_resumed_with_its_function(tmp_path: Path
         PopulationRun.of_directory(tmp_path / "it")
     again = PopulationRun.of_directory(tmp_path / "it", source).train()
     assert [one["exit"] for one in again["members"]] == ["done", "done"]
+
+
+@pytest.mark.long
+def test_a_population_whose_function_moved_to_another_module_is_resumed(tmp_path: Path) -> None:
+    """Its content counts, which each member compares; title and study are called as the scenario is."""
+
+    def pair(lr: float = 0.01) -> antiphon.Scenario:
+        return digits(lr=lr)
+
+    def wider(lr: float = 0.01) -> antiphon.Scenario:
+        return digits(lr=lr).with_training(batch=5)
+
+    more = {"vary": RATES, "members": 2, "steps": 4, "logdir": tmp_path / "it"}
+    begun = antiphon.population(pair, **more, until=2)
+    assert str(begun).strip().startswith(f"{digits().scenario} · 2 members · 2 steps")
+    with one_line(r'it: already exists .*--exist resume \(in Python exist="resume"\)', antiphon.RunError):
+        antiphon.population(digits, **more)
+    with one_line("training.batch", antiphon.RunError):
+        antiphon.population(wider, **more, exist="resume", until=4)
+    again = antiphon.population(digits, **more, exist="resume", until=4)
+    assert [one["steps"] for one in again.result["members"]] == [4, 4]
+    assert again.result["population"] == digits().scenario
