@@ -20,6 +20,7 @@ from antiphon.telemetry.verdicts import (
     LEARNED,
     MISDIRECTED,
     Values,
+    Verdict,
     bounds,
     hops_to_readout,
     median,
@@ -36,6 +37,8 @@ _FREEDOM = 30
 """Degrees of freedom from which Student's t is taken as it is there."""
 _HARDLY = 0.1
 """Share of its first learning rate below which a predictor hardly learns."""
+_LOSSY = 0.25
+"""Share of lost messages from which nothing that stands in for them is a hint."""
 _LARGE = 2.0
 """Times of the returned gradient from which a signal is large; of the median channel's age from which messages are old."""
 
@@ -59,6 +62,16 @@ def _context(channel: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     return "" if predictor is None else ", ".join(predictor["context"]) or "nothing but the message"
 
 
+def _losses(channel: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is said of a channel's losses, and what to try."""
+    drop = channel.get("drop", 0.0)
+    if drop < _LOSSY or "input" in channel.get("about", ()):
+        return "", ""
+    fewer = "a smaller link.drop"
+    stands_in = f"input, which stands in for them, or {fewer}" if "predictor" in channel else fewer
+    return f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them", stands_in
+
+
 SETTINGS = (
     Setting("its predictor is given", "gradient.context", _context),
     Setting(
@@ -80,6 +93,9 @@ class Peers(NamedTuple):
         hops: [channels]: channels from the receiver to a readout; nan: none leads there.
         ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
         missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
+        fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
+        losses: Per channel, what is said of many lost messages for which nothing stands in, and what to try; empty: there are none.
+        instead: Per channel, what its learning signal can be replaced with.
         scales: [channels]: `gradient.scale`; nan: of no predictor, or of a run whose graph has none (earlier versions).
     """
 
@@ -87,6 +103,9 @@ class Peers(NamedTuple):
     hops: NDArray[np.float64]
     ends: NDArray[np.bool_]
     missing: Sequence[str]
+    fast: Sequence[tuple[str, str]]
+    losses: Sequence[tuple[str, str]]
+    instead: Sequence[str]
     scales: NDArray[np.float64]
 
     @classmethod
@@ -103,13 +122,16 @@ class Peers(NamedTuple):
             and onward.get(channel["to"], set()) <= {channel["from"], channel["to"]}
             for channel in channels
         ]
-        scales = [channel.get("predictor", {}).get("scale", np.nan) for channel in channels]
+        predictors = [channel.get("predictor", {}) for channel in channels]
         return cls(
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
             np.array([hops[channel["to"]] for channel in channels]),
             np.array(ends, dtype=np.bool_),
-            [" or ".join(channel.get("predictor", {}).get("lacks", ())) for channel in channels],
-            np.array(scales),
+            [" or ".join(predictor.get("lacks", ())) for predictor in predictors],
+            [tuple(predictor.get("fast", ("", ""))) for predictor in predictors],
+            [_losses(channel) for channel in channels],
+            ["local, or detached" if each and "target" not in each else "detached" for each in predictors],
+            np.array([predictor.get("scale", np.nan) for predictor in predictors]),
         )
 
     def other(self, setting: int) -> dict[str, str]:
@@ -138,25 +160,33 @@ class Cause(NamedTuple):
     """A hint at a cause.
 
     Attributes:
-        flag: Its bit.
+        flag: Its bit; 0: it follows from settings alone, and holds wherever it has a text.
         says: A clause, with each number as its metric's name in braces, that of the median channel as "{metric median}", the
             inverse as "{1/metric}", its own of `texts` as "{text}", where the receiver stands as "{way}".
         fix: What to try, with the same in braces and the setting of `texts` as "{fix}"; empty: nothing is known.
         texts: Returns per channel a text and a setting, empty where the hint does not hold; None: it is of metrics.
+        also: Verdicts that it explains, besides those on learning signals (`BAD`).
     """
 
     flag: int
     says: str
     fix: str = ""
     texts: Callable[[Peers], Sequence[tuple[str, str]]] | None = None
+    also: Sequence[Verdict] = ()
 
 
+BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
+"""Verdicts on learning signals that ask for a cause."""
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
-_BARE = Cause(
-    1 << 8,
-    "its predictor has no context",
-    "gradient.context: {text}, or local",
-    lambda peers: [(targets, "") for targets in peers.missing],
+_OF_SETTINGS = (
+    Cause(0, "{text}", "{fix}", lambda peers: peers.fast),
+    Cause(
+        0,
+        "its predictor has no context",
+        "gradient.context: {text}, or local",
+        lambda peers: [(targets, "") for targets in peers.missing],
+    ),
+    Cause(0, "{text}", "{fix}", lambda peers: peers.losses, ("misleads", "unresolved")),
 )
 _SURE = [
     Cause(
@@ -220,8 +250,17 @@ _LAST = (
     ),
     Cause(_MAYBE << 6, "{way}: little of the readouts' loss returns from there"),
 )
-CAUSES = (_BARE, *_SURE, *_OF_METRICS, *_OF_PREDICTORS, *_PERHAPS, *_LAST)
-"""Hints, the best first; those of `CONCLUSIONS` and `MISDIRECTED` have the flags of these. A sum of all flags is exact in float32."""
+_UNKNOWN = Cause(
+    0,
+    "{text}",
+    "{fix}",
+    lambda peers: [
+        ("no setting and no metric in which it differs from the other channels names it", instead)
+        for instead in peers.instead
+    ],
+)
+CAUSES = (*_OF_SETTINGS, *_SURE, *_OF_METRICS, *_OF_PREDICTORS, *_PERHAPS, *_LAST, _UNKNOWN)
+"""Hints, the best first, the last one where there is no other; those of `CONCLUSIONS` and `MISDIRECTED` have the flags of these. A sum of all flags is exact in float32."""
 
 
 def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:
@@ -253,7 +292,6 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
     found = np.zeros(shape, dtype=np.uint32)
-    found[..., np.array(peers.missing, dtype=object) != ""] |= _BARE.flag
     for causes, conditions in ((_OF_METRICS, metrics), (_LAST, last)):
         for cause, holds in zip(causes, conditions, strict=True):
             found[holds] |= cause.flag

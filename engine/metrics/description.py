@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
+from antiphon.engine.planning.advice import fast_predictor
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.tied_parameters import agent_and_parameter
@@ -114,10 +115,20 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
 def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
-    With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`.
+    With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`; if it learns
+    far faster than its sender, with what is said of that and what to try (`fast`).
     """
     gradient = channel.gradient
-    settings = {"kind": name_of(gradient.kind), "context": list(gradient.context), "scale": gradient.scale}
+    settings: dict[str, Any] = {
+        "kind": name_of(gradient.kind),
+        "context": list(gradient.context),
+        "scale": gradient.scale,
+    }
+    if fast := fast_predictor(scenario, channel):
+        settings["fast"] = (
+            fast,
+            f"a lower {'gradient.optimiser' if gradient.optimiser else 'training.predictor'}.lr",
+        )
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
     goals = [goal.target for agent in scenario.agents.values() for goal in agent.goals.values()]

@@ -16,9 +16,9 @@ from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.planning.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description
-from antiphon.scenarios import ChannelSpec, Scenario, warnings
+from antiphon.scenarios import Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
-from antiphon.scenarios.channel_specs import CouplingSpec
+from antiphon.scenarios.channel_specs import ChannelSpec, CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.unintended_settings import is_unused_key, listed
@@ -160,13 +160,19 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
         if alike and isinstance(ends[0], int) and isinstance(ends[1], int) and ends[1] >= _LONGER * ends[0]:
             line = f"its sender learns every {ends[0]} steps, its receiver every {ends[1]}; give the sender the same unroll"
             found.setdefault(line, []).append(channel.name)
-        training = scenario.training
-        own = scenario.agents[channel.sender].optimiser or training.optimiser
-        predictor = gradient.optimiser or training.predictor or training.optimiser
-        if gradient.learn and predictor.lr > _FASTER * own.lr:
-            line = f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}; lower it"
-            found.setdefault(line, []).append(channel.name)
+        if line := fast_predictor(scenario, channel):
+            found.setdefault(f"{line}; lower it", []).append(channel.name)
     yield from (f"{listed('channel', names)}: {line}" for line, names in found.items())
+
+
+def fast_predictor(scenario: Scenario, channel: ChannelSpec) -> str:
+    """Return what is said of a channel's predictor if it learns far faster than its sender; empty: it does not."""
+    training, gradient = scenario.training, channel.gradient
+    own = scenario.agents[channel.sender].optimiser or training.optimiser
+    predictor = gradient.optimiser or training.predictor or training.optimiser
+    if not gradient.learn or predictor.lr <= _FASTER * own.lr:
+        return ""
+    return f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}"
 
 
 def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:

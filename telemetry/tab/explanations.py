@@ -444,7 +444,7 @@ def verdicts_document(
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes, `cost`: in any case; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`, its `fix`,
+    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`, its `fix`, the verdicts that it explains `also`,
     and `texts` with their settings, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`;
     `hops` of agents to a readout (`hops_to_readout`).
 
@@ -508,13 +508,10 @@ def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
     for cause in CAUSES:
         texts = [] if cause.texts is None else cause.texts(peers)
         different = list(dict.fromkeys(texts))
-        if cause.texts is None:
-            found.append({"flag": cause.flag, "says": cause.says, "fix": cause.fix, "texts": [], "of": []})
-        elif any(text for text, _ in different):
+        if cause.texts is None or any(text for text, _ in different):
             of = [different.index(text) for text in texts]
-            found.append(
-                {"flag": cause.flag, "says": cause.says, "fix": cause.fix, "texts": different, "of": of}
-            )
+            own = {"flag": cause.flag, "says": cause.says, "fix": cause.fix, "also": cause.also}
+            found.append({**own, "texts": different, "of": of})
     return found
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import CAUSES, Peers
+from antiphon.telemetry.causes import BAD, CAUSES, Peers
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
@@ -27,8 +27,6 @@ from antiphon.telemetry.verdicts import (
 )
 
 _PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
-_BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
-"""Verdicts that ask for a cause."""
 
 
 class Worth(NamedTuple):
@@ -80,7 +78,7 @@ def judgements(data: RunData) -> list[Judgement]:
         for metric in MEANS
         if means[metric]
     }
-    texts = {cause.flag: cause.texts(peers) for cause in CAUSES if cause.texts is not None}
+    texts = {cause: cause.texts(peers) for cause in CAUSES if cause.texts is not None}
     hops = hops_to_readout(data.graph)
     found = []
     for place, channel in enumerate(channels):
@@ -94,13 +92,21 @@ def judgements(data: RunData) -> list[Judgement]:
         if "worse" in names and not metrics["loss_true"][place] < metrics["loss_zero"][place]:
             bad = "harms" in names or "against" in names
         else:
-            bad = any(name in _BAD for name in names)
+            bad = any(name in BAD for name in names)
         words = [VERDICTS[name].one or name for name in names]
-        hint = next((cause for cause in CAUSES if bad and int(reasons[place]) & cause.flag), None)
+        asked = (cause for cause in CAUSES if bad or any(name in cause.also for name in names))
+        hint = next(
+            (
+                cause
+                for cause in asked
+                if (int(np.nan_to_num(reasons[place])) & cause.flag if cause.flag else texts[cause][place][0])
+            ),
+            None,
+        )
         if hint is None:
             found.append(Judgement(channel["name"], words, own))
             continue
-        text, setting = texts[hint.flag][place] if hint.flag in texts else ("", "")
+        text, setting = texts[hint][place] if hint in texts else ("", "")
         receiver = data.graph["agents"][channel["to"]]["name"]
         far = hops[channel["to"]]
         way = f"no path leads from {receiver} to a readout" if far is None else f"{receiver} sends only back"

@@ -240,7 +240,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
             1,
             [
                 "harms: value −0.8 [−1.1, −0.5]",
-                "Hint at the cause: no setting and no metric in which it differs from the other channels names it. ",
+                "Hint at the cause: no setting and no metric in which it differs from the other channels names it. Try: detached.",
                 "cosine|0.02|not resolved; median 0.3",
                 "Next: measure how well its gradient can be predicted at all, in roughly 2 minutes:",
                 "mind is a readout; a message every step.",
@@ -777,10 +777,15 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     assert "gradient: linear, given returned | linear, given label (6)" in told
     assert "training.predictor.lr: 0.001 | 0.01" in told
     assert "batch" not in told
-    assert f"Most different value: 4 beyond the intervals\n{NAMES[1]}\n−0.8 | 0.95" in told
+    assert (
+        f"Most different value: 4 beyond the intervals (over examples, not seeds)\n{NAMES[1]}\n−0.8 | 0.95"
+        in told
+    )
     tab.select("channel", 1)
     table = [row.split("\t") for row in tab.part("panel").locator("table tr").all_inner_texts()]
     assert table[1][0].startswith("SG learning rate")
+    sure = [row[0] for row in table if row[0].startswith(("value", "message energy"))]
+    assert sure[0].startswith("value"), "what is resolved stands first, of the worse run too"
     assert "✓" not in tab.part("number-age").inner_text(), "its run has the worse score"
     assert "names it" not in tab.part("panel-why").inner_text()
 

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 import antiphon
+from antiphon.engine.planning.advice import advice
 from antiphon.telemetry import read_run
+from antiphon.telemetry.tab.judgements import judgements
+from antiphon.telemetry.verdicts import bounds
 from tests.kit.tab import REASONS
 from tests.telemetry.tab.writing import graph, write
 
@@ -59,12 +62,33 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
             f"{c['says']}; try {c['fix']}".replace("{text}", text)
             .replace("{fix}", fix)
             .removesuffix("; try ")
-            for c in causes
+            for c in causes[:-1]  # the last one stands where there is no other
             for text, fix in [c["texts"][c["of"][at]] if c["of"] else ("", "")]
-            if int(flag) & c["flag"]
+            if (int(flag) & c["flag"] if c["flag"] else text)
         ]
         for at, flag in enumerate(flags)
     ]
+
+
+def interval(measure: str, means: Sequence[float], halves: Sequence[float]) -> dict[str, list[float]]:
+    """Return a measure of channels with its interval."""
+    pairs = list(zip(means, halves, strict=True))
+    low, high = bounds(measure)
+    return {
+        measure: [*means],
+        low: [mean - half for mean, half in pairs],
+        high: [mean + half for mean, half in pairs],
+    }
+
+
+def advised(
+    folder: Path, entry: Mapping[str, Sequence[float]], channels: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """Return the best hint at the cause and what to try, by channel of a readout."""
+    agents = [{**graph("a")["agents"][0], "role": "readout"}]
+    rows = {1: {f"antiphon/channel/{metric}": values for metric, values in entry.items()}}
+    write(folder / "run", rows, document=graph(agents=agents, channels=channels))
+    return [(one.cause, one.fix) for one in judgements(read_run(folder / "run"))]
 
 
 def parameters(means: Sequence[float], half: float) -> dict[str, list[float]]:
@@ -143,6 +167,52 @@ def test_a_graph_without_settings_of_predictors_gives_no_hint_at_them(tmp_path: 
         simulation.run()
     channel = read_run(tmp_path / "new").graph["channels"][0]
     assert channel["predictor"] == {"kind": "linear", "context": ["label"], "scale": 1.0}
+
+
+def test_a_predictor_far_faster_than_its_sender_is_the_first_hint_in_the_words_of_the_command(
+    tmp_path: Path,
+) -> None:
+    scenario = antiphon.load("digits-mlp").resolve(values={"depth": 3, "width": 8, "steps": 2})
+    predictor = scenario.training.optimiser.model_copy(update={"lr": 0.3})
+    scenario = scenario.model_copy(
+        update={"training": scenario.training.model_copy(update={"predictor": predictor})}
+    )
+    (warning,) = [line for line in advice(scenario) if "far above" in line]
+    with antiphon.Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    first = read_run(tmp_path / "run").catalogue()["verdicts"]["causes"][0]
+    says = "its predictor's learning rate, 0.3, is far above its sender's, 0.001"
+    assert first["texts"] == [(says, "a lower training.predictor.lr")]
+    assert first["of"] == [0, 0]
+    assert warning.endswith(f": {says}; lower it")
+
+
+def test_losses_for_which_nothing_stands_in_are_a_hint_also_where_messages_mislead(tmp_path: Path) -> None:
+    """In the words of the report and of the tab; few losses are none, nor is what a synthetic input replaces."""
+    ends = interval("ablation_zero", [-0.2, 0.0, 0.2], [0.1] * 3)
+    lossy = {"from": 0, "to": 0, "drop": 0.6}
+    made = [
+        {**lossy, "name": "misleads"},
+        {**lossy, "name": "unresolved", "predictor": {"kind": "linear", "context": ["label"]}},
+        {**lossy, "name": "matters"},
+    ]
+    says = "60 % of its messages are lost, and nothing stands in for them"
+    assert advised(tmp_path / "a", ends, made) == [
+        (says, "a smaller link.drop"),
+        (says, "input, which stands in for them, or a smaller link.drop"),
+        ("", ""),
+    ]
+    made[0]["drop"], made[1]["about"] = 0.2, {"input": "mlp"}
+    assert advised(tmp_path / "b", ends, made) == [("", "")] * 3
+
+
+def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tmp_path: Path) -> None:
+    ends = interval("value", [-0.2] * 3, [0.1] * 3)
+    predictor = {"kind": "linear", "context": ["label"]}
+    made = [{"name": name, "from": 0, "to": 0, "predictor": predictor} for name in ("one", "two")]
+    made.append({**made[0], "name": "three", "predictor": predictor | {"target": "label"}})
+    says = "no setting and no metric in which it differs from the other channels names it"
+    assert advised(tmp_path, ends, made) == [(says, "local, or detached")] * 2 + [(says, "detached")]
 
 
 def test_a_receiver_from_which_nothing_leads_on_is_a_hint(tmp_path: Path) -> None:

@@ -4,11 +4,10 @@ import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from ".
 
 /**
  * Say it for a step, in the order of importance; nothing where neither the worth (`judged`) nor the signal is known.
- * @param {string} bad "it harms", or another clause that asks for the cause; "": none does; `reasons`: its flags of the server's `causes`
- * @returns {Object} causes: of one that is bad what may be the cause and what to try, the best hint first, {flag, says, fix}, not said where
- *   rows beside it tell in what it differs from another (`compared`); rows: measure, number, meaning; more: sentences; ask: what the command tells that measures the value
+ * @param {string} bad "it harms", or another clause that asks for the cause; "": none does; `names`: its verdicts; `reasons`: its flags of the server's `causes`
+ * @returns {Object} causes: what may be the cause and what to try, the best hint first, {flag, says, fix}, the last one not if `compared`; rows: measure, number, meaning; more: sentences; ask: what the command tells that measures the value
  */
-export function diagnosisOf(run, channel, step, judged, bad, reasons, compared) {
+export function diagnosisOf(run, channel, step, judged, bad, names, reasons, compared) {
   const { size } = run.channels[channel];
   const { signals = [], causes = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
@@ -16,12 +15,13 @@ export function diagnosisOf(run, channel, step, judged, bad, reasons, compared) 
   const losses = lost ? [["messages", lost, sent]] : [];
   if (!judged && !known.length) return { causes: [], rows: losses, more: [], ask: "" };
   const way = wayOf(run, channel);
-  const told = (bad ? causes : []).filter(({ flag }) => reasons & flag).map(({ flag, texts, of, ...cause }) => {
+  const asked = causes.filter(({ flag, also, texts, of }) => (bad || also.some((name) => names.includes(name))) && (flag ? reasons & flag : texts[of[channel]]?.[0]));
+  if (bad && (compared || asked.length > 1)) asked.pop(); // the last one stands where there is no other
+  const told = asked.map(({ flag, texts, of, ...cause }) => {
     const [text, setting] = texts[of[channel]] ?? [];
     const [says, fix] = [cause.says, cause.fix].map((one) => filled(run, channel, step, one, { text, fix: setting, way }));
     return { flag, says, fix };
   });
-  if (bad && !compared && !told.length) told.push({ says: "no setting and no metric in which it differs from the other channels names it", fix: "" });
   const rows = known.map((signal) => signalOf(run, signal, step));
   const [reached, ceiling] = ["true_cosine", "cosine_ceiling"].map((metric) => run.numberAt(metric, channel, step));
   if (reached.value + ceiling.value) rows.push([run.info("channel", "true_cosine").title, formatNumber(reached.value) + ofStep(reached.of, step), `at best ${formatNumber(ceiling.value)} from its message and context`]);

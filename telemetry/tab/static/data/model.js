@@ -285,8 +285,9 @@ export class Model {
     ];
     const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;
     const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);
-    const bad = BAD.find(([name]) => (name !== "worse" || best < none) && [...now.map(({ word }) => word), ...others].some((one) => one.name === name))?.[1] ?? "";
-    const { causes: [cause, ...causes], rows, more, ask } = diagnosisOf(run, channel, step, evidence.length > 0, bad, reasons, compared);
+    const names = [...now.map(({ word }) => word), ...others].map(({ name }) => name);
+    const bad = BAD.find(([name]) => (name !== "worse" || best < none) && names.includes(name))?.[1] ?? "";
+    const { causes: [cause, ...causes], rows, more, ask } = diagnosisOf(run, channel, step, evidence.length > 0, bad, names, reasons, compared);
     const told = others.filter(({ beside }) => !beside).map(({ name, one, says }) => [name === "against" ? this.#against(run, channel, step) : says, "", one || name]);
     const said = remarks.filter(({ flag, beside }) => reasons & flag && flag !== cause?.flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
     const [lead, ...rest] = evidence.length ? evidence : told.splice(0, 1);

@@ -64,14 +64,13 @@ export function aheadOf(runs, step) {
   return by > 0 ? 0 : by < 0 ? 1 : -1;
 }
 
-/** Say in which settings two runs differ, and of how many channels and agents of the same name: [{name, first, second, count}]; count 0: of the run. */
+/** Say in which settings two runs differ, how most channels and agents of the same name do (count; 0: the run), and in how many other ways: [{name, first, second, count, more}]. */
 export function settingsApart([run, other]) {
   const found = new Map();
   const compare = (first, second, count) => {
     for (const name of Object.keys({ ...first, ...second }).filter((key) => first[key] !== second[key])) {
-      const apart = { name, first: first[name] ?? "–", second: second[name] ?? "–" };
-      const key = JSON.stringify(apart);
-      found.set(key, { ...apart, count: count + (found.get(key)?.count ?? 0) });
+      const key = JSON.stringify([name, first[name], second[name]]);
+      found.set(key, { name, first: first[name] ?? "–", second: second[name] ?? "–", count: count + (found.get(key)?.count ?? 0) });
     }
   };
   for (const kind of ["channel", "agent"]) {
@@ -83,7 +82,8 @@ export function settingsApart([run, other]) {
   }
   const whole = ({ graph }) => ({ ...(graph.scenario && { scenario: graph.scenario }), ...graph.settings });
   compare(whole(run), whole(other), 0);
-  return [...found.values()];
+  const every = [...found.values()].sort((one, other) => other.count - one.count);
+  return every.filter(({ name }, at) => every.findIndex((one) => one.name === name) === at).map((one) => ({ ...one, more: every.filter(({ name }) => name === one.name).length - 1 }));
 }
 
 /** Return the measures of worth of a run's channels: {metric, title, bounds, measured, step, reasons, again}, that of most channels first. */

@@ -113,7 +113,7 @@ export class Rail {
   #compare(runs, data) {
     this.#apart.hidden = runs.length < 2;
     if (runs.length < 2) return;
-    const settings = settingsApart(runs).map(({ name, first, second, count }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count})` : ""}`);
+    const settings = settingsApart(runs).map(({ name, first, second, count, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count}${more ? `; ${more} more` : ""})` : ""}`);
     const [here, there] = data.map(({ metric }) => metric);
     const differences = runs[0].channels.map(({ name }, index) => {
       const both = [[here, index], [there, runs[1].find("channel", name)]].map(([metric, at]) => ["values", "lower", "upper"].map((part) => metric[part]?.[at] ?? NaN));
@@ -124,8 +124,7 @@ export class Rail {
     const heading = (text) => el("h2", { class: "ap-heading", text });
     const lines = (settings.length ? settings : ["none that is known"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
-    const sure = most.filter(({ apart }) => apart).length;
-    const title = `Most different ${here.info.title}${here.lower ? `: ${sure} beyond the intervals` : ""}`;
+    const title = `Most different ${here.info.title}${here.lower ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over examples, not seeds)` : ""}`;
     clear(this.#apart).append(heading("Settings that differ"), ...lines, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 

@@ -11,8 +11,8 @@ import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, pane
 import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
-/** Of two numbers that are compared: they were set, one is better, or neither, for what reason; in the order of rows. */
-const PANEL_RANKS = ["set", "", "no interval", "overlap", "worse run", "alike"];
+/** Of two numbers that are compared: they were set, their intervals are apart, one is better, or neither, for what reason; in the order of rows. */
+const PANEL_RANKS = ["set", "apart", "", "no interval", "overlap", "worse run", "alike"];
 /** Losses where a value was measured: with no signal, with its own, with the true gradient; drawn as differences from the first. */
 const PANEL_LOSSES = ["loss_zero", "loss_synthetic", "loss_true"];
 
@@ -374,15 +374,15 @@ export class SidePanel {
       const entries = Math.max(...shown[place].map(({ count }) => count));
       setText(mean, entries > 1 ? ` mean of ${entries} entries` : "");
       if (!difference) continue;
-      const { better, short, why } = compared(place);
+      const [{ better, short, why }, [one, other]] = [compared(place), shown[place]];
       difference.title = why;
-      this.rows[place].rank = PANEL_RANKS.indexOf(short || (better < 0 ? "alike" : ""));
-      clear(difference).append(formatNumber(shown[place][0].value - shown[place][1].value), el("small", { class: "ap-muted", text: metric === PANEL_LOSSES[1] ? " one fork for all" : short && ` ${short}` }));
+      this.rows[place].rank = PANEL_RANKS.indexOf(one.low > other.high || other.low > one.high ? "apart" : short || (better < 0 ? "alike" : ""));
+      clear(difference).append(formatNumber(one.value - other.value), el("small", { class: "ap-muted", text: metric === PANEL_LOSSES[1] ? " one fork for all" : short && ` ${short}` }));
     }
     // Those that differ for sure stand first.
     if (this.runs.length > 1) for (const { row } of [...this.rows].sort((one, other) => one.rank - other.rank)) row.parentElement.append(row);
     this.writeVerdicts();
-    const legend = ": what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals do; “no interval”: the metric misleads, so that only intervals that do not overlap would tell";
+    const legend = ": what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals (over examples, not seeds) do; “no interval”: the metric misleads without one";
     this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? legend : ""}`;
   }
 
