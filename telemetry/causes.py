@@ -130,7 +130,10 @@ class Peers(NamedTuple):
             [" or ".join(predictor.get("lacks", ())) for predictor in predictors],
             [tuple(predictor.get("fast", ("", ""))) for predictor in predictors],
             [_losses(channel) for channel in channels],
-            ["local, or detached" if each and "target" not in each else "detached" for each in predictors],
+            [
+                "local, or detached" if each and "target" not in each else "coupling: detached"
+                for each in predictors
+            ],
             np.array([predictor.get("scale", np.nan) for predictor in predictors]),
         )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
-from antiphon.telemetry.statistics import Estimate, mean, of_few_seeds
+from antiphon.telemetry.statistics import of_few_seeds, seed_statistics
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements
 from antiphon.telemetry.tab.page import page
@@ -32,6 +32,8 @@ _MOST_BESIDE = 6
 _JUDGED = 1000
 """and most rows of the table of all channels."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
+_KIND = "scenario", "variant"
+"""What tells runs apart before their settings do."""
 _POINTS = 400
 """Most points of a curve."""
 
@@ -135,12 +137,19 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     """
     identities = [run.identity for run in runs]
     documents = list(dict.fromkeys(identity.get("document", "") for identity in identities))
-    differing: list[str] = []
-    for key in dict.fromkeys(chain.from_iterable(identities)):
-        apart = {tuple(identity.get(key) for key in differing) for identity in identities}
-        further = {tuple(identity.get(key) for key in (*differing, key)) for identity in identities}
-        if len(further) > len(apart):  # what a variant sets tells no more than its name
-            differing.append(key)
+    kinds = [tuple(identity.get(key) for key in _KIND) for identity in identities]
+    differing = [
+        key
+        for key in dict.fromkeys(chain.from_iterable(identities))
+        # Within a variant, as what a variant sets tells no more than its name.
+        if len(
+            {
+                (() if key in _KIND else kind, one.get(key))
+                for kind, one in zip(kinds, identities, strict=True)
+            }
+        )
+        > (1 if key in _KIND else len(set(kinds)))
+    ]
     groups: dict[str, list[ReportRun]] = {}
     for run, identity in zip(runs, identities, strict=True):
         words = []
@@ -294,7 +303,7 @@ def _of_returns(runs: Sequence[ReportRun]) -> str:
 
 
 def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
-    """Return the table of groups: means over the runs that came to their end, with deviations and intervals as a study's."""
+    """Return the table of groups: means over the runs that came to their end, with errors and intervals as `run` prints them."""
     done = {name: [run for run in runs if run.facts.get("exit") == "done"] for name, runs in groups.items()}
     metrics = list(dict.fromkeys(metric for runs in done.values() for run in runs for metric in run.scores))
     rows = []
@@ -302,23 +311,21 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
         row = [name, f"{len(runs)} of {len(groups[name])}"]
         for metric in metrics:
             values = [run.scores[metric] for run in runs if metric in run.scores]
-            row.append(_spread(metric, mean(values, share=_is_share(metric))) if values else "–")
+            row.append(_spread(metric, seed_statistics(values)) if values else "–")
         rows.append(row)
     heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
     few = of_few_seeds(len(runs) for runs in done.values())
     return _table(heads, rows, 1) + _lines(
         [
-            "Means of the runs that are done; ± standard deviation over seeds [95 % interval, Student's t].",
+            "Means of the runs that are done ± standard error [95 % interval of the interquartile mean, bootstrap over seeds].",
             *few,
         ]
     )
 
 
-def _spread(metric: str, found: Estimate) -> str:
-    if found.sd is None or found.low is None or found.high is None:
-        return _score(metric, found.value)
-    ends = f"{_score(metric, found.low)}, {_score(metric, found.high)}"
-    return f"{_score(metric, found.value)} ± {_score(metric, found.sd)} [{ends}]"
+def _spread(metric: str, found: Mapping[str, float | None]) -> str:
+    middle, error, low, high = (_score(metric, found[part]) for part in ("mean", "error", "low", "high"))
+    return middle if found["error"] is None else f"{middle} ± {error} [{low}, {high}]"
 
 
 def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:

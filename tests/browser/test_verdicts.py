@@ -230,7 +230,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
         (
             0,
             [
-                "helps: value 0.9 [0.7, 1.1]",
+                "helps over links as in the run: value 0.9 [0.7, 1.1]",
                 "parameter cosine|0.6 [0.5, 0.7]|moves the sender along the true gradient; median 0.6",
                 "cosine|0.5|not resolved; median 0.3",
                 "mind is a readout; a message every step.",
@@ -239,8 +239,8 @@ def test_a_panel_says_why(opened: Opened) -> None:
         (
             1,
             [
-                "harms: value −0.8 [−1.1, −0.5]",
-                "Hint at the cause: no setting and no metric in which it differs from the other channels names it. Try: detached.",
+                "harms over links as in the run: value −0.8 [−1.1, −0.5]",
+                "Hint at the cause: no setting and no metric in which it differs from the other channels names it. Try: coupling: detached.",
                 "cosine|0.02|not resolved; median 0.3",
                 "Next: measure how well its gradient can be predicted at all, in roughly 2 minutes:",
                 "mind is a readout; a message every step.",

@@ -75,7 +75,7 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None
     runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
     (head, row), _ = tables(page(*runs))
     assert head == ["runs that differ only in their seed", "done", "test accuracy", "test loss", "solved"]
-    accuracy = "90.00 % ± 10.00 % [65.16 %, 100.00 %]"  # the deviation and interval of a study's table
+    accuracy = "90.00 % ± 5.77 % [80.00 %, 100.00 %]"  # the error and interval that `run --seeds` prints
     assert row == ["s", "3 of 3", accuracy, "0.5 ± 0 [0.5, 0.5]", "3 ± 0 [3, 3]"]
     assert len(tables(page(run()))) == 1
 
@@ -93,6 +93,8 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
     assert list(grouped([made("locked", 0, width=8), made("locked", 0, width=9)])) == ["width=8", "width=9"]
     found = grouped([made("locked", 0, width=8), made("locked", 1, width=9), made("local", 1, width=9)])
     assert list(found) == ["locked · width=8", "locked · width=9", "local · width=9"]
+    both = [made("locked", 0, width=8, steps=400, lr=0.3), made("locked", 0, width=8, steps=800, lr=0.1)]
+    assert list(grouped(both)) == ["steps=400 · lr=0.3", "steps=800 · lr=0.1"]
     documents = [run(text, facts={"values": None}, document=text) for text in ("a: 1", "a: 2")]
     assert list(grouped(documents)) == ["scenario file 1", "scenario file 2"]
     again = [run("before", 0), run("after", 0)]

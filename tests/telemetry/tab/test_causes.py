@@ -212,7 +212,9 @@ def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tm
     made = [{"name": name, "from": 0, "to": 0, "predictor": predictor} for name in ("one", "two")]
     made.append({**made[0], "name": "three", "predictor": predictor | {"target": "label"}})
     says = "no setting and no metric in which it differs from the other channels names it"
-    assert advised(tmp_path, ends, made) == [(says, "local, or detached")] * 2 + [(says, "detached")]
+    assert advised(tmp_path, ends, made) == [(says, "local, or detached")] * 2 + [
+        (says, "coupling: detached")
+    ]
 
 
 def test_a_receiver_from_which_nothing_leads_on_is_a_hint(tmp_path: Path) -> None:
