@@ -25,6 +25,8 @@ from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import reachable
 from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
 
+_FASTER = 50
+"""How many times its sender's rate of learning a predictor's is warned of."""
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
 _UPDATE_LOCKED, _WAITS = "update-locked by gradient.", ": its sender waits for its receiver"
@@ -201,6 +203,16 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
             kind, name, message, _ = finding
             found.setdefault((kind, message), []).append(name)
     return [f"{listed(kind, names)}: {message}" for (kind, message), names in found.items()]
+
+
+def fast_predictor(scenario: Scenario, channel: ChannelSpec) -> str:
+    """Return what is said of a channel's predictor if it learns far faster than its sender; empty: it does not."""
+    training, gradient = scenario.training, channel.gradient
+    own = scenario.agents[channel.sender].optimiser or training.optimiser
+    predictor = gradient.optimiser or training.predictor or training.optimiser
+    if not gradient.learn or predictor.lr <= _FASTER * own.lr:
+        return ""
+    return f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}"
 
 
 def listed(kind: str, names: list[str]) -> str:

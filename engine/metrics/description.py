@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
-from antiphon.engine.planning.advice import fast_predictor
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.tied_parameters import agent_and_parameter
+from antiphon.scenarios.unintended_settings import fast_predictor
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
 

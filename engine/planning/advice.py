@@ -16,20 +16,20 @@ from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.planning.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description
-from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
-from antiphon.scenarios.channel_specs import ChannelSpec, CouplingSpec
+from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.unintended_settings import is_unused_key, listed
+from antiphon.scenarios.unintended_settings import fast_predictor, is_unused_key, listed
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
 
 _FEW = 100
 """Updates of an agent, below which a warning asks whether it learns often enough."""
-_LONGER, _FASTER = 8, 50
-"""How many times longer a receiver's window than its sender's, and how many times higher a predictor's rate, is warned of."""
+_LONGER = 8
+"""How many times longer a receiver's window than its sender's is warned of."""
 _LONG_STEP = 1.0
 """Of a parameter: networks begin with smaller ones."""
 _OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
@@ -163,16 +163,6 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
         if line := fast_predictor(scenario, channel):
             found.setdefault(f"{line}; lower it", []).append(channel.name)
     yield from (f"{listed('channel', names)}: {line}" for line, names in found.items())
-
-
-def fast_predictor(scenario: Scenario, channel: ChannelSpec) -> str:
-    """Return what is said of a channel's predictor if it learns far faster than its sender; empty: it does not."""
-    training, gradient = scenario.training, channel.gradient
-    own = scenario.agents[channel.sender].optimiser or training.optimiser
-    predictor = gradient.optimiser or training.predictor or training.optimiser
-    if not gradient.learn or predictor.lr <= _FASTER * own.lr:
-        return ""
-    return f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}"
 
 
 def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
