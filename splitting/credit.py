@@ -24,6 +24,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.nets.site_axes import features_first
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
+from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cut_plan import Where, at_path, plan_parts
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.feature_axes import feature_axes
@@ -191,25 +192,37 @@ class Credit:
         head = nn.Sequential(nn.Flatten(), *(part.module for part in chosen.values()))
         return {"target": name, "network": without_parameter_hooks(head), **keys, "kind": "local"}
 
-    def size(self, wire: Wire, gradient: object) -> int | list[int]:
-        """Return the size of a channel: the shape of its message, for a network.
+    def keys(self, wire: Wire, gradient: str | Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the keys `size` and `gradient` of a channel: its size is the shape of its message, for a network.
 
         Other gradients look for the features of [T, D] last and of more axes first. Where the model has them at the other end,
         the same numbers in the same order have a size that says so: [C, L, 1] of a `Conv1d`, [H W, C] of maps with channels last.
+        Sites are by default those of the message, not of this size. A kind that cannot read the size reads the message.
 
         Args:
             wire: The channel.
             gradient: Its gradient, as in a scenario; None: it has none.
         """
         shape = wire.message.shape
+        given: dict[str, Any] = {} if gradient is None else {"gradient": gradient}
         if len(shape) < 2:
-            return (*shape, 1)[0]
+            return {"size": (*shape, 1)[0], **given}
         if gradient is None or (isinstance(gradient, Mapping) and "network" in gradient):
-            return list(shape)
+            return {"size": list(shape), **given}
         first = self._features_first(wire)
         if first == features_first(shape):
-            return list(shape)
-        return [*shape, 1] if first else [math.prod(shape[:-1]), shape[-1]]
+            return {"size": list(shape), **given}
+        size = (*shape, 1) if first else (math.prod(shape[:-1]), shape[-1])
+        try:
+            spec = GradientSpec.model_validate(gradient)
+        except ScenarioError:  # the scenario refuses it too, and names its place
+            return {"size": list(shape), **given}
+        if any(spec.refusals(size, sends_maps=None)):
+            return {"size": list(shape), **given}
+        if spec.get("sites", False) is None and not getattr(spec, "reads_whole", False):
+            written = {"kind": gradient} if isinstance(gradient, str) else gradient
+            given = {"gradient": {**written, "sites": len(shape) == 2}}
+        return {"size": list(size), **given}
 
     def _features_first(self, wire: Wire) -> bool:
         """Whether the features of a message of several axes are its first axis, not its last, by the layers that computed it."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
 
@@ -17,11 +18,18 @@ from antiphon.nets.modules import tensors_in
 from antiphon.splitting.cut_plan import Where, at_path
 from antiphon.splitting.graph import Trace, evaluate, restored
 
-_FIRST = re.compile(r"conv(_transpose)?[123]d|(batch|instance|group)_norm")
-"""Functions whose channels are axis 1, whatever they read."""
-_FIRST_AS_READ = re.compile(r"pool[123]d|dropout[123]d")
-"""Functions whose channels are axis 1, unless they read a tensor whose features are known to be elsewhere."""
-_LAST_AS_READ = re.compile(r"linear|embedding")
+_FIRST = re.compile(r"conv(_transpose)?[123]d")
+"""Functions whose channels are axis 1, unless they read a tensor whose features are known to be elsewhere: a mixer of tokens."""
+_FIRST_AS_READ = re.compile(r"(batch|instance|group)_norm|pool[123]d|dropout[123]d")
+"""Functions that keep the axes, and whose channels are axis 1 where those are not known."""
+_LAST = re.compile(r"linear|embedding")
+"""Functions whose features are the last axis, unless they read a tensor whose features are known to be elsewhere."""
+_KEEPING = re.compile(
+    r"\w+_norm|\w*pool[123]d|\w*dropout[123]?d?|pad|interpolate|\w*softmax|contiguous|to|float|half|bfloat16|double|cat|"
+    r"roll|flip|prelu|hardswish|softsign|tanhshrink|logsigmoid|_*[ri]?(add|sub|mul|truediv)_*"
+)
+"""Functions whose axes are those of what they read, beside those that torch marks as pointwise."""
+_REDUCING = ("mean", "sum", "amax", "amin")
 
 
 class _FeatureAxes(TorchFunctionMode):
@@ -46,17 +54,20 @@ class _FeatureAxes(TorchFunctionMode):
         returned = func(*args, **given)
         name = getattr(func, "__name__", "")
         for made in tensors_in(returned):
-            axis = _axis(name, made, read) if made.dim() > 2 else None
+            axis = _axis(name, made, read, (args, given)) if made.dim() > 2 else None
             self._marked.pop(id(made), None)
             if axis is not None:
                 self._marked[id(made)] = made, axis
         return returned
 
 
-def _axis(name: str, made: Tensor, read: list[tuple[Tensor, tuple[int, ...], int]]) -> int | None:
-    """The axis of the features of what a function made of tensors, given with their strides and axes."""
-    if _FIRST.search(name):
-        return 1
+def _axis(
+    name: str,
+    made: Tensor,
+    read: list[tuple[Tensor, tuple[int, ...], int]],
+    call: tuple[Any, Mapping[str, Any]],
+) -> int | None:
+    """The axis of the features of what a call made of tensors, given with their strides and axes; None: it is not certain."""
     for tensor, strides, axis in read:
         if (
             tensor.untyped_storage().data_ptr() == made.untyped_storage().data_ptr()
@@ -65,18 +76,35 @@ def _axis(name: str, made: Tensor, read: list[tuple[Tensor, tuple[int, ...], int
                 return axis
             same = [i for i, stride in enumerate(made.stride()) if i and stride == strides[axis]]
             return same[0] if len(same) == 1 else None
-    axes = {axis for tensor, _, axis in read if _alike(tensor, made)}
-    if axes:
+    axes = {axis for tensor, _, axis in read if tensor.dim() == made.dim()}
+    if _FIRST.search(name):
+        return 1 if axes <= {1} else None
+    last = made.dim() - 1
+    if _LAST.search(name):
+        return last if axes <= {last} else None
+    if name in _REDUCING and len(read) == 1:
+        return _reduced(*read[0][::2], *call)
+    if axes and (_KEEPING.fullmatch(name) or _pointwise(name)):
         return axes.pop() if len(axes) == 1 else None
-    if _FIRST_AS_READ.search(name):
-        return 1
-    return made.dim() - 1 if _LAST_AS_READ.search(name) else None
+    return 1 if not read and _FIRST_AS_READ.search(name) else None
 
 
-def _alike(read: Tensor, made: Tensor) -> bool:
-    """Whether two tensors have the same axes, of which one may have another length."""
-    lengths = zip(read.shape, made.shape, strict=False)
-    return read.dim() == made.dim() and sum(a != b for a, b in lengths) < 2
+def _reduced(tensor: Tensor, axis: int, args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
+    """The axis of the features of the mean or the like of a tensor over some of its axes."""
+    over = given.get("dim", args[1] if len(args) > 1 else ())
+    gone = {one % tensor.dim() for one in ([over] if isinstance(over, int) else over or range(tensor.dim()))}
+    if axis in gone:
+        return None
+    keeps = given.get("keepdim", args[2] if len(args) > 2 else False)
+    return axis if keeps else axis - sum(one < axis for one in gone)
+
+
+def _pointwise(name: str) -> bool:
+    """Whether torch marks a function as pointwise, in place too."""
+    known = getattr(torch.ops.aten, name.strip("_"), None)
+    return known is not None and any(
+        torch.Tag.pointwise in getattr(known, one).tags for one in known.overloads()
+    )
 
 
 def feature_axes(traced: Trace, example: Mapping[str, Any]) -> Callable[[fx.Node, Where], int | None]:

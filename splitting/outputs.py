@@ -166,9 +166,14 @@ def _fix_of_size(shape: list[int], wanted: Wanted) -> str:
     """What to do about an output with the sites of its target, and more or fewer values at each; "": it has others."""
     signal = wanted.signal
     sites, size = (
-        (signal.shape, signal.classes) if signal.classes else (signal.shape[:-1], (*signal.shape, 1)[-1])
+        (signal.shape, signal.classes) if signal.classes else (signal.shape[:-1], (1, *signal.shape)[-1])
     )
-    if len(shape) < 2 or shape[1:-1] != list(sites) or wanted.size != math.prod(sites) * size:
+    if (
+        len(shape) < 2
+        or shape[1:] == [*sites, size]
+        or shape[1:-1] != list(sites)
+        or wanted.size != math.prod(sites) * size
+    ):
         return ""
     if signal.classes and shape[-1] > size:
         return f"; if there are more classes, give the data classes={{{wanted.target!r}: {shape[-1]}}}"

@@ -438,11 +438,12 @@ def _channels(
             if delay:  # a skip waits for what goes through every part on its way
                 steps = delay if isinstance(delay, str) else delay * (place - wire.message.sender)
                 channel["link"]["delay"] = steps
+            found = None
             if gradient is not None:  # also one that the coupling does not use, of which the scenario warns
-                channel["gradient"] = credit.gradient(gradient, wire)
+                found = credit.gradient(gradient, wire)
             elif kind_predicts(coupling):
-                channel["gradient"] = credit.default(wire)
-            channel["size"] = credit.size(wire, channel.get("gradient"))
+                found = credit.default(wire)
+            channel |= credit.keys(wire, found)
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

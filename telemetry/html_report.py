@@ -375,7 +375,7 @@ def _judged(runs: Sequence[ReportRun]) -> str:
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
         name, one = row
-        worths = [-worth.value for worth in one.worth.values()] or [math.inf]
+        worths = [worth.value if one.cause else -worth.value for worth in one.worth.values()] or [math.inf]
         return not one.cause, all(word == "unresolved" for word in one.verdicts), worths, places[name]
 
     rows = [
@@ -390,7 +390,7 @@ def _judged(runs: Sequence[ReportRun]) -> str:
         for name, one in sorted(every, key=rank)[:_JUDGED]
     ]
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"What has a hint at the cause first, what is unresolved last.{more} A click on a heading sorts."
+    says = f"What has a hint at the cause first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
     table = _table([*heads, "hint at the cause", "try"], rows, 3, words=2)
     return _section("Channels: what helps, what harms, what to try", _lines([says]), table) if rows else ""

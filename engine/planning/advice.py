@@ -170,6 +170,9 @@ def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
         optimiser = agent.optimiser or scenario.training.optimiser
+        schedule = optimiser.schedule
+        if schedule is not None and not (schedule.built_in and schedule.warmup == 0):
+            continue  # the first steps are shorter, or of a length that only your function knows
         if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.declared("unit_steps"):
             line = f"its learning rate, {optimiser.lr:g}, is about what a step of {optimiser.kind} adds to each parameter; lower it"
             found.setdefault(line, []).append(name)

@@ -142,7 +142,7 @@ class _Splitter:
             for message in (*kept, *loose):
                 booked = message["booked"]
                 if message["finished_at"] is not None and not _anywhere(booked["counted"]):
-                    booked["counted"] = False  # as `Message.finish` has it
+                    booked["counted"] = False
             counted = {
                 message["stamp"] for message in (*kept, *loose) if message["booked"]["counted"] is not False
             }

@@ -65,7 +65,9 @@ def judgements(data: RunData) -> list[Judgement]:
 
     worths, at = _worths(data)
     derived = {key: derived_series(read, data.graph, key) for key in (VERDICT_FLAGS, REASONS)}
-    flags, reasons = (_row(derived[key], at, len(channels)) for key in (VERDICT_FLAGS, REASONS))
+    flags, reasons = (
+        np.nan_to_num(_row(derived[key], at, len(channels))) for key in (VERDICT_FLAGS, REASONS)
+    )
     if derived[VERDICT_FLAGS] is None:
         return []
     peers, means = (
@@ -80,6 +82,7 @@ def judgements(data: RunData) -> list[Judgement]:
     }
     texts = {cause: cause.texts(peers) for cause in CAUSES if cause.texts is not None}
     hops = hops_to_readout(data.graph)
+    gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     found = []
     for place, channel in enumerate(channels):
         own = {
@@ -89,7 +92,7 @@ def judgements(data: RunData) -> list[Judgement]:
         }
         besides = [name for name, bit in FLAGS[""].items() if int(flags[place]) & bit]
         names = [*(one.verdict for one in own.values() if one.verdict), *besides]
-        if "worse" in names and not metrics["loss_true"][place] < metrics["loss_zero"][place]:
+        if "worse" in names and not gained[place]:
             bad = "harms" in names or "against" in names
         else:
             bad = any(name in BAD for name in names)

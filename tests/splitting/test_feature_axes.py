@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -103,6 +104,77 @@ def test_heads_and_small_maps_read_the_features_that_the_layers_made(
     linear = split_at_the_second_block(model(), {"kind": "linear", "sites": True, "context": ["label"]})
     assert linear.channels[0].size == size
     Simulation(linear).run(steps=1)
+
+
+class Chain(nn.Module):
+    """Layers of one sample before the cut, in front of `blocks.1`."""
+
+    def __init__(self, *before: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Sequential(*before), nn.Flatten()])
+        self.head = nn.LazyLinear(4)
+        self(torch.zeros(2, 1, LENGTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks[1](self.blocks[0](x)))
+        return logits
+
+
+class Apply(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+CONV, TOKENS = nn.Conv1d(1, LENGTH, 1), Apply(lambda x: x.mT)
+
+
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [
+        ((CONV, nn.GELU(), nn.BatchNorm1d(LENGTH)), (LENGTH, LENGTH, 1)),
+        ((CONV, Apply(lambda x: x.unflatten(2, (2, 4)).amax(3))), (LENGTH, 2, 1)),
+        ((CONV, Apply(lambda x: x.unflatten(2, (2, 4)).mean(dim=(2,)))), (LENGTH, 4, 1)),
+        (
+            (CONV, Apply(lambda x: torch.einsum("bct,cd->btd", x, torch.ones(LENGTH, LENGTH)))),
+            (LENGTH, LENGTH),
+        ),
+        ((CONV, Apply(lambda x: x.mT @ torch.ones(LENGTH, LENGTH))), (LENGTH, LENGTH)),
+        ((TOKENS, nn.Linear(1, 6), nn.BatchNorm1d(LENGTH)), (LENGTH, 6)),
+        ((TOKENS, nn.Linear(1, 6), nn.Conv1d(LENGTH, LENGTH, 1)), (LENGTH, 6)),
+    ],
+)
+def test_an_axis_that_is_not_certain_is_that_of_tokens(
+    before: tuple[nn.Module, ...], size: tuple[int, ...]
+) -> None:
+    assert split_at_the_second_block(Chain(*before), "linear").channels[0].size == size
+
+
+@pytest.mark.parametrize(
+    ("model", "gradient", "size", "sites"),
+    [
+        (Wave, "linear", (6, LENGTH, 1), True),
+        (Swin, "linear", (LENGTH, 6), False),
+        (Swin, "conv", (2, 4, 6), None),
+    ],
+)
+def test_sites_are_by_default_those_of_messages_of_two_axes(
+    model: type[nn.Module], gradient: str, size: tuple[int, ...], sites: bool | None
+) -> None:
+    """A convolution reads maps as they are."""
+    split = split_at_the_second_block(model(), gradient)
+    assert split.channels[0].size == size
+    assert split.channels[0].gradient.get("sites", None) is sites
+    with Simulation(split) as simulation:
+        simulation.run(steps=1)
+        learned = simulation.channels[split.channels[0].name].synthetic_gradient
+    assert learned is not None
+    features = 6 if sites else 6 * LENGTH
+    if sites is not None:
+        assert any(one.shape[-2:] == (features, features) for one in learned.parameters.values())
 
 
 def test_a_head_has_an_output_for_every_place_of_a_convolution() -> None:

@@ -501,6 +501,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: chain_split(Answers(lambda y: torch.cat([y, y[:, :2]], 1))),
         r"forward returns a tensor \[3, 7\]; .*if there are more classes, give the data classes={'label': 7}",
     ),
+    "integers": (
+        lambda: chain_split(Answers(lambda y: y.long())),
+        "forward returns a tensor .*; the objective needs 5 values per sample for 'label' [^;]*; an output is a float tensor",
+    ),
     "nothing before a cut": (
         lambda: chain_split(Chain(), ("first",)),
         r"part 0 \(before 'first'\) computes nothing",

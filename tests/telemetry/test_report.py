@@ -223,6 +223,30 @@ def test_a_channel_that_harms_has_what_to_try() -> None:
     assert helping[4:] == ["–", "–"]
 
 
+def at_30(rows: dict[str, tuple[float, float]]) -> dict[tuple[str, str], Series]:
+    """Metrics of two channels at step 30."""
+    return {
+        ("channel", key): Series(np.array([30]), np.array([row], np.float32)) for key, row in rows.items()
+    }
+
+
+def test_of_channels_that_harm_the_worst_is_first() -> None:
+    found = data()
+    series = at_30({"value": (-0.5, -5), "value_low": (-0.6, -6), "value_high": (-0.4, -4)})
+    series |= at_30({"true_cosine": (0.05, 0.05), "cosine_ceiling": (0.5, 0.5)})
+    text = page(run(data=replace(found, figures={**found.figures, **series})))
+    assert [row[0] for row in tables(text)[1][1:]] == ["b-&gt;a", "a-&gt;b"]
+
+
+@pytest.mark.parametrize("measure", ["value", "own_gain"])
+def test_a_measure_of_worth_alone_gives_verdicts(measure: str) -> None:
+    """Nothing else is logged at its step: no cosine, and no loss of the receiver."""
+    ends = {measure: (-0.5, 0.5), f"{measure}_low": (-0.6, 0.4), f"{measure}_high": (-0.4, 0.6)}
+    later = {("channel", "cosine"): Series(np.array([100]), np.array([[0.1, 0.2]], np.float32))}
+    text = page(run(data=replace(data(), figures=at_30(ends) | later)))
+    assert "a-&gt;b" in text
+
+
 def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
     """Where the newest measurement resolves nothing that is an earlier one, and the step is named."""
     found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)

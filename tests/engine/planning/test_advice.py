@@ -165,6 +165,14 @@ all_labelled = partial(labelled, 40)
 
 DELAYED = {"coupling": "delayed", "link": {"delay": 1}}
 TWO = {"az": 1, "bz": 1}
+
+
+def with_adam(lr: float, schedule: Any = None) -> Scenario:
+    optimiser = {"kind": "adam", "lr": lr, "schedule": schedule}
+    return scenario_of({"z": {"observes": ["image"], "objective": CLASSIFY, "optimiser": optimiser}}, [])
+
+
+LONG_STEP = "agent z: its learning rate, 1, is about what a step of adam adds"
 SAID: dict[str, tuple[Scenario | str, str]] = {
     "late": (
         late({"az": 1}),
@@ -199,6 +207,8 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         library("digits-mlp", depth=2, lr=1e6),
         r"agents n0, n1: its learning rate, 1e\+06, is about what a step of adam adds to each parameter; lower it",
     ),
+    "a step of Adam of 1": (with_adam(1.0), LONG_STEP),
+    "a step of Adam of 1 at first": (with_adam(1.0, "cosine"), LONG_STEP),
     "a short window": (
         decoupled(13, 13),
         "channel a->z: its sender learns every 1 steps, its receiver every 13",
@@ -253,6 +263,8 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "learns": (library("char-lm", T=40, steps=40), "learns after"),
     "given the target": (decoupled(4, context=["label"]), "predicts|learns every|far above|updates"),
     "acts": (acting(True), "no agent acts|acts: actions"),
+    "a step of Adam below 1": (with_adam(0.99), "learning rate"),
+    "a warm-up": (with_adam(1.0, {"kind": "cosine", "warmup": 0.5}), "learning rate"),
     "one epoch": (library("digits-mlp", batch=1024), "training.batch"),
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),
