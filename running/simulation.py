@@ -50,8 +50,10 @@ from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
+from antiphon.scenarios.sender_passes import setting_of_more_passes
+from antiphon.scenarios.unintended_settings import listed
 from antiphon.telemetry.figures import CURVES, SIGNALS, Recorder
-from antiphon.telemetry.history import History
+from antiphon.telemetry.history import History, of_shut_gates, shut_in
 
 
 class Simulation:
@@ -477,6 +479,10 @@ class Simulation:
             *missing_in_run(scenario, env, running.now - start, run.had_target),
         ):
             warnings.warn(line, ScenarioWarning, stacklevel=3)
+        gated = [channel.name for channel in scenario.channels if scenario.relations.gated(channel)]
+        if shut := shut_in(history, gated) if gated else []:
+            advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
+            warnings.warn(f"{listed('channel', shut)}: {advice}", ScenarioWarning, stacklevel=3)
         if number:
             place = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
             deliver(number, f"{place} continues after step {running.now:,}")

@@ -191,10 +191,13 @@ def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
         RunError: metrics.csv of the run directory cannot be read.
     """
     names = [name for name, metrics in result.get("channels", {}).items() if metrics.get("gate") == 0]
-    if not names:
-        return []
-    table = History.read(directory / "metrics.csv")
-    return [name for name in names if shut_so_far(table.of(name, "gate")[1][:, None])[-1, 0]]
+    return shut_in(History.read(directory / "metrics.csv"), names) if names else []
+
+
+def shut_in(history: History, channels: Iterable[str]) -> list[str]:
+    """Return which of some channels have a gate that is shut at the end of a history (`shut_so_far`)."""
+    gates = {name: history.of(name, "gate")[1][:, None] for name in channels}
+    return [name for name, values in gates.items() if len(values) and shut_so_far(values)[-1, 0]]
 
 
 def of_shut_gates(count: int, setting: str = "") -> str:

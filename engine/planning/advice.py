@@ -165,6 +165,26 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
     yield from (f"{listed('channel', names)}: {line}" for line, names in found.items())
 
 
+def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of gates that are shut at first where a policy's sender has an objective of its own, and so learns in one pass.
+
+    A kind, gate or passes that were chosen are a decision.
+    """
+    names = []
+    for channel in scenario.channels:
+        goal, sender = scenario.agents[channel.receiver].objective, scenario.agents[channel.sender]
+        decided = not channel.gradient.model_fields_set.isdisjoint(("kind", "gate", "passes"))
+        once = goal is not None and goal.passes > 1 and not channel.replayed
+        if once and sender.goals and not decided and scenario.relations.gated(channel):
+            names.append(channel.name)
+    if names:
+        yield (
+            f"{listed('channel', names)}: one pass per window, because the sender has an objective of its own, and a gate that "
+            "begins shut, as with detached; set coupling: locked, leave out the sender's objective, or keep it with "
+            "gradient.gate: skill"
+        )
+
+
 def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of learning rates that take parameters far from where networks compute, in one step: the loss stays finite."""
     found: dict[str, list[str]] = {}
@@ -591,6 +611,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _in_step: (),
     _one_object: (),
     _weak_signals: (),
+    _begins_shut: (),
     _long_steps: (),
     _wide: (),
     _one_class: (),

@@ -18,10 +18,9 @@ from antiphon.telemetry.statistics import of_few_seeds
 STUDY = "study.json"
 """The study's result in its directory, as `--json` prints it."""
 Line = Mapping[str, Any]
-_LEGEND = (
-    "± standard deviation over seeds; interval: Student's t over seeds (one seed: Wilson's, of the test split). Recovered: "
-    f"(variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined where "
-    f"{LOCKED} - {DETACHED} is within three standard errors. Updates: of each agent. Seconds: mean per run."
+_RECOVERED = (
+    f" Recovered: (variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined "
+    f"where {LOCKED} - {DETACHED} is within three standard errors."
 )
 _NUMBERS = {
     "mean": ("value", "sd", "low", "high"),
@@ -71,7 +70,7 @@ def described(line: Line) -> str:
 
 def notes(study: Mapping[str, Any]) -> list[str]:
     """Return the notes under the tables: what the numbers are, how values were tuned, and which runs are missing."""
-    lines = [_LEGEND, *of_few_seeds(line["n"] for line in study["lines"])]
+    lines = [_legend(study["lines"]), *of_few_seeds(line["n"] for line in study["lines"])]
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
     if any(line["communicate"] for line in study["lines"]):
@@ -93,6 +92,19 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     if not study["tuned"] and not study["fixed"]:
         lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
     return [*lines, *(f"{name}: missing, {error}." for name, error in study["failed"].items())]
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    """Return what the columns are that these lines have."""
+    seeds = {line["n"] for line in lines if line["mean"]}
+    of_one = "Wilson's, of the test split"
+    spread = "± standard deviation over seeds; interval: Student's t over seeds"
+    shown = (
+        f"Interval: {of_one}" if seeds == {1} else f"{spread} (one seed: {of_one})" if 1 in seeds else spread
+    )
+    recovered = _RECOVERED if any(line["contrast"] for line in lines) else ""
+    updates = " Updates: of each agent." if any(line["updates"] for line in lines) else ""
+    return f"{shown}.{recovered}{updates} Seconds: mean per run."
 
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:

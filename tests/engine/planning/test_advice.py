@@ -572,3 +572,36 @@ def test_a_policy_with_the_defaults_of_few_steps_is_told_how_to_learn_more_from_
 )
 def test_what_is_chosen_or_not_measured_is_not_advised_against(given: dict[str, Any]) -> None:
     assert of_few_steps(**{"steps": 1000, **given}) == []
+
+
+def _team(coupling: str, objective: object = None, **gradient: Any) -> Template:
+    speaker = {"observes": ["speaker"], "clock": {"unroll": 4}}
+    channel = {"from": "speaker", "to": "listener", "size": 2, "coupling": coupling}
+    listener = {"observes": ["listener"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
+    document = {
+        "scenario": "listening",
+        "env": {"id": "antiphon/SpeakerListener-v0", "message": "channel", "limit": 4},
+        "agents": {
+            "speaker": speaker | ({"objective": objective} if objective else {}),
+            "listener": listener,
+        },
+        "channels": [channel | ({"gradient": gradient} if gradient else {})],
+        "training": {"batch": 2, "steps": 24},
+    }
+    return Template.from_yaml(json.dumps(document), "listening.yaml")
+
+
+def test_a_gate_that_begins_shut_by_the_senders_own_objective_is_warned_of_before_and_after_a_run() -> None:
+    """Once each: a decision, another coupling or a sender without an objective is told nothing at the start."""
+    own = {"kind": "regression", "target": "speaker"}
+    begins = "channel speaker->listener: one pass per window, because"
+    warned_of = _team("decoupled", own, context=["speaker"])
+    assert len([line for line in checked(warned_of).warnings if line.startswith(begins)]) == 1
+    others = (_team("decoupled", own, gate="skill"), _team("locked", own), _team("decoupled"))
+    assert not [line for one in others for line in checked(one).warnings if "one pass per window" in line]
+    with warnings.catch_warnings(record=True) as caught, Simulation(warned_of) as simulation:
+        warnings.simplefilter("always")
+        simulation.run(24, progress=False)
+    lines = [str(one.message) for one in caught]
+    for begin in (begins, "channel speaker->listener: gate 0 at the end"):
+        assert len([line for line in lines if line.startswith(begin)]) == 1
