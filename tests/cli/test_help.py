@@ -15,6 +15,11 @@ from tests.kit import seams
 from tests.kit.commands import Commands
 
 
+def plain(shown: str) -> str:
+    """Return what is shown on a terminal without colours and line breaks."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", shown).split())
+
+
 @pytest.mark.long
 def test_help_of_every_command_loads_no_torch() -> None:
     program = f"""
@@ -45,7 +50,7 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
     assert list(COMMANDS) == VERBS
     for verb in VERBS:
-        explained = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", cli(verb, "--help")).split())
+        explained = plain(cli(verb, "--help"))
         for example in COMMANDS[verb].examples:
             assert example in explained
             assert cli.code(shortened(example.removeprefix("antiphon "))) == (1 if verb == "diff" else 0), (
@@ -55,7 +60,7 @@ def test_the_examples_in_help_are_there_and_run(
 
 
 def test_help_says_that_a_logdir_is_the_parent_of_runs_and_a_study_s_the_study_itself(cli: Commands) -> None:
-    words = {verb: " ".join(cli(verb, "--help").replace("│", " ").split()) for verb in ("run", "study")}
+    words = {verb: plain(cli(verb, "--help").replace("│", " ")) for verb in ("run", "study")}
     assert "--logdir PARENT Parent of run directories" in words["run"]
     assert "--logdir DIR The study's directory itself" in words["study"]
 
