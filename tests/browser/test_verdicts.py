@@ -82,6 +82,9 @@ def strip(tab: Tab) -> str:
     return " ".join(tab.part("verdicts").inner_text().split())
 
 
+AS_RUN = "links as in the run"
+
+
 def left(tab: Tab) -> list[int]:
     """Return the channels that search and filter leave."""
     return [index for index in range(len(NAMES)) if tab.ask("app.matches('channel', a[0])", index)]
@@ -93,7 +96,7 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     chance = "expect under 1 by chance"
     assert (
         strip(tab)
-        == f"value 2 of 8 help 2 harm 4 unresolved 1 without a result {chance} 1 of 9 stale 2 silent"
+        == f"value, {AS_RUN} 2 of 8 help 2 harm 4 unresolved 1 without a result {chance} 1 of 9 stale 2 silent"
     )
     tab.at(10)
     assert "value measured at step 20" in strip(tab)
@@ -362,9 +365,12 @@ def test_an_open_panel_follows_the_measure_of_the_verdicts(opened: Opened) -> No
     tab.choose("metric", "value")
     tab.select("channel", 0)
     for metric, words in (
-        ("value", "helps: value 0.9 [0.7, 1.1]loss by ablation (zero)−0.9 [−1.1, −0.7]misleads"),
+        (
+            "value",
+            f"helps over {AS_RUN}: value 0.9 [0.7, 1.1]loss by ablation (zero)−0.9 [−1.1, −0.7]misleads",
+        ),
         ("ablation_zero", "misleads: loss by ablation (zero) −0.9 [−1.1, −0.7]value0.9 [0.7, 1.1]helps"),
-        ("value", "helps: value "),
+        ("value", f"helps over {AS_RUN}: value "),
     ):
         tab.choose("metric", metric)
         assert told(tab.part("panel-why")).startswith(words)
@@ -644,7 +650,7 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     tab = opened(replace(data(steps), undefined=undefined))
     counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 by chance"
     for step, words in {
-        40: f"value 2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
+        40: f"value, {AS_RUN} 2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 against the gradient (parameter cosine of step 20)",
         20: f"value {counts} 1 of 9 against the gradient 1 stale",
     }.items():
@@ -696,7 +702,7 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     assert tab.part("extremes").is_hidden()
     assert len({tuple(colour) for colour in tab.colours()}) == 1
     found = f"2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms"
-    assert strip(tab).startswith(f"value {found} undefined at step 40")
+    assert strip(tab).startswith(f"value, {AS_RUN} {found} undefined at step 40")
     tab.part("verdicts").get_by_test_id("harmed").last.click()
     tab.idle()
     assert (tab.step, tab.title) == (20, NAMES[6]), "what was found is a link to its channel"
