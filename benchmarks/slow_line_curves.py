@@ -10,11 +10,17 @@ long a step takes does not depend on the seed. So there are two files:
 The table of six lines, in 35 minutes of an idle machine and three hours of any:
 
     lines="--line 10:25 --line 10:100 --line 100:25 --line 100:100 --line 100:25:0.01 --line 1000:25"
-    ways=ddp16,1f1b,diloco:64,streaming:64,antiphon-nadam,antiphon-muon,antiphon
+    ways=ddp16,1f1b,diloco:64,streaming:64,antiphon-nadam,antiphon
     into=benchmarks/results/slow-line-steps.jsonl
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into $lines --ways $ways
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
+
+Muon needs a processor with AVX-512 (`instructions` of records), without which bfloat16 is slow:
+
+    muon=benchmarks/results/slow-line-muon.jsonl
+    python benchmarks/slow_line.py --seconds 12 --seeds 1 --out $muon --line 100:25 --ways antiphon,antiphon-muon
+    python benchmarks/slow_line_curves.py --steps $muon
 
 Four parts on two cores, and two parts that are timed in the same way, to be compared with the records above:
 
