@@ -51,7 +51,7 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     cli("report mine")
     text = (here / "report.html").read_text(encoding="utf-8")
     assert "<h2>Study toy, budget paper: 6 steps, 1 seed</h2>" in text
-    assert "<p>± standard deviation over seeds; interval" in text
+    assert "<p>Interval: Wilson" in text
     assert "runs that differ only in their seed" not in text
     names = re.findall(r'<tr><th scope="row">([^<]*-s0)<', text)
     assert names == list(result["runs"]), "runs are in the order of the table's lines"
