@@ -112,7 +112,7 @@ class ScatterPlot {
   drawZero(pen, colours) {
     pen.strokeStyle = colours.line;
     pen.lineWidth = 1;
-    const [x, y] = [this.placeX(0), this.placeY(0)];
+    const [x, y] = this.placeOf(0, 0);
     strokeLine(pen, x, SCATTER_EDGE.top, x, SCATTER_HEIGHT - SCATTER_EDGE.bottom);
     strokeLine(pen, SCATTER_EDGE.left, y, this.width - SCATTER_EDGE.right, y);
   }
@@ -146,18 +146,13 @@ class ScatterPlot {
   spotOf(at) {
     const place = 2 * (this.row * this.cloud.samples + at);
     const [x, y] = [this.cloud.points[place], this.cloud.points[place + 1]];
-    return Number.isFinite(x) && Number.isFinite(y) ? [this.placeX(x), this.placeY(y)] : null;
+    return Number.isFinite(x) && Number.isFinite(y) ? this.placeOf(x, y) : null;
   }
 
-  placeX(value) {
-    const [low, high] = this.range[0];
-    return SCATTER_EDGE.left + ((value - low) / (high - low)) * (this.width - SCATTER_EDGE.left - SCATTER_EDGE.right);
-  }
-
-  placeY(value) {
-    const [low, high] = this.range[1];
-    const room = SCATTER_HEIGHT - SCATTER_EDGE.top - SCATTER_EDGE.bottom;
-    return SCATTER_EDGE.top + (1 - (value - low) / (high - low)) * room;
+  placeOf(...point) {
+    const { left, right, top, bottom } = SCATTER_EDGE;
+    const [across, up] = point.map((value, axis) => (value - this.range[axis][0]) / (this.range[axis][1] - this.range[axis][0]));
+    return [left + across * (this.width - left - right), top + (1 - up) * (SCATTER_HEIGHT - top - bottom)];
   }
 
   colourOf(label) {

@@ -60,10 +60,8 @@ function addBars(pen, shape, order, from, to, half, gap) {
     pointOn(shape, channel, 0.48, before);
     pointOn(shape, channel, 0.52, after);
     const length = Math.hypot(after[0] - before[0], after[1] - before[1]) || 1;
-    const along = (after[0] - before[0]) / length;
-    const down = (after[1] - before[1]) / length;
-    const x = (before[0] + after[0]) / 2;
-    const y = (before[1] + after[1]) / 2;
+    const [along, down] = [0, 1].map((axis) => (after[axis] - before[axis]) / length);
+    const [x, y] = [0, 1].map((axis) => (before[axis] + after[axis]) / 2);
     if (half === 0) {
       pen.moveTo(x - gap * along, y - gap * down);
       pen.lineTo(x + gap * along, y + gap * down);

@@ -62,10 +62,7 @@ export function pointOn(shape, channel, share, point) {
     const end = curves[at + 6 + axis];
     if (kinds[channel] === STRAIGHT) point[axis] = rest * start + share * end;
     else if (kinds[channel] === BENT) point[axis] = rest * rest * start + 2 * rest * share * first + share * share * end;
-    else {
-      point[axis] =
-        rest * rest * rest * start + 3 * rest * rest * share * first + 3 * rest * share * share * second + share * share * share * end;
-    }
+    else point[axis] = rest ** 3 * start + 3 * rest * rest * share * first + 3 * rest * share * share * second + share ** 3 * end;
   }
   return point;
 }
@@ -105,17 +102,11 @@ export function circles(pen, { places }, radius, wanted) {
 
 /** Return the agent at a point, or -1. */
 export function agentAt(shape, x, y, slack) {
-  const reach = shape.radius + slack;
-  let best = -1;
-  let nearest = reach * reach;
-  for (let agent = 0; agent < shape.places.length / 2; agent++) {
-    const across = shape.places[2 * agent] - x;
-    const down = shape.places[2 * agent + 1] - y;
-    const distance = across * across + down * down;
-    if (distance <= nearest) {
-      nearest = distance;
-      best = agent;
-    }
+  const { places } = shape;
+  let [best, nearest] = [-1, shape.radius + slack];
+  for (let agent = 0; agent < places.length / 2; agent++) {
+    const distance = Math.hypot(places[2 * agent] - x, places[2 * agent + 1] - y);
+    if (distance <= nearest) [nearest, best] = [distance, agent];
   }
   return best;
 }
@@ -140,10 +131,8 @@ function placesOf(run, width, height) {
   const count = run.agents.length;
   const places = new Float32Array(2 * count);
   if (!count) return places;
-  const xs = run.agents.map((agent) => agent.x);
-  const ys = run.agents.map((agent) => agent.y);
-  const [left, right] = extremesOf(xs);
-  const [low, high] = extremesOf(ys);
+  const [xs, ys] = ["x", "y"].map((axis) => run.agents.map((agent) => agent[axis]));
+  const [[left, right], [low, high]] = [xs, ys].map(extremesOf);
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
   const kept = count > FEWEST_AGENTS ? [MARGIN, LOOP_MARGIN] : [FEWEST_MARGIN, LOOP_MARGIN * LARGER];
@@ -190,17 +179,10 @@ function spacingOf(places) {
 
 function levelsOf(run, places) {
   if (!run.graph.by_timescale) return [];
-  const byPeriod = new Map();
-  run.agents.forEach((agent, index) => {
-    const level = byPeriod.get(agent.period) ?? { sum: 0, count: 0 };
-    level.sum += places[2 * index + 1];
-    level.count += 1;
-    byPeriod.set(agent.period, level);
+  return [...new Set(run.agents.map(({ period }) => period))].map((period) => {
+    const ys = places.filter((_, at) => at % 2 && run.agents[at >> 1].period === period);
+    return { y: ys.reduce((sum, y) => sum + y) / ys.length, label: period === 1 ? "every step" : `every ${period} steps` };
   });
-  return [...byPeriod].map(([period, { sum, count }]) => ({
-    y: sum / count,
-    label: period === 1 ? "every step" : `every ${period} steps`,
-  }));
 }
 
 function drawAll(shape) {
@@ -238,21 +220,13 @@ function freeAngle(shape, agent) {
   for (const channel of [...run.outgoing(agent), ...run.incoming(agent)]) {
     const { from, to } = run.channels[channel];
     const other = from === agent ? to : from;
-    if (other === agent) continue;
-    angles.push(Math.atan2(places[2 * other + 1] - places[2 * agent + 1], places[2 * other] - places[2 * agent]));
+    if (other !== agent) angles.push(Math.atan2(places[2 * other + 1] - places[2 * agent + 1], places[2 * other] - places[2 * agent]));
   }
   if (!angles.length) return -Math.PI / 2;
   angles.sort((a, b) => a - b);
-  let widest = -1;
-  let middle = 0;
-  angles.forEach((angle, index) => {
-    const next = index + 1 < angles.length ? angles[index + 1] : angles[0] + TURN;
-    if (next - angle > widest) {
-      widest = next - angle;
-      middle = (next + angle) / 2;
-    }
-  });
-  return middle;
+  const gaps = angles.map((angle, index) => [angle, angles[index + 1] ?? angles[0] + TURN]);
+  const [from, to] = gaps.reduce((widest, gap) => (gap[1] - gap[0] > widest[1] - widest[0] ? gap : widest));
+  return (from + to) / 2;
 }
 
 function drawLoop(shape, channel, angle, rank) {
@@ -263,10 +237,8 @@ function drawLoop(shape, channel, angle, rank) {
   const rim = radius + 1.5;
   const out = radius * (2.7 + 0.8 * rank) + 6;
   const wide = 0.5 + 0.1 * rank;
-  const start = [x + rim * Math.cos(angle - wide), y + rim * Math.sin(angle - wide)];
-  const tip = [x + rim * Math.cos(angle + wide), y + rim * Math.sin(angle + wide)];
-  const first = [x + out * Math.cos(angle - 0.62), y + out * Math.sin(angle - 0.62)];
-  const second = [x + out * Math.cos(angle + 0.62), y + out * Math.sin(angle + 0.62)];
+  const around = (reach, turn) => [x + reach * Math.cos(angle + turn), y + reach * Math.sin(angle + turn)];
+  const [start, tip, first, second] = [around(rim, -wide), around(rim, wide), around(out, -0.62), around(out, 0.62)];
   const length = Math.hypot(second[0] - tip[0], second[1] - tip[1]) || 1;
   const back = [(second[0] - tip[0]) / length, (second[1] - tip[1]) / length];
   const base = [tip[0] + back[0] * head, tip[1] + back[1] * head];
@@ -289,10 +261,7 @@ function drawLine(shape, channel, offset, careful) {
     for (const share of BENDS) {
       const tried = offset + share * length;
       const hits = crossed(shape, from, to, a, b, left, tried);
-      if (hits < fewest) {
-        fewest = hits;
-        bend = tried;
-      }
+      if (hits < fewest) [fewest, bend] = [hits, tried];
       if (!hits) break;
     }
   }
@@ -313,10 +282,9 @@ function crossed(shape, from, to, a, b, left, bend) {
       const bow = 4 * share * (1 - share) * bend;
       const across = a[0] + share * (b[0] - a[0]) + bow * left[0] - places[2 * agent];
       const down = a[1] + share * (b[1] - a[1]) + bow * left[1] - places[2 * agent + 1];
-      if (across * across + down * down < near) {
-        hits += 1;
-        break;
-      }
+      if (across * across + down * down >= near) continue;
+      hits += 1;
+      break;
     }
   }
   return hits;
@@ -333,14 +301,11 @@ function trim(shape, channel, a, control, b, straight, radius) {
     const rest = 1 - share;
     return [0, 1].map((axis) => rest * rest * a[axis] + 2 * rest * share * control[axis] + share * share * b[axis]);
   };
-  const away = (share, centre) => {
-    const point = on(share);
-    return Math.hypot(point[0] - centre[0], point[1] - centre[1]);
-  };
   const cut = (centre, distance, inside, outside) => {
     for (let round = 0; round < 18; round++) {
       const middle = (inside + outside) / 2;
-      if (away(middle, centre) < distance) inside = middle;
+      const [x, y] = on(middle);
+      if (Math.hypot(x - centre[0], y - centre[1]) < distance) inside = middle;
       else outside = middle;
     }
     return outside;
@@ -348,14 +313,9 @@ function trim(shape, channel, a, control, b, straight, radius) {
   const first = cut(a, radius + 1, 0, 0.5);
   const last = cut(b, radius + 1.5, 1, 0.5);
   const basis = cut(b, radius + 1.5 + head, 1, first);
-  const start = on(first);
-  const tip = on(last);
-  const base = on(basis);
+  const [start, tip, base] = [first, last, basis].map(on);
   // The part of a quadratic curve between two shares has its control point where the end tangents meet (blossom).
-  const middle = [0, 1].map(
-    (axis) =>
-      (1 - first) * (1 - basis) * a[axis] + (first * (1 - basis) + basis * (1 - first)) * control[axis] + first * basis * b[axis],
-  );
+  const middle = [0, 1].map((axis) => (1 - first) * (1 - basis) * a[axis] + (first * (1 - basis) + basis * (1 - first)) * control[axis] + first * basis * b[axis]);
   curves.set([...start, ...middle, ...middle, ...base], channel * CURVE);
   kinds[channel] = straight ? STRAIGHT : BENT;
   setHead(shape, channel, tip, base);
