@@ -239,7 +239,7 @@ _PERHAPS = [
     )
     for place in range(len(SETTINGS))
 ]
-_LAST = (
+_OF_INTERVALS = (
     Cause(
         _MAYBE << 4,
         "it does not move its sender along the true gradient, as the median channel's does: parameter cosine {parameter_cosine}, median "
@@ -251,8 +251,8 @@ _LAST = (
         "it predicts worse than the mean of the returned gradients: R² {r2}, median {r2 median}",
         "more steps, or another rate of learning (training.predictor.lr)",
     ),
-    Cause(_MAYBE << 6, "{way}: little of the readouts' loss returns from there"),
 )
+_OF_PLACE = Cause(_MAYBE << 6, "{way}: little of the readouts' loss returns from there")
 _UNKNOWN = Cause(
     0,
     "{text}",
@@ -262,8 +262,41 @@ _UNKNOWN = Cause(
         for instead in peers.instead
     ],
 )
-CAUSES = (*_OF_SETTINGS, *_SURE, *_OF_METRICS, *_OF_PREDICTORS, *_PERHAPS, *_LAST, _UNKNOWN)
-"""Hints, the best first, the last one where there is no other; those of `CONCLUSIONS` and `MISDIRECTED` have the flags of these. A sum of all flags is exact in float32."""
+CAUSES = (
+    *_OF_SETTINGS,
+    *_SURE,
+    *_OF_METRICS,
+    *_OF_PREDICTORS,
+    *_OF_INTERVALS,
+    *_PERHAPS,
+    _OF_PLACE,
+    _UNKNOWN,
+)
+"""Hints, that with the most evidence first: an average of few channels comes after the channel's own intervals; the last one where there is no other; those of `CONCLUSIONS` and `MISDIRECTED` have the flags of these. A sum of all flags is exact in float32."""
+
+
+def ways(graph: Mapping[str, Any]) -> list[str]:
+    """Return where the receiver of each channel stands, in the graph of the Channels tab; empty: nothing is to be said."""
+    hops, onward, found = hops_to_readout(graph), dict[int, set[int]](), []
+    for channel in graph["channels"]:
+        onward.setdefault(channel["from"], set()).add(channel["to"])
+    for channel in graph["channels"]:
+        ends = channel["from"], channel["to"]
+        sender, receiver = (graph["agents"][end]["name"] for end in ends)
+        far = hops[channel["to"]]
+        if ends[0] == ends[1] or all(one is None for one in hops):
+            found.append("")
+        elif far is None:
+            found.append(f"no path leads from {receiver} to a readout")
+        elif far == 0:
+            found.append(f"{receiver} is a readout")
+        else:
+            told = f"{far:,} channel{'s' * (far != 1)} from a readout"
+            back = onward[channel["to"]] <= {*ends}
+            found.append(
+                f"{receiver}, {told}, sends only back to {sender}" if back else f"{receiver} is {told}"
+            )
+    return found
 
 
 def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:
@@ -295,7 +328,7 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
     found = np.zeros(shape, dtype=np.uint32)
-    for causes, conditions in ((_OF_METRICS, metrics), (_LAST, last)):
+    for causes, conditions in ((_OF_METRICS, metrics), ((*_OF_INTERVALS, _OF_PLACE), last)):
         for cause, holds in zip(causes, conditions, strict=True):
             found[holds] |= cause.flag
     aligned = np.where(np.isfinite(parameter).any(-1, keepdims=True), parameter, cosine)

@@ -20,6 +20,7 @@ from antiphon.telemetry.statistics import of_few_seeds, seed_statistics
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements
 from antiphon.telemetry.tab.page import page
+from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds
 from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.verdicts import MEASURES, Measure
 
@@ -197,6 +198,8 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
     )
     live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
     shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
+    pooled = {name: one for name, group in groups.items() if (one := _pooled(name, group)) is not None}
+    whole = [one for name, one in pooled.items() if all(run.name in live for run in groups[name])]
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     notes += [
         f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
@@ -221,12 +224,22 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         )
         if shown
         else "",
-        _judged(runs),
+        _judged(
+            "Channels over seeds",
+            {f"{name}, {len(one.graph['seeds'])} seeds": one for name, one in pooled.items()},
+            "A verdict of worth is one over seeds: the 95 % interval, Student's t over them, lies above or below 0. In brackets: what "
+            "each seed finds by itself. ",
+            of_few_seeds(len(one.graph["seeds"]) for one in pooled.values()),
+        ),
+        _judged(
+            "Channels: what helps, what harms, what to try",
+            {run.name: run.data for of in _by_scenario(runs).values() for run in of if run.data is not None},
+        ),
         *(_beside(of, measure) for of in _by_scenario(runs).values() for measure in MEASURES),
         "<h2>Channels</h2>" if shown else "",
     ]
     return page(
-        shown,
+        [*whole, *shown],
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(made)}</footer>',
@@ -360,14 +373,16 @@ def _score(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f} %" if _is_share(metric) and value is not None else _number(value)
 
 
-def _judged(runs: Sequence[ReportRun]) -> str:
+def _pooled(name: str, runs: Sequence[ReportRun]) -> RunData | None:
+    """Return a group of runs as one, by the seeds that have data; None where there are not several, or their graphs differ."""
+    found = [replace(run.data, name=run.name) for run in runs if run.data is not None]
+    alike = {tuple(item["name"] for of in ("agents", "channels") for item in one.graph[of]) for one in found}
+    return run_over_seeds(name + ALL_SEEDS, found) if len(found) > 1 and len(alike) == 1 else None
+
+
+def _judged(title: str, runs: Mapping[str, RunData], begins: str = "", ends: Sequence[str] = ()) -> str:
     """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict."""
-    known = {
-        run.name: judgements(run.data)
-        for of in _by_scenario(runs).values()
-        for run in of
-        if run.data is not None
-    }
+    known = {name: judgements(data) for name, data in runs.items()}
     known = {name: found for name, found in known.items() if any(one.verdicts for one in found)}
     every = [(name, one) for name, found in known.items() for one in found]
     measures = [measure for measure in MEASURES if any(one.worth.get(measure) for _, one in every)]
@@ -390,10 +405,10 @@ def _judged(runs: Sequence[ReportRun]) -> str:
         for name, one in sorted(every, key=rank)[:_JUDGED]
     ]
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"What has a hint at the cause first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
+    says = f"{begins}What has a hint at the cause first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
     table = _table([*heads, "hint at the cause", "try"], rows, 3, words=2)
-    return _section("Channels: what helps, what harms, what to try", _lines([says]), table) if rows else ""
+    return _section(title, _lines([says, *ends]), table) if rows else ""
 
 
 def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
@@ -451,12 +466,12 @@ def _shown(run: ReportRun, measure: Measure) -> str:
 
 
 def _worth(one: Worth | None, *, named: bool = True) -> str:
-    """Return a result as "0.5 [0.4, 0.6] helps", the verdict where it is `named`."""
+    """Return a result as "0.5 [0.4, 0.6] helps", the verdict where it is `named`; of several seeds in brackets what each finds."""
     if one is None:
         return "–"
-    return f"{_number(one.value)} [{_number(one.low)}, {_number(one.high)}]" + (
-        f" {one.verdict}" if named and one.verdict else ""
-    )
+    interval = f" [{_number(one.low)}, {_number(one.high)}]" if math.isfinite(one.low) else ""
+    verdict, seeds = one.verdict if named else "", f"({one.seeds})" if one.seeds else ""
+    return " ".join(filter(None, [_number(one.value) + interval, verdict, seeds]))
 
 
 # --- curves ------------------------------------------------------------------------------------------------

@@ -127,6 +127,27 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     return Estimate(centre, middle - half, middle + half)
 
 
+def over_seeds(
+    values: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return what `mean` does of many quantities at once: their means over seeds, half of their intervals, and of how many seeds they are.
+
+    Args:
+        values: [seeds, …]; what is not finite is left out.
+
+    Returns:
+        […] each; nan where there is no mean, or of a single seed no interval.
+    """
+    known = np.isfinite(values)
+    counts = known.sum(0)
+    several = np.maximum(counts, 1)
+    means = np.where(known, values, 0.0).sum(0) / several
+    squares = np.where(known, values - means, 0.0) ** 2
+    errors = np.sqrt(squares.sum(0) / np.maximum(counts - 1, 1) / several)
+    quantiles = np.array([math.nan, math.nan, *map(student_t, range(1, len(values)))])
+    return np.where(counts > 0, means, math.nan), quantiles[counts] * errors, counts
+
+
 def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:
     """Return `mean` with its standard `error`, `median`, interquartile mean (`iqm`) with the ends `low` and `high` of its 95 %
     interval, and `n`, of at least one value per seed; a single seed has neither error nor interval.

@@ -425,23 +425,30 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     Args:
         path: The run directory.
         graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario;
-            `imports` are the packages that the run was allowed to import.
+            `imports` are the packages that the run was allowed to import; of several `seeds` each is measured.
         measure: Options of another measurement.
     """
     measure = measure or (["--ablate", "zero"] if graph.get("no_fork") else ["--value"])
     scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
+    if seeds := graph.get("seeds"):
+        one = with_imports(
+            shlex.join(["antiphon", "evaluate", *measure, *scenario]), graph.get("imports", ())
+        )
+        return f'for run in {shlex.join(seeds.values())}; do {one} "$run"; done'
     command = shlex.join(["antiphon", "evaluate", path, *measure, *scenario])
     return with_imports(command, graph.get("imports", ()))
 
 
-def measuring_seconds(agents: int, channels: int) -> float:
-    """Return roughly how long measuring the value of all channels takes."""
-    return _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
+def measuring_seconds(graph: Mapping[str, Any]) -> float:
+    """Return roughly how long measuring the value of all channels of a graph takes."""
+    agents, channels = (len(graph[items]) for items in ("agents", "channels"))
+    one = _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
+    return one * len(graph.get("seeds") or [graph])
 
 
-def measuring_time(agents: int, channels: int) -> str:
+def measuring_time(graph: Mapping[str, Any]) -> str:
     """Return the same in words, "40 minutes"; "" where it is short."""
-    seconds = measuring_seconds(agents, channels)
+    seconds = measuring_seconds(graph)
     return "" if seconds < _PATIENCE else duration(seconds)
 
 

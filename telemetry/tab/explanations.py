@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.causes import CAUSES, Peers
+from antiphon.telemetry.causes import CAUSES, Peers, ways
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
@@ -20,7 +20,6 @@ from antiphon.telemetry.verdicts import (
     bounds,
     duration,
     fullest_first,
-    hops_to_readout,
     in_words,
     measuring_command,
     measuring_seconds,
@@ -446,7 +445,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`, its `fix`, the verdicts that it explains `also`,
     and `texts` with their settings, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`;
-    `hops` of agents to a readout (`hops_to_readout`).
+    where the receivers of channels stand (`ways`).
 
     Args:
         logged: The metrics of channels.
@@ -484,22 +483,22 @@ def verdicts_document(
     by = measuring_command(path, graph) if path and graph["channels"] else ""
     lossy = any(link.get("drop", 0) > 0 for link in graph["channels"])
     for measure in measures:
-        if measure["metric"] == "value" and lossy:
-            measure["links"] = "links as in the run"  # forks lose what the run loses
+        if measure["metric"] == "value" and lossy:  # forks lose what the run loses
+            measure["links"] = ", ".join(filter(None, ["links as in the run", measure.get("links", "")]))
         measure["again"] = (
             measuring_command(path, graph, measure["again"]) if by and not measure["instead"] else ""
         )
     no_fork = graph.get("no_fork", "")
-    takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
+    takes = "" if no_fork else measuring_time(graph)
     signals = [{**signal._asdict(), "bounds": bounds(signal.metric)} for signal in SIGNALS]
     why = {
         "signals": signals,
         "causes": _causes(graph),
         "own_gain": bounds(OWN_GAIN),
-        "hops": hops_to_readout(graph),
+        "ways": ways(graph),
     }
     known = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
-    cost = duration(measuring_seconds(len(graph["agents"]), len(graph["channels"])))
+    cost = duration(measuring_seconds(graph))
     return {**known, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import BAD, CAUSES, Peers
+from antiphon.telemetry.causes import BAD, CAUSES, Peers, ways
+from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
@@ -21,7 +22,6 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
-    hops_to_readout,
     telling_row,
     worth,
 )
@@ -30,12 +30,15 @@ _PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
 
 
 class Worth(NamedTuple):
-    """A channel's result of a measure of worth, at the step that the tab shows first: the number, its interval, and the verdict."""
+    """A channel's result of a measure of worth, at the step that the tab shows first: the number, its interval, the verdict, and what each
+    of several seeds finds by itself (`agreement`).
+    """
 
     value: float
     low: float
     high: float
     verdict: Verdict | None
+    seeds: str = ""
 
 
 class Judgement(NamedTuple):
@@ -64,7 +67,8 @@ def judgements(data: RunData) -> list[Judgement]:
         return data.figures.get(("channel", metric))
 
     worths, at = _worths(data)
-    derived = {key: derived_series(read, data.graph, key) for key in (VERDICT_FLAGS, REASONS)}
+    pooled = (lambda metric: data.figures.get((MEAN, metric))) if data.graph.get("seeds") else None
+    derived = {key: derived_series(read, data.graph, key, pooled) for key in (VERDICT_FLAGS, REASONS)}
     flags, reasons = (
         np.nan_to_num(_row(derived[key], at, len(channels))) for key in (VERDICT_FLAGS, REASONS)
     )
@@ -72,7 +76,7 @@ def judgements(data: RunData) -> list[Judgement]:
         return []
     peers, means = (
         Peers.of(data.graph),
-        {metric: derived_series(read, data.graph, (MEAN, metric)) for metric in MEANS},
+        {metric: derived_series(read, data.graph, (MEAN, metric), pooled) for metric in MEANS},
     )
     metrics = {metric: _row(read(metric), at, len(channels)) for _, metric in data.figures}
     metrics |= {
@@ -81,7 +85,7 @@ def judgements(data: RunData) -> list[Judgement]:
         if means[metric]
     }
     texts = {cause: cause.texts(peers) for cause in CAUSES if cause.texts is not None}
-    hops = hops_to_readout(data.graph)
+    way = ways(data.graph)
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     found = []
     for place, channel in enumerate(channels):
@@ -110,10 +114,7 @@ def judgements(data: RunData) -> list[Judgement]:
             found.append(Judgement(channel["name"], words, own))
             continue
         text, setting = texts[hint][place] if hint in texts else ("", "")
-        receiver = data.graph["agents"][channel["to"]]["name"]
-        far = hops[channel["to"]]
-        way = f"no path leads from {receiver} to a readout" if far is None else f"{receiver} sends only back"
-        told = {"text": text, "fix": setting, "way": way}
+        told = {"text": text, "fix": setting, "way": way[place]}
         cause, fix = (_filled(clause, place, metrics, told) for clause in (hint.says, hint.fix))
         found.append(Judgement(channel["name"], words, own, cause, fix))
     return found
@@ -129,11 +130,13 @@ def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
             continue
         middle, low, high = (one for one in series if one is not None)
         row = telling_row(low.values, high.values)
-        numbers = zip(*(one.values[row].astype(float).tolist() for one in (middle, low, high)), strict=True)
-        found[measure] = [
-            Worth(value, least, most, worth(measure, least, most)) for value, least, most in numbers
-        ]
         steps[measure] = float(low.steps[row])
+        numbers = [one.values[row].astype(float).tolist() for one in (middle, low, high)]
+        seeds = agreement(data, measure, steps[measure]) or [""] * low.values.shape[1]
+        found[measure] = [
+            Worth(value, least, most, worth(measure, least, most), by)
+            for value, least, most, by in zip(*numbers, seeds, strict=True)
+        ]
     fullest = max(
         found, key=lambda measure: sum(one.verdict is not None for one in found[measure]), default=None
     )

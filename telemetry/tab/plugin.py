@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -26,12 +26,15 @@ from antiphon.telemetry.tab.reading import (
     series_of,
     undefined_from,
 )
+from antiphon.telemetry.tab.seeds import ALL_SEEDS, Likeness, Member, Seeds, seed_groups
 from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed, results_of
 from antiphon.telemetry.tab.tags import (
     GRAPH,
+    HEADLINE,
     MEASURING,
     PARTS,
     PLUGIN,
+    SEEDS,
     TIMELINE,
     UNDEFINED,
     Family,
@@ -39,7 +42,7 @@ from antiphon.telemetry.tab.tags import (
     messages_tag,
     parsed,
 )
-from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series
+from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series, headline_metrics, headline_series
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +69,18 @@ class _Question:
         request: Its parameters select runs and tags by name, nothing else.
         data: TensorBoard's data provider.
         most: Rows of a tag that are read at most.
+        known: What the runs have in common, by their names and when their graphs were written; it is filled here.
+        logdir: The log directory.
     """
 
-    def __init__(self, request: Request, data: Any, most: int) -> None:
+    def __init__(
+        self, request: Request, data: Any, most: int, known: dict[tuple[str, float], Likeness], logdir: str
+    ) -> None:
         self.args = request.args
         self._data = data
         self._most = most
+        self._known = known
+        self._logdir = logdir
         self._whose = {
             "ctx": plugin_util.context(request.environ),
             "experiment_id": plugin_util.experiment_id(request.environ),
@@ -116,10 +125,62 @@ class _Question:
             raise NotFound(f"no run {_short(run)}, or it has no {tag}")
         return rows
 
-    def graph(self) -> dict[str, Any]:
-        """Return the run's graph."""
-        run = self.text("run")
+    def begun(self) -> dict[str, float]:
+        """Return when the graph of each run was written last."""
+        return {run: tags[GRAPH].max_wall_time for run, tags in self.series(tag=GRAPH).items() if tags}
+
+    def of_seeds(self) -> dict[str, list[str]]:
+        """Return the runs that differ in their seed alone, under a name for all."""
+        alike = {}
+        for run, when in self.begun().items():
+            if (run, when) not in self._known:
+                try:
+                    self._known[run, when] = Likeness.of(run, self.graph_of(run))
+                except Exception:  # noqa: BLE001  (of damaged data it is told where the run is opened)
+                    self._known[run, when] = Likeness(None, "", None)
+            alike[run] = self._known[run, when]
+        return seed_groups(alike, lambda run: str(self.graph_of(run).get("scenario", "")))
+
+    def graph_of(self, run: str) -> dict[str, Any]:
+        """Return the graph of one run."""
         return graph_from(run, self.document(run, GRAPH))
+
+    def runs(self) -> list[str]:
+        """Return the run that is asked for; of a name for several seeds theirs."""
+        name = self.text("run")
+        return self.of_seeds().get(name, [name]) if name.endswith(ALL_SEEDS) else [name]
+
+    def graph(self) -> Mapping[str, Any]:
+        """Return the graph of what is asked for."""
+        runs = self.runs()
+        return self.graph_of(*runs) if len(runs) == 1 else Seeds([self.member(run) for run in runs]).graph
+
+    def member(self, run: str, *, whole: bool = False) -> Member:
+        """Return one run; if it is read `whole`, with its metrics and why channels have no result."""
+        graph = self.graph_of(run)
+        found = self.series(run=run)[run] if whole else {}
+        metrics = present_names(what for what in map(parsed, sorted(found)) if isinstance(what, tuple))
+        undefined = {
+            tag.removeprefix(UNDEFINED): undefined_from(self.rows(run, tag))
+            for tag in found
+            if tag.startswith(UNDEFINED)
+        }
+        # The folder as the log directory was given; the run's name where there are several.
+        path = os.path.normpath(os.path.join(self._logdir, run))
+        return Member(run, path, graph, metrics, partial(self.read, run), undefined)
+
+    def read(self, run: str, family: str, metric: str) -> Series | None:
+        """Return the log entries of a metric of one run, or what follows from them; None: there are none."""
+
+        def written(family: Any, metric: str) -> Series | None:
+            return series_of(self.rows(run, figure_tag(family, metric)))
+
+        if (family, metric) in DERIVED:
+            return derived_series(partial(written, "channel"), self.graph_of(run), (family, metric))
+        if family == HEADLINE:
+            scores = renamed(written, "agent", metric)
+            return None if scores is None else headline_series(scores, self.graph_of(run))
+        return renamed(written, family, metric)
 
 
 class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
@@ -138,6 +199,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def __init__(self, context: Any, samples: int) -> None:
         self._data = context.data_provider
         self._logdir = str(getattr(context, "logdir", None) or "")
+        self._alike: dict[tuple[str, float], Likeness] = {}
         self._kept = int((context.sampling_hints or {}).get(PLUGIN, samples))
         self._files = {
             path.relative_to(_STATIC).as_posix(): path
@@ -175,7 +237,8 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             try:
                 if request.method not in ("GET", "HEAD"):
                     raise MethodNotAllowed(description=f"{_short(request.method)}: use GET")
-                content, kind = answer(_Question(request, self._data, self._kept or _EVERYTHING))
+                most = self._kept or _EVERYTHING
+                content, kind = answer(_Question(request, self._data, most, self._alike, self._logdir))
                 return _respond(request, content, kind)
             except HTTPException as refusal:
                 status, message = refusal.code or 500, str(refusal.description)
@@ -190,39 +253,39 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return app
 
     def _catalog(self, question: _Question) -> _Answer:
-        run = question.text("run")
-        graph = question.graph()
-        found = question.series(run=run)[run]
+        runs = question.runs()
+        members = [question.member(run, whole=True) for run in runs]
+        shown: Member | Seeds = members[0] if len(members) == 1 else Seeds(members)
+        found = question.series(run=runs[0])[runs[0]]
         tags = {tag: parsed(tag) for tag in sorted(found)}
-        figures = present_names(what for what in tags.values() if isinstance(what, tuple))
+        figures = list(shown.metrics)
         last = max((found[tag].max_step for tag, what in tags.items() if isinstance(what, tuple)), default=0)
-        every = graph["every"]
+        every = shown.graph["every"]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
-        verdicts = [
-            key for key, inputs in DERIVED.items() if any(("channel", metric) in figures for metric in inputs)
-        ]
-
-        def read(metric: str) -> Series | None:
-            return series_of(question.rows(run, figure_tag("channel", metric)))
-
-        undefined = [tag for tag in found if tag.startswith(UNDEFINED)]
-        # The folder as the log directory was given; the run's name where there are several.
-        path = os.path.normpath(os.path.join(self._logdir, run))
+        if len(members) == 1:
+            figures += [
+                key
+                for key, inputs in DERIVED.items()
+                if any(("channel", metric) in figures for metric in inputs)
+            ]
+            figures += [(HEADLINE, metric) for metric in headline_metrics(figures)]
         contents = catalogue(
-            [*figures, *verdicts],
-            results_of(read),
-            {tag.removeprefix(UNDEFINED): undefined_from(question.rows(run, tag)) for tag in undefined},
-            [what for what in tags.values() if isinstance(what, int)],
-            graph,
-            path,
+            figures,
+            results_of(partial(shown.read, "channel")),
+            shown.undefined,
+            [what for what in tags.values() if isinstance(what, int)] if len(members) == 1 else (),
+            shown.graph,
+            members[0].path,
             timeline=TIMELINE in found,
-            parts=PARTS in found,
+            parts=PARTS in found and len(members) == 1,
             sampled=rows > (self._kept or _EVERYTHING),
         )
-        session, measuring = found[GRAPH].max_wall_time, None
-        if MEASURING in found and found[MEASURING].max_wall_time >= session:  # else that of a killed session
-            measuring = document_from(question.document(run, MEASURING))
+        begun, measuring = question.begun(), None
+        session = max(begun[run] for run in runs)
+        # Else it is of a killed session.
+        if len(members) == 1 and MEASURING in found and found[MEASURING].max_wall_time >= session:
+            measuring = document_from(question.document(runs[0], MEASURING))
             if measuring["done"] == measuring["of"] or last > measuring["step"]:
                 measuring = None
         return {**contents, "measuring": measuring, "session": session}, _JSON
@@ -233,29 +296,31 @@ def _file(_: _Question, path: Path) -> _Answer:
 
 
 def _runs(question: _Question) -> _Answer:
-    """Return the names of the runs, the newest first: the tab opens it."""
-    begun = {run: tags[GRAPH].max_wall_time for run, tags in question.series(tag=GRAPH).items() if tags}
-    return sorted(begun, key=lambda run: (-begun[run], run)), _JSON
+    """Return the names of the runs, the newest first: the tab opens it; that of several seeds stands before the newest of them."""
+    begun = question.begun()
+    whole = {runs: name for name, members in question.of_seeds().items() for runs in [frozenset(members)]}
+    names = []
+    for run in sorted(begun, key=lambda run: (-begun[run], run)):
+        names += [whole.pop(runs) for runs in [*whole] if run in runs]
+        names.append(run)
+    return names, _JSON
 
 
 def _document(question: _Question, tag: str) -> _Answer:
-    return document_from(question.document(question.text("run"), tag)), _JSON
+    return document_from(question.document(question.runs()[0], tag)), _JSON
 
 
 def _metric(question: _Question) -> _Answer:
     run, kind, metric = (question.text(name) for name in ("run", "kind", "metric"))
-    kinds = *get_args(Family), *dict.fromkeys(family for family, _ in DERIVED)
+    kinds = *get_args(Family), *dict.fromkeys(family for family, _ in DERIVED), HEADLINE, SEEDS
     if kind not in kinds:
         raise BadRequest(f"kind: {_short(kind)} is not one of {', '.join(kinds)}")
 
-    def read(family: Any, metric: str) -> Series | None:
-        return series_of(question.rows(run, figure_tag(family, metric)))
-
-    series = (
-        derived_series(partial(read, "channel"), question.graph(), (kind, metric))
-        if (kind, metric) in DERIVED
-        else renamed(read, kind, metric)
+    runs = question.runs()
+    whole = (
+        Seeds([question.member(one) for one in runs]).read if len(runs) > 1 else partial(question.read, run)
     )
+    series = whole(kind, metric)
     if series is None:
         raise NotFound(f"{_short(run)}: no {kind} metric {_short(metric)}")
     if "after" in question.args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.telemetry.figures import VALUE_TARGET
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
-from antiphon.telemetry.tab.tags import MEAN, VERDICTS, Family
+from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, VERDICTS, Family
 from antiphon.telemetry.verdicts import FLAGS, MEASURES, Measure, Results, bounds, telling_row, worth
 
 _RETURN = "return"
@@ -198,7 +198,9 @@ def catalogue(
 
     `results`: see `results_of`; `undefined`: see `RunData`.
     """
-    metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0], MEAN)}
+    metrics: dict[str, list[str]] = {
+        family: [] for family in (*get_args(Family), VERDICTS[0], MEAN, HEADLINE, SEEDS)
+    }
     for family, metric in figures:
         metrics[family].append(metric)
     verdicts = verdicts_document(metrics["channel"], results, undefined, graph, path)
@@ -213,7 +215,8 @@ class RunData:
         name: Name of the run.
         graph: The JSON under `antiphon/graph`.
         timeline: The JSON under `antiphon/timeline`; None: not written.
-        figures: Values by family and metric; the verdicts on channels and means of theirs (`with_verdicts`) under `VERDICTS` and `MEAN`.
+        figures: Values by family and metric; the verdicts on channels, means of theirs and scores (`with_verdicts`) under `VERDICTS`, `MEAN`
+            and `HEADLINE`.
         messages: Messages by number of the channel.
         parts: The JSON under `antiphon/parts`; None: not written.
         path: The run directory; empty: none.

@@ -34,6 +34,11 @@ VERDICTS = ("verdict", "channel")
 MEAN = "mean"
 """Family of the means of `MEANS` over their newest log entries, which are not written either: of all channels the means, then half of
 their intervals, then the numbers of entries."""
+SEEDS = "seeds"
+"""Family of what the seeds find of channels by a measure of worth, each by itself (`telemetry/tab/seeds.py`): of all channels how many of
+their intervals lie above 0, then below, then around it."""
+HEADLINE = "headline"
+"""Family of the scores of a run (`headline_series`): the mean, half of its interval over seeds, and of how many seeds it is."""
 REASONS = ("verdict", "reasons")
 """Key of the remarks on channels, of conclusions, and of the hints at causes; neither are they written."""
 

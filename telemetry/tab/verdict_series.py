@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
+from antiphon.telemetry.figures import METRICS
 from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
-from antiphon.telemetry.tab.tags import MEAN, REASONS, VERDICTS
+from antiphon.telemetry.tab.tags import HEADLINE, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
     CONCLUSION_INPUTS,
     MEANS,
@@ -50,7 +51,10 @@ DERIVED: dict[tuple[str, str], tuple[str, ...]] = {VERDICTS: _VERDICT_INPUTS, RE
 
 
 def derived_series(
-    read: Callable[[str], Series | None], graph: Mapping[str, Any], key: tuple[str, str] = VERDICTS
+    read: Callable[[str], Series | None],
+    graph: Mapping[str, Any],
+    key: tuple[str, str] = VERDICTS,
+    means: Callable[[str], Series | None] | None = None,
 ) -> Series | None:
     """Return flags of channels, or their means, at every step at which one of their metrics was logged.
 
@@ -61,6 +65,7 @@ def derived_series(
         graph: The run's graph as plain data.
         key: Which: `VERDICTS` (`verdict_flags`), `REASONS` (`remark_flags`, `conclusion_flags` and `cause_flags`), or `MEAN` with a
             metric (`newest_mean`).
+        means: Returns the means of a metric of `MEANS`, as the family `MEAN` has them; None: they are taken over the newest log entries.
 
     Returns:
         None if no such metric was logged.
@@ -70,18 +75,24 @@ def derived_series(
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     traits = ChannelTraits.of(graph)
+
+    def of_entries(metric: str) -> Series:
+        parts = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
+        return Series(found[metric].steps, np.concatenate(parts, axis=1).astype(np.float32))
+
+    means = means or of_entries
     if key[0] == MEAN:
-        parts = newest_mean(found[key[1]].values, traits, cosines=key[1] == "cosine")
-        return Series(steps, np.concatenate(parts, axis=1).astype(np.float32))
+        return means(key[1])
     for metric, (name, since) in _OVER_TIME.items():
         if (series := found.pop(metric, None)) is not None:
             found[name] = Series(series.steps, since(series.values).astype(np.float32))
     for metric in found.keys() & set(MEANS):
-        logged = found[metric].steps
-        means, halves, _ = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
-        found[metric] = Series(logged, means)
-        for end, half in zip(bounds(metric), (-halves, halves), strict=True):
-            found[end] = Series(logged, (means + half).astype(np.float32))
+        if (series := means(metric)) is None:
+            continue
+        middle, half, _ = np.split(series.values, 3, axis=1)
+        found[metric] = Series(series.steps, middle)
+        for end, by in zip(bounds(metric), (-half, half), strict=True):
+            found[end] = Series(series.steps, (middle + by).astype(np.float32))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
     if key == VERDICTS:
         flags = verdict_flags(rows, traits)
@@ -120,11 +131,36 @@ def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
 def with_verdicts(
     figures: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
 ) -> dict[tuple[str, str], Series]:
-    """Return a run's metrics with the verdicts on its channels and their reasons first, if the metrics allow any."""
+    """Return a run's metrics with the verdicts on its channels and their reasons first, if the metrics allow any, and its scores."""
     found = {
         key: derived_series(lambda metric: figures.get(("channel", metric)), graph, key) for key in DERIVED
     }
+    found |= {
+        (HEADLINE, metric): headline_series(figures["agent", metric], graph)
+        for metric in headline_metrics(figures)
+    }
     return {**{key: series for key, series in found.items() if series is not None}, **figures}
+
+
+def headline_metrics(figures: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the metrics of agents that say how well a run does, first choice first: of evaluations before those of training."""
+    logged = {metric for family, metric in figures if family == "agent"}
+    found = (
+        next((split + metric for metric in METRICS if split + metric in logged), None)
+        for split in ("test_", "validation_", "")
+    )
+    return [metric for metric in found if metric is not None]
+
+
+def headline_series(series: Series, graph: Mapping[str, Any]) -> Series:
+    """Return a score of a run: the mean of a metric over its readouts, or over all agents where none is a readout."""
+    readouts = [place for place, agent in enumerate(graph["agents"]) if agent.get("role") == "readout"]
+    values = series.values[:, readouts or slice(None)].astype(np.float64)
+    known = np.isfinite(values)
+    there = known.any(1)
+    means = np.where(known, values, 0.0).sum(1)[there] / known.sum(1)[there]
+    scores = np.column_stack([means, np.full(len(means), np.nan), np.ones(len(means))])
+    return Series(series.steps[there], scores.astype(np.float32))
 
 
 class OpeningVerdicts(NamedTuple):

@@ -13,8 +13,9 @@ import pytest
 
 from antiphon.telemetry import RunData, Series
 from tests.browser import runs
+from tests.browser.numbers import apart, parsed
 from tests.browser.tab import Tab
-from tests.kit.tab import graph_document, with_verdicts
+from tests.kit.tab import graph_document, run_over_seeds, with_verdicts
 from tests.kit.tab import page as page_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def interval(metric: str, values: Sequence[float], halves: Sequence[float]) -> d
     }
 
 
+HARMED = f"{NAMES[1]} harms {NAMES[6]} harms"
 LOGGED = {"message_energy": ENERGIES, "age": AGES}
 MEASURED = {10: LOGGED, 20: {**LOGGED, **interval("value", VALUES, HALVES)}}
 
@@ -96,7 +98,7 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     chance = "expect under 1 by chance"
     assert (
         strip(tab)
-        == f"value, {AS_RUN} 2 of 8 help 2 harm 4 unresolved 1 without a result {chance} 1 of 9 stale 2 silent"
+        == f"value, {AS_RUN} 2 of 8 help 2 harm 4 unresolved {HARMED} 1 without a result {chance} 1 of 9 stale 2 silent"
     )
     tab.at(10)
     assert "value measured at step 20" in strip(tab)
@@ -427,7 +429,8 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
     rows = np.linspace(0.1, 0.7, 2 * len(runs.AGENTS), dtype=np.float32).reshape(2, -1)
     steps = np.array([10, 20])
     logged = {("agent", "loss"): Series(steps, 2 * rows), ("agent", "accuracy"): Series(steps, rows)}
-    tab = opened(replace(made, figures=made.figures | logged))
+    graph = made.graph
+    tab = opened(replace(made, figures=with_verdicts(made.figures | logged, graph)))
     for row, step in ((1, 20), (0, 10)):
         tab.at(step)
         mean = float(rows[row][readouts].mean())
@@ -437,16 +440,26 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
             "accuracy",
             f"{100 * mean:.3g}",
             "%",
+            *("of", "mind,", "second"),
         ]
     validated = {("agent", "validation_loss"): Series(steps[:1], rows[:1])}
-    tab = opened(replace(made, figures=made.figures | logged | validated))
+    tab = opened(replace(made, figures=with_verdicts(made.figures | logged | validated, graph)))
     assert tab.part("headline").inner_text().split()[1:3] == ["validation", "loss"]
     tested = {("agent", "test_accuracy"): Series(steps[1:], rows[1:])}
-    tab = opened(replace(made, figures=made.figures | logged | validated | tested))
+    tab = opened(replace(made, figures=with_verdicts(made.figures | logged | validated | tested, graph)))
     for step, words in ((20, ["test", "accuracy"]), (10, ["validation", "loss"])):
         tab.at(step)
         assert tab.part("headline").inner_text().split()[1:3] == words
+    tab.part("whose").get_by_text("second").click()
+    tab.idle()
+    assert tab.title == "second", "each readout that the score is the mean of is a link"
     assert opened(made).part("headline").inner_text() == "made"
+    many = [{**agent, "role": "readout"} for agent in made.graph["agents"]]
+    graph = {**graph, "agents": many}
+    tab = opened(replace(made, graph=graph, figures=with_verdicts(made.figures | logged, graph)))
+    assert tab.part("whose").inner_text() == "of 6 readouts"
+    tab.part("whose").get_by_role("button").click()
+    assert tab.part("filter").input_value() == "role:readout"
 
 
 def test_it_opens_on_what_signals_do_where_no_value_is_measured(opened: Opened) -> None:
@@ -648,9 +661,9 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     earlier = [{"step": 20, "reasons": {NAMES[5]: "no gain"}}]
     undefined = {"value": {"step": 40, "reasons": dict.fromkeys(NAMES, "chance"), "earlier": earlier}}
     tab = opened(replace(data(steps), undefined=undefined))
-    counts = "2 of 8 help 2 harm 4 unresolved 1 without a result expect under 1 by chance"
+    counts = f"2 of 8 help 2 harm 4 unresolved {HARMED} 1 without a result expect under 1 by chance"
     for step, words in {
-        40: f"value, {AS_RUN} 2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
+        40: f"value, {AS_RUN} 2 help, 2 harm, 4 unresolved at step 20 {HARMED} undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 against the gradient (parameter cosine of step 20)",
         20: f"value {counts} 1 of 9 against the gradient 1 stale",
     }.items():
@@ -719,7 +732,7 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     tab = opened(data({step: LOGGED | nothing | found for step, found in cosines.items()}))
     assert (tab.part("metric").input_value(), tab.step) == ("cosine", 20)
     legend = tab.part("legend").inner_text()
-    assert "mean of 2 log entries" in legend
+    assert "mean of the last 2 entries" in legend
     assert "no channel has a value at any step" in legend
     assert "0.1" in tab.part("extremes").locator("li").first.inner_text().split()
 
@@ -762,7 +775,9 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
                 np.array([20]), np.full((1, len(graph["agents"])), accuracy, np.float32)
             )
         }
-        runs_.append(replace(made, name=name, graph=graph, figures={**made.figures, **scores}))
+        runs_.append(
+            replace(made, name=name, graph=graph, figures=with_verdicts({**made.figures, **scores}, graph))
+        )
     tab = opened(*runs_)
     assert not tab.part("apart").is_visible()
     tab.choose("run", "slow")
@@ -861,7 +876,8 @@ def test_a_signal_worse_than_none_is_counted_where_it_has_no_value(opened: Opene
     assert not tab.part("cause").count()
     tab = opened(data({20: none[20] | losses | {"loss_true": [1.9] * 9}}))
     counts = "1 of 4 helps 1 harms 1 worse than none 1 better than none 2 unresolved"
-    assert f"{counts} 5 without a result (1 worse, 1 better)" in strip(tab)
+    named = f"{NAMES[6]} harms {NAMES[0]} worse than none"
+    assert f"{counts} {named} 5 without a result (1 worse, 1 better)" in strip(tab)
     listed = [text.split("\n") for text in tab.part("extremes").locator("li").all_inner_texts()]
     assert [row[0] for row in listed[:3]] == [NAMES[6], NAMES[0], NAMES[4]], "after those that harm, not last"
     assert listed[1][1] == "worse than none"
@@ -919,9 +935,9 @@ def test_a_hint_stands_for_the_sentence_on_its_measure(opened: Opened) -> None:
     ceilings = {"true_cosine": [0.3] * 9, "cosine_ceiling": [0.5] * 9}
     tab = opened(data({10: MEASURED[20] | aligned | ceilings}))
     tab.select("channel", 1)
-    assert tab.part("cause").inner_text().endswith("Try: link.delay: 0.")
-    also = "It does not move its sender along the true gradient, as the median channel's does"
-    assert also in told(tab.part("panel-why"))
+    own = "it does not move its sender along the true gradient, as the median channel's does"
+    assert own in tab.part("cause").inner_text()
+    assert "those are better aligned on average; try link.delay: 0." in told(tab.part("panel-why"))
     assert "true cosine0.3at best 0.5 from its message and context" in told(tab.part("panel-why"))
 
 
@@ -955,7 +971,8 @@ def test_measures_keep_their_verdicts_and_name_the_step(opened: Opened) -> None:
     assert "loss minus the loss with no signal" in losses_chart
     assert "0.1" in losses_chart.split("with its own signal")[1].split("with the true gradient")[0]
     tab.at(20)
-    assert "Shown as no loss by ablation (zero) is measured by this step." in tab.part("legend").inner_text()
+    words = "Shown: value, as no loss by ablation (zero) is measured by this step."
+    assert words in tab.part("legend").inner_text()
     assert pills.all_inner_texts() == ["signal harms", "messages matter at step 40"]
     assert "2 of 8 help 2 harm 4 unresolved" in strip(tab)
     tab.fill("filter", "verdict:harms")
@@ -1050,3 +1067,137 @@ def test_the_help_has_the_names_of_the_run_and_all_gestures(opened: Opened) -> N
     assert box is not None
     assert window is not None
     assert box["height"] < window["height"] - 40
+
+
+def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
+    """With means and their intervals over seeds, in colours, lists, curves and the table alike, and how many seeds agree."""
+    shifts = (-0.02, 0.0, 0.02)
+    runs_ = []
+    for seed, by in enumerate(shifts):
+        values = [value + by for value in VALUES]
+        losses = {
+            ("agent", "loss"): Series(
+                np.array([10, 20]), np.full((2, len(runs.AGENTS)), 0.5 + by, np.float32)
+            )
+        }
+        rows = {10: LOGGED, 20: LOGGED | interval("value", values, HALVES) | {"cosine": [0.2 + by] * 9}}
+        made = data(rows, f"small-s{seed}")
+        runs_.append(replace(made, figures=with_verdicts({**made.figures, **losses}, made.graph)))
+    tab = opened(run_over_seeds("small · all seeds", runs_), *runs_)
+    assert tab.part("run").input_value() == "small · all seeds"
+    told = " ".join(tab.part("headline").inner_text().split())
+    assert told == "made 3 seeds training loss 0.5 [0.45, 0.55] of mind, second"
+    assert strip(tab).startswith(f"value, {AS_RUN}, 3 seeds 5 of 8 help 3 harm")
+    assert min(tab.pixel(tab.point("edgePoint", 8))) < 225, "not hollow: over seeds the interval is above 0"
+    one = tab.colours()
+    tab.page.mouse.move(*tab.point("edgePoint", 0))
+    tip = tab.frame.locator(".ap-tooltip:visible").inner_text()
+    assert "value 0.9 [0.85, 0.95] helps, mean of 3 seeds (3 help)" in tip
+    tab.select("channel", 7)
+    assert (
+        tab.part("lead").inner_text()
+        == f"helps over {AS_RUN}, 3 seeds: value 0.3 [0.25, 0.35] (seeds: 3 unresolved)"
+    )
+    assert "mean of 3 seeds" in tab.part("panel").inner_text()
+    assert "Messages" not in tab.part("panel").inner_text()
+    legend = tab.frame.locator(".ap-chart[data-metric=cosine]").inner_text()
+    assert "0.2 [0.15, 0.25]" in legend
+    tab.push("all")
+    rows = [row.inner_text().split("\t") for row in tab.part("table").locator("tbody tr").all()]
+    assert [row[2] for row in rows if row[0] == NAMES[1]] == ["−0.8 [−0.85, −0.75] (seeds: 3 harm)"]
+    tab.press("Escape")
+    tab.select("agent", 0)
+    assert "0.5 [0.45, 0.55]" in tab.part("number-loss").inner_text()
+    tab.choose("run", "small-s1")
+    assert tab.colours()[0] == one[0], "the mean of the seeds is that of the second"
+    assert strip(tab).startswith(f"value, {AS_RUN} 2 of 8 help")
+    few = run_over_seeds("two · all seeds", [replace(runs_[0], undefined={}), data({20: LOGGED}, "small-s9")])
+    tab = opened(few)
+    assert tab.part("missing").get_attribute("title") == "0 of 2 seeds have one\n1 of 2 seeds has one"
+
+
+def test_where_no_value_is_defined_the_ablation_is_shown_and_named(opened: Opened) -> None:
+    """At a step of all channels, and of a single channel its verdict; unless the value was chosen."""
+    nothing = interval("value", [NAN] * 9, [NAN] * 9)
+    few = interval("ablation_zero", [0.5, -0.4, *[NAN] * 7], [0.1] * 9)
+    tab = opened(data({20: MEASURED[20] | few, 40: LOGGED | nothing}))
+    assert (tab.part("metric").input_value(), tab.step) == ("value", 20)
+    tab.at(40)
+    words = "Shown: loss by ablation (zero), as no value is defined at this step."
+    assert words in tab.part("legend").inner_text()
+    assert tab.part("metric").input_value() == "ablation_zero"
+    assert tab.part("measure").input_value() == "ablation_zero"
+    red, _, blue = tab.colours()[0]
+    assert blue > red
+    tab.choose("metric", "value")
+    assert "No values at this step." in tab.part("legend").inner_text()
+    assert (
+        "Coloured without one: 1 matter by loss by ablation (zero), 1 mislead by"
+        in tab.part("legend").inner_text()
+    )
+    tab.page.mouse.move(*tab.point("edgePoint", 0))
+    tip = tab.frame.locator(".ap-tooltip:visible").inner_text()
+    assert "value none; loss by ablation (zero) 0.5 [0.4, 0.6] matters" in tip
+    tab = opened(data({20: LOGGED | nothing | few}))
+    assert tab.part("metric").input_value() == "ablation_zero"
+    assert (
+        "Shown: loss by ablation (zero), as no channel has a value at any step."
+        in tab.part("legend").inner_text()
+    )
+
+
+def test_another_run_is_shown_at_its_nearest_step_with_values(opened: Opened) -> None:
+    long = data({step: LOGGED | {"sg_loss": [0.2] * 9} for step in (10, 20, 30, 40, 50)}, "long")
+    losses = [{"sg_loss": [loss] * 9} for loss in (0.3, NAN)]
+    gaps = data({10: LOGGED, 20: losses[0], 30: LOGGED | losses[1], 70: losses[0]}, "gaps")
+    tab = opened(long, gaps)
+    for before, after in ((10, 20), (40, 20), (50, 70)):
+        tab.choose("run", "long")
+        tab.choose("metric", "sg_loss")
+        tab.at(before)
+        tab.choose("run", "gaps")
+        assert tab.step == after, before
+        assert "No values" not in tab.part("legend").inner_text()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_misleads_has_a_colour_of_its_own(opened: Opened, theme: str) -> None:
+    """Neither grey, as what is not measured, nor one of the scale; in graph, matrix, lists, legend, chips and the panel alike."""
+    small = interval("ablation_zero", [-0.01, 0.5, *[0.0] * 6, NAN], [0.005, *[0.1] * 8])
+    tab = opened(data({20: LOGGED | small}))
+    if theme == "dark":
+        tab.push("theme")
+    own, *others = tab.colours()
+    names = tab.part("verdict-misleads").locator("strong")
+    assert parsed(names.evaluate("node => getComputedStyle(node).color")) == own
+    assert min(apart(own, other) for other in others) > 60
+    assert max(own) - min(own) > 30, "it is not grey"
+    assert tab.is_drawn(own, tab.point("edgePoint", 0))
+    swatch = tab.part("extremes").locator("li", has_text=NAMES[0]).locator(".ap-swatch").first
+    assert parsed(swatch.evaluate("node => getComputedStyle(node).backgroundColor")) == own
+    key = tab.part("legend").locator("li", has_text="misleads")
+    assert parsed(str(key.locator("path").get_attribute("stroke"))) == own
+    tab.select("channel", 0)
+    pill = tab.part("panel-verdicts").locator(".ap-verdict").first
+    assert parsed(pill.evaluate("node => getComputedStyle(node).color")) == own
+    tab.select("channel", 8)
+    tab.push("view-matrix")
+    tab.fill("filter", "verdict:misleads")
+    assert left(tab) == [0]
+    assert "misleads" not in opened(data(MEASURED)).part("legend").inner_text()
+
+
+def test_an_agents_panel_says_when_it_may_learn_and_how_often_it_did(opened: Opened) -> None:
+    made = data({10: LOGGED, 800: LOGGED})
+    about = {"learns": "every tick, with probability 0.1", "ticks": "every step"}
+    agents = [{**made.graph["agents"][0], "about": about}, *made.graph["agents"][1:]]
+    updates = np.array([[1] * 6, [80] * 6], np.float32)
+    counted = {("agent", "updates"): Series(np.array([10, 800]), updates)}
+    tab = opened(replace(made, graph={**made.graph, "agents": agents}, figures={**made.figures, **counted}))
+    for step, words in ((10, "1 update in 10 ticks."), (800, "80 updates in 800 ticks.")):
+        tab.at(step)
+        tab.select("agent", 0)
+        said = f"Ticks at every step; may learn every tick, with probability 0.1: {words}"
+        assert tab.part("clock").inner_text() == said
+    tab.select("agent", 3)
+    assert tab.part("clock").inner_text() == "Ticks every 4 steps, from step 4; 80 updates in 200 ticks."

@@ -6,6 +6,7 @@ from antiphon.telemetry.tab.documents import graph_document, lineage_document
 from antiphon.telemetry.tab.loader import ChannelsLoader
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.recorder import ChannelsWriter
+from antiphon.telemetry.tab.seeds import run_over_seeds
 from antiphon.telemetry.tab.series import cloud
 from antiphon.telemetry.tab.tags import GRAPH, PARTS, PLUGIN, REASONS, TIMELINE, VERDICTS
 from antiphon.telemetry.tab.verdict_series import with_verdicts
@@ -23,5 +24,6 @@ __all__ = [
     "graph_document",
     "lineage_document",
     "page",
+    "run_over_seeds",
     "with_verdicts",
 ]

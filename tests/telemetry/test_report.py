@@ -194,13 +194,45 @@ def test_channels_are_ranked_with_their_intervals() -> None:
     assert len(tables(page(run()))) == 1
 
 
+def test_channels_over_seeds_have_means_verdicts_and_how_many_seeds_agree() -> None:
+    """In a table before that of the single runs, and as a run of the graph; of two seeds it is said that an interval rests on them."""
+
+    def seed(place: int, *values: float) -> ReportRun:
+        ends = {
+            "value": values,
+            "value_low": [one - 0.15 for one in values],
+            "value_high": [one + 0.15 for one in values],
+        }
+        found = data(f"s{place}")
+        series = at_30({key: (row[0], row[1]) for key, row in ends.items()})
+        graph = {**found.graph, "seed": place}
+        return run(f"s{place}", place, data=replace(found, graph=graph, figures={**found.figures, **series}))
+
+    runs = [seed(0, -0.5, 0.25), seed(1, -0.6, 0.5), seed(2, -0.55, 0.75)]
+    text = page(*runs)
+    _, _, whole, single, *_ = tables(text)
+    assert whole[0][:4] == ["channel", "run", "verdicts", "value"]
+    assert whole[1][:4] == ["a-&gt;b", "s, 3 seeds", "harms", "−0.55 [−0.6742, −0.4258] (3 harm)"]
+    assert whole[2][:4] == [
+        "b-&gt;a",
+        "s, 3 seeds",
+        "unresolved",
+        "0.5 [−0.1211, 1.121] (3 help)",
+    ]
+    assert single[1][:2] == ["a-&gt;b", "s1"]
+    assert "s · all seeds" in text
+    assert "An interval of two seeds" not in text
+    assert "An interval of two seeds" in page(*runs[:2])
+    assert "all seeds" not in page(runs[0])
+
+
 def test_runs_of_a_scenario_stand_side_by_side_and_others_apart() -> None:
     """In the tables of their channels, and in the curves."""
     first, other = measured((-0.1, 0.4), (0.2, 0.6)), measured((0.3, 0.4), (0.5, 0.6))
     second = replace(other, name="two", facts={**other.facts, "seed": 1})
     apart = replace(other, name="three", facts={**other.facts, "scenario": "elsewhere"})
     text = page(first, second, apart)
-    beside = [table for table in tables(text) if table[0][0] == "channel"][1:]
+    beside = [table for table in tables(text) if table[0][0] == "channel" and "run" not in table[0]]
     assert [table[0] for table in beside] == [["channel", "one", "two"], ["channel", "three"]]
     assert beside[0][1] == ["b-&gt;a", "0.5 [0.4, 0.6] matters", "0.5 [0.4, 0.6] matters"]
     assert {title.partition(": ")[2] for title in charts(text)} <= {str(first.facts["scenario"]), "elsewhere"}

@@ -17,6 +17,7 @@ from antiphon.telemetry.statistics import (
     contrast,
     interquartile_mean,
     mean,
+    over_seeds,
     ratio,
     recovered,
     seed_statistics,
@@ -54,6 +55,19 @@ def test_what_a_few_seeds_say() -> None:
 
 
 # --- studies ------------------------------------------------------------------------------------------------
+
+
+def test_means_over_seeds_of_many_quantities_are_those_of_each_by_itself() -> None:
+    """What is not finite is left out; of one seed there is no interval."""
+    values = np.array([[0.9, 1.0, np.nan, np.nan], [0.92, np.inf, 3.0, np.nan], [0.97, 4.0, np.nan, np.nan]])
+    means, halves, counts = over_seeds(values)
+    assert counts.tolist() == [3, 2, 1, 0]
+    for place, known in enumerate(([0.9, 0.92, 0.97], [1.0, 4.0])):
+        whole = mean(known, share=False)
+        assert means[place] == pytest.approx(whole.value)
+        assert means[place] + halves[place] == pytest.approx(some(whole.high))
+    assert means[2] == 3.0
+    assert np.isnan([halves[2], halves[3], means[3]]).all()
 
 
 def test_mean_of_seeds_has_students_interval() -> None:

@@ -163,7 +163,8 @@ def test_a_run_that_cannot_be_forked_is_measured_by_ablation() -> None:
 
 def test_how_long_measuring_takes_is_told_where_it_is_long() -> None:
     """Measured: 4 agents and 3 channels 13 s, 16 agents and 64 channels 40 minutes."""
-    found = {size: measuring_time(*size) for size in ((4, 3), (16, 64), (64, 128), (300, 1192))}
+    sizes = ((4, 3), (16, 64), (64, 128), (300, 1192))
+    found = {(a, c): measuring_time({"agents": range(a), "channels": range(c)}) for a, c in sizes}
     assert list(found.values()) == ["", "39 minutes", "5 hours", "9 days"]
 
 

@@ -95,8 +95,11 @@ class ChannelsApp {
     if (side) this.#layout.player.stay();
     this.#model.setRun(side, run);
     this.#panel.show();
-    if (run) await this.#fetch();
-    else this.#changed();
+    if (!run) return this.#changed();
+    await this.#fetch();
+    const { player } = this.#layout;
+    const near = this.#model.near(player.step);
+    if (!side && near !== player.step) player.setStep(near);
   }
 
   /** Fetch what the picture needs of the runs shown. */
@@ -248,6 +251,7 @@ class ChannelsApp {
       setView: (view) => this.#setView(view),
       setRun: (side, name) => this.#setRun(side, name),
       setMetric: (kind, metric) => this.#setMetric(kind, metric),
+      find: (word) => this.#layout.finder.toggleWord(word, []),
       toggleVerdict: (name, others) => this.#layout.finder.toggleWord(`verdict:${name}`, others.map((other) => `verdict:${other}`)),
       filter: (text) => {
         this.#model.setFilter(text);
@@ -273,15 +277,11 @@ class ChannelsApp {
   #keys() {
     const { player } = this.#layout;
     return {
+      ...this.#actions(),
       play: () => player.toggle(),
       move: (by) => player.move(by),
-      first: () => player.move(-Infinity),
-      last: () => player.move(Infinity),
-      setView: (view) => this.#setView(view),
       fit: () => this.#layout.stages.forEach((stage) => stage.view?.fit?.()),
-      refresh: () => this.refresh(),
       search: () => this.#layout.finder.field.focus(),
-      help: () => this.#layout.help(this.#model.runs[0]),
       cycle: (kind, by) => {
         const name = this.#model.next(kind, by);
         if (name) this.#choose(kind, name);

@@ -1,6 +1,6 @@
 // The page for tests and scripts, as `root.antiphon`.
 
-import { colourOf } from "./drawing/colours.js";
+import { shownColour } from "./data/shown.js";
 
 /**
  * Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside.
@@ -10,8 +10,7 @@ export function remote({ model, layout, loading, ready, choose, refresh, theme }
   const { player, stages } = layout;
   const view = (side = 0) => stages[side].view;
   const colour = (part, index, side) => {
-    const { values, coloured = values, scale, low, high } = model.data(side, player.step, false)[part];
-    return colourOf(scale, coloured ? coloured[index] : NaN, low, high, theme());
+    return shownColour(model.data(side, player.step, false)[part], index, theme());
   };
   return {
     ready,

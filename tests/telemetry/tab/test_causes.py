@@ -117,6 +117,21 @@ def test_what_channels_with_another_setting_do_better(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_channels_own_interval_shows_comes_before_an_average_of_few_others(tmp_path: Path) -> None:
+    """Which comes after what groups of channels show by more than chance."""
+    own, average = "it does not move its sender along the true gradient", f"{LABEL}; {BETTER}"
+    entry = parameters([0.5, 0.51, 0.52, 0.01, 0.4, 0.4], 0.05)
+    mixed = [["label"]] * 3 + [["returned"]] * 3
+    found = hints(tmp_path / "a", entry, context=mixed)[3]
+    assert [found[0].startswith(own), found[1:]] == [True, [average]]
+    entry = parameters([0.5, 0.51, 0.52, 0.01, 0.02, 0.03], 0.05)
+    found = hints(tmp_path / "b", entry, context=mixed, to=[0] * 6)[3]
+    assert [found[0], found[1].startswith(own)] == [
+        average.replace("on average", "by more than chance"),
+        True,
+    ]
+
+
 def test_a_predictor_without_context_is_the_first_hint(tmp_path: Path) -> None:
     """Before all others, also where the predictors of a run are alike; with a context it is gone."""
     bare = "its predictor has no context; try gradient.context: label, or local"

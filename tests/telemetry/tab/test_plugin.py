@@ -62,6 +62,8 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
         "run": [],
         "verdict": ["channel", "reasons"],
         "mean": [],
+        "headline": ["loss"],
+        "seeds": [],
     }
     catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     catalog["measuring"] = None

@@ -28,7 +28,13 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
     run = read_run(tmp_path / "exp")
     assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
-    assert set(run.figures) == {("agent", "loss"), ("channel", "age"), VERDICTS, REASONS}
+    assert set(run.figures) == {
+        ("agent", "loss"),
+        ("headline", "loss"),
+        ("channel", "age"),
+        VERDICTS,
+        REASONS,
+    }
     loss = run.figures["agent", "loss"]
     assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
     np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])

@@ -1,6 +1,6 @@
 // Why a channel is as it is: hints at the cause where it is bad, its learning signal, the way to a readout, how often messages arrive.
 
-import { formatCount, formatInterval, formatNumber, formatStep, ofStep } from "../drawing/format.js";
+import { formatInterval, formatNumber, formatStep, ofStep } from "../drawing/format.js";
 
 /**
  * Say it for a step, in the order of importance; nothing where neither the worth (`judged`) nor the signal is known.
@@ -54,28 +54,20 @@ function medianOf(run, metric, step) {
 }
 
 /** Say of how many entries a number is the mean, and of which step, where it is not the one shown; "": of one of this step. */
-export function sourceOf({ count, of }, shown) {
-  return count > 1 ? `, mean of the last ${count} entries${of === shown ? "" : ` until step ${formatStep(of)}`}` : ofStep(of, shown);
+export function sourceOf(run, { count, of }, shown) {
+  return run.meanOf(count) ? `, ${run.meanOf(count)}${of === shown ? "" : ` until step ${formatStep(of)}`}` : ofStep(of, shown);
 }
 
 /** A measure of a signal: its name, its number, and what that means. */
 function signalOf(run, { metric, grades, unclear, value, low, high, ...from }, step) {
   const [, graded] = grades.findLast(([least]) => value >= least) ?? grades[0];
   const means = low > 0 || high < 0 ? graded : unclear;
-  return [run.info("channel", metric).title, formatInterval(value, low, high) + sourceOf(from, step), `${means}; median ${formatNumber(medianOf(run, metric, step))}`];
+  return [run.info("channel", metric).title, formatInterval(value, low, high) + sourceOf(run, from, step), `${means}; median ${formatNumber(medianOf(run, metric, step))}`];
 }
 
 /** Say where the receiver of a channel stands; "": nothing is to be said. */
 export function wayOf(run, channel) {
-  const { from, to } = run.channels[channel];
-  const { hops = [] } = run.catalog.verdicts;
-  const [sender, receiver] = [from, to].map((agent) => run.agents[agent].name);
-  if (from === to || !hops.some((far) => far !== null)) return "";
-  if (hops[to] === 0) return `${receiver} is a readout`;
-  if (hops[to] === null) return `no path leads from ${receiver} to a readout`;
-  const far = `${formatCount(hops[to], "channel")} from a readout`;
-  const back = run.outgoing(to).every((next) => [from, to].includes(run.channels[next].to));
-  return back ? `${receiver}, ${far}, sends only back to ${sender}` : `${receiver} is ${far}`;
+  return run.catalog.verdicts?.ways[channel] ?? "";
 }
 
 /** Say how often messages arrive. */

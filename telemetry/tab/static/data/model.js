@@ -4,13 +4,15 @@ import { capital, diagnosisOf, filled, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, defaultMetric, energyAt, headlineAt, headlineMetrics, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
-import { rowAt, valuesAt } from "./source.js";
+import { ENERGY, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
+import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
 const REASONS = ["verdict", "reasons"];
 const OWN_GAIN = "own_gain";
 const GAIN = ["loss_zero", "loss_true"];
+/** So many channels of a verdict are named. */
+const NAMED = 12;
 /** Verdicts that ask for the cause, and the same as a clause; worse than none asks where the true gradient loses less than no signal. */
 const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["against", "it points against the gradient"]];
 
@@ -77,7 +79,7 @@ export class Model {
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
     const chosen = [VERDICTS, REASONS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
-    chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
+    chosen.push(...["headline", "seeds"].flatMap((kind) => run.metrics(kind).map((metric) => [kind, metric])));
     const measured = measuresOf(run).filter((one) => one.measured);
     for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? []), ...[OWN_GAIN, ...GAIN].map((metric) => ({ metric }))]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
     if (measured.some(({ metric }) => metric === "value")) chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
@@ -121,19 +123,21 @@ export class Model {
     const name = worth ? this.measure(run, step) || chosen : chosen;
     const metric = metricAt(run, runs, kind, name, step);
     if (kind === "agent") return metric;
-    const instead = name === chosen ? this.#instead(run) : `Shown as no ${run.info(kind, chosen).title} is measured by this step.`;
+    const [title, missing] = [name, chosen].map((one) => run.info("channel", one).title);
+    const instead = name === chosen ? this.#instead(run) : `Shown: ${title}, as no ${missing} is ${this.#measuredAt(run, chosen, step) ? "defined at" : "measured by"} this step.`;
     return { ...metric, ...this.#interval(run, metric), instead };
   }
 
   /** Say for which measure of worth the lines show another metric, as it has no number at any step; "": for none. */
   #instead(run) {
-    const measure = this.measure(run);
-    return measure && this.metric.channel !== this.#wished.channel && run.isEmpty(measure) ? `Shown as no channel has a ${run.info("channel", measure).title} at any step.` : "";
+    const { channel } = this.metric;
+    const empty = measuresOf(run).find(({ metric, measured }) => measured && run.isEmpty(metric));
+    return empty && channel !== this.#wished.channel ? `Shown: ${run.info("channel", channel).title}, as no channel has a ${empty.title} at any step.` : "";
   }
 
   /**
    * Of a metric with intervals their ends at a step, and which are `unresolved`; whether it is `signed`: good above 0, bad below; of a measure of worth the `words` of the verdicts by channel (undefined: none),
-   * also of own gain where there is no value, and the values with which such channels are `coloured`.
+   * where there is no value also of own gain, or of another measure, and the values with which such channels are `coloured`.
    */
   #interval(run, { name, values, at, high }) {
     const [lower, upper] = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric)).map((ends) => ends && valuesAt(ends, at));
@@ -141,9 +145,26 @@ export class Model {
     if (!lower || !upper || !flags) return {};
     const unresolved = Uint8Array.from(lower, (low, channel) => low <= 0 && upper[channel] >= 0);
     if (!measuresOf(run).some(({ metric }) => metric === name)) return { lower, upper, unresolved, signed: name === OWN_GAIN };
-    const words = Array.from(flags, (flag) => judgementOf(run, flag, name));
-    const coloured = values.map((value, channel) => (Number.isNaN(value) && words[channel] ? (words[channel].side * high) / 2 : value));
+    const others = measuresOf(run).filter(({ metric, measured }) => measured && metric !== name);
+    const words = Array.from(flags, (flag, channel) => judgementOf(run, flag, name) ?? this.#other(run, others, flag, channel, at));
+    const coloured = values.map((value, channel) => (Number.isNaN(value) && words[channel]?.side ? (words[channel].side * high) / 2 : value));
     return { lower, upper, unresolved, signed: true, words, coloured };
+  }
+
+  /** The verdict of another measure on a channel at a step, as one beside those of the measure shown, with its number as `told`; undefined: none. */
+  #other(run, measures, flag, channel, at) {
+    const found = measures.map(({ metric, title }) => ({ metric, title, word: wordOf(run, flag, metric) })).find(({ word }) => word);
+    if (!found) return undefined;
+    const { metric, title, word } = found;
+    const told = () => `none; ${title} ${this.#number(run, metric, channel, at)} ${word.name}`;
+    return { ...word, beside: metric, counted: `${word.counted} by ${title}`, told };
+  }
+
+  /** A number of a channel at a step with its interval, and what each of several seeds finds by itself. */
+  #number(run, metric, channel, step) {
+    const { value, low, high, of } = run.numberAt(metric, channel, step);
+    const seeds = run.agreement(metric, channel, of);
+    return formatInterval(value, low, high) + (seeds && ` (seeds: ${seeds})`);
   }
 
   /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
@@ -164,11 +185,23 @@ export class Model {
     return (run && measuresOf(run).find(({ metric }) => metric === this.measure(run, Infinity))?.shown) || 0;
   }
 
-  /** The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; of these the first that was measured by the step; "": none. */
+  /** The step nearest to one at which the first run's lines have numbers; that one itself where they have some, or never any. */
+  near(step) {
+    const { values, series } = this.data(0, step, false).metric;
+    if (!series || values?.some(Number.isFinite)) return step;
+    return definedSteps(series).reduce((best, at) => (best === step || Math.abs(at - step) < Math.abs(best - step) ? at : best), step);
+  }
+
+  /**
+   * The measure of worth that verdicts are of: the metric of the lines, or of those before, where it is one; else the one that most channels have; of these the first
+   * that has a number at the step, or was chosen; else that was measured by the step; "": none.
+   */
   measure(run, step = this.step) {
     const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
     const known = [this.metric.channel, this.#worth, ...measured].filter((metric) => measured.includes(metric));
-    return known.find((metric) => run.peek("channel", metric)?.steps[0] <= step) ?? known[0] ?? "";
+    const reached = known.filter((metric) => run.peek("channel", metric)?.steps[0] <= step);
+    const defined = (metric) => metric === this.#wished.channel || (Number.isFinite(step) ? run.shownAt("channel", metric, step).values.some(Number.isFinite) : !run.isEmpty(metric));
+    return reached.find(defined) ?? reached[0] ?? known[0] ?? "";
   }
 
   /** Whether something that a run's picture needs is still to come. */
@@ -188,7 +221,8 @@ export class Model {
     const found = known.map((word) => {
       const bit = verdictBit(word, measure);
       const older = word.name === "against" ? this.#older(run, step) : "";
-      return { ...word, older, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
+      const names = run.channels.filter((_, channel) => flags[channel] & bit).map(({ name }) => name);
+      return { ...word, older, count: names.length, names: names.slice(0, NAMED) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
     const { at, first } = this.#measurement(run, step);
@@ -197,11 +231,11 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { name: run.name, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding), step, every, due };
+    return { name: run.name, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
   }
 
-  /** The channels that a finding names bad, with their words, the worst first. */
-  #harmed(run, { metric, shown } = {}) {
+  /** The channels that a measure found bad at a step, with their words, the worst first. */
+  #harmed(run, { metric, shown }) {
     const [flags, values] = [VERDICTS, ["channel", metric]].map((key) => run.peek(...key)).map((series) => (series && valuesAt(series, shown)) ?? []);
     const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: judgementOf(run, flags[channel], metric), value: values[channel] }));
     return found.filter(({ word }) => word?.side < 0).sort((one, other) => Boolean(one.word.beside) - Boolean(other.word.beside) || one.value - other.value);
@@ -268,10 +302,7 @@ export class Model {
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run, step)];
     const { title, again, instead, cost, step: newest } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const { at } = this.#measurement(run, step);
-    const value = (metric, of = step) => {
-      const { value: middle, low, high } = run.numberAt(metric, channel, of);
-      return formatInterval(middle, low, high);
-    };
+    const value = (metric, of = step) => this.#number(run, metric, channel, of);
     const worths = this.#worths(run, channel, step);
     const now = worths.filter(({ metric, of }) => of === this.#measuredAt(run, metric, step));
     const others = words.filter((word) => word.flags[""] & flags);
@@ -305,7 +336,7 @@ export class Model {
   /** Which measures of a channel's signal are below 0, with their numbers. */
   #against(run, channel, step) {
     const found = run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) }));
-    return found.filter(({ high }) => high < 0).map(({ title, value, low, high, ...from }) => `${title} ${formatInterval(value, low, high)}${sourceOf(from, step)}`).join("; ");
+    return found.filter(({ high }) => high < 0).map(({ title, value, low, high, ...from }) => `${title} ${formatInterval(value, low, high)}${sourceOf(run, from, step)}`).join("; ");
   }
 
   /** The verdicts that the filter asks for. */

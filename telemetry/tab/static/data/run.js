@@ -1,6 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
+import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
@@ -8,8 +8,8 @@ export class Run {
   #series = new Map();
   #places = { agent: new Map(), channel: new Map() };
   #extras = new Map();
-  #sent = [];
-  #received = [];
+  #sent;
+  #received;
   #extremes = new WeakMap();
   #spreads = new WeakMap();
 
@@ -22,12 +22,8 @@ export class Run {
     this.machines = machines;
     this.agents = graph.agents;
     this.channels = graph.channels;
-    this.agents.forEach((agent, index) => this.#places.agent.set(agent.name, index));
-    this.channels.forEach((channel, index) => this.#places.channel.set(channel.name, index));
-    this.agents.forEach(() => {
-      this.#sent.push([]);
-      this.#received.push([]);
-    });
+    for (const kind of ["agent", "channel"]) this[`${kind}s`].forEach(({ name: item }, index) => this.#places[kind].set(item, index));
+    [this.#sent, this.#received] = [0, 1].map(() => this.agents.map(() => []));
     this.channels.forEach(({ from, to }, index) => {
       this.#sent[from].push(index);
       this.#received[to].push(index);
@@ -58,7 +54,7 @@ export class Run {
     const series = this.peek(kind, metric);
     const row = series ? rowAt(series, step) : -1;
     if (row < 0) return null;
-    const means = kind === "channel" ? this.peek("mean", metric) : null;
+    const means = this.peek("mean", meansOf(kind, metric));
     const [values, halves, counts] = means ? [0, 1, 2].map((part) => valuesAt(means, step).subarray(part * series.items, (part + 1) * series.items)) : [valuesAt(series, step)];
     return { at: series.steps[row], values, ...(means && { halves, counts }) };
   }
@@ -69,6 +65,37 @@ export class Run {
     const value = values?.[item] ?? NaN;
     const [low, high] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), at, item));
     return { value, low: low ?? value - halves?.[item], high: high ?? value + halves?.[item], of: at, count: counts?.[item] ?? 1 };
+  }
+
+  /** The names of the runs of several seeds that this one is the mean of; none: it is one run. */
+  get seeds() {
+    return Object.keys(this.graph.seeds ?? {});
+  }
+
+  /** Say of how many log entries, or of how many seeds, a number is the mean; "": of one entry. */
+  meanOf(count) {
+    if (!(count > 1)) return this.seeds.length && count ? "of 1 seed" : "";
+    return this.seeds.length ? `mean of ${count} seeds` : `mean of the last ${count} entries`;
+  }
+
+  /** Say what the seeds find of a channel by a measure of worth at a step, each by itself: "2 harm, 1 unresolved"; "": it is one run. */
+  agreement(measure, channel, step) {
+    const found = this.peek("seeds", measure);
+    const words = this.catalog.verdicts?.words.filter(({ flags }) => flags[measure]) ?? [];
+    const counted = ({ counted: several, one }, side) => [itemAt(found, step, side * this.channels.length + channel), several, one];
+    return words.map(counted).filter(([count]) => count > 0).map(([count, several, one]) => `${count} ${(count === 1 && one) || several}`).join(", ");
+  }
+
+  /** An item's curve: steps, values, and the ends of its interval, where it has one; null: the metric was not fetched. */
+  curve(kind, metric, item) {
+    const series = this.peek(kind, metric);
+    if (!series) return null;
+    const means = this.seeds.length ? this.peek("mean", meansOf(kind, metric)) : null;
+    const values = columnOf(means ?? series, item);
+    const halves = means && columnOf(means, series.items + item);
+    const ends = this.boundsOf(kind, metric).map((bound) => this.peek(kind, bound)).filter((end) => end?.steps.length === values.length);
+    const [low, high] = halves ? [-1, 1].map((sign) => values.map((value, row) => value + sign * halves[row])) : ends.map((end) => columnOf(end, item));
+    return { steps: series.steps, values, ...(high && { low, high }) };
   }
 
   /** The metrics of the ends of a metric's interval; none where it has no interval. */
@@ -124,7 +151,8 @@ export class Run {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     const fetched = async () => {
-      if (kind === "channel") await this.series("mean", metric);
+      const means = meansOf(kind, metric);
+      if (means) await this.series("mean", means);
       this.#series.set(key, await this.#source.series(this.name, kind, metric));
       return this.#series.get(key);
     };
@@ -214,11 +242,17 @@ export class Run {
   async #extend(key, series) {
     const [kind, metric] = key.split(/\/(.*)/);
     const last = series.steps.at(-1) ?? -1;
-    // The newest row may be written anew, by a part that waits or by a measurement; verdicts follow from all metrics, at any step.
-    const more = await this.#source.series(this.name, kind, metric, kind === "verdict" ? -1 : last - 1);
+    // The newest row may be written anew, by a part that waits or by a measurement; verdicts follow from all metrics, at any step, and seeds run
+    // one after another.
+    const more = await this.#source.series(this.name, kind, metric, kind === "verdict" || this.seeds.length ? -1 : last - 1);
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return (more.steps.at(-1) ?? -1) > last;
   }
+}
+
+/** The name of the means of a metric; undefined: it has none. */
+function meansOf(kind, metric) {
+  return { channel: metric, agent: `agent/${metric}` }[kind];
 }
 
 /** Rows and those that came since; of two rows at one step the later counts. */

@@ -1,17 +1,14 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
-import { rangeFor, scaleFor, warped } from "../drawing/colours.js";
+import { LEVELS, levelColour, levelOf, rangeFor, warped } from "../drawing/colours.js";
 import { formatInterval } from "../drawing/format.js";
-import { extremesOf, rowAt, valuesAt } from "./source.js";
+import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   // After what a channel is worth: what its signal does, which can be compared, before what it carries: normalised ports hold the energy of messages at 1.
   channel: ["cosine", "injection_norm", "message_std", "message_energy"],
   agent: ["loss"],
 };
-
-/** What a run is about, first choice first. */
-const HEADLINES = ["accuracy", "error", "bits", "return", "loss"];
 
 /** The metric that the widths of lines show. */
 export const ENERGY = "message_energy";
@@ -24,37 +21,23 @@ export function defaultMetric(runs, kind) {
   return [...worth, ...FIRST_CHOICE[kind]].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
 }
 
-/** Return the metrics of the headline, first choice first: of evaluations before those of training. */
-export function headlineMetrics(run) {
-  const logged = run.metrics("agent");
-  const metrics = ["test_", "validation_", ""].map((split) => HEADLINES.map((metric) => split + metric).find((metric) => logged.includes(metric)));
-  return metrics.filter(Boolean);
-}
-
 /**
- * Return the headline of a run: the mean over its readouts, or over all agents where none is a readout, of the first metric that has a
- * number at or before the step, if there is one in all `runs` that are shown.
- * @returns {Object|null} scenario, title, share (whether it is one), steps and values of the curve, value at the step; null: no run
+ * Return the headline of a run: the first of its scores that has a number at or before the step, if there is one in all `runs` that are shown.
+ * @returns {Object|null} scenario, seeds (names), title, share (whether it is one), the names of the `readouts` that it is the mean of (none: all agents), steps and
+ *   values of the curve, value, low and high at the step; null: no run
  */
 export function headlineAt(run, step, runs = [run]) {
   if (!run) return null;
-  const found = { scenario: run.graph.scenario ?? "", title: "", share: false, steps: [], values: [], value: NaN };
-  const there = headlineMetrics(run).filter((one) => run.peek("agent", one));
-  const reached = (of, one) => of.peek("agent", one)?.steps[0] <= step;
+  const readouts = run.agents.filter(({ role }) => role === "readout").map(({ name }) => name);
+  const found = { scenario: run.graph.scenario ?? "", seeds: run.seeds, readouts, agents: run.agents.length, title: "", share: false, steps: [], values: [], value: NaN };
+  const there = run.metrics("headline").filter((one) => run.peek("headline", one));
+  const reached = (of, one) => of.peek("headline", one)?.steps[0] <= step;
   const metric = there.find((one) => runs.every((of) => reached(of, one))) ?? there.find((one) => reached(run, one)) ?? there.at(-1);
   if (!metric) return found;
-  const series = run.peek("agent", metric);
-  const info = run.info("agent", metric);
-  const readouts = run.agents.flatMap((agent, index) => (agent.role === "readout" ? [index] : []));
-  const chosen = readouts.length ? readouts : run.agents.map((_, index) => index);
-  series.steps.forEach((at, row) => {
-    const known = chosen.map((index) => series.values[row * series.items + index]).filter((value) => Number.isFinite(value));
-    if (!known.length) return;
-    found.steps.push(at);
-    found.values.push(known.reduce((sum, value) => sum + value, 0) / known.length);
-  });
-  const newest = found.steps.findLastIndex((at) => at <= step);
-  return { ...found, title: info.title, good: info.good, share: scaleFor(info) === "share", value: newest < 0 ? NaN : found.values[newest] };
+  const [series, info] = [run.peek("headline", metric), run.info("agent", metric)];
+  const [value, half] = [0, 1].map((part) => itemAt(series, step, part));
+  const curve = { steps: Array.from(series.steps), values: Array.from(columnOf(series, 0)) };
+  return { ...found, ...curve, title: info.title, good: info.good, share: info.scale === "share", value, low: value - half, high: value + half };
 }
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
@@ -91,12 +74,30 @@ export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }
 
-/** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] helps". */
-export function resultText({ values, lower, upper, counts, words }, index) {
-  const [value, low, high] = [values, lower, upper].map((found) => found?.[index] ?? NaN);
-  const { name, beside, one } = words?.[index] ?? {};
-  if (beside) return one;
-  return formatInterval(value, low, high) + (name ? ` ${name}` : "") + (counts?.[index] > 1 ? `, mean of ${counts[index]} entries` : "");
+/** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] helps"; of several seeds how many find it by themselves. */
+export function resultText({ run, name, at, values, lower, upper, counts, halves, words }, index) {
+  const { name: verdict, beside, one, told } = words?.[index] ?? {};
+  if (beside) return told?.() ?? one;
+  const value = values?.[index] ?? NaN;
+  const half = run.seeds.length ? halves?.[index] : NaN;
+  const text = formatInterval(value, ...(lower ? [lower[index], upper[index]] : [value - half, value + half]));
+  const [mean, seeds] = counts && !Number.isNaN(value) ? [run.meanOf(counts[index]), run.agreement(name, index, at)] : ["", ""];
+  return text + (verdict ? ` ${verdict}` : "") + (mean && `, ${mean}`) + (seeds && ` (${seeds})`);
+}
+
+/** Whether a verdict is that messages mislead; it has a colour of its own, as a loss by ablation near 0 would be grey. */
+export function misleads(word) {
+  return word?.name === "misleads";
+}
+
+/** Return which of the colours of its scale an item's number of a metric (`metricAt`) is shown in; -1: it has none. */
+export function shownLevel({ scale, low, high, values, coloured = values, words }, index) {
+  return misleads(words?.[index]) ? LEVELS : levelOf(scale, coloured?.[index] ?? NaN, low, high);
+}
+
+/** Return that colour. */
+export function shownColour(metric, index, theme) {
+  return levelColour(metric.scale, shownLevel(metric, index), theme);
 }
 
 /** Return how bad a number of a metric is, from good to bad; of a metric without a direction from high to low. */
@@ -145,7 +146,7 @@ export function stepsOf(runs, metrics) {
 /** Return a metric of a run at a step as the views take it; the numbers of all `runs` that are shown set the scale. */
 export function metricAt(run, runs, kind, metric, step) {
   const info = run.info(kind, metric);
-  const base = scaleFor(info);
+  const base = info.scale;
   const series = run.peek(kind, metric);
   const ends = scaleEnds(runs, kind, metric, base, info.limit);
   const bendable = base !== "share" && !(base === "diverging" && info.limit > 0) && ends.only === null;
@@ -153,7 +154,7 @@ export function metricAt(run, runs, kind, metric, step) {
   const bent = spreads.some(({ crowded }) => crowded);
   const bend = Math.max(...spreads.map((spread) => spread.bend));
   const shown = run.shownAt(kind, metric, step);
-  return { kind, name: metric, info, series, ...shown, scale: bent ? warped(base, bend) : base, ...ends };
+  return { run, kind, name: metric, info, series, ...shown, scale: bent ? warped(base, bend) : base, ...ends };
 }
 
 /** The ends of a metric's scale over the runs shown, and whether there are numbers beyond them. */

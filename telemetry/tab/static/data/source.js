@@ -57,6 +57,11 @@ export function columnOf(series, item) {
   return column;
 }
 
+/** Return the steps at which any item has a number. */
+export function definedSteps({ steps, values, items }) {
+  return [...steps].filter((_, row) => values.subarray(row * items, (row + 1) * items).some(Number.isFinite));
+}
+
 /** Return the lowest and the highest finite number; null where there is none. */
 export function extremesOf(values) {
   let low = Infinity;

@@ -17,14 +17,14 @@ const THEMES = {
   light: {
     paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
     line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
-    gain: "#2f6db5", harm: "#c46816", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
+    gain: "#2f6db5", harm: "#c46816", misleads: "#6b1050", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
     roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
     roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
   },
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
     line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#3b4550", warn: "#f2c877", warnPaper: "#33290f",
-    gain: "#548ecd", harm: "#de913c", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
+    gain: "#548ecd", harm: "#de913c", misleads: "#ffd6f2", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
     roles: { agent: "#2b3641", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
   },
@@ -41,16 +41,9 @@ export const CATEGORY_COUNT = CATEGORIES.light.length;
 
 const PALETTES = new Map();
 
-/** Return the kind of scale a metric is shown on: "sequential", "diverging" or "share". */
-export function scaleFor(info) {
-  return ["diverging", "share"].includes(info.scale) ? info.scale : "sequential";
-}
-
 /** Share of the largest number by which numbers have to differ to fill a scale. */
 const ALIKE = 0.1;
 const LOG = " log ";
-let parsedScale = "";
-let parsedBend = 0;
 
 /**
  * Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place on it too.
@@ -67,11 +60,7 @@ export function isWarped(scale) {
 }
 
 function bendOf(scale) {
-  if (scale !== parsedScale) {
-    parsedScale = scale;
-    parsedBend = Number(scale.slice(scale.indexOf(LOG) + LOG.length));
-  }
-  return parsedBend;
+  return Number(scale.split(LOG)[1]);
 }
 
 /** Whether a scale goes to both sides of zero. */
@@ -132,10 +121,9 @@ export function paletteOf(scale, theme = "light") {
   return PALETTES.get(key);
 }
 
-/** Return the colour a number is drawn in. */
-export function colourOf(scale, value, low, high, theme = "light") {
-  const level = levelOf(scale, value, low, high);
-  return level < 0 ? themeColours(theme).none : paletteOf(scale, theme)[level];
+/** Return the colour of a level of a scale (`levelOf`): of no number, and beyond all that of what misleads. */
+export function levelColour(scale, level, theme) {
+  return level < 0 ? themeColours(theme).none : paletteOf(scale, theme)[level] ?? themeColours(theme).misleads;
 }
 
 /** Return the colours of the page. */

@@ -21,9 +21,9 @@ export function formatInterval(value, low, high) {
   return formatNumber(value) + (Number.isFinite(low) ? ` [${formatNumber(low)}, ${formatNumber(high)}]` : "");
 }
 
-/** Format the result of a run: a share in per cent. */
-export function formatResult({ share, value }) {
-  return share && Number.isFinite(value) ? `${formatNumber(100 * value)} %` : formatNumber(value);
+/** Format the result of a run with its interval, where it has one: a share in per cent. */
+export function formatResult({ share, value, low, high }) {
+  return formatInterval(...[value, low, high].map((one) => (share ? 100 * one : one))) + (share && Number.isFinite(value) ? " %" : "");
 }
 
 /** Format the ends of a scale, with as many digits as it takes to tell them apart. */

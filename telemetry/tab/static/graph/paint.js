@@ -1,7 +1,8 @@
 // Painting the graph: channels in batches of one style, discs, rings, names.
 
 import { strokeLine } from "../drawing/canvas.js";
-import { LEVELS, isDiverging, levelOf, paletteOf, themeColours } from "../drawing/colours.js";
+import { LEVELS, isDiverging, levelColour, themeColours } from "../drawing/colours.js";
+import { shownLevel } from "../data/shown.js";
 import { paintCuts, paintPlates } from "./parts.js";
 import { circles, trace } from "./shape.js";
 
@@ -21,7 +22,8 @@ const LEVEL_LEFT = 14;
 const DASHED_FROM = 7;
 
 const LOSSY = DASHES.length - 1;
-const COLOURS = LEVELS + 1;
+/** Of no number, of a scale, and of what misleads. */
+const COLOURS = LEVELS + 2;
 const STYLES = WIDTHS.length * DASHES.length;
 /** Of all texts on the stage. */
 export const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
@@ -75,7 +77,7 @@ export class GraphStyles {
     this.dimming = lit !== null;
     starts.fill(0);
     for (let channel = 0; channel < keys.length; channel++) {
-      const level = metric.values ? levelOf(metric.scale, (metric.coloured ?? metric.values)[channel], metric.low, metric.high) : -1;
+      const level = shownLevel(metric, channel);
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;
@@ -89,20 +91,19 @@ export class GraphStyles {
     for (let channel = keys.length - 1; channel >= 0; channel--) order[--starts[keys[channel] + 1]] = channel;
     // Each start was counted down from the end of its batch: starts[key + 1] now is where batch `key` begins.
     for (let agent = 0; agent < this.rings.length; agent++) {
-      this.rings[agent] = ring.values ? levelOf(ring.scale, ring.values[agent], ring.low, ring.high) : -1;
+      this.rings[agent] = shownLevel(ring, agent);
       this.bright[agent] = lit === null || lit("agent", agent) ? 1 : 0;
     }
   }
 
   /** The colour a channel is drawn in. */
   channelColour(channel, theme) {
-    const level = this.colours[channel] - 1;
-    return level < 0 ? themeColours(theme).none : paletteOf(this.metric.scale, theme)[level];
+    return levelColour(this.metric.scale, this.colours[channel] - 1, theme);
   }
 }
 
 /** Levels of a diverging scale in the order in which they are drawn: no metric first, what stands out last. */
-const OUTWARDS = [-1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS))];
+const OUTWARDS = [-1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS)), LEVELS];
 const RANKS = OUTWARDS.map((_, at) => OUTWARDS.indexOf(at - 1));
 
 /** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts. The pen's transform is set here. */
@@ -157,7 +158,6 @@ export function levelBoxes({ levels }, view) {
 function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
   const { order, starts, keys, metric } = styles;
   const colours = themeColours(theme);
-  const palette = paletteOf(metric.scale, theme);
   const half = COLOURS * STYLES;
   const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED;
   // Lines grow with the square root of the zoom: near enough to see, never bars.
@@ -178,7 +178,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       colour = own;
       const rank = own % COLOURS;
       const level = isDiverging(metric.scale) ? OUTWARDS[rank] : rank - 1;
-      pen.strokeStyle = level < 0 ? colours.none : palette[level];
+      pen.strokeStyle = levelColour(metric.scale, level, theme);
       pen.fillStyle = pen.strokeStyle;
       const shown = Math.floor(key / half);
       pen.globalAlpha = shown < 2 ? dimmed : 1;
@@ -250,7 +250,7 @@ function paintAgents(pen, { shape, styles, theme }, lit) {
   pen.lineWidth = ring;
   for (let level = -1; level < LEVELS; level++) {
     if (!styles.rings.includes(level)) continue;
-    pen.strokeStyle = level < 0 ? colours.none : paletteOf(styles.ring.scale, theme)[level];
+    pen.strokeStyle = levelColour(styles.ring.scale, level, theme);
     circles(pen, shape, radius - ring / 2, (agent) => bright(agent) && styles.rings[agent] === level);
     pen.stroke();
   }

@@ -3,8 +3,8 @@
 import { el, placeTip } from "../drawing/dom.js";
 import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatCount, formatNumber } from "../drawing/format.js";
-import { resultText } from "../data/shown.js";
-import { levelOf, paletteOf } from "../drawing/colours.js";
+import { misleads, resultText } from "../data/shown.js";
+import { LEVELS, levelOf, paletteOf } from "../drawing/colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
 import { panelChannel, panelPair } from "../panel/facts.js";
@@ -223,16 +223,16 @@ export class MatrixView {
   }
 
   raster() {
-    const metric = this.data.metric;
-    const { means, shown } = matrixMeans(this.cells, metric?.values ?? null, this.context.matches);
+    const { values, coloured, words, unresolved, scale, low, high } = this.data.metric;
+    const [theme, colours] = [this.context.theme(), this.context.colours()];
+    const { means, shown } = matrixMeans(this.cells, values, this.context.matches);
     Object.assign(this, { means, shown });
-    const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
-    const theme = this.context.theme();
-    const coloured = metric?.coloured ? matrixMeans(this.cells, metric.coloured, this.context.matches).means : means;
-    const levels = Int16Array.from(coloured, (value) => levelOf(scale, value, low, high));
-    const hollow = Uint8Array.from(this.cells.list, ({ channels }) => channels.every((channel) => metric?.unresolved?.[channel]));
+    const numbers = coloured ? matrixMeans(this.cells, coloured, this.context.matches).means : means;
+    const all = (holds) => Uint8Array.from(this.cells.list, ({ channels }) => channels.every(holds));
+    const [hollow, misled] = [all((channel) => unresolved?.[channel]), all((channel) => misleads(words?.[channel]))];
+    const levels = Int16Array.from(numbers, (value, cell) => (misled[cell] ? LEVELS : levelOf(scale, value, low, high)));
     const weights = Float32Array.from(shown, (found) => (found ? 1 : 0.16));
-    matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, paletteOf(scale, theme), this.context.colours());
+    matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, [...paletteOf(scale, theme), colours.misleads], colours);
   }
 
   listen() {
@@ -273,15 +273,14 @@ export class MatrixView {
 
   tipLines(cell) {
     const { metric } = this.data;
-    const title = metric?.info?.title ?? metric?.name ?? "";
-    const number = (value, channel = -1) => (metric ? `${title}: ${channel < 0 ? formatNumber(value) : resultText(metric, channel)}` : "");
     const { agents } = this.run;
+    const { title } = metric.info;
     const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
-    if (cell.channels.length === 1) return [...lines, el("div", { text: number(metric?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
-    lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
+    if (cell.channels.length === 1) return [...lines, el("div", { text: `${title}: ${resultText(metric, cell.channels[0])}` })];
+    lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${title}: ${formatNumber(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
       const key = panelChannel(this.run, channel).key || "without a key";
-      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${metric ? resultText(metric, channel) : "–"}`));
+      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${resultText(metric, channel)}`));
     }
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;

@@ -1,18 +1,25 @@
 // The headline: what the run is, and how well it does at the step shown, with its curve.
 
 import { clear, el, svgPicture } from "../drawing/dom.js";
-import { formatResult } from "../drawing/format.js";
+import { formatCount, formatResult } from "../drawing/format.js";
+import { shortName } from "../drawing/textfit.js";
 
 const WIDE = 120;
 const HIGH = 20;
 /** Room for the dot at the step shown, in px. */
 const EDGE = 3;
 
+/** So many readouts are named. */
+const HEADLINE_NAMED = 2;
+
 /** The first words of the page. */
 export class Headline {
   #drawn = "";
+  #actions;
 
-  constructor() {
+  /** @param {Object} actions select(kind, name); find(word): switches a condition of Find on or off */
+  constructor(actions) {
+    this.#actions = actions;
     this.node = el("section", { class: "ap-headline ap-inline", testid: "headline", aria: { label: "What the run has reached" }, hidden: true });
   }
 
@@ -23,11 +30,21 @@ export class Headline {
     this.#drawn = state;
     this.node.hidden = !found;
     if (!found) return;
-    const { scenario, title, steps, values } = found;
+    const { scenario, seeds, title, steps, values } = found;
     clear(this.node).append(el("strong", { text: scenario }));
+    if (seeds.length) this.node.append(el("span", { class: "ap-muted", title: seeds.join(", "), text: `${seeds.length} seeds` }));
     if (!title) return;
-    this.node.append(el("span", { class: "ap-muted", text: title }), el("strong", { text: formatResult(found) }));
+    this.node.append(el("span", { class: "ap-muted", text: title }), el("strong", { text: formatResult(found) }), this.#whose(found));
     if (values.length > 1) this.node.append(curve(steps, values, step));
+  }
+
+  /** Name the agents that the score is the mean of, each a link; many are found by a click. */
+  #whose({ readouts, agents }) {
+    const link = (text, click) => el("button", { class: "ap-link", type: "button", text, on: { click } });
+    const named = readouts.slice(0, HEADLINE_NAMED).flatMap((name, at) => [at ? ", " : "", link(shortName(name), () => this.#actions.select("agent", name))]);
+    const many = [link(formatCount(readouts.length, "readout"), () => this.#actions.find("role:readout"))];
+    const of = readouts.length > HEADLINE_NAMED ? many : readouts.length ? named : [`all ${formatCount(agents, "agent")}`];
+    return el("span", { class: "ap-muted", testid: "whose" }, "of ", ...of);
   }
 }
 

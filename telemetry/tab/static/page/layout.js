@@ -27,7 +27,7 @@ export class Layout {
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
     this.toolbar = new Toolbar({ ...actions, toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
-    this.headline = new Headline();
+    this.headline = new Headline(actions);
     this.strip = new VerdictStrip(actions);
     this.rail = new Rail(actions);
     this.player = new Player(actions.onStep);

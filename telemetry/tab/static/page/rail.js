@@ -5,7 +5,8 @@ import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/fo
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
-import { metricsOf, settingsApart } from "../data/shown.js";
+import { metricsOf, misleads, settingsApart } from "../data/shown.js";
+import { definedSteps } from "../data/source.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 
@@ -16,10 +17,8 @@ const APART = 3;
 class MetricCard {
   #select;
   #bar = el("div", { class: "ap-bar" });
-  #low = el("span");
-  #middle = el("span");
-  #high = el("span");
-  #scale = el("div", {}, this.#bar, el("div", { class: "ap-ends" }, this.#low, this.#middle, this.#high));
+  #ends = [0, 1, 2].map(() => el("span"));
+  #scale = el("div", {}, this.#bar, el("div", { class: "ap-ends" }, ...this.#ends));
   #says;
   #caution;
   #as = el("p", { class: "ap-says", hidden: true });
@@ -43,19 +42,18 @@ class MetricCard {
     const [least, most] = formatEnds(low, high);
     const middle = isDiverging(scale) ? "0" : isWarped(scale) ? formatNumber(valueAt(scale, 0.5, low, high)) : "";
     this.#bar.style.background = only === null ? `linear-gradient(to right, ${palette.join(", ")})` : palette[levelOf(scale, only, low, high)];
-    this.#low.textContent = only === null ? (below ? "≤ " : "") + least : "";
-    this.#middle.textContent = only === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(only)}`;
-    this.#high.textContent = only === null ? (above ? "≥ " : "") + most : "";
+    const texts = only === null ? [(below ? "≤ " : "") + least, middle + (isWarped(scale) ? " (log)" : ""), (above ? "≥ " : "") + most] : ["", `all ${formatNumber(only)}`, ""];
+    this.#ends.forEach((node, at) => (node.textContent = texts[at]));
     this.#scale.hidden = !metric.name || !metrics.some(({ values }) => values);
     setText(this.#says, info.says);
     setText(this.#caution, info.caution);
     const there = metric.values?.filter((value) => !Number.isNaN(value)) ?? [];
-    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${metric.counts ? `, mean of ${Math.max(...metric.counts)} log entries` : ""}`;
+    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${metric.counts ? `, ${runs[0].meanOf(Math.max(...metric.counts))}` : ""}`;
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    const besides = metric.words?.filter((word) => word?.beside) ?? [];
-    const instead = besides.length ? ` Coloured without one: ${[...new Set(besides)].map((word) => `${besides.filter((one) => one === word).length} ${word.counted}`).join(", ")}.` : "";
+    const besides = metric.words?.filter((word) => word?.beside && word.side).map(({ counted }) => counted) ?? [];
+    const instead = besides.length ? ` Coloured without one: ${[...new Set(besides)].map((word) => `${besides.filter((one) => one === word).length} ${word}`).join(", ")}.` : "";
     setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : metric.series ? "No values at this step." : "loading…") + instead + (metric.instead ? ` ${metric.instead}` : ""));
-    const later = there.length ? 0 : laterStep(metric.series, step);
+    const later = there.length || !metric.series ? 0 : definedSteps(metric.series).find((at) => at > step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }
 
@@ -70,12 +68,6 @@ class MetricCard {
     this.#select.value = metric;
     this.#select.disabled = !found.length;
   }
-}
-
-/** The first step after one at which a metric has a number; 0: none. */
-function laterStep(series, step) {
-  const { steps = [], values, items } = series ?? {};
-  return [...steps].find((at, row) => at > step && values.subarray(row * items, (row + 1) * items).some(Number.isFinite)) ?? 0;
 }
 
 /** The rail: metrics of lines and rings, and what widths, dashes and discs mean. */
@@ -136,7 +128,8 @@ export class Rail {
     const parts = Math.max(...runs.map((run) => run.parts));
     const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
     const hollow = data.some(({ metric }) => metric.unresolved?.includes(1));
-    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, hollow]);
+    const misled = data.some(({ metric }) => metric.words?.some(misleads));
+    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, hollow, misled]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const colours = themeColours(theme);
@@ -154,6 +147,7 @@ export class Rail {
     }
     rows.push([[line(colours.none, 2)], "no value", "The metric has no value here"]);
     if (hollow) rows.push([[line(colours.gain, 4.5), line(colours.paper, 2.5)], "hollow: the interval contains 0", "The channel may help or harm", "ap-wide"]);
+    if (misled) rows.push([[line(colours.misleads, 2)], "misleads: better without its messages", "The whole 95 % interval of its loss by ablation lies below 0", "ap-wide"]);
     for (const role of roles) rows.push([[disc(7.5, colours.none), disc(5.2, "none", colours.roles[role])], role, ROLE_TITLES[role]]);
     rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "The agent ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {

@@ -18,7 +18,8 @@ export function showTable(dialog, model, select) {
   const row = (item) => {
     const { verdicts, cause } = model.verdictsOn(run, item, step);
     const name = run.nameOf("channel", item);
-    const numbers = metrics.map((metric) => run.numberAt(metric, item, step)).map(({ value, low, high }) => formatInterval(value, low, high));
+    const seeds = (metric, of) => [run.agreement(metric, item, of)].filter(Boolean).map((text) => ` (seeds: ${text})`).join("");
+    const numbers = metrics.map((metric) => [metric, run.numberAt(metric, item, step)]).map(([metric, { value, low, high, of }]) => formatInterval(value, low, high) + seeds(metric, of));
     const texts = [verdicts.map(({ text }) => text).join(", "), ...numbers, cause?.says ?? "", cause?.fix ?? ""];
     const choose = () => (dialog.close(), select("channel", name));
     return el("tr", {}, el("th", { scope: "row" }, el("button", { class: "ap-link", type: "button", text: name, on: { click: choose } })), ...texts.map((text) => el("td", { text })));

@@ -75,14 +75,14 @@ export class VerdictStrip {
     const judged = total - left.length;
     const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
     if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} by chance` }));
-    const show = (at, name = "") => {
-      this.#actions.setStep(at);
-      this.#actions.setMetric("channel", finding.metric);
+    const show = (name = "") => {
+      if (finding) this.#actions.setStep(finding.shown);
+      if (finding) this.#actions.setMetric("channel", finding.metric);
       if (name) this.#actions.select("channel", name);
     };
-    const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${finding.says} at step`, finding.shown, show)] : [];
-    found.push(...harmed.slice(0, LINKED).map(({ name, word }) => el("button", { class: "ap-link", type: "button", testid: "harmed", text: `${name} ${word.one}`, on: { click: () => show(finding.shown, name) } })));
-    if (harmed.length > LINKED) found.push(el("button", { class: "ap-link", type: "button", text: `and ${harmed.length - LINKED} more`, on: { click: () => show(finding.shown) } }));
+    const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${finding.says} at step`, finding.shown, () => show())] : [];
+    found.push(...harmed.slice(0, LINKED).map(({ name, word }) => el("button", { class: "ap-link", type: "button", testid: "harmed", text: `${name} ${word.one}`, on: { click: () => show(name) } })));
+    if (finding && harmed.length > LINKED) found.push(el("button", { class: "ap-link", type: "button", text: `and ${harmed.length - LINKED} more`, on: { click: () => show() } }));
     if (!left.length) return [...chips, ...found, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
@@ -109,9 +109,9 @@ export class VerdictStrip {
     return el("table", { class: "ap-table" }, el("tr", {}, ...heads.map((text, at) => el("th", { scope: "col", class: at ? "ap-number" : null, text }))), ...rows);
   }
 
-  #chip({ name, counted, one, says, count, older, side }, total, pressed, exclusive) {
+  #chip({ name, counted, one, says, count, names, older, side }, total, pressed, exclusive) {
     const data = { verdict: name, side, none: count ? "" : "none" };
-    const props = { class: "ap-chip", type: "button", testid: `verdict-${name}`, title: says, data, aria: { pressed: String(pressed) }, on: { click: () => this.#actions.toggleVerdict(name, exclusive) } };
+    const props = { class: "ap-chip", type: "button", testid: `verdict-${name}`, title: `${says}\n${names.join(", ")}${count > names.length ? ", …" : ""}`, data, aria: { pressed: String(pressed) }, on: { click: () => this.#actions.toggleVerdict(name, exclusive) } };
     const word = ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`;
     return el("button", props, el("strong", { text: count.toLocaleString("en-US") }), total === "" ? "" : ` of ${total.toLocaleString("en-US")}`, word);
   }

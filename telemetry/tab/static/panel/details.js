@@ -53,11 +53,12 @@ export class SidePanel {
     this.metricNames = [];
     this.cloudPlace = this.entries = null;
     this.words = [];
+    this.clocks = [];
     this.known = this.metrics().join("/");
     clear(this.panel);
     const groups = panelGroups(this.runs[0].run, this.kind, this.metrics());
     const [first, ...charts] = groups.map(({ heading, metrics }) => this.group(heading, metrics));
-    const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
+    const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : this.runs.some(({ run }) => run.seeds.length) ? [] : [this.messages()];
     const facts = this.runs.slice(0, this.beside ? 2 : 1).map((one) => this.facts(one));
     const numbers = this.numbers(groups.flatMap(({ metrics }) => metrics));
     const [why, compared] = [this.verdicts(), this.runs.length > 1];
@@ -96,7 +97,10 @@ export class SidePanel {
     const link = (end) => el("button", { class: "ap-link", type: "button", dir: "auto", text: end, on: { click: () => this.actions.select("agent", end) } });
     if (this.kind === "agent") {
       title.textContent = name;
-      return [title, el("p", { class: "ap-says", text: panelClock(run.agents[item]) })];
+      const clock = el("p", { class: "ap-says", testid: "clock" });
+      this.clocks.push(() => setText(clock, panelClock(run, item, this.step)));
+      this.clocks.at(-1)();
+      return [title, clock];
     }
     const { sender, receiver, key } = panelChannel(run, item);
     title.append(panelPair(sender, receiver), key ? " (" : "", el("bdi", { text: key }), key ? ")" : "");
@@ -130,7 +134,7 @@ export class SidePanel {
   /** What was set of a channel or an agent, by heading. */
   settings({ run, item }) {
     if (this.kind === "agent") {
-      const { role, part, about: { ticks, ...about } = {} } = run.agents[item]; // the sentence on its clock says the ticks
+      const { role, part, about: { ticks, learns, ...about } = {} } = run.agents[item]; // the sentence on its clock says both
       return { role, part: run.parts ? partName(run, part) : null, ...about };
     }
     const { coupling, size, state, about, from, to } = run.channels[item];
@@ -140,7 +144,7 @@ export class SidePanel {
 
   /** Rows for the settings in which two that are compared differ. */
   differing() {
-    const more = ({ run, item }) => (this.kind === "agent" ? { clock: panelClock(run.agents[item]) } : { receiver: wayOf(run, item), sent: arrivalOf(run, item) });
+    const more = ({ run, item }) => (this.kind === "agent" ? { clock: panelClock(run, item, NaN) } : { receiver: wayOf(run, item), sent: arrivalOf(run, item) });
     const [first, second] = this.runs.map((one) => ({ ...this.settings(one), ...more(one) }));
     const names = Object.keys({ ...first, ...second }).filter((name) => panelText(first[name]) !== panelText(second[name]));
     const cells = (name) => [first, second].map((found) => el("td", { class: "ap-setting", dir: "auto", text: panelText(found[name]) || "–" }));
@@ -242,13 +246,7 @@ export class SidePanel {
     if (stale()) return;
     const lines = [];
     if (losses) lines.push(...this.differences(found));
-    else this.runs.forEach(({ label, item }, at) => {
-      const [series, low, high] = found[at];
-      if (!series) return lines.push({ name: label, steps: [], values: [] });
-      const line = { name: this.runs.length > 1 ? label : `this ${this.kind}`, steps: series.steps, values: columnOf(series, item) };
-      const edged = low && high && low.steps.length === series.steps.length && high.steps.length === series.steps.length;
-      lines.push(edged ? { ...line, low: columnOf(low, item), high: columnOf(high, item) } : line);
-    });
+    else lines.push(...this.runs.map(({ run, label, item }) => ({ name: this.runs.length > 1 ? label : `this ${this.kind}`, steps: [], values: [], ...run.curve(this.kind, slot.metric, item) })));
     const only = panelConstant(lines.map((line) => line.values));
     slot.node.hidden &&= Number.isNaN(only);
     if (Number.isNaN(only)) return this.sayConstant(slot, this.noResult(slot));
@@ -363,7 +361,7 @@ export class SidePanel {
       shown.forEach((found, place) => {
         const [cell, { value, low, high, of }] = [this.rows[place].cells[at], found[at]];
         const { better, why } = compared(place);
-        cell.title = why || (found[at].count > 1 ? `mean of the last ${found[at].count} log entries` : "");
+        cell.title = why || this.runs[at].run.meanOf(found[at].count);
         setText(cell, (better === at ? "✓ " : "") + formatInterval(value, low, high) + (of !== this.step && of !== usual ? ` (${formatStep(of)})` : ""));
         cell.dataset.value = String(value);
         cell.classList.toggle("ap-unresolved", of !== this.step);
@@ -371,8 +369,8 @@ export class SidePanel {
       this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}${earlier[0] === earlier.at(-1) ? "" : " or (step)"}` : "");
     });
     for (const [place, { difference, metric, mean }] of this.rows.entries()) {
-      const entries = Math.max(...shown[place].map(({ count }) => count));
-      setText(mean, entries > 1 ? ` mean of ${entries} entries` : "");
+      const of = this.runs[0].run.meanOf(Math.max(...shown[place].map(({ count }) => count)));
+      setText(mean, of && ` ${of}`);
       if (!difference) continue;
       const [{ better, short, why }, [one, other]] = [compared(place), shown[place]];
       difference.title = why;
@@ -382,6 +380,7 @@ export class SidePanel {
     // Those that differ for sure stand first.
     if (this.runs.length > 1) for (const { row } of [...this.rows].sort((one, other) => one.rank - other.rank)) row.parentElement.append(row);
     this.writeVerdicts();
+    for (const write of this.clocks) write();
     const legend = ": what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals (over examples, not seeds) do; “no interval”: the metric misleads without one";
     this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? legend : ""}`;
   }

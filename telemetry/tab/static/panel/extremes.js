@@ -1,9 +1,8 @@
 // The channels with the worst and the best numbers at the step shown; of a metric without a direction the lowest and the highest.
 
 import { clear, el } from "../drawing/dom.js";
-import { colourOf } from "../drawing/colours.js";
 import { formatCount, ofStep } from "../drawing/format.js";
-import { badnessOf, measuresOf, resultText } from "../data/shown.js";
+import { badnessOf, measuresOf, resultText, shownColour } from "../data/shown.js";
 
 const SHOWN = 3;
 
@@ -42,7 +41,7 @@ export class Extremes {
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item) => (signed && metric.unresolved[item] ? 2 : metric.words?.[item]?.beside ? 1 : 0);
     const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item)).sort((one, other) => place(one) - place(other)));
-    const of = metric.counts ? `, mean of ${Math.max(...metric.counts)} entries` : ofStep(metric.at, data.step) || " now";
+    const of = metric.counts ? `, ${run.meanOf(Math.max(...metric.counts))}` : ofStep(metric.at, data.step) || " now";
     const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
     const measured = metric.lower || metric.counts;
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
@@ -58,7 +57,7 @@ export class Extremes {
     const name = run.nameOf("channel", index);
     const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(metric.scale, (metric.coloured ?? metric.values)?.[index] ?? NaN, metric.low, metric.high, theme);
+    swatch.style.background = shownColour(metric, index, theme);
     const title = unresolved ? `${name}: its interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
     const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) })];

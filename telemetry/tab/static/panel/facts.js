@@ -1,7 +1,7 @@
 // Parts of the side panel: sentences, facts, which metrics belong together, and what all channels together do.
 
 import { el } from "../drawing/dom.js";
-import { formatCount, formatInterval, formatStep } from "../drawing/format.js";
+import { formatCount, formatInterval, formatStep, ofStep } from "../drawing/format.js";
 import { ENERGY } from "../data/shown.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
 
@@ -31,14 +31,16 @@ export function panelPair(sender, receiver) {
   return el("span", {}, el("bdi", { text: sender }), " → ", el("bdi", { text: receiver }));
 }
 
-/** Say in a sentence when an agent ticks and learns; steps are counted from 1, phases from 0. */
-export function panelClock({ period, phase, unroll, role }) {
+/** Say in a sentence when an agent ticks and may learn, and how often it did by a step; steps are counted from 1, phases from 0. */
+export function panelClock(run, agent, step) {
+  const { period, phase, role, about: { learns } = {} } = run.agents[agent];
   const first = (((phase % period) + period) % period) + 1;
   const ticks = period === 1 ? "Ticks at every step" : `Ticks every ${period} steps, from step ${first}`;
   if (role === "frozen") return `${ticks}; frozen: it does not learn.`;
-  if (!(unroll >= 1)) return `${ticks}; learns at the end of every episode.`;
-  if (unroll === 1) return `${ticks}; learns after every tick.`;
-  return `${ticks}; learns after every ${unroll} of its ticks.`;
+  const { value: updates, of } = run.numberAt("updates", agent, step, "agent");
+  const ticked = Math.max(Math.floor((of - first) / period) + 1, 0);
+  const learned = updates >= 0 ? `${formatCount(updates, "update")} in ${formatCount(ticked, "tick")}${ofStep(of, step) && ` until step ${formatStep(of)}`}` : "";
+  return [ticks, [learns && `may learn ${learns}`, learned].filter(Boolean).join(": ")].filter(Boolean).join("; ") + ".";
 }
 
 /** List facts: [name, anything]. Empty ones are left out. */
@@ -105,7 +107,7 @@ export function panelOnce(lines, named) {
 /** Say of what the points of a channel's alignment are, and at which log entries there are none, and why; "": it was not logged. */
 export function panelEntries(run, channel, { start, episode_ends: [end] = [], channels = [] }) {
   const [cosine, loss, energy] = ["cosine", "sg_loss", ENERGY].map((metric) => run.peek("channel", metric));
-  if (!cosine || !energy) return "";
+  if (!cosine || !energy || run.seeds.length) return "";
   const { coupling, predictor } = run.channels[channel];
   const empty = !columnOf(cosine, channel).some(Number.isFinite);
   if (empty && !predictor && !(loss && columnOf(loss, channel).some(Number.isFinite))) return `No alignment: ${coupling} predicts no gradient.`;

@@ -1,0 +1,294 @@
+"""Runs that differ in their seed alone, read as one: means over seeds with their 95 % intervals, and what each seed finds by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.statistics import over_seeds
+from antiphon.telemetry.tab.series import RunData, Series
+from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, Family
+from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series, headline_metrics, headline_series
+from antiphon.telemetry.verdicts import FLAGS, MEANS, MEASURES, OWN_GAIN, Measure, bounds, in_words
+
+ALL_SEEDS = " · all seeds"
+"""Ending of the name of runs that are read as one."""
+_OF_AGENT = "agent/"
+"""Beginning of the names of agents' metrics in the family `MEAN`."""
+_POOLED: tuple[Family, ...] = ("agent", "channel", "run")
+"""Families of which there are means: parts of a run depend on its timing."""
+_ENDS = {
+    end: (measure, sign)
+    for measure in (*MEASURES, OWN_GAIN, "parameter_cosine")
+    for end, sign in zip(bounds(measure), (-1, 1), strict=True)
+}
+"""The metrics of intervals' ends: of which metric they are, and on which side."""
+_FEWEST = 2
+"""Seeds of which a mean has an interval."""
+
+
+class Likeness(NamedTuple):
+    """What runs have in common that differ in their seed alone.
+
+    Attributes:
+        stem: The name without the seed: "small" of "small-s0" and of "small/seed0"; None: it does not name the seed.
+        digest: Of the graph without the seed, and without the settings that follow from it.
+        seed: The seed.
+    """
+
+    stem: str | None
+    digest: str
+    seed: Any
+
+    @classmethod
+    def of(cls, name: str, graph: Mapping[str, Any]) -> Likeness:
+        """Read the name of a run and its graph."""
+        seed, settings = graph.get("seed"), graph.get("settings", {})
+        common = {k: v for k, v in settings.items() if not (k.endswith("seed") and v == str(seed))}
+        text = json.dumps({**graph, "seed": None, "settings": common}, sort_keys=True)
+        place = rf"(^|[-_./ ])s(eed)?[-_]?{re.escape(str(seed))}(?![0-9])"
+        stem = re.sub(place, "", name) if seed is not None and re.search(place, name) else None
+        return cls(stem, hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), seed)
+
+
+def seed_groups(runs: Mapping[str, Likeness], scenario: Callable[[str], str]) -> dict[str, list[str]]:
+    """Return the runs that differ in their seed alone, ascending, under a name for all; `scenario`: returns that of a run.
+
+    Runs of one seed, as of other code, are not read as one.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, one in runs.items():
+        if one.stem is not None:
+            alike.setdefault((one.stem, one.digest), []).append(name)
+    found: dict[str, list[str]] = {}
+    for (stem, _), names in alike.items():
+        if len(names) > 1 and len({runs[name].seed for name in names}) == len(names):
+            names.sort(key=lambda name: runs[name].seed)
+            whole = (stem or scenario(names[0])) + ALL_SEEDS
+            found[whole if whole not in found and whole not in runs else names[0] + ALL_SEEDS] = names
+    return found
+
+
+class Member(NamedTuple):
+    """A run of one of the seeds.
+
+    Attributes:
+        name: Its name.
+        path: Its directory.
+        graph: Its graph.
+        metrics: Its metrics by family.
+        read: Returns the log entries of one; None: there are none.
+        undefined: By measure, why channels have no result (`RunData.undefined`).
+    """
+
+    name: str
+    path: str
+    graph: Mapping[str, Any]
+    metrics: Iterable[tuple[str, str]]
+    read: Callable[[str, str], Series | None]
+    undefined: Mapping[str, Mapping[str, Any]]
+
+
+class Spread(NamedTuple):
+    """Numbers over seeds.
+
+    Attributes:
+        steps: [steps]: those at which any seed has a log entry.
+        means: [steps, items].
+        halves: Half of their intervals.
+        counts: Of how many seeds they are.
+    """
+
+    steps: NDArray[np.int64]
+    means: NDArray[np.float64]
+    halves: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    def packed(self) -> Series:
+        """Return the layout of the family `MEAN`."""
+        return Series(
+            self.steps, np.concatenate([self.means, self.halves, self.counts], axis=1).astype(np.float32)
+        )
+
+
+class Seeds:
+    """Runs that differ in their seed alone, read as one.
+
+    A number is the mean over the seeds that have one at the step; its interval is Student's t over them, also that of the measures of worth: a
+    verdict of worth is one over seeds. Verdicts, remarks and hints follow from these means as from the metrics of a run.
+
+    Args:
+        members: At least two, with the same agents and channels.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = members
+        graph = dict(members[0].graph)
+        graph["seeds"] = {one.name: one.path for one in members}
+        for key in ("seed", "parts"):
+            graph.pop(key, None)
+        self.graph: Mapping[str, Any] = graph
+        """The graph of the first, with the directories of all by name as `seeds`."""
+
+    @property
+    def metrics(self) -> list[tuple[str, str]]:
+        """The metrics of any of the runs, with those that follow from them."""
+        logged = dict.fromkeys(what for one in self._members for what in one.metrics if what[0] in _POOLED)
+        of = {family: [metric for known, metric in logged if known == family] for family in _POOLED}
+        derived = [key for key, inputs in DERIVED.items() if key[0] != MEAN and {*inputs} & {*of["channel"]}]
+        means = [*of["channel"], *(_OF_AGENT + metric for metric in of["agent"])]
+        measured = [measure for measure in MEASURES if {measure, *bounds(measure)} <= {*of["channel"]}]
+        return [
+            *derived,
+            *((HEADLINE, metric) for metric in headline_metrics(logged)),
+            *((MEAN, metric) for metric in means if metric not in _ENDS),
+            *((SEEDS, measure) for measure in measured),
+            *logged,
+        ]
+
+    def read(self, family: str, metric: str) -> Series | None:
+        """Return the log entries of a metric; None: there are none."""
+        if (family, metric) in DERIVED and family != MEAN:
+            return derived_series(partial(self.read, "channel"), self.graph, (family, metric), self._means)
+        if family == MEAN:
+            return self._means(metric)
+        if family == SEEDS:
+            return self._found(metric)
+        if family == HEADLINE:
+            found = self._spread(lambda one: _scores(one, metric))
+            return None if found is None else found.packed()
+        middle, sign = _ENDS.get(metric, (metric, 0))
+        found = self._spread(_of(family, middle))
+        if found is None:
+            return None
+        values = found.means + sign * found.halves if sign else found.means
+        return Series(found.steps, values.astype(np.float32))
+
+    @property
+    def undefined(self) -> dict[str, dict[str, Any]]:
+        """By measure, of how many seeds the numbers are, and why channels have no interval over seeds; the newest step first (`RunData.undefined`)."""
+        found: dict[str, dict[str, Any]] = {}
+        for measure in MEASURES:
+            if (spread := self._spread(_of("channel", measure))) is not None:
+                told = [one.undefined.get(measure, {}) for one in self._members]
+                entries = [
+                    self._entry(int(step), counts, told)
+                    for step, counts in zip(spread.steps, spread.counts, strict=True)
+                ]
+                newest = max(told, key=lambda one: one.get("step", -1))
+                found[measure] = {**newest, **entries[-1], "earlier": entries[:-1]}
+        return found
+
+    def _entry(self, step: int, counts: NDArray[Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what is said of a measurement of a measure at a step; `told`: of each seed, what is said of it by itself."""
+        of_step: list[Mapping[str, Any]] = [
+            next((each for each in (one, *one.get("earlier", ())) if each.get("step") == step), {})
+            for one in told
+        ]
+        reasons, total = {}, len(self._members)
+        for channel, count in zip(self.graph["channels"], counts.tolist(), strict=True):
+            if count < _FEWEST:
+                name, known = channel["name"], zip(self._members, of_step, strict=True)
+                reason = ((one.name, said.get("reasons", {}).get(name)) for one, said in known)
+                why = next((f"; {seed}: {text}" for seed, text in reason if text), "")
+                reasons[name] = f"{count} of {total} seeds {'has' if count == 1 else 'have'} one{why}"
+        links = dict.fromkeys(each.get("links", "") for each in of_step)
+        return {
+            "step": step,
+            "reasons": reasons,
+            "links": ", ".join(filter(None, [*links, f"{total} seeds"])),
+        }
+
+    def _means(self, metric: str) -> Series | None:
+        """Return the means of a metric in the layout of the family `MEAN`; of `MEANS` over the newest entries of each seed first."""
+        if metric.startswith(_OF_AGENT):
+            found = self._spread(_of("agent", metric.removeprefix(_OF_AGENT)))
+        elif metric in MEANS:
+            found = self._spread(lambda one: _newest(one, metric))
+        else:
+            found = self._spread(_of("channel", metric))
+        return None if found is None else found.packed()
+
+    def _found(self, measure: str) -> Series | None:
+        """Return how many seeds find which verdict of a measure, each by itself (`SEEDS`)."""
+        lower, upper = (self._aligned(_of("channel", end)) for end in bounds(measure))
+        if lower is None or upper is None:
+            return None
+        steps, low, high = *lower, upper[1]
+        counts = [(low > 0).sum(0), (high < 0).sum(0), ((low <= 0) & (high >= 0)).sum(0)]
+        return Series(steps, np.concatenate(counts, axis=1).astype(np.float32))
+
+    def _spread(self, read: Callable[[Member], Series | None]) -> Spread | None:
+        """Return what is read of each seed over all."""
+        found = self._aligned(read)
+        return None if found is None else Spread(found[0], *over_seeds(found[1]))
+
+    def _aligned(
+        self, read: Callable[[Member], Series | None]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Return the steps at which any seed has a log entry, and the values of all, [seeds, steps, items]; nan where a seed has none."""
+        found = [series for one in self._members if (series := read(one)) is not None]
+        if not found:
+            return None
+        steps = np.unique(np.concatenate([series.steps for series in found]))
+        values = np.full((len(found), len(steps), found[0].values.shape[1]), np.nan)
+        for place, series in enumerate(found):
+            values[place, np.searchsorted(steps, series.steps)] = series.values
+        return steps, values
+
+
+def _of(family: str, metric: str) -> Callable[[Member], Series | None]:
+    return lambda one: one.read(family, metric)
+
+
+def _newest(one: Member, metric: str) -> Series | None:
+    """Return a seed's means of a metric over its newest log entries, [entries, channels]."""
+    series = derived_series(partial(one.read, "channel"), one.graph, (MEAN, metric))
+    return None if series is None else Series(series.steps, np.split(series.values, 3, axis=1)[0])
+
+
+def _scores(one: Member, metric: str) -> Series | None:
+    series = one.read("agent", metric)
+    if series is None:
+        return None
+    found = headline_series(series, one.graph)
+    return Series(found.steps, found.values[:, :1])
+
+
+def run_over_seeds(name: str, runs: Sequence[RunData]) -> RunData:
+    """Return runs that differ in their seed alone as one, with the timeline of the first.
+
+    Args:
+        name: Its name.
+        runs: At least two, with the same agents and channels.
+    """
+    seeds = Seeds(
+        [Member(run.name, run.path, run.graph, run.figures, _reader(run), run.undefined) for run in runs]
+    )
+    figures = {what: series for what in seeds.metrics if (series := seeds.read(*what)) is not None}
+    return RunData(name, seeds.graph, runs[0].timeline, figures, path=runs[0].path, undefined=seeds.undefined)
+
+
+def _reader(run: RunData) -> Callable[[str, str], Series | None]:
+    return lambda family, metric: run.figures.get((family, metric))
+
+
+def agreement(data: RunData, measure: Measure, step: float) -> list[str]:
+    """Return what the seeds find of each channel by a measure at a step, each by itself: "2 harm, 1 unresolved"; empty: it is one run."""
+    series = data.figures.get((SEEDS, measure))
+    rows = 0 if series is None else int(np.searchsorted(series.steps, step, side="right"))
+    if series is None or not rows:
+        return []
+    return [
+        in_words(
+            {verdict: int(count) for verdict, count in zip(FLAGS[measure], counts, strict=True) if count}
+        )
+        for counts in series.values[rows - 1].reshape(3, -1).T
+    ]

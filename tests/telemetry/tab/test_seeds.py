@@ -1,0 +1,110 @@
+"""Runs that differ in their seed alone, as TensorBoard serves them: each, and all as one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from werkzeug.test import Client
+
+from antiphon.telemetry.statistics import student_t
+from tests.telemetry.tab.serving import client, figure, get, refused
+from tests.telemetry.tab.writing import LOSS, graph, write
+
+NAN = math.nan
+VALUES = {0: [0.5, -0.2], 1: [0.6, NAN], 2: [0.55, NAN]}
+"""By seed, of two channels; each has an interval of 0.15 to both sides."""
+COSINES = {0: [0.1, 0.3], 1: [0.3, 0.3], 2: [0.5, 0.3]}
+WHOLE = "small · all seeds"
+
+
+def write_seed(folder: Path, seed: int, **changes: Any) -> None:
+    """Write a run with a value at step 20, and a cosine at steps 10 and 20."""
+    ends = {"": 0.0, "_low": -0.15, "_high": 0.15}
+    rows: dict[int, dict[str, Any]] = {
+        step: {"antiphon/channel/cosine": COSINES[seed], LOSS: [float(seed), seed + step / 10]}
+        for step in (10, 20)
+    }
+    rows[20] |= {
+        f"antiphon/channel/value{end}": [one + by for one in VALUES[seed]] for end, by in ends.items()
+    }
+    settings = {"seed": str(seed), "data_seed": str(seed), "width": "8"}
+    write(folder, rows, document=graph(**{"seed": seed, "settings": settings} | changes))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """A client of three seeds; of two further runs whose settings or seeds do not fit, and of folders named by their seeds."""
+    logdir = tmp_path_factory.mktemp("runs")
+    for seed in VALUES:
+        write_seed(logdir / f"small-s{seed}", seed)
+    write_seed(logdir / "other-s0", 0)
+    write_seed(logdir / "other-s1", 1, settings={"seed": "1", "width": "9"})
+    for seed in (1, 2):
+        write_seed(logdir / "folders" / f"seed{seed}", seed)
+    for again in ("a", "b"):
+        write_seed(logdir / f"same-s0-{again}", 0)
+    return client(logdir)
+
+
+def test_they_stand_under_one_name_before_the_newest_of_them(served: Client) -> None:
+    """Those of other settings, of one seed, or whose names tell no seed, do not."""
+    names = get(served, "runs").json
+    assert [name for name in names if "all seeds" in name] == ["folders · all seeds", WHOLE]
+    assert names[names.index(WHOLE) :] == [WHOLE, "small-s2", "small-s1", "small-s0"]
+    seeds = get(served, "graph", run=WHOLE).json["seeds"]
+    assert list(seeds) == ["small-s0", "small-s1", "small-s2"]
+    assert [path.endswith(name) for name, path in seeds.items()] == [True] * 3
+
+
+def ask(served: Client, kind: str, metric: str) -> dict[int, list[float]]:
+    steps, values = figure(get(served, "metric", run=WHOLE, kind=kind, metric=metric))
+    return dict(zip(map(int, steps), values.tolist(), strict=True))
+
+
+def test_a_number_is_the_mean_over_seeds_with_students_interval(served: Client) -> None:
+    half = student_t(2) * 0.05 / math.sqrt(3)
+    assert ask(served, "channel", "value") == {20: pytest.approx([0.55, -0.2])}
+    low = ask(served, "channel", "value_low")[20]
+    assert low == pytest.approx([0.55 - half, NAN], nan_ok=True, rel=1e-5)
+    assert ask(served, "mean", "value")[20] == pytest.approx(
+        [0.55, -0.2, half, NAN, 3, 1], nan_ok=True, rel=1e-5
+    )
+    cosines = ask(served, "mean", "cosine")[20]  # each seed's over its newest entries, then over seeds
+    assert cosines == pytest.approx([0.3, 0.3, student_t(2) * 0.2 / math.sqrt(3), 0, 3, 3], abs=1e-5)
+    losses = ask(served, "mean", "agent/loss")[10]
+    assert losses[:2] == pytest.approx([1.0, 2.0])
+    score = ask(served, "headline", "loss")[20]
+    assert score == pytest.approx([2.0, student_t(2) / math.sqrt(3), 3], rel=1e-5)
+
+
+def test_verdicts_are_over_seeds_and_beside_them_stands_what_each_finds(served: Client) -> None:
+    """Helps: all seeds; a channel of which one seed alone has a value has no verdict, and why is said."""
+    assert [int(flag) & 7 for flag in ask(served, "verdict", "channel")[20]] == [1, 0]
+    assert ask(served, "seeds", "value")[20] == [3, 0, 0, 1, 0, 0]
+    told = get(served, "catalog", run=WHOLE).json
+    value = told["verdicts"]["measures"][0]
+    assert value["reasons"] == {"b->a": "1 of 3 seeds has one"}
+    assert (value["shown"], value["links"]) == (20, "3 seeds")
+    assert told["messages"] == []
+    loop = told["verdicts"]["by"]
+    assert loop.startswith("for run in ")
+    assert loop.endswith('/small-s2; do antiphon evaluate --value "$run"; done')
+
+
+def test_a_name_for_seeds_that_are_none_is_no_run(served: Client) -> None:
+    refused(get(served, "catalog", run="other · all seeds"), 404, "no run")
+    refused(get(served, "metric", run=WHOLE, kind="channel", metric="gate"), 404, "no channel metric")
+
+
+def test_seeds_of_different_lengths_are_those_that_have_a_step(tmp_path: Path) -> None:
+    for seed, steps in ((0, (10, 20)), (1, (10,)), (2, (10,))):
+        rows = {step: {"antiphon/channel/age": [seed, seed + step]} for step in steps}
+        write(tmp_path / f"s{seed}", rows, document=graph(seed=seed))
+    steps, values = figure(get(client(tmp_path), "metric", run="ring · all seeds", kind="mean", metric="age"))
+    assert steps == [10, 20]
+    assert np.isnan(values[1]).tolist() == [False, False, True, True, False, False]
+    assert values[:, 4].tolist() == [3, 1]
