@@ -265,7 +265,8 @@ def _problem(detail: ErrorDetails) -> DocumentError:
     return DocumentError(path, _message(detail["type"], path, detail["input"], context, detail["msg"]))
 
 
-def _bound(number: float) -> str:
+def show_bound(number: float) -> str:
+    """Format a bound as it is compared: no digit of a whole number is left out."""
     return f"{number:.0f}" if number == round(number) else f"{number:g}"
 
 
@@ -288,10 +289,10 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         return f"unknown {key} {show_value(value)}{suggest(str(value), known)}"
     bounds: dict[str, Callable[[], str]] = {
-        "greater_than": lambda: f"greater than {_bound(context['gt'])}",
-        "greater_than_equal": lambda: f"at least {_bound(context['ge'])}",
-        "less_than": lambda: f"less than {_bound(context['lt'])}",
-        "less_than_equal": lambda: f"at most {_bound(context['le'])}",
+        "greater_than": lambda: f"greater than {show_bound(context['gt'])}",
+        "greater_than_equal": lambda: f"at least {show_bound(context['ge'])}",
+        "less_than": lambda: f"less than {show_bound(context['lt'])}",
+        "less_than_equal": lambda: f"at most {show_bound(context['le'])}",
         "too_short": lambda: _shortest(value, context["min_length"]),
         "too_long": lambda: f"a list of at most {context['max_length']}",
         "model_type": lambda: "a mapping of keys",

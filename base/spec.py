@@ -70,6 +70,7 @@ def channel_slug(sender: str, receiver: str, key: int | str) -> str:
     return f"{sender}__to__{receiver}" if key == 0 else f"{sender}__to__{receiver}__{key}"
 
 
+_RESERVED = "'$' is reserved for template parameters; declare one under parameters, or leave '$' out"
 _LARGEST = 2**53
 _MOST = 2**31 - 1
 LONGEST_DELAY = 1024
@@ -115,12 +116,18 @@ def _is_numpy_number(value: object) -> bool:
     return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
 
 
-def whole(value: object) -> int:
-    """Read a whole number."""
+def _count(value: object) -> int:
+    """Read a whole number whose bounds are its field's."""
     number = as_whole(value)
     if number is None:
         mend = f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
         fail(f"must be a whole number, not {kind_of(value)}{mend}")
+    return number
+
+
+def whole(value: object) -> int:
+    """Read a whole number."""
+    number = _count(value)
     if abs(number) > _LARGEST:
         fail(f"is too large: {show_value(number)}; write at most {_LARGEST:,}")
     return number
@@ -162,7 +169,7 @@ def _signal(value: object) -> str:
     if not isinstance(value, str) or not value:
         fail(f"must name a signal, not {show_value(value)}")
     if "$" in value:
-        fail(f"{show_value(value)}: '$' is reserved for template parameters")
+        fail(f"{show_value(value)}: {_RESERVED}")
     return str(value)
 
 
@@ -184,7 +191,7 @@ def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse names that are given twice."""
     if len(set(values)) < len(values):
         twice = next(value for value, count in Counter(values).items() if count > 1)
-        fail(f"names {twice!r} twice")
+        fail(f"names {twice!r} twice; leave one out")
     return values
 
 
@@ -223,7 +230,7 @@ def frozen_data(value: object, path: Path = ()) -> Any:
         return float(value)
     if isinstance(value, str):
         if "$" in value:
-            raise DocumentError(path, f"{show_value(value)}: '$' is reserved for template parameters")
+            raise DocumentError(path, f"{show_value(value)}: {_RESERVED}")
         return str(value)
     if isinstance(value, list | tuple):
         return tuple(frozen_data(item, (*path, index)) for index, item in enumerate(value))
@@ -281,7 +288,8 @@ def _alone(value: object) -> object:
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 Sequence = BeforeValidator(_sequence)
-Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(whole)]
+Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_count)]
+"""A whole number from 1. One with other bounds is an `int` with these alone, since a refusal names the first that is not held."""
 Real = Annotated[float, BeforeValidator(_real)]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
@@ -310,7 +318,7 @@ ParameterNames = Annotated[
 ]
 _Probability = Annotated[Real, Field(gt=0, le=1)]
 Learn = Annotated[StrictBool | _Probability, _in_words("true, false or a probability above 0 and at most 1")]
-_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(whole)]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(_count)]
 Delay = Annotated[
     _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
     AfterValidator(_alone),
@@ -383,6 +391,11 @@ class Spec(BaseModel):
         for name in copied.__dict__.keys() - type(self).model_fields.keys():
             del copied.__dict__[name]
         return copied
+
+    def __dir__(self) -> list[str]:
+        """Return the keys, and what a section adds to them: neither pydantic's names, nor those that all sections have."""
+        common = {name for name in dir(Spec) if not name.startswith("__")}
+        return sorted({*super().__dir__()} - common)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return the fields, without what was computed of them."""
@@ -491,7 +504,9 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[objec
         metadata = [*field.metadata, *getattr(annotation, "__metadata__", ())]
         plain: Any = getattr(annotation, "__origin__", None) or annotation
         if not any(hasattr(one, "__get_pydantic_core_schema__") for one in metadata) and plain in _STRICT:
-            found[name] = _STRICT[plain], optional
+            bounds = [bound for one in metadata for bound in getattr(one, "metadata", (one,))]
+            bounded = plain is int and any(hasattr(one, "le") for one in bounds)
+            found[name] = _count if bounded else _STRICT[plain], optional
     return found
 
 

@@ -131,7 +131,7 @@ class SymbolOptions(kinds.Options):
         size: Number of positions of a message.
     """
 
-    vocabulary: Annotated[Count, Field(ge=2)]
+    vocabulary: Annotated[int, Field(ge=2, le=2**31 - 1)]
     size: Count = 1
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError
-from antiphon.base.spec import Count
 
 _MOST_WEIGHTS = 2**25
 """Most weights of the keys' map; they are copied once to determine the aggregation's output size."""
@@ -41,7 +40,7 @@ class Attention(nn.Module):
             heads: Number of heads: weighted means, each with its own query.
         """
 
-        heads: Annotated[Count, Field(le=1024)] = 1
+        heads: Annotated[int, Field(ge=1, le=1024)] = 1
 
     def __init__(self, size: int, senders: int, heads: int = 1) -> None:
         super().__init__()

@@ -139,7 +139,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     gate: Literal["auto", "skill", "none"] = "auto"
     passes: Literal["auto", "first", "all"] = "auto"
     trace: Annotated[float, Field(ge=0, le=1)] = 0.0
-    horizon: Annotated[Count, Field(le=8)] = 4
+    horizon: Annotated[int, Field(ge=1, le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
     learn: bool = True
     optimiser: OptimiserSpec | None = None

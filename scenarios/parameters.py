@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
@@ -11,7 +12,15 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey, kind_of, show_value
+from antiphon.base.problems import (
+    DocumentError,
+    Path,
+    Problems,
+    UnknownKey,
+    kind_of,
+    show_bound,
+    show_value,
+)
 from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
 from antiphon.base.spellings import standard_keys
 
@@ -25,6 +34,12 @@ _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "list": ("a list", (list, tuple)),
 }
 """Of each type the words for its values and their Python types."""
+_BOUNDS: Mapping[str, tuple[str, str, Callable[[float, float], bool]]] = {
+    "min": (">=", "at least", operator.ge),
+    "above": (">", "greater than", operator.gt),
+    "max": ("<=", "at most", operator.le),
+}
+"""By key, the sign and the words of a bound, and what holds of the values that it accepts."""
 _MOST_SHOWN = 20
 """Choices in a message."""
 
@@ -56,6 +71,7 @@ class ParameterSpec(Spec):
     Attributes:
         choices: The values it may have; words next to a numeric or list default are accepted in addition to its type.
         min: The smallest value.
+        above: A number that all values are greater than.
         max: The largest value.
         default: Its value unless set; a whole-number default accepts whole numbers only; write 1.0 to accept any number.
         description: A description in one line.
@@ -63,6 +79,7 @@ class ParameterSpec(Spec):
 
     choices: Scalars = None
     min: Real | None = None
+    above: Real | None = None
     max: Real | None = None
     default: Data
     description: str = ""
@@ -71,9 +88,9 @@ class ParameterSpec(Spec):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for bound in ("min", "max"):
+        for bound in _BOUNDS:
             if getattr(self, bound) is not None and self.type not in ("int", "float"):
-                raise DocumentError((bound,), "only numbers have bounds")
+                raise DocumentError((bound,), "only numbers have bounds; leave it out")
         problem = self.problem(self.default)
         if problem is not None:
             raise DocumentError(("default",), problem)
@@ -90,8 +107,8 @@ class ParameterSpec(Spec):
     @property
     def accepts(self) -> str:
         """The values that it may have, in words: `int >= 1`, `locked | decoupled`."""
-        bounds = [f">= {self.min:g}"] if self.min is not None else []
-        bounds += [f"<= {self.max:g}"] if self.max is not None else []
+        limits = {sign: getattr(self, bound) for bound, (sign, _, _) in _BOUNDS.items()}
+        bounds = [f"{sign} {show_bound(limit)}" for sign, limit in limits.items() if limit is not None]
         values = [] if self.type is None else [" ".join([self.type, *bounds])]
         return " | ".join([*values, *map(str, self.choices or ())])
 
@@ -117,10 +134,10 @@ class ParameterSpec(Spec):
         if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
             mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
             return f"must be {' or '.join([words, *shown])}, not {kind_of(value)}{mend}"
-        if self.min is not None and isinstance(value, int | float) and not value >= self.min:
-            return f"must be at least {self.min:g}, not {show_value(value)}"
-        if self.max is not None and isinstance(value, int | float) and not value <= self.max:
-            return f"must be at most {self.max:g}, not {show_value(value)}"
+        for bound, (_, words, holds) in _BOUNDS.items():
+            limit = getattr(self, bound)
+            if limit is not None and isinstance(value, int | float) and not holds(value, limit):
+                return f"must be {words} {show_bound(limit)}, not {show_value(value)}"
         return None
 
 
@@ -133,7 +150,9 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if "$" in key:
-                raise DocumentError(path, f"key {show_value(key)}: '$name' can replace a value, not a key")
+                raise DocumentError(
+                    path, f"key {show_value(key)}: '$name' can replace a value, not a key; write the key out"
+                )
         free = _FREE_TEXT if not path else ()
         found = {
             key: item if key in free else substitute(item, values, (*path, key))

@@ -237,7 +237,7 @@ class TrainingSpec(Spec):
             backward pass for all agents that learn at a step, after all forward passes.
     """
 
-    batch: Annotated[Count, Field(le=2**20)] = 64
+    batch: Annotated[int, Field(ge=1, le=2**20)] = 64
     steps: Count = 1000
     optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None

@@ -167,7 +167,7 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         (
             "from: 0.0001, to: 0.1, log: true",
             "from: -1, to: 1",
-            "mine.yaml:7: vary.lr: must be at least 0, not -1",
+            "mine.yaml:7: vary.lr: must be greater than 0, not -1",
         ),
         ("lr: {from", "rate: {from", "mine.yaml:7: vary.rate: digits-mlp has no parameter 'rate'"),
         (

@@ -15,6 +15,13 @@ from antiphon.scenarios.tied_parameters import tied_agents
 from tests.scenarios.made import OBJECTIVE, agents, channels, document, network
 
 
+def test_completion_offers_keys_and_methods_but_no_name_of_pydantics() -> None:
+    names = set(dir(Scenario.model_validate(document())))
+    assert {"agents", "channels", "env", "training", "readouts", "to_yaml", "with_training"} <= names
+    assert not {"model_dump", "copy", "json", "schema", "written", "given_keys"} & names
+    assert "delay" in dir(ChannelSpec(**{"from": "a", "to": "b"}).link)
+
+
 def test_channels_are_known_by_ends_and_key() -> None:
     scenario = Scenario.model_validate(channels(*({"key": key} for key in ("x", 2, 0, 10))))
     assert [channel.name for channel in scenario.channels] == ["a->b", "a->b:2", "a->b:10", "a->b:x"]

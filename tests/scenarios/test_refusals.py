@@ -121,7 +121,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels", {"a": "b"}, ": must be a list, not {a: …}"),
     # numbers
     ("training.steps", 0, ": must be at least 1, not 0"),
-    ("training.steps", 10**30, ": is too large: a number of 100 bits"),
+    ("training.steps", 10**30, ": must be at most 2147483647, not a number of 100 bits"),
     ("training.optimiser.lr", float("inf"), ": must be a finite number, not inf"),
     ("training.optimiser.lr", "1e-3", ": must be a number, not the word '1e-3'"),
     ("channels[0].size", "big", ": must be a whole number from 1, or up to four"),

@@ -164,7 +164,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "mine.yaml": "mine.yaml: no such file; did you mean 'latin.yaml'?",
         "some/where": "some/where: no such file; give the path of a file",
         "gymnasium/A-v1": "gymnasium/A-v1 is an environment, not a scenario; name it in one: env: {id: gymnasium/A-v1}",
-        "latin.yaml": "latin.yaml: not a text file in UTF-8",
+        "latin.yaml": "latin.yaml: not a text file in UTF-8; save it as one",
         "folder.yaml": "folder.yaml: is a folder, neither a file nor a run (a run directory holds run.json)",
         "file": "file:1: scenario: a name is a word, not 3; put it in quotes",
         "file/x.yaml": "file/x.yaml: cannot be read (Not a directory)",
