@@ -1,6 +1,6 @@
 """Hints at the cause of a bad learning signal: what its channel is given, measures or reaches otherwise than the run's other channels.
 
-Their conditions and words are defined here alone, for the Channels tab. Pure functions of numbers, without torch.
+Their conditions and words are defined here alone, for the Channels tab, the report and the terminal. Pure functions of numbers, without torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import (
     CONCLUSIONS,
     FOLLOWS,
-    LEARNED,
     MISDIRECTED,
     Values,
     Verdict,
@@ -178,6 +177,18 @@ class Cause(NamedTuple):
     also: Sequence[Verdict] = ()
 
 
+class Hint(NamedTuple):
+    """What a cause says of one channel, and what to try, with all but the numbers filled in.
+
+    Attributes:
+        says: As of `Cause`.
+        fix: As of `Cause`.
+    """
+
+    says: str
+    fix: str
+
+
 BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
 """Verdicts on learning signals that ask for a cause."""
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
@@ -222,7 +233,7 @@ _OF_METRICS: tuple[Cause, ...] = (
     ),
 )
 _OF_PREDICTORS = (
-    *(Cause(flag, *advice) for flag, advice in CONCLUSIONS.items() if flag != LEARNED),
+    *(Cause(flag, *advice) for flag, advice in CONCLUSIONS.items()),
     Cause(
         MISDIRECTED.flag,
         "it follows the returned gradient of single messages (cosine {cosine}), but moves its sender far less along the true "
@@ -297,6 +308,31 @@ def ways(graph: Mapping[str, Any]) -> list[str]:
                 f"{receiver}, {told}, sends only back to {sender}" if back else f"{receiver} is {told}"
             )
     return found
+
+
+def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
+    """Return the hints of a run in the order of `CAUSES`, each with what it says of every channel; None where no setting calls for it.
+
+    Args:
+        graph: The graph of the Channels tab.
+    """
+    peers, way = Peers.of(graph), ways(graph)
+    return [
+        (cause, _hints(cause, [("", "")] * len(way) if cause.texts is None else cause.texts(peers), way))
+        for cause in CAUSES
+    ]
+
+
+def _hints(cause: Cause, texts: Sequence[tuple[str, str]], where: Sequence[str]) -> list[Hint | None]:
+    def filled(clause: str, text: str, fix: str, way: str) -> str:
+        return clause.replace("{text}", text).replace("{fix}", fix).replace("{way}", way)
+
+    return [
+        None
+        if cause.texts is not None and not text
+        else Hint(filled(cause.says, text, fix, way), filled(cause.fix, text, fix, way))
+        for (text, fix), way in zip(texts, where, strict=True)
+    ]
 
 
 def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:

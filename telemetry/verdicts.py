@@ -604,15 +604,10 @@ class Advice(NamedTuple):
     says: str
     fix: str = ""
 
-    @property
-    def in_words(self) -> str:
-        """Return both: "cause; try fix"."""
-        return self.says + (f"; try {self.fix}" if self.fix else "")
-
 
 CONCLUSION_INPUTS = "true_cosine", "cosine_ceiling"
 """Metrics that say something of a predictor (`conclusion_flags`)."""
-LACKING, LEARNED, UNLEARNED, RETURNED = 1 << 16, 1 << 17, 1 << 18, 1 << 20
+LACKING, UNLEARNED, RETURNED = 1 << 16, 1 << 18, 1 << 20
 CONCLUSIONS = {
     LACKING: Advice(
         "message and context tell little of the true gradient: the best linear prediction from them has a true cosine of only "
@@ -629,10 +624,6 @@ CONCLUSIONS = {
         "linear prediction {cosine_ceiling}",
         "better signals of the receiver's own channels, or local",
     ),
-    LEARNED: Advice(
-        "its predictor has learned what message and context tell: true cosine {true_cosine}, of the best linear prediction "
-        "{cosine_ceiling}"
-    ),
 }
 """What a true cosine and its ceiling say of a predictor, by the bit beside those of `REMARKS` and of causes."""
 
@@ -640,22 +631,14 @@ CONCLUSIONS = {
 def conclusion_flags(
     true_cosine: Values, ceiling: Values, *, cosine: Values | None = None
 ) -> NDArray[np.uint32]:
-    """Return which of `CONCLUSIONS` holds of channels as its flag, 0 where a number is unknown; [..., channels] each.
+    """Return which of `CONCLUSIONS` holds of channels as its flag, 0 where none does or a number is unknown; [..., channels] each.
 
     The lower end of the interval of `cosine` tells whether a predictor has learned what is returned; None: it is unknown.
     """
     returned = False if cosine is None else cosine >= np.maximum(_SHARE * ceiling, FOLLOWS)
-    learned = np.where(true_cosine >= _SHARE * ceiling, LEARNED, np.where(returned, RETURNED, UNLEARNED))
+    learned = np.where(true_cosine >= _SHARE * ceiling, 0, np.where(returned, RETURNED, UNLEARNED))
     found = np.where(ceiling < FOLLOWS, LACKING, learned)
     return np.where(np.isfinite(true_cosine + ceiling), found, 0).astype(np.uint32)
-
-
-def conclusion(true_cosine: float | None, ceiling: float | None) -> str:
-    """Return what a channel's true cosine and its ceiling say of its predictor; empty where one is unknown."""
-    if true_cosine is None or ceiling is None:
-        return ""
-    advice = CONCLUSIONS[int(conclusion_flags(np.array(true_cosine), np.array(ceiling)))]
-    return advice.in_words.format(true_cosine=f"{true_cosine:.2f}", cosine_ceiling=f"{ceiling:.2f}")
 
 
 def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
@@ -676,20 +659,3 @@ def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
         for agent in reached:
             found[agent] = hops
     return found
-
-
-def signal_caution(
-    cosine: float | None, parameter_cosine: float | None, low: float | None, high: float | None
-) -> str | None:
-    """Return a caution on a channel's alignment; None: there is none, or a number is unknown.
-
-    Args:
-        cosine: Cosine between synthetic and true gradients of single messages.
-        parameter_cosine: Cosine between the sender's parameter gradients under the two.
-        low, high: Its 95 % interval.
-    """
-    if cosine is None or parameter_cosine is None or low is None or high is None:
-        return None
-    if not _misdirected(cosine, cosine, parameter_cosine, low, high):
-        return None
-    return MISDIRECTED.says.format(cosine=f"{cosine:.2f}", parameter_cosine=f"{parameter_cosine:.2f}")

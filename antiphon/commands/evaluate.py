@@ -119,9 +119,11 @@ def evaluate(
         for measure in made:
             measured = measure()
             result[measured.name] = measured.result
-            measurements.keep(directory, simulation, measured)
+            kept = measurements.keep(directory, simulation, measured)
             if not json:
                 measured.show()
+                if kept:
+                    measurements.show_causes(directory, measured)
     if json:
         print_json(finite(result))
     return 0

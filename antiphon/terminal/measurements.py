@@ -45,11 +45,10 @@ from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
+from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
     Undefined,
-    conclusion,
-    signal_caution,
     worth,
     worths_in_words,
 )
@@ -88,13 +87,15 @@ class Measured:
     undefined: Undefined | None = None
 
 
-def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> None:
-    """Store a measurement in the run directory, for `report` and the Channels tab."""
+def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> bool:
+    """Store a measurement in the run directory, for `report` and the Channels tab; return whether these show it."""
     try:
-        if not keep_measured(directory, simulation.running, measured.kept, measured.rows, measured.undefined):
-            remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
+        if keep_measured(directory, simulation.running, measured.kept, measured.rows, measured.undefined):
+            return True
+        remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
     except RunError as error:
         remark(f"not saved with the run: {error}")
+    return False
 
 
 def keep_scores(directory: RunDirectory, simulation: Simulation, found: Evaluation) -> None:
@@ -419,9 +420,15 @@ def _show_value(
     elif undefined.cost:
         console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
     for row in found.rows[:_ROWS]:
-        like = alignments.get(row.name, {})
-        kinds = "cosine", "parameter_cosine", "parameter_low", "parameter_high"
-        caution = signal_caution(*(like.get(kind) for kind in kinds))
-        for note in (row.why, caution, conclusion(like.get("cosine"), like.get("cosine_ceiling"))):
-            if note:
-                console().print(f"{row.name}: {note}")
+        if row.why:
+            console().print(f"{row.name}: {row.why}")
+
+
+def show_causes(directory: RunDirectory, measured: Measured) -> None:
+    """Print what may be the cause of a bad signal of each measured channel and what to try, as the Channels tab and the report have it."""
+    from antiphon.telemetry.tab.reading import read_run  # loads TensorBoard
+
+    names = [figure.name for figure in measured.rows]
+    judged = [one for one in judgements(read_run(directory.path)) if one.cause and one.channel in names]
+    for one in judged[:_ROWS]:
+        console().print(f"{one.channel}: {one.cause}" + (f"; try {one.fix}" if one.fix else ""))

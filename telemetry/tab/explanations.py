@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.causes import CAUSES, Peers, ways
+from antiphon.telemetry.causes import hints_of, ways
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
@@ -443,9 +443,9 @@ def verdicts_document(
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes, `cost`: in any case; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `CAUSES` with the `flag`, what each `says`, its `fix`, the verdicts that it explains `also`,
-    and `texts` with their settings, of which `of` has the number of each channel's; `signals`: `SIGNALS` with the metrics of their interval's `bounds`;
-    where the receivers of channels stand (`ways`).
+    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
+    and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
+    `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
         logged: The metrics of channels.
@@ -503,14 +503,12 @@ def verdicts_document(
 
 
 def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
-    peers, found = Peers.of(graph), []
-    for cause in CAUSES:
-        texts = [] if cause.texts is None else cause.texts(peers)
-        different = list(dict.fromkeys(texts))
-        if cause.texts is None or any(text for text, _ in different):
-            of = [different.index(text) for text in texts]
-            own = {"flag": cause.flag, "says": cause.says, "fix": cause.fix, "also": cause.also}
-            found.append({**own, "texts": different, "of": of})
+    found = []
+    for cause, hints in hints_of(graph):
+        places = {hint: place for place, hint in enumerate(dict.fromkeys(hints))}
+        if any(hint is not None for hint in places):
+            of = [places[hint] for hint in hints] if len(places) > 1 else []
+            found.append({"flag": cause.flag, "also": cause.also, "texts": list(places), "of": of})
     return found
 
 

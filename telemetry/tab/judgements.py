@@ -1,4 +1,4 @@
-"""What is known of each of a run's channels: verdicts, worth, the best hint at the cause and what to try. For reports."""
+"""What is known of each of a run's channels: verdicts, worth, the best hint at the cause and what to try. For reports and the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import BAD, CAUSES, Peers, ways
+from antiphon.telemetry.causes import BAD, hints_of
 from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import MEAN, REASONS
@@ -74,18 +74,14 @@ def judgements(data: RunData) -> list[Judgement]:
     )
     if derived[VERDICT_FLAGS] is None:
         return []
-    peers, means = (
-        Peers.of(data.graph),
-        {metric: derived_series(read, data.graph, (MEAN, metric), pooled) for metric in MEANS},
-    )
+    means = {metric: derived_series(read, data.graph, (MEAN, metric), pooled) for metric in MEANS}
     metrics = {metric: _row(read(metric), at, len(channels)) for _, metric in data.figures}
     metrics |= {
         metric: _row(means[metric], at, 3 * len(channels))[: len(channels)]
         for metric in MEANS
         if means[metric]
     }
-    texts = {cause: cause.texts(peers) for cause in CAUSES if cause.texts is not None}
-    way = ways(data.graph)
+    hints = hints_of(data.graph)
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     found = []
     for place, channel in enumerate(channels):
@@ -101,22 +97,15 @@ def judgements(data: RunData) -> list[Judgement]:
         else:
             bad = any(name in BAD for name in names)
         words = [VERDICTS[name].one or name for name in names]
-        asked = (cause for cause in CAUSES if bad or any(name in cause.also for name in names))
-        hint = next(
-            (
-                cause
-                for cause in asked
-                if (int(np.nan_to_num(reasons[place])) & cause.flag if cause.flag else texts[cause][place][0])
-            ),
-            None,
+        held = int(np.nan_to_num(reasons[place]))
+        asked = (
+            each[place]
+            for cause, each in hints
+            if (bad or any(name in cause.also for name in names)) and (not cause.flag or held & cause.flag)
         )
-        if hint is None:
-            found.append(Judgement(channel["name"], words, own))
-            continue
-        text, setting = texts[hint][place] if hint in texts else ("", "")
-        told = {"text": text, "fix": setting, "way": way[place]}
-        cause, fix = (_filled(clause, place, metrics, told) for clause in (hint.says, hint.fix))
-        found.append(Judgement(channel["name"], words, own, cause, fix))
+        hint = next(filter(None, asked), None)
+        told = ("", "") if hint is None else (_filled(clause, place, metrics) for clause in hint)
+        found.append(Judgement(channel["name"], words, own, *told))
     return found
 
 
@@ -153,14 +142,11 @@ def _filled(
     clause: str,
     place: int,
     metrics: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]],
-    told: Mapping[str, str],
 ) -> str:
-    """Put a channel's numbers and texts into a clause of a `Cause`."""
+    """Put a channel's numbers into a clause of a `Hint`."""
 
     def text(match: re.Match[str]) -> str:
         inverse, name, median = match.groups()
-        if name in told:
-            return told[name]
         values = metrics.get(name, np.full(place + 1, np.nan))
         value = float(np.nanmedian(values)) if median else float(values[place])
         return f"{1 / value:.1g}" if inverse else f"{value:.3g}".replace("-", "−")

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from torch import nn
 
-from antiphon.telemetry.verdicts import signal_caution
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make
 from tests.kit.documented import signal_alignment
@@ -46,19 +45,11 @@ def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> N
     simulation = chain("decoupled", norm="none")
     simulation.run(100)
     before = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
-    assert (
-        signal_caution(before.cosine, before.parameter_cosine, before.parameter_low, before.parameter_high)
-        is None
-    )
+    assert before.parameter_cosine > 0.6
     some(simulation.channels["c->d"].synthetic_gradient).parameters["last.bias"].data += 0.2
     found = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
     assert found.cosine > 0.6
     assert found.parameter_cosine < 0.1
-    ends = found.parameter_low, found.parameter_high
-    assert signal_caution(found.cosine, found.parameter_cosine, *ends) is None, (
-        "an interval of eight contains 0"
-    )
-    assert signal_caution(found.cosine, found.parameter_cosine, 0.01, 0.07) is not None
 
 
 @pytest.mark.long

@@ -59,12 +59,10 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
     causes, flags = run.catalogue()["verdicts"]["causes"], run.figures[REASONS].values[-1]
     return [
         [
-            f"{c['says']}; try {c['fix']}".replace("{text}", text)
-            .replace("{fix}", fix)
-            .removesuffix("; try ")
+            f"{hint.says}; try {hint.fix}".removesuffix("; try ")
             for c in causes[:-1]  # the last one stands where there is no other
-            for text, fix in [c["texts"][c["of"][at]] if c["of"] else ("", "")]
-            if (int(flag) & c["flag"] if c["flag"] else text)
+            if (hint := c["texts"][c["of"][at] if c["of"] else 0])
+            and (int(flag) & c["flag"] or not c["flag"])
         ]
         for at, flag in enumerate(flags)
     ]
@@ -198,7 +196,7 @@ def test_a_predictor_far_faster_than_its_sender_is_the_first_hint_in_the_words_o
     first = read_run(tmp_path / "run").catalogue()["verdicts"]["causes"][0]
     says = "its predictor's learning rate, 0.3, is far above its sender's, 0.001"
     assert first["texts"] == [(says, "a lower training.predictor.lr")]
-    assert first["of"] == [0, 0]
+    assert first["of"] == []
     assert warning.endswith(f": {says}; lower it")
 
 
@@ -233,6 +231,8 @@ def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tm
 
 
 def test_a_receiver_from_which_nothing_leads_on_is_a_hint(tmp_path: Path) -> None:
-    way = "{way}: little of the readouts' loss returns from there"
+    way = (
+        "c, 2 channels from a readout, sends only back to b: little of the readouts' loss returns from there"
+    )
     found = hints(tmp_path, {"age": [1] * 6}, to=[0, 1, 1, 1, 2, 1])
     assert found == [[], [], [], [], [way], []]

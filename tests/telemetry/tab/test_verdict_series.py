@@ -114,7 +114,13 @@ def test_what_a_true_cosine_and_its_ceiling_say_is_flagged(tmp_path: Path) -> No
     causes = run.catalogue()["verdicts"]["causes"]
     flags = run.figures[REASONS].values[0].astype(int)
     said = [
-        [c["fix"] for c in causes if flag & c["flag"] and "cosine_ceiling" in c["says"]] for flag in flags
+        [
+            hint.fix
+            for c in causes
+            for hint in c["texts"]
+            if flag & c["flag"] and "cosine_ceiling" in hint.says
+        ]
+        for flag in flags
     ]
     more_steps = "more steps, or another rate of learning (training.predictor.lr)"
     assert said == [["more context (gradient.context), or local"], [], [more_steps], []]
@@ -135,7 +141,12 @@ def test_a_predictor_that_follows_what_returns_is_not_told_to_learn_longer(tmp_p
     causes = run.catalogue()["verdicts"]["causes"]
     flags = run.figures[REASONS].values[-1].astype(int)
     said = [
-        [c["says"][14:45] for c in causes if flag & c["flag"] and "cosine_ceiling" in c["says"]]
+        [
+            hint.says[14:45]
+            for c in causes
+            for hint in c["texts"]
+            if flag & c["flag"] and "cosine_ceiling" in hint.says
+        ]
         for flag in flags
     ]
     assert said == [["has learned what the receiver r"], *[["has not learned yet what messag"]] * 2]

@@ -15,11 +15,10 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   const losses = lost ? [["messages", lost, sent]] : [];
   if (!judged && !known.length) return { causes: [], rows: losses, more: [], ask: "" };
   const way = wayOf(run, channel);
-  const asked = causes.filter(({ flag, also, texts, of }) => (bad || also.some((name) => names.includes(name))) && (flag ? reasons & flag : texts[of[channel]]?.[0]));
+  const asked = causes.filter(({ flag, also, texts, of }) => (bad || also.some((name) => names.includes(name))) && (!flag || reasons & flag) && texts[of[channel] ?? 0]);
   if (bad && (compared || asked.length > 1)) asked.pop(); // the last one stands where there is no other
-  const told = asked.map(({ flag, texts, of, ...cause }) => {
-    const [text, setting] = texts[of[channel]] ?? [];
-    const [says, fix] = [cause.says, cause.fix].map((one) => filled(run, channel, step, one, { text, fix: setting, way }));
+  const told = asked.map(({ flag, texts, of }) => {
+    const [says, fix] = texts[of[channel] ?? 0].map((clause) => filled(run, channel, step, clause));
     return { flag, says, fix };
   });
   const rows = known.map((signal) => signalOf(run, signal, step));
@@ -34,12 +33,12 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   return { causes: told, rows, more, ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in roughly ${cost}:` : "" };
 }
 
-/** Put numbers of a channel at a step into a sentence: "{metric}", that of the median channel "{metric median}", its inverse "{1/metric}"; and `texts`. */
-export function filled(run, channel, step, says, texts = {}) {
+/** Put numbers of a channel at a step into a sentence: "{metric}", that of the median channel "{metric median}", its inverse "{1/metric}". */
+export function filled(run, channel, step, says) {
   const number = (metric) => run.numberAt(metric, channel, step);
   const text = ({ value, low, high, of }) => formatInterval(value, low, high) + ofStep(of, step);
   const inverse = (metric) => formatNumber(Number((1 / number(metric).value).toPrecision(1)));
-  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => texts[name] ?? (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
+  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
 }
 
 /** The same with a capital letter. */
