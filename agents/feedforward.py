@@ -338,7 +338,7 @@ class Conv(_Layered):
         def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
             if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
                 given = ", ".join(str(list(shape)) for shape in shapes)
-                message = f"a conv network needs [channels, height, width] inputs of equal height and width, got {given}"
+                message = f"a conv network needs [channels, height, width] inputs of equal height and width, got {given}; use mlp, nature for images beside numbers, or images alone"
                 raise DocumentError((), message)
             return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.stream import ExampleStream
 
@@ -25,7 +25,11 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
 
     Raises:
         AssertionError: A requirement is violated; the message names it.
+        ScenarioError: The factory is an environment or a class.
     """
+    if isinstance(env_factory, type) or not callable(env_factory):
+        fix = "give a function that makes one, such as lambda: antiphon.envs.make({'id': ID}, batch=3)"
+        raise ScenarioError(f"check_vector_env: {env_factory!r} is no factory; {fix}")
     env = env_factory()
     _require(isinstance(env, TorchVectorEnv), f"{type(env).__name__} is not a TorchVectorEnv")
     same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
@@ -34,7 +38,10 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     for result in first:
         _check_result(env, result)
     _check_lengths(env, steps)
-    _require(_equal(first, _roll(env, steps, seed=7)), "the same seed gives different steps")
+    _require(
+        _equal(first, _roll(env, steps, seed=7)),
+        "the same seed gives different steps; draw all numbers from it",
+    )
     _require(_equal(first, _roll(env_factory(), steps, seed=7)), "an equal environment gives different steps")
     free = [[env.reset(seed=seed), *(env.step(None) for _ in range(steps))] for seed in (7, 8)]
     same = _equal(first, _roll(env, steps, seed=8)) and _equal(*free)
@@ -65,13 +72,15 @@ def _go(env: TorchVectorEnv, steps: int) -> list[StepResult]:
 def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
     """Check names, shapes, types and ranges of what a step returns."""
     obs, reward, terminated, truncated, info = result
-    _require(set(obs) == set(env.single_observation_space.spaces), f"obs has {sorted(obs)}")
+    wanted = sorted(env.single_observation_space.spaces)
+    _require(sorted(obs) == wanted, f"obs has {sorted(obs)}, not {wanted}; return each requested observation")
     for name, signal in env.signals.items():
         _require(name not in (obs if signal.training_only else info), _MISPLACED[signal.training_only] % name)
         value = obs.get(name, info.get(name))
         there = value is not None or signal.known == "after_step"
         _require(there, f"info lacks the training-only signal '{name}'")
         if value is not None:
+            _require_finite(f"'{name}'", value)
             dtype = env.dtype if signal.classes is None else torch.int64
             _require_form(env, f"'{name}'", value, dtype, signal.shape)
             low, high = (signal.low, signal.high) if signal.classes is None else (0, signal.classes - 1)
@@ -82,6 +91,7 @@ def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
             sites = () if mask.dim() == 1 else signal.shape or (1,)
             _require_form(env, f"the mask '_{name}'", mask, torch.bool, sites)
     _require_form(env, "reward", reward, env.dtype)
+    _require_finite("reward", reward)
     _require_form(env, "terminated", terminated, torch.bool)
     _require_form(env, "truncated", truncated, torch.bool)
     ended = terminated | truncated
@@ -92,6 +102,11 @@ def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
 
 
 _MISPLACED = {True: "obs has the training-only signal '%s'", False: "info has the observation '%s'"}
+
+
+def _require_finite(what: str, value: Any) -> None:
+    finite = not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
+    _require(finite, f"{what} has numbers that are not finite")
 
 
 def _require_form(

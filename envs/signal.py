@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -10,6 +11,9 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from antiphon.base.errors import ScenarioError, require
+from antiphon.base.problems import as_whole
 
 ADDED = {"added": True}
 """Metadata of a field that earlier versions lack: where it is empty, digests of an environment leave it out."""
@@ -35,6 +39,19 @@ class Signal:
     """Largest value of a float."""
     channels: Literal["first", "last", "unknown", ""] = field(default="", metadata=ADDED)
     """Axis of the channels of an image, which has three axes; empty: `first`."""
+
+    def __post_init__(self) -> None:
+        shape = isinstance(self.shape, tuple) and all(as_whole(size) is not None for size in self.shape)
+        fix = "" if as_whole(self.shape) is None else f"; write ({self.shape},)"
+        require(
+            shape, "Signal", f"shape={self.shape!r}; must be a tuple of whole numbers{fix}", ScenarioError
+        )
+        classes = self.classes is None or (as_whole(self.classes) or 0) > 0
+        require(
+            classes, "Signal", f"classes={self.classes!r}; must be a whole number, at least 1", ScenarioError
+        )
+        known = self.known in ("tick", "after_step")
+        require(known, "Signal", f"known={self.known!r}; must be tick or after_step", ScenarioError)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -116,6 +133,13 @@ class Description:
     """False: the environment's state cannot be saved, so that its runs cannot be resumed."""
     unsaved: str = field(default="", metadata=ADDED)
     """Why it cannot be saved; empty: it can, or it has no state_dict."""
+
+    def __post_init__(self) -> None:
+        signals = isinstance(self.signals, Mapping) and all(
+            isinstance(one, Signal) for one in self.signals.values()
+        )
+        fix = "must be a dict of Signals by name, such as {'place': Signal(shape=(3,))}"
+        require(signals, "Description", f"signals={self.signals!r}; {fix}", ScenarioError)
 
     @cached_property
     def all_signals(self) -> dict[str, Signal]:

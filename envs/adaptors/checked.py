@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
-from antiphon.base.nearest_names import suggest
+from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.envs.adaptors.spaces import Actions, leaves
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
@@ -219,6 +219,11 @@ def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[...
     return unknown
 
 
+def _meant(key: str, known: Iterable[str]) -> str:
+    near = nearest(key, known)
+    return f"did you mean '{near}'?" if near else "leave it out"
+
+
 @contextmanager
 def making(
     name: str,
@@ -226,11 +231,13 @@ def making(
     keys: Mapping[str, Any] | None = None,
     instead: Mapping[str, str] = MappingProxyType({}),
     make: Callable[..., Any] | None = None,
+    known: Iterable[str] = (),
 ) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
     The place of the line is the one of `keys`, with their values, that the exception names or that is the only one; `instead` has
-    the fixes of keys that are not taken. With `make`, which makes one of some keys, all keys that are not taken are named.
+    the fixes of keys that are not taken; of others it is a key among `known`. With `make`, which makes one of some keys, all keys that
+    are not taken are named.
 
     Errors of antiphon stay what they are.
     """
@@ -249,7 +256,8 @@ def making(
         if unknown := _not_taken(error, keys, make):
             raise Problems(
                 DocumentError(
-                    ("env", key), f"'{name}' does not take it; {instead.get(key) or fix or 'leave it out'}"
+                    ("env", key),
+                    f"'{name}' does not take it; {instead.get(key) or fix or _meant(key, known)}",
                 )
                 for key in unknown
             ).as_one() from None
@@ -282,7 +290,9 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = N
     """
     wanted = (batch, *signal.shape)
     if value.shape != wanted:
-        raise RunError(f"env: '{name}' is {list(value.shape)}, but its space is {list(wanted)}")
+        raise RunError(
+            f"env: '{name}' is {list(value.shape)}, but its space is {list(wanted)}; return that shape"
+        )
     if signal.classes is None:
         if math.isfinite(value.sum().item()):  # almost always, and cheaper than a look at each number
             return value

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from antiphon.base.errors import ScenarioError, ScenarioWarning
@@ -83,7 +86,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         if mode == "vector_entry_point"
         else partial(gymnasium.make, name)
     )
-    with making(name, fix, arguments, _INSTEAD, one), warnings.catch_warnings():
+    with making(name, fix, arguments, _INSTEAD, one, _arguments_of(name)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         if mode == "vector_entry_point":
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
@@ -107,6 +110,14 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if has_own and not chosen and found.vectorization_mode is None:
         _warn_of_another_task(name, env, arguments)
     return env
+
+
+def _arguments_of(name: str) -> list[str]:
+    """Return the arguments of an id's class or factory; none where it cannot be imported or has no signature."""
+    entry = gymnasium.spec(name).entry_point
+    with suppress(Exception):  # making it reports why
+        return list(signature(load_env_creator(entry) if isinstance(entry, str) else entry).parameters)  # type: ignore[arg-type]
+    return []
 
 
 def _make(

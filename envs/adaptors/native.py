@@ -74,7 +74,9 @@ class Native:
                     part = observations.part(name, observation if agent is None else observation[agent])
                     value = observations.value(name, part, device, dtype)
                 except (TypeError, KeyError, IndexError, ValueError):
-                    raise ScenarioError(f"policy: the observation has no '{name}'") from None
+                    raise ScenarioError(
+                        f"policy: the observation has no '{name}'; give it as the environment does"
+                    ) from None
                 alone = value.ndim == len(signal.shape)
                 value = value.unsqueeze(0) if alone else value
                 batch = len(next(iter(found.values()), value))

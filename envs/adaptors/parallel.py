@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -65,18 +65,23 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     arguments = {key: value for key, value in options.items() if key not in _OF_COPIES}
     _check_flags(getattr(module, "raw_env", factory), arguments)
     make = partial(factory, **arguments)
-    with making(name, keys=arguments, make=factory):
+    with making(name, keys=arguments, make=factory, known=_parameters(getattr(module, "raw_env", factory))):
         first = make()
         check_render_mode(name, first, options)
         return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
 
 
+def _parameters(factory: Any) -> Mapping[str, Parameter]:
+    """Return the parameters of what makes an environment; none where it has no signature."""
+    try:
+        return signature(factory).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
 def _check_flags(factory: Any, arguments: Mapping[str, Any]) -> None:
     """Raise ScenarioError for an argument whose default is true or false, and whose value is neither: any word would be true."""
-    try:
-        parameters = signature(factory).parameters
-    except (TypeError, ValueError):  # it has no signature
-        return
+    parameters = _parameters(factory)
     for key in parameters.keys() & arguments.keys():
         flag = isinstance(parameters[key].default, bool)
         wrong = f"must be true or false, not {kind_of(arguments[key])}"

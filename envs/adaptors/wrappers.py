@@ -209,7 +209,9 @@ class Layers:
     def _check_names(self, saved: list[str]) -> None:
         if self.names != saved:
             listed = [", ".join(names) or "none" for names in (saved, self.names)]
-            raise RunError(f"env: the state is of the wrappers {listed[0]}, and these are {listed[1]}")
+            raise RunError(
+                f"env: the state is of the wrappers {listed[0]}, and these are {listed[1]}; wrap it as in the run"
+            )
 
     @staticmethod
     def _set(

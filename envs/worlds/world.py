@@ -16,6 +16,7 @@ from torch import Tensor
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.nearest_names import suggest
+from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.base import StepResult, Values, chosen, real
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
@@ -35,6 +36,15 @@ _SQUARE = 16
 
 _TRIED = 2
 """Steps that are checked: the second one may write to what the first one returned."""
+
+
+def _kind_of(value: object) -> str:
+    """Describe what was returned instead of something: its shape, or its type and length."""
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values"
+    return "None" if value is None else with_article(type(value).__name__)
 
 
 class World(Pictured):
@@ -69,13 +79,22 @@ class World(Pictured):
 
     def __init__(self, num_envs: int, options: World.Options, **settings: Any) -> None:
         description = self.describe(options)
+        self._require(
+            isinstance(description, Description),
+            "describe",
+            description,
+            "return an antiphon.envs.Description",
+        )
         space = description.action_space
+        parts: dict[str, Any] = {**space.spaces} if isinstance(space, spaces.Dict) else {_ONLY: space}
+        fits = all(isinstance(part, spaces.Discrete) for part in parts.values())
+        fix = "give action_space=Discrete(n), or a Dict of these"
+        self._require(fits, "describe", space, fix, "action_space")
         assert space is not None
         super().__init__(num_envs, description, space, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
         self._limit = options.limit
-        parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}
-        self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}  # type: ignore[attr-defined]
+        self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}
         self._step = 0  # steps since the last seed, resets among them
         self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
@@ -184,7 +203,10 @@ class World(Pictured):
         read = [*self._state.items(), *choices.items(), *self._rewarded] if tried else []
         read = [(name, value) for name, value in read if not value.is_inference()]  # these have no versions
         versions = [value._version for _, value in read]
-        changed, reward, terminated = self.transition(self._state, choices)
+        found: Any = self.transition(self._state, choices)
+        if tried:
+            self._check_transition(found)
+        changed, reward, terminated = found
         reward, terminated = real("reward", reward).to(self.dtype), terminated.bool()
         if tried:
             self._check_outcomes(reward, terminated)
@@ -232,7 +254,14 @@ class World(Pictured):
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
-        state = self.start(self._sampled("env", self.randoms))
+        try:
+            state = self.start(self._sampled("env", self.randoms))
+        except IndexError:
+            fix = "set randoms, how many uniform numbers start reads"
+            require(self.randoms > 0, f"env: {type(self).__name__}", f"randoms is 0; {fix}", ScenarioError)
+            raise
+        if self._step <= _TRIED:
+            self._check_state("start", state)
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
 
@@ -249,6 +278,50 @@ class World(Pictured):
             found = uniform(seeds[0], self._step, self.num_envs * count, self.device)
         return found.view(self.num_envs, count)
 
+    def _require(self, holds: bool, method: str, found: object, fix: str, what: str = "") -> None:
+        """Raise ScenarioError where a method of a subclass returned something else than it should."""
+        if not holds:
+            line = f"{method} returned {_kind_of(found)}{f' as {what}' if what else ''}; {fix}"
+            raise ScenarioError(f"env: {type(self).__name__}: {line}")
+
+    def _check_state(self, method: str, state: object) -> None:
+        """Refuse a state that is no dict of tensors with a row per copy."""
+        self._require(isinstance(state, Mapping), method, state, "return a dict of tensors [batch, …]")
+        assert isinstance(state, Mapping)
+        for name, value in state.items():
+            rows = isinstance(value, Tensor) and value.shape[:1] == (self.num_envs,)
+            self._require(rows, method, value, f"return a tensor [{self.num_envs}, …]", f"'{name}'")
+
+    def _check_transition(self, found: object) -> None:
+        """Refuse what is not a state, rewards and ends."""
+        three = isinstance(found, tuple | list) and len(found) == 3
+        self._require(three, "transition", found, "return (state, rewards, ends)")
+        assert isinstance(found, tuple | list)
+        self._check_state("transition", found[0])
+        for name, value in zip(("rewards", "ends"), found[1:], strict=True):
+            self._require(
+                isinstance(value, Tensor),
+                "transition",
+                value,
+                f"return [{self.num_envs}], one per copy",
+                name,
+            )
+
+    def _check_observed(self, values: object) -> None:
+        """Refuse what lacks a requested signal, or has no tensors."""
+        self._require(isinstance(values, Mapping), "observe", values, "return a dict of tensors by signal")
+        assert isinstance(values, Mapping)
+        for name in self.requested:
+            signal = self.signals[name]
+            if name not in values:
+                missing = (
+                    f"observe returned no '{name}'{suggest(name, values)}; return each signal of describe"
+                )
+                require(signal.known != "tick", f"env: {type(self).__name__}", missing, ScenarioError)
+                continue
+            fix = f"return a tensor {[self.num_envs, *signal.shape]}"
+            self._require(isinstance(values[name], Tensor), "observe", values[name], fix, f"'{name}'")
+
     def _check_outcomes(self, reward: Tensor, terminated: Tensor) -> None:
         """Refuse rewards and ends of another shape, which would be broadcast."""
         for name, value in (("rewards", reward), ("ends", terminated)):
@@ -257,7 +330,15 @@ class World(Pictured):
 
     def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states: copies, which a loop may change in place."""
-        values, facts = self._divide(self.typed(self.observe(state)))
+        observed: Any = self.observe(state)
+        tried = self._step <= _TRIED
+        if tried:
+            self._check_observed(observed)
+        known = self.typed(observed)
+        for name in self.requested if tried else ():
+            if name in known:
+                checked(name, self.signals[name], known[name], self.num_envs)
+        values, facts = self._divide(known)
         return self._copied(values), self._copied(facts)
 
     def _actions(self, actions: Any) -> Actions:

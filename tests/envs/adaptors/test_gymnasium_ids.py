@@ -87,6 +87,20 @@ def test_arguments_of_a_registration_reach_the_environment(mode: str) -> None:
     assert [end.tolist() for end in ends[2]] == [[True] * 2, [False] * 2]
 
 
+def test_a_misspelt_argument_names_the_one_that_is_meant() -> None:
+    gymnasium.register("own/Foraging-v0", Foraging)
+    try:
+        for key, fix in {
+            "max_episodes_step": "did you mean 'max_episode_steps'",
+            "colour": "leave it out",
+        }.items():
+            options = {"id": "gymnasium/own/Foraging-v0", "vectorization_mode": "sync", key: 3}
+            with pytest.raises(ScenarioError, match=f"env.{key}: 'own/Foraging-v0' does not take it; {fix}"):
+                envs.make(options, batch=2)
+    finally:
+        gymnasium.registry.pop("own/Foraging-v0")
+
+
 def test_subprocesses_step_to_the_same_bits() -> None:
     rolls = []
     for mode in ("sync", "async"):

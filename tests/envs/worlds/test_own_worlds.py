@@ -10,9 +10,10 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon import Scenario, Simulation, envs
+from antiphon import Scenario, Simulation, environment, envs
 from antiphon.envs import Description, Signal, registry
 from antiphon.errors import RunError, ScenarioError
+from tests.engine.numbers import one_line
 from tests.kit.tiers import sampled
 
 
@@ -174,3 +175,122 @@ def test_complex_numbers_are_refused(name: str) -> None:
     """A type of real numbers would keep their real part alone."""
     with pytest.raises(RunError, match=rf"^env: '{name}' has complex numbers; return real ones$"):
         parameters("linear", **{name: lambda value: PLAIN[name](value) * 1j})
+
+
+class Line(envs.World):
+    """A place on a line; a method may be one of a mistake."""
+
+    randoms = 1
+
+    @staticmethod
+    def describe(options: Any) -> Any:
+        return Description(signals={"place": Signal(classes=5)}, action_space=Discrete(2))
+
+    def start(self, uniforms: Tensor) -> Any:
+        return {"place": (uniforms[:, 0] * 4).long()}
+
+    def transition(self, state: Any, actions: Any) -> Any:
+        place = (state["place"] + 2 * actions["action"] - 1).clamp(0, 4)
+        return {"place": place}, torch.zeros(self.num_envs), place == 4
+
+    def observe(self, state: Any) -> Any:
+        return {"place": state["place"]}
+
+
+def ends(world: Any) -> Tensor:
+    return torch.zeros(world.num_envs, dtype=torch.bool)
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing at the start": (
+        {"start": lambda self, uniforms: None},
+        r"start returned None; return a dict of tensors \[batch, …\]",
+    ),
+    "a list": (
+        {"start": lambda self, uniforms: {"place": [0, 0, 0]}},
+        r"start returned 3 values as 'place'; return a tensor \[3, …\]",
+    ),
+    "too few rows": (
+        {"start": lambda self, uniforms: {"place": torch.zeros(2).long()}},
+        r"start returned a tensor \[2\] as 'place'; return a tensor \[3, …\]",
+    ),
+    "no random numbers": ({"randoms": 0}, "randoms is 0; set randoms, how many uniform numbers start reads"),
+    "two of three": (
+        {"transition": lambda self, state, actions: (state, ends(self))},
+        r"transition returned 2 values; return \(state, rewards, ends\)",
+    ),
+    "a reward for all": (
+        {"transition": lambda self, state, actions: (state, 1.0, ends(self))},
+        r"transition returned a float as rewards; return \[3\], one per copy",
+    ),
+    "no observations": ({"observe": lambda self, state: None}, "observe returned None; return a dict"),
+    "an observation of another name": (
+        {"observe": lambda self, state: {"plaice": state["place"]}},
+        "observe returned no 'place'; did you mean 'plaice'.; return each signal of describe",
+    ),
+    "no description": (
+        {"describe": staticmethod(lambda options: None)},
+        "describe returned None; return an antiphon.envs.Description",
+    ),
+    "no actions": (
+        {"describe": staticmethod(lambda options: Description(signals={"place": Signal(classes=5)}))},
+        r"describe returned None as action_space; give action_space=Discrete\(n\), or a Dict of these",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_class_method_and_fix(mistake: str) -> None:
+    own, line = MISTAKES[mistake]
+    made = type("Mine", (Line,), own)
+    settings = {"num_envs": 3, "options": made.Options()}
+
+    def begin() -> None:
+        env = made(**settings)
+        env.reset(seed=0)
+        env.step()
+
+    with one_line(f"^env: Mine: {line}", ScenarioError):
+        begin()
+
+
+def test_an_observation_in_another_form_is_refused() -> None:
+    for observe, line in {
+        "range": (lambda self, state: {"place": state["place"] + 9}, "outside its 5 classes; fix the"),
+        "shape": (
+            lambda self, state: {"place": state["place"][:, None]},
+            r"is \[3, 1\], but .*; return that",
+        ),
+    }.values():
+        env = type("Mine", (Line,), {"observe": observe})(num_envs=3, options=Line.Options())
+        with one_line(f"^env: 'place' .*{line}", RunError):
+            env.reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Signal(shape=3), r"Signal: shape=3; must be a tuple of whole numbers; write \(3,\)"),  # type: ignore[arg-type]
+        (lambda: Signal(classes=0), "Signal: classes=0; must be a whole number, at least 1"),
+        (
+            lambda: Description(signals={"place": 5}),
+            "Description: signals=.*; must be a dict of Signals by name",
+        ),  # type: ignore[dict-item]
+        (lambda: envs.check_vector_env(Line), "check_vector_env: .*Line.* is no factory; give a function"),  # type: ignore[arg-type]
+        (
+            lambda: environment(Line),
+            r"environment: Line is no name; write @antiphon.environment\('NAME'\) above",
+        ),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_world_is_declared_with_is_refused_in_one_line(make: Any, line: str) -> None:
+    with one_line(f"^{line}", ScenarioError):
+        make()
+
+
+def test_the_check_names_a_reward_that_is_not_finite() -> None:
+    made = type(
+        "Mine", (Line,), {"transition": lambda self, s, a: (s, torch.full((3,), torch.nan), ends(self))}
+    )
+    with pytest.raises(AssertionError, match=r"^reward has numbers that are not finite$"):
+        envs.check_vector_env(lambda: made(num_envs=3, options=made.Options()))
