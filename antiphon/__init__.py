@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         synthetic_input,
     )
     from antiphon.base.kinds import Options
+    from antiphon.checks import check
     from antiphon.jobs.populations.population import Population
     from antiphon.populations import population
     from antiphon.running.simulation import Simulation
@@ -63,6 +64,7 @@ __all__ = [
     "Simulation",
     "Template",
     "aggregation",
+    "check",
     "comms",
     "coupling",
     "cuts",
@@ -119,6 +121,7 @@ _FROM = {
     "sample": "base.extensions",
     "schedule": "base.extensions",
     "synthetic_input": "base.extensions",
+    "check": "checks",
     "population": "populations",
     "study": "studies",
 }

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from antiphon.base.counts import check_counts
-from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, is_terminal
+from antiphon.base.counts import check_counts, check_mappings
+from antiphon.base.errors import (
+    DivergenceError,
+    ScenarioError,
+    ScenarioWarning,
+    is_terminal,
+    write_error,
+)
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
@@ -18,15 +26,20 @@ from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.engine.planning.ended_schedules import ended_schedules
-from antiphon.jobs.populations.population_run import PopulationRun
+from antiphon.jobs.populations.lineage_curves import lineage_curves
+from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import advice, scored_values
+from antiphon.running.directory import check_exist, is_free, numbered
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
-from antiphon.running.python_template import Buildable
+from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import printed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Members:
@@ -51,10 +64,26 @@ class Members:
 
     __repr__ = __str__
 
+    def plot(self) -> Figure:
+        """Return the matplotlib figure of the members' scores and values over steps, as lineage.svg has them; RunError without matplotlib."""
+        return lineage_curves(self.lineage, self.result["metric"])
+
     def _repr_html_(self) -> str:
         """Return the members with their scores and values, the best first, for notebooks."""
         title, headings, rows = members_table(self.result)
         return html_of(f"{title} · runs in {display_path(self.directory)}", html_table(headings, rows))
+
+
+@contextmanager
+def _of_arguments() -> Iterator[None]:
+    """Name `values` in errors: it is the key `set` of a population's file."""
+    try:
+        yield
+    except ScenarioError as error:
+        line = re.sub(r"^population: set\b", "population: values", str(error))
+        if line == str(error):
+            raise
+        raise ScenarioError(line) from None
 
 
 @either_spelling
@@ -64,11 +93,12 @@ def population(
     vary: Mapping[str, Any] | None = None,
     members: int | None = None,
     select: Mapping[str, Any] | None = None,
+    variant: str | None = None,
     values: Mapping[str, Any] | None = None,
     steps: int | None = None,
     seed: int | None = None,
     logdir: str | Path | None = None,
-    exist: str = "error",
+    exist: str = "number",
     until: int | None = None,
     device: str = "cpu",
     jobs: int | None = None,
@@ -84,11 +114,13 @@ def population(
             member draws one.
         members: The number of members; None: 8.
         select: The keys of a population's `select`, such as `{"every": 500}`; None: the best do not replace the worst.
+        variant: A variant of the scenario; None: none, or the population's.
         values: Values of other parameters, for all members.
         steps: Training steps; None: the scenario's.
         seed: The seed of the first member, of the initial values and of the selection; None: 0.
         logdir: The population's folder; None: a new one in the directory for runs.
-        exist: If `logdir` holds a population: `resume`, `overwrite` or `error`.
+        exist: What to do if `logdir` already exists and is not empty, as of `Simulation`; with `number` the folder is
+            `members.directory`.
         until: The step to stop at, such as a later one with `exist="resume"`; schedules keep `steps`. None: the one it stopped
             at, or `steps`.
         device: The device of all members.
@@ -103,22 +135,34 @@ def population(
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
     """
     check_counts("population", jobs=jobs, until=until)
-    if exist == "number":
-        raise ScenarioError("population: exist='number'; must be resume, overwrite or error")
-    given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed}
+    check_mappings("population", values=values)
+    check_exist(exist)
+    given: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
+    given |= {"seed": seed, "variant": variant}
     keys = {key: in_python(value) for key, value in given.items() if value is not None}
     keys |= {} if vary is None else {"vary": vary}
     found = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
-    if found is not None:
-        template, spec = template_named(found.scenario), found.with_keys(**keys)
-    else:
-        template = scenario_template(scenario)
-        spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
-    new = new_directory(None, None, spec.population) if logdir is None else logdir
-    directory = given_path(new, "logdir")
-    run = PopulationRun(
-        spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
-    )
+    with _of_arguments():
+        if found is not None:
+            template, spec = template_named(found.scenario), found.with_keys(**keys)
+        else:
+            template = scenario_template(scenario)
+            spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
+    with _of_arguments():
+        requests = requests_of(spec, template)
+        # a function's population is called what its scenario is
+        of_function = found is None and isinstance(template, PythonTemplate)
+        name = requests[0].scenario.scenario if of_function else spec.population
+        wanted = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
+        directory = wanted
+        if exist == "number":
+            directory, exist = next(place for place in numbered(wanted) if is_free(place)), "error"
+        run = PopulationRun(
+            spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
+        )
+    if directory != wanted:
+        there, here = display_path(wanted), display_path(directory)
+        write_error(f"{there} already exists: this population is written to {here}")
     for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
         warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)

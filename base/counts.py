@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -38,6 +38,13 @@ def check_names(function: str, **names: object) -> None:
         for name in given or ():
             if not isinstance(name, str):
                 raise ScenarioError(f"{function}: {argument}: {name!r} is not a name; write it as a word")
+
+
+def check_mappings(function: str, **mappings: object) -> None:
+    """Raise ScenarioError where an argument of a function is no mapping; None counts as an empty one."""
+    for name, given in mappings.items():
+        if not isinstance(given, Mapping | None):
+            raise ScenarioError(f"{function}: {name}={given!r}; must be a mapping, such as {{'lr': 0.01}}")
 
 
 def checked_seed(seed: object, function: str = "") -> int:

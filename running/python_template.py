@@ -59,7 +59,8 @@ class PythonTemplate:
         # of the main program, or of a notebook, others can import nothing
         spec = getattr(module, "__spec__", None)
         if found is not base or found is None or spec is None or spec.name != base.__module__:
-            return cls(base=base, source=f"the Python {_word(base)}")
+            what = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
+            return cls(base=base, source=f"the {what}")
         return cls(base=base, source=f"{spec.name}:{name}", importable=True)
 
     def __reduce__(self) -> tuple[Callable[[str], PythonTemplate], tuple[str]]:

@@ -42,7 +42,7 @@ from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
-from antiphon.running.directory import RunDirectory
+from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.running.observers import Callbacks, RunProgress
 from antiphon.running.resume import resume
@@ -185,7 +185,7 @@ class Simulation:
         steps.
 
         Args:
-            path: A checkpoint folder, or a run directory (its newest checkpoint).
+            path: A checkpoint folder, or a run directory (its newest checkpoint), of a population its winner's.
             scenario: The checkpoint's scenario; needed if it holds Python objects.
             device: See `Simulation`.
             threads: See `Simulation`.
@@ -197,7 +197,7 @@ class Simulation:
             ResourceError: There is not enough memory.
         """
         settings = Settings.of(device=device, threads=threads, backend=backend)
-        return cls.over(loaded(path, scenario, settings))
+        return cls.over(loaded(run_folder(path), scenario, settings))
 
     # --- what runs ---------------------------------------------------------------------------------------
 

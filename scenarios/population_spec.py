@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, WrapValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError, kind_of
@@ -17,6 +17,9 @@ from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fai
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec
+
+_ENDS = {"from": ("low", "lower", "min", "start", "begin"), "to": ("high", "upper", "max", "stop", "end")}
+"""Other names of the ends of a range."""
 
 
 class RangeSpec(Spec):
@@ -32,6 +35,12 @@ class RangeSpec(Spec):
     high: Annotated[float, Field(validation_alias="to")]
     log: bool = False
 
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the line about a key that a range does not have; its ends have many names."""
+        ends = {name: end for end, names in _ENDS.items() for name in names}
+        return f"unknown key {key!r}; write {ends[key]}" if key in ends else super().unknown_key(key, data)
+
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.low < self.high:
@@ -39,6 +48,9 @@ class RangeSpec(Spec):
         if self.log and self.low <= 0:
             raise DocumentError(("from",), f"must be above 0 with `log`, not {self.low:g}")
         return self
+
+
+_STRUCTURE = "compare words as variants, or in the `grid` of a study"
 
 
 def _ranged(value: object, read: Callable[[object], Any]) -> Any:
@@ -52,6 +64,9 @@ def _ranged(value: object, read: Callable[[object], Any]) -> Any:
     if isinstance(value, Mapping):
         return RangeSpec.model_validate(value)
     if isinstance(value, list | tuple) and len(value) > 1:
+        for place, one in enumerate(value):
+            if isinstance(one, str):
+                raise DocumentError((place,), f"must be a number, not {kind_of(one)}; {_STRUCTURE}")
         return read(value)
     wanted = "{from: …, to: …}, or a list of two numbers or more"
     raise DocumentError((), f"must be a range {wanted}, not {kind_of(value)}")
@@ -82,6 +97,20 @@ class SelectionSpec(Spec):
     factors: Annotated[tuple[Annotated[Real, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)
 
 
+def _selection(value: object) -> object:
+    if isinstance(value, str | bool):
+        fail(f"must be a mapping of keys, not {kind_of(value)}; write {{every: 100}}, in steps")
+    return value
+
+
+def _by_parameter(value: object) -> object:
+    if not isinstance(value, Mapping):
+        fail(
+            f"must be a mapping of parameters, not {kind_of(value)}; write {{lr: {{from: 0.0001, to: 0.1, log: true}}}}"
+        )
+    return value
+
+
 class PopulationSpec(DocumentSpec):
     """A population: members that are trained together, as one stack where their agents can be stacked.
 
@@ -109,8 +138,10 @@ class PopulationSpec(DocumentSpec):
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Count | None = None
     set: Values = FrozenMap()
-    vary: Annotated[dict[str, Ranged], Field(min_length=1), AfterValidator(FrozenMap)]
-    select: SelectionSpec | None = None
+    vary: Annotated[
+        dict[str, Ranged], Field(min_length=1), BeforeValidator(_by_parameter), AfterValidator(FrozenMap)
+    ]
+    select: Annotated[SelectionSpec | None, BeforeValidator(_selection)] = None
 
     @classmethod
     def of(cls, **keys: Any) -> Self:

@@ -3,10 +3,11 @@ With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -19,7 +20,7 @@ from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.envs import describe
 from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
 from antiphon.running.library import scenario_names, template_named
-from antiphon.running.python_template import PythonTemplate
+from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -46,7 +47,7 @@ _MOST_COMPARED = 50
 """Other variants with which the warnings of one are compared."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Findings:
     """Result of a check.
 
@@ -79,6 +80,32 @@ class Findings:
             for line in lines:
                 found.setdefault(line, []).append(label)
 
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield the lines of the result, each with what it is: `error`, `warning`, or empty."""
+        for line, where in self.problems.items():
+            only = "" if len(where) in (0, len(self.checked)) else f" (only {_listed(where)})"
+            yield in_one_line(f"error: {line}{only}"), "error"
+        for line, where in self.warnings.items():
+            only = "" if len(where) == len(self.checked) else f"{_listed(where)}: "
+            yield in_one_line(f"warning: {only}{line}"), "warning"
+        if self.updates is not None and self.ok:
+            steps, updates = self.updates
+            yield f"updates in {steps:,} steps: {updates_in_words(updates, self.by_gates)}", ""
+        if self.ok:
+            variants = [label for label in self.checked if label != DEFAULT]
+            checked = f" with variants {_listed(variants)}" if len(self.checked) > 1 else ""
+            yield f"{self.source}: ok{checked}", ""
+
+    def __str__(self) -> str:
+        return "\n".join(line for line, _ in self.lines())
+
+    __repr__ = __str__
+
     def refuse(self, problems: Iterable[DocumentError]) -> None:
         """Add problems of no variant or run in particular."""
         self.problems |= {str(problem): [] for problem in problems}
@@ -98,33 +125,42 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
     """
-    values = values_of(settings or ())
-    try:
-        known = name_or_file in scenario_names()
-        problems = Problems()
-        study = None if known else find_document(StudySpec, name_or_file, problems)
-        population = None if known else find_document(PopulationSpec, name_or_file, problems)
-        if study is None and population is None:
-            problems.raise_any()
-        if population is not None and (variant or parts):
-            raise ScenarioError(f"check: {name_or_file} is a population; leave out --variant and --parts")
-        if population is not None:
-            found = check_population(population, values, problems)
-        elif study is None:
-            found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
-        elif parts:
-            raise ScenarioError(f"check: {name_or_file} is a study; --parts needs a scenario")
-        else:
-            options_of_study = StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
-            found = check_study(study, options_of_study, problems)
-    except DocumentError as error:
-        found = Findings(name_or_file, name_or_file)
-        found.add(variant or DEFAULT, error.separate(), [])
+    found = findings_of(name_or_file, variant, values_of(settings or ()), parts or ())
     if json:
         print_json(_as_dict(found))
     else:
         _print(found)
     return ScenarioError.exit_code if found.problems else 0
+
+
+def findings_of(
+    what: Buildable | Template | str | Path,
+    variant: str | None,
+    values: Mapping[str, Any],
+    parts: Sequence[str] = (),
+) -> Findings:
+    """Return the findings of a scenario, study or population; for `parts` and what is raised see `check`."""
+    try:
+        name = what if isinstance(what, str | Path) and what not in scenario_names() else None
+        problems = Problems()
+        study = None if name is None else find_document(StudySpec, name, problems)
+        population = None if name is None else find_document(PopulationSpec, name, problems)
+        if study is None and population is None:
+            problems.raise_any()
+        if population is not None and (variant or parts):
+            raise ScenarioError(f"check: {what} is a population; leave out --variant and --parts")
+        if population is not None:
+            return check_population(population, values, problems)
+        if study is None:
+            return check_scenario(scenario_template(what), variant, values, parts)
+        if parts:
+            raise ScenarioError(f"check: {what} is a study; --parts needs a scenario")
+        options_of_study = StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
+        return check_study(study, options_of_study, problems)
+    except DocumentError as error:
+        found = Findings(str(what), str(what))
+        found.add(variant or DEFAULT, error.separate(), [])
+        return found
 
 
 def check_scenario(
@@ -296,19 +332,11 @@ def _as_dict(found: Findings) -> dict[str, Any]:
 
 
 def _print(found: Findings) -> None:
-    for line, where in found.problems.items():
-        only = "" if len(where) in (0, len(found.checked)) else f" (only {_listed(where)})"
-        write_error(in_one_line(f"error: {line}{only}"))
-    for line, where in found.warnings.items():
-        only = "" if len(where) == len(found.checked) else f"{_listed(where)}: "
-        write_line(in_one_line(f"warning: {only}{line}"), "yellow")
-    if found.updates is not None and not found.problems:
-        steps, updates = found.updates
-        write_line(f"updates in {steps:,} steps: {updates_in_words(updates, found.by_gates)}")
-    if not found.problems:
-        variants = [label for label in found.checked if label != DEFAULT]
-        checked = f" with variants {_listed(variants)}" if len(found.checked) > 1 else ""
-        write_line(f"{found.source}: ok{checked}")
+    for line, kind in found.lines():
+        if kind == "error":
+            write_error(line)
+        else:
+            write_line(line, "yellow" if kind else "")
     if found.division is not None:
         _show_division(found.division)
 

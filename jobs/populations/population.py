@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
+from antiphon.base.problems import as_whole
 from antiphon.base.signals import deliver
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stacking import reason_apart
@@ -75,6 +76,9 @@ class Population:
         **settings: Any,
     ) -> None:
         _check_settings(settings, exist)
+        if not isinstance(seeds, Iterable):
+            count = as_whole(seeds) or 3
+            raise ScenarioError(f"seeds: {seeds!r}; give one for each member, such as range({count})")
         seeds = list(seeds)
         given = (
             [as_scenario(scenario)] * len(seeds)
@@ -193,6 +197,13 @@ class Population:
         if number := max(outcome.signal for outcome in outcomes):
             deliver(number, f"run() continues after step {first.now:,}")
 
+    def _run(self, member: int) -> Run:
+        """Return a member's run; ScenarioError where there is no such member."""
+        number, count = as_whole(member), len(self.runs)
+        if number is None or not 0 <= number < count:
+            raise ScenarioError(f"Population: no member {member!r}; there are 0 to {count - 1}")
+        return self.runs[number]
+
     @in_own_context
     def exploit(self, member: int, parent: int) -> None:
         """Copy what another member has learned: parameters, running statistics, also of own objectives, optimiser state, predictors.
@@ -205,19 +216,19 @@ class Population:
     @in_own_context
     def learned(self, member: int) -> dict[str, Any]:
         """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
-        return learned_of(self.runs[member].running.system, self.whole(member))
+        return learned_of(self._run(member).running.system, self.whole(member))
 
     @in_own_context
     def whole(self, member: int) -> dict[str, Any]:
         """Return the state of a member's backend, for `revive`; its tensors are the member's own. RunError: see `exploit`."""
-        running = self.runs[member].running
+        running = self._run(member).running
         check_kept(running.system)
         return running.backend.state_dict()
 
     @in_own_context
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
         """Continue a member with a copy of what another one has learned, which may be in another process."""
-        backend = self.runs[member].running.backend
+        backend = self._run(member).running.backend
         whole = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(whole))
 
@@ -233,9 +244,9 @@ class Population:
         Raises:
             ScenarioError: Something else differs; nothing has changed.
         """
-        run = self.runs[member]
+        run = self._run(member)
         there = run.running.scenario
-        changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
+        changes = differences_of(there, as_scenario(scenario).model_copy(update={"env": there.env}))
         if not changes and event is None:
             return
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)

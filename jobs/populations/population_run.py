@@ -20,7 +20,9 @@ from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
+from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.member_processes import Meeting, alone, divided
 from antiphon.jobs.populations.lineage_figure import lineage_svg
@@ -133,6 +135,10 @@ class PopulationRun(Observer):
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = requests[0].scenario
+        if spec.select is not None and spec.select.by is not None:
+            system = build_to_look(self.scenario, describe(self.scenario.env))
+            if line := problem_of_score(self.scenario, system, spec.select.by):
+                raise spec.located(DocumentError(("select", "by"), line))
         if isinstance(template, PythonTemplate) and spec.population == template.name:  # as a study is called
             self.spec = spec.with_keys(population=self.scenario.scenario)
         if jobs > 1 and getattr(requests[0].scenario.env, "league", False):

@@ -119,6 +119,11 @@ _JOB = "digits-mlp"
 _SMALL = {"depth": 2, "width": 4, "batch": 4}
 
 
+def _checked(folder: Path, **given: Any) -> Shown:
+    found = antiphon.check(**{"scenario": _JOB, **given})
+    return {"found": str(found), "ok": found.ok}
+
+
 def _studied(folder: Path, **given: Any) -> Shown:
     how = {"scenario": _JOB, "variants": ["locked"], "values": _SMALL, "steps": 3, "seeds": 1, "jobs": 1}
     table = antiphon.study(**{**how, "logdir": folder / "study", **given})
@@ -242,6 +247,15 @@ USES: list[Door] = [
             "device": ["meta", "cuda:99"],
         },
     ),
+    Door(
+        antiphon.check,
+        _checked,
+        {
+            "scenario": ["eyes", "nothing"],
+            "variant": ["locked", "nothing"],
+            "values": [{"depth": 3}, {"nothing": 1}],
+        },
+    ),
     Door(antiphon.study, _studied_validated, _VALIDATION, partial=True),
     Door(antiphon.population, _evolved_validated, _VALIDATION, partial=True),
     Door(
@@ -252,6 +266,7 @@ USES: list[Door] = [
             "vary": [{"lr": [0.2, 0.3]}, {"nothing": [1, 2]}, {"width": [4, 8]}],
             "members": [3, 0],
             "select": [None, {"every": 3, "copy": 0.5}, {"every": 0}],
+            "variant": ["local", "nothing"],
             "values": [{**_SMALL, "width": 6}],
             "steps": [6, 0],
             "seed": [1, 1.5],

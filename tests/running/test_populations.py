@@ -315,7 +315,6 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
         ({"jobs": 0}, "must be a whole number, at least 1"),
         ({"jobs": 2.5}, "must be a whole number, at least 1"),
         ({"until": True}, "must be a whole number, at least 1"),
-        ({"exist": "number"}, "must be resume, overwrite or error"),
     ],
 )
 def test_an_argument_that_a_population_cannot_have_is_refused(
@@ -332,3 +331,71 @@ def test_a_tuple_of_two_numbers_is_neither_a_range_nor_a_list(tmp_path: Path) ->
     with one_line(f"population: {fix}", antiphon.ScenarioError):
         antiphon.population("digits-mlp", vary={"lr": (1e-4, 1e-1)}, logdir=tmp_path / "it")
     assert not (tmp_path / "it").exists()
+
+
+SMALL = {"depth": 2, "width": 4, "batch": 4}
+
+
+def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how: dict[str, Any] = {"vary": {"lr": [0.1, 0.2]}, "values": SMALL, "members": 2, "steps": 1}
+    places = [antiphon.population("digits-mlp", **how, logdir=tmp_path / "it").directory for _ in range(2)]
+    assert [place.name for place in places] == ["it", "it-2"]
+    assert "it already exists: this population is written to" in capsys.readouterr().err
+    with one_line("exist: 'append'; must be number, ", antiphon.ScenarioError):
+        antiphon.population("digits-mlp", **how, exist="append")
+
+
+def test_the_folder_of_a_function_is_named_after_its_scenario(here: Path) -> None:
+    members = antiphon.population(digits, vary=RATES, members=2, steps=1)
+    assert members.directory.parent.name == "runs"
+    assert members.directory.name.startswith(f"{digits().scenario}-2")
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        (
+            {"select": {"every": 1, "by": "return"}},
+            "select.by: no metric 'return' here; known: accuracy, loss",
+        ),
+        ({"select": True}, r"select: must be a mapping of keys, not true; write \{every: 100\}"),
+        ({"vary": ["lr"]}, r"vary: must be a mapping of parameters, .*; write \{lr: \{from"),
+        ({"vary": {"lr": {"min": 0.1, "max": 0.2}}}, "vary.lr.min: unknown key 'min'; write from"),
+        ({"vary": {"lr": {"from": 0, "to": 0.2}}}, "vary.lr: must be greater than 0, not 0"),
+        ({"vary": {"coupling": ["locked", "local"]}}, "must be a number, .*; compare words as variants"),
+        ({"values": {"widht": 3}}, "population: values.widht: .* did you mean 'width'"),
+        ({"values": {"lr": 0.3}}, "population: values.lr: varies"),
+        ({"values": ["lr"]}, r"population: values=\['lr'\]; must be a mapping"),
+        ({"variant": "lockd"}, "no variant 'lockd'; did you mean 'locked'"),
+        ({"seeds": 3}, "population: no argument 'seeds'; write members"),
+    ]
+    for given, line in mistakes:
+        how: dict[str, Any] = {"vary": {"lr": [0.1, 0.2]}, "members": 2, "logdir": tmp_path / "it", **given}
+        with one_line(line, antiphon.ScenarioError):
+            antiphon.population("digits-mlp", **how)
+        assert not (tmp_path / "it").exists(), given
+
+
+@pytest.mark.long
+def test_a_plot_has_the_scores_and_each_value_over_steps(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    vary = {"lr": {"from": 1e-4, "to": 1e-1, "log": True}}
+    members = antiphon.population(
+        "digits-mlp",
+        vary=vary,
+        values=SMALL,
+        members=3,
+        steps=4,
+        select={"every": 2, "copy": 0.4},
+        logdir=tmp_path / "it",
+    )
+    scores, rates = members.plot().axes
+    assert [scores.get_title(), rates.get_title()] == ["score (accuracy)", "lr"]
+    assert (scores.get_yscale(), rates.get_yscale()) == ("linear", "log")
+    for member, (score, rate) in enumerate(zip(scores.lines, rates.lines, strict=True)):
+        rows = [row for row in members.lineage if row["member"] == member]
+        assert list(score.get_xdata()) == [row["step"] for row in rows]
+        assert list(score.get_ydata()) == [row["score"] for row in rows]
+        assert rate.get_ydata()[0] == rows[0]["values"]["lr"]
+        assert rate.get_ydata()[-1] == members.result["members"][member]["values"]["lr"]

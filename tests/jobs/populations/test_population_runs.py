@@ -77,7 +77,7 @@ def test_a_population_whose_function_moved_to_another_module_is_resumed(tmp_path
     begun = antiphon.population(pair, **more, until=2)
     assert str(begun).strip().startswith(f"{digits().scenario} · 2 members · 2 steps")
     with one_line(r'it: already exists .*--exist resume \(in Python exist="resume"\)', antiphon.RunError):
-        antiphon.population(digits, **more)
+        antiphon.population(digits, **more, exist="error")
     with one_line("training.batch", antiphon.RunError):
         antiphon.population(wider, **more, exist="resume", until=4)
     again = antiphon.population(digits, **more, exist="resume", until=4)
