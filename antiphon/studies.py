@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.counts import check_counts
+from antiphon.base.counts import check_counts, check_mappings
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
@@ -113,8 +113,10 @@ def study(
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
     check_counts("study", seeds=seeds, steps=steps, episodes=episodes, jobs=jobs)
+    check_mappings("study", values=values)
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
-        raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping")
+        fix = f"; write [{variants!r}]" if isinstance(variants, str) else ""
+        raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping{fix}")
     if variants is not None and not variants:
         raise ScenarioError("variants: is empty; leave it out, or name one")
     named = variants if isinstance(variants, Mapping) else None
@@ -163,7 +165,7 @@ def _study(
         for name, line in variants.items():
             if not isinstance(line, Mapping | None):
                 raise ScenarioError(
-                    f"variants.{name}: must map parameters to values, not {type(line).__name__}"
+                    f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
                 )
         lines = {name: {**of_template.get(name, {}), **(line or {})} for name, line in variants.items()}
         keys["variants"] = {name: {"set": in_python(line)} for name, line in lines.items()}

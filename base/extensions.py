@@ -15,7 +15,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -114,8 +114,16 @@ def note_registrars(name: str) -> None:
     _registrars[name] = list(dict.fromkeys(module.partition(".")[0] for module in modules))
 
 
+_DECORATORS = {"input": "synthetic_input"}
+"""Names of decorators, where they are not the point's."""
+
+
 def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
     def named(name: str) -> Callable[[Kind], Kind]:
+        if not isinstance(name, str):
+            line = f"{name_of(name)} is no name; write @antiphon.{_DECORATORS.get(point, point)}('NAME') above it"
+            raise ScenarioError(f"{point}: {line}")
+
         def add(factory: Kind) -> Kind:
             register(point, name, factory)
             return factory
@@ -514,15 +522,15 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
     Raises:
         ScenarioError: It does not take these arguments, or fails.
     """
+    called = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
     try:
         signature = _signature(factory)
         signature.bind(**arguments)
     except TypeError as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         *first, last = arguments
         named = f"s {', '.join(first)} and {last}" if first else f" {last}"
         fix = "" if arguments.keys() <= signature.parameters.keys() else f"; name its argument{named}"
-        raise ScenarioError(f"{name} cannot be called as {name}({given}): {error}{fix}") from None
+        raise ScenarioError(f"{name} cannot be called as {called}: {error}{fix}") from None
     except ValueError:  # of some built-in callables no signature is known
         pass
     try:
@@ -530,7 +538,20 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's factory may raise)
-        raise ScenarioError(f"{name} failed: {first_line(error)}") from None
+        key = _wrong_key(factory, arguments)
+        place, fix = "", f"mend it, or its keys: {called}"
+        if key is not None:
+            place, fix = f" for {key}={arguments[key]!r}", "write another value, or leave it out"
+        raise ScenarioError(f"{name} failed{place}: {first_line(error)}; {fix}") from None
+
+
+def _wrong_key(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
+    """Return the argument without which a factory that failed does not; None: there is none."""
+    for key in arguments:
+        with suppress(Exception):  # of a user's factory, which fails again
+            factory(**{other: value for other, value in arguments.items() if other != key})
+            return key
+    return None
 
 
 # --- failures ----------------------------------------------------------------------------------------------------

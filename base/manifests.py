@@ -170,7 +170,9 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """
     path, fix = folder / MANIFEST, _way_out(folder)
     if not is_checkpoint(folder):
-        raise RunError(f"{folder}: contains no checkpoint")
+        raise RunError(
+            f"{folder}: contains no checkpoint; give a run directory, or a folder in its checkpoints/"
+        )
     if not os.path.lexists(path):
         raise RunError(f"{path}: is missing; {fix}")
     found = read_checked(path, fix)

@@ -81,6 +81,15 @@ _FIXES: Mapping[str, dict[str, str]] = {
     "Simulation.evaluate": dict.fromkeys(
         ("ablate", "ablation"), "call antiphon.inspection.ablation.ablate(simulation)"
     ),
+    "population": dict.fromkeys(("seeds",), "write members; their seeds are seed, seed + 1, …"),
+    "split": {
+        **{
+            word: f"write antiphon.Simulation(scenario, {word}=…)"
+            for word in ("seed", "device", "dtype", "logdir")
+        },
+        "epochs": "write simulation.run(epochs=…)",
+    },
+    "study": {"exist": "the same call continues what is in logdir; another logdir begins anew"},
     "coupling": {**_OF_CHANNELS},
     "gradient": {**_OF_CHANNELS},
     "network": _fixes("kind", _NETWORKS),

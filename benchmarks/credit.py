@@ -65,7 +65,7 @@ CREDIT: dict[str, dict[str, Any]] = {
     "aug_local+1-1": {"gradient": {"kind": "aug_local", "layers": 2}, "delay": 1},
     "lens": {"gradient": "lens", "delay": 0},
     "local": {"gradient": "local", "delay": 0},
-    "linear": {"gradient": "linear", "delay": 0},
+    "linear": {"gradient": {"kind": "linear"}, "delay": 0},
     "detached": {"coupling": "detached", "delay": 0},
     "delayed-1": {"coupling": "delayed", "delay": 1},
 }

@@ -207,7 +207,7 @@ def ablate(
     links = Links.given(links, running.system)
     check_flags("ablate", sampled=sampled)
     if not running.system.channels:
-        raise ScenarioError("ablate: the scenario has no channels")
+        raise ScenarioError("ablate: the scenario has no channels; evaluate the run without")
     names = chosen_channels(list(running.system.channels), channels, "ablate: channel")
     if not names:
         raise ScenarioError("ablate: channels is empty; name one, or leave it out")
@@ -265,7 +265,7 @@ def readouts_act(running: LiveSystem) -> bool:
         )
     if other is not None and not running.system.description.is_stream:
         raise ScenarioError(
-            "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards"
+            "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards; measure the value instead"
         )
     return some is not None
 

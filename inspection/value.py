@@ -202,7 +202,7 @@ def value(
     running = running_of(simulation)
     known = list(running.system.channels)
     if not known:
-        raise ScenarioError("value: the scenario has no channels")
+        raise ScenarioError("value: the scenario has no channels; evaluate the run without")
     if no_fork := running.system.description.no_fork:
         command = with_imports("antiphon evaluate RUN --ablate zero")
         fix = f"{command}, or antiphon.inspection.ablation.ablate(simulation)"

@@ -92,7 +92,7 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(f"{what} fails: {first_line(error)}") from None
+        raise ScenarioError(f"{what} fails: {first_line(error)}; it is given [batch, {inputs}]") from None
     if isinstance(shape, str) or len(shape) != 2 or shape[0] != 2:
         raise ScenarioError(f"{what} returns {shape}; return [batch, features]")
     return shape[1]

@@ -143,7 +143,7 @@ class OwnSchedule:
             factor = float(self.function(step))
         except Exception as error:  # noqa: BLE001  (anything a user's function may raise)
             raise ScenarioError(
-                f"schedule {self.name}: it fails at step {step}: {first_line(error)}"
+                f"schedule {self.name}: it fails at step {step}: {first_line(error)}; return a factor at every step from 0"
             ) from None
         if not (math.isfinite(factor) and factor >= 0):
             raise ScenarioError(

@@ -133,7 +133,7 @@ class TorchOptimiser:
             raise ScenarioError(f"{place}: {error}") from None
         if not isinstance(made, torch.optim.Optimizer):
             raise ScenarioError(
-                f"{place}: {name} returned {type(made).__name__}, not a torch.optim.Optimizer"
+                f"{place}: {name} returned {type(made).__name__}, not a torch.optim.Optimizer; return one of its parameters"
             )
         if why := _refused(made):
             raise ScenarioError(f"{place}: {name} {why}")
@@ -156,7 +156,7 @@ class TorchOptimiser:
         except Exception as error:  # noqa: BLE001  (anything a user's optimiser may raise)
             place = f"{self.owner}.optimiser" if self.owner else "optimiser"
             raise ScenarioError(
-                f"{place}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}"
+                f"{place}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}; mend it, or its keys"
             ) from None
 
     def check_saved(self) -> None:

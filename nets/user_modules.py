@@ -75,7 +75,9 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
         with seeded(seed):
             module = call_factory(source, name_of(source), **arguments)
         if not isinstance(module, nn.Module):
-            raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
+            raise ScenarioError(
+                f"the factory returned {type(module).__name__}, not a torch.nn.Module; return one"
+            )
         check_trainable(module, "the module")
     hold_modes(module)
     return module if is_meta(module) else on_cpu(module)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
+from antiphon.scenarios.document import suggest_document
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
@@ -56,12 +55,6 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     if not path.suffix and path.parent == Path() and not os.path.exists(path):
         raise ScenarioError(f"no scenario {str(name)!r}{suggest_document(str(name), scenario_names())}")
     return load(name)
-
-
-def suggest_document(name: str, known: Iterable[str]) -> str:
-    """Return what `suggest` does, or where there is one the YAML file of this name in the working directory."""
-    file = f"{name}.yaml"
-    return f"; did you mean '{file}'?" if os.path.isfile(file) else suggest(name, known)
 
 
 def is_document(name: str) -> bool:

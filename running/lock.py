@@ -69,6 +69,8 @@ class DirectoryLock:
     def __init__(self, folder: Path) -> None:
         from filelock import FileLock, Timeout  # slower to import than most commands that only read
 
+        if folder.is_file():
+            raise RunError(f"{folder}: is a file, and runs are written to a folder; choose another name")
         self._path, self._made, self._process = folder / LOCK, not folder.exists(), os.getpid()
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
         with writing(self._path):

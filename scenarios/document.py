@@ -154,9 +154,10 @@ def _fix_of_object(value: object) -> str:
     if isinstance(value, list | tuple):
         if value and all(hasattr(one, "shape") and hasattr(one, "dtype") for one in value):
             return "; use antiphon.envs.from_tensors(image=…, label=…)"
-        return (
-            "; write gymnasium.vector.SyncVectorEnv(…) of them" if value and all(map(callable, value)) else ""
-        )
+        if not value or not all(hasattr(one, "reset") or callable(one) for one in value):
+            return "; write {id: ID}"
+        makers = "them" if all(map(callable, value)) else "functions that make them: [lambda: …]"
+        return f"; write gymnasium.vector.SyncVectorEnv(…) of {makers}"
     if hasattr(value, "__getitem__") or hasattr(value, "__iter__"):
         return "; data enters by antiphon.envs.from_tensors, from_dataset or from_loader"
     return f"; a function or class that makes environments has an id: {register}" if callable(value) else ""
@@ -908,6 +909,14 @@ def catalogue() -> dict[str, Template]:
     return {name: load(name) for name in library_names()}
 
 
+def suggest_document(name: str, known: Iterable[str]) -> str:
+    """Return what `suggest` does, or the YAML file of this name in the working directory; if no name is near, how a file is given."""
+    if os.path.isfile(file := f"{name}.yaml"):
+        return f"; did you mean '{file}'?"
+    found = suggest(name, known)
+    return found if found.startswith("; did") else f"{found}; a file is given with its ending, .yaml"
+
+
 def load(name_or_path: str | Path) -> Template:
     """Return a template of the library, or read one from a file.
 
@@ -923,8 +932,8 @@ def load(name_or_path: str | Path) -> Template:
     if isinstance(name_or_path, str) and name_or_path in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
     if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
-        known = suggest(str(name_or_path), library_names())
-        raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
+        fix = suggest_document(str(name_or_path), library_names())
+        raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
     if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
         name = str(name_or_path)
         raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")

@@ -37,9 +37,10 @@ def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
         if values == ():
             raise DocumentError((name,), "is empty; give values, or leave it out")
         if not isinstance(values, tuple):
-            raise DocumentError((name,), f"must be a list of values, not {kind_of(values)}; write [{values}]")
+            fix = "give each value" if isinstance(values, Mapping) else f"write [{values}]"
+            raise DocumentError((name,), f"must be a list of values, not {kind_of(values)}; {fix}")
         if len(set(values)) < len(values):
-            raise DocumentError((name,), f"names a value twice: {show_value(values)}")
+            raise DocumentError((name,), f"names a value twice: {show_value(values)}; leave one out")
     return axes
 
 
@@ -48,7 +49,7 @@ def _variants(value: object) -> object:
     if isinstance(value, list | tuple):
         twice = [name for index, name in enumerate(value) if name in value[:index]]
         if twice:
-            raise DocumentError((), f"names {twice[0]!r} twice")
+            raise DocumentError((), f"names {twice[0]!r} twice; leave one out")
         return {str(name): {} for name in value}
     if isinstance(value, Mapping):
         return {name: {} if variant is None else variant for name, variant in value.items()}

@@ -46,7 +46,9 @@ def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
                 yield DocumentError(path, f"no agent {agent!r}{suggest(agent, scene.agents)}")
             elif name in known:
                 where = (
-                    "twice" if known[name] == index else f"in share[{known[name]}] too; make them one group"
+                    "twice; leave one out"
+                    if known[name] == index
+                    else f"in share[{known[name]}] too; make them one group"
                 )
                 yield DocumentError(path, f"names {name!r} {where}")
             else:

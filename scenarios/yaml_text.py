@@ -319,9 +319,9 @@ def _read(text: str, source: str, kind: str) -> Document:
         ) from None
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
-        raise ScenarioError(f"{source}:{number}: broken YAML: invalid character") from None
+        raise ScenarioError(f"{source}:{number}: broken YAML: invalid character; leave it out") from None
     except ValueError:
-        raise ScenarioError(f"{source}: broken YAML: character out of range") from None
+        raise ScenarioError(f"{source}: broken YAML: character out of range; leave it out") from None
     if node is None:
         raise ScenarioError(f"{source}: is empty; begin with '{kind}: NAME'")
     builder = _Builder()
@@ -330,7 +330,9 @@ def _read(text: str, source: str, kind: str) -> Document:
     except DocumentError as error:
         raise error.located(source, builder.lines) from None
     if not isinstance(data, dict):
-        raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}")
+        raise ScenarioError(
+            f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}; begin with '{kind}: NAME'"
+        )
     lines = builder.lines
     if not OTHER_SPELLINGS.isdisjoint(part for path in lines for part in path):
         lines = lines | {standard(path): line for path, line in lines.items()}
@@ -352,7 +354,7 @@ def read_file(path: FilePath) -> str:
     except FileNotFoundError:
         problem = f"no such file{_beside(path)}"
     except UnicodeDecodeError:
-        problem = "not a text file in UTF-8"
+        problem = "not a text file in UTF-8; save it as one"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     raise ScenarioError(f"{path}: {problem}")
@@ -392,7 +394,7 @@ class _Builder:
             raise DocumentError((), _TOO_LONG)
         if len(above) > _MOST_LEVELS:
             raise DocumentError(
-                path[:2], f"nested too deeply, more than {_MOST_LEVELS} levels (aliases counted)"
+                path[:2], f"nested too deeply, more than {_MOST_LEVELS} levels (aliases counted); write fewer"
             )
         if node in above:
             raise DocumentError(path, "is an alias that contains itself; write the value out")
@@ -430,7 +432,7 @@ class _Builder:
 
 def _key(node: yaml.Node, path: Path) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise DocumentError(path, "a key is a word, not a list or mapping")
+        raise DocumentError(path, "a key is a word, not a list or mapping; write KEY: VALUE")
     return str(node.value)
 
 
@@ -472,7 +474,9 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> Any:
         if kind == "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except (KeyError, ValueError):
-        raise DocumentError(path, f"{show_value(text)} is not a YAML {kind}") from None
+        raise DocumentError(
+            path, f"{show_value(text)} is not a YAML {kind}; write another value, or put it in quotes"
+        ) from None
     raise DocumentError(path, f"tag {node.tag!r}: tags are not supported; write plain data")
 
 

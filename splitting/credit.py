@@ -22,6 +22,7 @@ from antiphon.agents.models import MapHead
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
+from antiphon.base.spec import accepted_keys
 from antiphon.nets.site_axes import features_first
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
 from antiphon.scenarios.channel_specs import GradientSpec
@@ -111,6 +112,7 @@ class Credit:
         wanted: What the objective needs of the output.
         output: See `split`.
         parts: The parts, whose parameters a lens has, by the names of their agents.
+        targets: The targets of all objectives.
         coded: Whether the default may be a loss of the classes of the target.
     """
 
@@ -124,9 +126,10 @@ class Credit:
         output: str | int | None,
         parts: Mapping[str, Part],
         *,
+        targets: Sequence[str],
         coded: bool,
     ) -> None:
-        self.coded = coded
+        self.coded, self.targets = coded, targets
         self.model, self.example, self.cuts, self.traced = model, example, cuts, traced
         self.wanted, self.output, self.parts = wanted, output, parts
         self._tails: dict[str, Part] = {}
@@ -155,7 +158,7 @@ class Credit:
         """Return the gradient of a channel, as a scenario has it.
 
         Args:
-            given: A kind, or a gradient's keys; beside those of a scenario `layers` of `aug_local`, and `at`, the submodule
+            given: A kind, which has the targets as its context, or a gradient's keys; beside those of a scenario `layers` of `aug_local`, and `at`, the submodule
                 at which the last layers begin, of `aug_local` and `lens`.
             wire: The channel.
 
@@ -169,7 +172,10 @@ class Credit:
         keys: dict[str, Any] = {"kind": given} if isinstance(given, str) else dict(given)
         kind, shape = keys.get("kind", "linear"), wire.message.shape
         if kind not in WORDS:
-            return given if isinstance(given, str) else keys
+            with suppress(ScenarioError):  # there is no such kind, which the scenario refuses with its place
+                if isinstance(given, str) and "context" in accepted_keys(GradientSpec.spec_of(given)):
+                    return {**keys, "context": list(self.targets)}
+            return keys
         at, layers = keys.pop("at", None), keys.pop("layers", _LAYERS)
         name, signal = self.wanted.target, self.wanted.signal
         if kind == "local":

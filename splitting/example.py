@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +118,9 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
         values = tuple(example) if isinstance(example, tuple | list) else (example,)
         found = dict(zip(names, values, strict=False))
         if len(values) > len(names):
-            raise ScenarioError(f"example: {len(values)} values for the arguments {', '.join(names)}")
+            raise ScenarioError(
+                f"example: {len(values)} values for the arguments {', '.join(names)}; give one for each"
+            )
     for name in found:
         if name not in names:
             raise ScenarioError(f"example: {_no_argument(name, names)}")
@@ -207,8 +210,28 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
             name: f" {list(value.shape)}" for name, value in example.items() if isinstance(value, Tensor)
         }
         listed = ", ".join(f"{name}{shapes.get(name, '')}" for name in example)
-        return f"{type(model).__name__} does not take {listed} ({first_line(error)}){_way_to_shape(model, example)}"
+        fix = _way_to_shape(model, example) or _way_to_width(error)
+        return f"{type(model).__name__} does not take {listed} ({first_line(error)}){fix}"
     return None
+
+
+def _way_to_width(error: Exception) -> str:
+    """Return "; …" with the layer that a tensor does not fit, by the modules that an error passed; what else to do where none is known."""
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    calls = [(found["self"], found) for found in frames if isinstance(found.get("self"), nn.Module)]
+    inner, names = calls[-1] if calls else (None, {})
+    paths = {id(module): path for path, module in calls[0][0].named_modules()} if calls else {}
+    read = next(
+        (value for name, value in names.items() if name != "self" and isinstance(value, Tensor)), None
+    )
+    for key, axis in (("in_features", -1), ("in_channels", 1)):
+        wanted = getattr(inner, key, None)
+        if isinstance(wanted, int) and read is not None and read.ndim > 1 and read.shape[axis] != wanted:
+            return (
+                f"; '{paths.get(id(inner), '')}' ({type(inner).__name__}) reads {read.shape[axis]} with {key}={wanted}: "
+                "make them equal, or read another signal by `inputs`"
+            )
+    return "; change forward, or read other signals by `inputs`"
 
 
 def _way_to_shape(model: nn.Module, example: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
             if target is not None and target.shape != value.shape:  # a buffer that a forward replaced
                 if name not in (buffers := model.get_submodule(path)._buffers):
                     raise RunError(
-                        f"join: '{key}' is {list(value.shape)} in the run, and no buffer of that size in the model"
+                        f"join: '{key}' is {list(value.shape)} in the run, and no buffer of that size in the model; give split a model whose forward does not replace it"
                     )
                 target = buffers[name] = target.new_empty(value.shape)
             if target is not None:

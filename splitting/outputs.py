@@ -22,6 +22,7 @@ from antiphon.splitting.graph import Trace, as_dict, own_copies
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"
+_ONE_OUTPUT = "; leave output out: it chooses among several, and the target is named by objective"
 
 
 @dataclass(frozen=True)
@@ -288,12 +289,12 @@ def _chosen(
     chosen = [path for path in found if path[:1] == (output,) or _name(path) == output]
     if len(chosen) != 1:
         names = [_name(path) for path in found]
-        hint = "; leave output out" if names == [_ONLY] else suggest(str(output), names)
+        hint = _ONE_OUTPUT if names == [_ONLY] else suggest(str(output), names)
         listed = _listed(trace, found)
         raise ScenarioError(f"{argument}: {output!r} is no tensor that forward returns ({listed}){hint}")
     if size is not None and not _fits(trace, found[chosen[0]], size):
         shape = _shape(trace, found[chosen[0]])
-        needs = f"its objective needs a float tensor [batch, …] of {size} values per sample"
+        needs = f"its objective needs a float tensor [batch, …] of {size} values per sample; name another, or change the objective"
         raise ScenarioError(f"{argument}: {output!r} is {shape}, and {needs}")
     return chosen[0]
 

@@ -17,11 +17,11 @@ from torch import nn
 from antiphon.agents.objectives import objective_of
 from antiphon.base.counts import check_counts
 from antiphon.base.errors import ScenarioError, ScenarioWarning
-from antiphon.base.extensions import name_of
+from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, section_of
-from antiphon.base.spellings import spelled, suggest_key
+from antiphon.base.spellings import fix_of_word, spelled, suggest_key
 from antiphon.comms.coupling_catalogue import kind_predicts
 from antiphon.comms.couplings import DEFAULT
 from antiphon.envs import registry
@@ -87,7 +87,7 @@ def split(
         objectives: Instead of `output` and `objective`: an objective for each output, by key or index; None drops the output.
         class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last; or a mapping by output.
         coupling: The coupling of every channel.
-        gradient: The gradient of every channel. None: for one objective of a categorical target with a value per class,
+        gradient: The gradient of every channel: a kind, which reads the targets as its context, or a mapping of its keys. None: for one objective of a categorical target with a value per class,
             `aug_local` with one block for messages of tokens and maps (`lens` if the model's last layers are larger than that
             block), `local` for others and where no later block reads them (docs/results/split-credit.md); else `linear` at every
             site. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind": "aug_local", "layers": 2}`)
@@ -135,7 +135,7 @@ def _training(given: Mapping[str, Any]) -> dict[str, Any]:
     known = [*signature(split).parameters, *TrainingSpec.model_fields]
     for name in given:
         if spelled(name, known) not in known:
-            meant = section_of(TrainingSpec, name) or suggest_key(name, known)
+            meant = fix_of_word("split", name) or section_of(TrainingSpec, name) or suggest_key(name, known)
             raise ScenarioError(f"split: no argument {name!r}{meant}")
     return {"sweep": True, **given}
 
@@ -231,7 +231,9 @@ def _credit(
             )
         main = found[0]
     coded = main.wanted.codes_classes and not (several and gradient is None)
-    return Credit(model, given.example, cut.at, cut.trace, main.wanted, main.output, cut.members, coded=coded)
+    targets = list(dict.fromkeys(head.wanted.target for head in heads))
+    about = main.wanted, main.output, cut.members
+    return Credit(model, given.example, cut.at, cut.trace, *about, targets=targets, coded=coded)
 
 
 @torch.random.fork_rng(devices=[])  # as in `_channels`
@@ -390,8 +392,10 @@ def _target(goal: ObjectiveSpec, description: Description) -> Signal:
         raise ScenarioError(f"objective: a model has no policy ({goal.kind}); give it a target")
     signal = description.signals.get(goal.target)
     if signal is None:
+        kind = goal.target in Catalogue("objective")
+        fix = f"; write {{'kind': '{goal.target}', 'target': …}}" if kind else ""
         raise ScenarioError(
-            f"objective: no signal '{goal.target}'{suggest(goal.target, description.signals)}"
+            f"objective: no signal '{goal.target}'{fix or suggest(goal.target, description.signals)}"
         )
     return signal
 

@@ -19,9 +19,9 @@ from antiphon.commands import options
 from antiphon.commands.arguments import check_no_run, new_directory, scenario_template, values_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
-from antiphon.running.library import scenario_names, suggest_document
+from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios.document import Template
+from antiphon.scenarios.document import Template, suggest_document
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (

@@ -349,12 +349,16 @@ class Channel:
         if self.predictor is None or not self.predictor.needs_returned:
             return
         if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
-            shape = list(gradient.shape) if isinstance(gradient, Tensor) else gradient
+            other = None if gradient is None else with_article(type(gradient).__name__)
+            shape = list(gradient.shape) if isinstance(gradient, Tensor) else other
+            fix = "pass dL/dmessage, which is message.grad after loss.backward()"
             raise self._error(
-                f"return_gradient: the gradient is {shape}, but the message {list(message.shape)}; pass dL/dmessage"
+                f"return_gradient: the gradient is {shape}, but the message {list(message.shape)}; {fix}"
             )
         if self.predictor.needs_loss and (losses is None or losses.shape != message.shape[:1]):
-            raise self._error(f"return_gradient: its critic needs losses, [{len(message)}]")
+            raise self._error(
+                f"return_gradient: its critic needs losses, [{len(message)}]; give the loss of each sample"
+            )
         with self._lock:
             sent = next((sent for sent, leaf in self._open_messages.received() if leaf is message), None)
             if sent is None:

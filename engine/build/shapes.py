@@ -345,7 +345,7 @@ def _input_shape(
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
                 ("agents", name, "fan_in"),
-                f"{name_of(agent.fan_in.kind)} needs messages of equal size, got {sizes}",
+                f"{name_of(agent.fan_in.kind)} needs messages of equal size, got {sizes}; give their channels one size, or use concat",
             )
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]

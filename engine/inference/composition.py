@@ -174,7 +174,8 @@ class Composition:
                 and channel.synthetic_input.model is not None
             ):
                 raise ScenarioError(
-                    f"compose: {channel.name} loses every message, and its synthetic input is not exported"
+                    f"compose: {channel.name} loses every message, and its synthetic input is not exported; evaluate the run, "
+                    "or lower link.drop"
                 )
         self._tensors: Tensors = {}
         self._modules: dict[str, nn.Module] = {}

@@ -367,7 +367,9 @@ def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> Non
     check_counts("evaluate", episodes=episodes)
     check_split(split, env.splits or SPLITS)
     if env.endless:
-        raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
+        raise ScenarioError(
+            "evaluate: the environment's episodes never end, so they have no return; truncate them, as with max_episode_steps or limit"
+        )
 
 
 def play(

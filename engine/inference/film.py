@@ -64,7 +64,9 @@ def film(
     """
     with closing(continued(_environment(system, scenario), run)) as env, Progress("filming", None) as bar:
         if env.endless:
-            raise ScenarioError("export: the environment's episodes never end")
+            raise ScenarioError(
+                "export: the environment's episodes never end; truncate them, as with max_episode_steps or limit"
+            )
         frames: list[FilmFrame] = []
         sent: dict[str, SentMessage] = {}
         names = {
@@ -137,4 +139,6 @@ def _picture(env: Any) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"export: the environment renders no picture [height, width, 3]: {line}") from None
+        raise RunError(
+            f"export: the environment renders no picture [height, width, 3]: {line}; return one from render()"
+        ) from None

@@ -88,6 +88,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
         found.append(
             f"env: {env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
             "telemetry.value and probes raise an error; evaluate, export and diff work"
+            + ("" if env.unsaved else "; give it state_dict and load_state_dict")
         )
     grows = env.longest_episode is not None and not env.splits
     if grows and not any(agent.acts for agent in scenario.agents.values()):
@@ -168,12 +169,12 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
 def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of gates that are shut at first where a policy's sender has an objective of its own, and so learns in one pass.
 
-    A kind, gate or passes that were chosen are a decision.
+    A kind, gate or passes other than the defaults are a decision.
     """
     names = []
     for channel in scenario.channels:
         goal, sender = scenario.agents[channel.receiver].objective, scenario.agents[channel.sender]
-        decided = not channel.gradient.model_fields_set.isdisjoint(("kind", "gate", "passes"))
+        decided = not channel.gradient.given_keys.isdisjoint(("kind", "gate", "passes"))
         once = goal is not None and goal.passes > 1 and not channel.replayed
         if once and sender.goals and not decided and scenario.relations.gated(channel):
             names.append(channel.name)

@@ -171,7 +171,9 @@ def latest(path: str | Path) -> Path:
         return path
     found = checkpoints(path)
     if not found:
-        raise RunError(f"{path}: neither a checkpoint nor a run with one")
+        raise RunError(
+            f"{path}: neither a checkpoint nor a run with one; give a run directory that has checkpoints/"
+        )
     return found[-1]
 
 

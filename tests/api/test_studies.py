@@ -40,6 +40,25 @@ def own(width: int = 4, coupling: str = "decoupled", shift: float = 0.0) -> Scen
     return scenario_of(agents, channels, env, batch=8, steps=6)
 
 
+def test_mistakes_are_one_line_with_the_fix(tmp_path: Path) -> None:
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"values": ["width"]}, r"study: values=\['width'\]; must be a mapping"),
+        (
+            {"variants": "locked"},
+            r"variants: 'locked'; must be a list of names, or a mapping; write \['locked'\]",
+        ),
+        ({"variants": {"a": ["width"]}}, r"variants.a: must map parameters to values, not list; write \{"),
+        ({"grid": {"lr": {"from": 1, "to": 2}}}, "grid.lr: must be a list of values, .*; give each value"),
+        ({"exist": "error"}, "study: no argument 'exist'; the same call continues"),
+    ]
+    for given, line in mistakes:
+        with one_line(line, ScenarioError):
+            study("digits-mlp", logdir=tmp_path / "it", seeds=1, steps=1, **given)
+    (tmp_path / "file").write_text("")
+    with one_line("file: is a file, and runs are written to a folder; choose another name", RunError):
+        study("digits-mlp", values=TINY, logdir=tmp_path / "file", seeds=1, steps=1, jobs=1)
+
+
 @pytest.mark.long
 def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
@@ -142,7 +161,7 @@ def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Pa
         with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' continues"):
             study(scenario, seeds=2, logdir=folder)
     assert json.loads((folder / "default-s0/run.json").read_text())["exit"] == "stopped"
-    with pytest.warns(UserWarning, match="in this process, as others cannot import the Python Scenario"):
+    with pytest.warns(UserWarning, match="in this process, as others cannot import the scenario"):
         table = study(scenario, seeds=2, jobs=2, logdir=folder)
     whole = study(scenario, seeds=2, logdir=tmp_path / "whole")
     assert table.result["lines"][0]["mean"] == whole.result["lines"][0]["mean"]
@@ -172,7 +191,11 @@ def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
         (own, {"seeds": 0}, "^study: seeds=0; must be a whole number, at least 1$"),
         (own, {"variants": {}}, "^variants: is empty; leave it out, or name one$"),
         (own, {"variants": 3}, "^variants: 3; must be a list of names, or a mapping$"),
-        (own, {"variants": {"a": 3}}, r"^variants\.a: must map parameters to values, not int$"),
+        (
+            own,
+            {"variants": {"a": 3}},
+            r"^variants\.a: must map parameters to values, not int; write {'lr': 0.01}$",
+        ),
         (
             own,
             {"variants": {"a": {"wdth": 3}}},

@@ -275,3 +275,17 @@ def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_eve
         maps, flat = (predictor_of(run, f"part{i}->part{i + 1}") for i in range(2))
         assert [tuple(p.shape) for p in maps.parameters.values()] == [(6, 6), (6,)]
         assert [tuple(p.shape) for p in flat.parameters.values()] == [(96, 96), (96,)]
+
+
+def test_a_kind_alone_reads_the_target_and_a_mapping_is_taken_as_it_is() -> None:
+    def context(gradient: Any) -> tuple[str, ...]:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+        scenario = antiphon.split(model, ["3"], env="antiphon/Digits-v0", gradient=gradient)
+        return scenario.channels[0].gradient.context
+
+    assert [context(kind) for kind in ("linear", "mlp")] == [("label",)] * 2
+    assert context({"kind": "linear"}) == ()
+    with pytest.raises(
+        antiphon.ScenarioError, match=r"gradient.kind: unknown kind 'linaer'; did you mean 'linear'"
+    ):
+        context("linaer")

@@ -165,7 +165,7 @@ def test_sites_are_by_default_those_of_messages_of_two_axes(
     model: type[nn.Module], gradient: str, size: tuple[int, ...], sites: bool | None
 ) -> None:
     """A convolution reads maps as they are."""
-    split = split_at_the_second_block(model(), gradient)
+    split = split_at_the_second_block(model(), {"kind": gradient})
     assert split.channels[0].size == size
     assert split.channels[0].gradient.get("sites", None) is sites
     with Simulation(split) as simulation:

@@ -491,7 +491,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "no such position": (lambda: chain_split(Answers(lambda y: (y, y)), output=2), ".*output.*2"),
     "no key at all": (
         lambda: chain_split(Chain(), output="logits"),
-        r"output: 'logits' is no tensor that forward returns \(a tensor \[3, 5\]\); leave output out",
+        r"output: 'logits' is no tensor that forward returns \(a tensor \[3, 5\]\); leave output out: .* the target is named by objective",
     ),
     "too few classes": (
         lambda: chain_split(Answers(lambda y: y[:, :3])),
@@ -538,6 +538,21 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         r"Conv2d does not take .*; begin with nn.Unflatten\(1, shape\)",
     ),
     "no parts": (lambda: chain_split(None, (), parts=5), "parts is 5; give a list of torch.nn.Module"),
+    "a width that is not the data's": (
+        lambda: split(nn.Sequential(nn.Flatten(), nn.Linear(60, 10)), ["1"], env="antiphon/Digits-v0"),
+        r".*; '1' \(Linear\) reads 64 with in_features=60: make them equal, or read another signal by `inputs`",
+    ),
+    "a width that is not the layer's before": (
+        lambda: split(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(9, 10)), ["2"], env="antiphon/Digits-v0"
+        ),
+        r".*; '2' \(Linear\) reads 8 with in_features=9: make them equal",
+    ),
+    "a kind as the target": (
+        lambda: chain_split(Chain(), objective="regression"),
+        r"objective: no signal 'regression'; write \{'kind': 'regression', 'target': …\}",
+    ),
+    "epochs": (lambda: chain_split(Chain(), epochs=3), r".*write simulation.run\(epochs=…\)"),
     "a cut twice": (
         lambda: split_of(ARCHITECTURES["mlp"], ["layers.1", "layers.1"]),
         "at names 'layers.1' twice",

@@ -597,6 +597,8 @@ def test_a_gate_that_begins_shut_by_the_senders_own_objective_is_warned_of_befor
     begins = "channel speaker->listener: one pass per window, because"
     warned_of = _team("decoupled", own, context=["speaker"])
     assert len([line for line in checked(warned_of).warnings if line.startswith(begins)]) == 1
+    saved = Template.from_yaml(warned_of.resolve().to_yaml(), "saved.yaml")
+    assert checked(saved).warnings == checked(warned_of).warnings  # though it has the kind written out
     others = (_team("decoupled", own, gate="skill"), _team("locked", own), _team("decoupled"))
     assert not [line for one in others for line in checked(one).warnings if "one pass per window" in line]
     with warnings.catch_warnings(record=True) as caught, Simulation(warned_of) as simulation:
