@@ -30,7 +30,7 @@ from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import advice, scored_values
 from antiphon.running.directory import check_exist, is_free, numbered
-from antiphon.running.library import template_named
+from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
@@ -72,6 +72,25 @@ class Members:
         """Return the members with their scores and values, the best first, for notebooks."""
         title, headings, rows = members_table(self.result)
         return html_of(f"{title} · runs in {display_path(self.directory)}", html_table(headings, rows))
+
+
+def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: str | Path | None) -> str:
+    """Return the name of a population's new folder: a function's is what its scenario is called."""
+    if logdir is not None or isinstance(template, Template):
+        return spec.population
+    return requests_of(spec, template)[0].scenario.scenario
+
+
+def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str]:
+    """Return the folder of a population, with a number where that is asked for and there is one, and what to do if it exists."""
+    wanted = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
+    if exist != "number":
+        return wanted, exist
+    directory = next(place for place in numbered(wanted) if is_free(place))
+    if directory != wanted:
+        there, here = display_path(wanted), display_path(directory)
+        write_error(f"{there} already exists: this population is written to {here}")
+    return directory, "error"
 
 
 @contextmanager
@@ -144,25 +163,16 @@ def population(
     found = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
     with _of_arguments():
         if found is not None:
-            template, spec = template_named(found.scenario), found.with_keys(**keys)
+            template, spec = template_of_document(found), found.with_keys(**keys)
         else:
             template = scenario_template(scenario)
             spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
     with _of_arguments():
-        requests = requests_of(spec, template)
-        # a function's population is called what its scenario is
-        of_function = found is None and isinstance(template, PythonTemplate)
-        name = requests[0].scenario.scenario if of_function else spec.population
-        wanted = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
-        directory = wanted
-        if exist == "number":
-            directory, exist = next(place for place in numbered(wanted) if is_free(place)), "error"
+        name = spec.population if found is not None else _called(spec, template, logdir)
+        directory, exist = _folder(logdir, name, exist)
         run = PopulationRun(
             spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
         )
-    if directory != wanted:
-        there, here = display_path(wanted), display_path(directory)
-        write_error(f"{there} already exists: this population is written to {here}")
     for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
         warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)

@@ -165,7 +165,8 @@ def _run_meant(path: Path) -> str:
         return f"; did you mean '{display_path(of_file)}'?"
     folder = path if path.is_dir() else path.parent
     try:
-        runs = sorted(folder.glob(f"*/{_RUN}"), key=lambda file: file.stat().st_mtime)
+        found = [file for name in (_RUN, POPULATION) for file in folder.glob(f"*/{name}")]
+        runs = sorted(found, key=lambda file: file.stat().st_mtime)
     except OSError:
         return ""
     if runs and folder == path:
@@ -175,7 +176,8 @@ def _run_meant(path: Path) -> str:
     begins = f"; antiphon run SCENARIO --name NAME writes one, {LOGDIR}/NAME"
     if folder == path:
         return begins
-    names = [str(file.parent.relative_to(folder)) for file in (*runs, *folder.glob(f"{LOGDIR}/*/{_RUN}"))]
+    below = [file for name in (_RUN, POPULATION) for file in folder.glob(f"{LOGDIR}/*/{name}")]
+    names = [str(file.parent.relative_to(folder)) for file in (*runs, *below)]
     place = display_path(folder)
     return suggest(path.name, names, "" if place == os.curdir else f"{place}/") or begins
 

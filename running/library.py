@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import DocumentError
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.document import suggest_document
@@ -55,6 +56,20 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     if not path.suffix and path.parent == Path() and not os.path.exists(path):
         raise ScenarioError(f"no scenario {str(name)!r}{suggest_document(str(name), scenario_names())}")
     return load(name)
+
+
+def template_of_document(document: StudySpec | PopulationSpec) -> Template | PythonTemplate:
+    """Return the template of the scenario that a study or population names.
+
+    Raises:
+        ScenarioError: There is none; the line has the place in the document.
+    """
+    try:
+        return template_named(document.scenario)
+    except DocumentError:  # of the scenario's own file
+        raise
+    except ScenarioError as error:
+        raise document.located(DocumentError(("scenario",), str(error))) from None
 
 
 def is_document(name: str) -> bool:

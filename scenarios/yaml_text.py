@@ -313,7 +313,7 @@ def _read(text: str, source: str, kind: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         parts = [part for part in (error.problem, error.context) if part]
-        fix = "; indent with spaces" if "'\\t'" in parts[0] else ""
+        fix = next((fix for word, fix in _FIXES.items() if word in parts[0]), "")
         raise ScenarioError(
             f"{source}{line}: broken YAML: {' '.join(', '.join(parts).split())}{fix}"
         ) from None
@@ -380,6 +380,16 @@ def _no_document(status: os.stat_result) -> str | None:
 
 def _too_large(count: int, unit: str) -> str:
     return f"has {count:,} {unit}, more than {_MOST_CHARACTERS:,}; let a graph generate identical agents"
+
+
+_FIXES = {
+    "'\\t'": "; indent with spaces",
+    "mapping values are not allowed": "; begin a new line for a key, or put text with a colon in quotes",
+    "expected ',' or": "; put commas between items, and close what is opened",
+    "unexpected end of stream": "; close the quotes",
+    "undefined alias": "; write &NAME where its value is, above",
+}
+"""What to write instead, by words of the YAML parser's."""
 
 
 class _Builder:

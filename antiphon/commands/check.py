@@ -19,7 +19,7 @@ from antiphon.commands.arguments import division_of, scenario_template, values_o
 from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.envs import describe
 from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
-from antiphon.running.library import scenario_names, template_named
+from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
@@ -217,7 +217,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
 
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
-    template = template_named(population.scenario)
+    template = template_of_document(population)
     problems = problems_of_parameters(population, template)
     rest = population.without(one.path for one in problems) if problems else population
     found.refuse([*refused, *problems])

@@ -15,7 +15,7 @@ from antiphon.base.files import display_path
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice, in_words, near_the_best, quality
 from antiphon.running.directory import is_free, numbered
-from antiphon.running.library import template_named
+from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.terminal.output import (
@@ -45,7 +45,7 @@ def run_population(
         if directory != taken:
             remark(f"{taken.name} already exists: this population is called {directory.name}")
     settings["command"] = ("antiphon", *sys.argv[1:])
-    run = PopulationRun(spec, template_named(spec.scenario), directory, exist=exist, **settings)
+    run = PopulationRun(spec, template_of_document(spec), directory, exist=exist, **settings)
     return train_population(run, json)
 
 

@@ -331,11 +331,11 @@ class World(Pictured):
     def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states: copies, which a loop may change in place."""
         observed: Any = self.observe(state)
-        tried = self._step <= _TRIED
-        if tried:
+        checks = self.requested if self._step <= _TRIED else ()
+        if checks:
             self._check_observed(observed)
         known = self.typed(observed)
-        for name in self.requested if tried else ():
+        for name in checks:
             if name in known:
                 checked(name, self.signals[name], known[name], self.num_envs)
         values, facts = self._divide(known)

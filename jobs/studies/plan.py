@@ -18,7 +18,7 @@ from antiphon.base.problems import DocumentError, Problems, show_value
 from antiphon.base.spec import plain
 from antiphon.envs import describe
 from antiphon.jobs.studies.scoring import Scoring, unknown_metrics
-from antiphon.running.library import template_named
+from antiphon.running.library import template_of_document
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request, check_alone
 from antiphon.scenarios import Scenario, Template
@@ -154,7 +154,7 @@ def template_of(
     spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None
 ) -> Template | PythonTemplate:
     """Return the template of a study's scenario, with variants of its channels' couplings where they are asked for."""
-    template = template or template_named(spec.scenario)
+    template = template or template_of_document(spec)
     asked = any(name in COMPARED for name in spec.variants) if spec.variants else options.variants
     return template.with_couplings() if asked and isinstance(template, Template) else template
 

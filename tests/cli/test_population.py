@@ -147,6 +147,7 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
 @pytest.mark.long
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
+    assert "known: runs/it" in cli.refused("evaluate nowhere")
     for words, line in {
         "--name it": "runs/it: already exists and is not empty",
         "--name it --exist resume": "runs/it: holds another population (steps is 4, not 12); choose another name",
@@ -186,7 +187,7 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         ("members: 3", "members: 1", "members: must be at least 2, not 1"),
         ("members: 3", "members: 100000", "members: must be at most 10000, not 100000"),
         ("scenario: digits-mlp", "", "mine.yaml:2: scenario: is missing; name the scenario"),
-        ("digits-mlp", "digit-mlp", "no scenario 'digit-mlp'"),
+        ("digits-mlp", "digit-mlp", "mine.yaml:3: scenario: no scenario 'digit-mlp'; did you mean"),
         ("digits-mlp", "pole", "pole: is a population, not a scenario; antiphon run trains it"),
     ]:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")

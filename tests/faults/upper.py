@@ -169,9 +169,16 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-bound-is-left-out",
         "scenarios/parameters.py",
-        "if self.max is not None and isinstance(value, int | float) and not value <= self.max:",
-        "if self.max is not None and isinstance(value, int | float) and not value <= self.max + 1:",
+        '"max": ("<=", "at most", operator.le),',
+        '"max": ("<=", "at most", operator.ne),',
         "tests/scenarios/test_template.py::test_refused_values",
+    ),
+    Fault(
+        "scenarios-a-bound-that-is-not-accepted-is-shown",
+        "scenarios/parameters.py",
+        '"above": (">", "greater than", operator.gt),',
+        '"above": (">", "greater than", operator.ge),',
+        "tests/scenarios/test_bounds.py::test_a_bound_above_which_values_must_be_is_shown_and_refused_as_such",
     ),
     Fault(
         "scenarios-an-unknown-parameter-stays-as-it-is",

@@ -108,14 +108,20 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: 1\nb: [1, 2\nc: 3\n", ":3: broken YAML: expected ',' or ']', but got ':', while parsing a"),
-        ("a: 'x\n", ":2: broken YAML: found unexpected end of stream, while scanning a quoted scalar"),
-        ("a: b: c\n", ":1: broken YAML: mapping values are not allowed here"),
+        (
+            "a: 1\nb: [1, 2\nc: 3\n",
+            ":3: broken YAML: expected ',' or ']', but got ':', while parsing a flow sequence; put commas between items, and",
+        ),
+        (
+            "a: 'x\n",
+            ":2: broken YAML: found unexpected end of stream, while scanning a quoted scalar; close the quotes",
+        ),
+        ("a: b: c\n", ":1: broken YAML: mapping values are not allowed here; begin a new line for a key"),
         (
             "a: 1\n\tb: 2\n",
             ":2: broken YAML: found character '\\t' that cannot start any token, while scanning for the next token; indent with",
         ),
-        ("a: *x\n", ":1: broken YAML: found undefined alias 'x'"),
+        ("a: *x\n", ":1: broken YAML: found undefined alias 'x'; write &NAME where its value is"),
         ("a: 1\n--- \nb: 1\n", ":2: broken YAML: but found another document, expected a single document in"),
         ("", ": is empty; begin with 'scenario: NAME'"),
         ("a: 1\nb: 2\na: 3\n", ":3: a: is given twice, first in line 1; keep one"),

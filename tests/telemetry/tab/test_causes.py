@@ -14,6 +14,7 @@ from antiphon.engine.planning.advice import advice
 from antiphon.telemetry import read_run
 from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.verdicts import bounds
+from tests.kit.commands import Commands
 from tests.kit.tab import REASONS
 from tests.telemetry.tab.writing import graph, write
 
@@ -236,3 +237,23 @@ def test_a_receiver_from_which_nothing_leads_on_is_a_hint(tmp_path: Path) -> Non
     )
     found = hints(tmp_path, {"age": [1] * 6}, to=[0, 1, 1, 1, 2, 1])
     assert found == [[], [], [], [], [way], []]
+
+
+LOST = """\
+scenario: lost
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image]}
+  b: {objective: {kind: classification, target: label}}
+channels: [{from: a, to: b, size: 8, link: {drop: 0.6}, gradient: {context: [label]}}]
+training: {steps: 12}
+"""
+
+
+@pytest.mark.long
+def test_what_may_be_the_cause_is_printed_in_the_words_of_the_report(here: Path, cli: Commands) -> None:
+    lost = cli.trained(LOST)
+    printed = " ".join(cli("evaluate", lost, "--value --horizon 10 --repeats 2").split())
+    (judged,) = judgements(read_run(lost))
+    assert judged.cause == "60 % of its messages are lost, and nothing stands in for them"
+    assert printed.endswith(f"a->b: {judged.cause}; try {judged.fix}")
