@@ -180,7 +180,8 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.Monkey
     )
     assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
     endless = refusal(Simulation(sharing(Shares(3, endless=True))))
-    assert endless == "evaluate: the environment's episodes never end, so they have no return"
+    line = "evaluate: the environment's episodes never end, so they have no return; truncate them, as with "
+    assert endless == f"{line}max_episode_steps or limit"
     monkeypatch.setattr(seams.LONGEST_EPISODE, 1)
     late = refusal(Simulation(sharing(Shares(3))))
     assert late.startswith("evaluate: 3 of 3 environments finished no episode within 1 steps; limit")
