@@ -170,9 +170,8 @@ def population(
     with _of_arguments():
         name = spec.population if found is not None else _called(spec, template, logdir)
         directory, exist = _folder(logdir, name, exist)
-        run = PopulationRun(
-            spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
-        )
+        how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
+        run = PopulationRun(spec, template, directory, **how)
     for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
         warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)
