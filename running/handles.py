@@ -162,7 +162,7 @@ class Message:
         loss: [batch]: the receiver's loss in the windows that used it, if the channel needs it.
         complete: Whether the gradient is complete: every receiver window that could use the message has closed, and one
             has used it.
-        finished: The step at which the last of those windows closed; None: one is open.
+        finished: The step at which the last of those windows closed; None: one is open, or there are none.
         counted: [batch] bool: the environments in which a use counts.
         void: [batch] bool: the environments whose episode has ended since.
         injects: [batch] bool: the environments in which a synthetic gradient replaces the gradient until it is complete.
@@ -197,7 +197,7 @@ class Message:
             received=message.received,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.finished_and_counted,
+            complete=message.phase is heart.Phase.COUNTED,
             finished=message.finished_at,
             counted=mask(message.booked.counted),
             void=mask(message.fate.void),

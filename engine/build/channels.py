@@ -314,7 +314,7 @@ class Wiring:
         )
         for stamp in stamps[:_MOST_STAMPS] if isinstance(receiver_grid, StepWindows) else ():
             end = timetable.read_plan(stamp).finish_by
-            if end > sender_grid.end_of(sender_grid.number_at(stamp)):
+            if end is not None and end > sender_grid.end_of(sender_grid.number_at(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),
                     f"local_policy needs the actions of '{spec.receiver}' on a message when '{spec.sender}' learns from it, "

@@ -19,7 +19,7 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped_per_sample
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, Phase
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
@@ -80,7 +80,7 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).finished_and_counted:
+                    if read is not None and (message := read.message).phase is Phase.COUNTED:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))

@@ -30,7 +30,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
                     BackwardPass.collect_injections for each message that the window sent: what its sender learns from it
-                        Ledger.return_state         whether its gradient is back: a sender that waited takes it here, not in stage 4
+                        Ledger.is_back              whether its gradient is back: a sender that waited takes it here, not in stage 4
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
                 Engine.change_gradients             features, at `after_differentiate`

@@ -28,7 +28,6 @@ from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.layout import LearningRows
-from antiphon.engine.heart.ledger import ReturnState
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import CountedRead
@@ -180,7 +179,7 @@ class BackwardPass:
         """
         coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
         ledger = channel.ledger
-        is_back = ledger.returns_gradients and ledger.return_state(message, step) is ReturnState.BACK
+        is_back = ledger.returns_gradients and ledger.is_back(message, step)
         credited_message = CreditedMessage(
             message.sent,
             message.stamp,

@@ -24,6 +24,7 @@ from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
@@ -273,7 +274,7 @@ class ForwardPass:
             )
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
-            if not message.read_plan.only_own_window:
+            if message.read_plan.use is not ReadUse.OWN_WINDOW:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Late windows: they wait for the returned gradients of delayed messages, and are replayed when these are back (semantics 27b).
 
 A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and its coupling
-`waits_for` it, until the gradient is back or it is known that none returns (`ReturnState`). A channel is given up for a window if one of
+`waits_for` it, until the gradient is back or it is known that none returns (`Phase`). A channel is given up for a window if one of
 its gradients is not back when `horizon` further windows of the group have ended: the window then has no credit for any message of the
 channel, also where the gradient is back.
 
@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.ledger import ReturnState
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, Phase
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import ClosingWindows
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -98,4 +97,6 @@ class LateWindows(Feature):
             return False
         if message.finished_at is not None and message.finished_at >= step:  # by another part, which is ahead
             return True
-        return channel.ledger.return_state(message, step) in (ReturnState.OPEN, ReturnState.UNDER_WAY)
+        if message.phase is Phase.COUNTED:
+            return not channel.ledger.is_back(message, step)
+        return message.phase is Phase.OPEN

@@ -10,7 +10,7 @@ Losses and ends of episodes only decide in which environments its reads count. T
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    return_state       whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
+    is_back            whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
     _delete_spent      deletes it as a later message is sent, once nothing will read it and its sender's window has closed; `finish` has
                        deleted it already where its values are freed
 
@@ -34,7 +34,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -43,28 +42,15 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.message import Fate, Message
+from antiphon.engine.heart.message import Fate, Message, Phase
 from antiphon.engine.heart.reads import Arrival, CountedRead
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import ReadPlan, Timetable
+from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
 from antiphon.engine.heart.window import Window
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.held_messages import HeldMessages
     from antiphon.engine.heart.newest_returned import NewestReturned
-
-
-class ReturnState(Enum):
-    """How far the gradient of a message has come (`Ledger.return_state`), in a ledger that `returns_gradients`."""
-
-    OPEN = "open"
-    """The gradient is not complete: a window that may read the message has not closed."""
-    NOTHING = "nothing"
-    """Nothing will return: the message is finished, and no read of it has counted."""
-    UNDER_WAY = "under way"
-    """It is complete, and has not reached the sender yet."""
-    BACK = "back"
-    """It has reached the sender, at this step or before."""
 
 
 @dataclass
@@ -148,9 +134,11 @@ class Ledger:
         """
         newest_due = self.timetable.newest_due(step)
         for stamp, message in list(self.messages.items()):
-            finished_at = message.finished_at
-            if finished_at is None:
-                if message.read_plan.finish_by + self.slack < step:
+            phase = message.phase
+            if phase is Phase.OPEN:
+                finish_by = message.read_plan.finish_by
+                assert finish_by is not None, "a read of it may be booked"
+                if finish_by + self.slack < step:
                     raise EngineError(  # from 1, for people
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
@@ -160,7 +148,7 @@ class Ledger:
             if not is_superseded or message.sender_window_open:
                 continue
             # what is back at this step is popped later in it (`Engine.learn`), and voided first if its episode ends
-            is_popped = not message.finished_and_counted or self.timetable.back_at(finished_at) < step
+            is_popped = phase is not Phase.COUNTED or self.is_back(message, step - 1)
             may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
             if is_popped and not may_stand_in:
                 del self.messages[stamp]
@@ -178,7 +166,6 @@ class Ledger:
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
-        finished_at = None if read_plan.is_bookable else stamp
         return Message(
             stamp,
             sent,
@@ -186,9 +173,9 @@ class Ledger:
             step_signals,
             read_plan,
             open_window_numbers=set(read_plan.window_numbers),
-            finished_at=finished_at,
+            phase=Phase.OPEN if read_plan.is_bookable else Phase.UNBOOKED,
             fate=fate,
-            sender_window_open=not read_plan.only_own_window,
+            sender_window_open=read_plan.use is not ReadUse.OWN_WINDOW,
         )
 
     @contextmanager
@@ -202,8 +189,7 @@ class Ledger:
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
-            read_plan = ReadPlan.without_tick(stamp)
-            self.messages[stamp] = self._carried_message(stamp, output, step_signals, read_plan, void)
+            self.messages[stamp] = self._carried_message(stamp, output, step_signals, ReadPlan(), void)
         try:
             yield
         finally:
@@ -216,18 +202,16 @@ class Ledger:
             self.newest_returned.take_in(messages, step)
         return messages
 
-    def return_state(self, message: Message, step: int) -> ReturnState:
-        """Return how far the gradient of a message has come at `step`, as far as windows have closed when it is asked.
+    def is_back(self, message: Message, step: int) -> bool:
+        """Return whether the gradient of a message has reached the sender by `step`, as far as windows have closed when it is asked.
 
-        A step asks in its stage 2, and closes windows in stage 3. So a message whose last window ends at this step is open here, and is `BACK`
+        A step asks in its stage 2, and closes windows in stage 3. So a message whose last window ends at this step is open here, and is back
         only when the next step asks, also with `return_delay` 0.
         """
-        finished_at = message.finished_at
-        if finished_at is None:
-            return ReturnState.OPEN
-        if not message.finished_and_counted:
-            return ReturnState.NOTHING
-        return ReturnState.BACK if self.timetable.back_at(finished_at) <= step else ReturnState.UNDER_WAY
+        if message.phase is not Phase.COUNTED:
+            return False
+        assert message.finished_at is not None, "it is finished"
+        return self.timetable.back_at(message.finished_at) <= step
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -283,13 +267,13 @@ class Ledger:
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and a read counted.
 
-        One that is not bookable never comes here: `send` finishes it.
+        One that is not bookable never comes here: it has no window.
         """
         message.mark_finished(step, returns_gradient=self.returns_gradients)
         if not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
             del self.messages[message.stamp]
             return
-        if self.returns_gradients and message.finished_and_counted:
+        if self.returns_gradients and message.phase is Phase.COUNTED:
             self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------

@@ -30,10 +30,9 @@ Words that have one meaning in the heart:
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
-                        (`Message.finished_at`). Until then it is open. A message of which no read may be booked is finished as it is
-                        sent
+                        (`Message.finished_at`). Until then it is open. A message of which no read may be booked is neither (`Phase`)
     back, returned      what was booked is back, and called returned, when it has reached the sender, `return_delay` steps after its
-                        message was finished (`Timetable.back_at`, `Ledger.return_state`)
+                        message was finished (`Timetable.back_at`, `Ledger.is_back`)
     loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient, or a signal (`local`)
     applied prediction  the prediction behind its gate, mixed with the gradient booked at the same step (`gradient.trace`)
@@ -80,6 +79,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,6 +94,19 @@ from antiphon.engine.heart.timetable import ReadPlan
 
 if TYPE_CHECKING:
     from antiphon.comms.symbols import MessageSampler
+
+
+class Phase(Enum):
+    """How far a message has come (`Message.phase`)."""
+
+    UNBOOKED = "unbooked"
+    """No read of it may be booked (`ReadPlan.is_bookable`): nothing returns for it."""
+    OPEN = "open"
+    """A window whose reads may be booked has not closed."""
+    NOT_COUNTED = "not counted"
+    """It is finished, and no read of it has counted in any row: nothing returns for it."""
+    COUNTED = "counted"
+    """It is finished, and a read of it has counted in some row: what is booked for it returns, if its ledger `returns_gradients`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -196,13 +209,15 @@ class Message:
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
     open_window_numbers: set[int] = field(metadata=PLAIN)
     """Those of `ReadPlan.window_numbers` that have not closed."""
-    finished_at: int | None = field(metadata=PLAIN)
-    """Step at which the last of these windows closed; where no read may be booked, the step of its sending; None: one is open."""
+    phase: Phase
+    """How far it has come; a saved state has it by the other fields (engine/state/state_dict.py)."""
+    finished_at: int | None = field(default=None, metadata=PLAIN)
+    """Step at which the last of these windows closed; None: one is open, or no read may be booked."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window may still inject into it, so that it is not deleted: until that window has closed; never into a state
-    that only its own window reads (`ReadPlan.only_own_window`)."""
+    that only its own window reads (`ReadUse.OWN_WINDOW`)."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:
@@ -224,23 +239,19 @@ class Message:
         If nothing is, `Booked.counted` is `NONE` from now on. If something is and gradients return, there is one: zeros where no loss
         depends on the message.
         """
-        self.finished_at = step
+        self.finished_at, self.phase = step, Phase.NOT_COUNTED
         if self.booked.counted is NONE:
             return
         if not self.booked.counted.anywhere:
             self.booked = replace(self.booked, counted=NONE)
-        elif returns_gradient and self.booked.gradient is None:
+            return
+        self.phase = Phase.COUNTED
+        if returns_gradient and self.booked.gradient is None:
             self.booked.replace_gradient(torch.zeros_like(self.sent))
 
     def replace_booked(self, booked: Booked) -> None:
         """Set all that another part has booked for it, whose windows have closed; `Ledger.finish` follows (distributed/parts/cut_ledger.py)."""
         self.booked, self.open_window_numbers = booked, set()
-
-    @property
-    def finished_and_counted(self) -> bool:
-        """Whether it is finished, and a read of it has counted in some row: its gradient returns, if its ledger `returns_gradients`."""
-        # `mark_finished` has looked at the rows: a mask other than `NONE` holds in some row
-        return self.finished_at is not None and self.booked.counted is not NONE
 
     @property
     def values_are_freed(self) -> bool:
@@ -255,7 +266,8 @@ class Message:
 
     def with_zero_gradient(self, rows: Mask) -> Message:
         """Return a copy for which a zero gradient is booked in some rows, and nothing else."""
-        return replace(self.copied(), booked=Booked(torch.zeros_like(self.sent), counted=rows))
+        booked = Booked(torch.zeros_like(self.sent), counted=rows)
+        return replace(self.copied(), phase=Phase.COUNTED, booked=booked)
 
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""

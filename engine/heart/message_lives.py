@@ -33,7 +33,7 @@ The message of b->a that b sends at step 4, which two windows read, one before t
 
 The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.closing_windows` asks which windows of a wait:
 of that one, and of those that waited before. A window waits for a message that it sent to another group if a read of it may be booked
-(`ReadPlan.is_bookable`), until the gradient has reached a (`Ledger.return_state`). All that a learns in the window waits, also its own
+(`ReadPlan.is_bookable`), until the gradient has reached a (`Ledger.is_back`). All that a learns in the window waits, also its own
 loss. A newer window that waits for nothing overtakes it: with windows of one tick, that of step 7 would be learned from at step 7, and
 that of step 6 at step 14. A window waits no longer when `horizon` windows of a have ended after it: then a learns from it without credit
 for any of its messages of a->b.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, SendTimes
@@ -11,41 +12,39 @@ from antiphon.engine.heart.roles import PLAIN
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
+class ReadUse(Enum):
+    """Whether and for what a message is read (`ReadPlan.use`)."""
+
+    UNREAD = "unread"
+    """No tick reads it: a newer message replaces it before, or it is only imagined (`Ledger.temporarily_sent`)."""
+    OWN_WINDOW = "own window"
+    """Only ticks of the window that sent it read it, with its graph: so it is with most states. Nothing is booked for it, but for the last
+    state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`)."""
+    BOOKED = "booked"
+    """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
-    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent.
+    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent."""
 
-    Nothing returns for a message of which no read may be booked, but for the last state before a termination: its gradient is known to
-    be zero (`Ledger._book_zero_after_last_state`).
-    """
-
-    first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that reads it; None: no tick does (`without_tick`)."""
-    window_numbers: AbstractSet[int] = field(metadata=PLAIN)
+    first_tick: int | None = field(default=None, metadata=PLAIN)
+    """Step of the receiver's first tick that reads it; None: no tick does."""
+    window_numbers: AbstractSet[int] = field(default=frozenset(), metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
-    finish_by: int = field(metadata=PLAIN)
-    """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. If not
-    `is_bookable`: the step of its sending, which stands for no time at all, as in `Message.finished_at`."""
+    finish_by: int | None = field(default=None, metadata=PLAIN)
+    """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. None: there are none."""
+    use: ReadUse = field(init=False)
+    """Whether and for what it is read, which follows from the above."""
     is_bookable: bool = field(init=False)
-    """Whether a read may be booked: there are `window_numbers`."""
-
-    only_own_window: bool = field(init=False)
-    """Whether ticks of the window that sent it read it, with its graph, and no others: so it is with most states."""
+    """Whether its `use` is `BOOKED`."""
 
     def __post_init__(self) -> None:
-        is_bookable = bool(self.window_numbers)
-        object.__setattr__(self, "is_bookable", is_bookable)
-        object.__setattr__(self, "only_own_window", self.first_tick is not None and not is_bookable)
-
-    @classmethod
-    def without_tick(cls, stamp: int) -> ReadPlan:
-        """Return the plan of a message that no tick reads: a newer one replaces it, or it is only imagined (`Ledger.temporarily_sent`)."""
-        return cls(None, frozenset(), finish_by=stamp)
-
-    @classmethod
-    def in_own_window(cls, stamp: int, first_tick: int) -> ReadPlan:
-        """Return the plan of a state that only ticks of its own window read, with their graph."""
-        return cls(first_tick, frozenset(), finish_by=stamp)
+        use = ReadUse.BOOKED
+        if not self.window_numbers:
+            use = ReadUse.UNREAD if self.first_tick is None else ReadUse.OWN_WINDOW
+        object.__setattr__(self, "use", use)
+        object.__setattr__(self, "is_bookable", use is ReadUse.BOOKED)
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""
@@ -92,9 +91,9 @@ class Timetable:
         """Return when the message of a stamp is read: known when it is sent."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
-            return ReadPlan.without_tick(stamp)
+            return ReadPlan()
         if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
-            return ReadPlan.in_own_window(stamp, ticks[0])
+            return ReadPlan(ticks[0])
         window_numbers = frozenset(map(grid.number_at, ticks))
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)))
 
@@ -131,7 +130,7 @@ class Timetable:
     def back_at(self, finished_at: int) -> int:
         """Return the step at which what is booked for a message, which was finished at a step, is back at its sender.
 
-        By it ledgers keep and pop messages, and let windows wait (`Ledger.return_state`).
+        By it ledgers keep and pop messages, and let windows wait (`Ledger.is_back`).
         """
         return finished_at + self.return_delay
 
@@ -140,5 +139,5 @@ class Timetable:
 
         The reads of a state within its own window are left out. Probes and the cost model call it, and no step does.
         """
-        plan = self.read_plan(stamp)
-        return self.back_at(plan.finish_by) if plan.is_bookable else None
+        finish_by = self.read_plan(stamp).finish_by
+        return None if finish_by is None else self.back_at(finish_by)

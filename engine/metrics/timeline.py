@@ -228,6 +228,9 @@ class _Times:
         for stamp in sent:
             plan = timetable.read_plan(stamp)
             if plan.first_tick is not None and self._of_one_episode(stamp, plan.first_tick):
+                assert plan.finish_by is not None, (
+                    "the timetable is that of no state: what is read may be booked"
+                )
                 uses[stamp] = plan.first_tick, plan.finish_by
         return uses
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, Phase
 from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
@@ -189,8 +189,8 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
     completed = [message for messages in ledger.back_by_step.values() for message in messages]
     loose = {m.stamp: m for m in (*held, *completed) if m.stamp not in ledger.messages}
     return {
-        "messages": [to_tree(message, number) for message in ledger.messages.values()],
-        "loose": [to_tree(message, number) for message in loose.values()],
+        "messages": [_saved_message(message, number) for message in ledger.messages.values()],
+        "loose": [_saved_message(message, number) for message in loose.values()],
         "back_by_step": [
             [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
         ],
@@ -205,7 +205,7 @@ def _load_ledger(
     """Fill a ledger, and return the messages by stamp, those that only windows hold among them."""
 
     def loaded(key: str) -> dict[int, Message]:
-        return {tree["stamp"]: from_tree(Message, tree, signals) for tree in saved[key]}
+        return {tree["stamp"]: _loaded_message(tree, signals) for tree in saved[key]}
 
     messages, held, newest = loaded("messages"), ledger.held_messages, ledger.newest_returned
     message_of = loaded("loose") | messages
@@ -218,6 +218,27 @@ def _load_ledger(
         None if newest is None else type(newest)(saved["newest_returned"]),
     )
     return message_of
+
+
+def _saved_message(message: Message, number: Number) -> Tree:
+    """Return the tree of a message; if no read of it may be booked, it is finished in the tree, by the step of its sending."""
+    tree = to_tree(message, number)
+    if not message.read_plan.is_bookable:
+        tree["finished_at"] = tree["read_plan"]["finish_by"] = message.stamp
+    return tree
+
+
+def _loaded_message(tree: Tree, signals: Sequence[StepSignals]) -> Message:
+    """Return the message of a tree that `_saved_message` has made."""
+    counted = tree["booked"]["counted"] is not False
+    if not tree["read_plan"]["window_numbers"]:
+        phase = Phase.COUNTED if counted else Phase.UNBOOKED  # `Message.with_zero_gradient`
+        tree = {**tree, "finished_at": None, "read_plan": {**tree["read_plan"], "finish_by": None}}
+    elif tree["finished_at"] is None:
+        phase = Phase.OPEN
+    else:
+        phase = Phase.COUNTED if counted else Phase.NOT_COUNTED
+    return from_tree(Message, tree, signals, phase=phase)
 
 
 def _loaded_window(

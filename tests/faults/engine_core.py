@@ -372,8 +372,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "couplings-reads-count-where-no-gradient-returns",
         "engine/heart/backward.py",
-        "is_back = ledger.returns_gradients and ledger.return_state",
-        "is_back = ledger.return_state",
+        "is_back = ledger.returns_gradients and ledger.is_back",
+        "is_back = ledger.is_back",
         "tests/comms/test_own_couplings.py::test_no_read_has_counted_where_no_gradient_returns",
     ),
 )

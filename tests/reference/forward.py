@@ -18,6 +18,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.reads import Arrival, Constant, CountedRead, Read, WithGraph
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
@@ -264,7 +265,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start
             )
-        if not message.read_plan.only_own_window:
+        if message.read_plan.use is not ReadUse.OWN_WINDOW:
             window.sent_messages.append((channel.name, message))
 
 

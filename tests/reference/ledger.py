@@ -19,7 +19,7 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Booked, Fate, Message
+from antiphon.engine.heart.message import Booked, Fate, Message, Phase
 from antiphon.engine.heart.reads import Arrival, CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
@@ -62,20 +62,20 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     within = channel.carries_state and grid.number_at(ticks.start) == grid.number_at(step)
     first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
     windows = {grid.number_at(tick) for tick in ticks if returns}
-    deadline = max(map(grid.end_of, windows), default=step)
-    plan, finished_at = ReadPlan(first, windows, deadline), None if returns else step
+    deadline = max(map(grid.end_of, windows), default=None)
+    plan, phase = ReadPlan(first, windows, deadline), Phase.OPEN if returns else Phase.UNBOOKED
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
-    message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, finished_at, fate)
+    message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, phase, fate=fate)
     message.sender_window_open = returns or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = timetable.send_times.latest(step - timetable.delay), ledger.held_messages
     for stamp, old in list(ledger.messages.items()):
-        finished_at, back = old.finished_at, timetable.return_delay
-        if finished_at is None and old.read_plan.finish_by + ledger.slack < step:
+        if old.phase is Phase.OPEN and (old.read_plan.finish_by or 0) + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        learned = finished_at is not None and (finished_at + back < step or not old.finished_and_counted)
+        back = (old.finished_at or 0) + timetable.return_delay
+        learned = old.phase is not Phase.OPEN and (back < step or old.phase is not Phase.COUNTED)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.sender_window_open:
             del ledger.messages[stamp]
@@ -165,8 +165,8 @@ def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
 def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Return a message [B, …] as it arrives or is lost, without entering it; nothing returns for it."""
     link, sent = channel.ledger.link, value_of(live)
-    fate, never = Fate(link.lost(stamp, len(sent), sent.device), void), ReadPlan(None, set(), stamp)
-    return Message(stamp, sent, link.carry(stamp, sent), signals, never, set(), stamp, fate)
+    fate, never = Fate(link.lost(stamp, len(sent), sent.device), void), ReadPlan()
+    return Message(stamp, sent, link.carry(stamp, sent), signals, never, set(), Phase.UNBOOKED, fate=fate)
 
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
@@ -212,10 +212,11 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
             message.open_window_numbers.discard(window.number)
-            if message.open_window_numbers or message.finished_at is not None:
+            if message.open_window_numbers or message.phase is not Phase.OPEN:
                 continue
-            message.finished_at = step
-            if message.finished_and_counted and ledger.returns_gradients:
+            counted = message.booked.counted is not NONE
+            message.finished_at, message.phase = step, Phase.COUNTED if counted else Phase.NOT_COUNTED
+            if message.phase is Phase.COUNTED and ledger.returns_gradients:
                 if message.booked.gradient is None:
                     message.booked.gradient = torch.zeros_like(message.sent)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
@@ -229,7 +230,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and not final.read_plan.is_bookable:  # nothing else returns: it is an example now
             booked = Booked(torch.zeros_like(final.sent), None, simplified(known))
-            example = replace(final, fate=replace(final.fate), booked=booked)
+            example = replace(final, phase=Phase.COUNTED, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():
             final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)

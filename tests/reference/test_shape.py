@@ -20,7 +20,7 @@ DECLARATIONS = {
     "antiphon.engine.heart.predictors": {"Watch"},
     "antiphon.engine.heart.forward": {"as_input"},
     "antiphon.engine.heart.system": {"System"},
-    "antiphon.engine.heart.timetable": {"ReadPlan"},
+    "antiphon.engine.heart.timetable": {"ReadPlan", "ReadUse"},
     "antiphon.engine.heart.policy_window": {"PolicyWindow"},
     "antiphon.engine.heart.rewards": {"Rewards"},
     "antiphon.engine.features.ages": {"MessageAges"},
