@@ -95,7 +95,7 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
     """
     check_counts("probe", 0, needed=True, horizon=horizon)
     with running.fork(stacked=False) as twin:
-        rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
+        rollout = DifferentiableRollout(twin.system, twin.now, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
         trainer, channels = PredictorTrainer(rollout.system), rollout.system.channels
         install_in(trainer)
@@ -145,14 +145,13 @@ class DifferentiableRollout:
     Args:
         system: What is copied; no bit of it changes.
         start: The step whose messages are differentiated: the next one.
-        horizon: How many further steps will be taken.
         marked: The channels whose messages are differentiated.
 
     Attributes:
         sent: Messages of the step `start`, by channel: what is differentiated.
     """
 
-    def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
+    def __init__(self, system: System, start: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
             ledger = channel.ledger
@@ -162,7 +161,6 @@ class DifferentiableRollout:
                 newest_returned=copy.copy(ledger.newest_returned),
                 messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
                 back_by_step=dict(ledger.back_by_step),
-                slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
             channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
         self.system = copied(
@@ -177,7 +175,10 @@ class DifferentiableRollout:
         install_in(self.forward_pass)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Tick all agents due at `step`. No window closes here: one goes on under the number, and with the statistics, of the next."""
+        """Tick all agents due at `step`. No window closes here: one goes on under the number, and with the statistics, of the next.
+
+        So no message is deleted (`delete_spent_messages`): all stay open.
+        """
         agents = self.system.agents
         for first_name, *_ in self.system.schedule.network_calls(step):
             group = self.system.group_by_agent[first_name]
@@ -271,7 +272,7 @@ def rollouts_ahead(
             ]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
-                rollout = DifferentiableRollout(system, twin.now, horizon, due)
+                rollout = DifferentiableRollout(system, twin.now, due)
                 yield rollout, ahead_of(bench, twin), horizon
             twin.advance()
 

@@ -600,7 +600,7 @@ class TrueGradient(ZeroGradient):
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
             self.farthest = max(self.farthest, ahead)
-            self._before = DifferentiableRollout(self.system, step, ahead, due)
+            self._before = DifferentiableRollout(self.system, step, due)
             self._step_signals = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.running), ahead + 1)

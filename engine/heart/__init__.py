@@ -17,9 +17,11 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Ledger.counted_read_for
                 ForwardPass.evaluate                one network call
                 ForwardPass._send_messages          for each agent of the call
-                    Ledger.send                     over each of its channels; with it, messages of no more use are deleted
+                    Ledger.send                     over each of its channels
                         Timetable.read_plan         which ticks will read it
                 [SweepOrder.after_send]             a group that has ticked is differentiated at once (`differentiate_windows`)
+            delete_spent_messages
+                Ledger.delete_spent                 of each channel over which a message was sent: older ones of no more use
         advance_environment                         the caller's; it returns which episodes have ended
         Engine.learn
             end_episodes                            stage 1
@@ -105,7 +107,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
   Reading:
     which tick reads a message                   timetable.py: `Timetable.reading_ticks` and `Timetable.stamps_read_at`
-    a message that arrives twice                 the same, and `Ledger._delete_spent` + comms/read_modes.py, engine/state/stacks.py,
+    a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
                                                  engine/planning/memory_estimate.py
     a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
                                                  engine/features/contexts.py

@@ -11,8 +11,8 @@ Losses and ends of episodes only decide in which environments its reads count. T
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
     is_back            whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
-    _delete_spent      deletes it as a later message is sent, once nothing will read it and its sender's window has closed; `finish` has
-                       deleted it already where its values are freed
+    delete_spent       deletes it at a step at which a later one is sent, once agents have ticked (`delete_spent_messages` in step.py), if
+                       nothing will read it and its sender's window has closed; `finish` has deleted it already where its values are freed
 
 A message changes through the ledger of its channel, or through these:
 
@@ -121,37 +121,10 @@ class Ledger:
         """
         if self.newest_returned is not None:
             self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
-        self._delete_spent(step)
         read_plan = self.timetable.read_plan(step)
         message = self._carried_message(step, output, step_signals, read_plan, void)
         self.messages[step] = message
         return message
-
-    def _delete_spent(self, step: int) -> None:
-        """Delete the finished messages that nothing will read or inject into, and whose gradient has been back before `step`.
-
-        EngineError where a message is open beyond the step of its plan: it would never be deleted.
-        """
-        newest_due = self.timetable.newest_due(step)
-        for stamp, message in list(self.messages.items()):
-            phase = message.phase
-            if phase is Phase.OPEN:
-                finish_by = message.read_plan.finish_by
-                assert finish_by is not None, "a read of it may be booked"
-                if finish_by + self.slack < step:
-                    raise EngineError(  # from 1, for people
-                        f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
-                    )
-                continue
-            # a tick from now on reads the newest message that is due; of older ones it reads (`read`) only such as are open
-            is_superseded = newest_due is not None and stamp < newest_due
-            if not is_superseded or message.sender_window_open:
-                continue
-            # what is back at this step is popped later in it (`Engine.learn`), and voided first if its episode ends
-            is_popped = phase is not Phase.COUNTED or self.is_back(message, step - 1)
-            may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
-            if is_popped and not may_stand_in:
-                del self.messages[stamp]
 
     def _carried_message(
         self,
@@ -198,6 +171,8 @@ class Ledger:
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.back_by_step.pop(step, [])
+        for message in messages:
+            message.mark_popped()
         if self.newest_returned is not None:
             self.newest_returned.take_in(messages, step)
         return messages
@@ -212,6 +187,35 @@ class Ledger:
             return False
         assert message.finished_at is not None, "it is finished"
         return self.timetable.back_at(message.finished_at) <= step
+
+    def delete_spent(self, step: int) -> None:
+        """Delete the messages that nothing will read or inject into, and whose gradient, if one returns, has been taken up.
+
+        Agents have ticked at `step`, and what is back at it is popped later (`Engine.learn`): so a message stays until the end of the step
+        at which its gradient is back, for what looks at ledgers between steps.
+
+        Raises:
+            EngineError: A message is open beyond the step of its plan: it would never be deleted.
+        """
+        newest_due = self.timetable.newest_due(step)
+        for stamp, message in list(self.messages.items()):
+            phase = message.phase
+            if phase is Phase.OPEN:
+                finish_by = message.read_plan.finish_by
+                assert finish_by is not None, "a read of it may be booked"
+                if finish_by + self.slack < step:
+                    raise EngineError(  # from 1, for people
+                        f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
+                    )
+                continue
+            # a tick from now on reads the newest message that is due; of older ones it reads (`read`) only such as are open
+            is_superseded = newest_due is not None and stamp < newest_due
+            if not is_superseded or message.sender_window_open:
+                continue
+            is_returning = phase is Phase.COUNTED and self.returns_gradients and not message.popped
+            may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
+            if not is_returning and not may_stand_in:
+                del self.messages[stamp]
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 

@@ -215,6 +215,8 @@ class Message:
     """Step at which the last of these windows closed; None: one is open, or no read may be booked."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
+    popped: bool = False
+    """Whether its gradient, which was back, has been taken up (`Ledger.pop_messages_back`); a saved state has it as `phase`."""
     sender_window_open: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window may still inject into it, so that it is not deleted: until that window has closed; never into a state
     that only its own window reads (`ReadUse.OWN_WINDOW`)."""
@@ -223,6 +225,10 @@ class Message:
     def close_sender_window(self) -> None:
         """Let it be deleted: its sender's window has closed."""
         self.sender_window_open = False
+
+    def mark_popped(self) -> None:
+        """Let it be deleted: its gradient has been taken up."""
+        self.popped = True
 
     def free_values(self) -> None:
         """Free what was sent and received, which is read no more (features/sweep.py); the message is deleted when its last window closes."""

@@ -13,7 +13,7 @@ gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which 
     8     0 1   0 1          -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a CountedRead in 2 and 3
     12    0 1   0 1          2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
     14    0 1   0 1          2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
-    15    gone  gone         gone     gone      Ledger.send of a newer message deletes it
+    15    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
 step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but `void_unread` nowhere, and
@@ -29,7 +29,7 @@ The message of b->a that b sends at step 4, which two windows read, one before t
     8     0 1   -            0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a CountedRead in 2 and 3
     11    0 1   -            0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
     13    0 1   -            0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
-    16    gone  gone         gone     gone      Ledger.send of a newer message deletes it
+    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 
 The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.closing_windows` asks which windows of a wait:
 of that one, and of those that waited before. A window waits for a message that it sent to another group if a read of it may be booked
@@ -47,5 +47,5 @@ for any of its messages of a->b.
     14    0 1   0 1          2 3      2 3       Nothing is learned, as no window of a ends
     15    0 1   0 1          2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
                                                 turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
-    16    gone  gone         gone     gone      Ledger.send of a newer message deletes it
+    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 """

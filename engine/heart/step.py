@@ -100,6 +100,17 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
             channel.ledger.void_messages(step, ended_rows, terminated_rows)
 
 
+def delete_spent_messages(system: System, step: int) -> None:
+    """Delete the messages that are of no more use (`Ledger.delete_spent`), once agents have ticked at `step`.
+
+    Only a ledger into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick` ends with it.
+    Rollouts, which have no engine, call it too.
+    """
+    for channel in system.channels.values():
+        if step in channel.ledger.messages:
+            channel.ledger.delete_spent(step)
+
+
 class Engine:
     """Runs a system of stacks step by step.
 
@@ -146,6 +157,7 @@ class Engine:
         """See `Steppable.tick`."""
         self.divergence_check.statistics.keep()
         self.forward_pass.tick_agents(step, step_signals, keep_messages=keep_messages)
+        delete_spent_messages(self.system, step)
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:

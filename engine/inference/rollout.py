@@ -33,7 +33,7 @@ from antiphon.engine.heart.notes import copied_notes
 from antiphon.engine.heart.reads import Arrival, Read
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.step import end_episodes
+from antiphon.engine.heart.step import delete_spent_messages, end_episodes
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.heart.window_grid import StepWindows
@@ -122,6 +122,7 @@ class Rollout:
             for channel in self.system.agents[tick.agent_name].connections.read_channels:
                 channel.ledger.close_window(step, step)
                 channel.synthetic_input.examples.clear()
+        delete_spent_messages(self.system, step)
         return ticks
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:

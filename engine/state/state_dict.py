@@ -204,8 +204,10 @@ def _load_ledger(
 ) -> dict[int, Message]:
     """Fill a ledger, and return the messages by stamp, those that only windows hold among them."""
 
+    returning = {stamp for _, stamps in saved["back_by_step"] for stamp in stamps}
+
     def loaded(key: str) -> dict[int, Message]:
-        return {tree["stamp"]: _loaded_message(tree, signals) for tree in saved[key]}
+        return {tree["stamp"]: _loaded_message(tree, signals, returning) for tree in saved[key]}
 
     messages, held, newest = loaded("messages"), ledger.held_messages, ledger.newest_returned
     message_of = loaded("loose") | messages
@@ -228,8 +230,8 @@ def _saved_message(message: Message, number: Number) -> Tree:
     return tree
 
 
-def _loaded_message(tree: Tree, signals: Sequence[StepSignals]) -> Message:
-    """Return the message of a tree that `_saved_message` has made."""
+def _loaded_message(tree: Tree, signals: Sequence[StepSignals], returning: Collection[int]) -> Message:
+    """Return the message of a tree that `_saved_message` has made; `returning`: the stamps of those whose gradient has not been taken up."""
     counted = tree["booked"]["counted"] is not False
     if not tree["read_plan"]["window_numbers"]:
         phase = Phase.COUNTED if counted else Phase.UNBOOKED  # `Message.with_zero_gradient`
@@ -238,7 +240,8 @@ def _loaded_message(tree: Tree, signals: Sequence[StepSignals]) -> Message:
         phase = Phase.OPEN
     else:
         phase = Phase.COUNTED if counted else Phase.NOT_COUNTED
-    return from_tree(Message, tree, signals, phase=phase)
+    popped = phase is Phase.COUNTED and tree["stamp"] not in returning
+    return from_tree(Message, tree, signals, phase=phase, popped=popped)
 
 
 def _loaded_window(

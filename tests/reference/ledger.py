@@ -74,7 +74,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     for stamp, old in list(ledger.messages.items()):
         if old.phase is Phase.OPEN and (old.read_plan.finish_by or 0) + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        back = (old.finished_at or 0) + timetable.return_delay
+        back = (old.finished_at or 0) + (timetable.return_delay if ledger.returns_gradients else 0)
         learned = old.phase is not Phase.OPEN and (back < step or old.phase is not Phase.COUNTED)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.sender_window_open:
