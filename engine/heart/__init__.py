@@ -27,7 +27,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             end_episodes                            stage 1
                 Ledger.void_messages
             Engine._pop_ended_windows               stage 2: each group's window that ends at this step
-                [LateWindows.closing_windows]       of a group that waits: which ended windows wait, which are learned from and replayed
+                [LateWindows.choose_windows]        of a group that waits: which ended windows wait, which are learned from and replayed
             Engine._learn_in_turns
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
@@ -136,7 +136,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     an objective                                 agents/objectives.py
     a loss beside the objectives                 a feature with the point `after_credit`
     which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py
-    when an ended window is learned from         late_windows.py: `LateWindows.closing_windows`; a coupling's `waits` and `waits_for`
+    when an ended window is learned from         late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
     with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`

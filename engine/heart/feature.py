@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.reads import Arrival
     from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-    from antiphon.engine.heart.updates import ClosingWindows, GroupWindows, PendingUpdate, Update, WindowLoss
+    from antiphon.engine.heart.updates import EndedWindows, GroupWindows, PendingUpdate, Update, WindowLoss
     from antiphon.engine.heart.window import LearningGroup, Tick, Window
     from antiphon.nets.layers import Transport
 
@@ -113,7 +113,7 @@ class Feature:
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
-    def closing_windows(self, group: LearningGroup, window: Window, step: int) -> ClosingWindows:
+    def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
         """Return the windows to learn from and those to skip, oldest first, of a group that `waits` and whose `window` has ended.
 
         They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells.
@@ -217,7 +217,7 @@ class TickPoints:
 class LearningPoints:
     """The installed features by the point of learning at which they are called."""
 
-    closing_windows: One = None  # LateWindows
+    choose_windows: One = None  # LateWindows
     policy_losses: One = None  # PolicyEvaluator
     replace_credit: One = None  # of probes alone (inspection/value.py)
     predictor_context: One = None  # Contexts

@@ -17,7 +17,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message, Phase
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import ClosingWindows
+from antiphon.engine.heart.updates import EndedWindows
 from antiphon.engine.heart.window import LearningGroup, Window
 
 WAITING = "waiting"
@@ -36,7 +36,7 @@ class LateWindows(Feature):
         self.not_awaited: Callable[[Channel, Message], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
-    def closing_windows(self, group: LearningGroup, window: Window, step: int) -> ClosingWindows:
+    def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
 
         Args:
@@ -44,7 +44,7 @@ class LateWindows(Feature):
             window: Its window that has just ended.
             step: The step just taken.
         """
-        closing = ClosingWindows([], [])
+        chosen = EndedWindows([], [])
         ended_windows, waiting = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for ended in ended_windows:
             if self._waits(group, ended, window.number - ended.number, step):
@@ -53,11 +53,11 @@ class LateWindows(Feature):
             elif self._contributes(group, ended):
                 if ended is not window:
                     self.forward_pass.replay(ended)
-                closing.to_learn.append((group, ended))
+                chosen.to_learn.append((group, ended))
             else:
-                closing.to_skip.append((group, ended))
+                chosen.to_skip.append((group, ended))
         group.kept_windows[WAITING] = waiting
-        return closing
+        return chosen
 
     def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
         """Whether a window waits for a delayed gradient.

@@ -12,13 +12,13 @@ Losses and ends of episodes only decide in which environments its reads count. T
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
     is_back            whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
     delete_spent       deletes it at a step at which a later one is sent, once agents have ticked (`delete_spent_messages` in step.py), if
-                       nothing will read it and its sender's window has closed; `finish` has deleted it already where its values are freed
+                       nothing will read it or inject into it; `finish` has deleted it already where its values are freed
 
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
-    Message.close_sender_window  lets it be deleted, as its sender's window closes (`Engine`, rollouts)
+    Message.end_credit           lets it be deleted, as its sender's window has been learned from or skipped (`Engine`, rollouts)
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)

@@ -218,12 +218,12 @@ class Message:
     popped: bool = False
     """Whether its gradient, which was back, has been taken up (`Ledger.pop_messages_back`); a saved state has it as `phase`."""
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window may still inject into it, so that it is not deleted: until that window has closed; never into a state
-    that only its own window reads (`ReadUse.OWN_WINDOW`)."""
+    """Whether its sender's window may still inject into it, so that it is not deleted: until `end_credit`; never into a state that only its
+    own window reads (`ReadUse.OWN_WINDOW`)."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
-    def close_sender_window(self) -> None:
-        """Let it be deleted: its sender's window has closed."""
+    def end_credit(self) -> None:
+        """Let it be deleted: its sender's window has been learned from or skipped, and injects no more."""
         self.sender_window_open = False
 
     def mark_popped(self) -> None:

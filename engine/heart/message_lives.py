@@ -31,7 +31,7 @@ The message of b->a that b sends at step 4, which two windows read, one before t
     13    0 1   -            0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 
-The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.closing_windows` asks which windows of a wait:
+The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.choose_windows` asks which windows of a wait:
 of that one, and of those that waited before. A window waits for a message that it sent to another group if a read of it may be booked
 (`ReadPlan.is_bookable`), until the gradient has reached a (`Ledger.is_back`). All that a learns in the window waits, also its own
 loss. A newer window that waits for nothing overtakes it: with windows of one tick, that of step 7 would be learned from at step 7, and

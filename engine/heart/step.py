@@ -23,7 +23,7 @@ from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import (
-    ClosingWindows,
+    EndedWindows,
     GroupWindows,
     PredictorUpdate,
     StepReport,
@@ -188,27 +188,27 @@ class Engine:
         # 1. Episodes end.
         end_episodes(self.forward_pass, step, ends)
         # 2. Windows leave their groups; their losses are differentiated turn by turn.
-        closing = self._pop_ended_windows(step)
-        if not self.system.channels and closing.is_empty:
-            # no window closes, and nothing can come back: there is nothing to learn
+        ended_windows = self._pop_ended_windows(step)
+        if not self.system.channels and ended_windows.is_empty:
+            # no window ends, and nothing can come back: there is nothing to learn
             self.divergence_check.end_step(step)
             return StepReport([], {})
-        if closing.without_ticks:
-            self._close_without_ticks(closing.without_ticks, step)
-        turns = self._learn_in_turns(closing.to_learn, step)
+        if ended_windows.without_ticks:
+            self._close_without_ticks(ended_windows.without_ticks, step)
+        turns = self._learn_in_turns(ended_windows.to_learn, step)
         updates = [update for turn in turns for update in turn]
         # 3. The windows close in the ledgers.
-        windows_with_ticks = [*closing.to_learn, *closing.to_skip]
+        windows_with_ticks = [*ended_windows.to_learn, *ended_windows.to_skip]
         for group, window in windows_with_ticks:
             for _, message in window.sent_messages:
-                message.close_sender_window()
+                message.end_credit()
             self._close_in_ledgers(group, window.number, step)
         # 4. Predictors are differentiated on what is back.
         messages_back = self.predictor_trainer.pop_learnable_messages(step)
         for feature in self.features.learning_points.gradients_back:
-            feature.gradients_back(messages_back, closing.to_learn, step)
+            feature.gradients_back(messages_back, ended_windows.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(
-            messages_back, closing.to_learn, watch=watch
+            messages_back, ended_windows.to_learn, watch=watch
         )
         input_updates = self.predictor_trainer.collect_input_updates()
         named_updates = [*predictor_updates.items(), *input_updates.items()]
@@ -227,8 +227,8 @@ class Engine:
         self.divergence_check.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
-    def _pop_ended_windows(self, step: int) -> ClosingWindows:
-        """Remove the windows that end at `step` from their groups, each of which gets an empty one; return the windows that close.
+    def _pop_ended_windows(self, step: int) -> EndedWindows:
+        """Remove the windows that end at `step` from their groups, each of which gets an empty one; return those to learn from or skip.
 
         A group that `waits` keeps those whose gradients are not back (late_windows.py). Of a group, the windows to learn from are the
         oldest first; they may be newer than windows that wait on.
@@ -236,7 +236,7 @@ class Engine:
         to_learn: GroupWindows = []
         to_skip: GroupWindows = []
         without_ticks: list[tuple[LearningGroup, int]] = []
-        feature = self.features.learning_points.closing_windows
+        feature = self.features.learning_points.choose_windows
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
             if window_number is None:
@@ -248,12 +248,12 @@ class Engine:
             assert window.number == window_number, "a window ends with the number that it began with"
             if group.waits:
                 assert feature is not None, "groups that wait need the feature that chooses windows"
-                closing = feature.closing_windows(group, window, step)
-                to_learn += closing.to_learn
-                to_skip += closing.to_skip
+                chosen = feature.choose_windows(group, window, step)
+                to_learn += chosen.to_learn
+                to_skip += chosen.to_skip
             else:
                 to_learn.append((group, window))
-        return ClosingWindows(to_learn, to_skip, without_ticks)
+        return EndedWindows(to_learn, to_skip, without_ticks)
 
     def _learn_in_turns(self, windows_to_learn: GroupWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""

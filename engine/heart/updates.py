@@ -27,8 +27,8 @@ GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
 
 
-class ClosingWindows(NamedTuple):
-    """The windows that close at a step. Most have just ended; a late one ended before, and has waited since."""
+class EndedWindows(NamedTuple):
+    """The windows that a step learns from or skips. Most have just ended; a late one ended before, and has waited since."""
 
     to_learn: GroupWindows
     """The windows to learn from."""
@@ -39,7 +39,7 @@ class ClosingWindows(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether no window closes."""
+        """Whether there is no window."""
         return not any(self)
 
 

@@ -117,7 +117,7 @@ class Rollout:
             window = group.pop_window()
             ticks += window.ticks()
             for _, message in window.sent_messages:
-                message.close_sender_window()
+                message.end_credit()
         for tick in ticks:
             for channel in self.system.agents[tick.agent_name].connections.read_channels:
                 channel.ledger.close_window(step, step)
