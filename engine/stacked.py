@@ -72,4 +72,6 @@ class Stacked:
         stack, place = self.channel_of(channel)
         messages = stack.ledger.messages
         message = messages.get(max(messages, default=-1) if stamp is None else stamp)
-        return None if message is None else message.sent[place * stack.batch : (place + 1) * stack.batch]
+        return (
+            None if message is None else message.sent_value[place * stack.batch : (place + 1) * stack.batch]
+        )

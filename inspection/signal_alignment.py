@@ -150,7 +150,7 @@ def _measure(
         found[name].sent += 1
         if name in signals:
             by = leaves[system.learner_name_by_agent[system.channels[name].sender]]
-            sent = rollout.sent[name].sent
+            sent = rollout.sent[name].sent_value
             caused = [_parameter_gradient(sent, by, g / system.batch) for g in (signals[name], true)]
             found[name].add(signals[name], true, *caused)
 

@@ -210,10 +210,10 @@ class DifferentiableRollout:
 
         `retain`: whether the graphs are kept, for further gradients.
         """
-        messages = [message.sent for message in self.sent.values()]
+        messages = [message.sent_value for message in self.sent.values()]
         outputs = self.losses()
         if not outputs or not messages:
-            return {name: torch.zeros_like(message.sent) for name, message in self.sent.items()}
+            return {name: torch.zeros_like(message.sent_value) for name, message in self.sent.items()}
         found = torch.autograd.grad(outputs, messages, retain_graph=retain, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch

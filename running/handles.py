@@ -189,12 +189,12 @@ class Message:
         """Return a message as its ledger has it."""
 
         def mask(where: Mask) -> Tensor:
-            return where.tensor(len(message.sent), message.sent.device).clone()
+            return where.tensor(len(message.sent_value), message.sent_value.device).clone()
 
         return cls(
             stamp=message.stamp,
-            value=message.sent,
-            received=message.received,
+            value=message.sent_value,
+            received=message.carried_value,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
             complete=message.phase is heart.Phase.COUNTED,

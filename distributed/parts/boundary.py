@@ -111,7 +111,7 @@ def _on_line(message: Message, link: Link) -> tuple[Tensor, Tensor | None]:
     """Return the content of a message as it crosses, and the largest magnitudes where that is its levels."""
     if link.in_levels:
         assert link.bits is not None
-        level, largest = levels_of(message.sent, link.bits)
+        level, largest = levels_of(message.sent_value, link.bits)
         if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
             return as_sent(pack(level, link.bits)), as_sent(largest)
-    return as_sent(message.received), None
+    return as_sent(message.carried_value), None

@@ -106,7 +106,7 @@ class Cut:
         ledger, content = self.receiving[arrived.channel].ledger, self._own(arrived.content)
         if arrived.largest is not None:
             assert ledger.link.bits is not None
-            level = unpack(content, ledger.link.bits, placeholder.received)
+            level = unpack(content, ledger.link.bits, placeholder.carried_value)
             content = of_levels(level, self._own(arrived.largest), ledger.link.bits)
         fill(placeholder, content, signals)
 

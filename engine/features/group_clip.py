@@ -19,7 +19,7 @@ from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_ea
 
 Gradients = Sequence[Tensor | None]
 Moving = Mapping[str, tuple[Gradients, Mask]]
-"""By agent or stack, the gradients and the members that take a step."""
+"""By agent or stack, the gradients and the members that move."""
 
 
 def clipped_groups(base: System) -> list[list[str]]:
@@ -67,7 +67,7 @@ class GroupClip(Feature):
         self._places: dict[LearningGroup, _Places] = {}
 
     def clipped_gradients(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
-        """Return the clipped gradients of the agents of a group that take a step."""
+        """Return the clipped gradients of the agents of a group that move."""
         if group not in self._places:
             names = [name for name in group.agent_count_by_learner if name in self._numbers]
             self._places[group] = _Places(self.system, {name: self._numbers[name] for name in names})
@@ -94,7 +94,7 @@ class GroupClip(Feature):
         return found
 
     def _norms(self, name: str, gradients: Gradients, members: Mask, again: set[tuple[str, int]]) -> Tensor:
-        """[N]: the norm of the gradients of each member that takes a step, of the others 0; without some places."""
+        """[N]: the norm of the gradients of each member that moves, of the others 0; without some places."""
         agent = self.system.agents[name]
         present = [g for i, g in enumerate(gradients) if g is not None and (name, i) not in again]
         if not present:

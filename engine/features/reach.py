@@ -49,7 +49,7 @@ class Reach(Feature):
 
     def after_differentiate(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
-        update.stepping_members_by_agent = {
+        update.moving_members_by_agent = {
             agent.name: agent.layout.members_in(agent.learning_rows(update.window.number))
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())

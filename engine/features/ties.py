@@ -86,7 +86,7 @@ class TiedGradients(Feature):
             (update, name) for update in updates for name in update.gradients_by_learner.keys() & self.agents
         ]
         for update, name in tied:
-            if not update.stepping_members_by_agent.get(name, ALL).anywhere:
+            if not update.moving_members_by_agent.get(name, ALL).anywhere:
                 update.gradients_by_learner[name] = [None] * len(update.gradients_by_learner[name])
         each = [
             {
@@ -99,4 +99,4 @@ class TiedGradients(Feature):
         sum_tied(self._ties, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients_by_learner[name]):
-                update.stepping_members_by_agent[name] = ALL
+                update.moving_members_by_agent[name] = ALL

@@ -181,7 +181,7 @@ class BackwardPass:
         ledger = channel.ledger
         is_back = ledger.returns_gradients and ledger.is_back(message, step)
         credited_message = CreditedMessage(
-            message.sent,
+            message.sent_value,
             message.stamp,
             tick_period=ledger.timetable.send_times.tick_period,
             returned_gradient=message.booked.gradient if is_back else None,

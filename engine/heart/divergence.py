@@ -220,7 +220,7 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        The gradient of a leaf, if one of its numbers is not finite, is zeroed in the rows of members that take no step.
+        The gradient of a leaf, if one of its numbers is not finite, is zeroed in the rows of members that do not move.
 
         Raises:
             DivergenceError: One has, and there is one seed.
@@ -243,10 +243,10 @@ class DivergenceCheck:
                         self.rule.report(report)
 
     def _zero_unreached(self, update: Update) -> None:
-        """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
+        """Zero the gradients of leaves that are not finite, in rows of members that do not move: no learning signal reached them."""
         for read, gradient in update.gradient_by_read.items():
             channel = self.channels[read.channel_name]
-            members = update.stepping_members_by_agent.get(channel.receiver, ALL)
+            members = update.moving_members_by_agent.get(channel.receiver, ALL)
             if members is ALL or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_from_members)
@@ -258,15 +258,13 @@ class DivergenceCheck:
         group_norms: dict[LearningGroup, float] = {}  # over all gradients of a group
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
-            stepping = (
-                update.stepping_members_by_agent.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
-            )
+            moving = update.moving_members_by_agent.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
             for n, (is_finite, norm) in enumerate(zip(finite, norms, strict=True)):
                 group = self.single_group_of(agent, n)
-                if not stepping[n]:
+                if not moving[n]:
                     continue
                 if not is_finite:
                     reasons[group] = Reason.NOT_FINITE

@@ -174,7 +174,7 @@ class Feature:
 
         Args:
             group: The group.
-            moving_agents: The gradients, and the members that take a step, by agent of the group that moves.
+            moving_agents: The gradients, and the members that move, by agent of the group that moves.
         """
         raise NotImplementedError
 

@@ -57,8 +57,10 @@ class HeldMessages:
         if due_message.stamp <= self.newest_stamp:
             return
         if self.value is None or self.stamp is None:
-            self.value = torch.zeros_like(due_message.sent)
-            self.stamp = torch.full((due_message.sent.shape[0],), -1, device=due_message.sent.device)
+            self.value = torch.zeros_like(due_message.sent_value)
+            self.stamp = torch.full(
+                (due_message.sent_value.shape[0],), -1, device=due_message.sent_value.device
+            )
         for stamp in sorted(ledger.messages):
             if self.newest_stamp < stamp < due_message.stamp:
                 self._hold_arrived(ledger, ledger.messages[stamp])
@@ -97,17 +99,17 @@ class HeldMessages:
 
         On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
         """
-        if due_message.fate.lost is NONE or due_message.sent.device.type == "cpu":
+        if due_message.fate.lost is NONE or due_message.sent_value.device.type == "cpu":
             return None
         if not ledger.timetable.read_mode.newest_only:
             return None
-        arrives = ledger.link.arrives(due_message.stamp, len(due_message.sent))
+        arrives = ledger.link.arrives(due_message.stamp, len(due_message.sent_value))
         return (~due_message.fate.void).known_anywhere if arrives else False
 
     def _held_signals(self, due_message: Message, available: Mask) -> StepSignals:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
-        rows = available.tensor(len(due_message.sent), due_message.sent.device)
+        rows = available.tensor(len(due_message.sent_value), due_message.sent_value.device)
         present = {
             f"_{name}": available.zero_elsewhere(self.signals.get(f"_{name}", rows)) for name in signals
         }
@@ -121,14 +123,16 @@ class HeldMessages:
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
         if ledger.aligned:
             self.signals = merged_signals(~missing, message.step_signals.signals, self.signals)
-        self.value = missing.where(self.value, message.received)
+        self.value = missing.where(self.value, message.carried_value)
         self.stamp = missing.where(self.stamp, stamp)
 
     def hold_crossed(self, message: Message, *, aligned: bool) -> None:
         """Hold a message of another part that has crossed, for ticks that find no newer one: there any message may come too late."""
         if message.fate.lost is NONE:
-            self.value = message.received
-            rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
+            self.value = message.carried_value
+            rows = torch.zeros(
+                len(message.carried_value), dtype=torch.int64, device=message.carried_value.device
+            )
             self.stamp = rows + stamp_number(message.stamp)
             self.signals = dict(message.step_signals.signals) if aligned else {}
             self.newest_stamp = message.stamp

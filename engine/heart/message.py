@@ -63,9 +63,9 @@ Masks of what learns, in rows of an agent, or in members of a stack of agents or
     mask                               set by                          where it holds
     Tick.learning_rows                 `Agent.learning_rows`           the agent learns from the window
     Example.member_mask                `Channel.restrict_example`      the channel has this example
-    Update.stepping_members_by_agent   features; `Engine.move_agents`  the member takes a step: a learning signal has reached it
-    PredictorUpdate.stepping_members   `PredictorTrainer`              the predictor takes a step: its channel has an example
-    DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others take no step
+    Update.moving_members_by_agent     features; `Engine.move_agents`  its optimiser moves the member: a learning signal has reached it
+    PredictorUpdate.moving_members     `PredictorTrainer`              its optimiser moves the predictor: its channel has an example
+    DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others do not move
 
 Times are steps of the environment, from 0; messages to people number them from 1. A run has B environments, and [rows, …] has a row
 for each (member of a stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
@@ -88,7 +88,7 @@ from torch import Tensor
 from antiphon.base.mask import NONE, Mask, simplified
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied_notes
-from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record
+from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 
@@ -200,10 +200,10 @@ class Message:
 
     stamp: int = field(metadata=PLAIN)
     """The step at which it was sent."""
-    sent: Tensor = field(metadata=ROWS)
+    sent_value: Tensor = field(metadata=saved_as("sent", ROWS))
     """[rows, size], as it was sent; without components once it has been freed."""
-    received: Tensor = field(metadata=ROWS)
-    """[rows, size], as it arrives: rounded to the link's bits, with its noise."""
+    carried_value: Tensor = field(metadata=saved_as("received", ROWS))
+    """[rows, size], as the link carries it, rounded to its bits and with its noise; also in rows in which the link loses it (`Fate.lost`)."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
@@ -231,12 +231,14 @@ class Message:
         self.popped = True
 
     def free_values(self) -> None:
-        """Free what was sent and received, which is read no more (features/sweep.py); the message is deleted when its last window closes."""
-        self.sent = self.received = self.sent.new_empty(0)
+        """Free its values, which are read no more (features/sweep.py); the message is deleted when its last window closes."""
+        self.sent_value = self.carried_value = self.sent_value.new_empty(0)
 
-    def replace_values(self, sent: Tensor, received: Tensor, step_signals: StepSignals | None = None) -> None:
-        """Replace what was sent and received, [rows, size] each, and the signals that it was made from; None: these stay."""
-        self.sent, self.received = sent, received
+    def replace_values(
+        self, sent_value: Tensor, carried_value: Tensor, step_signals: StepSignals | None = None
+    ) -> None:
+        """Replace its values, [rows, size] each, and the signals that it was made from; None: these stay."""
+        self.sent_value, self.carried_value = sent_value, carried_value
         self.step_signals = step_signals or self.step_signals
 
     def mark_finished(self, step: int, *, returns_gradient: bool) -> None:
@@ -253,7 +255,7 @@ class Message:
             return
         self.phase = Phase.COUNTED
         if returns_gradient and self.booked.gradient is None:
-            self.booked.replace_gradient(torch.zeros_like(self.sent))
+            self.booked.replace_gradient(torch.zeros_like(self.sent_value))
 
     def replace_booked(self, booked: Booked) -> None:
         """Set all that another part has booked for it, whose windows have closed; `Ledger.finish` follows (distributed/parts/cut_ledger.py)."""
@@ -261,8 +263,8 @@ class Message:
 
     @property
     def values_are_freed(self) -> bool:
-        """Whether what was sent and received has been freed (`free_values`)."""
-        return not self.sent.numel()
+        """Whether its values have been freed (`free_values`)."""
+        return not self.sent_value.numel()
 
     @property
     def missing(self) -> Mask:
@@ -272,7 +274,7 @@ class Message:
 
     def with_zero_gradient(self, rows: Mask) -> Message:
         """Return a copy for which a zero gradient is booked in some rows, and nothing else."""
-        booked = Booked(torch.zeros_like(self.sent), counted=rows)
+        booked = Booked(torch.zeros_like(self.sent_value), counted=rows)
         return replace(self.copied(), phase=Phase.COUNTED, booked=booked)
 
     def copied(self) -> Message:

@@ -107,7 +107,7 @@ class PredictorTrainer:
         if example is not None and with_returned and channel.returns_gradients:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
-                loss = torch.zeros_like(message.sent[:, 0])
+                loss = torch.zeros_like(message.sent_value[:, 0])
             example.set_returned(message.booked.gradient, loss)
         return example
 
@@ -135,7 +135,9 @@ class PredictorTrainer:
             target, present, sites = target_of(signals, target_signal_name)
             valid &= present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
-        return Example(message.sent, context, None, valid=valid, target=target, sites=sites, actions=actions)
+        return Example(
+            message.sent_value, context, None, valid=valid, target=target, sites=sites, actions=actions
+        )
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the environment's signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
@@ -275,7 +277,7 @@ class PredictorTrainer:
                     examples,
                     loss,
                     gradients,
-                    stepping_members=united_members(examples),
+                    moving_members=united_members(examples),
                     resting_parameters=model.resting_parameters if further else (),
                 )
         return updates
@@ -290,7 +292,7 @@ class PredictorTrainer:
                 continue
             loss, gradients = model.loss_and_gradients(examples)
             updates[channel.name] = PredictorUpdate(
-                examples, loss, gradients, stepping_members=united_members(examples), for_input=True
+                examples, loss, gradients, moving_members=united_members(examples), for_input=True
             )
         return updates
 
@@ -306,10 +308,10 @@ class PredictorTrainer:
             channel = self.system.channels[name]
             model = channel.synthetic_input.model if update.for_input else channel.synthetic_gradient.model
             assert model is not None
-            update.stepping_members &= unstopped_members(channel)
-            if update.stepping_members.anywhere:
+            update.moving_members &= unstopped_members(channel)
+            if update.moving_members.anywhere:
                 resting = update.resting_parameters
-                moves.append((model, update.gradients, update.stepping_members, resting))
+                moves.append((model, update.gradients, update.moving_members, resting))
             update.gradients = []  # they are as large as the models, and nothing reads them any more
         if moves:
             take_optimiser_steps(moves, step)

@@ -1,6 +1,6 @@
 """Roles of fields: what a saved state has of messages, ticks, windows and notes (engine/state/trees.py).
 
-A field has one by its name; without a role it is not saved.
+A saved state has a field by its name, or by that of `saved_as`; without a role it is not saved.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ SIGNALS = {"role": "signals"}
 """Step signals: a saved state has them once, and refers to them by number."""
 NOTES = {"role": "notes"}
 """Notes of features; their fields have roles (notes.py)."""
+
+
+def saved_as(key: str, role: dict[str, str]) -> dict[str, str]:
+    """Return a role under which saved states have the field by another name, `key`."""
+    return {**role, "key": key}
 
 
 def record(record_class: type) -> dict[str, Any]:

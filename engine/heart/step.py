@@ -272,7 +272,7 @@ class Engine:
         return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and set which members of stacks take a step (`Update.stepping_members_by_agent`)."""
+        """Have features change gradients, and set which members of stacks move (`Update.moving_members_by_agent`)."""
         for feature in self.features.learning_points.after_differentiate:
             for update in updates:
                 feature.after_differentiate(update)
@@ -334,7 +334,7 @@ class Engine:
                 feature.after_move(turn, step)
 
     def move_agents(self, updates: Sequence[Update], step: int) -> None:
-        """Move the parameters of the agents, or of the members of stacks, that take a step."""
+        """Move the parameters of agents, of stacks those of `Update.moving_members_by_agent`."""
         moves: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
         for update in updates:
             moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
@@ -342,20 +342,20 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                stepping = update.stepping_members_by_agent.get(
+                moving = update.moving_members_by_agent.get(
                     name, ALL
                 ) & self.divergence_check.unstopped_members(agent)
-                update.stepping_members_by_agent[name] = stepping
-                if stepping.anywhere:
-                    moving_agents[name] = gradients, stepping
+                update.moving_members_by_agent[name] = moving
+                if moving.anywhere:
+                    moving_agents[name] = gradients, moving
             clipped_gradients: dict[str, Sequence[Tensor | None]] = {}
             if (feature := self.features.learning_points.clipped_gradients) is not None:
                 clipped_gradients = feature.clipped_gradients(update.group, moving_agents)
-            for name, (gradients, stepping) in moving_agents.items():
+            for name, (gradients, moving) in moving_agents.items():
                 agent = self.system.agents[name]
                 gradients = clipped_gradients.get(name, gradients)
-                stepping = stepping if agent.has_member_axis else ALL
+                moving = moving if agent.has_member_axis else ALL
                 moves.append(
-                    (agent.learner, gradients, stepping, update.resting_parameters_by_agent.get(name, ()))
+                    (agent.learner, gradients, moving, update.resting_parameters_by_agent.get(name, ()))
                 )
         take_optimiser_steps(moves, step)

@@ -112,8 +112,8 @@ class Update:
     """Channel and stamp of each message into which a prediction was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     """The agents with a loss beside their objectives."""
-    stepping_members_by_agent: dict[str, Mask] = field(default_factory=dict)
-    """The members that take a step, by agent; of an agent that is absent, all do. Features enter the members that a learning signal has
+    moving_members_by_agent: dict[str, Mask] = field(default_factory=dict)
+    """The members that their optimisers move, by agent; of an agent that is absent, all. Features enter the members that a learning signal has
     reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
     resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
     """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
@@ -175,8 +175,8 @@ class PredictorUpdate:
     """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
     """The prediction for the newest example before the update; None: it is not watched."""
-    stepping_members: Mask = ALL
-    """The predictors of the stack that take a step: those with an example, without those of seeds that have diverged."""
+    moving_members: Mask = ALL
+    """The predictors of the stack that their optimiser moves: those with an example, without those of seeds that have diverged."""
     for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
     resting_parameters: Container[int] = ()

@@ -123,7 +123,7 @@ class AgentReport:
                 for_input=update.for_input,
             )
             for k, single in self._stacked.singles(channel)
-            if update.stepping_members.tensor(count, "cpu")[k]
+            if update.moving_members.tensor(count, "cpu")[k]
         }
 
     def _by_group(self, update: Update) -> Iterator[Update]:

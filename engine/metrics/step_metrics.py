@@ -271,7 +271,7 @@ def of_agents(
             if not _any(agent.member_names, of):
                 continue
             if found := [g for g in gradients if g is not None]:
-                present = _list(update.stepping_members_by_agent.get(name, ALL), len(agent.member_names))
+                present = _list(update.moving_members_by_agent.get(name, ALL), len(agent.member_names))
                 yield Measured(agent.member_names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         if not _any(agent.member_names, of):
@@ -316,7 +316,7 @@ def of_channels(
         names = system.channels[name].member_names
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
-            yield Measured(names, "si_loss", losses, _list(trained.stepping_members, len(names)))
+            yield Measured(names, "si_loss", losses, _list(trained.moving_members, len(names)))
     injected = {
         name: (rows, update)
         for update in learned.updates
@@ -338,7 +338,7 @@ def of_channels(
             yield Measured(names, "injection_norm", norms.tolist(), _list(put, count))
         messages = channel.ledger.messages
         if messages:
-            message = messages[max(messages)].sent.reshape(count, -1)
+            message = messages[max(messages)].sent_value.reshape(count, -1)
             mean, std = message.mean(1), message.std(1, correction=0)
             yield Measured(names, "message_mean", mean.tolist())
             yield Measured(names, "message_std", std.tolist())
@@ -366,12 +366,12 @@ def of_channels(
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
-    present = _list(update.stepping_members, len(names))
+    present = _list(update.moving_members, len(names))
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
     newest = newest_example(update.examples)
     if newest.returned is None or update.prediction is None:
         return
-    present = _list(update.stepping_members & newest.member_mask, len(names))
+    present = _list(update.moving_members & newest.member_mask, len(names))
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
     valid = newest.valid.tensor(len(newest.returned), newest.returned.device).view(len(names), -1)
     for metric, values in alignment(prediction, newest.returned.view_as(prediction), valid).items():
@@ -393,13 +393,13 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     stamp = ledger.timetable.newest_due(step)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
-        rows = message.fate.lost.tensor(len(message.sent), message.sent.device)
+        rows = message.fate.lost.tensor(len(message.sent_value), message.sent_value.device)
         lost = rows.view(count, -1).float().mean(1).tolist()
         yield Measured(names, "lost", lost)
         if channel.synthetic_input.model is not None:
             yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces_messages else lost)
     if message is not None and link.changes_values:
-        change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
+        change = (message.carried_value - message.sent_value).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())
     if channel.carries_state:
         return  # it stays where it is
@@ -474,7 +474,7 @@ def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[An
     if not messages:
         return None
     message = messages[max(messages)]
-    sent = message.sent.reshape(len(channel.member_names), -1, message.sent.shape[-1])[place]
+    sent = message.sent_value.reshape(len(channel.member_names), -1, message.sent_value.shape[-1])[place]
     if sent.shape[1] > LARGEST:
         return None
     labels = torch.full((len(sent),), torch.nan)

@@ -285,5 +285,5 @@ def _loaded_window(
     for name, message in sent:  # a replay sends the same samples again
         channel = system.channels[name]
         if channel.content.sampler is not None:
-            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.sent
+            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.sent_value
     return window

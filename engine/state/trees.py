@@ -87,6 +87,12 @@ def saved_fields(kind: type) -> list[Field[Any]]:
     return [saved_field for saved_field in fields(kind) if "role" in saved_field.metadata]
 
 
+def _key(saved_field: Field[Any]) -> str:
+    """Return the name that trees have for a field: its own, or that of `roles.saved_as`."""
+    key: str = saved_field.metadata.get("key", saved_field.name)
+    return key
+
+
 def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
     """Whether a field has one of some roles."""
     return any(saved_field.metadata["role"] == role["role"] for role in roles)
@@ -94,7 +100,7 @@ def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
 
 def _of_signals(*kinds: type) -> set[str]:
     return {
-        saved_field.name
+        _key(saved_field)
         for kind in kinds
         for saved_field in saved_fields(kind)
         if _has_role(saved_field, SIGNALS)
@@ -106,8 +112,10 @@ _OF_SIGNALS = _of_signals(Message, Tick)
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    names = [saved_field.name for saved_field in saved_fields(type(owner))]
-    return {name: _plain(getattr(owner, name), number) for name in names}
+    return {
+        _key(saved_field): _plain(getattr(owner, saved_field.name), number)
+        for saved_field in saved_fields(type(owner))
+    }
 
 
 def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
@@ -137,9 +145,9 @@ def from_tree(
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
     for saved_field in saved_fields(kind):
-        if saved_field.name not in tree:  # an earlier version had none
+        if _key(saved_field) not in tree:  # an earlier version had none
             continue
-        value = tree[saved_field.name]
+        value = tree[_key(saved_field)]
         if "kind" in saved_field.metadata:
             value = from_tree(saved_field.metadata["kind"], value, signals)
         elif _has_role(saved_field, SIGNALS):
@@ -186,7 +194,7 @@ def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> lis
     """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
     by_key: dict[str, Sequence[Any]] = {}
     for saved_field in saved_fields(kind):
-        key = saved_field.name
+        key = _key(saved_field)
         if "kind" in saved_field.metadata:
             by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
         elif _has_role(saved_field, NOTES):
@@ -212,7 +220,7 @@ def join(
     """
     whole = dict(trees[0])
     for saved_field in saved_fields(kind):
-        key = saved_field.name
+        key = _key(saved_field)
         values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
             whole[key] = join(saved_field.metadata["kind"], values, batch, device, number)

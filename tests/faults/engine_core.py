@@ -183,8 +183,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-a-lost-message-replaces-the-one-held",
         "engine/heart/held_messages.py",
-        "self.value = missing.where(self.value, message.received)",
-        "self.value = missing.where(message.received, self.value)",
+        "self.value = missing.where(self.value, message.carried_value)",
+        "self.value = missing.where(message.carried_value, self.value)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(

@@ -199,7 +199,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "state-a-loaded-window-samples-its-messages-anew",
         "engine/state/state_dict.py",
-        "            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.sent\n",
+        "            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.sent_value\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[acting sampled messages of a late window-saved]",
     ),

@@ -491,8 +491,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-what-was-lost-is-an-example",
         "engine/features/stand_ins.py",
-        "example = Example(message.received, context, None, valid=~message.missing)",
-        "example = Example(message.received, context, None)",
+        "example = Example(message.carried_value, context, None, valid=~message.missing)",
+        "example = Example(message.carried_value, context, None)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(

@@ -33,9 +33,9 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
         twin.running.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
             message = twin.running.system.channels[name].ledger.messages[now]
-            moved = message.received.clone()
+            moved = message.carried_value.clone()
             moved[row, column] += nudge
-            message.received = group.window.sent_outputs[name, now] = moved
+            message.carried_value = group.window.sent_outputs[name, now] = moved
         ends = twin.world.advance()
         for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
             found = twin.running.backend.objective_evaluator.tick_loss(tick)

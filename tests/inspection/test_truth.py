@@ -32,8 +32,8 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     def moved(step: int, message: Tensor, moment: Any, *known: Any) -> Any:
         sent = send(step, message, moment, *known)
         if step == now:
-            sent.received = sent.received.clone()
-            sent.received[row, column] += nudge
+            sent.carried_value = sent.carried_value.clone()
+            sent.carried_value[row, column] += nudge
         return sent
 
     ledger.send = moved  # type: ignore[method-assign]

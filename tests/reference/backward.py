@@ -173,7 +173,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         for t, tick in enumerate(policy.ticks):
             for read in (read for read in tick.reads if isinstance(read, CountedRead)):
                 if state.channels[read.channel_name].synthetic_gradient.needs_actions:
-                    valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
+                    valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent_value)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
                     read.message.booked.actions.append(returned)
 
@@ -230,7 +230,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
 
 def injectable(message: Message, credit: Tensor) -> Tensor:
     """Return a credit where something may be injected, zeros elsewhere (rule 20)."""
-    return mask_fill_zero(~as_mask(message.fate.void_unread, message.sent), credit)
+    return mask_fill_zero(~as_mask(message.fate.void_unread, message.sent_value), credit)
 
 
 def depth(state: State, group: LearningGroup) -> int:

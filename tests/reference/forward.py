@@ -91,13 +91,13 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     if model is None or (channel.synthetic_input.context.signal_specs and not message.step_signals.signals):
         return arrival
     context = context_of(state, channel, message, step, far=True)
-    alive = ~as_mask(message.fate.void, message.sent)
+    alive = ~as_mask(message.fate.void, message.sent_value)
     if message.read_plan.first_tick == step and alive.any():
-        arrived = alive & ~as_mask(message.fate.lost, message.sent)
-        example = Example(message.received, context, None, valid=Mask.of(arrived))
+        arrived = alive & ~as_mask(message.fate.lost, message.sent_value)
+        example = Example(message.carried_value, context, None, valid=Mask.of(arrived))
         channel.synthetic_input.examples.append(example)
     unlocked = channel.coupling.name == "unlocked"
-    missing = alive if unlocked else alive & ~as_mask(arrival.may_count, message.sent)
+    missing = alive if unlocked else alive & ~as_mask(arrival.may_count, message.sent_value)
     if arrival.value is None or arrival.step_signals is None or not missing.any():
         return arrival
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
@@ -113,7 +113,7 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling.name == "locked"
     if (locked or channel.carries_state) and (channel.name, message.stamp) in window.sent_outputs:
-        available = simplified(~as_mask(message.fate.void, message.sent))
+        available = simplified(~as_mask(message.fate.void, message.sent_value))
         return WithGraph(channel.name, message.stamp, available)
     masks = arrival.available, arrival.may_count
     available, counted = (simplified(as_mask(mask, channel.content.zeros)) for mask in masks)
@@ -161,7 +161,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         ports[VALUE] = target[torch.arange(len(best)), best].unsqueeze(1)
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
-        sent = {name: message.sent for name, message in window.sent_messages if message.stamp == step}
+        sent = {name: message.sent_value for name, message in window.sent_messages if message.stamp == step}
         for channel in agent.connections.send_channels:  # the state, for its own next tick, goes last
             if not channel.carries_state and not channel.ledger.timetable.send_times.sends_at(step):
                 continue

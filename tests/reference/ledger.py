@@ -111,10 +111,10 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
 
 
 def _arrival(channel: Channel, due: Message) -> Arrival:
-    alive, held = ~as_mask(due.fate.void, due.sent), channel.ledger.held_messages
+    alive, held = ~as_mask(due.fate.void, due.sent_value), channel.ledger.held_messages
     if held is None:
         signals = due.step_signals if alive.any() else StepSignals(-1, {})
-        value = mask_fill_zero(alive, due.received)
+        value = mask_fill_zero(alive, due.carried_value)
         valid = Mask.of(alive)
         return Arrival(due, value, valid, valid, step_signals=signals)
     # A link that loses: the newest message that arrived, whatever its age (rule 18).
@@ -126,7 +126,7 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
                 held.prior_value, held.prior_stamp = value, stamp
             void = as_mask(message.fate.void, value)
             arrived = ~(void | as_mask(message.fate.lost, value))
-            value = select(arrived, message.received, value)
+            value = select(arrived, message.carried_value, value)
             stamp = torch.where(arrived, message.stamp, stamp)
             if channel.ledger.aligned and not void.all():
                 held.signals = mixed(arrived, message.step_signals.signals, held.signals)
@@ -184,8 +184,8 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
 def add_gradient(read: CountedRead, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
-    counted, booked = as_mask(read.counted, message.sent), message.booked
-    booked.counted = simplified(as_mask(booked.counted, message.sent) | counted)
+    counted, booked = as_mask(read.counted, message.sent_value), message.booked
+    booked.counted = simplified(as_mask(booked.counted, message.sent_value) | counted)
     if gradient is not None:
         gradient = mask_fill_zero(counted, gradient)
         booked.gradient = gradient if booked.gradient is None else booked.gradient + gradient
@@ -194,7 +194,7 @@ def add_gradient(read: CountedRead, gradient: Tensor | None) -> None:
 def add_loss(uses: list[CountedRead], loss: Tensor) -> None:
     """Add a window's loss [B] to each message it used: once, however many ticks used it (rule 9)."""
     for message in dict.fromkeys(read.message for read in uses):
-        counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
+        counted = [as_mask(read.counted, message.sent_value) for read in uses if read.message is message]
         lost = mask_fill_zero(torch.stack(counted).any(0), loss)
         before = message.booked.loss
         message.booked.loss = lost if before is None else lost + before
@@ -218,7 +218,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             message.finished_at, message.phase = step, Phase.COUNTED if counted else Phase.NOT_COUNTED
             if message.phase is Phase.COUNTED and ledger.returns_gradients:
                 if message.booked.gradient is None:
-                    message.booked.gradient = torch.zeros_like(message.sent)
+                    message.booked.gradient = torch.zeros_like(message.sent_value)
                 ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
 
 
@@ -229,7 +229,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     if channel.carries_state and ledger.returns_gradients and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and not final.read_plan.is_bookable:  # nothing else returns: it is an example now
-            booked = Booked(torch.zeros_like(final.sent), None, simplified(known))
+            booked = Booked(torch.zeros_like(final.sent_value), None, simplified(known))
             example = replace(final, phase=Phase.COUNTED, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():

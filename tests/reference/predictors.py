@@ -44,14 +44,16 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
         return None
     tick = message.read_plan.first_tick if message.read_plan.is_bookable else None
-    example = Example(message.sent, context_of(state, channel, message, tick), None)
+    example = Example(message.sent_value, context_of(state, channel, message, tick), None)
     if own.needs_actions:
         example.actions = tuple(message.booked.actions)
     if answered and channel.ledger.returns_gradients:
         example.returned, example.loss = message.booked.gradient, message.booked.loss
         example.valid = message.booked.counted
         if example.loss is None and channel.needs_returned_loss:
-            example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
+            example.loss = torch.zeros_like(
+                message.sent_value[:, 0]
+            )  # nothing is lost after an end (rule 20)
         if own.needs_actions:
             example.valid = Mask.of(torch.stack([one.valid for one in message.booked.actions]).any(0))
     if target is not None:
@@ -151,7 +153,7 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
         example = example_of(state, channel, message, answered=True)
         if example is None:
             continue
-        counted = as_mask(message.booked.counted, message.sent)
+        counted = as_mask(message.booked.counted, message.sent_value)
         predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
         returned = mask_fill_zero(counted, message.booked.gradient).double()
         dots += (predicted * returned).sum(1)
@@ -201,7 +203,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
         if example is None or not acted:
             continue
         if not channel.ledger.returns_gradients:
-            valid = ~as_mask(message.fate.void_unread, message.sent)
+            valid = ~as_mask(message.fate.void_unread, message.sent_value)
             example.valid &= Mask.of(valid)
             if not valid.any():
                 continue
