@@ -1,7 +1,7 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
 Read this page, then step.py, then message.py, which has the words and masks of the heart. In the list of files below, those with a * are
-the step, and those with a + say what the life of any message is made of: message_lives.py tells three such lives. Rules are those of
+the step, and those with a + say what the life of any message is made of: message_lives.py tells such lives. Rules are those of
 docs/semantics.md.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
@@ -89,7 +89,7 @@ The files; each imports only files above it, also for types. So reads.py and hel
     learning_order      the order in which windows are differentiated
     step *              the step: tick, environment, ends of episodes, learn
     late_windows        which ended windows wait for returned gradients, and which are replayed
-    message_lives       no code: the lives of three messages, by steps and methods
+    message_lives       no code: the lives of messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
 engine/installed.py installs it. What acts between two points is a branch in these files: `read`, `align`, participation, fixed

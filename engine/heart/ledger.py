@@ -180,8 +180,9 @@ class Ledger:
     def is_back(self, message: Message, step: int) -> bool:
         """Return whether the gradient of a message has reached the sender by `step`, as far as windows have closed when it is asked.
 
-        A step asks in its stage 2, and closes windows in stage 3. So a message whose last window ends at this step is open here, and is back
-        only when the next step asks, also with `return_delay` 0.
+        A step asks in its stage 2, and closes windows that have ticks in stage 3. So a message whose last window ends at this step is still
+        open then, and is back only when a later step asks, also with `return_delay` 0. But a window without a tick has closed before
+        credit is asked for (`Engine._close_without_ticks`): what it has finished may be back at the same step.
         """
         if message.phase is not Phase.COUNTED:
             return False

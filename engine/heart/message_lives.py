@@ -1,4 +1,4 @@
-"""The lives of three messages, in real numbers: there is no code here, and a test computes the tables (rule 17, the ledger).
+"""The lives of messages, in real numbers: there is no code here, and a test computes the tables (rule 17, the ledger).
 
 Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
@@ -10,7 +10,7 @@ gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which 
     step  void  void_unread  counted  gradient  methods
     6     -     -            -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
     7     0 1   0 1          -        -         Ledger.void_messages; then a's window ends: BackwardPass.collect_injections injects in 2 and 3
-    8     0 1   0 1          -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a CountedRead in 2 and 3
+    8     0 1   0 1          -        -         ForwardPass.as_read: one CountedRead, of zeros in 0 and 1; it counts in 2 and 3
     12    0 1   0 1          2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is at a at 14 = 12 + 2
     14    0 1   0 1          2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
@@ -26,7 +26,7 @@ The message of b->a that b sends at step 4, which two windows read, one before t
                                                 ends: BackwardPass.collect_injections injects in all four; the later end changes nothing of it
     6     -     -            -        -         ForwardPass.as_read: a reads it through a CountedRead in all four, as at step 7
     7     0 1   -            0 1 2 3  0 1 2 3   Ledger.void_messages; then a's window 1 ends: what was read before the end counts
-    8     0 1   -            0 1 2 3  0 1 2 3   ForwardPass.as_read: a reads zeros in 0 and 1, and a CountedRead in 2 and 3
+    8     0 1   -            0 1 2 3  0 1 2 3   ForwardPass.as_read: a CountedRead of this tick, of zeros in 0 and 1; it counts in 2 and 3
     11    0 1   -            0 1 2 3  0 1 2 3   a's window 2 ends: Booked.add_read adds to the gradient in 2 and 3 alone; it is at b at 13
     13    0 1   -            0 1 2 3  0 1 2 3   Ledger.pop_messages_back: the predictor of b->a learns from all four
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
@@ -47,5 +47,24 @@ for any of its messages of a->b.
     14    0 1   0 1          2 3      2 3       Nothing is learned, as no window of a ends
     15    0 1   0 1          2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
                                                 turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
+    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
+
+The first message again, where a->b is `locked`. Then a and b are one group, with windows of 8 steps, the least that windows of 4 and of 8
+divide (engine/build/learning_groups.py): those of steps 0 to 7 and 8 to 15. What crosses the end of a window has no credit:
+
+    step  void  void_unread  counted  gradient  methods
+    6     -     -            -        -         Ledger.send: by its plan, a read in window 1 may be booked; `Locked` has none that counts
+    7     0 1   0 1          -        -         window 0 ends: the coupling's `credit` is None, and nothing is injected
+    8     0 1   0 1          -        -         ForwardPass.as_read: one Constant, of zeros in 0 and 1, as the message is of window 0
+    15    0 1   0 1          -        -         window 1 ends: Ledger.close_window; it is finished, and `NOT_COUNTED`
+    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
+
+The message of step 10 there, which is read in the window that sent it. Had the episode ended at step 11, b would read zeros in 0 and 1,
+and no gradient would come back there; after step 12 an end changes nothing of what was read.
+
+    step  void  void_unread  counted  gradient  methods
+    10    -     -            -        -         Ledger.send, as above
+    12    -     -            -        -         ForwardPass.as_read: one WithGraph
+    15    -     -            -        -         window 1 ends: one backward pass goes from b's losses through the message to a; nothing is booked
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 """

@@ -46,7 +46,8 @@ class WindowGrid(ABC):
 
 @dataclass(frozen=True, slots=True)
 class StepWindows(WindowGrid):
-    """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of a locked group, of an episode.
+    """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of an episode, or of a locked group, all of whose
+    agents' windows divide it.
 
     Attributes:
         length: Steps of a window.

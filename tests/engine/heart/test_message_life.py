@@ -18,8 +18,14 @@ from tests.reference.backend import Chosen, reference
 
 HEART = Path(__file__).parents[3] / "engine" / "heart"
 STEPS, BATCH = 18, 4
-LIVES = (("a->b", "decoupled", 6, 15), ("b->a", "decoupled", 4, 16), ("a->b", "delayed", 6, 16))
-"""The messages of the tables, in their order: channel, its coupling, stamp, and the step at which each is gone."""
+LIVES = (
+    ("a->b", "decoupled", 6, 15),
+    ("b->a", "decoupled", 4, 16),
+    ("a->b", "delayed", 6, 16),
+    ("a->b", "locked", 6, 16),
+    ("a->b", "locked", 10, 16),
+)
+"""The messages of the tables, in their order: channel, the coupling of a->b, stamp, and the step at which each is gone."""
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
 
@@ -48,7 +54,7 @@ def simulation_of(ends_at: int, backend: Chosen, coupling: str = "decoupled") ->
     }
     channel = {"size": 2, "norm": "none", "link": {"delay": 2}}
     predicted = {"gradient": {"context": ["goal"]}}
-    there = {"coupling": "delayed"} if coupling == "delayed" else predicted
+    there = predicted if coupling == "decoupled" else {"coupling": coupling}
     document = {
         "scenario": "life",
         "env": Played(shown, (), terminated, torch.zeros_like(terminated)),
