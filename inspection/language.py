@@ -380,11 +380,11 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
 
     None: the receiver decides nothing, or has read none.
     """
-    place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel_name == name), None)
-    read = None if place is None else tick.reads[place]
-    if place is None or not isinstance(read, Constant) or read.value is None:
-        return None
     agent = rollout.system.agents[tick.agent_name]
+    names = [channel.name for channel in agent.connections.incoming]
+    read = tick.reads_by_channel[names.index(name)][-1] if name in names else None
+    if not isinstance(read, Constant) or read.value is None:
+        return None
     if agent.goal is None or OBJECTIVE not in agent.port_names:
         return None
     if isinstance(agent.goal.objective, PolicyObjective):
@@ -399,9 +399,10 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
-        others = list(tick.reads)
-        others[place] = replace(read, value=message.expand_as(read.value))
-        ports = rollout.evaluated(replace(tick, reads=others, ports={}))
+        reads_by_channel = [*tick.reads_by_channel]
+        *earlier, _ = reads_by_channel[names.index(name)]
+        reads_by_channel[names.index(name)] = [*earlier, replace(read, value=message.expand_as(read.value))]
+        ports = rollout.evaluated(replace(tick, reads_by_channel=reads_by_channel, ports={}))
         decisions.append(torch.softmax(ports[OBJECTIVE], -1))
     given = torch.stack(decisions), counts[often]
     return causal_influence(*given), decision_entropy(*given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -112,7 +113,8 @@ class _Window:
     def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
         reached = Mask.of(members) & self.system.agents[tick.agent_name].layout.members_in(tick.learning_rows)
-        for read in tick.reads if tick.state_read is None else [*tick.reads, tick.state_read]:
+        state_reads = () if tick.state_read is None else (tick.state_read,)
+        for read in chain(*tick.reads_by_channel, state_reads):
             if isinstance(read, WithGraph) and tick.learning_rows is not NONE and read.available is not NONE:
                 self._add_senders(read.channel_name, read.stamp, reached, read.available)
 

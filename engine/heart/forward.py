@@ -7,8 +7,6 @@ computes from a step is a `stamp_number`. Otherwise engine/capture/conditions.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
@@ -136,7 +134,7 @@ class ForwardPass:
                 (tick.state_read,) = reads
             else:
                 arrivals_by_channel.append(arrivals)
-                tick.reads += reads
+                tick.reads_by_channel.append(reads)
         for feature in self.tick_points.after_read:
             feature.after_read(tick, arrivals_by_channel, window)
         return tick
@@ -214,8 +212,7 @@ class ForwardPass:
         reads_vectors = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
         available: list[Mask] = []
-        by_channel = groupby(tick.reads, key=attrgetter("channel_name"))
-        for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
+        for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
                 value = read.differentiable_value_in(window.sent_outputs, channel, tick.learning_rows)

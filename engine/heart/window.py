@@ -14,23 +14,21 @@ from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import CountedRead, Read
-from antiphon.engine.heart.roles import MASK, NESTED, NOTES, PLAIN, SIGNALS
+from antiphon.engine.heart.roles import JOINED, MASK, NESTED, NOTES, PLAIN, SIGNALS, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window_grid import WindowGrid
 
 
 @dataclass(slots=True, eq=False)
 class Tick:
-    """One evaluation of an agent's network at one step: what it read, computed and sent.
-
-    Consecutive reads of one channel are messages that the tick reads side by side, oldest first (`read: concat`).
-    """
+    """One evaluation of an agent's network at one step: what it read, computed and sent."""
 
     step: int = field(metadata=PLAIN)
     agent_name: str = field(metadata=PLAIN)
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals that it observes: its step's; of an aligned agent, those that its message was made from."""
-    reads: list[Read] = field(metadata=NESTED)
+    reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
+    """For each channel that comes in, in order, what the tick reads over it: one read, or several side by side, oldest first (`read`)."""
     learning_rows: LearningRows = field(default=ALL, metadata=MASK)
     """The rows in which the agent learns from this window; in other rows its reads are constant."""
     state_read: Read | None = field(default=None, metadata=NESTED)
@@ -43,6 +41,10 @@ class Tick:
     joined again from what the tick read."""
     sampled_messages: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
+
+    def reads(self) -> Iterator[Read]:
+        """Yield what it reads over all channels that come in, in order; without its state."""
+        return chain.from_iterable(self.reads_by_channel)
 
 
 NO_TICK_YET = -1

@@ -19,7 +19,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned_signals
-from antiphon.engine.heart.reads import Arrival, Constant
+from antiphon.engine.heart.reads import Arrival, Constant, Read
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.actions import Experience
@@ -110,7 +110,7 @@ class FinalValues(Feature):
                 if channel.name == agent.inputs.align_channel_name:
                     tick.step_signals = aligned_signals(arrivals)
                 arrivals_by_channel.append(arrivals)
-                tick.reads += _constants(channel, arrivals)
+                tick.reads_by_channel.append(_constants(channel, arrivals))
             if (ages := self.forward_pass.features.of(Ages)) is not None:
                 ages.after_read(tick, arrivals_by_channel, Window())
         if agent.connections.state_channel is not None:
@@ -150,7 +150,7 @@ class FinalValues(Feature):
         return arrivals
 
 
-def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Constant]:
+def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Read]:
     return [one.as_constant(channel.name) for one in arrivals] or [Constant(channel.name)]
 
 

@@ -278,7 +278,7 @@ class SomeRows(Replay):
                 for channel in incoming
             ):
                 return True
-            if within and any(len(tick.reads) != len(incoming) for tick in ticks):
+            if within and any(len(reads) > 1 for tick in ticks for reads in tick.reads_by_channel):
                 return True
         return False
 
@@ -402,11 +402,13 @@ class SomeRows(Replay):
             return _Evaluation(agent, key, len(ticks), inputs, [], [], state)
         at_ticks = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*at_ticks, strict=True)]
-        reads = zip(
-            agent.connections.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True
-        )
         place = next(place for place, tick in enumerate(self._ticks_of[agent.name]) if tick is ticks[0])
-        messages = [self._message(channel, of_channel, place) for channel, of_channel in reads]
+        messages = [
+            self._message(channel, tuple(read for (read,) in at_ticks), place)
+            for channel, *at_ticks in zip(
+                agent.connections.incoming, *(tick.reads_by_channel for tick in ticks), strict=True
+            )
+        ]
         return _Evaluation(agent, key, len(ticks), None, observations, messages, state)
 
     def _message(self, channel: Channel, reads: tuple[Read, ...], place: int = 0) -> _Message:
@@ -487,7 +489,7 @@ def _index(places: list[int], channel: Channel) -> Tensor:
 
 def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, WithGraph]]:
     """The reads of ticks that are differentiated through a sender."""
-    return ((tick, read) for tick in ticks for read in tick.reads if isinstance(read, WithGraph))
+    return ((tick, read) for tick in ticks for read in tick.reads() if isinstance(read, WithGraph))
 
 
 def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agent]) -> list[list[str]]:

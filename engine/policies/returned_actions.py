@@ -34,7 +34,7 @@ class ReturnedActions(Feature):
             advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)
             each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
             for tick, *returned in each:
-                for read in tick.reads:
+                for read in tick.reads():
                     channel = channels.get(read.channel_name)
                     if channel is not None and isinstance(read, CountedRead):
                         action, advantage, valid = map(channel.rows_from_receiver, returned)

@@ -286,13 +286,12 @@ class PolicyEvaluator(Feature):
             for n, member in enumerate(agent.members)
         ]
         stacks = [
-            channel
-            for channel in agent.connections.incoming
+            (channel, reads[-1])
+            for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True)
             if not set(names).isdisjoint(channel.member_names)
         ]
         order, values = dict[str, int](), []
-        for stack in stacks:  # several, where the senders are not computed as one
-            read = [read for read in tick.reads if read.channel_name == stack.name][-1]
+        for stack, read in stacks:  # several, where the senders are not computed as one
             order.update({name: len(order) + n for n, name in enumerate(stack.member_names)})
             values.append(read.constant_value_in(window.sent_outputs, stack))
         found = values[0] if len(values) == 1 else torch.cat(values)

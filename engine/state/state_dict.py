@@ -7,7 +7,8 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
@@ -267,9 +268,10 @@ def _loaded_window(
 
     def tick(tree: Tree) -> Tick:
         state_read = None if tree["state_read"] is None else read(tree["state_read"])
-        return from_tree(
-            Tick, tree, signals, reads=[read(tree) for tree in tree["reads"]], state_read=state_read
-        )
+        # a tick has a read of each channel, and those of one side by side
+        reads = groupby(map(read, tree["reads"]), key=attrgetter("channel_name"))
+        reads_by_channel = [[*of_channel] for _, of_channel in reads]
+        return from_tree(Tick, tree, signals, reads_by_channel=reads_by_channel, state_read=state_read)
 
     calls = [[tick(tree) for tree in call] for call in saved["ticks_by_call"]]
     window = from_tree(

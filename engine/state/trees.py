@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import Field, fields
 from importlib import import_module
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +22,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.notes import Note, Notes
 from antiphon.engine.heart.reads import Constant, CountedRead, WithGraph
-from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS
+from antiphon.engine.heart.roles import JOINED, MASK, NOTES, PLAIN, ROWS, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Tick, Window
@@ -112,10 +113,12 @@ _OF_SIGNALS = _of_signals(Message, Tick)
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    return {
-        _key(saved_field): _plain(getattr(owner, saved_field.name), number)
-        for saved_field in saved_fields(type(owner))
-    }
+    tree = {}
+    for saved_field in saved_fields(type(owner)):
+        value = getattr(owner, saved_field.name)
+        value = [*chain.from_iterable(value)] if _has_role(saved_field, JOINED) else value
+        tree[_key(saved_field)] = _plain(value, number)
+    return tree
 
 
 def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:

@@ -171,7 +171,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in (read for read in tick.reads if isinstance(read, CountedRead)):
+            for read in (read for read in tick.reads() if isinstance(read, CountedRead)):
                 if state.channels[read.channel_name].synthetic_gradient.needs_actions:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent_value)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)

@@ -86,7 +86,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             if channel is agent.connections.state_channel:
                 tick.state_read = constants[-1]
                 continue
-            tick.reads += constants
+            tick.reads_by_channel.append([*constants])
             ages.append(ledger.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observed.signal_names:
         MessageAges.ensure(tick).columns = torch.stack(ages, 1)

@@ -71,7 +71,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
         if channel is agent.connections.state_channel:
             tick.state_read = followed[-1]
         else:
-            tick.reads += followed
+            tick.reads_by_channel.append(followed)
             ages.append(ledger.age(channel, found, step))
     if ages and "age" in agent.inputs.observed.signal_names:
         MessageAges.ensure(tick).columns = torch.stack(ages, 1)
@@ -138,7 +138,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
     for i, tick in enumerate(ticks):
         rows = slice(i * state.batch, (i + 1) * state.batch)
-        for read in (r for r in tick.reads if isinstance(r, WithGraph) and tick.learning_rows is ALL):
+        for read in (r for r in tick.reads() if isinstance(r, WithGraph) and tick.learning_rows is ALL):
             if (weights := state.channels[read.channel_name].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].random_seed, "tick", str(step))
@@ -177,9 +177,9 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
     agent, messages, present = state.agents[tick.agent_name], [], []
     flat = len(agent.learner.network.input_shape) == 1
-    for channel in agent.connections.incoming:
+    for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True):
         side_by_side = []
-        for read in (read for read in tick.reads if read.channel_name == channel.name):
+        for read in reads:
             value = _value(state, read, tick, window)
             shaped = value if flat else value.reshape(-1, *channel.content.shape)
             side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))

@@ -68,9 +68,8 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
         weight = goal.rewards.weight_by_name["goal.cosine"]
-        channel = agent.connections.incoming[direction.channel_index].name
         for t, pair in enumerate(pairwise(ticks)):
-            message = [message_read(state, r, window) for r in pair[0].reads if r.channel_name == channel][-1]
+            message = message_read(state, pair[0].reads_by_channel[direction.channel_index][-1], window)
             signals = [tick.step_signals.signals[direction.signal_name].flatten(1) for tick in pair]
             moved = signals[1].to(message.dtype) - signals[0].to(message.dtype)
             cosine = weight * cosine_similarity(moved, constant(message), dim=1)
@@ -338,7 +337,7 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
         live = sending.sent_outputs[channel.name, message.stamp].flatten(1)
         leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
         found.append((message, live, leaf))
-        for read in (read for tick in reading.ticks() for read in tick.reads):
+        for read in (read for tick in reading.ticks() for read in tick.reads()):
             if isinstance(read, CountedRead) and read.message is message:
                 read.value = mask_fill_zero(as_mask(read.available, leaf), leaf)
     return found

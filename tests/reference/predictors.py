@@ -51,9 +51,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
         example.returned, example.loss = message.booked.gradient, message.booked.loss
         example.valid = message.booked.counted
         if example.loss is None and channel.needs_returned_loss:
-            example.loss = torch.zeros_like(
-                message.sent_value[:, 0]
-            )  # nothing is lost after an end (rule 20)
+            example.loss = torch.zeros_like(message.sent_value[:, 0])  # none after an end (rule 20)
         if own.needs_actions:
             example.valid = Mask.of(torch.stack([one.valid for one in message.booked.actions]).any(0))
     if target is not None:
