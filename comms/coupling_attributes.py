@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import get_annotations, isfunction, signature
 from typing import Any
 
@@ -18,17 +18,25 @@ _FORMER_NAMES = {
 
 
 def check_attributes(coupling_class: type, base: type) -> None:
-    """Refuse attributes of a class that would have no effect or cannot be called; `base` declares those that have one.
+    """Refuse attributes of a class that would have no effect or cannot be called; `base` and its bases declare those that have one.
 
-    Names that are options of the class (parameters of `__init__`, fields of a dataclass) are the user's own.
+    Looked at are those of the class and of bases that are no couplings: other couplings have been checked as they were defined. Names
+    that are options of the class (parameters of `__init__`, fields of a dataclass) are the user's own.
 
     Raises:
         ScenarioError: The class has an attribute of a former or misspelt name, or a method with other parameters.
     """
-    declared = {name: value for name, value in vars(base).items() if not name.startswith("_")}
-    fields = {name for name, kind in get_annotations(coupling_class).items() if "ClassVar" not in str(kind)}
+    declared = {name: value for name, value in _attributes(base.__mro__).items() if not name.startswith("_")}
+    checked = [one for one in coupling_class.__mro__[1:] if issubclass(one, base) or one in base.__mro__]
+    unchecked = [one for one in coupling_class.__mro__ if one not in checked]
+    fields = {
+        name
+        for one in unchecked
+        for name, kind in get_annotations(one).items()
+        if "ClassVar" not in str(kind)
+    }
     options = {*fields, *signature(coupling_class.__init__).parameters}  # type: ignore[misc]
-    class_name, attributes = coupling_class.__name__, vars(coupling_class)
+    class_name, attributes = coupling_class.__name__, _attributes(unchecked)
     for name, value in attributes.items():
         if name in declared and isfunction(value):
             _check_method(f"{class_name}.{name}", value, declared[name])
@@ -48,6 +56,11 @@ def check_attributes(coupling_class: type, base: type) -> None:
         if near is not None:
             fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
             raise ScenarioError(f"{class_name}.{name}: no coupling has '{name}'; {fix}")
+
+
+def _attributes(classes: Sequence[type]) -> dict[str, Any]:
+    """Return the attributes of classes by name; the first class that has one decides."""
+    return {name: value for one in reversed(classes) for name, value in vars(one).items()}
 
 
 def _check_method(place: str, method: Callable[..., Any], base_attribute: Any) -> None:

@@ -8,22 +8,21 @@ A scenario names a coupling, and the builder puts one object of its class into t
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
                 engine/heart/late_windows.py calls it
 
-The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
-the timeline and telemetry read them. The methods read the channel as its scenario declares it (declared_channel.py). No other file
-compares the name of a coupling.
+What a coupling declares by its class attributes, and what scenarios, checks, advice, `show` and telemetry make of that, is in its base
+class (declared_coupling.py). No other file compares the name of a coupling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from antiphon.base import extensions
 from antiphon.base.deferred import Deferred
 from antiphon.base.spellings import add_words
 from antiphon.comms.coupling_attributes import check_attributes
-from antiphon.comms.declared_channel import DeclaredChannel
+from antiphon.comms.declared_coupling import DeclaredCoupling
 
 if TYPE_CHECKING:
     import torch
@@ -111,51 +110,16 @@ class ReadKind(Enum):
     """Not at all: the message is a constant."""
 
 
-Problem = tuple[str, str]
-"""Key of a channel, joined by dots, and what is wrong there with the fix."""
-
-
-class Coupling:
+class Coupling(DeclaredCoupling):
     """How gradients cross a channel; the base class lets none cross between windows.
 
     A coupling keeps no state: channels share one object.
     """
 
-    name: str = ""
-    """The name in scenarios."""
-    words: ClassVar[str] = ""
-    """Other words for it, in small letters: the error of an unknown coupling suggests this one for them."""
-    predicts: ClassVar[bool] = False
-    """Whether the channel has a synthetic gradient, and may have a synthetic input."""
-    joins_endpoints: ClassVar[bool] = False
-    """Whether both endpoints learn as one network, by backpropagation through the messages of a window."""
-    uses_returned: ClassVar[bool] = False
-    """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
-    them."""
-    waits: ClassVar[bool] = False
-    """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
-    have ended (engine/heart/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
-    replaces_messages: ClassVar[bool] = False
-    """Whether the receiver reads the synthetic input in place of every message."""
-    allows_states: ClassVar[bool] = False
-    """Whether a state channel may have it."""
-
     def __init_subclass__(cls) -> None:
         """Refuse attributes of the class that would have no effect or cannot be called (coupling_attributes.py)."""
         super().__init_subclass__()
         check_attributes(cls, Coupling)
-
-    def __eq__(self, other: object) -> bool:
-        # the name may be the class's or the object's (`coupling_of`)
-        return type(self) is type(other) and self._options() == other._options()
-
-    def _options(self) -> dict[str, Any]:
-        return {**vars(self), "name": self.name}
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.name))
-
-    # --- in the training step ------------------------------------------------------------------------------
 
     def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return how a receiver differentiates a message that it reads.
@@ -182,76 +146,33 @@ class Coupling:
         """Return whether a window waits for the gradient of a message sent at step `stamp`; read only where the coupling `waits`."""
         return self.waits
 
-    # --- of a scenario: read by checks, advice, `show` and telemetry, never in training --------------------
-
-    @property
-    def can_credit_sender(self) -> bool:
-        """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
-        return self.joins_endpoints or self.uses_returned or self.predicts
-
-    @property
-    def uses_return_path(self) -> bool:
-        """Whether gradients or losses return over the link, in the steps of its way back (`link.delay`); a graph does not."""
-        return self.uses_returned or self.predicts
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """The keys among `OPTIONAL_KEYS` (coupling_catalogue.py) that it uses."""
-        uses = {
-            "gradient": self.predicts,
-            "input": self.predicts,
-            "feedback": self.joins_endpoints,
-            "horizon": self.waits,
-        }
-        return frozenset(key for key, used in uses.items() if used)
-
-    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
-        """Yield the settings of a channel that the coupling refuses."""
-        # a message that is read with its graph has arrived
-        if self.joins_endpoints and channel.link.drop > 0:
-            message = f"must be 0 on a {self.name} channel, not {channel.link.drop}; leave it out"
-            yield "link.drop", f"{message}, or use another coupling"
-
-    def never_read(self, channel: DeclaredChannel) -> bool:
-        """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
-        return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
-
-    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
-        """Return whether the sender has credit that needs no gradient of the receiver: a direct error, or a loss of the predictor's own.
-
-        Advice takes it for a learning signal even if the receiver has none.
-        """
-        return False
-
-    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
-        """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph.
-
-        Advice takes it for a learning signal if the receiver has one.
-        """
-        return self.uses_returned and not self.never_read(channel)
-
 
 COUPLINGS: dict[str, Coupling] = {}
 """The built-in couplings, by name."""
 CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
 
 
-def _built_in(name: str) -> Callable[[CouplingClass], CouplingClass]:
-    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`."""
+def _built_in(name: str, words: str) -> Callable[[CouplingClass], CouplingClass]:
+    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`.
+
+    Args:
+        name: Its name in scenarios.
+        words: Other words for it, in small letters: the error of an unknown coupling suggests this one for them.
+    """
 
     def add(coupling_class: CouplingClass) -> CouplingClass:
         coupling_class.name = name
         COUPLINGS[name] = coupling_class()
+        add_words(("coupling", "gradient"), "coupling", {name: words})
         return extensions.coupling(name)(coupling_class)
 
     return add
 
 
-@_built_in("locked")
+@_built_in("locked", "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact")
 class Locked(Coupling):
     """The true gradient within the common window: both endpoints learn as one network."""
 
-    words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"
     joins_endpoints = True
     allows_states = True
 
@@ -259,18 +180,11 @@ class Locked(Coupling):
         """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
         return ReadKind.WITH_GRAPH if same_window else ReadKind.CONSTANT
 
-    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
-        return channel.feedback is not None and channel.feedback.direct
 
-    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
-        return channel.feedback is None or not channel.feedback.direct
-
-
-@_built_in("delayed")
+@_built_in("delayed", "ddg stale delay late")
 class Delayed(Coupling):
     """The true gradient when it has returned; the message's window is then replayed and learned."""
 
-    words = "ddg stale delay late"
     uses_returned = True
     waits = True
 
@@ -278,54 +192,34 @@ class Delayed(Coupling):
         return message.returned_gradient
 
 
-@_built_in("detached")
+@_built_in("detached", "false no off none null stop stopgradient stopgrad detach nograd blocked")
 class Detached(Coupling):
     """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
     Reads of messages count all the same, without a gradient: a message shows whether it was used.
     """
 
-    words = "false no off none null stop stopgradient stopgrad detach nograd blocked"
     allows_states = True
 
 
-@_built_in("decoupled")
+@_built_in("decoupled", "sg dni synthetic syntheticgradient syntheticgradients decouple async dg")
 class Decoupled(Coupling):
     """A synthetic gradient, immediately; a synthetic input may replace missing messages."""
 
-    words = "sg dni synthetic syntheticgradient syntheticgradients decouple async dg"
     predicts = True
     allows_states = True
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         return message.applied_prediction
 
-    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
-        gradient = channel.gradient
-        local_loss = gradient.own_target is not None and not self.never_read(channel)
-        return gradient.apply and (not gradient.learns_from_returns or local_loss)
 
-    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
-        gradient = channel.gradient
-        return gradient.apply and gradient.learns_from_returns and not self.never_read(channel)
-
-
-@_built_in("unlocked")
+@_built_in("unlocked", "si syntheticinput syntheticinputs forwardunlocked fullyunlocked")
 class Unlocked(Decoupled):
     """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 
-    words = "si syntheticinput syntheticinputs forwardunlocked fullyunlocked"
     replaces_messages = True
     allows_states = False
 
-    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
-        if channel.input is None:
-            message = "an unlocked channel needs a synthetic input; give it one, such as {kind: linear}"
-            yield "input", message
 
-
-add_words(
-    ("coupling", "gradient"), "coupling", {name: coupling.words for name, coupling in COUPLINGS.items()}
-)
 DEFAULT = Decoupled.name
 """The coupling of a channel that names none."""

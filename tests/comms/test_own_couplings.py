@@ -18,7 +18,7 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
-from antiphon.scenarios import Template
+from antiphon.scenarios import ChannelSpec, Template
 from antiphon.testing import check
 from tests.contracts.builders import Document, levels, ring
 from tests.distributed.parts.stages import different, learned, stages
@@ -154,6 +154,22 @@ def test_a_copy_of_a_coupling_computes_its_bits(
     mine, theirs = (of_agents(simulated(one, stacked=stacked, **keys)) for one in (own, name))
     assert same(mine, theirs)
     assert not same(mine, of_agents(simulated("detached", stacked=stacked, **keys)))
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"link": {"drop": 1}}, {"gradient": {"kind": "local", "target": "label"}}]
+)
+@pytest.mark.parametrize(
+    ("own", "name"), [(Waiting, "delayed"), (Predicting, "decoupled"), (Joining, "locked")]
+)
+def test_advice_takes_one_for_a_learning_signal_as_antiphons_own(
+    own: type[Coupling], name: str, keys: Document
+) -> None:
+    mine, theirs = (
+        ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": one, **keys}) for one in (own, name)
+    )
+    for asked in ("credits_from_receiver", "credits_without_returns"):
+        assert getattr(mine.made_coupling, asked)(mine) is getattr(theirs.made_coupling, asked)(theirs)
 
 
 def test_one_that_joins_graphs_loses_no_message() -> None:
@@ -527,6 +543,16 @@ def test_an_attribute_that_would_have_no_effect_is_refused(name: str, value: Any
     with one_line(line):
         type("Half", (Predicting,), {name: value})
     type("Half", (Predicting,), {f"_{name}": value})
+
+
+def test_so_is_one_of_a_base_that_is_no_coupling() -> None:
+    class Shared:
+        returns = True
+
+    with one_line(r"Half\.returns: no coupling has 'returns'; did you mean 'uses_returned'\?"):
+        type("Half", (Shared, Predicting), {})
+    with one_line(re.escape(f"Half.credit: {OTHER} (self, message, step)")):
+        type("Half", (type("Shared", (), {"credit": lambda self: None}), Predicting), {})
 
 
 def test_helpers_and_options_of_ones_own_may_sound_like_a_couplings() -> None:

@@ -1177,7 +1177,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "scenarios-a-locked-channel-may-lose",
-        "comms/couplings.py",
+        "comms/declared_coupling.py",
         "if self.joins_endpoints and channel.link.drop > 0:",
         "if self.joins_endpoints and channel.link.drop > 1:",
         "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: must be 0 on a locked]",
@@ -1212,16 +1212,16 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "couplings-named-by-a-scenario-differ",
-        "comms/couplings.py",
+        "comms/declared_coupling.py",
         'return {**vars(self), "name": self.name}',
         "return vars(self)",
         "tests/comms/test_couplings.py::test_a_coupling_of_a_scenario_equals_antiphons_own[locked]",
     ),
     Fault(
         "couplings-feedback-of-an-error-returns-a-gradient",
-        "comms/couplings.py",
-        "return channel.feedback is None or not channel.feedback.direct",
-        "return channel.feedback is None or channel.feedback.direct",
+        "comms/declared_coupling.py",
+        "if self.joins_endpoints and (feedback is None or not feedback.direct):",
+        "if self.joins_endpoints and (feedback is None or feedback.direct):",
         "tests/comms/test_couplings.py::test_what_the_sender_learns_from[locked-keys1-True-False]",
     ),
     Fault(
@@ -1233,10 +1233,10 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "scenarios-an-unlocked-channel-needs-no-input",
-        "comms/couplings.py",
-        "        if channel.input is None:\n",
-        "        if channel.input is False:\n",
-        "tests/scenarios/test_refusals.py::test_refused[channels[1].input: an unlocked channel needs a syn]",
+        "comms/declared_coupling.py",
+        "if self.replaces_messages and channel.input is None:",
+        "if self.replaces_messages and channel.input is False:",
+        "tests/scenarios/test_refusals.py::test_refused[channels[1].input: must be given where the couplin]",
     ),
     Fault(
         "envs-complex-numbers-lose-a-part",

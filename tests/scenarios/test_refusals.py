@@ -305,7 +305,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     # couplings
     (chain({"coupling": "locked", "link": {"drop": 0.5}}), "channels[0].link.drop: must be 0 on a locked"),
-    (chain({}, {"coupling": "unlocked"}), "channels[1].input: an unlocked channel needs a synthetic"),
+    (chain({}, {"coupling": "unlocked"}), "channels[1].input: must be given where the coupling is unlocked"),
     (
         chain({"gradient": {"kind": "local"}}),
         "channels[0].gradient.target: is missing; a local gradient needs it: the target signal",

@@ -1,0 +1,103 @@
+"""What a coupling declares: how scenarios, checks, advice, `show`, the timeline and telemetry see it; nothing here is called in training.
+
+`DeclaredCoupling` is the base of `Coupling` (couplings.py). A class sets the attributes, and what follows from them holds for a user's own
+coupling too. A channel is read as its scenario declares it (declared_channel.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from antiphon.comms.declared_channel import DeclaredChannel
+
+Problem = tuple[str, str]
+"""Key of a channel, joined by dots, and what is wrong there with the fix."""
+
+
+class DeclaredCoupling:
+    """A coupling as its class attributes declare it; a property may stand for one."""
+
+    name: str = ""
+    """The name in scenarios."""
+    predicts: ClassVar[bool] = False
+    """Whether the channel has a synthetic gradient, and may have a synthetic input."""
+    joins_endpoints: ClassVar[bool] = False
+    """Whether both endpoints learn as one network, by backpropagation through the messages of a window."""
+    uses_returned: ClassVar[bool] = False
+    """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
+    them."""
+    waits: ClassVar[bool] = False
+    """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
+    have ended (engine/heart/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
+    replaces_messages: ClassVar[bool] = False
+    """Whether the receiver reads the synthetic input in place of every message."""
+    allows_states: ClassVar[bool] = False
+    """Whether a state channel may have it."""
+
+    def __eq__(self, other: object) -> bool:
+        # the name may be the class's or the object's (`coupling_of`)
+        return type(self) is type(other) and self._options() == other._options()
+
+    def _options(self) -> dict[str, Any]:
+        return {**vars(self), "name": self.name}
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
+    @property
+    def can_credit_sender(self) -> bool:
+        """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
+        return self.joins_endpoints or self.uses_returned or self.predicts
+
+    @property
+    def uses_return_path(self) -> bool:
+        """Whether gradients or losses return over the link, in the steps of its way back (`link.delay`); a graph does not."""
+        return self.uses_returned or self.predicts
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys among `OPTIONAL_KEYS` (coupling_catalogue.py) that it uses."""
+        uses = {
+            "gradient": self.predicts,
+            "input": self.predicts,
+            "feedback": self.joins_endpoints,
+            "horizon": self.waits,
+        }
+        return frozenset(key for key, used in uses.items() if used)
+
+    def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
+        """Yield the settings of a channel that the coupling refuses."""
+        # a message that is read with its graph has arrived
+        if self.joins_endpoints and channel.link.drop > 0:
+            message = f"must be 0 on a {self.name} channel, not {channel.link.drop}; leave it out"
+            yield "link.drop", f"{message}, or use another coupling"
+        if self.replaces_messages and channel.input is None:
+            message = f"must be given where the coupling is {self.name}, as the receiver reads it in place of every message"
+            yield "input", f"{message}; give one, such as {{kind: linear}}"
+
+    def never_read(self, channel: DeclaredChannel) -> bool:
+        """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
+        return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
+
+    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
+        """Return whether the sender has credit that needs no gradient of the receiver: a direct error, or a loss of the predictor's own.
+
+        Advice takes it for a learning signal even if the receiver has none.
+        """
+        gradient, feedback = channel.gradient, channel.feedback
+        if self.joins_endpoints and feedback is not None and feedback.direct:
+            return True
+        local_loss = gradient.own_target is not None and not self.never_read(channel)
+        return self.predicts and gradient.apply and (not gradient.learns_from_returns or local_loss)
+
+    def credits_from_receiver(self, channel: DeclaredChannel) -> bool:
+        """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph.
+
+        Advice takes it for a learning signal if the receiver has one.
+        """
+        gradient, feedback = channel.gradient, channel.feedback
+        if self.joins_endpoints and (feedback is None or not feedback.direct):
+            return True
+        predicted = self.predicts and gradient.apply and gradient.learns_from_returns
+        return (self.uses_returned or predicted) and not self.never_read(channel)
