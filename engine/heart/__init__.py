@@ -1,6 +1,6 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read this page, then step.py, then message.py, which has the words and masks of the heart. In the list of files below, those with a * are
+Read this page, then words.py, which has the words and masks of the heart, then step.py. In the list of files below, those with a * are
 the step, and those with a + say what the life of any message is made of: message_lives.py tells such lives. Rules are those of
 docs/semantics.md.
 
@@ -53,10 +53,11 @@ stack of one itself. A `Mask` says in which rows something holds; base/mask.py s
 
 Names: `x_name` names the object `x`; but the `sender` and the `receiver` of a channel are names of agents. `x_by_y` is x for each y,
 `x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. `load` takes over a saved state, and `forget` forgets where
-an episode ended. The words of the heart are at the head of message.py.
+an episode ended.
 
 The files; each imports only files above it, also for types. So reads.py and held_messages.py have protocols of what is below:
 
+    words *             no code: what words and masks mean here
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock +             when agents tick and send
@@ -66,7 +67,7 @@ The files; each imports only files above it, also for types. So reads.py and hel
     feature_setting     names of settings that features obey
     notes               what features keep with a message, a tick or an agent
     signals             signals of a step, ends of episodes
-    message *           messages of stacks of channels; the words of their lives
+    message *           messages of stacks of channels
     reads *             what has reached a tick, and how it is differentiated
     window +            ticks, windows, learning groups
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
@@ -122,6 +123,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
     when a gradient has come back                timetable.py: `Timetable.back_at`
+    how long a message is kept                   ledger.py: `Ledger.delete_spent`
     what a returned gradient is worth, by age    `gradients_back`, for predictors; `Ledger.finish`; by each read: `BackwardPass.book`
   Learning:
     a coupling                                   comms/couplings.py: a class with `@_built_in`

@@ -82,7 +82,7 @@ class InjectionSettings:
 class SyntheticGradient:
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected.
 
-    What it gives for one message is called a prediction (message.py).
+    What it gives for one message is called a prediction (words.py).
     """
 
     model: Predictor | None = None

@@ -1,6 +1,6 @@
 """Updates, which are what a step learns: losses of windows, and gradients of learning groups and of predictors.
 
-Their masks are in the table at the head of message.py.
+Their masks are in the table of words.py.
 """
 
 from __future__ import annotations
