@@ -228,6 +228,8 @@ def value(
             except _NoLoss as why:
                 for row in rows:
                     row.fail(f"as it is, {why}")
+                if follow is not None:
+                    follow(repeats * len(rows), repeats * len(rows))  # it ends here
                 break
             for row in rows:
                 row.measure(forks, state, synthetic)

@@ -7,8 +7,11 @@ import re
 import pytest
 import yaml
 
+import antiphon
 from antiphon import Scenario, Simulation
+from antiphon.base.spec import plain
 from antiphon.inspection.value import Value, Values, circumstances, value_of, value_rows, without_value
+from antiphon.telemetry import Recorder
 from tests.inspection.probed import chain
 
 ALL = "all channels"
@@ -113,3 +116,26 @@ def test_after_a_run_whose_rates_have_fallen_it_is_said_that_forks_learn_at_the_
     where = "which earlier steps show" if valued else "which telemetry: {value: {period: …}} measures"
     assert where in said
     assert "forks learn at its first rates (up to 0.01, it ended at 0.000" in said
+
+
+class Followed(Recorder):
+    """How far measurements are, as they are told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def measuring(self, step: int, done: int, total: int) -> None:
+        """Keep how many of how many are done."""
+        self.told.append((done, total))
+
+
+def test_a_measurement_that_ends_early_is_told_to_have_ended() -> None:
+    """The second half of the horizon of its second repeat has no step with a label."""
+    values = {"agents": 6, "readouts": 1, "width": 4, "neighbours": 2, "steps": 4}
+    document = plain(antiphon.load("corporation").resolve(values=values))
+    telemetry = {"period": 4, "max": 1, "value": {"period": 4, "horizon": 2}}
+    followed = Followed()
+    with Simulation(Scenario(**{**document, "telemetry": telemetry})) as simulation:
+        simulation.recorders.append(followed)
+        simulation.run()
+    assert followed.told == [(1, 3), (3, 3)]
