@@ -38,7 +38,8 @@ class Growing:
     def __init__(self, folder: Path, rows: int = 0, seed: int = 0) -> None:
         self._recorder = TensorBoardRecorder(folder)
         told = runs.description(runs.AGENTS, runs.CHANNELS)
-        self._recorder.begin(dataclasses.replace(told, start_step=10 * rows))
+        seeded = {**told.hparams, "seed": seed}
+        self._recorder.begin(dataclasses.replace(told, hparams=seeded, start_step=10 * rows))
         self._seed = seed
         self.rows = rows
 
@@ -126,3 +127,34 @@ def test_refresh_renews_the_verdicts_of_a_step_that_was_measured_since(
             tab.push("refresh")
             page.wait_for_timeout(300)
         assert tab.part("verdict-stale").inner_text() == "1 stale"
+
+
+def test_seeds_that_run_one_after_another_are_read_as_one_as_they_come(
+    page: Page, served: tuple[Path, str]
+) -> None:
+    """Also rows at steps that an earlier seed had long before."""
+    folder, address = served
+    with (
+        closing(Growing(folder / "one-s0")) as first,
+        closing(Growing(folder / "one-s1", seed=1)) as second,
+    ):
+        first.write(3)
+        second.write(1)
+        whole = "one · all seeds"
+        wait_for_runs(address, {"one-s0", "one-s1", whole})
+        tab = Tab.alone(page, address, whole)
+        tab.choose("metric", "sg_loss")
+        refreshed(tab, 3)
+        tab.at(20)
+        assert "9 of 9 channels, of 1 seed." in tab.part("legend").inner_text()
+        second.write(2)
+        end = time.monotonic() + PATIENCE
+        while "mean of 2 seeds" not in tab.part("legend").inner_text() and time.monotonic() < end:
+            tab.push("refresh")
+            page.wait_for_timeout(300)
+        assert tab.step == 20
+        tab.select("channel", 4)
+        logged = [
+            Events(folder / f"one-s{seed}").figure("antiphon/channel/sg_loss")[20][4] for seed in (0, 1)
+        ]
+        assert tab.number("sg_loss") == pytest.approx(sum(logged) / 2, rel=1e-6)
