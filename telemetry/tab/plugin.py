@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -153,7 +153,7 @@ class _Question:
     def graph(self) -> Mapping[str, Any]:
         """Return the graph of what is asked for."""
         runs = self.runs()
-        return self.graph_of(*runs) if len(runs) == 1 else Seeds([self.member(run) for run in runs]).graph
+        return self.graph_of(*runs) if len(runs) == 1 else self.seeds(runs).graph
 
     def member(self, run: str, *, whole: bool = False) -> Member:
         """Return one run; if it is read `whole`, with its metrics and why channels have no result."""
@@ -165,9 +165,15 @@ class _Question:
             for tag in found
             if tag.startswith(UNDEFINED)
         }
-        # The folder as the log directory was given; the run's name where there are several.
-        path = os.path.normpath(os.path.join(self._logdir, run))
-        return Member(run, path, graph, metrics, partial(self.read, run), undefined)
+        return Member(run, self.path(run), graph, metrics, partial(self.read, run), undefined)
+
+    def path(self, run: str) -> str:
+        """Return a run's folder as the log directory was given; the run's name where there are several."""
+        return os.path.normpath(os.path.join(self._logdir, run))
+
+    def seeds(self, runs: Sequence[str], *, whole: bool = False) -> Seeds:
+        """Return runs that differ in their seed alone; `whole`: see `member`."""
+        return Seeds([self.member(run, whole=whole) for run in runs], self._most)
 
     def read(self, run: str, family: str, metric: str) -> Series | None:
         """Return the log entries of a metric of one run, or what follows from them; None: there are none."""
@@ -254,8 +260,10 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _catalog(self, question: _Question) -> _Answer:
         runs = question.runs()
-        members = [question.member(run, whole=True) for run in runs]
-        shown: Member | Seeds = members[0] if len(members) == 1 else Seeds(members)
+        alone = len(runs) == 1
+        shown: Member | Seeds = (
+            question.member(runs[0], whole=True) if alone else question.seeds(runs, whole=True)
+        )
         found = question.series(run=runs[0])[runs[0]]
         tags = {tag: parsed(tag) for tag in sorted(found)}
         figures = list(shown.metrics)
@@ -263,7 +271,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         every = shown.graph["every"]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
-        if len(members) == 1:
+        if alone:
             figures += [
                 key
                 for key, inputs in DERIVED.items()
@@ -274,17 +282,17 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             figures,
             results_of(partial(shown.read, "channel")),
             shown.undefined,
-            [what for what in tags.values() if isinstance(what, int)] if len(members) == 1 else (),
+            [what for what in tags.values() if isinstance(what, int)] if alone else (),
             shown.graph,
-            members[0].path,
+            question.path(runs[0]),
             timeline=TIMELINE in found,
-            parts=PARTS in found and len(members) == 1,
+            parts=PARTS in found and alone,
             sampled=rows > (self._kept or _EVERYTHING),
         )
         begun, measuring = question.begun(), None
         session = max(begun[run] for run in runs)
         # Else it is of a killed session.
-        if len(members) == 1 and MEASURING in found and found[MEASURING].max_wall_time >= session:
+        if alone and MEASURING in found and found[MEASURING].max_wall_time >= session:
             measuring = document_from(question.document(runs[0], MEASURING))
             if measuring["done"] == measuring["of"] or last > measuring["step"]:
                 measuring = None
@@ -317,9 +325,7 @@ def _metric(question: _Question) -> _Answer:
         raise BadRequest(f"kind: {_short(kind)} is not one of {', '.join(kinds)}")
 
     runs = question.runs()
-    whole = (
-        Seeds([question.member(one) for one in runs]).read if len(runs) > 1 else partial(question.read, run)
-    )
+    whole = question.seeds(runs).read if len(runs) > 1 else partial(question.read, run)
     series = whole(kind, metric)
     if series is None:
         raise NotFound(f"{_short(run)}: no {kind} metric {_short(metric)}")

@@ -126,10 +126,12 @@ class Seeds:
 
     Args:
         members: At least two, with the same agents and channels.
+        kept: So many log entries of a metric are kept at most, others of each seed perhaps, so that its newest one counts at every step; 0: all.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], kept: int = 0) -> None:
         self._members = members
+        self._kept = kept
         graph = dict(members[0].graph)
         graph["seeds"] = {one.name: one.path for one in members}
         for key in ("seed", "parts"):
@@ -239,8 +241,13 @@ class Seeds:
             return None
         steps = np.unique(np.concatenate([series.steps for series in found]))
         values = np.full((len(found), len(steps), found[0].values.shape[1]), np.nan)
+        sampled = 0 < self._kept <= max(len(series.steps) for series in found)
         for place, series in enumerate(found):
-            values[place, np.searchsorted(steps, series.steps)] = series.values
+            if not len(series.steps):
+                continue
+            rows = np.searchsorted(series.steps, steps, side="right") - 1
+            there = (rows >= 0) & ((series.steps[rows] == steps) | sampled) & (steps <= series.steps[-1])
+            values[place, there] = series.values[rows[there]]
         return steps, values
 
 

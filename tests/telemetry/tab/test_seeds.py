@@ -108,3 +108,33 @@ def test_seeds_of_different_lengths_are_those_that_have_a_step(tmp_path: Path) -
     assert steps == [10, 20]
     assert np.isnan(values[1]).tolist() == [False, False, True, True, False, False]
     assert values[:, 4].tolist() == [3, 1]
+
+
+def test_of_seeds_of_which_different_log_entries_are_kept_the_newest_counts(tmp_path: Path) -> None:
+    """At every step that a seed has reached."""
+    lasts = {0: 60, 1: 77, 2: 90}
+    for seed, last in lasts.items():
+        rows = {step: {"antiphon/channel/age": [step, seed]} for step in range(1, last + 1)}
+        write(tmp_path / f"s{seed}", rows, document=graph(seed=seed))
+    found = client(tmp_path, samples_per_plugin={"antiphon": 10})
+    steps, values = figure(get(found, "metric", run="ring · all seeds", kind="mean", metric="age"))
+    first = {
+        seed: figure(get(found, "metric", run=f"s{seed}", kind="channel", metric="age"))[0][0]
+        for seed in lasts
+    }
+    assert len(steps) > 10, "they have different entries"
+    for step, row in zip(steps, values, strict=True):
+        assert row[4] == sum(first[seed] <= step <= lasts[seed] for seed in lasts)
+        assert row[0] <= step
+
+
+def test_a_score_that_no_seed_has_is_empty(tmp_path: Path) -> None:
+    """And one that a single seed has is that seed's."""
+    for seed in (0, 1):
+        accuracy = {"antiphon/agent/accuracy": [NAN, 0.5 if seed else NAN]}
+        write(tmp_path / f"s{seed}", {1: accuracy | {LOSS: [NAN, NAN]}}, document=graph(seed=seed))
+    found = client(tmp_path)
+    steps, _ = figure(get(found, "metric", run="ring · all seeds", kind="headline", metric="loss"))
+    assert steps == []
+    _, values = figure(get(found, "metric", run="ring · all seeds", kind="headline", metric="accuracy"))
+    assert values.tolist() == [pytest.approx([0.5, NAN, 1], nan_ok=True)]
