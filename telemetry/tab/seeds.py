@@ -50,12 +50,17 @@ class Likeness(NamedTuple):
     @classmethod
     def of(cls, name: str, graph: Mapping[str, Any]) -> Likeness:
         """Read the name of a run and its graph."""
-        seed, settings = graph.get("seed"), graph.get("settings", {})
-        common = {k: v for k, v in settings.items() if not (k.endswith("seed") and v == str(seed))}
-        text = json.dumps({**graph, "seed": None, "settings": common}, sort_keys=True)
+        seed = graph.get("seed")
+        text = json.dumps({**graph, "seed": None, "settings": _common(graph)}, sort_keys=True)
         place = rf"(^|[-_./ ])s(eed)?[-_]?{re.escape(str(seed))}(?![0-9])"
         stem = re.sub(place, "", name) if seed is not None and re.search(place, name) else None
         return cls(stem, hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), seed)
+
+
+def _common(graph: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings of a run that do not follow from its seed."""
+    seed = str(graph.get("seed"))
+    return {k: v for k, v in graph.get("settings", {}).items() if not (k.endswith("seed") and v == seed)}
 
 
 def seed_groups(runs: Mapping[str, Likeness], scenario: Callable[[str], str]) -> dict[str, list[str]]:
@@ -132,8 +137,8 @@ class Seeds:
     def __init__(self, members: Sequence[Member], kept: int = 0) -> None:
         self._members = members
         self._kept = kept
-        graph = dict(members[0].graph)
-        graph["seeds"] = {one.name: one.path for one in members}
+        first = members[0].graph
+        graph = {**first, "settings": _common(first), "seeds": {one.name: one.path for one in members}}
         for key in ("seed", "parts"):
             graph.pop(key, None)
         self.graph: Mapping[str, Any] = graph

@@ -1111,6 +1111,11 @@ def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
     tab.choose("run", "small-s1")
     assert tab.colours()[0] == one[0], "the mean of the seeds is that of the second"
     assert strip(tab).startswith(f"value, {AS_RUN} 2 of 8 help")
+    tab = opened(run_over_seeds("a · all seeds", runs_), run_over_seeds("b · all seeds", runs_[:2]))
+    tab.choose("beside", "b · all seeds")
+    tab.select("channel", 0)
+    assert "beyond the intervals (over seeds)" in tab.part("apart").inner_text()
+    assert "the intervals (over seeds) do" in tab.part("panel").inner_text()
     few = run_over_seeds("two · all seeds", [replace(runs_[0], undefined={}), data({20: LOGGED}, "small-s9")])
     tab = opened(few)
     assert tab.part("missing").get_attribute("title") == "0 of 2 seeds have one\n1 of 2 seeds has one"

@@ -55,7 +55,9 @@ def test_they_stand_under_one_name_before_the_newest_of_them(served: Client) -> 
     names = get(served, "runs").json
     assert [name for name in names if "all seeds" in name] == ["folders · all seeds", WHOLE]
     assert names[names.index(WHOLE) :] == [WHOLE, "small-s2", "small-s1", "small-s0"]
-    seeds = get(served, "graph", run=WHOLE).json["seeds"]
+    found = get(served, "graph", run=WHOLE).json
+    assert found["settings"] == {"width": "8"}
+    seeds = found["seeds"]
     assert list(seeds) == ["small-s0", "small-s1", "small-s2"]
     assert [path.endswith(name) for name, path in seeds.items()] == [True] * 3
 

@@ -116,7 +116,7 @@ export class Rail {
     const heading = (text) => el("h2", { class: "ap-heading", text });
     const lines = (settings.length ? settings : ["none that is known"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
-    const title = `Most different ${here.info.title}${here.lower ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over examples, not seeds)` : ""}`;
+    const title = `Most different ${here.info.title}${here.lower ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
     clear(this.#apart).append(heading("Settings that differ"), ...lines, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 

@@ -381,7 +381,8 @@ export class SidePanel {
     if (this.runs.length > 1) for (const { row } of [...this.rows].sort((one, other) => one.rank - other.rank)) row.parentElement.append(row);
     this.writeVerdicts();
     for (const write of this.clocks) write();
-    const legend = ": what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals (over examples, not seeds) do; “no interval”: the metric misleads without one";
+    const over = this.runs.every(({ run }) => run.seeds.length) ? "seeds" : "examples, not seeds";
+    const legend = `: what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals (over ${over}) do; “no interval”: the metric misleads without one`;
     this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? legend : ""}`;
   }
 
