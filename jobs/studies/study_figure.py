@@ -20,6 +20,8 @@ _MARKERS = "os^Dv<>P"
 """They tell the variants apart in print, where colours do not."""
 _ACROSS = 3
 _MOST_TICKS = 10
+_LEVEL = 4
+"""Most lines of a table whose names stand level below the axis."""
 _BESIDE = 0.6
 """The share of the way from word to word over which the variants stand side by side."""
 _MARGIN = 0.08
@@ -60,8 +62,9 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
         _draw(axes, x, lines, styles)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
+    if x is not None or len(styles) < max(len(found) for found in panels.values()):  # else the axis has the names
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:
         from matplotlib import rc_context
 
@@ -98,8 +101,11 @@ def _draw(
             seeds = [factor * value for value in line["values"]]
             axes.scatter([across] * len(seeds), seeds, s=9, color=style["color"], alpha=_FAINT)
     axes.margins(_MARGIN)
+    if words:  # each has a place as wide as the others', also where there are two
+        axes.set_xlim(-0.5, len(places) - 0.5)
     axes.set(xlabel=x or "", ylabel=metric_name(lines))
     if words or len(at) <= _MOST_TICKS:
         axes.set_xticks(list(at.values()), [worded(value) for value in at])
     if x is None:
-        axes.tick_params("x", rotation=90, labelsize=8)
+        level = len(places) <= _LEVEL
+        axes.tick_params("x", rotation=0 if level else 90, labelsize=8)

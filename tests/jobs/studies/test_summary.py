@@ -335,3 +335,13 @@ def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_side
     ).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["depth=3 locked", "depth=3 local"]
     assert axes.containers[0][0].get_xydata().tolist() == [[0.0, 50.0]]
+
+
+def test_two_variants_have_their_names_once_and_each_its_half_of_the_axis() -> None:
+    figure = draw_figure(study_of([drawn_line("locked", 0.5), drawn_line("local", 0.4)]))
+    (axes,) = figure.axes
+    assert figure.legends == []
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["locked", "local"]
+    assert axes.get_xlim() == (-0.5, 1.5)
+    along = draw_figure(study_of([drawn_line("locked", 0.5, depth=3)], x="depth"))
+    assert [text.get_text() for text in along.legends[0].get_texts()] == ["locked"]
