@@ -55,6 +55,10 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         what = spelled(what, keys)
         path = path_of(what, keys)
         names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
+        if not names and not what:
+            raise ScenarioError(
+                f"set: '{key}' has no agent or channel; write '*.{key}' for all, or NAME.{key}"
+            )
         if not names:
             kind = "agent" if of_agents else "channel"
             raise ScenarioError(

@@ -257,7 +257,7 @@ class Population:
     @in_own_context
     def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
-        running = self.runs[member].running
+        running = self._run(member).running
         self._together.revive(running)
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)

@@ -62,7 +62,9 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
         _draw(axes, x, lines, styles)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
-    if x is not None or len(styles) < max(len(found) for found in panels.values()):  # else the axis has the names
+    if x is not None or len(styles) < max(
+        len(found) for found in panels.values()
+    ):  # else the axis has the names
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:

@@ -22,6 +22,13 @@ def test_completion_offers_keys_and_methods_but_no_name_of_pydantics() -> None:
     assert "delay" in dir(ChannelSpec(**{"from": "a", "to": "b"}).link)
 
 
+@pytest.mark.parametrize("method", ["inputs_of", "outputs_of", "state_channel_of", "window"])
+def test_a_name_that_is_no_agents_is_refused(method: str) -> None:
+    scenario = Scenario.model_validate(document())
+    with pytest.raises(ScenarioError, match=f"^{method}: no agent 'x'; known: "):
+        getattr(scenario, method)(["x"] if method == "window" else "x")
+
+
 def test_channels_are_known_by_ends_and_key() -> None:
     scenario = Scenario.model_validate(channels(*({"key": key} for key in ("x", 2, 0, 10))))
     assert [channel.name for channel in scenario.channels] == ["a->b", "a->b:2", "a->b:10", "a->b:x"]
