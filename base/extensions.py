@@ -570,16 +570,22 @@ def call_error(error: Exception, place: str, name: str = "") -> CallError | None
     if isinstance(error, AntiphonError) or was_refused(error):
         return None
     what, prefix = f"{type(error).__name__}: {first_line(error)}", f"{place}: " if place else ""
-    frames = list(walk_tb(error.__traceback__))
-    places = [(frame.f_code, line) for frame, line in frames if _is_users(frame)]
-    if places:
-        code, line = places[-1]
-        where = f"{code.co_qualname} failed at {os.path.basename(code.co_filename)}:{line}"
+    if users := users_place(error):
+        where = "{} failed at {}".format(*users)
     elif name:
-        where = f"{name} failed{_within([frame for frame, _ in frames])}"
+        where = f"{name} failed{_within([frame for frame, _ in walk_tb(error.__traceback__)])}"
     else:
         return None
     return CallError(f"{prefix}{where}: {what}")
+
+
+def users_place(error: BaseException) -> tuple[str, str] | None:
+    """Return the newest function of a user's that an error passed, and its file and line; None: it passed none."""
+    frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__) if _is_users(frame)]
+    if not frames:
+        return None
+    code, line = frames[-1]
+    return code.co_qualname, f"{os.path.basename(code.co_filename)}:{line}"
 
 
 def raised_by_user(error: Exception) -> bool:

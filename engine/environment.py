@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor
 
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
+from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
@@ -55,6 +56,14 @@ def signals_of(agent: Agent) -> set[str]:
 def signals_read(system: System) -> set[str]:
     """Return the names of all signals that are read."""
     return set[str]().union(*map(signals_of, system.agents.values()))
+
+
+def _raise_named(error: Exception, place: str) -> NoReturn:
+    """Raise an error of a user's environment in one line with its place, and another one as it is."""
+    line = call_error(error, place)
+    if line is None:
+        raise error
+    raise line from error
 
 
 class EnvironmentRunner:
@@ -136,7 +145,10 @@ class EnvironmentRunner:
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
-        observations, info = self.env.reset(seed=_reset_seed(self.env, seed))
+        try:
+            observations, info = self.env.reset(seed=_reset_seed(self.env, seed))
+        except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
+            _raise_named(error, "env")
         self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0  # steps of the present episode, where its length is known
         self.episodes: EpisodeStatistics | None = None
@@ -181,7 +193,10 @@ class EnvironmentRunner:
         """
         length = self.env.episode_length
         envs = [runner.env for runner in self.runners]
-        result = _step_joined(envs, action, self.names) if envs else self.env.step(action)
+        try:
+            result = _step_joined(envs, action, self.names) if envs else self.env.step(action)
+        except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
+            _raise_named(error, f"step {self.step_signals.step + 1}: env")
         observations, reward, terminated, truncated, info = result
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError
+from antiphon.base.extensions import call_error
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.planning.missing_targets import is_own_data
 from antiphon.envs.registry import ids, make
@@ -80,8 +81,12 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
                     value = shown.get(name, info.get(name))
                     if value is not None:
                         found[name].append(value.double().reshape(len(value), -1).cpu())
-    except AntiphonError:  # the run tells what is wrong with it
-        return {}, math.inf
+    except Exception as error:
+        if isinstance(error, AntiphonError) or call_error(
+            error, "env"
+        ):  # the run tells what is wrong with it
+            return {}, math.inf
+        raise
     return {name: torch.cat(values) for name, values in found.items() if values}, seconds
 
 

@@ -17,6 +17,7 @@ from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
+from antiphon.base.extensions import users_place
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.envs.adaptors.spaces import Actions, leaves
@@ -115,6 +116,8 @@ class Adaptor(TorchVectorEnv):
                 interface, check = self.interface
                 fix = f"it does not return what its spaces and {interface} say: {check} names it"
                 line += f"; {self.signatures if self.signatures and _OLD.search(words) else fix}"
+            elif not _raised_in(error).startswith("gymnasium.") and (users := users_place(error)):
+                line += f" ({users[1]})"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
     @contextmanager

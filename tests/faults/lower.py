@@ -13,6 +13,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/envs/worlds/test_own_worlds.py::test_a_transition_that_writes_to_what_others_read_is_refused",
     ),
     Fault(
+        "envs-a-world-that-fails-is-a-traceback",
+        "engine/environment.py",
+        "    line = call_error(error, place)\n",
+        "    line = None\n",
+        "tests/envs/worlds/test_own_worlds.py::test_a_world_that_fails_in_a_run_is_one_line_with_its_step_and_place",
+    ),
+    Fault(
         "agents-losses-write-to-the-targets-of-others",
         "agents/objectives.py",
         "            return target.clone()",

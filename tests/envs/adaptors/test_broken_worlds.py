@@ -259,7 +259,7 @@ def test_a_run_in_it_ends_with_one_line_and_says_so_in_its_directory(
         "env: 'antiphon-test/Broken-v0' failed in step(): ZeroDivisionError: the world has come to an end"
     )
     assert antiphon_.code("run broken.yaml --name one") == 2
-    assert antiphon_.err.rstrip().endswith(f"error: {expected}")
+    assert f"error: {expected} (test_broken_worlds.py:" in antiphon_.err
     assert "Traceback" not in antiphon_.err + antiphon_.out
     facts = json.loads(Path("runs/one/run.json").read_text())
     assert facts["exit"] != "done"

@@ -294,3 +294,22 @@ def test_the_check_names_a_reward_that_is_not_finite() -> None:
     )
     with pytest.raises(AssertionError, match=r"^reward has numbers that are not finite$"):
         envs.check_vector_env(lambda: made(num_envs=3, options=made.Options()))
+
+
+@pytest.mark.parametrize("method", ["transition", "start"])
+def test_a_world_that_fails_in_a_run_is_one_line_with_its_step_and_place(method: str) -> None:
+    def fail(self: Any, *_: Any) -> Any:
+        if method == "start" or self._step > 9:
+            raise ValueError("a bug of one's own")
+        return getattr(Line, method)(self, *_)
+
+    envs.register("Failing", type("Failing", (Line,), {method: fail}))
+    try:
+        player = {"observes": ["place"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
+        scenario = Scenario(scenario="s", env={"id": "Failing"}, agents={"p": player}, training={"batch": 3})
+        step = "" if method == "start" else "step 10: "
+        line = rf"^{step}env: .*fail failed at test_own_worlds.py:\d+: ValueError: a bug of one's own$"
+        with one_line(line, RunError), Simulation(scenario) as simulation:
+            simulation.run(steps=20, progress=False)
+    finally:
+        registry._environments.pop("Failing")
