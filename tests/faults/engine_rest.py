@@ -149,8 +149,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "errors-the-outermost-function-is-named",
         "base/extensions.py",
-        "code, line = places[-1]",
-        "code, line = places[0]",
+        "code, line = frames[-1]",
+        "code, line = frames[0]",
         "tests/engine/test_failures.py::test_an_error_of_a_users_code_is_one_line[a network-cohort]",
     ),
     Fault(
