@@ -99,7 +99,8 @@ def test_every_bound_that_a_refusal_names_is_accepted() -> None:
         for key in sorted(keys - {"kind"}):
             for beyond in (-1, 2**60, -1.0, 1.0e12):
                 for words, limit in _NAMED.findall(_refusal(spec, key, beyond)):
-                    value = type(beyond)(float(limit))
+                    bound = float(limit)
+                    value = type(beyond)(bound) if bound.is_integer() else bound
                     value += {"greater than": _NEAR, "less than": -_NEAR}.get(words, 0)
                     bounded.add((spec.__name__, key))
                     assert "must be" not in _refusal(spec, key, value), (spec.__name__, key, beyond)
