@@ -18,7 +18,7 @@ from torch import Tensor
 
 from antiphon.base.counts import check_counts
 from antiphon.base.mask import ALL
-from antiphon.comms.backward_requests import as_leaf, clipped_per_sample
+from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -139,12 +139,7 @@ def _measure(
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
             if signal is not None and message.fate.void_unread is not ALL:
-                signal = (
-                    signal
-                    if channel.synthetic_gradient.injection.clip is None
-                    else clipped_per_sample(signal, channel.synthetic_gradient.injection.clip)
-                )
-                signals[name] = (~message.fate.void_unread).zero_elsewhere(signal)
+                signals[name] = (~message.fate.void_unread).zero_elsewhere(channel.clipped_credit(signal))
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1

@@ -27,11 +27,6 @@ class Gates(Feature):
         self._compared: dict[str, Tensor] = {}
         """By channel: the sums of its gate after the step."""
 
-    def gated_prediction(self, channel: Channel, prediction: Tensor) -> Tensor | None:
-        """Return a prediction as it is applied."""
-        gate = channel.synthetic_gradient.gate
-        return prediction if gate is None else gate.applied(prediction)
-
     def gradients_back(
         self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE
-from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped_per_sample
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message, Phase
@@ -107,7 +107,7 @@ class LambdaReturns(Feature):
             self.backward_pass.collect_injections(pending, step)
             put = [one for one in pending.injections if nonzero(one.discount)]
             for state_channel in state_channels:
-                beyond = self._beyond(window, state_channel, returns.get(state_channel.name))
+                beyond = self._beyond(window, state_channel, returns.get(state_channel.name), step)
                 if beyond is not None:
                     put.append(beyond)
             leaves = {
@@ -122,7 +122,9 @@ class LambdaReturns(Feature):
             window.free_graph()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].content.zeros))
 
-    def _beyond(self, window: Window, state_channel: Channel, later: Tensor | None) -> Injection | None:
+    def _beyond(
+        self, window: Window, state_channel: Channel, later: Tensor | None, step: int
+    ) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
         message = next(
             (message for name, message in window.sent_messages if name == state_channel.name), None
@@ -132,17 +134,7 @@ class LambdaReturns(Feature):
             return None
         if not state_channel.has_lambda_returns or message.fate.void_unread is ALL:
             return None
-        said = (
-            said
-            if state_channel.synthetic_gradient.injection.clip is None
-            else clipped_per_sample(said, state_channel.synthetic_gradient.injection.clip)
-        )
-        more = (~message.fate.void_unread).zero_elsewhere(
-            state_channel.synthetic_gradient.state_settings.return_lambda * (later - said)
-        )
-        return Injection(
-            window.sent_outputs[state_channel.name, message.stamp],
-            more,
-            scale=0.0,
-            discount=state_channel.synthetic_gradient.injection.discount,
-        )
+        share = state_channel.synthetic_gradient.state_settings.return_lambda
+        more = share * (later - state_channel.clipped_credit(said))
+        output = window.sent_outputs[state_channel.name, message.stamp]
+        return state_channel.injection(output, more, ~message.fate.void_unread, step)

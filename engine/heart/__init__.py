@@ -129,7 +129,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     a coupling                                   comms/couplings.py: a class with `@_built_in`
     what a sender learns from a message          comms/couplings.py: a coupling's `credit`
     the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
-                                                 + engine/policies/replayed_senders.py, inspection/signal_alignment.py
+                                                 + engine/policies/replayed_senders.py
+    how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows a sender learns nothing        channel.py: `Channel.credited_rows` + what reads `Fate.void_unread` in engine/features,

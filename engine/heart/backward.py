@@ -18,12 +18,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE
-from antiphon.comms.backward_requests import (
-    BackwardRequest,
-    Injection,
-    backward_all,
-    clipped_per_sample,
-)
+from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
@@ -124,8 +119,7 @@ class BackwardPass:
 
     def collect_injections(self, pending: PendingUpdate, step: int) -> None:
         """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
-        injections, update, replacer = pending.injections, pending.update, self.learning_points.replace_credit
-        window = update.window
+        update, window, replacer = pending.update, pending.update.window, self.learning_points.replace_credit
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
             learning_rows = self.agents[channel.sender].learning_rows(window.number)
@@ -139,16 +133,14 @@ class BackwardPass:
                 credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            injected = channel.credited_rows(message, learning_rows).zero_elsewhere(credit)
-            if not channel.predicts:
-                injections.append(Injection(output, injected))
-                continue
-            synthetic_gradient = channel.synthetic_gradient
-            scale = synthetic_gradient.injection.scale(step)
-            update.keep_injected(name, injected, by_row=synthetic_gradient.needs_actions)
-            if nonzero(scale):
-                update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(output, injected, scale, synthetic_gradient.injection.discount))
+            rows = channel.credited_rows(message, learning_rows)
+            injection = channel.injection(output, credit, rows, step)
+            pending.injections.append(injection)
+            if channel.predicts:
+                by_row = channel.synthetic_gradient.needs_actions
+                update.keep_injected(name, injection.gradient, by_row=by_row)
+                if nonzero(injection.scale):
+                    update.injected_messages.add((name, message.stamp))
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
 
@@ -177,8 +169,7 @@ class BackwardPass:
             output: The message with its graph, [rows, …], as the window has it.
             step: The step just taken.
         """
-        coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
-        ledger = channel.ledger
+        coupling, ledger = channel.coupling, channel.ledger
         is_back = ledger.returns_gradients and ledger.is_back(message, step)
         credited_message = CreditedMessage(
             message.sent_value,
@@ -196,10 +187,7 @@ class BackwardPass:
                 f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
-        # `clip` belongs to the synthetic gradient: without one nothing is clipped (a variant that exchanges the coupling keeps the setting)
-        if credit is None or clip is None or not channel.predicts:
-            return credit
-        return clipped_per_sample(credit, clip)
+        return None if credit is None else channel.clipped_credit(credit)
 
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
@@ -213,10 +201,9 @@ class BackwardPass:
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
-        feature = self.learning_points.gated_prediction
-        if prediction is not None and feature is not None:
-            prediction = feature.gated_prediction(channel, prediction)
         synthetic_gradient = channel.synthetic_gradient
+        if prediction is not None and synthetic_gradient.gate is not None:
+            prediction = synthetic_gradient.gate.applied(prediction)
         if prediction is None and synthetic_gradient.needs_actions:
             prediction = channel.content.zeros
         if prediction is None or not synthetic_gradient.injection.trace:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask, simplified
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.feature_setting import FeatureSetting
@@ -307,7 +307,10 @@ class Channel:
 
         `learning_rows`: those of the sender.
         """
-        return self.learning_rows_from_sender(learning_rows) & ~message.fate.void_unread
+        read_or_not_void = ~message.fate.void_unread
+        if learning_rows is ALL:
+            return read_or_not_void
+        return self.learning_rows_from_sender(learning_rows) & read_or_not_void
 
     def mask_from_receiver(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the receiver's rows."""
@@ -316,6 +319,31 @@ class Channel:
     def rows_from_receiver(self, receiver_rows: Tensor) -> Tensor:
         """Return the channel's rows, from a tensor [rows of the receiver, …]."""
         return select_rows(receiver_rows, self.endpoints.receiver_index, self.layout.batch)
+
+    # --- from a credit to an injection ---------------------------------------------------------------------
+
+    def clipped_credit(self, credit: Tensor) -> Tensor:
+        """Return a credit, [rows, size] per sample, no longer than the `clip` of its synthetic gradient."""
+        # without a synthetic gradient nothing is clipped: a variant that exchanges the coupling keeps the setting
+        clip = self.synthetic_gradient.injection.clip
+        return credit if clip is None or not self.predicts else clipped_per_sample(credit, clip)
+
+    def injection(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
+        """Return what is injected for a credit: zeros elsewhere than in `rows`, weighed as its synthetic gradient is at a step.
+
+        All credit is injected through it, in further passes of policies too; but for direct feedback, which is no credit of a message.
+
+        Args:
+            output: The message with its graph, [rows, …]; or messages of a minibatch, whose rows these are.
+            credit: [rows, size] per sample, clipped if it is the ordinary one (`clipped_credit`).
+            rows: The rows that have credit (`credited_rows`).
+            step: The step just taken.
+        """
+        injected = rows.zero_elsewhere(credit)
+        if not self.predicts:
+            return Injection(output, injected)
+        settings = self.synthetic_gradient.injection
+        return Injection(output, injected, settings.scale(step), settings.discount)
 
     # --- its predictors ------------------------------------------------------------------------------------
 

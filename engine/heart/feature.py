@@ -36,7 +36,7 @@ class Feature:
 
     They are in the order in which they are called first. Some are called out of it, or again:
 
-    - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`, and calls `gated_prediction` on it.
+    - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
     - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
 
@@ -136,10 +136,6 @@ class Feature:
         """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `context`: the environment's signals."""
         raise NotImplementedError
 
-    def gated_prediction(self, channel: Channel, prediction: Tensor) -> Tensor | None:
-        """Return as much of a synthetic gradient, [rows, size], as is applied, in place of the whole `prediction`; None: nothing is."""
-        raise NotImplementedError
-
     def after_credit(self, pending: PendingUpdate) -> None:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
@@ -221,7 +217,6 @@ class LearningPoints:
     policy_losses: One = None  # PolicyEvaluator
     replace_credit: One = None  # of probes alone (inspection/value.py)
     predictor_context: One = None  # Contexts
-    gated_prediction: One = None  # Gates
     after_credit: Many = ()  # DirectFeedback, AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
     after_book: Many = ()  # ReturnedLosses, ReturnedActions

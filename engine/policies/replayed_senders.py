@@ -15,14 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.comms.backward_requests import (
-    BackwardRequest,
-    Gradients,
-    Injection,
-    as_leaf,
-    clipped_per_sample,
-    constant,
-)
+from antiphon.comms.backward_requests import BackwardRequest, Gradients, as_leaf, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import select_rows
@@ -143,27 +136,20 @@ class ReplayedSender:
 
     def request(self, step: int) -> BackwardRequest | None:
         """Return the backward pass of the predictions for the newest minibatch; None: none is applied."""
-        sent, settings = self._sent, self.channel.synthetic_gradient
+        sent, channel = self._sent, self.channel
+        model, gate = channel.synthetic_gradient.model, channel.synthetic_gradient.gate
         assert sent is not None
-        assert settings.model is not None
+        assert model is not None
         for example in sent.examples:
-            example.prediction = settings.model.predict(example)
+            example.prediction = model.predict(example)
         each = torch.stack(
             [example.prediction for example in sent.examples if example.prediction is not None]
         )
-        prediction = by_member(each, len(self.channel.members))
-        gate = self._engine.features.learning_points.gated_prediction
-        credit = prediction if gate is None else gate.gated_prediction(self.channel, prediction)
+        prediction = by_member(each, len(channel.members))
+        credit = prediction if gate is None else gate.applied(prediction)
         if credit is None:
             return None
-        if settings.injection.clip is not None:
-            credit = clipped_per_sample(credit, settings.injection.clip)
-        injection = Injection(
-            sent.output,
-            sent.injected.zero_elsewhere(credit),
-            settings.injection.scale(step),
-            settings.injection.discount,
-        )
+        injection = channel.injection(sent.output, channel.clipped_credit(credit), sent.injected, step)
         return BackwardRequest([], [injection], {self._sender.name: self._sender.learner.trainable}, [])
 
     def update(self, gradients: dict[str, Gradients]) -> Update:

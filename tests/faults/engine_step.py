@@ -53,16 +53,16 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-scale-is-taken-for-discount",
-        "engine/heart/backward.py",
-        "injections.append(Injection(output, injected, scale, synthetic_gradient.injection.discount))",
-        "injections.append(Injection(output, injected, scale, scale))",
+        "engine/heart/channel.py",
+        "return Injection(output, injected, settings.scale(step), settings.discount)",
+        "return Injection(output, injected, settings.scale(step), settings.scale(step))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "channel.credited_rows(message, learning_rows).zero_elsewhere(credit)",
-        "channel.learning_rows_from_sender(learning_rows).zero_elsewhere(credit)",
+        "rows = channel.credited_rows(message, learning_rows)",
+        "rows = channel.learning_rows_from_sender(learning_rows)",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -116,8 +116,8 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-a-gradient-is-not-clipped",
-        "engine/heart/backward.py",
-        "return clipped_per_sample(credit, clip)",
+        "engine/heart/channel.py",
+        "return credit if clip is None or not self.predicts else clipped_per_sample(credit, clip)",
         "return credit",
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
@@ -229,8 +229,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "state_channel.synthetic_gradient.state_settings.return_lambda * (later - said)",
-        "later - said",
+        "more = share * (later - ",
+        "more = (later - ",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),
     Fault(
@@ -243,8 +243,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "discount=state_channel.synthetic_gradient.injection.discount,\n",
-        "discount=1.0,\n",
+        "return state_channel.injection(output, more, ~message.fate.void_unread, step)",
+        "return Injection(output, (~message.fate.void_unread).zero_elsewhere(more))",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(
