@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.counts import check_counts
-from antiphon.base.mask import ALL
+from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
@@ -138,8 +138,8 @@ def _measure(
         for name, message in rollout.sent.items():
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
-            if signal is not None and message.fate.void_unread is not ALL:
-                signals[name] = (~message.fate.void_unread).zero_elsewhere(channel.clipped_credit(signal))
+            if signal is not None and message.credit_rows is not NONE:
+                signals[name] = message.credit_rows.zero_elsewhere(channel.clipped_credit(signal))
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1

@@ -201,7 +201,7 @@ class Message:
             finished=message.finished_at,
             counted=mask(message.booked.counted),
             void=mask(message.fate.void),
-            injects=~mask(message.fate.void_unread),
+            injects=mask(message.credit_rows),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT
-from antiphon.base.mask import ALL, NONE
+from antiphon.base.mask import NONE
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
@@ -42,12 +42,12 @@ def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update)
         )
         if first is None or first.learning_rows is NONE or last is None or not state_channel.injects:
             continue
-        if last.fate.void_unread is ALL:  # nothing follows
+        if not last.may_have_credit:  # nothing follows
             target = state_channel.content.zeros
         elif (prediction := predictor_trainer.cached_prediction(last)) is None:
             continue
         else:
-            target = (~last.fate.void_unread).zero_elsewhere(prediction)
+            target = last.credit_rows.zero_elsewhere(prediction)
         error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
         losses[name] = (
             state_channel.synthetic_gradient.state_settings.auxiliary * error.square().sum() / system.batch

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE
+from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
@@ -48,9 +48,7 @@ class LambdaReturns(Feature):
         known = self._extend(learned_windows, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [
-                    one for one in some if not one.read_plan.is_bookable or one.fate.void_unread is ALL
-                ]
+                some[:] = [one for one in some if not one.may_have_credit]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -132,9 +130,9 @@ class LambdaReturns(Feature):
         said = None if message is None else self.backward_pass.predictor_trainer.cached_prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not state_channel.has_lambda_returns or message.fate.void_unread is ALL:
+        if not state_channel.has_lambda_returns or not message.may_have_credit:
             return None
         share = state_channel.synthetic_gradient.state_settings.return_lambda
         more = share * (later - state_channel.clipped_credit(said))
         output = window.sent_outputs[state_channel.name, message.stamp]
-        return state_channel.injection(output, more, ~message.fate.void_unread, step)
+        return state_channel.injection(output, more, message.credit_rows, step)

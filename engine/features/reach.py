@@ -65,8 +65,8 @@ class Reach(Feature):
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.endpoints.sender_index is not None:
                 continue  # not every member sends over it
-            off, gate = sent[name, stamp].fate.void_unread, channel.synthetic_gradient.gate
-            if (off is ALL or off is NONE) and (gate is None or gate.open.everywhere):
+            credit_rows, gate = sent[name, stamp].credit_rows, channel.synthetic_gradient.gate
+            if (credit_rows is ALL or credit_rows is NONE) and (gate is None or gate.open.everywhere):
                 return ALL
         return _Window(self.system, update, self.places).of(agent)
 
@@ -82,7 +82,7 @@ class _Window:
         for name, stamp in update.injected_messages:
             channel = system.channels[name]
             # nothing is injected where no injection is due
-            available = ~self.sent[name, stamp].fate.void_unread
+            available = self.sent[name, stamp].credit_rows
             if (gate := channel.synthetic_gradient.gate) is not None:
                 available &= gate.open.map(channel.layout.rows_from_members)
             self._add_senders(name, stamp, ALL, available)

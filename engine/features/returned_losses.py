@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base import indexed
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
@@ -65,13 +65,13 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if not message.read_plan.is_bookable or message.fate.void_unread is ALL:
+        if not message.may_have_credit:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
             value = scaled(value, channel.synthetic_gradient.injection.discount)
-            loss = loss + _to_senders(channel, (~message.fate.void_unread).zero_elsewhere(value))
+            loss = loss + _to_senders(channel, message.credit_rows.zero_elsewhere(value))
     return loss
 
 

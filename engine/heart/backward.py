@@ -17,18 +17,16 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import ALL, NONE
+from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, SweptUpdates, Update
-from antiphon.engine.heart.window import Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.per_member import nonzero
 
@@ -123,8 +121,8 @@ class BackwardPass:
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
             learning_rows = self.agents[channel.sender].learning_rows(window.number)
-            if not self._can_inject(window, channel, message, learning_rows):
-                continue
+            if learning_rows is NONE or not message.may_have_credit or name in window.given_up_channel_names:
+                continue  # it has no credit: neither the coupling nor a feature is called
             output = window.sent_outputs[name, message.stamp]
             if replacer is None:
                 credit = self.ordinary_credit(channel, message, output, step)
@@ -143,20 +141,6 @@ class BackwardPass:
                     update.injected_messages.add((name, message.stamp))
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
-
-    @staticmethod
-    def _can_inject(window: Window, channel: Channel, message: Message, learning_rows: LearningRows) -> bool:
-        """Whether a message that a window sent can have credit; else neither its channel's coupling nor a feature is called.
-
-        It has none if no read of the message may be booked, if it was void everywhere before its first tick, if the `learning_rows` of
-        its sender are none, or if the window has given up its channel (`Window.given_up_channel_names`).
-        """
-        return (
-            message.read_plan.is_bookable
-            and message.fate.void_unread is not ALL
-            and learning_rows is not NONE
-            and channel.name not in window.given_up_channel_names
-        )
 
     def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Tensor | None:
         """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.

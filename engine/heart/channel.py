@@ -303,14 +303,13 @@ class Channel:
         return ALL if channel_rows.anywhere else NONE
 
     def credited_rows(self, message: Message, learning_rows: LearningRows) -> Mask:
-        """Return the rows in which a message has credit: its sender learns there, and it was not void before a tick read it.
+        """Return the rows in which a message has credit: its sender learns there, and `Message.credit_rows`.
 
         `learning_rows`: those of the sender.
         """
-        read_or_not_void = ~message.fate.void_unread
         if learning_rows is ALL:
-            return read_or_not_void
-        return self.learning_rows_from_sender(learning_rows) & read_or_not_void
+            return message.credit_rows
+        return self.learning_rows_from_sender(learning_rows) & message.credit_rows
 
     def mask_from_receiver(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the receiver's rows."""

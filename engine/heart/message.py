@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import NONE, Mask, simplified
+from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied_notes
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
@@ -200,6 +200,17 @@ class Message:
         """Where it is lost or void."""
         fate = self.fate
         return fate.void if fate.lost is NONE else fate.void | fate.lost
+
+    @property
+    def credit_rows(self) -> Mask:
+        """Where its sender may have credit for it, if it `may_have_credit`: where it was not void before a tick read it."""
+        void_unread = self.fate.void_unread
+        return ALL if void_unread is NONE else ~void_unread
+
+    @property
+    def may_have_credit(self) -> bool:
+        """Whether its sender may have credit for it in any row: a read of it may be booked, and it was not void everywhere before one."""
+        return self.read_plan.is_bookable and self.fate.void_unread is not ALL
 
     def with_zero_gradient(self, rows: Mask) -> Message:
         """Return a copy for which a zero gradient is booked in some rows, and nothing else."""

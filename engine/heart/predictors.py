@@ -160,8 +160,8 @@ class PredictorTrainer:
                 channel = self.system.channels[name]
                 if (
                     channel.returns_gradients
-                    or not message.read_plan.is_bookable
                     or not self._is_trained_here(channel)
+                    or not message.may_have_credit
                 ):
                     continue
                 if name in self.swept_updates.predictor_updates:

@@ -46,6 +46,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Fate.void_unread     it is void since before its first tick: no tick has read it
     Fate.unsent          it was void as it was sent: nothing crossed the link
     Message.missing      it is lost or void
+    Message.credit_rows  its sender may have credit: everywhere but where it is `void_unread`, which only message.py and ledger.py name
     Arrival.available    a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
                          reads zeros
     Arrival.synthetic    the value is a synthetic input

@@ -80,7 +80,7 @@ class ReplayedSender:
         there = [NONE if one is None else ALL for one in examples]
         pairs = list(zip(there, messages, strict=True))
         self._counted = [mask & message.booked.counted for mask, message in pairs]
-        injected, self._injected = [mask & ~message.fate.void_unread for mask, message in pairs], ALL
+        injected, self._injected = [mask & message.credit_rows for mask, message in pairs], ALL
         if any(mask is not ALL for mask in injected):
             zeros = self.channel.content.zeros
             self._injected = Mask.of(

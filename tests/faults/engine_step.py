@@ -215,8 +215,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "channel.credited_rows(message, learning_rows)",
-        "~message.fate.void_unread",
+        "credited_rows = channel.credited_rows(message, learning_rows)",
+        "credited_rows = message.credit_rows",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -243,8 +243,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "return state_channel.injection(output, more, ~message.fate.void_unread, step)",
-        "return Injection(output, (~message.fate.void_unread).zero_elsewhere(more))",
+        "return state_channel.injection(output, more, message.credit_rows, step)",
+        "return Injection(output, message.credit_rows.zero_elsewhere(more))",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(
@@ -505,7 +505,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-whose-message-is-void-steps",
         "engine/features/reach.py",
-        "available = ~self.sent[name, stamp].fate.void_unread",
+        "available = self.sent[name, stamp].credit_rows",
         "pass",
         "tests/engine/heart/test_reach.py",
     ),
