@@ -179,15 +179,11 @@ class DifferentiableRollout:
 
         So no message is deleted (`delete_spent_messages`): all stay open.
         """
-        agents = self.system.agents
         for first_name, *_ in self.system.schedule.network_calls(step):
             group = self.system.group_by_agent[first_name]
             window, window_number = group.window, group.grid.number_at(step)
             if window.number not in (NO_TICK_YET, window_number):
-                learner_names = group.agent_count_by_learner
-                window.begin(
-                    window_number, {name: dict(agents[name].learner.buffers) for name in learner_names}
-                )
+                self.forward_pass.begin_window(group, window_number)
         self.forward_pass.tick_agents(step, step_signals)
 
     def run(self, world: EnvironmentRunner, steps: int) -> None:

@@ -40,7 +40,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         for name, message in window.sent_messages
         if (channel := system.channels[name]).feedback.direct is not None
         and message.read_plan.is_bookable
-        and system.agents[channel.sender].learning_rows(window.number) is not NONE
+        and window.learning_rows_by_agent[channel.sender] is not NONE
     ]
     if not sent:
         return

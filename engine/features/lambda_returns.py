@@ -65,9 +65,7 @@ class LambdaReturns(Feature):
             ]
             if not with_returns:
                 continue
-            if all(
-                self.system.agents[name].learning_rows(window.number) is NONE for name in group.agent_names
-            ):
+            if all(learning_rows is NONE for learning_rows in window.learning_rows_by_agent.values()):
                 continue
             past = group.kept_windows.setdefault(LEARNED_FROM, [])
             if past and past[-1].number + 1 != window.number:

@@ -116,7 +116,7 @@ class ObservationStatistics(Feature):
         for update in updates:
             for name in update.group.agent_names:
                 agent = self.system.agents[name]
-                learning = agent.learning_rows(update.window.number)
+                learning = update.window.learning_rows_by_agent[name]
                 if learning is not NONE and not agent.learner.frozen:
                     ticks = [tick for tick in update.window.ticks() if tick.agent_name == name]
                     self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)

@@ -51,7 +51,7 @@ class Reach(Feature):
     def after_differentiate(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
         update.moving_members_by_agent = {
-            agent.name: agent.layout.members_in(agent.learning_rows(update.window.number))
+            agent.name: agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])
             & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }

@@ -133,6 +133,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
+    in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
     which messages may have credit, and where    message.py: `Message.may_have_credit`, `Message.credit_rows`
     in which rows a sender learns nothing        the same, and channel.py: `Channel.credited_rows`
     in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`

@@ -257,7 +257,7 @@ class Agent:
         return max(steps, default=None)
 
     def learning_rows(self, window_number: int) -> LearningRows:
-        """Return the rows in which it learns from a window."""
+        """Return the rows in which it learns from a window. The window has them from its begin on: `Window.learning_rows_by_agent`."""
         return ALL if self.participation is None else self.participation.learning_rows(window_number)
 
     def load(self, notes: Notes) -> None:

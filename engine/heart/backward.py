@@ -80,7 +80,7 @@ class BackwardPass:
                 {
                     name: self.agents[name].learner.trainable
                     for name in group.agent_count_by_learner
-                    if self.agents[name].learning_rows(window.number) is not NONE
+                    if window.learning_rows_by_agent[name] is not NONE
                 },
                 [read.value for read in returning_reads],
                 pending.auxiliary_loss,
@@ -120,7 +120,7 @@ class BackwardPass:
         update, window, replacer = pending.update, pending.update.window, self.learning_points.replace_credit
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
-            learning_rows = self.agents[channel.sender].learning_rows(window.number)
+            learning_rows = window.learning_rows_by_agent[channel.sender]
             if learning_rows is NONE or not message.may_have_credit or name in window.given_up_channel_names:
                 continue  # it has no credit: neither the coupling nor a feature is called
             output = window.sent_outputs[name, message.stamp]

@@ -17,13 +17,14 @@ from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
+from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadUse
-from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
+from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Tick, Window
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 
@@ -96,9 +97,7 @@ class ForwardPass:
             group = self.system.group_by_agent[call[0]]
             window = group.window
             if window.number == NO_TICK_YET:
-                agents, learner_names = self.system.agents, group.agent_count_by_learner
-                statistics = {name: dict(agents[name].learner.buffers) for name in learner_names}
-                window.begin(group.grid.number_at(step), statistics)
+                self.begin_window(group, group.grid.number_at(step))
             ticks = [self._begin_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -112,13 +111,23 @@ class ForwardPass:
             for feature in points.after_send:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
+    def begin_window(self, group: LearningGroup, number: int) -> None:
+        """Begin the open window of a group: with the running statistics of now, and the rows in which its agents will learn from it."""
+        statistics_before: dict[str, Tensors] = {}
+        learning_rows_by_agent: dict[str, LearningRows] = {}
+        for name in group.agent_names:
+            agent = self.system.agents[name]
+            statistics_before[self.system.learner_name_by_agent[name]] = dict(agent.learner.buffers)
+            learning_rows_by_agent[name] = agent.learning_rows(number)
+        group.window.begin(number, statistics_before, learning_rows_by_agent)
+
     def _begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with what it reads, before its network is evaluated.
 
         It changes more than the tick: ledgers may hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
         an example, an aligned agent takes over its message's signals, and new leaves enter the window.
         """
-        tick = Tick(step, agent.name, step_signals, [], agent.learning_rows(window.number))
+        tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         arrivals_by_channel: list[list[Arrival]] = []
         replacer = self.tick_points.stand_in
         for channel in agent.connections.read_channels:

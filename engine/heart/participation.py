@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -25,21 +25,11 @@ class Participation:
     probability: PerMember
     random_seeds: tuple[int, ...]
     layout: Layout
-    _last_asked: dict[int, LearningRows] = field(default_factory=dict, init=False)
-    """The result of `learning_rows` for the window last asked for, by its number."""
 
     def learning_rows(self, window_number: int) -> LearningRows:
         """Return the rows of the members that learn from a window."""
-        if window_number not in self._last_asked:
-            learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
-            learning_count = int(learns.sum())
-            self._last_asked.clear()
-            differ = 0 < learning_count < len(learns)
-            self._last_asked[window_number] = (
-                Mask.of(self.layout.rows_from_members(learns), True)
-                if differ
-                else ALL
-                if learning_count
-                else NONE
-            )
-        return self._last_asked[window_number]
+        learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
+        learning_count = int(learns.sum())
+        if 0 < learning_count < len(learns):
+            return Mask.of(self.layout.rows_from_members(learns), True)
+        return ALL if learning_count else NONE

@@ -166,7 +166,7 @@ class PredictorTrainer:
                     continue
                 if name in self.swept_updates.predictor_updates:
                     continue
-                learning_rows = self.system.agents[channel.sender].learning_rows(window.number)
+                learning_rows = window.learning_rows_by_agent[channel.sender]
                 credited_rows = channel.credited_rows(message, learning_rows)
                 example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:

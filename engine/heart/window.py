@@ -64,6 +64,8 @@ class Window:
         counted_reads: The reads that count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
             window has credit, not even one whose gradient is back.
+        learning_rows_by_agent: The rows in which each agent of the group learns from it, sampled as it begins. A saved state does not have
+            them: they follow from its number, and are sampled again as it is loaded (`Agent.learning_rows`).
     """
 
     number: int = field(default=NO_TICK_YET, metadata=PLAIN)
@@ -73,10 +75,17 @@ class Window:
     sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(default_factory=dict)
     given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
+    learning_rows_by_agent: dict[str, LearningRows] = field(default_factory=dict)
 
-    def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
+    def begin(
+        self,
+        number: int,
+        statistics_before: dict[str, Tensors],
+        learning_rows_by_agent: dict[str, LearningRows],
+    ) -> None:
         """Begin the window, with its first tick."""
         self.number, self.statistics_before = number, statistics_before
+        self.learning_rows_by_agent = learning_rows_by_agent
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""

@@ -12,7 +12,8 @@
     void                a message is void in rows in which ticks read it as zeros: `Fate.void`, below
     read                a tick takes a message, or what stands in for it, as input: as a `CountedRead`, `WithGraph` or `Constant`
     learner             the network, parameters and optimiser of an agent, which tied agents share; its name is that of its first agent
-    learn               an agent learns from a window in the rows in which the window's gradient moves it: `Tick.learning_rows`, below
+    learn               an agent learns from a window in the rows in which the window's gradient moves it:
+                        `Window.learning_rows_by_agent`, below
     count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
                         learns from the window
     window              begins with its first tick, and ends at a step of its `WindowGrid`, at which its group pops it. It closes in the
@@ -58,7 +59,8 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:
 
     mask                               set by                          where it holds
-    Tick.learning_rows                 `Agent.learning_rows`           the agent learns from the window
+    Window.learning_rows_by_agent      `ForwardPass.begin_window`      the agent learns from the window
+    Tick.learning_rows                 `ForwardPass._begin_tick`       the same, of the tick's agent
     Example.member_mask                `Channel.restrict_example`      the channel has this example
     Update.moving_members_by_agent     features; `Engine.move_agents`  its optimiser moves the member: a learning signal has reached it
     PredictorUpdate.moving_members     `PredictorTrainer`              its optimiser moves the predictor: its channel has an example

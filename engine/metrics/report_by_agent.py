@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL
+from antiphon.base.mask import ALL, NONE
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -135,11 +135,15 @@ class AgentReport:
         for name in update.group.agent_names:
             agent = agents[name]
             losses = update.window_loss.reported_loss_by_agent.get(name)
-            learning = agent.learning_rows(update.window.number)
+            learning = update.window.learning_rows_by_agent[name]
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.singles(agent):
                 group = base.group_by_agent[member.name]
-                single = updates.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
+                if group not in updates:
+                    window = replace(update.window, learning_rows_by_agent={})
+                    updates[group] = Update(group, window, window_loss=WindowLoss())
+                single = updates[group]
+                single.window.learning_rows_by_agent[member.name] = ALL if participating[n] else NONE
                 if not participating[n]:
                     continue
                 if name in update.gradients_by_learner:
@@ -157,9 +161,7 @@ class AgentReport:
         for name, injected in update.newest_injected_by_channel.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            learned = channel.learning_rows_from_sender(
-                agents[channel.sender].learning_rows(update.window.number)
-            )
+            learned = channel.learning_rows_from_sender(update.window.learning_rows_by_agent[channel.sender])
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:

@@ -331,7 +331,7 @@ def of_channels(
         if name in injected:
             rows, update = injected[name]
             learned_in = channel.learning_rows_from_sender(
-                system.agents[channel.sender].learning_rows(update.window.number)
+                update.window.learning_rows_by_agent[channel.sender]
             )
             put = channel.layout.members_in(learned_in)
             norms = rows.norm(dim=1).view(count, -1).mean(1)

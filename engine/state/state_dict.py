@@ -17,7 +17,7 @@ from antiphon.engine.heart.message import Message, Phase
 from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Tree, from_tree, notes_of, to_tree
 from antiphon.nets.optimisers import MISSED
@@ -180,10 +180,10 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
     system.divergence_rule.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         kept_windows = {
-            key: [_loaded_window(window, system, signals, message_of) for window in windows]
+            key: [_loaded_window(window, group, system, signals, message_of) for window in windows]
             for key, windows in saved["kept_windows"].items()
         }
-        group.load(_loaded_window(saved["window"], system, signals, message_of), kept_windows)
+        group.load(_loaded_window(saved["window"], group, system, signals, message_of), kept_windows)
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
@@ -247,10 +247,15 @@ def _loaded_message(tree: Tree, signals: Sequence[StepSignals], returning: Colle
 
 def _loaded_window(
     saved: Mapping[str, Any],
+    group: LearningGroup,
     system: System,
     signals: Sequence[StepSignals],
     message_of: Mapping[str, Mapping[int, Message]],
 ) -> Window:
+    number, agents = saved["number"], system.agents
+    learning_rows_by_agent = {}
+    if number != NO_TICK_YET:
+        learning_rows_by_agent = {name: agents[name].learning_rows(number) for name in group.agent_names}
     statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
     sent = [(name, message_of[name][stamp]) for name, stamp in saved["sent_messages"]]
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = {}
@@ -282,6 +287,7 @@ def _loaded_window(
         ticks_by_call=calls,
         sent_messages=sent,
         counted_reads=counted_reads,
+        learning_rows_by_agent=learning_rows_by_agent,
     )
     tick_of = {(tick.agent_name, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again

@@ -180,7 +180,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(agent.learning_rows(update.window.number))",
+        "agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),

@@ -39,6 +39,9 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         window.statistics_before = {
             name: dict(state.agents[name].learner.buffers) for name in group.agent_count_by_learner
         }
+        window.learning_rows_by_agent = {  # metrics read them
+            name: Mask.of(state.participates(name, window.number)) for name in group.agent_names
+        }
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
         begin_statistics(state, tick, window)
