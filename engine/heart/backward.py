@@ -24,9 +24,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, SweptUpdates, Update
+from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.per_member import nonzero
 
@@ -39,7 +38,6 @@ class BackwardPass:
         objective_evaluator: Evaluates the objectives.
         predictor_trainer: Evaluates the synthetic gradients.
         features: The features of the step.
-        swept_updates: What has been swept at the step.
     """
 
     def __init__(
@@ -48,57 +46,33 @@ class BackwardPass:
         objective_evaluator: ObjectiveEvaluator,
         predictor_trainer: PredictorTrainer,
         features: Features,
-        swept_updates: SweptUpdates,
     ) -> None:
         self.system, self.agents, self.learning_points = system, system.agents, features.learning_points
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
-        self.swept_updates = swept_updates
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
-        pending_updates: list[
-            tuple[PendingUpdate, list[CountedRead]]
-        ] = []  # with the reads whose gradients return
+        pending_updates: list[PendingUpdate] = []
         requests: list[BackwardRequest] = []
-        channels, swept = self.system.channels, self.swept_updates.window_updates
-        updates = {window: swept.pop(window) for _, window in windows if window in swept}
         for group, window in windows:
-            if window in updates:
-                continue
             window_loss, roots = self.objective_evaluator.window_loss(window)
             pending = PendingUpdate(Update(group, window, window_loss), roots)
-            returning_reads = [
-                read
-                for read in window.counted_reads.values()
-                if channels[read.channel_name].ledger.returns_gradients
-            ]
             self.collect_injections(pending, step)
-            request = BackwardRequest(
-                pending.roots,
-                pending.injections,
-                {
-                    name: self.agents[name].learner.trainable
-                    for name in group.agent_count_by_learner
-                    if window.learning_rows_by_agent[name] is not NONE
-                },
-                [read.value for read in returning_reads],
-                pending.auxiliary_loss,
-            )
-            pending_updates.append((pending, returning_reads))
-            requests.append(request)
-        results = backward_all(requests, self.system.batch)
-        for (pending, returning_reads), (gradients_by_learner, read_gradients) in zip(
-            pending_updates, results, strict=True
-        ):
-            gradient_by_read = {  # without the reads that no loss depends on: their gradient is None
-                read: gradient
-                for read, gradient in zip(returning_reads, read_gradients, strict=True)
-                if gradient is not None
+            for read in window.counted_reads.values():
+                if self.system.channels[read.channel_name].ledger.returns_gradients:
+                    pending.returning_reads.append(read)
+            parameters = {
+                name: self.agents[name].learner.trainable
+                for name in group.agent_count_by_learner
+                if window.learning_rows_by_agent[name] is not NONE
             }
-            pending.update.set_gradients({**gradients_by_learner}, gradient_by_read)
-            updates[pending.update.window] = pending.update
-        return [updates[window] for _, window in windows]
+            pending_updates.append(pending)
+            requests.append(pending.request(parameters))
+        results = backward_all(requests, self.system.batch)
+        return [
+            pending.differentiated(*result) for pending, result in zip(pending_updates, results, strict=True)
+        ]
 
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read.

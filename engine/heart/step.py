@@ -139,7 +139,7 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(system, self.features, self.swept_updates)
         self.objective_evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(
-            system, self.objective_evaluator, self.predictor_trainer, self.features, self.swept_updates
+            system, self.objective_evaluator, self.predictor_trainer, self.features
         )
         self.has_ties_or_hooks = any(
             agent_count > 1 or system.agents[name].learner.has_hooks
@@ -258,10 +258,14 @@ class Engine:
     def _learn_in_turns(self, windows_to_learn: GroupWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns: list[list[Update]] = []
-        learning_order = self.learning_order
+        learning_order, swept = self.learning_order, self.swept_updates.window_updates
         ordered = learning_order.turns(windows_to_learn) if learning_order.has_turns else [windows_to_learn]
         for windows in filter(None, ordered):
-            turn = self.backward_pass.differentiate_windows(windows, step)
+            unswept = [pair for pair in windows if pair[1] not in swept] if swept else windows
+            turn = self.backward_pass.differentiate_windows(unswept, step)
+            if swept:
+                differentiated = iter(turn)
+                turn = [swept.get(window) or next(differentiated) for _, window in windows]
             self.change_gradients(turn)
             self.divergence_check.check_updates(turn, step)
             if self.has_ties_or_hooks:

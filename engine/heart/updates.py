@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.backward_requests import Injection
+from antiphon.comms.backward_requests import BackwardRequest, Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -120,11 +120,11 @@ class Update:
 
     def set_gradients(
         self,
-        gradients_by_learner: dict[str, Sequence[Tensor | None]],
+        gradients_by_learner: Mapping[str, Sequence[Tensor | None]],
         gradient_by_read: dict[CountedRead, Tensor],
     ) -> None:
         """Set the window's gradients, once it has been differentiated."""
-        self.gradients_by_learner, self.gradient_by_read = gradients_by_learner, gradient_by_read
+        self.gradients_by_learner, self.gradient_by_read = {**gradients_by_learner}, gradient_by_read
 
     def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
         """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
@@ -152,16 +152,31 @@ class PendingUpdate:
     """The injections into the messages that the window sent."""
     auxiliary_losses: list[Tensor] = field(default_factory=list)
     """Losses beside the objectives', which parameters follow and messages read do not."""
-
-    @property
-    def auxiliary_loss(self) -> Tensor | None:
-        """The sum of the auxiliary losses; None: there is none."""
-        return reduce(add, self.auxiliary_losses) if self.auxiliary_losses else None
+    returning_reads: list[CountedRead] = field(default_factory=list)
+    """The reads of the window whose gradients return."""
 
     def add_auxiliary_losses(self, loss_by_agent: Mapping[str, Tensor]) -> None:
         """Add losses beside the objectives', by agent."""
         self.auxiliary_losses += loss_by_agent.values()
         self.update.agents_with_auxiliary_loss.update(loss_by_agent)
+
+    def request(self, parameters: Mapping[str, Sequence[Tensor]]) -> BackwardRequest:
+        """Return the backward pass of the window; `parameters`: of the learners that learn from it, by learner."""
+        auxiliary_loss = reduce(add, self.auxiliary_losses) if self.auxiliary_losses else None
+        values_read = [read.value for read in self.returning_reads]
+        return BackwardRequest(self.roots, self.injections, parameters, values_read, auxiliary_loss)
+
+    def differentiated(
+        self, gradients_by_learner: Mapping[str, Gradients], read_gradients: Gradients
+    ) -> Update:
+        """Return the update with the result of `request`: the gradients of parameters, and of `returning_reads`, in their order."""
+        gradient_by_read = {  # without the reads that no loss depends on
+            read: gradient
+            for read, gradient in zip(self.returning_reads, read_gradients, strict=True)
+            if gradient is not None
+        }
+        self.update.set_gradients(gradients_by_learner, gradient_by_read)
+        return self.update
 
 
 @dataclass(slots=True)
@@ -188,7 +203,7 @@ class SweptUpdates:
     """What has been learned at a step as soon as a group had ticked (features/sweep.py); the step takes it up later.
 
     Attributes:
-        window_updates: The updates of windows, until `BackwardPass.differentiate_windows` returns them.
+        window_updates: The updates of windows, which the windows' turns take up.
         predictor_updates: The updates of predictors of their senders' channels, by channel.
     """
 
