@@ -87,7 +87,7 @@ The files; each imports only files above it, also for types. So reads.py and hel
     window_losses *     losses of a window
     predictors *        training of synthetic gradients and inputs
     backward *          gradients of a window that ends
-    learning_order      the order in which windows are differentiated
+    learning_order      the order in which windows are differentiated, and move parameters
     step *              the step: tick, environment, ends of episodes, learn
     late_windows        which ended windows wait for returned gradients, and which are replayed
     message_lives       no code: the lives of messages, by steps and methods
@@ -143,6 +143,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     when an ended window is learned from         late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
     with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
+    which window moves parameters first          learning_order.py: `oldest_first`
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
     what is refused before parameters move       divergence.py: `DivergenceCheck`
   Other:

@@ -1,20 +1,23 @@
-"""The order in which the windows of a step are differentiated, which is decided here alone (rule 13a, the order of learning)."""
+"""The order in which the windows of a step are differentiated, and in which they move parameters: it is decided here alone (rule 13a)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
+from itertools import chain
 
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows
+from antiphon.engine.heart.updates import GroupWindows, Update
 from antiphon.engine.heart.window import LearningGroup
 
 
 class LearningOrder:
     """Sorts the windows that end at a step into turns.
 
-    All are differentiated with the parameters of before the step. So the order decides only how many graphs exist at once, and
-    which returned gradients are there for a sender that mixes them into its credit. Where a group is differentiated as soon as it
-    has ticked (features/sweep.py), its turn takes up the result.
+    All are differentiated with the parameters of before the step, and of a group the oldest window moves them first, in any order of
+    turns (`oldest_first`). So the turns decide only how many graphs exist at once, which returned gradients are there for a sender
+    that mixes them into its credit, and in which order the gradients of a message's reads are summed. Where a group is
+    differentiated as soon as it has ticked (features/sweep.py), its turn takes up the result.
 
     Args:
         system: The agents, channels and groups.
@@ -22,15 +25,16 @@ class LearningOrder:
 
     def __init__(self, system: System) -> None:
         self.turn_by_group = turns_of_groups(system)
-        self.has_turns = any(self.turn_by_group.values()) or any(group.waits for group in system.groups)
-        """Whether the windows that end at a step may need several turns; else all are differentiated together."""
+        self._may_need_turns = any(self.turn_by_group.values()) or any(group.waits for group in system.groups)
 
     def turns(self, windows_to_learn: GroupWindows) -> list[GroupWindows]:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
         A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn: the older one has
-        waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable).
+        waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable). No turn is empty.
         """
+        if not self._may_need_turns:
+            return [windows_to_learn] if windows_to_learn else []
         turns: dict[int, GroupWindows] = {}
         newest_turn: dict[LearningGroup, int] = {}
         for group, window in sorted(windows_to_learn, key=lambda pair: self.turn_by_group.get(pair[0], 0)):
@@ -38,6 +42,19 @@ class LearningOrder:
             newest_turn[group] = turn
             turns.setdefault(turn, []).append((group, window))
         return [turns[turn] for turn in sorted(turns)]
+
+
+def oldest_first(turns: Sequence[Sequence[Update]]) -> list[list[Update]]:
+    """Return the updates of turns in the order in which they move parameters: of a group, an older window is in an earlier turn.
+
+    Two optimiser steps of a group, one after the other, give other numbers in the other order.
+    """
+    updates_by_group: dict[LearningGroup, list[Update]] = {}
+    for update in chain.from_iterable(turns):
+        updates_by_group.setdefault(update.group, []).append(update)
+    for updates in updates_by_group.values():
+        updates.sort(key=lambda update: update.window.number, reverse=True)
+    return [[updates_by_group[update.group].pop() for update in turn] for turn in turns]
 
 
 def turns_of_groups(system: System) -> dict[LearningGroup, int]:

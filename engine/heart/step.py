@@ -18,7 +18,7 @@ from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learning_order import LearningOrder
+from antiphon.engine.heart.learning_order import LearningOrder, oldest_first
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -257,10 +257,8 @@ class Engine:
 
     def _learn_in_turns(self, windows_to_learn: GroupWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
-        turns: list[list[Update]] = []
-        learning_order, swept = self.learning_order, self.swept_updates.window_updates
-        ordered = learning_order.turns(windows_to_learn) if learning_order.has_turns else [windows_to_learn]
-        for windows in filter(None, ordered):
+        turns, swept = list[list[Update]](), self.swept_updates.window_updates
+        for windows in self.learning_order.turns(windows_to_learn):
             unswept = [pair for pair in windows if pair[1] not in swept] if swept else windows
             turn = self.backward_pass.differentiate_windows(unswept, step)
             if swept:
@@ -330,6 +328,7 @@ class Engine:
         step: int,
     ) -> None:
         """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
+        turns = turns if len(turns) < 2 else oldest_first(turns)
         for turn in turns:
             self.move_agents(turn, step)
         self.predictor_trainer.move_predictors(named_updates, step, self.divergence_check.unstopped_members)

@@ -185,6 +185,13 @@ STEP: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
+        "late-a-turn-decides-which-window-of-a-group-moves-first",
+        "engine/heart/step.py",
+        "turns = turns if len(turns) < 2 else oldest_first(turns)",
+        "turns = list(turns)",
+        "tests/engine/heart/test_learning_order.py",
+    ),
+    Fault(
         "late-a-window-is-not-replayed",
         "engine/heart/late_windows.py",
         "                if ended is not window:\n                    self.forward_pass.replay(ended)\n",
