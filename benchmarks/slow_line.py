@@ -20,6 +20,8 @@ Ways, each with one thread a process and 16 windows a step:
     antiphon-local    `antiphon` with small local heads; antiphon-free: the parts do not wait for each other
     antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025), or Muon: antiphon-muon
 
+All but these have Adam, or with `+muon` behind their names Muon for matrices, such as antiphon+muon and diloco:64+muon.
+
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
 and the first allocations count for nobody. The step in which it runs out is finished. The model is then judged outside of the
 time: of ways that average, the mean of all. A run leaves `ms` (a step), `bytes` (a step, from each end), `rss_mb` (the most memory
@@ -60,7 +62,7 @@ from interleaved import table
 from machine import machine
 from network import Network, NetworkError, Setting
 from task import STANDARD
-from torch_way import OVERLAP
+from torch_way import MUON, OVERLAP
 from training import Training, WayError, megabytes_after_import
 
 EVERY = (16, 64, 256)
@@ -80,6 +82,7 @@ WAYS = {
     "diloco": tuple(f"diloco:{every}" for every in EVERY),
     "streaming": tuple(f"streaming:{every}" for every in EVERY[1:]),
     "antiphon": ("antiphon",),
+    f"antiphon{MUON}": (f"antiphon{MUON}",),
     "antiphon-local": ("antiphon-local",),
     "antiphon-free": ("antiphon-free",),
     "antiphon-nadam": ("antiphon-nadam",),
@@ -207,14 +210,16 @@ def by_way(names: Sequence[str], records: Mapping[str, Sequence[Any]]) -> dict[s
         rows = {way: summary(records[way]) for way in ways_of(name) if records.get(way)}
         known = {way: row for way, row in rows.items() if row["bits"] is not None}
         found |= {name: {"ms": None, "bits": None}} | rows
-        if name in MEETING and known:
+        if name.removesuffix(MUON) in MEETING and known:
             best = min(known, key=lambda way: known[way]["bits"])
-            found[name] = {**known[best], "every": int(best.partition(":")[2])}
+            found[name] = {**known[best], "every": int(best.removesuffix(MUON).partition(":")[2])}
     return found
 
 
 def ways_of(name: str) -> tuple[str, ...]:
     """Return the ways that a name stands for; ValueError: there is none."""
+    if name.endswith(MUON) and not name.startswith(("antiphon", ASLEEP)):
+        return tuple(way + MUON for way in ways_of(name.removesuffix(MUON)))
     kind, _, every = name.partition(":")
     least = OVERLAP + 1 if kind == "streaming" else 1
     if kind in MEETING and every.isdecimal():
@@ -223,7 +228,7 @@ def ways_of(name: str) -> tuple[str, ...]:
         return (name,)
     if name not in WAYS:
         raise ValueError(
-            f"no way {name!r}; there are {', '.join(WAYS)}, averaging:H, diloco:H, streaming:H and all"
+            f"no way {name!r}; there are {', '.join(WAYS)}, averaging:H, diloco:H, streaming:H, each also with {MUON}, and all"
         )
     return WAYS[name]
 

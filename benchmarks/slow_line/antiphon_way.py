@@ -27,6 +27,7 @@ from antiphon.scenarios import Scenario
 
 WAYS: dict[str, dict[str, Any]] = {
     "antiphon": {},
+    "antiphon+muon": {},
     "antiphon-local": {"gradient": {"kind": "local", "target": "following"}},
     "antiphon-free": {},
     "antiphon-nadam": {"coupling": "delayed"},
@@ -39,7 +40,7 @@ _WARM_UP = {"kind": "constant", "warmup": 50 / _ENDLESS}
 
 
 def optimisers(rate: float) -> dict[str, dict[str, Any]]:
-    """Return by way the optimiser that an asynchronous pipeline needs, with what its paper says of it.
+    """Return by way the optimiser that is not Adam; of an asynchronous pipeline with what its paper says of it.
 
     `NAdam`: momentum .99 (Ajanthan et al. 2025, 2505.01099; their weights of the forward pass are kept for the backward pass, ours are
     replayed with the present ones). `Muon`: matrices by the root mean square of Adam's changes (Zmushko et al. 2026, 2606.30634).
@@ -48,7 +49,8 @@ def optimisers(rate: float) -> dict[str, dict[str, Any]]:
     muon = {"kind": "Muon", "adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.01}
     adam = {"axes": 1, "kind": "AdamW", "lr": rate, "weight_decay": 0.01}
     own = {"lr": rate, "clip": 10.0, "schedule": _WARM_UP}
-    return {"antiphon-nadam": {**nadam, **own}, "antiphon-muon": {**muon, **own, "groups": [adam]}}
+    by_muon = {**muon, "lr": rate, "groups": [adam]}
+    return {"antiphon-nadam": {**nadam, **own}, "antiphon-muon": {**by_muon, **own}, "antiphon+muon": by_muon}
 
 
 def without_blocks(width: int, parts: int) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def scenario(
         batch=shape.batch,
         steps=_ENDLESS,
         optimiser=optimisers(rate).get(way, adam),
-        predictor=adam,
+        predictor=optimisers(rate)[way] if way == "antiphon+muon" else adam,
         **given,
     )
 

@@ -7,6 +7,8 @@ ddp            DistributedDataParallel, the batch divided among all; ddp16 sends
 averaging:H    the batch divided among all; parameters are averaged every H steps (local SGD, Stich 2019)
 diloco:H       the same, and an outer optimiser with Nesterov momentum takes the mean (Douillard et al. 2023)
 streaming:H    the same with a part of the parameters at a time, in four bits, while training goes on (Douillard et al. 2025)
+
+Each takes Adam, and with `+muon` behind its name Muon.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -33,9 +35,46 @@ from antiphon.agents.models import GPT
 
 MICRO_BATCHES = 4
 OUTER_RATE, OUTER_MOMENTUM = 0.7, 0.9
+DECAY = 0.01
 PARTS, OVERLAP, MIXED = 4, 5, 0.5
 """Of Streaming DiLoCo: parts of the parameters, steps that an exchange may take, and the share of what comes of it."""
+MUON = "+muon"
 Step = Callable[[], None]
+NewOptimiser = Callable[[Iterable[nn.Parameter]], "Optimiser"]
+
+
+class Optimiser:
+    """Adam, or `MatricesByMuon`.
+
+    Args:
+        each: Optimisers of some of the parameters each.
+    """
+
+    def __init__(self, *each: torch.optim.Optimizer) -> None:
+        self._each = each
+
+    def zero_grad(self) -> None:
+        """Forget gradients."""
+        for optimiser in self._each:
+            optimiser.zero_grad()
+
+    def step(self) -> None:
+        """Move the parameters."""
+        for optimiser in self._each:
+            optimiser.step()
+
+
+def adam(rate: float, parameters: Iterable[nn.Parameter]) -> Optimiser:
+    """Return Adam."""
+    return Optimiser(torch.optim.Adam(parameters, rate))
+
+
+def muon(rate: float, parameters: Iterable[nn.Parameter]) -> Optimiser:
+    """Return Muon of matrices, which change as much as with Adam, and AdamW of other parameters."""
+    given = [*parameters]
+    matrices, others = [p for p in given if p.ndim == 2], [p for p in given if p.ndim != 2]
+    by_muon = torch.optim.Muon(matrices, rate, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
+    return Optimiser(by_muon, torch.optim.AdamW(others, rate, weight_decay=DECAY))
 
 
 def loss_of(logits: Tensor, following: Tensor) -> Tensor:
@@ -43,9 +82,9 @@ def loss_of(logits: Tensor, following: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), following.flatten())
 
 
-def loop(net: nn.Module, windows: Windows, rate: float) -> Step:
+def loop(net: nn.Module, windows: Windows, new: NewOptimiser) -> Step:
     """Return a step of the training loop of a model."""
-    optimiser = torch.optim.Adam(net.parameters(), rate)
+    optimiser = new(net.parameters())
 
     def step() -> None:
         tokens, following = windows()
@@ -56,9 +95,9 @@ def loop(net: nn.Module, windows: Windows, rate: float) -> Step:
     return step
 
 
-def with_heads(net: WithHeads, windows: Windows, rate: float) -> Step:
+def with_heads(net: WithHeads, windows: Windows, new: NewOptimiser) -> Step:
     """Return a step of the training loop with auxiliary losses."""
-    optimiser = torch.optim.Adam(net.parameters(), rate)
+    optimiser = new(net.parameters())
 
     def step() -> None:
         optimiser.zero_grad()
@@ -68,19 +107,19 @@ def with_heads(net: WithHeads, windows: Windows, rate: float) -> Step:
     return step
 
 
-def replicated(model: GPT, windows: Windows, rate: float, *, half_precision: bool) -> Step:
+def replicated(model: GPT, windows: Windows, new: NewOptimiser, *, half_precision: bool) -> Step:
     """Return a step of DistributedDataParallel."""
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
     net = nn.parallel.DistributedDataParallel(model)
     if half_precision:
         net.register_comm_hook(None, fp16_compress_hook)
-    return loop(net, windows, rate)
+    return loop(net, windows, new)
 
 
-def averaged(model: GPT, windows: Windows, rate: float, every: int, *, outer: bool) -> Step:
+def averaged(model: GPT, windows: Windows, new: NewOptimiser, every: int, *, outer: bool) -> Step:
     """Return a step of a process that meets the others every so many steps."""
-    step, taken = loop(model, windows, rate), 0
+    step, taken = loop(model, windows, new), 0
     whole = nn.Parameter(parameters_to_vector(model.parameters()).detach())
     optimiser = torch.optim.SGD([whole], OUTER_RATE, momentum=OUTER_MOMENTUM, nesterov=True)
 
@@ -155,9 +194,9 @@ def of_four_bits(sent: Tensor, like: Tensor) -> Tensor:
     return torch.where(code > 7, -magnitude, magnitude)
 
 
-def streamed(model: GPT, windows: Windows, rate: float, every: int) -> Step:
+def streamed(model: GPT, windows: Windows, new: NewOptimiser, every: int) -> Step:
     """Return a step of a process that meets the others with each part of the parameters every so many steps."""
-    step, taken = loop(model, windows, rate), 0
+    step, taken = loop(model, windows, new), 0
     kept = {id(p) for block in model.blocks for p in block.parameters()}
     sets = [[p for block in model.blocks[part::PARTS] for p in block.parameters()] for part in range(PARTS)]
     sets[-1] += [p for p in model.parameters() if id(p) not in kept]
@@ -205,11 +244,11 @@ class Stage(nn.Module):
         return self.head(self.norm(x)) if self.last else x
 
 
-def pipelined(net: Stage, windows: Windows, rate: float) -> Step:
+def pipelined(net: Stage, windows: Windows, new: NewOptimiser) -> Step:
     """Return a step of a stage in a synchronous pipeline."""
     from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
-    optimiser = torch.optim.Adam(net.parameters(), rate)
+    optimiser = new(net.parameters())
     stage = PipelineStage(net, net.index, distributed.get_world_size(), torch.device("cpu"))
     schedule = Schedule1F1B(stage, MICRO_BATCHES, loss_fn=loss_of)
 
@@ -225,20 +264,22 @@ def pipelined(net: Stage, windows: Windows, rate: float) -> Step:
 
 def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
     """Return what a process trains of a model, and what takes a step."""
-    rate, seed, index = settings["lr"], 1000 * settings["seed"], settings["index"]
+    seed, index = 1000 * settings["seed"], settings["index"]
     machines, shape = settings["machines"], Shape(**settings["shape"])
     if settings["flops"]:
         put_to_sleep(model, shape, settings["flops"])
     whole = Windows(shape.batch, seed, shape.length)
-    kind, _, every = settings["way"].partition(":")
+    way, by_muon, _ = settings["way"].partition(MUON)
+    new = partial(muon if by_muon else adam, settings["lr"])
+    kind, _, every = way.partition(":")
     if kind == "1f1b":
         stage = Stage(model, index, machines)
-        return stage, pipelined(stage, whole, rate)
+        return stage, pipelined(stage, whole, new)
     if kind == "plain-heads":
         headed = WithHeads(model, [shape.blocks * part // machines for part in range(1, machines)])
-        return headed, with_heads(headed, whole, rate)
+        return headed, with_heads(headed, whole, new)
     if kind.startswith("plain"):
-        return model, loop(model, whole, rate)
+        return model, loop(model, whole, new)
     windows = Windows(shape.batch // machines, seed + index, shape.length)
     ways = {
         "ddp": partial(replicated, half_precision=False),
@@ -247,7 +288,7 @@ def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
         "diloco": partial(averaged, every=int(every or 0), outer=True),
         "streaming": partial(streamed, every=int(every or 0)),
     }
-    return model, ways[kind](model, windows, rate)
+    return model, ways[kind](model, windows, new)
 
 
 def started(settings: Mapping[str, Any]) -> tuple[Step, Callable[[], dict[str, Tensor]]]:
