@@ -30,8 +30,8 @@ Four parts on two cores, and two parts that are timed in the same way, to be com
     python benchmarks/slow_line.py --parts 2 $slower --out benchmarks/results/slow-line-dilated.jsonl
     python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-four.jsonl --rates-of $into --seeds 3
 
-Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` and, where the
-best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts. A curve is kept when it is
+Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` (with Muon:
+`MUONS_GRID`) and, where the best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts. A curve is kept when it is
 trained, and not trained again. Bits that records have after as many seconds and with the same rate stand beside those that are
 joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
 """
@@ -66,7 +66,7 @@ from machine import machine
 from task import STANDARD
 from tuning import TUNED, best_rate, compared
 
-GRID = (5e-4, 1e-3, 2e-3)
+GRID, MUONS_GRID = (5e-4, 1e-3, 2e-3), (2e-3, 4e-3, 8e-3)
 FLOATS = {"delay": 2, "bits": None}
 """The link of older records of antiphon, which lack it."""
 Place = tuple[str, str, int]
@@ -126,6 +126,7 @@ class Steps:
         longest = max(record["seconds"] for record in records)
         self._timed = [record for record in records if record["seconds"] == longest]
         self._records, self._seconds = records, seconds
+        self._grid = MUONS_GRID if records[0]["way"].endswith("muon") else GRID
         self.ms = fmean(record["ms"] for record in self._timed)
 
     def runs(self, rate: float, seed: int) -> Iterator[tuple[Run, float]]:
@@ -142,11 +143,11 @@ class Steps:
 
     def rates(self, curves: Curves) -> list[float]:
         """Return the rates that are compared."""
-        return compared(GRID, lambda rate: self.bits(curves, rate, TUNED))
+        return compared(self._grid, lambda rate: self.bits(curves, rate, TUNED))
 
     def rate(self, curves: Curves) -> float | None:
         """Return the rate with the fewest bits; None: a curve is missing."""
-        return best_rate(GRID, lambda rate: self._tuned.bits(curves, rate, TUNED))
+        return best_rate(self._grid, lambda rate: self._tuned.bits(curves, rate, TUNED))
 
     def clock(self, rate: float) -> list[float]:
         """Return the bits that records have after as many seconds, with a rate."""

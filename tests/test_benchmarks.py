@@ -246,6 +246,8 @@ def test_ways_without_a_line_learn_what_they_learn_over_one() -> None:
         return found[-1][1]
 
     assert after("1f1b") == pytest.approx(after("plain"), abs=1e-3)
+    assert after("1f1b+muon") == pytest.approx(after("plain+muon"), abs=1e-2)
+    assert after("plain+muon") != pytest.approx(after("plain"), abs=1e-2)
     link = {"delay": 2, "bits": 4}
     given = import_module("antiphon_way").scenario("antiphon", 0, 1e-3, link=link)
     with Simulation(given, seed=0, parts=2) as divided:
@@ -355,6 +357,14 @@ def test_what_is_streamed_meets_after_the_exchange_under_way() -> None:
     for way, least in {"streaming:5": 6, "averaging:0": 1}.items():
         with pytest.raises(ValueError, match=f"{way}: H must be at least {least}"):
             slow_line.ways_of(way)
+
+
+def test_ways_of_torch_and_antiphon_itself_also_take_muon() -> None:
+    assert slow_line.ways_of("streaming:64+muon") == ("streaming:64+muon",)
+    assert slow_line.ways_of("diloco+muon") == tuple(f"diloco:{every}+muon" for every in (16, 64, 256))
+    assert slow_line.ways_of("antiphon+muon") == ("antiphon+muon",)
+    with pytest.raises(ValueError, match=r"no way 'antiphon-nadam\+muon'"):
+        slow_line.ways_of("antiphon-nadam+muon")
 
 
 def test_four_bits_are_a_sign_and_a_power_of_two_of_the_largest() -> None:

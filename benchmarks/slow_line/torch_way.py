@@ -44,10 +44,10 @@ NewOptimiser = Callable[[Iterable[nn.Parameter]], "Optimiser"]
 
 
 class Optimiser:
-    """Adam, or `MatricesByMuon`.
+    """One or several of torch's optimisers.
 
     Args:
-        each: Optimisers of some of the parameters each.
+        each: Each has some of the parameters.
     """
 
     def __init__(self, *each: torch.optim.Optimizer) -> None:
