@@ -66,9 +66,11 @@ def _losses(channel: Mapping[str, Any]) -> tuple[str, str]:
     drop = channel.get("drop", 0.0)
     if drop < _LOSSY or "input" in channel.get("about", ()):
         return "", ""
-    fewer = "a smaller link.drop"
-    stands_in = f"input, which stands in for them, or {fewer}" if "predictor" in channel else fewer
-    return f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them", stands_in
+    # A predicted input can make a run far worse than the losses do, so that it is not advised.
+    return (
+        f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them",
+        "a smaller link.drop",
+    )
 
 
 SETTINGS = (
@@ -168,6 +170,7 @@ class Cause(NamedTuple):
         fix: What to try, with the same in braces and the setting of `texts` as "{fix}"; empty: nothing is known.
         texts: Returns per channel a text and a setting, empty where the hint does not hold; None: it is of metrics.
         also: Verdicts that it explains, besides those on learning signals (`BAD`).
+        common: Whether it is said once for the run where it holds alike of most channels, whatever their verdicts.
     """
 
     flag: int
@@ -175,6 +178,7 @@ class Cause(NamedTuple):
     fix: str = ""
     texts: Callable[[Peers], Sequence[tuple[str, str]]] | None = None
     also: Sequence[Verdict] = ()
+    common: bool = False
 
 
 class Hint(NamedTuple):
@@ -193,14 +197,14 @@ BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
 """Verdicts on learning signals that ask for a cause."""
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
 _OF_SETTINGS = (
-    Cause(0, "{text}", "{fix}", lambda peers: peers.fast),
+    Cause(0, "{text}", "{fix}", lambda peers: peers.fast, common=True),
     Cause(
         0,
         "its predictor has no context",
         "gradient.context: {text}, or local",
         lambda peers: [(targets, "") for targets in peers.missing],
     ),
-    Cause(0, "{text}", "{fix}", lambda peers: peers.losses, ("misleads", "unresolved")),
+    Cause(0, "{text}", "{fix}", lambda peers: peers.losses, ("misleads", "unresolved"), common=True),
 )
 _SURE = [
     Cause(
@@ -321,6 +325,21 @@ def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
         (cause, _hints(cause, [("", "")] * len(way) if cause.texts is None else cause.texts(peers), way))
         for cause in CAUSES
     ]
+
+
+def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
+    """Return the hints that hold alike of most of a run's channels by their settings, whatever their verdicts, each as a sentence on the run.
+
+    Args:
+        graph: The graph of the Channels tab.
+    """
+    channels = len(graph["channels"])
+    counts = Counter(hint for cause, hints in hints_of(graph) if cause.common for hint in hints if hint)
+    return {
+        hint: f"{'each' if count == channels else f'{count:,}'} of {channels:,} channels: {hint.says}; try {hint.fix}"
+        for hint, count in counts.items()
+        if count > 1 and 2 * count >= channels
+    }
 
 
 def _hints(cause: Cause, texts: Sequence[tuple[str, str]], where: Sequence[str]) -> list[Hint | None]:

@@ -416,7 +416,11 @@ _FORKED = 750
 _SECONDS = 0.003
 """and seconds of such a step per agent, on one core: agents of a fork are not stacked."""
 _PATIENCE = 300.0
-"""Seconds from which a duration is worth a warning."""
+"""Seconds from which a duration is worth a warning,"""
+_LONGEST = 6 * 3600.0
+"""and beyond which the value of a few channels is measured instead of all:"""
+_FEW = 3
+"""so many, the nearest to a readout."""
 
 
 def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str] = ()) -> str:
@@ -428,7 +432,10 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
             `imports` are the packages that the run was allowed to import; of several `seeds` each is measured.
         measure: Options of another measurement.
     """
-    measure = measure or (["--ablate", "zero"] if graph.get("no_fork") else ["--value"])
+    if not measure:
+        few = measured_first(graph)
+        by_value = [*(["--channels", *few] if few else []), "--value"]
+        measure = ["--ablate", "zero"] if graph.get("no_fork") else by_value
     scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
     if seeds := graph.get("seeds"):
         one = with_imports(
@@ -439,10 +446,22 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     return with_imports(command, graph.get("imports", ()))
 
 
+def measured_first(graph: Mapping[str, Any]) -> list[str]:
+    """Return the channels whose value to measure first, where all take too long; none: all."""
+    channels = graph.get("channels", ())
+    if len(channels) <= _FEW or _seconds(graph, len(channels)) <= _LONGEST:
+        return []
+    hops = [len(channels) if found is None else found for found in hops_to_readout(graph)]
+    return [channel["name"] for channel in sorted(channels, key=lambda one: hops[one["to"]])[:_FEW]]
+
+
 def measuring_seconds(graph: Mapping[str, Any]) -> float:
-    """Return roughly how long measuring the value of all channels of a graph takes."""
-    agents, channels = (len(graph[items]) for items in ("agents", "channels"))
-    one = _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
+    """Return roughly how long measuring the value of a graph's channels takes: of all, or of those measured first."""
+    return _seconds(graph, len(measured_first(graph)) or len(graph["channels"]))
+
+
+def _seconds(graph: Mapping[str, Any], channels: int) -> float:
+    one = _SECONDS * _FORKED * len(graph["agents"]) * (1 + channels)  # all channels together are measured too
     return one * len(graph.get("seeds") or [graph])
 
 

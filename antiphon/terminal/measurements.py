@@ -44,6 +44,7 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
+from antiphon.telemetry.causes import common_hints
 from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
 from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.verdicts import (
@@ -425,10 +426,16 @@ def _show_value(
 
 
 def show_causes(directory: RunDirectory, measured: Measured) -> None:
-    """Print what may be the cause of a bad signal of each measured channel and what to try, as the Channels tab and the report have it."""
+    """Print what may be the cause of a bad signal of each measured channel and what to try, as the Channels tab and the report have it;
+    what most channels of the run have alike, once."""
     from antiphon.telemetry.tab.reading import read_run  # loads TensorBoard
 
     names = [figure.name for figure in measured.rows]
-    judged = [one for one in judgements(read_run(directory.path)) if one.cause and one.channel in names]
+    data = read_run(directory.path)
+    common = common_hints(data.graph)
+    said = {hint.says for hint in common}
+    judged = [one for one in judgements(data) if one.cause and one.cause not in said and one.channel in names]
+    for sentence in common.values():
+        console().print(sentence)
     for one in judged[:_ROWS]:
         console().print(f"{one.channel}: {one.cause}" + (f"; try {one.fix}" if one.fix else ""))

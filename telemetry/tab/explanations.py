@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.causes import hints_of, ways
+from antiphon.telemetry.causes import common_hints, hints_of, ways
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
@@ -21,6 +21,7 @@ from antiphon.telemetry.verdicts import (
     duration,
     fullest_first,
     in_words,
+    measured_first,
     measuring_command,
     measuring_seconds,
     measuring_time,
@@ -445,6 +446,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
+    `first`: the channels that `by` measures (empty: all); `common`: the sentences of `common_hints`;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -494,6 +496,8 @@ def verdicts_document(
     why = {
         "signals": signals,
         "causes": _causes(graph),
+        "first": [] if graph.get("no_fork") else measured_first(graph),
+        "common": list(common_hints(graph).values()),
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
     }

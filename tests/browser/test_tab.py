@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tests.browser.served import tensorboard
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 
 def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: str) -> None:
@@ -25,6 +26,22 @@ def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: 
     assert "9 channels" in tab.part("counts").inner_text()
     tab.click("edgePoint", 5)
     assert tab.title == "right->mind"
+
+
+@pytest.mark.long
+def test_numbers_of_the_run_before_are_grey_until_the_chosen_one_is_there(page: Page, address: str) -> None:
+    tab = Tab.alone(page, address, "made")
+    root = tab.frame.locator("[data-antiphon]")
+    held: list[Route] = []
+    page.route(re.compile("catalog.*run=other"), lambda route: held.append(route))
+    with page.expect_request(re.compile("catalog.*run=other")):
+        tab.part("run").select_option("other/seed1")
+    assert tab.part("progress").inner_text() == "loading…"
+    assert root.get_attribute("aria-busy") == "true"
+    held[0].continue_()
+    tab.idle()
+    assert root.get_attribute("aria-busy") == "false"
+    assert tab.part("progress").inner_text() == ""
 
 
 @pytest.mark.long

@@ -422,6 +422,38 @@ def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     assert strip(tab) == f"value not measured: {command} 1 of 9 stale 2 silent"
 
 
+def test_what_most_channels_have_in_their_settings_stands_once_beside_the_verdicts(opened: Opened) -> None:
+    """At each step, also of a run whose channels help."""
+    assert opened(data(MEASURED)).part("common").is_hidden()
+    found = data(MEASURED)
+    lossy = [{**channel, "drop": 0.9} for channel in found.graph["channels"]]
+    tab = opened(replace(found, graph={**found.graph, "channels": lossy}))
+    says = "90 % of its messages are lost, and nothing stands in for them; try a smaller link.drop"
+    for step in (20, 10):
+        tab.at(step)
+        assert tab.part("common").inner_text() == f"each of 9 channels: {says}"
+
+
+def test_what_is_no_mean_is_not_said_to_be_one(opened: Opened) -> None:
+    tab = opened(data({10: {"cosine": [0.1 * at for at in range(9)]}}))
+    assert "Values of 9 of 9 channels.\n" in tab.part("legend").inner_text()
+    assert "Lowest cosine now, no interval\n" in tab.part("extremes").inner_text()
+
+
+def test_the_column_of_the_panel_is_gone_with_the_channel(opened: Opened) -> None:
+    """Of a run that has no such channel; it is there again with one that has."""
+    found = data(MEASURED)
+    alone = replace(found, name="alone", graph={**found.graph, "channels": []}, figures={})
+    tab = opened(found, alone)
+    tab.select("channel", 0)
+    panel = tab.frame.locator(".ap-side")
+    assert panel.is_visible()
+    tab.choose("run", "alone")
+    assert panel.is_hidden()
+    tab.choose("run", "run")
+    assert panel.is_visible()
+
+
 def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -> None:
     """Of the test split, else of the validation split, where one was evaluated by that step, else of training; of a share per cent."""
     made = data({10: LOGGED, 20: LOGGED})

@@ -166,8 +166,22 @@ def test_a_run_that_cannot_be_forked_is_measured_by_ablation() -> None:
 def test_how_long_measuring_takes_is_told_where_it_is_long() -> None:
     """Measured: 4 agents and 3 channels 13 s, 16 agents and 64 channels 40 minutes."""
     sizes = ((4, 3), (16, 64), (64, 128), (300, 1192))
-    found = {(a, c): measuring_time({"agents": range(a), "channels": range(c)}) for a, c in sizes}
-    assert list(found.values()) == ["", "39 minutes", "5 hours", "9 days"]
+    channel = {"name": "a->b", "from": 0, "to": 1}
+    found = {
+        (a, c): measuring_time({"agents": [{"role": "readout"}] * a, "channels": [channel] * c})
+        for a, c in sizes
+    }
+    assert list(found.values()) == ["", "39 minutes", "5 hours", "45 minutes"]
+
+
+def test_where_all_channels_take_days_a_few_near_a_readout_are_measured_first() -> None:
+    agents = [{"role": "agent"}] * 299 + [{"role": "readout"}]
+    channels = [{"name": f"c{at}", "from": at, "to": at + 1} for at in range(299)]
+    graph = {"agents": agents, "channels": channels}
+    command = "antiphon evaluate runs/a --channels c298 c297 c296 --value"
+    assert measuring_command("runs/a", graph) == command
+    assert measuring_time(graph) == "45 minutes"
+    assert measuring_command("runs/a", {**graph, "no_fork": "it is"}).endswith("--ablate zero")
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class ChannelsApp {
     const run = name === null ? null : await Run.open(name, this.#source);
     if (side) this.#layout.player.stay();
     this.#model.setRun(side, run);
-    this.#panel.show();
+    this.#showPanel();
     if (!run) return this.#changed();
     await this.#fetch();
     const { player } = this.#layout;
@@ -120,8 +120,15 @@ class ChannelsApp {
     this.#show(false);
   }
 
+  /** Show what is chosen; the column is gone where no run shown has it. */
+  #showPanel() {
+    this.#panel.show();
+    this.#layout.setPanel([0, 1].some((side) => this.#model.chosen(side)));
+  }
+
   #show(playing) {
     const { player, stages, rail, toolbar } = this.#layout;
+    if (this.#root.ariaBusy === "true") this.#setBusy("");
     const model = this.#model;
     const { step } = player;
     toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts));
@@ -170,8 +177,7 @@ class ChannelsApp {
 
   #choose(kind, name, also = false) {
     this.#model.select(kind, name, also);
-    this.#panel.show();
-    this.#layout.setPanel(Boolean(this.#model.selection));
+    this.#showPanel();
     this.#redraw();
     if (!kind) return;
     this.#layout.stages.forEach((stage, side) => {
@@ -188,7 +194,14 @@ class ChannelsApp {
 
   #setRun(side, name) {
     this.#layout.setError("");
+    this.#setBusy("loading…");
     return this.#loading.track(this.#attempt(() => this.#open(side, name))).then((good) => good || this.#show(false));
+  }
+
+  /** Grey what is of the run before, until that which is chosen is shown; "": it is. */
+  #setBusy(text) {
+    this.#root.setAttribute("aria-busy", String(Boolean(text)));
+    this.#layout.setProgress(text);
   }
 
   #setTheme(theme) {
@@ -239,7 +252,7 @@ class ChannelsApp {
     else await this.#fetch();
     this.#changed();
     if (model.runs.every((run, side) => run === before[side])) this.#panel.refresh();
-    else this.#panel.show();
+    else this.#showPanel();
   }
 
   #actions() {

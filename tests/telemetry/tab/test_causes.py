@@ -211,13 +211,27 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_also_where_messages_misle
         {**lossy, "name": "matters"},
     ]
     says = "60 % of its messages are lost, and nothing stands in for them"
-    assert advised(tmp_path / "a", ends, made) == [
-        (says, "a smaller link.drop"),
-        (says, "input, which stands in for them, or a smaller link.drop"),
-        ("", ""),
-    ]
+    assert advised(tmp_path / "a", ends, made) == [(says, "a smaller link.drop")] * 2 + [("", "")]
     made[0]["drop"], made[1]["about"] = 0.2, {"input": "mlp"}
     assert advised(tmp_path / "b", ends, made) == [("", "")] * 3
+
+
+def test_a_setting_that_most_channels_have_is_said_once_for_the_run(tmp_path: Path) -> None:
+    """Also where they matter, and in how many it is so; that of a single channel stands at this one alone."""
+    fast = "its predictor's learning rate, 3, is far above its sender's, 0.001"
+    predictor = {"kind": "linear", "context": ["label"], "fast": [fast, "a lower rate"]}
+    quick = {"from": 0, "to": 0, "predictor": predictor}
+    matters = interval("ablation_zero", [0.2] * 3, [0.1] * 3)
+
+    def common(folder: Path, *channels: Mapping[str, Any]) -> object:
+        assert advised(folder, matters, channels) == [("", "")] * 3
+        return read_run(folder / "run").catalogue()["verdicts"]["common"]
+
+    every = [{**quick, "name": name} for name in "abc"]
+    slow = {"name": "c", "from": 0, "to": 0}
+    assert common(tmp_path / "a", *every) == [f"each of 3 channels: {fast}; try a lower rate"]
+    assert common(tmp_path / "b", *every[:2], slow) == [f"2 of 3 channels: {fast}; try a lower rate"]
+    assert common(tmp_path / "c", every[0], {**slow, "name": "b"}, slow) == []
 
 
 def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tmp_path: Path) -> None:
@@ -244,8 +258,11 @@ scenario: lost
 env: {id: antiphon/Digits-v0}
 agents:
   a: {observes: [image]}
-  b: {objective: {kind: classification, target: label}}
-channels: [{from: a, to: b, size: 8, link: {drop: 0.6}, gradient: {context: [label]}}]
+  b: {observes: [image]}
+  c: {objective: {kind: classification, target: label}}
+channels:
+  - {from: a, to: c, size: 8, link: {drop: 0.6}, gradient: {context: [label]}}
+  - {from: b, to: c, size: 8, link: {drop: 0.6}, gradient: {context: [label]}}
 training: {steps: 12}
 """
 
@@ -254,6 +271,7 @@ training: {steps: 12}
 def test_what_may_be_the_cause_is_printed_in_the_words_of_the_report(here: Path, cli: Commands) -> None:
     lost = cli.trained(LOST)
     printed = " ".join(cli("evaluate", lost, "--value --horizon 10 --repeats 2").split())
-    (judged,) = judgements(read_run(lost))
-    assert judged.cause == "60 % of its messages are lost, and nothing stands in for them"
-    assert printed.endswith(f"a->b: {judged.cause}; try {judged.fix}")
+    causes = {judged.cause for judged in judgements(read_run(lost))}
+    assert causes == {"60 % of its messages are lost, and nothing stands in for them"}
+    assert printed.endswith(f"each of 2 channels: {causes.pop()}; try a smaller link.drop")
+    assert printed.count("are lost") == 1

@@ -38,7 +38,7 @@ export class Layout {
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
     const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
     this.#body = el("div", { class: "ap-body", data: { rail: "open" } }, this.rail.node, middle, this.panel);
-    const line = el("div", { class: "ap-line" }, this.headline.node, this.strip.node);
+    const line = el("div", { class: "ap-line" }, this.headline.node, this.strip.node, this.strip.common);
     this.nodes = [this.toolbar.node, this.#error, line, this.#body, foot, this.#help];
   }
 

@@ -48,7 +48,8 @@ class MetricCard {
     setText(this.#says, info.says);
     setText(this.#caution, info.caution);
     const there = metric.values?.filter((value) => !Number.isNaN(value)) ?? [];
-    const late = `${metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`}${metric.counts ? `, ${runs[0].meanOf(Math.max(...metric.counts))}` : ""}`;
+    const mean = metric.counts ? runs[0].meanOf(Math.max(...metric.counts)) : "";
+    const late = (metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`) + (mean && `, ${mean}`);
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
     const besides = metric.words?.filter((word) => word?.beside && word.side).map(({ counted }) => counted) ?? [];
     const instead = besides.length ? ` Coloured without one: ${[...new Set(besides)].map((word) => `${besides.filter((one) => one === word).length} ${word}`).join(", ")}.` : "";

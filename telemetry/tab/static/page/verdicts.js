@@ -1,6 +1,6 @@
 // The strip of verdicts: how many channels matter, harm, whose signals are against the gradient, are stale or silent. Each is a filter; what is not measured says how.
 
-import { clear, el, stepLink } from "../drawing/dom.js";
+import { clear, el, setText, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
 import { capital } from "../data/diagnosis.js";
 
@@ -16,6 +16,7 @@ export class VerdictStrip {
   /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric); select(kind, name); setStep(step) */
   constructor(actions) {
     this.#actions = actions;
+    this.common = el("p", { class: "ap-caution", testid: "common", hidden: true });
     this.node = el("section", { class: "ap-strip", testid: "verdicts", aria: { label: "Verdicts on channels" }, hidden: true });
   }
 
@@ -25,6 +26,7 @@ export class VerdictStrip {
    * the steps between the run's own measurements if none was made yet, and `due` whether one is being made.
    */
   update(found, chosen) {
+    setText(this.common, found?.common.join(". "));
     const state = JSON.stringify([found, chosen]);
     if (state === this.#drawn || (found?.loading && found.loading === this.#name)) return;
     this.#drawn = state;

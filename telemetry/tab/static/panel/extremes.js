@@ -41,9 +41,10 @@ export class Extremes {
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item) => (signed && metric.unresolved[item] ? 2 : metric.words?.[item]?.beside ? 1 : 0);
     const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item)).sort((one, other) => place(one) - place(other)));
-    const of = metric.counts ? `, ${run.meanOf(Math.max(...metric.counts))}` : ofStep(metric.at, data.step) || " now";
+    const mean = metric.counts ? run.meanOf(Math.max(...metric.counts)) : "";
+    const of = mean ? `, ${mean}` : ofStep(metric.at, data.step) || " now";
     const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
-    const measured = metric.lower || metric.counts;
+    const measured = metric.lower || mean;
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [["Found", found]];
