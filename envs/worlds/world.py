@@ -337,7 +337,11 @@ class World(Pictured):
         known = self.typed(observed)
         for name in checks:
             if name in known:
-                checked(name, self.signals[name], known[name], self.num_envs)
+                value, present = known[name], known.get(f"_{name}")
+                if present is not None:  # what a mask hides may be any number
+                    present = present.reshape(*present.shape, *[1] * (value.dim() - present.dim()))
+                    value = torch.where(present, value, 0)
+                checked(name, self.signals[name], value, self.num_envs)
         values, facts = self._divide(known)
         return self._copied(values), self._copied(facts)
 
