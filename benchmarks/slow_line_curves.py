@@ -16,11 +16,13 @@ The table of six lines, in 35 minutes of an idle machine and three hours of any:
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
-Muon needs a processor with AVX-512 (`instructions` of records), without which bfloat16 is slow:
+The table with Muon, which needs a processor with AVX-512 (`instructions` of records), without which bfloat16 is slow:
 
-    muon=benchmarks/results/slow-line-muon.jsonl
-    python benchmarks/slow_line.py --seconds 12 --seeds 1 --out $muon --line 100:25 --ways antiphon,antiphon-muon
-    python benchmarks/slow_line_curves.py --steps $muon
+    ways=streaming:64+muon,antiphon-muon,antiphon+muon
+    into=benchmarks/results/slow-line-muon.jsonl
+    python benchmarks/slow_line.py --seconds 12 --seeds 1 --out $into $lines --ways $ways
+    python benchmarks/slow_line.py --seconds 12 --seeds 1 --out $into --line 1000:25 --ways plain+muon
+    python benchmarks/slow_line_curves.py --steps $into --seconds 45 --seeds 3 --rates-over 100:25
 
 Four parts on two cores, and two parts that are timed in the same way, to be compared with the records above:
 
@@ -28,10 +30,10 @@ Four parts on two cores, and two parts that are timed in the same way, to be com
     slower="--dilation 4 --seconds 12 --seeds 1 --ways $ways --line 10:25 --line 100:25"
     python benchmarks/slow_line.py --parts 4 $slower --out benchmarks/results/slow-line-four.jsonl
     python benchmarks/slow_line.py --parts 2 $slower --out benchmarks/results/slow-line-dilated.jsonl
-    python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-four.jsonl --rates-of $into --seeds 3
+    python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-four.jsonl --seeds 3 --rates-of benchmarks/results/slow-line-steps.jsonl
 
 Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` (with Muon:
-`MUONS_GRID`) and, where the best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts. A curve is kept when it is
+`MUONS_GRID`) and, where the best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts, with `--rates-over` of one line. A curve is kept when it is
 trained, and not trained again. Bits that records have after as many seconds and with the same rate stand beside those that are
 joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
 """
@@ -117,12 +119,16 @@ class Steps:
         records: Of the place.
         seconds: Of training.
         tuned: The place whose rates are compared; None: this one.
+
+    Attributes:
+        has_own_rate: Whether rates are compared for this place.
     """
 
     def __init__(
         self, records: Sequence[Mapping[str, Any]], seconds: float, tuned: Steps | None = None
     ) -> None:
-        self._tuned = tuned or self
+        self._tuned = self if tuned is None else tuned
+        self.has_own_rate = tuned is None
         longest = max(record["seconds"] for record in records)
         self._timed = [record for record in records if record["seconds"] == longest]
         self._records, self._seconds = records, seconds
@@ -157,16 +163,29 @@ class Steps:
         return [record["bits"] for record in same if record["bits"] is not None]
 
 
-def steps_of(path: Path, seconds: float, tuned: Mapping[Place, Steps] | None = None) -> dict[Place, Steps]:
-    """Return what is known, by place; tuned: places of two parts whose rates are taken."""
+def steps_of(
+    path: Path, seconds: float, tuned: Mapping[Place, Steps] | None = None, rates_over: str | None = None
+) -> dict[Place, Steps]:
+    """Return what is known, by place.
+
+    Args:
+        path: Records.
+        seconds: Of training.
+        tuned: Places of two parts whose rates are taken.
+        rates_over: The line whose rates are taken, of ways that have records over it.
+    """
     found = defaultdict(list)
     for text in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(text)
         if not record.get("pause") and record["way"] not in ("antiphon-free", "antiphon-asleep"):
             found[record["line"], record["way"], record.get("parts", 2)].append(record)
-    return {
-        (line, way, parts): Steps(records, seconds, (tuned or {}).get((line, way, 2)))
+    first = {place: Steps(records, seconds) for place, records in found.items() if place[0] == rates_over}
+    return first | {
+        (line, way, parts): Steps(
+            records, seconds, (tuned or {}).get((line, way, 2)) or first.get((rates_over or "", way, parts))
+        )
         for (line, way, parts), records in found.items()
+        if line != rates_over
     }
 
 
@@ -277,6 +296,9 @@ def main() -> None:
     rates.add_argument(
         "--rates-of", type=Path, help="records of two parts: the rates tuned for them are taken"
     )
+    rates.add_argument(
+        "--rates-over", metavar="LINE", help="the line over which rates are compared, for all lines"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="curves that are trained at the same time")
     parser.add_argument("--table", action="store_true", help="train nothing")
     arguments = parser.parse_args()
@@ -285,12 +307,14 @@ def main() -> None:
             f"--steps: no file {arguments.steps}; measure steps with slow_line.py --out {arguments.steps}"
         )
     tuned = steps_of(arguments.rates_of, arguments.seconds) if arguments.rates_of else None
-    places, curves = steps_of(arguments.steps, arguments.seconds, tuned), Curves(arguments.curves)
+    places = steps_of(arguments.steps, arguments.seconds, tuned, arguments.rates_over)
+    curves = Curves(arguments.curves)
     if tuned is not None and (unknown := {place[:2] for place in places} - {place[:2] for place in tuned}):
         parser.error(f"--rates-of: {arguments.rates_of} has no records of {sorted(unknown)}")
     if not arguments.table:
         for seed in (*(() if arguments.lr or tuned else (TUNED,)), *range(arguments.seeds)):
-            train_missing([*places.values()], curves, arguments.lr, seed, arguments.jobs)
+            wanted = [steps for steps in places.values() if seed != TUNED or steps.has_own_rate]
+            train_missing(wanted, curves, arguments.lr, seed, arguments.jobs)
     rows = [row_of(*pair, curves, arguments.lr, arguments.seeds) for pair in places.items()]
     print("\n".join(table(rows, ["line", "way", "parts", "link", "lr", "ms", "seeds", "bits", "clock"])))
 

@@ -94,7 +94,7 @@ class MachineSpec(Spec):
         failures: Replaces the cluster's.
     """
 
-    count: Annotated[Count, Field(le=100_000)] = 1
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
     compute: ComputeSpec | None = None
     failures: FailureSpec | None = None
 

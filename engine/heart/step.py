@@ -6,7 +6,7 @@ before the step, and checked, before any parameter moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from antiphon.agents.learner import Learner
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.backward import BackwardPass
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
@@ -100,13 +101,13 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
             channel.ledger.void_messages(step, ended_rows, terminated_rows)
 
 
-def delete_spent_messages(system: System, step: int) -> None:
-    """Delete the messages that are of no more use (`Ledger.delete_spent`), once agents have ticked at `step`.
+def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
+    """Delete the messages of channels that are of no more use (`Ledger.delete_spent`), once agents have ticked at `step`.
 
     Only a ledger into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick` ends with it.
     Rollouts, which have no engine, call it too.
     """
-    for channel in system.channels.values():
+    for channel in channels:
         if step in channel.ledger.messages:
             channel.ledger.delete_spent(step)
 
@@ -157,7 +158,7 @@ class Engine:
         """See `Steppable.tick`."""
         self.divergence_check.statistics.keep()
         self.forward_pass.tick_agents(step, step_signals, keep_messages=keep_messages)
-        delete_spent_messages(self.system, step)
+        delete_spent_messages(self.system.channels.values(), step)
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:

@@ -113,16 +113,18 @@ class Rollout:
             calls = self.system.schedule.network_calls(step)
         self._forward_pass.tick_agents(step, step_signals, calls)
         ticks: list[Tick] = []
+        sent_over: list[Channel] = []
         for group in dict.fromkeys(self.system.group_by_agent[call[0]] for call in calls):
             window = group.pop_window()
             ticks += window.ticks()
-            for _, message in window.sent_messages:
+            for name, message in window.sent_messages:
                 message.end_credit()
+                sent_over.append(self.system.channels[name])
         for tick in ticks:
             for channel in self.system.agents[tick.agent_name].connections.read_channels:
                 channel.ledger.close_window(step, step)
                 channel.synthetic_input.examples.clear()
-        delete_spent_messages(self.system, step)
+        delete_spent_messages(sent_over, step)
         return ticks
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:

@@ -133,7 +133,8 @@ def test_the_command_that_a_run_with_decoupled_channels_ends_with(
         (here / "p.yaml").write_text(text)
         same = cli.json("study p.yaml --jobs 1")["lines"]
         assert [line["values"] for line in same] == [line["values"] for line in lines]
-        assert len({str(line["values"]) for line in same}) == 4
+        # shares of 360 examples, of which two may be equal
+        assert len({str(line["values"]) for line in same}) >= 3
     assert [(line["variant"], line["n"]) for line in lines] == [
         ("locked", 1),
         ("decoupled", 1),

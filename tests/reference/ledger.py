@@ -69,7 +69,12 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     message.sender_window_open = returns or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
-    # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
+    return message
+
+
+def delete_spent(channel: Channel, step: int) -> None:
+    """Drop messages of no more use after a step's ticks, unless newest arrivals are held and it is not among them (rule 17)."""
+    ledger, timetable = channel.ledger, channel.ledger.timetable
     due, held = timetable.send_times.latest(step - timetable.delay), ledger.held_messages
     for stamp, old in list(ledger.messages.items()):
         if old.phase is Phase.OPEN and (old.read_plan.finish_by or 0) + ledger.slack < step:
@@ -79,7 +84,6 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.sender_window_open:
             del ledger.messages[stamp]
-    return message
 
 
 def take(channel: Channel, step: int) -> list[Message]:

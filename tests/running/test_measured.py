@@ -144,7 +144,7 @@ def test_where_rates_have_fallen_to_nothing_a_value_is_measured_during_a_run(
     tmp_path: Path, cli: Commands
 ) -> None:
     """Not over a longer horizon."""
-    values = {"depth": 2, "width": 8, "batch": 8, "steps": 20, "lr": 1e-5}
+    values = {"depth": 2, "width": 8, "batch": 8, "steps": 20, "lr": 1e-7}
     text = antiphon.load("digits-mlp").text.replace(
         "lr: $lr}", "lr: $lr, schedule: {kind: cosine, scale: 0.0}}"
     )

@@ -30,7 +30,7 @@ from antiphon.scenarios import (
 from antiphon.scenarios.channel_specs import SampleSpec
 
 ROOT = Path(__file__).parents[2]
-MOST = 116
+MOST = 117
 OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (
