@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
-from antiphon.telemetry.statistics import of_few_seeds, seed_statistics
+from antiphon.telemetry.statistics import mean, of_few_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements
 from antiphon.telemetry.tab.page import page
@@ -316,7 +316,7 @@ def _of_returns(runs: Sequence[ReportRun]) -> str:
 
 
 def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
-    """Return the table of groups: means over the runs that came to their end, with errors and intervals as `run` prints them."""
+    """Return the table of groups: means over the runs that came to their end, with the intervals that the Channels tab has too."""
     done = {name: [run for run in runs if run.facts.get("exit") == "done"] for name, runs in groups.items()}
     metrics = list(dict.fromkeys(metric for runs in done.values() for run in runs for metric in run.scores))
     rows = []
@@ -324,21 +324,22 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
         row = [name, f"{len(runs)} of {len(groups[name])}"]
         for metric in metrics:
             values = [run.scores[metric] for run in runs if metric in run.scores]
-            row.append(_spread(metric, seed_statistics(values)) if values else "–")
+            row.append(_mean(metric, values) if values else "–")
         rows.append(row)
     heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
     few = of_few_seeds(len(runs) for runs in done.values())
     return _table(heads, rows, 1) + _lines(
         [
-            "Means of the runs that are done ± standard error [95 % interval of the interquartile mean, bootstrap over seeds].",
+            "Means of the runs that are done [95 % interval, Student's t over seeds], as in the Channels tab.",
             *few,
         ]
     )
 
 
-def _spread(metric: str, found: Mapping[str, float | None]) -> str:
-    middle, error, low, high = (_score(metric, found[part]) for part in ("mean", "error", "low", "high"))
-    return middle if found["error"] is None else f"{middle} ± {error} [{low}, {high}]"
+def _mean(metric: str, values: Sequence[float]) -> str:
+    found = mean(values, share=_is_share(metric))
+    middle, low, high = (_score(metric, end) for end in (found.value, found.low, found.high))
+    return middle if found.low is None else f"{middle} [{low}, {high}]"
 
 
 def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:

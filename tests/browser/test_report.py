@@ -74,3 +74,7 @@ def test_curves_are_drawn_in_the_theme_of_the_page_and_nothing_is_wider_than_the
     assert shown.evaluate(paper) != light
     assert shown.locator("#antiphon-charts canvas").count() == len(titles)
     assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tables = (
+        "[...document.querySelectorAll('.ap-report-table')].map((one) => one.scrollWidth - one.clientWidth)"
+    )
+    assert not any(shown.evaluate(tables))

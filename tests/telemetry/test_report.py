@@ -71,12 +71,12 @@ def test_a_count_has_all_its_digits() -> None:
     assert row[6] == "19,870"
 
 
-def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None:
+def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_its_interval() -> None:
     runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
     (head, row), _ = tables(page(*runs))
     assert head == ["runs that differ only in their seed", "done", "test accuracy", "test loss", "solved"]
-    accuracy = "90.00 % ± 5.77 % [80.00 %, 100.00 %]"  # the error and interval that `run --seeds` prints
-    assert row == ["s", "3 of 3", accuracy, "0.5 ± 0 [0.5, 0.5]", "3 ± 0 [3, 3]"]
+    accuracy = "90.00 % [65.16 %, 100.00 %]"  # 0.9 ± 4.303 · 0.1 / √3, of a share at most 1
+    assert row == ["s", "3 of 3", accuracy, "0.5 [0.5, 0.5]", "3 [3, 3]"]
     assert len(tables(page(run()))) == 1
 
 

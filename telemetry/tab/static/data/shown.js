@@ -36,8 +36,9 @@ export function headlineAt(run, step, runs = [run]) {
   if (!metric) return found;
   const [series, info] = [run.peek("headline", metric), run.info("agent", metric)];
   const [value, half] = [0, 1].map((part) => itemAt(series, step, part));
+  const [least, most] = info.scale === "share" ? [0, 1] : [-Infinity, Infinity];
   const curve = { steps: Array.from(series.steps), values: Array.from(columnOf(series, 0)) };
-  return { ...found, ...curve, title: info.title, good: info.good, share: info.scale === "share", value, low: value - half, high: value + half };
+  return { ...found, ...curve, title: info.title, good: info.good, share: info.scale === "share", value, low: Math.max(value - half, least), high: Math.min(value + half, most) };
 }
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
