@@ -56,12 +56,20 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         if isinstance(kind, str):
             again = Scenario.from_yaml(scenario.to_yaml())
             _require(again == scenario, "the scenario differs after it was written to YAML and read back")
-    with _tried(name, "alone"):
+    default_target = point == "objective" and "target" not in options
+    hint = "; its target is 'label', a class: for numbers give target='image'" if default_target else ""
+    with _tried(name, "alone", hint):
         if scenario.agents["s0"].layers is None:
             _require(_returns_finite(scenario), "it returns NaN or infinite numbers")
         alone = _learned(scenario, stacked=False)
         untouched = _learned(scenario, stacked=False, steps=0)
-        _require(any(not torch.equal(alone[key], untouched[key]) for key in alone), "no parameter is trained")
+        trained = {key for key in alone if not torch.equal(alone[key], untouched[key])}
+        _require(bool(trained), "no parameter is trained")
+        if point == "coupling" and scenario.channels[0].made_coupling.can_credit_sender:
+            _require(
+                any(key.startswith("s0 ") for key in trained),
+                "no sender is trained; let `credit` return a gradient",
+            )
         _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0)
     with _tried(name, "in a stack"):
         stacked = _learned(scenario)
@@ -118,6 +126,10 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
             channel["input"] = {"kind": "linear", "context": ["image"]}
         if not crossing.predicts:
             del channel["gradient"]
+        if crossing.uses_returned and not crossing.waits:
+            sender["clock"] = {
+                "unroll": _STEPS - 2
+            }  # gradients are back within the window, also over the link
         document["env"]["hold"] = 4  # what is read late is of the same example
     elif point == "objective":
         receiver["objective"] = {"target": "label", **kind}
@@ -197,12 +209,12 @@ def _require(condition: bool, problem: str) -> None:
 
 
 @contextmanager
-def _tried(name: str, what: str) -> Iterator[None]:
-    """Give the first line of an error in the body as an AssertionError that names the kind and what was tried."""
+def _tried(name: str, what: str, hint: str = "") -> Iterator[None]:
+    """Give the first line of an error in the body as an AssertionError that names the kind and what was tried; `hint` is its end."""
     try:
         yield
     except (AssertionError, AntiphonError) as error:
-        raise AssertionError(f"{name}, {what}: {str(error).splitlines()[0]}") from error
+        raise AssertionError(f"{name}, {what}: {str(error).splitlines()[0]}{hint}") from error
     except Exception as error:
         line = (str(error) or type(error).__name__).splitlines()[0]
-        raise AssertionError(f"{name}, {what}: {type(error).__name__}: {line}") from error
+        raise AssertionError(f"{name}, {what}: {type(error).__name__}: {line}{hint}") from error

@@ -111,8 +111,8 @@ class BackwardPass:
             if channel.predicts:
                 by_row = channel.synthetic_gradient.needs_actions
                 update.keep_injected(name, injection.gradient, by_row=by_row)
-                if nonzero(injection.scale):
-                    update.injected_messages.add((name, message.stamp))
+            if nonzero(injection.scale):
+                update.injected_messages.add((name, message.stamp))
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
 

@@ -109,7 +109,7 @@ class Update:
     """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
     run's handles."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channel and stamp of each message into which a prediction was injected with a `scale` that is not 0, so that it moves parameters."""
+    """Channel and stamp of each message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     """The agents with a loss beside their objectives."""
     moving_members_by_agent: dict[str, Mask] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import lcm, prod
@@ -11,8 +12,10 @@ import networkx as nx
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
+from antiphon.engine.build.shapes import read_mode_of
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.window_grid import StepWindows
+from antiphon.engine.heart.timetable import Timetable
+from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 from antiphon.engine.planning.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description
@@ -32,6 +35,8 @@ _LONGER = 8
 """How many times longer a receiver's window than its sender's is warned of."""
 _LONG_STEP = 1.0
 """Of a parameter: networks begin with smaller ones."""
+_STAMPS, _LONGEST_FIX = 64, 16
+"""First messages of a channel whose way back is followed, and the longest unroll that is advised for it, in ticks."""
 _OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
 """Prefixes of the ids of environments of other packages."""
 _FEWEST_STEPS, _FEW_STEPS = 20_000, 100_000
@@ -435,6 +440,43 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
                 )
 
 
+def _never_back(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of couplings that only use returned gradients, and whose senders learn before any can be back."""
+    for channel in scenario.channels:
+        coupling, link, name = channel.made_coupling, channel.link, channel.sender
+        alone = coupling.uses_returned and not (
+            coupling.waits or coupling.predicts or coupling.joins_endpoints
+        )
+        groups = [scenario.relations.learning[end] for end in (name, channel.receiver)]
+        episodes = any(scenario.window(group) == "episode" for group in groups)
+        if not alone or episodes or link.rate != 1 or name not in scenario.relations.learners:
+            continue
+        windows, grid = (windows_of(scenario, group, env, None) for group in groups)
+        clocks = [scenario.agents[end].clock for end in (name, channel.receiver)]
+        sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
+        mode = read_mode_of(channel, scenario)
+        times = Timetable(sender, receiver, grid, link.delay, link.back, mode)
+        if _is_ever_back(times, sender, windows):
+            continue
+        lengths = range(2, _LONGEST_FIX + 1)
+        fits = (n for n in lengths if _is_ever_back(times, sender, StepWindows.of_ticks(sender, n)))
+        unroll = next(fits, None)
+        clock = "a longer unroll" if unroll is None else f"clock: {{unroll: {unroll}}}"
+        yield (
+            f"channel {channel.name}: no gradient is back before '{name}' learns, and coupling {coupling.name} uses none but "
+            f"returned ones; set `waits = True` in its class, or give '{name}' {clock}"
+        )
+
+
+def _is_ever_back(times: Timetable, sender: Clock, windows: WindowGrid) -> bool:
+    """Whether a gradient of a message is back when the window that sent it is learned from; a step learns before it books."""
+    for stamp in itertools.islice(itertools.count(sender.phase, sender.tick_period), _STAMPS):
+        end, finished = windows.end_of(windows.number_at(stamp)), times.read_plan(stamp).finish_by
+        if finished is not None and finished < end and times.back_at(finished) <= end:
+            return True
+    return False
+
+
 def _sparing(scenario: Scenario, env: Description) -> Iterator[str]:
     """A warning of a policy with the defaults of its passes and windows, in few steps of a Gymnasium environment.
 
@@ -602,6 +644,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _late: ("channels.link.delay",),
     _over: ("channels.link.delay",),
     _lost_credit: ("channels.coupling",),
+    _never_back: ("channels.coupling",),
     _mixed: ("channels.link.delay",),
     _seldom_learning: (),
     _sparing: ("agents.acts",),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError
+from antiphon.comms import Coupling, CreditedMessage
 from antiphon.comms.symbols import MessageSampler
 from antiphon.scenarios import NetworkSpec
 from antiphon.scenarios.channel_specs import SampleSpec
@@ -75,6 +76,29 @@ def summed(output: Tensor, target: Tensor) -> Tensor:
     return nn.functional.cross_entropy(output, target)
 
 
+def distance(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target.flatten(1)).abs().mean(1)
+
+
+class Returned(Coupling):
+    """The returned gradient, where it is back in time."""
+
+    uses_returned = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return message.returned_gradient
+
+
+class Flat(Returned):
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return None if message.returned_gradient is None else message.returned_gradient.sum(1)
+
+
+class Creditless(Returned):
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return None
+
+
 def forgetful(step: int) -> float:
     forgetful.calls = getattr(forgetful, "calls", 0) + 1  # type: ignore[attr-defined]
     return 1.0 / forgetful.calls  # type: ignore[attr-defined,no-any-return]
@@ -132,6 +156,8 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     (Counting, "network", {}),
     ("conv", "network", {"hidden": [2]}),
     (largest, "aggregation", {}),
+    (distance, "objective", {"target": "image"}),
+    (Returned, "coupling", {}),
     ("RMSprop", "optimiser", {"alpha": 0.9}),
     ("cosine", "schedule", {"scale": 0.5}),
     ("gumbel", "sample", {"vocabulary": 3}),
@@ -145,6 +171,14 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (CountingAll, "network", {}, "CountingAll, alone: the same seed gives other parameters: '"),
     (Undefined, "network", {}, "Undefined, alone: it returns NaN or infinite numbers"),
     (summed, "objective", {}, "summed, alone: .*summed"),
+    (
+        distance,
+        "objective",
+        {},
+        "distance, alone: .*output.*; its target is 'label', .* give target='image'$",
+    ),
+    (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
+    (Creditless, "coupling", {}, "Creditless, alone: no sender is trained; let `credit` return a gradient"),
     (forgetful, "schedule", {}, "forgetful, alone: schedule forgetful: it returns "),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
     ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
