@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -342,6 +342,11 @@ def _plain(have: Any, other: Any, batches: tuple[int, int]) -> Any:
     return NotImplemented
 
 
+def no_submodule(name: str, modules: Iterable[str]) -> ScenarioError:
+    """Return the error of a path in `at` that is none of a model's submodules."""
+    return ScenarioError(f"at: no submodule '{name}'{suggest(name, filter(None, modules))}")
+
+
 def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) -> Plan:
     """Plan the parts of a model that is cut before some of its submodules.
 
@@ -364,9 +369,7 @@ def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) ->
                 raise ScenarioError(
                     f"at: '{name}' is {with_article(type(modules[name]).__name__)} that forward does not call{fix}"
                 )
-            raise ScenarioError(
-                f"at: no submodule '{name}'{suggest(name, dict.fromkeys([*known, *filter(None, modules)]))}"
-            )
+            raise no_submodule(name, modules)
     starts = [start for name in dict.fromkeys(at) for start in starts_of(trace, name)]
     starts.sort(key=lambda start: (order[start.node], start.name))
     for first, second in itertools.pairwise(starts):

@@ -32,7 +32,7 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.splitting.credit import WORDS, Credit
-from antiphon.splitting.cut_plan import Message, Place, at_path, plan_parts
+from antiphon.splitting.cut_plan import Message, Place, at_path, no_submodule, plan_parts
 from antiphon.splitting.cuts import containers, cut_names, flop_of
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.graph import Trace
@@ -54,7 +54,7 @@ def split(
     model: nn.Module | None = None,
     at: int | Sequence[int | str] | None = None,
     *,
-    env: Any,
+    env: Any = None,
     inputs: Mapping[str, str] | None = None,
     output: str | int | None = None,
     objective: str | Mapping[str, Any] | None = None,
@@ -79,7 +79,7 @@ def split(
         model: Its forward takes tensors [batch, …].
         at: Submodules before which to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a number
             of parts of about equal cost (floating-point operations of the example and the heads). With `[]` it is one agent.
-        env: The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
+        env: Needed. The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
         inputs: The signal of each argument of the forward: `{"idx": "tokens"}`. None: the observation of the same name,
             also for an `attention_mask` with a default; else a single argument reads the `image`, or the first observation.
         output: The key or index of the prediction, if the model returns several outputs; the others are dropped, and a line says so of a loss.
@@ -110,6 +110,7 @@ def split(
             model, at = _in_sequence(parts, model, at)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         hold_modes(model)
+        _check_given(model, at, env)
         description = registry.describe(env)
         heads = _heads(objective, objectives, output, class_axis, description)
         given = inputs_for(model, env, description, inputs)
@@ -148,6 +149,18 @@ def _in_sequence(parts: Sequence[nn.Module], model: object, at: object) -> tuple
     if not modules or not all(isinstance(part, nn.Module) for part in modules):
         raise ScenarioError(f"parts is {show_value(parts)}; give a list of torch.nn.Module")
     return nn.Sequential(*modules), list(range(1, len(modules)))
+
+
+def _check_given(model: nn.Module, at: object, env: Any) -> None:
+    """Refuse unknown submodules in `at`, and a missing environment, before other arguments are read, whose defaults may fit no environment of the model's."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name in at if isinstance(at, Sequence) and not isinstance(at, str) else ():
+        if isinstance(name, str) and name and name not in modules:
+            raise no_submodule(name, modules)
+    if env is None:
+        raise ScenarioError(
+            "env: is missing; pass an environment, such as antiphon.envs.from_tensors(image=…, label=…)"
+        )
 
 
 @dataclass(frozen=True)

@@ -596,6 +596,7 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
     ("settings", "expected"),
     [
         ({"at": ["secnd"]}, "'secnd'.*'second'"),
+        ({"at": ["secnd"], "objective": "labl"}, "split: at: no submodule 'secnd'; did you mean 'second'"),
         ({"at": [""]}, f"split: at: a list of str; give names of submodules, {NEAREST}"),
         (
             {"at": [3]},
@@ -610,6 +611,7 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"objective": 3}, "split: objective: 3; give a target's name"),
         ({"objective": "labl"}, "no signal 'labl'; did you mean 'label'"),
         ({"output": 1.5}, "split: output: 1.5 is no tensor"),
+        ({"env": None}, "split: env: is missing; pass an environment, such as antiphon.envs.from_tensors"),
         ({"env": 3}, "split: env: int is not an environment"),
         (
             {"env": TensorDataset(torch.zeros(2, 2))},
