@@ -12,7 +12,6 @@ import networkx as nx
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.build.shapes import read_mode_of
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
@@ -442,6 +441,8 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
 
 def _never_back(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of couplings that only use returned gradients, and whose senders learn before any can be back."""
+    from antiphon.engine.build.shapes import read_mode_of  # it needs torch, which help does not load
+
     for channel in scenario.channels:
         coupling, link, name = channel.made_coupling, channel.link, channel.sender
         alone = coupling.uses_returned and not (
