@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from antiphon.agents.learner import Learner
 from antiphon.base.counts import check_counts
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.mask import Mask
+from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, newest_table, number
 from antiphon.base.spellings import either_spelling
@@ -201,7 +201,7 @@ class Message:
             finished=message.finished_at,
             counted=mask(message.booked.counted),
             void=mask(message.fate.void),
-            injects=mask(message.credit_rows),
+            injects=mask(message.credit_rows if message.may_have_credit else NONE),
         )
 
 

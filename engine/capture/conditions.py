@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from antiphon.comms.couplings import COUPLINGS
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.state.state_dict import stateful
@@ -51,7 +52,10 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"agent '{name}' learns from some of its windows only (learn)"
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a Python module"
+    built_in = {type(coupling) for coupling in COUPLINGS.values()}
     for name, channel in system.channels.items():
+        if type(channel.coupling) not in built_in:
+            yield f"channel {name}: its coupling '{channel.coupling.name}' is your own, whose credit may depend on the step"
         if not channel.synthetic_gradient.injection.scale.constant:
             yield f"channel {name}: its scale has a schedule"
         if channel.synthetic_gradient.gate is not None:

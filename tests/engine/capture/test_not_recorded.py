@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon import Simulation
+from antiphon import Scenario, Simulation
+from antiphon.comms import Coupling, CreditedMessage
 from antiphon.engine.capture import loop as loop_module
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
@@ -34,6 +35,29 @@ def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         simulation.run(60)
     assert loop.obstacle == "a replayed period differs from one that is computed step by step"
     assert_same(captured, plain)
+
+
+class Late(Coupling):
+    """Synthetic gradients from a step on, as a coupling with a schedule has them."""
+
+    predicts = True
+
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
+        return None if step < 40 else message.applied_prediction
+
+
+def test_the_step_at_which_an_own_coupling_changes_is_not_recorded() -> None:
+    channel = {"from": "a", "to": "b", "size": 4, "coupling": Late, "gradient": {"context": ["label"]}}
+    goal = {"kind": "classification", "target": "label"}
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": goal}}
+    document: dict[str, Any] = {"scenario": "late", "env": {"id": "antiphon/Digits-v0"}, "agents": agents}
+    scenario = Scenario.model_validate({**document, "channels": [channel], "training": {"batch": 4}})
+    loop = CapturedLoop(DispatchRecorder)
+    plain, captured = (Simulation(scenario, seed=3, capture=how) for how in (None, loop))
+    for simulation in (plain, captured):
+        simulation.run(60)
+    assert_same(captured, plain)
+    assert "its coupling 'Late' is your own" in str(loop.obstacle)
 
 
 class Failing(DispatchRecorder):

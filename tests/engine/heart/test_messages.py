@@ -30,6 +30,15 @@ def pair(receiver: Document, link: Document, env: Any = None) -> Document:
 
 
 @BACKENDS
+def test_nothing_is_injected_into_a_message_that_no_tick_reads(backend: Chosen) -> None:
+    with made(pair({"clock": {"period": 2}}, {}, Play()), backend) as simulation:
+        for step in range(6):
+            simulation.step()
+            injects = simulation.channels["a->b"].messages[step].injects
+            assert injects.all() if step % 2 == 0 else not injects.any()
+
+
+@BACKENDS
 def test_what_an_episode_leaves_behind_is_void_where_it_ended(backend: Chosen) -> None:
     """The sender learns before it can know of an end in a later step: it injects all the same."""
     with made(pair({}, {"delay": 2}, Play(share=0.2)), backend) as simulation:
