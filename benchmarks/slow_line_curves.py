@@ -20,8 +20,8 @@ The table with Muon, which needs a processor with AVX-512 (`instructions` of rec
 
     ways=streaming:64+muon,antiphon-muon,antiphon+muon
     into=benchmarks/results/slow-line-muon.jsonl
-    python benchmarks/slow_line.py --seconds 12 --seeds 1 --out $into $lines --ways $ways
-    python benchmarks/slow_line.py --seconds 12 --seeds 1 --out $into --line 1000:25 --ways plain+muon
+    python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into $lines --ways $ways
+    python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain+muon
     python benchmarks/slow_line_curves.py --steps $into --seconds 45 --seeds 3 --rates-over 100:25
 
 Four parts on two cores, and two parts that are timed in the same way, to be compared with the records above:

@@ -246,8 +246,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         if channel is None or not channel.synthetic_gradient.state_settings.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent_name == channel.sender), None)
-        # the state at its end: the only one that is read outside it
-        last = dict(window.sent_messages).get(channel.name)
+        last = dict(window.sent_messages).get(channel.name)  # the state at its end: only it is read outside
         if first is not None and last is not None and first.learning_rows is not NONE:
             nothing_follows = last.fate.void_unread is ALL
             target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
@@ -314,7 +313,7 @@ def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, l
             # Zero where an episode ended before: its last state is an example of that already.
             zeros = channel.content.zeros
             own, counted = gathered.get(channel.name, zeros), as_mask(read.counted, zeros)
-            ledger.replace_gradient(read.message, mask_fill_zero(counted, own))
+            read.message.booked.gradient = mask_fill_zero(counted, own)
             found.setdefault(channel.name, []).append(read.message)
     return found
 

@@ -85,9 +85,8 @@ class ReferenceEngine(State):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent_name].body.acts:
                     act(self, tick)
-        for channel in self.channels.values():
-            if step in channel.ledger.messages:
-                ledger.delete_spent(channel, step)
+        for channel in (one for one in self.channels.values() if step in one.ledger.messages):
+            ledger.delete_spent(channel, step)
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent_name: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:

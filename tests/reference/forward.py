@@ -34,14 +34,11 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     """Let one agent, or tied agents as one batch (rule 27a), tick: read, evaluate the network, send (rule 13)."""
     group, agents = state.group_of[names[0]], [state.agents[name] for name in names]
     window, learner = group.window, agents[0].learner
-    if window.number != group.grid.number_at(signals.step):
-        window.number = group.grid.number_at(signals.step)
-        window.statistics_before = {
-            name: dict(state.agents[name].learner.buffers) for name in group.agent_count_by_learner
-        }
-        window.learning_rows_by_agent = {  # metrics read them
-            name: Mask.of(state.participates(name, window.number)) for name in group.agent_names
-        }
+    if window.number != (number := group.grid.number_at(signals.step)):
+        window.number, counts = number, group.agent_count_by_learner
+        window.statistics_before = {name: dict(state.agents[name].learner.buffers) for name in counts}
+        rows = {name: Mask.of(state.participates(name, number)) for name in group.agent_names}
+        window.learning_rows_by_agent = rows  # metrics read them
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
         begin_statistics(state, tick, window)

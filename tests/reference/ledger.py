@@ -204,11 +204,6 @@ def add_loss(uses: list[CountedRead], loss: Tensor) -> None:
         message.booked.loss = lost if before is None else lost + before
 
 
-def replace_gradient(message: Message, gradient: Tensor) -> None:
-    """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
-    message.booked.gradient = gradient
-
-
 def close(window: Window, receiving: list[Channel], step: int) -> None:
     """Close a window: its messages were learned from as sender, and what it used is complete as receiver (rule 17)."""
     for _, message in window.sent_messages:

@@ -188,7 +188,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
         outliers = channel.synthetic_gradient.state_settings.outliers
         if outliers is not None and message.booked.gradient is not None:
             before = outliers.clip_count
-            ledger.replace_gradient(message, outliers.clip(message.booked.gradient))
+            message.booked.gradient = outliers.clip(message.booked.gradient)
             if outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.divergence_rule.events.append(

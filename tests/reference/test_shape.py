@@ -29,7 +29,7 @@ DECLARATIONS = {
     "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1860
+MOST_LINES = 1845
 """Without the lines of imports."""
 
 

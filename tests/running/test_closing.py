@@ -94,7 +94,8 @@ def test_a_look_closes_what_it_opens(look: str, made: Made) -> None:
     assert len(made.closes) > 1
     assert made.open == 1
     made.broken = ("step", "batches", "load_state_dict")
-    with pytest.raises((ZeroDivisionError, CallError)):
+    # an evaluation fails in an environment's step, the others as they load its state
+    with pytest.raises(CallError if look == "evaluate" else ZeroDivisionError):
         act(simulation)
     assert made.open == 1
     simulation.close()
