@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.agents.advantages import RETURNS
 from antiphon.agents.network import OBJECTIVE, VALUE, CallSettings, Network, Tensors, sub, with_prefix
-from antiphon.agents.policy_objectives import RETURNS
 from antiphon.comms.backward_requests import constant
 from antiphon.nets import random
 from antiphon.nets.layers import Transport

@@ -20,22 +20,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.agents.distributions import Categorical, Distribution
-from antiphon.agents.masked import NEVER
-from antiphon.agents.policy_objectives import (
+from antiphon.agents.advantages import (
     Advantages,
     MemberMeans,
-    Moved,
-    PassConstants,
-    PassesOptions,
-    PolicyLosses,
-    PolicyObjective,
     Trajectory,
     advantages_and_returns,
     in_units,
-    minibatches_in,
     normalised_returns,
 )
+from antiphon.agents.distributions import Categorical, Distribution
+from antiphon.agents.masked import NEVER
+from antiphon.agents.policy_objectives import PassesOptions, PolicyObjective, minibatches_in
+from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count
@@ -223,7 +219,7 @@ class QLearning(PolicyObjective):
         self, trajectory: Trajectory, values: Tensor, member_count: int, statistics: Tensor | None
     ) -> tuple[Tensor, Tensor, MemberMeans]:
         means = MemberMeans(~trajectory.unseen, member_count)
-        discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
+        discount, trace = (to_rows(factor, values, 1) for factor in (self.discount, self.trace))
         return *advantages_and_returns(trajectory, values, statistics, discount, trace, means), means
 
     def losses(
@@ -250,7 +246,7 @@ class QLearning(PolicyObjective):
         *,
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> tuple[Slopes, Moved | None]:
+    ) -> tuple[Slopes, PolicyChange | None]:
         taken = _taken(outputs, constants.actions)
         slope = (constant(taken) - constants.targets) * constants.error
         return [(taken, slope.masked_fill_(constants.invalid, 0.0))], None

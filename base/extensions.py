@@ -47,7 +47,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "objective": (
         "antiphon.agents.objectives",
-        "antiphon.agents.policy_objectives",
+        "antiphon.agents.policy_gradients",
         "antiphon.agents.q_learning",
     ),
     "optimiser": ("antiphon.nets.optimiser_kinds",),

@@ -239,7 +239,7 @@ def test_the_check_for_code_in_data_sees_it_and_nothing_else(text: str) -> None:
 
 
 HOMES = {
-    "objective": ("agents/objectives.py", "agents/policy_objectives.py"),
+    "objective": ("agents/objectives.py", "agents/policy_gradients.py"),
     "network": (
         "agents/feedforward.py",
         "agents/recurrent.py",

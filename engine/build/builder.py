@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from antiphon.agents.advantages import RETURNS
 from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import TARGET, Learner
@@ -22,7 +23,6 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.agents.policy_objectives import RETURNS
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed

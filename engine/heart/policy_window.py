@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from antiphon.agents.policy_objectives import Advantages, Moved, PolicyLosses, Trajectory
+from antiphon.agents.advantages import Advantages, Trajectory
+from antiphon.agents.policy_passes import PolicyChange, PolicyLosses
 from antiphon.engine.heart.window import Tick
 
 
@@ -23,12 +24,12 @@ class PolicyWindow:
     """The advantages of its ticks."""
     first_pass_losses: PolicyLosses
     """What the first pass has computed of the objective, with its metrics."""
-    moved: list[Moved] = field(default_factory=list)
+    policy_changes: list[PolicyChange] = field(default_factory=list)
     """Of `ppo`: how far each further pass found the policy from that of the first."""
 
     @property
     def metrics(self) -> dict[str, Tensor]:
-        """The metrics of the first pass, [N], by name; those of how far the policy moved are the mean over further passes."""
+        """The metrics of the first pass, [N], by name; those of how far the policy changed are the mean over further passes."""
         first = self.first_pass_losses
-        moved = self.moved or ([] if first.moved is None else [first.moved])
-        return Moved.metrics(moved) | first.metrics if moved else first.metrics
+        changes = self.policy_changes or ([] if first.change is None else [first.change])
+        return PolicyChange.metrics(changes) | first.metrics if changes else first.metrics

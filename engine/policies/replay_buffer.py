@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from antiphon.agents.advantages import RETURNS, Trajectory
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.agents.policy_objectives import RETURNS, PassConstants, Trajectory
+from antiphon.agents.policy_passes import PassConstants
 from antiphon.agents.q_learning import QLearning
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent

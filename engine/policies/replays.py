@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import HIDDEN, VALUE, Tensors
-from antiphon.agents.policy_objectives import PassConstants
+from antiphon.agents.policy_passes import PassConstants
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import Slopes
 from antiphon.engine.heart.agent import Agent

@@ -15,15 +15,9 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_returns, trajectory_of
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
-from antiphon.agents.policy_objectives import (
-    RETURNS,
-    Advantages,
-    PassConstants,
-    Trajectory,
-    running_returns,
-    trajectory_of,
-)
+from antiphon.agents.policy_passes import PassConstants
 from antiphon.base import indexed
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import Slopes, constant
@@ -113,7 +107,7 @@ class PolicyEvaluator(Feature):
     def further(
         self, agent: Agent, window: PolicyWindow, rows: Tensor, constants: PassConstants, ports: Tensors
     ) -> Slopes:
-        """Return the slopes of a further pass over some rows of a window, and note how far the policy has moved.
+        """Return the slopes of a further pass over some rows of a window, and note how far the policy has changed.
 
         Args:
             agent: Of the window.
@@ -126,9 +120,9 @@ class PolicyEvaluator(Feature):
         assert policy is not None
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
         outputs, values, members = ports.get(OBJECTIVE), values_in(ports), len(agent.members)
-        slopes, moved = policy.slopes(outputs, values, constants, member_count=members, messages=messages)
-        if moved is not None:
-            window.moved.append(moved)
+        slopes, change = policy.slopes(outputs, values, constants, member_count=members, messages=messages)
+        if change is not None:
+            window.policy_changes.append(change)
         return slopes
 
     def before_move(self, updates: Sequence[Update]) -> None:
@@ -142,7 +136,7 @@ class PolicyEvaluator(Feature):
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
                 if agent.has_member_axis:
                     members = update.moving_members_by_agent.get(name, ALL).map(
-                        lambda own: own.to(self.system.device)
+                        lambda values: values.to(self.system.device)
                     )
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch import distributions as of_torch
 
+from antiphon.agents.advantages import Advantages, Trajectory, gae, trajectory_of
 from antiphon.agents.distributions import (
     Categorical,
     Distribution,
@@ -20,18 +21,9 @@ from antiphon.agents.distributions import (
     MultiCategorical,
     distribution_of,
 )
-from antiphon.agents.policy_objectives import (
-    A2c,
-    Advantages,
-    Moved,
-    PassConstants,
-    PolicyObjective,
-    Ppo,
-    Reinforce,
-    Trajectory,
-    gae,
-    trajectory_of,
-)
+from antiphon.agents.policy_gradients import A2c, Ppo, Reinforce
+from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.agents.policy_passes import PassConstants, PolicyChange
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.kit.tensors import drawn
@@ -302,9 +294,9 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
         expected = expected + 0.7 * (values - advantages.returns).square()
     torch.testing.assert_close(found.losses.sum() / rows, expected[valid].mean())
     assert (found.losses[~valid] == 0).all()
-    moved = {} if found.moved is None else Moved.metrics([found.moved])
-    assert {*found.metrics, *moved} == {*objective.logged}
-    assert all(value.item() == 0 for value in moved.values())
+    change_metrics = {} if found.change is None else PolicyChange.metrics([found.change])
+    assert {*found.metrics, *change_metrics} == {*objective.logged}
+    assert all(value.item() == 0 for value in change_metrics.values())
     torch.testing.assert_close(found.metrics["policy_loss"], policy[valid].mean().reshape(1))
     torch.testing.assert_close(found.metrics["entropy"], entropy[valid].mean().reshape(1))
     if values is not None:
@@ -317,7 +309,7 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
     ("advantage", "change", "slope"),
     [
         (1.0, 0.1, -1.1),
-        (1.0, 0.3, 0.0),  # it has moved far enough that way
+        (1.0, 0.3, 0.0),  # it has changed far enough that way
         (1.0, -0.5, -0.5),
         (-1.0, 0.5, 1.5),
         (-1.0, -0.5, 0.0),
@@ -332,12 +324,15 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
     constants = PassConstants.of(None, torch.zeros(1, 1), known, 1.0, 1, objective.slope_factors)
-    slopes, moved = objective.slopes(None, None, constants, messages=[message])
+    slopes, policy_change = objective.slopes(None, None, constants, messages=[message])
     torch.testing.assert_close(dict(slopes)[log_prob].item(), slope)
-    assert moved is not None
-    far = replace(moved, change=torch.zeros(1, 2), valid=valid.expand(1, 2))
-    for passes, share in ([moved], 1.0), ([moved, far, moved], 2 / 3):  # of other rows too
-        metrics = Moved.metrics(passes)
+    assert policy_change is not None
+    far = replace(policy_change, log_ratio=torch.zeros(1, 2), valid=valid.expand(1, 2))
+    for passes, share in (
+        ([policy_change], 1.0),
+        ([policy_change, far, policy_change], 2 / 3),
+    ):  # of other rows too
+        metrics = PolicyChange.metrics(passes)
         torch.testing.assert_close(metrics["clip_fraction"].item(), share * (abs(change) > 0.2))
         expected = share * (change - torch.tensor(1 + change).log())
         torch.testing.assert_close(metrics["approx_kl"][0], expected)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from antiphon import Scenario, ScenarioError, Simulation
+from antiphon.agents.advantages import Advantages
 from antiphon.agents.distributions import Categorical
 from antiphon.agents.masked import NEVER
-from antiphon.agents.policy_objectives import Advantages
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
 from tests.contracts.builders import Document
 from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread

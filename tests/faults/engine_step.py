@@ -312,7 +312,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",
-        "agents/policy_objectives.py",
+        "agents/policy_passes.py",
         "scaled(weights, weight / means.batch,",
         "scaled(weights, weight / means.batch / 2,",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",

@@ -15,7 +15,8 @@ from gymnasium import Env, spaces
 from torch import Tensor
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
+from antiphon.agents.advantages import Trajectory
+from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import Document
 from tests.contracts.games import Game
 from tests.contracts.twins import made

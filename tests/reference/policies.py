@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_returns, trajectory_of
 from antiphon.agents.learner import TARGET, Learner
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
-from antiphon.agents.policy_objectives import (
-    RETURNS,
-    Advantages,
-    Moved,
-    Trajectory,
-    running_returns,
-    trajectory_of,
-)
+from antiphon.agents.policy_passes import PolicyChange
 from antiphon.agents.q_learning import QLearning
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, constant
@@ -141,7 +135,7 @@ def pass_losses(agent: Agent, known: PolicyWindow, rows: Tensor) -> Tensor:
         parts.insert(0, policy.distribution.log_prob_and_entropy(outputs, actions))
     log_prob, entropy = (torch.stack(own).sum(0) for own in zip(*parts, strict=True))
     change = (log_prob - known.first_pass_losses.log_prob[:, rows]).where(valid, 0)
-    known.moved.append(Moved(constant(change), policy.clip, valid, 1))
+    known.policy_changes.append(PolicyChange(constant(change), policy.clip, valid, 1))
     ratio, errors = change.exp(), _port(known.ticks, VALUE, rows)[..., 0] - targets  # type: ignore[index]
     gain = torch.minimum(ratio * advantages, ratio.clamp(1 - policy.clip, 1 + policy.clip) * advantages)
     losses = (policy.value * errors.square() - gain - policy.entropy * entropy).where(valid, 0)

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from torch import nn
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyGradient
+from antiphon.agents.policy_gradients import PolicyGradient
 from antiphon.envs import Description
 from tests.contracts.builders import LABEL, Play
 from tests.contracts.games import Game

@@ -11,7 +11,8 @@ import torch
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
+from antiphon.agents.advantages import Trajectory
+from antiphon.agents.policy_gradients import PolicyGradient
 from tests.numerics.played import Played
 from tests.reference.backend import Chosen, reference
 

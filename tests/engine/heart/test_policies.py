@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
+from antiphon.agents.advantages import Trajectory
+from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.documents import PPO, RECALLS, alone, back_and_forth, mortals, pairs
 from tests.contracts.games import Game

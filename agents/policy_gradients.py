@@ -1,0 +1,286 @@
+"""Policy gradients: losses of a window from the log-probabilities of what was sampled, weighted by advantages.
+
+Sources: `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms", eq. 7 and 9; `a2c`, Mnih et al. 2016,
+"Asynchronous methods for deep reinforcement learning", with n-step returns over the window; `reinforce`, Williams 1992,
+"Simple statistical gradient-following algorithms for connectionist reinforcement learning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from antiphon.agents.advantages import (
+    Advantages,
+    MemberMeans,
+    Trajectory,
+    advantages_and_returns,
+    monte_carlo_returns,
+    normalised_returns,
+)
+from antiphon.agents.distributions import Distribution
+from antiphon.agents.policy_objectives import (
+    MINIBATCHES,
+    PassesOptions,
+    PolicyObjective,
+    RewardOptions,
+    minibatches_in,
+)
+from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses
+from antiphon.base import extensions, kinds
+from antiphon.comms.backward_requests import Slopes, constant
+from antiphon.nets.per_member import PerMember, scaled, to_rows
+
+NORMALISED_FROM = 32
+"""Least samples of a window for which advantages are normalised; the deviation of fewer is too uncertain."""
+
+
+@dataclass(frozen=True)
+class PolicyGradient(PolicyObjective):
+    """Policy gradients: the losses of one pass are
+
+        policy + value (V - return)^2 - entropy H(pi),
+
+    where the loss `policy` of actions is -log pi(a) A, unless the kind has another (`_of_actions`).
+    """
+
+    trace: PerMember = 0.95
+    """The lambda of generalised advantages, where there are values."""
+    entropy: PerMember = 0.01
+    """Weight of the entropy bonus."""
+    value: PerMember = 0.5
+    """Weight of the value loss, where there are values."""
+    normalise: str = "none"
+    """`returns`: values predict returns normalised by their running mean and deviation."""
+
+    @property
+    def key(self) -> Hashable:
+        return type(self), self.distribution, self.epochs, self.minibatches, self.normalise
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        return ("policy_loss", "entropy", *(("value_loss", "explained_variance") if self.has_values else ()))
+
+    @property
+    def slope_factors(self) -> tuple[PerMember, PerMember]:
+        return -self.entropy, 2 * self.value
+
+    def advantages(
+        self,
+        trajectory: Trajectory,
+        values: Tensor | None = None,
+        *,
+        member_count: int = 1,
+        statistics: Tensor | None = None,
+    ) -> Advantages:
+        """Return advantages, normalised per member over its valid samples if there are 32 or more.
+
+        A member's normalised advantages are zero where its returns are all the same: no action was better than another. Without
+        values the baseline is the mean return.
+
+        Raises:
+            ValueError: Values are missing, or are passed to an objective without values.
+        """
+        if (values is not None) is not self.has_values:
+            raise ValueError(f"{type(self).__name__} {'needs' if self.has_values else 'has no'} values")
+        if values is None:
+            returns, valid = monte_carlo_returns(trajectory, to_rows(self.discount, trajectory.rewards, 1))
+            means = MemberMeans(valid, member_count)
+            advantages = returns - means.to_rows(means.of(returns))
+        else:
+            valid = ~trajectory.unseen
+            means = MemberMeans(valid, member_count)
+            discount, trace = (to_rows(factor, values, 1) for factor in (self.discount, self.trace))
+            advantages, returns = advantages_and_returns(
+                trajectory, values, statistics, discount, trace, means
+            )
+        varied = means.to_rows(means.vary(returns, advantages))
+        targets, moments = returns, None
+        if statistics is not None:
+            targets, deviation, moments = normalised_returns(returns, statistics, means)
+            advantages = advantages / deviation
+        shifted = advantages - means.to_rows(means.of(advantages))
+        deviation = means.to_rows(means.of(shifted.square(), less=1).sqrt())
+        enough = means.to_rows(means.count >= NORMALISED_FROM)
+        # Divided by their own deviation, the errors of values, or rounding, would look like good and bad actions.
+        normalised = (shifted / (deviation + 1e-8)).where(varied, torch.zeros_like(shifted))
+        advantages = torch.where(enough, normalised, advantages)
+        advantages = advantages.where(valid, torch.zeros_like(advantages))
+        return Advantages(advantages, returns, valid, targets, moments)
+
+    def losses(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        actions: Tensor | None,
+        advantages: Advantages,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> PolicyLosses:
+        log_prob, entropy = self._of_choices(outputs, actions, messages)
+        means = MemberMeans(advantages.valid, member_count)
+        policy, change = self._of_actions(log_prob, advantages, member_count)
+        total = policy - scaled(entropy, self.entropy, 1)
+        averaged = {"policy_loss": policy, "entropy": entropy}
+        if values is not None:
+            averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
+            total = total + scaled(error, self.value, 1)
+        metrics = {name: means.of(constant(each)) for name, each in averaged.items()}
+        if values is not None:
+            metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
+        return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, change)
+
+    def slopes(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        constants: PassConstants,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> tuple[Slopes, PolicyChange | None]:
+        log_prob, entropy = self._of_choices(outputs, constants.actions, messages)
+        slope, change = self._slope_of_actions(constant(log_prob), constants, member_count)
+        slopes = [(log_prob, slope), (entropy, constants.entropy)]
+        if values is not None:
+            slopes.append((values, (constant(values) - constants.targets) * constants.error))
+        return slopes, change
+
+    def _of_choices(
+        self, outputs: Tensor | None, actions: Tensor | None, messages: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of all that was sampled, [T, rows] each with their graph. For the arguments see `losses`."""
+        parts = list(messages)
+        if self.distribution is not None and outputs is not None and actions is not None:
+            parts.insert(0, self.distribution.log_prob_and_entropy(outputs, actions))
+        if len(parts) == 1:
+            return parts[0]
+        log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        return log_prob, entropy
+
+    def _of_actions(
+        self, log_prob: Tensor, advantages: Advantages, member_count: int
+    ) -> tuple[Tensor, PolicyChange | None]:
+        """Return the loss of the actions in the first pass, [T, rows], and how far the policy has changed, where that matters.
+
+        Args:
+            log_prob: [T, rows] with its graph.
+            advantages: Of the same rows.
+            member_count: N.
+        """
+        return -log_prob * advantages.advantages, None
+
+    def _slope_of_actions(
+        self, log_prob: Tensor, constants: PassConstants, member_count: int
+    ) -> tuple[Tensor, PolicyChange | None]:
+        """Return the slope of the loss by the log-probabilities of the actions, [T, rows] constants, and how far the policy has changed."""
+        return constants.cost, None
+
+
+def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:
+    """The share of the returns' variance that the values explain, [N]; NaN where there is none."""
+
+    def variance(of: Tensor) -> Tensor:
+        return means.of((of - means.to_rows(means.of(of))).square())
+
+    total = variance(returns)
+    return torch.where(total > 0, 1 - variance(returns - values) / total, torch.full_like(total, torch.nan))
+
+
+@extensions.objective("reinforce")
+class Reinforce(PolicyGradient):
+    """The gradient of log-probabilities, weighted by returns (Williams 1992)."""
+
+    needs_an_end: ClassVar[bool] = True
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction", "critic"})
+    Options: ClassVar[type[kinds.Options]] = RewardOptions
+
+
+@extensions.objective("a2c")
+class A2c(PolicyGradient):
+    """Advantage actor-critic: advantages over a learned value (Mnih et al. 2016, synchronous)."""
+
+    needs_value: ClassVar[bool] = True
+
+    class Options(RewardOptions):
+        """Keys of policies with a value.
+
+        Attributes:
+            trace: The lambda of generalised advantages.
+            value: Weight of the value's squared error.
+            normalise: `returns`: values predict returns normalised by their running mean and deviation.
+        """
+
+        trace: Annotated[float, Field(ge=0, le=1)] = 0.95
+        value: Annotated[float, Field(ge=0)] = 0.5
+        normalise: Literal["returns", "none"] = "returns"
+
+
+@extensions.objective("ppo")
+@dataclass(frozen=True)
+class Ppo(PolicyGradient):
+    """Several passes over a window, with clipped ratios (Schulman et al. 2017).
+
+    The loss of actions is -min(q A, clamp(q, 1 - clip, 1 + clip) A), where q = pi(a) / pi_first(a) (eq. 7).
+    """
+
+    epochs: int = 4
+    minibatches: int = MINIBATCHES
+    clip: PerMember = 0.2
+    """Largest deviation of the probability ratio from 1."""
+
+    needs_value: ClassVar[bool] = True
+    equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
+
+    class Options(A2c.Options, PassesOptions):
+        """Keys of PPO.
+
+        Attributes:
+            clip: Largest deviation of the probability ratio from 1.
+        """
+
+        clip: Annotated[float, Field(gt=0)] = 0.2
+
+        def unused(self) -> Iterator[tuple[str, str]]:
+            """Yield keys of passes after the first, in which alone a ratio differs from 1, where there is one pass."""
+            yield from super().unused()
+            if self.epochs == 1 and "clip" in self.model_fields_set:
+                yield "clip", "where epochs is 1: in the first pass all ratios are 1"
+
+    @classmethod
+    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
+        parts = minibatches_in(batch, options["minibatches"])
+        return cls(distribution, **{**options, "minibatches": parts})
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        return (*super().logged, "approx_kl", "clip_fraction")
+
+    def _of_actions(
+        self, log_prob: Tensor, advantages: Advantages, member_count: int
+    ) -> tuple[Tensor, PolicyChange | None]:
+        # All ratios are 1, and none is clipped.
+        log_ratio = (log_prob - constant(log_prob)).where(advantages.valid, 0.0)
+        clip = to_rows(self.clip, log_ratio, 1)
+        change = PolicyChange(constant(log_ratio), clip, advantages.valid, member_count)
+        return log_ratio.exp() * -advantages.advantages, change
+
+    def _slope_of_actions(
+        self, log_prob: Tensor, constants: PassConstants, member_count: int
+    ) -> tuple[Tensor, PolicyChange | None]:
+        assert constants.log_prob is not None
+        # Where nothing is learned a ratio might be infinite.
+        log_ratio = (log_prob - constants.log_prob).masked_fill_(constants.invalid, 0.0)
+        ratio, clip = log_ratio.exp(), to_rows(self.clip, log_ratio, 1)
+        free, clipped = ratio * constants.cost, ratio.clamp(1 - clip, 1 + clip) * constants.cost
+        # Where both are equal the ratio is not clipped.
+        return free.masked_fill_(free < clipped, 0.0), PolicyChange(
+            log_ratio, clip, constants.valid, member_count
+        )

@@ -1,0 +1,167 @@
+"""What the passes of a policy over a window compute: their losses, the constants of further ones, how far the policy has changed.
+
+Shapes: T ticks of the window, rows = members x environments, N members of a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.advantages import Advantages, MemberMeans
+from antiphon.nets.per_member import PerMember, scaled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyLosses:
+    """The losses of one pass over a window."""
+
+    losses: Tensor
+    """[T, rows], zero where not valid: a member's sum over ticks and environments, divided by its B, is the mean over its
+    valid ones."""
+    log_prob: Tensor | None
+    """[T, rows], a constant: log-probability of the actions and sampled messages, of which later passes of `ppo` use the first
+    pass's; None: no later pass needs it."""
+    metrics: dict[str, Tensor]
+    """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
+    (NaN if all returns are the same). NaN for a member without valid ticks."""
+    change: PolicyChange | None = None
+    """Of `ppo`: how far the policy is from itself, which is the metric where no further pass has changed it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassConstants:
+    """Constants of a further pass over some rows of a window, [T, rows] each; of P passes over as many rows, [P, T, rows]."""
+
+    actions: Tensor | None
+    """[T, rows, …]: sampled actions; None if only messages are."""
+    log_prob: Tensor | None
+    """Log-probabilities of the first pass; None: they are not needed."""
+    valid: Tensor
+    """bool: the ticks that are trained on."""
+    invalid: Tensor
+    """bool: the others."""
+    targets: Tensor
+    """Targets of the values."""
+    cost: Tensor
+    """What is learned in units of a choice's probability ratio: minus the advantages, times what a tick counts."""
+    entropy: Tensor
+    """The same, of its entropy."""
+    error: Tensor
+    """The same, of half the squared error of its value."""
+
+    @classmethod
+    def of(
+        cls,
+        actions: Tensor | None,
+        log_prob: Tensor | None,
+        advantages: Advantages,
+        weight: PerMember,
+        member_count: int,
+        factors: tuple[PerMember, PerMember],
+    ) -> PassConstants:
+        """Return the constants of passes over all rows of `advantages`.
+
+        Args:
+            actions: See the attribute.
+            log_prob: See the attribute.
+            advantages: Of the rows.
+            weight: Of what a member learns, a weighted sum of the members' means over valid ticks.
+            member_count: N.
+            factors: `PolicyObjective.slope_factors`.
+        """
+        valid, means = advantages.valid, MemberMeans(advantages.valid, member_count)
+        weights = means.weights(advantages.advantages.dtype)
+        share = scaled(weights, weight / means.batch, valid.dim() - 1)
+        entropy, error = (scaled(share, factor, valid.dim() - 1) for factor in factors)
+        cost = advantages.advantages * -share
+        return cls(actions, log_prob, valid, ~valid, advantages.targets, cost, entropy, error)
+
+    @classmethod
+    def of_parts(
+        cls,
+        actions: Tensor | None,
+        log_prob: Tensor | None,
+        advantages: Advantages,
+        weight: PerMember,
+        member_count: int,
+        factors: tuple[PerMember, PerMember],
+        parts: Sequence[Tensor],
+    ) -> list[PassConstants]:
+        """Return the constants of passes over some rows each, `parts`, as many of each member; otherwise see `of`.
+
+        Those of as many rows are made at once.
+        """
+        places: dict[int, list[int]] = {}
+        for place, part in enumerate(parts):
+            places.setdefault(len(part), []).append(place)
+        constants_at: dict[int, PassConstants] = {}
+        for equal_places in places.values():
+            rows = torch.stack([parts[place] for place in equal_places])
+            of_rows = partial(_in_parts, rows=rows)
+            constants = cls.of(
+                None if actions is None else of_rows(actions),
+                None if log_prob is None else of_rows(log_prob),
+                Advantages(
+                    *map(
+                        of_rows,
+                        (advantages.advantages, advantages.returns, advantages.valid, advantages.targets),
+                    )
+                ),
+                weight,
+                member_count,
+                factors,
+            )
+            constants_at |= zip(equal_places, constants._by_pass(), strict=True)
+        return [constants_at[place] for place in range(len(parts))]
+
+    def _by_pass(self) -> list[PassConstants]:
+        values_by_field = (getattr(self, column.name) for column in fields(self))
+        columns = [
+            [None] * len(self.valid) if values is None else values.unbind() for values in values_by_field
+        ]
+        return [PassConstants(*values) for values in zip(*columns, strict=True)]
+
+
+def _in_parts(values: Tensor, rows: Tensor) -> Tensor:
+    """[T, all rows, …] at the rows of P parts, [P, n], as [P, T, n, …]."""
+    selected = values.index_select(1, rows.flatten())
+    return selected.view(len(values), *rows.shape, *values.shape[2:]).transpose(0, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyChange:
+    """How far a policy is from that of the first pass, over the rows of a later one."""
+
+    log_ratio: Tensor
+    """[T, rows], a constant: the change of the actions' log-probabilities, zero where not valid."""
+    clip: Any
+    """Largest deviation of the probability ratio from 1, of all rows or [rows]."""
+    valid: Tensor
+    """[T, rows] bool: the ticks that are trained on."""
+    member_count: int
+    """N."""
+
+    @staticmethod
+    def metrics(changes: Sequence[PolicyChange]) -> dict[str, Tensor]:
+        """Return `approx_kl` and `clip_fraction` of each member, [N], means over passes; passes of as many rows are computed as one."""
+        approx_kl, clip_fraction = list[Tensor](), list[Tensor]()
+        by_row_count: dict[int, list[PolicyChange]] = {}
+        for change in changes:
+            by_row_count.setdefault(change.log_ratio.shape[1], []).append(change)
+        for equal in by_row_count.values():
+            log_ratio = torch.stack([change.log_ratio for change in equal])
+            valid = torch.stack([change.valid for change in equal])
+            means, deviation = MemberMeans(valid, equal[0].member_count), log_ratio.exp() - 1
+            # Schulman 2020, "Approximating KL divergence"
+            approx_kl.append(means.of_zeroed(deviation - log_ratio))
+            clip_fraction.append(means.of_zeroed((deviation.abs() > equal[0].clip).to(log_ratio.dtype)))
+        return {
+            "approx_kl": torch.cat(approx_kl).mean(0),
+            "clip_fraction": torch.cat(clip_fraction).mean(0),
+        }
