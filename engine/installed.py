@@ -1,8 +1,8 @@
 """The features of a system: a table of which setting needs which, and their installation.
 
-A new feature is one file and one line of the table; a new setting is also a `FeatureSetting`, named in `feature_settings` of the
-agent, channel or system that has it. What a scenario does not use is not even imported. A setting that is not in the table is an
-error, for the step would ignore it.
+A new feature is one file and one line of the table; a new setting is also a `FeatureSetting`
+(feature_settings.py). What a scenario does not use is not even imported. A setting that is not in the table is an error, for the step
+would ignore it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from antiphon.base.errors import EngineError
+from antiphon.engine.feature_settings import FeatureSetting, feature_settings
 from antiphon.engine.heart.feature import Feature, Features
-from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
@@ -102,7 +102,7 @@ def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> Non
 
 
 def _install(features: Features, made_for: Mapping[type, Any], *systems: System) -> None:
-    used = {setting: place for system in systems for setting, place in system.feature_settings()}
+    used = {setting: place for system in systems for setting, place in feature_settings(system)}
     for setting in used.keys() - {row.setting for row in TABLE}:
         raise EngineError(
             f"{used[setting]}: no feature obeys its setting '{setting}'; engine/installed.py has to name one"

@@ -27,7 +27,8 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.heart.channel import Channel, SyntheticInput
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer

@@ -38,7 +38,8 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.heart.channel import Channel, Feedback
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import Feedback
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.late_windows import LateWindows
 from antiphon.engine.heart.message import Message

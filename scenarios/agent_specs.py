@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from antiphon.agents.rewards import COSINE
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
@@ -37,8 +38,6 @@ AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
-COSINE = "goal.cosine"
-"""The reward of an agent with a `goal`."""
 
 
 class NetworkSpec(KindSpec, sections=("network",)):

@@ -27,8 +27,8 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Shapes, head_of, read_mode_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import (
-    Channel,
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import (
     Endpoints,
     Feedback,
     InjectionSettings,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from antiphon.agents.distributions import Categorical, MultiCategorical
 from antiphon.agents.network import Network, features_of
 from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.agents.rewards import COSINE, Direction, Rewards
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal
-from antiphon.engine.heart.rewards import COSINE, Direction, Rewards
 from antiphon.envs.signal import ALIVE, ENDS, TURN, Description
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
@@ -26,7 +26,7 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes,
     spec, path = scenario.agents[name], ("agents", name, "objective")
     goal = spec.objective
     assert goal is not None
-    life, turn = _life(name, spec, env), _turn(name, spec, env)
+    (ends, life_reward), turn = _life(name, spec, env), _turn(name, spec, env)
     alone = f"reward.{name}" if turn is None else f"reward.{turn.partition('.')[2]}"
     rewards = goal.reward or {alone if alone in env.all_signals else "reward": 1.0}
     for reward in rewards:
@@ -38,7 +38,14 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes,
     if goal.get("replay", 1) > 1:
         _check_replay(name, network)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    rewards_bound = Rewards(tuple(rewards), tuple(rewards.values()), direction, *life, turn)
+    rewards_bound = Rewards(
+        tuple(rewards),
+        tuple(rewards.values()),
+        ends,
+        direction,
+        life_reward_name=life_reward,
+        may_act_signal_name=turn,
+    )
     return Goal(shapes.objectives[name], "", False, goal.scale, rewards_bound)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
+from antiphon.agents.rewards import COSINE
 from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.links import REDUCED, Segment, StackFanIn
@@ -27,12 +28,12 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
-from antiphon.engine.heart.channel import Channel, Endpoints
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import Endpoints
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
 from antiphon.engine.heart.learning_order import turns_of_groups
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.resting_heads import places_at_rest

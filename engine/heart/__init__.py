@@ -64,8 +64,7 @@ The files; each imports only files above it, also for types. So reads.py and hel
     window_grid +       which ticks are a window
     timetable *         which ticks and windows read a message, and when its gradient is back
     schedule            the order in which agents tick
-    feature_setting     names of settings that features obey
-    notes               what features keep with a message, a tick or an agent
+    notes               what features keep with a message, a tick, an agent or a window's losses
     signals             signals of a step, ends of episodes
     message *           messages of stacks of channels
     reads *             what has reached a tick, and how it is differentiated
@@ -73,10 +72,9 @@ The files; each imports only files above it, also for types. So reads.py and hel
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
     ledger *            the messages of a stack of channels, from sending to the return of their gradient
+    channel_settings    predictors, injection, fixed feedback and endpoints of a channel
     channel +           stacks of channels
     participation       which agents learn from a window
-    rewards             what a policy learns from in place of a target
-    policy_window       the window of a policy, with what its first pass has computed
     agent               stacks of agents
     updates             what is learned at a step, by agents and by predictors
     divergence_texts    what a user reads of a divergence
@@ -94,8 +92,7 @@ The files; each imports only files above it, also for types. So reads.py and hel
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
 engine/installed.py installs it. What acts between two points is a branch in these files: `read`, `align`, participation, fixed
-feedback, `needs_actions`, and `SweptUpdates`. Rewards of policies are here, as agents hold them; `LateWindows`, as it is the rule of
-`delayed`.
+feedback, `needs_actions`, and `SweptUpdates`. `LateWindows` is here, as it is the rule of `delayed`.
 held_messages, newest_returned, participation and late_windows are imported only where a scenario needs them.
 
 Where a change goes: the file and the name, whose docstring says what to mind there; after `+`, files elsewhere that must change too:

@@ -18,20 +18,20 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import NOTES
 from antiphon.engine.heart.signals import EpisodeEnds
+from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.per_member import PerMember
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.participation import Participation
-    from antiphon.engine.heart.rewards import Rewards
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
@@ -76,7 +76,7 @@ class Goal:
     def signal_names(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
         if self.rewards is not None:
-            return self.rewards.signal_names
+            return *self.rewards.signal_names, *OUTCOMES  # some are read for their masks alone
         return tuple(goal.target_signal_name for goal in self.terms if goal.target_signal_name)
 
 
@@ -263,23 +263,6 @@ class Agent:
     def load(self, notes: Notes) -> None:
         """Take over the notes of a saved state."""
         self.notes = notes
-
-    def feature_settings(self) -> dict[FeatureSetting, bool]:
-        """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
-        inputs, policy = self.inputs, self.policy
-        normalised = bool(inputs.observed.normalised_indices or inputs.critic_observed.normalised_indices)
-        return {
-            FeatureSetting.AGE: AGE in inputs.observed.signal_names,
-            FeatureSetting.NORMALISED_OBSERVATIONS: normalised,
-            FeatureSetting.OBSERVATION_STATISTICS: normalised,
-            FeatureSetting.CRITIC: bool(inputs.critic_observed.signal_names),
-            FeatureSetting.TARGET_NETWORK: inputs.has_target_network,
-            FeatureSetting.ACTIONS: bool(self.body.acts) or policy is not None,
-            FeatureSetting.REWARDS: policy is not None,
-            FeatureSetting.FINAL_VALUES: policy is not None and policy.has_values,
-            FeatureSetting.FURTHER_PASSES: policy is not None and policy.epochs > 1,
-            FeatureSetting.STACK: self.has_member_axis,
-        }
 
     # --- what it observes ----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Notes: what features keep with a message, a tick or an agent, and the step itself does not read.
+"""Notes: what features keep with a message, a tick, an agent or a window's losses, and the step itself does not read.
 
 A feature declares a dataclass of its own, whose fields have roles where a saved state has them (roles.py, and the table of
 names in engine/state/trees.py). So a fork, a checkpoint and the cut of a stack have the notes as they have other fields.
@@ -11,7 +11,7 @@ from typing import Protocol, Self, cast
 
 
 class Note:
-    """Data that a feature keeps with a message, a tick or an agent, each of which has one note of a class at most."""
+    """Data that a feature keeps with an object, which has one note of a class at most."""
 
     __slots__ = ()
 

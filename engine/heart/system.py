@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import DivergenceRule
-from antiphon.engine.heart.feature_setting import FeatureSetting
 from antiphon.engine.heart.schedule import Schedule
 from antiphon.engine.heart.window import LearningGroup
 
@@ -73,27 +72,6 @@ class System:
         for name, agent in self.agents.items():
             first_names.setdefault(agent.learner, name)
         return {name: first_names[agent.learner] for name, agent in self.agents.items()}
-
-    def feature_settings(self) -> Iterator[tuple[FeatureSetting, str]]:
-        """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
-        for kind, by_name in (("agents", self.agents), ("channels", self.channels)):
-            for name, stack in by_name.items():
-                for setting, used in stack.feature_settings().items():
-                    if used:
-                        yield setting, f"{kind}.{name}"
-        for group in self.groups:
-            place = f"the learning group of {', '.join(group.agent_names)}"
-            has_clip = [
-                self.agents[name].learner.optimiser.clip is not None for name in group.agent_count_by_learner
-            ]
-            if group.waits:
-                yield FeatureSetting.DELAYED_CHANNEL, place
-            if sum(has_clip) > 1:
-                yield FeatureSetting.GROUP_CLIP, place
-        if self.schedule.sweep:
-            yield FeatureSetting.SWEEP_ORDER, "training"
-        if self.tied_parameters:
-            yield FeatureSetting.TIED_PARAMETERS, "share"
 
     @property
     def steps_per_example(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,11 +17,9 @@ from torch import Tensor
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, Injection
 from antiphon.comms.examples import Example
+from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.window import LearningGroup, Window
-
-if TYPE_CHECKING:
-    from antiphon.engine.heart.policy_window import PolicyWindow
 
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
@@ -79,8 +77,7 @@ class WindowLoss:
     """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
-    policy_window_by_agent: dict[str, PolicyWindow] = field(default_factory=dict)
-    """The windows of policies, by agent that learns from rewards."""
+    notes: Notes = field(default_factory=dict)
 
     def add(self, agent_name: str, samples: Tensor, reported_loss: ReportedLoss) -> None:
         """Add losses of an agent, [rows] without a graph, and what is reported of them."""

@@ -24,7 +24,8 @@ from antiphon.comms.links import Link
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.heart.agent import Agent, Goal, Observed
-from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout

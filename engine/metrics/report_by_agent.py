@@ -21,6 +21,7 @@ from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, ReportedLoss, StepReport, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
 
 
@@ -84,7 +85,7 @@ class AgentReport:
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
         for update in self._whole.updates:
-            policies = update.window_loss.policy_window_by_agent
+            policies = policy_windows(update.window_loss)
             for name, losses in update.window_loss.reported_loss_by_agent.items():
                 metrics = policies[name].metrics if name in policies else {}
                 if metrics and isinstance(losses.target_count, Tensor):

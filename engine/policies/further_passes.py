@@ -26,6 +26,7 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.engine.policies.policy_window import PolicyWindows, policy_windows
 from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import Minibatch, Replay, SomeRows
@@ -114,7 +115,7 @@ class FurtherPasses(WindowsAtOnce):
         waiting = [
             self._of(update, closed, step)
             for update in closed
-            if not self.agents.isdisjoint(update.window_loss.policy_window_by_agent)
+            if not self.agents.isdisjoint(policy_windows(update.window_loss))
         ]
         if not waiting:
             return
@@ -131,16 +132,14 @@ class FurtherPasses(WindowsAtOnce):
 
     def _of(self, update: Update, closed: Sequence[Update], step: int) -> _Window:
         found = update.window_loss
-        names = self.agents & found.policy_window_by_agent.keys()
-        agents = [self.system.agents[name] for name in found.policy_window_by_agent if name in names]
+        policies = {name: policy for name, policy in policy_windows(found).items() if name in self.agents}
+        agents = [self.system.agents[name] for name in policies]
         own = WindowLoss(
             reported_loss_by_agent={
-                name: reported for name, reported in found.reported_loss_by_agent.items() if name in names
+                name: reported for name, reported in found.reported_loss_by_agent.items() if name in policies
             },
-            ticks_with_loss={(step, name) for step, name in found.ticks_with_loss if name in names},
-            policy_window_by_agent={
-                name: policy for name, policy in found.policy_window_by_agent.items() if name in names
-            },
+            ticks_with_loss={(step, name) for step, name in found.ticks_with_loss if name in policies},
+            notes={PolicyWindows: PolicyWindows(policies)},
         )
         together = {name: self.system.agents[name] for name in update.group.agent_names}
         passes = max(map(passes_of, agents))
@@ -150,7 +149,7 @@ class FurtherPasses(WindowsAtOnce):
             drawn = DrawnWindows(
                 update.window,
                 agents[0],
-                found.policy_window_by_agent[agents[0].name],
+                policies[agents[0].name],
                 self.engine.forward_pass,
                 seeds,
             )
@@ -204,7 +203,7 @@ class FurtherPasses(WindowsAtOnce):
             by_epoch = zip(*(part.flatten(1).unbind() for part in parts), strict=True)
             for own, some in zip(rows, itertools.chain.from_iterable(by_epoch), strict=True):
                 own[agent.name] = some
-        each = zip(orders, rows, replay.constants(loss.policy_window_by_agent, rows), strict=True)
+        each = zip(orders, rows, replay.constants(policy_windows(loss), rows), strict=True)
         found: dict[int, list[Minibatch]] = {epoch: [] for epoch in epochs}
         for (epoch, _), own, constants in each:
             found[epoch].append(Minibatch(epoch, own, constants))
@@ -221,7 +220,7 @@ class FurtherPasses(WindowsAtOnce):
         """What a minibatch of a window teaches: its group, and the senders that are replayed beside it."""
         update, policies = window.update, self.engine.features.of(PolicyEvaluator)
         assert policies is not None
-        passes = window.replay.slopes(policies, window.loss.policy_window_by_agent, minibatch)
+        passes = window.replay.slopes(policies, policy_windows(window.loss), minibatch)
         slopes = list(itertools.chain.from_iterable(passes))
         parameters = {
             name: self.system.agents[name].learner.trainable for name in update.gradients_by_learner

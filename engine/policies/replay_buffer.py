@@ -20,9 +20,9 @@ from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.notes import Note
-from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.window import Window
+from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.replays import Minibatch
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.random import uniform_many

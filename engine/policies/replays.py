@@ -20,10 +20,10 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.layout import select_rows
-from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.reads import Read, WithGraph
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.critics import Critics
+from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.trajectories import PolicyEvaluator, port_names, ports_of, rows_through
 
 

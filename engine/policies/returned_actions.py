@@ -7,6 +7,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.nets.per_member import scaled
 
 
@@ -22,7 +23,7 @@ class ReturnedActions(Feature):
 
     def after_book(self, update: Update) -> None:
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
-        for name, window in update.window_loss.policy_window_by_agent.items():
+        for name, window in policy_windows(update.window_loss).items():
             agent, actions = self.system.agents[name], window.trajectory.actions
             channels = {
                 channel.name: channel

@@ -13,6 +13,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import Tick
+from antiphon.engine.policies.policy_window import policy_windows
 
 
 class TargetNetworks(Feature):
@@ -45,7 +46,7 @@ class TargetNetworks(Feature):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window."""
         for update in updates:
-            for name in update.window_loss.policy_window_by_agent:
+            for name in policy_windows(update.window_loss):
                 agent = self.agents[name]
                 if agent.inputs.has_target_network:
                     objective = agent.policy

@@ -18,6 +18,7 @@ from torch import Tensor
 from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_returns, trajectory_of
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policy_passes import PassConstants
+from antiphon.agents.rewards import COSINE, Rewards
 from antiphon.base import indexed
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import Slopes, constant
@@ -25,13 +26,12 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import name_in_seed, select_rows
-from antiphon.engine.heart.policy_window import PolicyWindow
-from antiphon.engine.heart.rewards import COSINE, Rewards
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.policies.actions import Experience
+from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows, policy_windows
 from antiphon.engine.policies.windows_at_once import WindowsAtOnce
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
@@ -100,7 +100,7 @@ class PolicyEvaluator(Feature):
             count,
         )
         losses.add(agent.name, samples, own)
-        losses.policy_window_by_agent[agent.name] = policy
+        PolicyWindows.ensure(losses).by_agent[agent.name] = policy
         losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
         return rows
 
@@ -128,7 +128,7 @@ class PolicyEvaluator(Feature):
     def before_move(self, updates: Sequence[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
         for update in updates:
-            for name, policy in update.window_loss.policy_window_by_agent.items():
+            for name, policy in policy_windows(update.window_loss).items():
                 agent, moments = self.system.agents[name], policy.advantages.moments
                 if moments is None or agent.learner.frozen:
                     continue

@@ -24,6 +24,7 @@ from antiphon.engine.heart.message import Message, Phase
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.updates import GroupWindows, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.engine.policies.policy_window import PolicyWindows
 from tests.reference import ledger
 from tests.reference.forward import replay
 from tests.reference.ledger import as_mask, mask_fill_zero
@@ -48,7 +49,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
     for name in dict.fromkeys(tick.agent_name for tick in window.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
         if goal is not None and policy is not None:
-            whole.policy_window_by_agent[name], valid = policy, policy.advantages.valid
+            PolicyWindows.ensure(whole).by_agent[name], valid = policy, policy.advantages.valid
             score = policy.advantages.returns[valid].sum()
             found.append((name, (policy.first_pass_losses.losses * goal.weight, score, int(valid.sum()))))
     for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
@@ -58,7 +59,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
             samples, score = whole.loss_by_agent[name] + samples, known.score + score
             count += int(known.target_count)
         # The losses of a policy are divided by how many are valid already (rule 41).
-        share = count / state.batch if name in whole.policy_window_by_agent else 1.0
+        share = count / state.batch if name in PolicyWindows.ensure(whole).by_agent else 1.0
         whole.loss_by_agent[name] = samples
         mean = samples.sum().reshape(1) / state.batch * share
         reported[name] = ReportedLoss(mean, score.unsqueeze(0), count)
@@ -165,7 +166,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             value = constant(synthetic.model.value(example))
             loss = loss + injectable(message, synthetic.injection.discount * value)
     ledger.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
-    for name, policy in update.window_loss.policy_window_by_agent.items():
+    for name, policy in PolicyWindows.ensure(update.window_loss).by_agent.items():
         goal, actions = state.agents[name].goal, policy.trajectory.actions
         if goal is None or actions is None:
             continue

@@ -15,19 +15,19 @@ from antiphon.agents.learner import TARGET, Learner
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_passes import PolicyChange
 from antiphon.agents.q_learning import QLearning
+from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.reads import CountedRead
-from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
+from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
@@ -174,7 +174,7 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
 
 def update_returns(state: State, update: Update) -> None:
     """Add a window's returns to the running statistics of the agents that normalise them (rule 41)."""
-    for name, policy in update.window_loss.policy_window_by_agent.items():
+    for name, policy in PolicyWindows.ensure(update.window_loss).by_agent.items():
         learner, moments = state.agents[name].learner, policy.advantages.moments
         if moments is not None and not learner.frozen:
             after = running_returns(learner.buffers[RETURNS].unsqueeze(0), moments)[0]
@@ -183,7 +183,7 @@ def update_returns(state: State, update: Update) -> None:
 
 def copy_target(state: State, update: Update) -> None:
     """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
-    for name in update.window_loss.policy_window_by_agent:
+    for name in PolicyWindows.ensure(update.window_loss).by_agent:
         learner, objective = state.agents[name].learner, state.agents[name].policy
         if not isinstance(objective, QLearning):
             continue
@@ -253,7 +253,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
     """
     members = [state.agents[name] for name in update.group.agent_names]
     again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.epochs > 1}
-    policies = update.window_loss.policy_window_by_agent.items()
+    policies = PolicyWindows.ensure(update.window_loss).by_agent.items()
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
     if not windows:
         return

@@ -12,7 +12,8 @@ from antiphon.comms.examples import encode
 from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.features.contexts import EndpointValues
-from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from antiphon.envs.signal import ENDS, OUTCOMES
-from antiphon.nets.per_member import PerMember
+if TYPE_CHECKING:  # scenarios import this file, and load no torch
+    from antiphon.nets.per_member import PerMember
 
 COSINE = "goal.cosine"
 """The reward for moving a signal in the direction that a message points to."""
@@ -28,10 +29,10 @@ class Rewards:
     names: tuple[str, ...]
     weights: tuple[PerMember, ...]
     """The weights, in the order of the names."""
+    end_names: tuple[str, str]
+    """The signals of the ends of its episodes, which may be its own agent's in the environment."""
     direction: Direction | None = None
     """What the reward `goal.cosine` is made of; None: it is not among the names."""
-    end_names: tuple[str, str] = ENDS
-    """The signals of the ends of its episodes, which may be its own agent's in the environment."""
     life_reward_name: str | None = None
     """The reward of the agent that it acts for, which is present as long as that lives; None: its rewards are present as long."""
     may_act_signal_name: str | None = None
@@ -44,10 +45,9 @@ class Rewards:
 
     @property
     def signal_names(self) -> tuple[str, ...]:
-        """Names of the signals that a policy reads."""
+        """Names of the signals that a policy reads, beside those of any step's outcome."""
         rewards = [name for name in self.names if name != COSINE]
         moved = () if self.direction is None else (self.direction.signal_name,)
         life = () if self.life_reward_name is None else (self.life_reward_name,)
         may_act = () if self.may_act_signal_name is None else (self.may_act_signal_name,)
-        # some are read for their masks alone
-        return *rewards, *OUTCOMES, *self.end_names, *life, *may_act, *moved
+        return *rewards, *self.end_names, *life, *may_act, *moved

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from antiphon.agents.advantages import Advantages, Trajectory
 from antiphon.agents.policy_passes import PolicyChange, PolicyLosses
+from antiphon.engine.heart.notes import Note
+from antiphon.engine.heart.updates import WindowLoss
 from antiphon.engine.heart.window import Tick
 
 
@@ -33,3 +35,16 @@ class PolicyWindow:
         first = self.first_pass_losses
         changes = self.policy_changes or ([] if first.change is None else [first.change])
         return PolicyChange.metrics(changes) | first.metrics if changes else first.metrics
+
+
+@dataclass(slots=True, eq=False)
+class PolicyWindows(Note):
+    """The windows of policies among the losses of a group's window (`WindowLoss`)."""
+
+    by_agent: dict[str, PolicyWindow] = field(default_factory=dict)
+
+
+def policy_windows(window_loss: WindowLoss) -> Mapping[str, PolicyWindow]:
+    """Return the windows of policies among some losses, by agent that learns from rewards."""
+    windows = PolicyWindows.of(window_loss) if window_loss.notes else None
+    return {} if windows is None else windows.by_agent

@@ -1,0 +1,136 @@
+"""What may be set of a channel beside its coupling and its ledger: predictors, how credit is injected, fixed feedback, endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from antiphon.comms.examples import ContextSpec, Example
+from antiphon.engine.heart.layout import SenderRows
+from antiphon.engine.heart.window_grid import WindowGrid
+from antiphon.nets.per_member import PerMember
+from antiphon.nets.schedules import Rate
+
+if TYPE_CHECKING:  # what may be plugged into a channel
+    from antiphon.agents.network import Tensors
+    from antiphon.comms.backward_requests import Outliers
+    from antiphon.comms.skill_gate import SkillGate
+    from antiphon.comms.synthetic_gradients import Predictor
+    from antiphon.comms.synthetic_inputs import InputModel
+
+_ONE = Rate(base=1.0, run_steps=1)
+
+
+@dataclass(slots=True, eq=False)
+class StateGradientSettings:
+    """Settings that only the synthetic gradient of a state channel has; features obey them."""
+
+    return_windows: int = 1
+    """Number of windows that the returned gradient of a state reaches over (lambda-returns)."""
+    return_lambda: float = 0.0
+    """The lambda of these returns; 0: the predictor's target is what one window returns."""
+    auxiliary: float = 0.0
+    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (rule 12)."""
+    outliers: Outliers | None = None
+    """Clips a returned state gradient that is far longer than the median."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PredictorContext:
+    """What a predictor is conditioned on, beside the message; by default nothing."""
+
+    signal_specs: tuple[ContextSpec, ...] = ()
+    """Signals of the environment."""
+    endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    """Values of the channel's sender and receiver, by name; with that of a phase, the windows that it is the position in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InjectionSettings:
+    """How the synthetic gradient of a channel is injected into its messages."""
+
+    apply: bool = True
+    """Whether it is injected; else it is only trained. A scale of 0 does not say so: a schedule or a probe may set it for a time."""
+    scale: Rate = _ONE
+    """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
+    discount: PerMember = 1.0
+    """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
+    clip: PerMember | None = None
+    """The longest credit, a norm over the components of one message in one environment; None: any."""
+    trace: float = 0.0
+    """The share of the gradient that the receiver returns at the same step in the credit (`gradient.trace` of a message, rule 11)."""
+
+
+@dataclass(slots=True, eq=False)
+class SyntheticGradient:
+    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected.
+
+    What it gives for one message is called a prediction (words.py).
+    """
+
+    model: Predictor | None = None
+    """Stacked for several channels; None: the channel has none."""
+    context: PredictorContext = field(default_factory=PredictorContext)
+    target_signal_name: str | None = None
+    """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
+    injection: InjectionSettings = field(default_factory=InjectionSettings)
+    state_settings: StateGradientSettings = field(default_factory=StateGradientSettings)
+    gate: SkillGate | None = None
+    """Applies it as far as it has predicted what came back; None: it is applied as it is."""
+    needs_actions: bool = False
+    """Whether it is evaluated at, and learns from, the actions of the receiver."""
+    replayed: bool = False
+    """Whether it is injected, and learns, in the further passes of the receiver's policy too."""
+
+
+@dataclass(slots=True, eq=False)
+class SyntheticInput:
+    """The synthetic input of a channel: what predicts the message for the receiver, and from what."""
+
+    model: InputModel | None = None
+    """Stacked for several channels; None: the channel has none."""
+    context: PredictorContext = field(default_factory=PredictorContext)
+    examples: list[Example] = field(default_factory=list)
+    """The examples that it learns from at the end of the step, which empties them."""
+
+    def pop_examples(self) -> list[Example]:
+        """Return the examples, and empty them."""
+        examples, self.examples = self.examples, []
+        return examples
+
+
+@dataclass(slots=True, eq=False)
+class Feedback:
+    """Fixed paths on which the gradient of a locked channel goes back, in place of the receiver's weights; by default none."""
+
+    direct: Tensor | None = None
+    """Direct feedback: the matrix that carries an objective's error to the sender (`feedback_matrix`)."""
+    error_agent_name: str = ""
+    """The agent that has this objective; "" without direct feedback."""
+    weights: Tensors | None = None
+    """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
+
+    def load(self, direct: Tensor | None, weights: Tensors | None) -> None:
+        """Take over a saved state: the fixed paths."""
+        self.direct, self.weights = direct, weights
+
+
+@dataclass(slots=True, eq=False)
+class Endpoints:
+    """Where the senders and receivers of a stack's channels are in the stacks of agents, and when its messages are void as they are sent."""
+
+    sender_index: Tensor | None = None
+    """[K]: the index of each channel's sender in the stack of senders; None: channel k has sender k."""
+    receiver_index: Tensor | None = None
+    """[K]: the index of each channel's receiver in the stack of receivers; None: channel k has receiver k."""
+    sender_count: int = 1
+    """Members of the sending stack."""
+    sender_rows: SenderRows | None = None
+    """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
+    life_names: tuple[str, str] = ("", "")
+    """The names of the lives of the sender and the receiver of a single channel (`Body.life_name`)."""
+    mask_signal_name: str = ""
+    """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
