@@ -70,9 +70,9 @@ class BackwardPass:
             pending_updates.append(pending)
             requests.append(pending.request(parameters))
         results = backward_all(requests, self.system.batch)
-        return [
-            pending.differentiated(*result) for pending, result in zip(pending_updates, results, strict=True)
-        ]
+        for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
+            pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)
+        return [pending.update for pending in pending_updates]
 
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read.

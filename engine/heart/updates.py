@@ -117,11 +117,17 @@ class Update:
 
     def set_gradients(
         self,
-        gradients_by_learner: Mapping[str, Sequence[Tensor | None]],
-        gradient_by_read: dict[CountedRead, Tensor],
+        gradients_by_learner: Mapping[str, Gradients],
+        reads: Sequence[CountedRead],
+        read_gradients: Gradients,
     ) -> None:
-        """Set the window's gradients, once it has been differentiated."""
-        self.gradients_by_learner, self.gradient_by_read = {**gradients_by_learner}, gradient_by_read
+        """Set the window's gradients, once it has been differentiated: those of learners, and those of its `reads`, in their order."""
+        self.gradients_by_learner = {**gradients_by_learner}
+        self.gradient_by_read = {
+            read: gradient
+            for read, gradient in zip(reads, read_gradients, strict=True)
+            if gradient is not None
+        }
 
     def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
         """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
@@ -162,18 +168,6 @@ class PendingUpdate:
         auxiliary_loss = reduce(add, self.auxiliary_losses) if self.auxiliary_losses else None
         values_read = [read.value for read in self.returning_reads]
         return BackwardRequest(self.roots, self.injections, parameters, values_read, auxiliary_loss)
-
-    def differentiated(
-        self, gradients_by_learner: Mapping[str, Gradients], read_gradients: Gradients
-    ) -> Update:
-        """Return the update with the result of `request`: the gradients of parameters, and of `returning_reads`, in their order."""
-        gradient_by_read = {  # without the reads that no loss depends on
-            read: gradient
-            for read, gradient in zip(self.returning_reads, read_gradients, strict=True)
-            if gradient is not None
-        }
-        self.update.set_gradients(gradients_by_learner, gradient_by_read)
-        return self.update
 
 
 @dataclass(slots=True)
