@@ -63,7 +63,7 @@ TABLE = (
     Row(FeatureSetting.CLIPPED_OUTLIERS, PredictorTrainer, "features.outliers.ClippedReturns"),
     Row(FeatureSetting.GROUP_CLIP, Engine, "features.group_clip.GroupClip"),
     Row(FeatureSetting.TIED_PARAMETERS, Engine, "features.ties.TiedGradients"),
-    Row(FeatureSetting.REWARDS, ObjectiveEvaluator, "policies.trajectories.PolicyEvaluator"),
+    Row(FeatureSetting.REWARDS, ObjectiveEvaluator, "policies.policy_evaluator.PolicyEvaluator"),
     Row(FeatureSetting.OBSERVATION_STATISTICS, Engine, "features.normalisation.ObservationStatistics"),
 )
 """Which setting needs which feature. Features with a point in common are called in this order."""

@@ -60,17 +60,16 @@ class Critics(Feature):
     def input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
         agent, signal = self.agents[tick.agent_name], self.signal_of(tick)
-        found = [
+        observations = [
             agent.observation_rows(names, signal, self.dtype)
             for names in agent.inputs.critic_observed.names_by_member
         ]
         if self.normalising is not None:
             normalised = self.normalising.of_critic(agent, tick, statistics)
-            found = [normalised(place, rows) for place, rows in enumerate(found)]
+            observations = [normalised(index, rows) for index, rows in enumerate(observations)]
         if len(agent.learner.critic.input_shape) == 1:
-            found = [rows if rows.dim() == 2 else rows.reshape(len(rows), -1) for rows in found]
+            observations = [rows if rows.dim() == 2 else rows.reshape(len(rows), -1) for rows in observations]
         else:
-            found = [
-                as_maps(*pair) for pair in zip(found, agent.inputs.critic_observed.map_layouts, strict=True)
-            ]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+            map_layouts = agent.inputs.critic_observed.map_layouts
+            observations = [as_maps(*pair) for pair in zip(observations, map_layouts, strict=True)]
+        return observations[0] if len(observations) == 1 else torch.cat(observations, 1)

@@ -46,52 +46,52 @@ class FinalValues(Feature):
 
     @torch.no_grad()
     def _enter(self, step: int, final: StepSignals) -> None:
-        made: dict[str, Tick | None] = {}
+        final_ticks: dict[str, Tick | None] = {}
         for agent in self._agents:
             ticks = reversed(list(self.system.group_by_agent[agent.name].window.ticks()))
             tick = next((tick for tick in ticks if tick.agent_name == agent.name), None)
-            had = None if tick is None else Experience.of(tick)
-            if had is None or not had.outcomes or had.outcomes[-1].step != step:
+            experience = None if tick is None else Experience.of(tick)
+            if experience is None or not experience.outcomes or experience.outcomes[-1].step != step:
                 continue
-            rows = self._truncated(agent, had.outcomes[-1], final)
-            value = self._value(
-                agent, step, final, made
-            )  # of all rows: to ask whether any is needed would wait for a GPU
-            if value is None:
-                continue
-            had.add_final_value(value, Mask.of(rows))
+            rows = self._truncated(agent, experience.outcomes[-1], final)
+            # of all rows: to ask whether any is needed would wait for a GPU
+            value = self._value(agent, step, final, final_ticks)
+            if value is not None:
+                experience.add_final_value(value, Mask.of(rows))
 
     def _truncated(self, agent: Agent, outcomes: StepSignals, final: StepSignals) -> Tensor:
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
-        ends = [rewards_of(member).end_names for member in agent.members]
+        end_names = [rewards_of(member).end_names for member in agent.members]
         terminated, truncated = (
-            outcome_of(agent, outcomes, tuple(own[kind] for own in ends), self.system.dtype) > 0
+            outcome_of(agent, outcomes, tuple(names[kind] for names in end_names), self.system.dtype) > 0
             for kind in (0, 1)
         )
         rows = truncated & ~terminated
         if any(agent.life_names):
-            known = tuple(f"_final.{life}" for life in agent.life_names)
-            rows &= outcome_of(agent, final, known, self.system.dtype) > 0
+            mask_names = tuple(f"_final.{life}" for life in agent.life_names)
+            rows &= outcome_of(agent, final, mask_names, self.system.dtype) > 0
         return rows
 
     def _value(
-        self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]
+        self, agent: Agent, step: int, final: StepSignals, final_ticks: dict[str, Tick | None]
     ) -> Tensor | None:
         """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
         critics, buffers = self.forward_pass.features.of(Critics), agent.learner.buffers
         if critics is None or not agent.inputs.critic_observed.signal_names:
-            tick = self._tick(agent, step, final, made)
+            tick = self._tick(agent, step, final, final_ticks)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
         if not _shows(final, agent.inputs.critic_observed.names_by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         return critics.values([tick], buffers, buffers)[0].squeeze(1)
 
-    def _tick(self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]) -> Tick | None:
+    def _tick(
+        self, agent: Agent, step: int, final: StepSignals, final_ticks: dict[str, Tick | None]
+    ) -> Tick | None:
         """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""
-        if agent.name in made:
-            return made[agent.name]
-        made[agent.name] = None
+        if agent.name in final_ticks:
+            return final_ticks[agent.name]
+        final_ticks[agent.name] = None
         if agent.inputs.align_channel_name is None and not _shows(
             final, agent.inputs.observed.names_by_member
         ):
@@ -103,7 +103,7 @@ class FinalValues(Feature):
                 due = channel.ledger.timetable.stamps_read_at(tick.step)
                 stamps = [stamp for stamp in due if stamp > step]
                 sender = self.system.agents.get(channel.sender) if stamps else None
-                source = None if sender is None else self._tick(sender, step, final, made)
+                source = None if sender is None else self._tick(sender, step, final, final_ticks)
                 if stamps and source is None:
                     return None
                 arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
@@ -118,7 +118,7 @@ class FinalValues(Feature):
                 agent.connections.state_channel, agent.connections.state_channel.ledger.receive(tick.step)
             )
         self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
-        made[agent.name] = tick
+        final_ticks[agent.name] = tick
         return tick
 
     def _arrivals(
@@ -151,9 +151,9 @@ class FinalValues(Feature):
 
 
 def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Read]:
-    return [one.as_constant(channel.name) for one in arrivals] or [Constant(channel.name)]
+    return [arrival.as_constant(channel.name) for arrival in arrivals] or [Constant(channel.name)]
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:
     """Whether signals have all that the members of a stack observe."""
-    return all(name == AGE or name in signals.signals for own in names for name in own)
+    return all(name == AGE or name in signals.signals for member_names in names for name in member_names)

@@ -26,12 +26,12 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.engine.policies.policy_evaluator import PolicyEvaluator
 from antiphon.engine.policies.policy_window import PolicyWindows, policy_windows
 from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import Minibatch, Replay, SomeRows
 from antiphon.engine.policies.resting_heads import passes_of, places_at_rest
-from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.engine.policies.windows_at_once import WindowsAtOnce, evaluated_at_once
 from antiphon.nets.random import seed_for, uniform_many
 
@@ -74,7 +74,7 @@ class FurtherPasses(WindowsAtOnce):
         """Of their newest windows, until the further passes."""
         for channel in self.system.channels.values():
             if channel.synthetic_gradient.replayed:
-                _check_apart(channel, self.system)
+                _check_replayable(channel, self.system)
 
     def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
         """Return the ports of the first pass over a window, where it is evaluated at once: see `WindowsAtOnce`."""
@@ -86,8 +86,8 @@ class FurtherPasses(WindowsAtOnce):
         if first is None or first.window is not window:
             replay, device = SomeRows(window, agents, self.engine.forward_pass), self.system.device
             rows = {
-                name: torch.arange(len(own.members) * own.batch, device=device)
-                for name, own in agents.items()
+                name: torch.arange(len(stack.members) * stack.batch, device=device)
+                for name, stack in agents.items()
             }
             first = self._first[group] = _FirstPass(window, replay, replay.ports(rows))
         return first.ports[agent.name]
@@ -95,53 +95,59 @@ class FurtherPasses(WindowsAtOnce):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Take all further passes over the windows of updates, and move the parameters after each."""
         engine = self.engine
-        for found, predictors in self._minibatch_updates(updates, step):
-            engine.change_gradients(found)
-            engine.divergence_check.check_updates(found, step)
-            engine.apply_ties_and_hooks(found, step)
+        for minibatch_updates, predictors in self._minibatch_updates(updates, step):
+            engine.change_gradients(minibatch_updates)
+            engine.divergence_check.check_updates(minibatch_updates, step)
+            engine.apply_ties_and_hooks(minibatch_updates, step)
             engine.divergence_check.check_predictors([*predictors.items()], step)
-            engine.move_agents(found, step)
+            engine.move_agents(minibatch_updates, step)
             engine.predictor_trainer.move_predictors(
                 predictors.items(), step, engine.divergence_check.unstopped_members
             )
 
-    def _minibatch_updates(self, closed: Sequence[Update], step: int) -> Iterator[_Learned]:
-        """Yield what each minibatch teaches in turn; parameters are to be moved before the next is asked for.
+    def _minibatch_updates(self, first_passes: Sequence[Update], step: int) -> Iterator[_Learned]:
+        """Yield what is learned from each minibatch in turn; parameters are to be moved before the next is asked for.
 
         Args:
-            closed: What windows that end at the step have learned from in their first pass.
+            first_passes: Updates of the windows that end at the step.
             step: The step.
         """
-        waiting = [
-            self._of(update, closed, step)
-            for update in closed
+        windows = [
+            self._window(update, first_passes, step)
+            for update in first_passes
             if not self.agents.isdisjoint(policy_windows(update.window_loss))
         ]
-        if not waiting:
+        if not windows:
             return
-        for epoch in range(1, max(each.passes for each in waiting)):
-            running = [(each, each.minibatches[epoch]) for each in waiting if each.passes > epoch]
-            for place in range(max(len(batches) for _, batches in running)):
-                learning = [(each, own[place]) for each, own in running if place < len(own)]
+        for epoch in range(1, max(window.passes for window in windows)):
+            windows_of_epoch = [window for window in windows if window.passes > epoch]
+            for k in range(max(len(window.minibatches[epoch]) for window in windows_of_epoch)):
                 updates, predictors = list[Update](), dict[str, PredictorUpdate]()
-                for each, minibatch in learning:
-                    found = self._learned(each, minibatch, step)
-                    updates += found[0]
-                    predictors |= found[1]
+                for window in windows_of_epoch:
+                    if k < len(window.minibatches[epoch]):
+                        window_updates, window_predictors = self._learned(
+                            window, window.minibatches[epoch][k], step
+                        )
+                        updates += window_updates
+                        predictors |= window_predictors
                 yield updates, predictors
 
-    def _of(self, update: Update, closed: Sequence[Update], step: int) -> _Window:
-        found = update.window_loss
-        policies = {name: policy for name, policy in policy_windows(found).items() if name in self.agents}
+    def _window(self, update: Update, first_passes: Sequence[Update], step: int) -> _Window:
+        first_loss = update.window_loss
+        policies = {
+            name: policy for name, policy in policy_windows(first_loss).items() if name in self.agents
+        }
         agents = [self.system.agents[name] for name in policies]
-        own = WindowLoss(
+        loss = WindowLoss(
             reported_loss_by_agent={
-                name: reported for name, reported in found.reported_loss_by_agent.items() if name in policies
+                name: reported
+                for name, reported in first_loss.reported_loss_by_agent.items()
+                if name in policies
             },
-            ticks_with_loss={(step, name) for step, name in found.ticks_with_loss if name in policies},
+            ticks_with_loss={(step, name) for step, name in first_loss.ticks_with_loss if name in policies},
             notes={PolicyWindows: PolicyWindows(policies)},
         )
-        together = {name: self.system.agents[name] for name in update.group.agent_names}
+        group_agents = {name: self.system.agents[name] for name in update.group.agent_names}
         passes = max(map(passes_of, agents))
         assert agents[0].policy is not None
         if agents[0].policy.windows_kept > 1:  # it learns alone
@@ -154,30 +160,32 @@ class FurtherPasses(WindowsAtOnce):
                 seeds,
             )
             return _Window(
-                update, agents, own, passes, drawn, [], self._minibatches(drawn, own, agents[0], step)
+                update, agents, loss, passes, drawn, [], self._minibatches(drawn, loss, agents[0], step)
             )
-        sending = {name: other for other in closed for name in other.group.agent_names}
+        update_by_agent = {
+            name: first_pass for first_pass in first_passes for name in first_pass.group.agent_names
+        }
         senders = [
-            ReplayedSender(self.engine, channel, sending[channel.sender])
-            for agent in together.values()
+            ReplayedSender(self.engine, channel, update_by_agent[channel.sender])
+            for agent in group_agents.values()
             for channel in agent.connections.incoming
             if channel.synthetic_gradient.replayed
         ]
-        replay = self._replay(update, together, senders)
-        minibatches = self._minibatches(replay, own, agents[0], step)
-        return _Window(update, agents, own, passes, replay, senders, minibatches)
+        replay = self._replay(update, group_agents, senders)
+        minibatches = self._minibatches(replay, loss, agents[0], step)
+        return _Window(update, agents, loss, passes, replay, senders, minibatches)
 
     def _replay(
-        self, update: Update, together: Mapping[str, Agent], senders: Sequence[ReplayedSender]
+        self, update: Update, group_agents: Mapping[str, Agent], senders: Sequence[ReplayedSender]
     ) -> Replay:
         """The evaluation of a window's ticks again that costs least."""
         if update.group in self._at_once:
             return self._first.pop(update.group).replay
         forward_pass = self.engine.forward_pass
-        if SomeRows.obstacle(update.window, together):
-            return Replay(update.window, together, forward_pass)
-        sent_again = {sender.channel.name: sender.messages for sender in senders}
-        return SomeRows(update.window, together, forward_pass, sent_again)
+        if SomeRows.obstacle(update.window, group_agents):
+            return Replay(update.window, group_agents, forward_pass)
+        replayed_messages = {sender.channel.name: sender.messages for sender in senders}
+        return SomeRows(update.window, group_agents, forward_pass, replayed_messages)
 
     def _minibatches(
         self, replay: Replay | DrawnWindows, loss: WindowLoss, first: Agent, step: int
@@ -193,21 +201,25 @@ class FurtherPasses(WindowsAtOnce):
         policy, batch = first.policy, self.system.batch
         assert isinstance(policy, PolicyObjective)
         epochs = range(1, policy.epochs)
-        orders = [(epoch, place) for epoch in epochs for place in range(policy.minibatches)]
-        rows: list[dict[str, Tensor]] = [{} for _ in orders]
+        epoch_of_minibatches = [epoch for epoch in epochs for _ in range(policy.minibatches)]
+        rows_of_minibatches: list[dict[str, Tensor]] = [{} for _ in epoch_of_minibatches]
         for agent in replay.agents.values():
             seeds = self._seeds_of(agent.name, [("epoch", str(epoch)) for epoch in epochs])
             members = torch.arange(seeds.shape[1], device=self.system.device).unsqueeze(1) * batch
             numbers = uniform_many(seeds.flatten(), step, batch).view(*seeds.shape, batch)
             parts = (numbers.argsort(dim=2, stable=True) + members).tensor_split(policy.minibatches, dim=2)
             by_epoch = zip(*(part.flatten(1).unbind() for part in parts), strict=True)
-            for own, some in zip(rows, itertools.chain.from_iterable(by_epoch), strict=True):
-                own[agent.name] = some
-        each = zip(orders, rows, replay.constants(policy_windows(loss), rows), strict=True)
-        found: dict[int, list[Minibatch]] = {epoch: [] for epoch in epochs}
-        for (epoch, _), own, constants in each:
-            found[epoch].append(Minibatch(epoch, own, constants))
-        return found
+            for rows_by_agent, rows in zip(
+                rows_of_minibatches, itertools.chain.from_iterable(by_epoch), strict=True
+            ):
+                rows_by_agent[agent.name] = rows
+        constants_of_minibatches = replay.constants(policy_windows(loss), rows_of_minibatches)
+        minibatches: dict[int, list[Minibatch]] = {epoch: [] for epoch in epochs}
+        for epoch, rows_by_agent, constants in zip(
+            epoch_of_minibatches, rows_of_minibatches, constants_of_minibatches, strict=True
+        ):
+            minibatches[epoch].append(Minibatch(epoch, rows_by_agent, constants))
+        return minibatches
 
     def _seeds_of(self, agent: str, uses: Sequence[tuple[str, ...]]) -> Tensor:
         """[U, N] int64: the seeds of a stack's random numbers of some uses, such as the order in an epoch, made once."""
@@ -217,27 +229,34 @@ class FurtherPasses(WindowsAtOnce):
         return self._seeds_by_uses[agent, *uses]
 
     def _learned(self, window: _Window, minibatch: Minibatch, step: int) -> _Learned:
-        """What a minibatch of a window teaches: its group, and the senders that are replayed beside it."""
+        """What is learned from a minibatch of a window: by its group, and by the senders that are replayed beside it."""
         update, policies = window.update, self.engine.features.of(PolicyEvaluator)
         assert policies is not None
-        passes = window.replay.slopes(policies, policy_windows(window.loss), minibatch)
-        slopes = list(itertools.chain.from_iterable(passes))
+        slopes_by_policy = window.replay.slopes(policies, policy_windows(window.loss), minibatch)
+        slopes = list(itertools.chain.from_iterable(slopes_by_policy))
         parameters = {
             name: self.system.agents[name].learner.trainable for name in update.gradients_by_learner
         }
         read = [sender.read for sender in window.senders]
         requests = [BackwardRequest([], [], parameters, read, slopes=slopes)]
-        moved = [(sender, request) for sender in window.senders if (request := sender.request(step))]
+        sender_requests = [
+            (sender, request) for sender in window.senders if (request := sender.request(step))
+        ]
         first = window.agents[0]
         batch = len(minibatch.rows[first.name]) // len(first.members)
-        (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
+        (gradients, returned), *sender_gradients = backward_all(
+            [*requests, *(request for _, request in sender_requests)], batch
+        )
         resting = {name: self._resting[name] for name in gradients}
         updates = [
             Update(
                 update.group, update.window, window.loss, {**gradients}, resting_parameters_by_agent=resting
             )
         ]
-        updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
+        updates += [
+            sender.update(gradients_of_sender)
+            for (sender, _), (gradients_of_sender, _) in zip(sender_requests, sender_gradients, strict=True)
+        ]
         examples = {
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
@@ -246,10 +265,10 @@ class FurtherPasses(WindowsAtOnce):
 
 
 _Learned = tuple[list[Update], dict[str, PredictorUpdate]]
-"""What a minibatch teaches: updates of agents, and of synthetic gradients by channel."""
+"""What is learned from a minibatch: updates of agents, and of synthetic gradients by channel."""
 
 
-def _check_apart(channel: Channel, system: System) -> None:
+def _check_replayable(channel: Channel, system: System) -> None:
     """Check that the ticks and environments of a channel's ends can be evaluated apart.
 
     Raises:
@@ -267,8 +286,8 @@ def _check_apart(channel: Channel, system: System) -> None:
 
 def _leader(base: System, agent: Agent) -> Agent:
     """The first agent with further passes that an agent learns with; itself, if none has any."""
-    together = (base.agents[name] for name in base.group_by_agent[agent.name].agent_names)
-    return next((own for own in together if passes_of(own) > 1), agent)
+    group_agents = (base.agents[name] for name in base.group_by_agent[agent.name].agent_names)
+    return next((member for member in group_agents if passes_of(member) > 1), agent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.window import Window
+from antiphon.engine.policies.policy_evaluator import PolicyEvaluator
 from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.replays import Minibatch
-from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.random import uniform_many
 
 
@@ -48,14 +48,14 @@ class ReplayBuffer(Note):
             windows, torch.zeros(len(window["unseen"]), dtype=torch.int64, device=window["unseen"].device)
         )
 
-    def add(self, window: Tensors, taught: Tensor) -> None:
-        """Add a window in the rows that it taught something, [rows] bool; in place, as what is learned is: who keeps it, copies."""
-        rows = torch.arange(len(taught), device=taught.device)
+    def add(self, window: Tensors, is_taken: Tensor) -> None:
+        """Add a window in some rows, [rows] bool; in place: whoever keeps the buffer, copies it."""
+        rows = torch.arange(len(is_taken), device=is_taken.device)
         for name, values in self.windows.items():
-            place = self.written % values.shape[1]
-            where = taught.view(-1, *[1] * (window[name].dim() - 1))
-            values.index_put_((rows, place), torch.where(where, window[name], values[rows, place]))
-        self.written += taught
+            index = self.written % values.shape[1]
+            taken = is_taken.view(-1, *[1] * (window[name].dim() - 1))
+            values.index_put_((rows, index), torch.where(taken, window[name], values[rows, index]))
+        self.written += is_taken
 
     def drawn(self, rows: Tensor, numbers: Tensor) -> Tensors:
         """Return a window of each of some rows, [T, len(rows), …] by name.
@@ -64,11 +64,11 @@ class ReplayBuffer(Note):
             rows: The rows.
             numbers: Of all rows, uniform in [0, 1): which of its windows is drawn.
         """
-        found = {}
+        drawn = {}
         for name, values in self.windows.items():
-            place = (numbers * self.written.clamp(max=values.shape[1])).long()
-            found[name] = values[rows, place[rows]].transpose(0, 1)
-        return found
+            index = (numbers * self.written.clamp(max=values.shape[1])).long()
+            drawn[name] = values[rows, index[rows]].transpose(0, 1)
+        return drawn
 
 
 class DrawnWindows:
@@ -77,7 +77,7 @@ class DrawnWindows:
     Args:
         window: The newest window.
         agent: The stack.
-        policy: What the first pass over the window found.
+        policy: What the first pass over the window computed.
         forward_pass: Of the agents.
         seeds: [N] int64, of what each member draws.
     """
@@ -90,8 +90,8 @@ class DrawnWindows:
         self._objective = agent.policy
         newest = _contents(window, agent, policy, forward_pass)
         self._buffer = ReplayBuffer.of(agent) or ReplayBuffer.like(newest, self._objective.replay)
-        taught = agent.layout.rows_from_members(agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0)
-        self._buffer.add(newest, taught)
+        has_valid_ticks = agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0
+        self._buffer.add(newest, agent.layout.rows_from_members(has_valid_ticks))
         agent.notes[ReplayBuffer] = self._buffer
         numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)
         self._numbers = numbers.view(len(seeds), -1, agent.batch).transpose(0, 1).flatten(1)
@@ -110,11 +110,24 @@ class DrawnWindows:
         learner, objective, members = self._agent.learner, self._objective, len(self._agent.members)
         x = drawn["inputs"].transpose(0, 1)
         of_ticks = learner.buffers, x.flatten(0, 1)
-        both = learner.evaluate(*of_ticks)[0][OBJECTIVE], learner.target_outputs(*of_ticks, state=None)
-        outputs, target = (values.view(*x.shape[:2], -1).transpose(0, 1) for values in both)
+        outputs, target = (
+            values.view(*x.shape[:2], -1).transpose(0, 1)
+            for values in (
+                learner.evaluate(*of_ticks)[0][OBJECTIVE],
+                learner.target_outputs(*of_ticks, state=None),
+            )
+        )
         nowhere = torch.zeros_like(drawn["terminated"])
-        did = drawn["actions"], drawn["rewards"], drawn["terminated"], nowhere, drawn["unseen"]
-        trajectory = Trajectory(*did, nowhere, None, drawn["waiting"])
+        trajectory = Trajectory(
+            drawn["actions"],
+            drawn["rewards"],
+            drawn["terminated"],
+            truncated=nowhere,
+            unseen=drawn["unseen"],
+            bootstrapped=nowhere,
+            final_values=None,
+            waiting=drawn["waiting"],
+        )
         statistics = learner.buffers.get(RETURNS)
         advantages = objective.replayed(
             trajectory,
@@ -123,8 +136,10 @@ class DrawnWindows:
             statistics=None if statistics is None else statistics.view(members, -1),
         )
         assert self._agent.goal is not None
-        own = advantages, self._agent.goal.weight, members, objective.slope_factors
-        constants = PassConstants.of(trajectory.actions, None, *own)
+        constants = PassConstants.of(
+            *(trajectory.actions, None, advantages),
+            *(self._agent.goal.weight, members, objective.slope_factors),
+        )
         return [objective.slopes(outputs, None, constants, member_count=members)[0]]
 
 

@@ -45,7 +45,7 @@ class ReplayedSender:
     Args:
         engine: Of the run.
         channel: The channels.
-        update: What the senders' windows taught in their first pass.
+        update: What the senders learned from their windows in the first pass.
     """
 
     def __init__(self, engine: Engine, channel: Channel, update: Update) -> None:
@@ -71,14 +71,14 @@ class ReplayedSender:
         """Keep what the messages' predictions are conditioned on, and where they count."""
         trainer = self._engine.predictor_trainer
         examples = [trainer.example(self.channel, message, with_returned=False) for message in messages]
-        known = next((one.context for one in examples if one is not None and one.context is not None), None)
+        contexts = [None if example is None else example.context for example in examples]
+        present = next((context for context in contexts if context is not None), None)
         self._context = None
-        if known is not None:
-            absent = torch.zeros_like(known)
-            contexts = [absent if one is None or one.context is None else one.context for one in examples]
-            self._context = torch.stack(contexts)
-        there = [NONE if one is None else ALL for one in examples]
-        pairs = list(zip(there, messages, strict=True))
+        if present is not None:
+            zeros = torch.zeros_like(present)
+            self._context = torch.stack([zeros if context is None else context for context in contexts])
+        has_example = [NONE if example is None else ALL for example in examples]
+        pairs = list(zip(has_example, messages, strict=True))
         self._counted = [mask & message.booked.counted for mask, message in pairs]
         injected, self._injected = [mask & message.credit_rows for mask, message in pairs], ALL
         if any(mask is not ALL for mask in injected):
@@ -124,9 +124,9 @@ class ReplayedSender:
         if index is None:
             return rows
         environments = rows.view(len(self.channel.members), -1) % batch
-        own = environments[:1].repeat(len(self._sender.members), 1).index_copy(0, index, environments)
-        first = torch.arange(len(own), device=rows.device).unsqueeze(1) * batch
-        return (own + first).flatten()
+        by_sender = environments[:1].repeat(len(self._sender.members), 1).index_copy(0, index, environments)
+        first_rows = torch.arange(len(by_sender), device=rows.device).unsqueeze(1) * batch
+        return (by_sender + first_rows).flatten()
 
     @property
     def read(self) -> Tensor:
@@ -142,10 +142,8 @@ class ReplayedSender:
         assert model is not None
         for example in sent.examples:
             example.prediction = model.predict(example)
-        each = torch.stack(
-            [example.prediction for example in sent.examples if example.prediction is not None]
-        )
-        prediction = by_member(each, len(channel.members))
+        predictions = [example.prediction for example in sent.examples if example.prediction is not None]
+        prediction = by_member(torch.stack(predictions), len(channel.members))
         credit = prediction if gate is None else gate.applied(prediction)
         if credit is None:
             return None

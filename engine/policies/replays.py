@@ -23,8 +23,9 @@ from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.reads import Read, WithGraph
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.critics import Critics
+from antiphon.engine.policies.policy_evaluator import PolicyEvaluator, port_names, ports_of
 from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.policies.trajectories import PolicyEvaluator, port_names, ports_of, rows_through
+from antiphon.engine.policies.sampled_messages import rows_through
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +53,23 @@ class Replay:
         """Return the constants of policies in minibatches, by agent, made at once.
 
         Args:
-            policies: By agent, what the first pass found.
+            policies: By agent, what the first pass computed.
             passes: Of each minibatch the rows: see `ports`.
         """
-        found: list[dict[str, PassConstants]] = [{} for _ in passes]
+        constants_by_pass: list[dict[str, PassConstants]] = [{} for _ in passes]
         for name, policy in policies.items():
-            agent, first = self.agents[name], policy.first_pass_losses.log_prob
+            agent, log_prob = self.agents[name], policy.first_pass_losses.log_prob
             assert agent.goal is not None
             assert agent.policy is not None
-            constants = PassConstants.of_parts(
-                *(policy.trajectory.actions, first, policy.advantages, agent.goal.weight, len(agent.members)),
+            constants_of_agent = PassConstants.of_parts(
+                *(policy.trajectory.actions, log_prob, policy.advantages),
+                *(agent.goal.weight, len(agent.members)),
                 agent.policy.slope_factors,
                 [rows[name] for rows in passes],
             )
-            for own, each in zip(found, constants, strict=True):
-                own[name] = each
-        return found
+            for by_agent, constants in zip(constants_by_pass, constants_of_agent, strict=True):
+                by_agent[name] = constants
+        return constants_by_pass
 
     def slopes(
         self, evaluator: PolicyEvaluator, policies: Mapping[str, PolicyWindow], minibatch: Minibatch
@@ -76,7 +78,7 @@ class Replay:
 
         Args:
             evaluator: Of the policies.
-            policies: By agent, what the first pass found.
+            policies: By agent, what the first pass computed.
             minibatch: What the pass is over.
         """
         rows, ports = minibatch.rows, self.ports(minibatch.rows)
@@ -99,8 +101,8 @@ class Replay:
 
 
 @dataclass(slots=True)
-class _Made:
-    """The messages of a stack of channels that are made in the window and read in it."""
+class _SentInWindow:
+    """The messages of a stack of channels that are sent in the window and read in it."""
 
     sender: tuple[str, int]
     """The evaluation that makes them: see `_Evaluation.key`."""
@@ -116,7 +118,7 @@ class _Made:
     """[S, K * B, size]: what the link adds."""
 
 
-SentAgain = Callable[[Tensor], Tensor]
+ReplayedMessages = Callable[[Tensor], Tensor]
 """Returns the messages that a channel carries in a replay, [K * T * b, size], for its rows [K * b]."""
 
 
@@ -128,10 +130,10 @@ class _Pass:
     """Of each agent."""
     ends: dict[str, Tensor]
     """Of each channel that is read, as many of each member."""
-    sent_again: dict[str, Tensor]
+    replayed_messages: dict[str, Tensor]
     """By channel whose sender is replayed too: its messages, [K, T, b, size]."""
-    made: dict[tuple[str, int], Tensors] = field(default_factory=dict)
-    """By evaluation made so far: its ports."""
+    ports_by_key: dict[tuple[str, int], Tensors] = field(default_factory=dict)
+    """By the key of each evaluation so far: its ports."""
     selected: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     """By agent and `id` of what is observed at all ticks: its rows of the replay, which network and critic may share."""
 
@@ -145,42 +147,42 @@ class _Pass:
 
 @dataclass(slots=True)
 class _Message:
-    """What an agent reads over a stack of channels at some ticks: constants, and messages made in the window."""
+    """What an agent reads over a stack of channels at some ticks: constants, and messages sent in the window."""
 
     channel: Channel
     constants: Tensor | None
     """[C, K * B, size]; None: none."""
-    made: _Made | None
+    sent_in_window: _SentInWindow | None
     order: Tensor | None
-    """[T]: the place of what each tick reads among the constants, followed by the messages made; None: all in order."""
+    """[T]: the place of what each tick reads among the constants, followed by those sent in the window; None: all in order."""
     available: Mask
     """Of T, K * B."""
-    sent_again: slice | None = None
+    replayed_messages: slice | None = None
     """The ticks of a sender that is replayed beside the receiver, whose messages are read; None: those above are."""
 
-    def read(self, now: _Pass) -> tuple[Tensor, Mask]:
+    def read(self, this_pass: _Pass) -> tuple[Tensor, Mask]:
         """Return what is read, [K * T * b, size], and where there is a message; zeros elsewhere."""
-        rows, members = now.ends[self.channel.name], len(self.channel.members)
-        there = self.available.map(partial(by_member, members=members, rows=rows))
-        return there.zero_elsewhere(self._values(now, rows)), there
+        rows, members = this_pass.ends[self.channel.name], len(self.channel.members)
+        available = self.available.map(partial(by_member, members=members, rows=rows))
+        return available.zero_elsewhere(self._values(this_pass, rows)), available
 
-    def _values(self, now: _Pass, rows: Tensor) -> Tensor:
+    def _values(self, this_pass: _Pass, rows: Tensor) -> Tensor:
         channel, count = self.channel, len(self.channel.members)
-        if self.sent_again is not None:
-            return now.sent_again[channel.name][:, self.sent_again].flatten(0, 2)
+        if self.replayed_messages is not None:
+            return this_pass.replayed_messages[channel.name][:, self.replayed_messages].flatten(0, 2)
         of_rows = partial(by_member, members=count, rows=rows)
         parts = [] if self.constants is None else [of_rows(self.constants)]
-        if self.made is not None:
-            made, port = self.made, now.made[self.made.sender][channel.content.port_name]
-            batch = len(rows) // count * made.ticks
-            if made.sent_at is not None:
-                by_tick = port.view(-1, made.ticks, len(rows) // count, *port.shape[1:])
-                port = by_tick.index_select(1, made.sent_at).flatten(0, 2)
-                batch = len(rows) // count * len(made.sent_at)
+        if (messages := self.sent_in_window) is not None:
+            port = this_pass.ports_by_key[messages.sender][channel.content.port_name]
+            batch = len(rows) // count * messages.ticks
+            if messages.sent_at is not None:
+                by_tick = port.view(-1, messages.ticks, len(rows) // count, *port.shape[1:])
+                port = by_tick.index_select(1, messages.sent_at).flatten(0, 2)
+                batch = len(rows) // count * len(messages.sent_at)
             output = select_rows(port, channel.endpoints.sender_index, batch)
             sent, sampling_noise, link_noise = (
                 values if values is None else of_rows(values)
-                for values in (made.sent, made.sampling_noise, made.link_noise)
+                for values in (messages.sent, messages.sampling_noise, messages.link_noise)
             )
             if channel.content.sampler is not None:
                 output, _ = channel.content.sampler.message(output, sampling_noise, sent)
@@ -234,7 +236,7 @@ class SomeRows(Replay):
         window: The window.
         agents: Those that learn together.
         forward_pass: Of the run.
-        sent_again: By channel whose sender is replayed too: its messages.
+        replayed_messages: By channel whose sender is replayed too: its messages.
     """
 
     def __init__(
@@ -242,10 +244,10 @@ class SomeRows(Replay):
         window: Window,
         agents: Mapping[str, Agent],
         forward_pass: ForwardPass,
-        sent_again: Mapping[str, SentAgain] | None = None,
+        replayed_messages: Mapping[str, ReplayedMessages] | None = None,
     ) -> None:
         super().__init__(window, agents, forward_pass)
-        self._sent_again = sent_again or {}
+        self._replayed_messages = replayed_messages or {}
         first = _senders_first(self._ticks_of, agents)
         self._at_once = {name for call in first for name in call}
         calls = [[self._ticks_of[name] for name in call] for call in first]
@@ -261,7 +263,7 @@ class SomeRows(Replay):
         for name in self._ticks_of:
             key = id(agents[name].learner), name in self._at_once
             by_learner.setdefault(key, []).append(agents[name])
-        self._outputs = [self._outputs_of(own) for own in by_learner.values()]
+        self._outputs = [self._outputs_of(sharing) for sharing in by_learner.values()]
 
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
@@ -269,50 +271,61 @@ class SomeRows(Replay):
         if any(agent.learner.network.mixed() for agent in agents.values()):
             return True
         for name, ticks in _ticks_of(window).items():
-            within, incoming = list(_made_within(ticks)), agents[name].connections.incoming
-            handed = agents[name].connections.state_channel is not None and len(agents) > 1
-            if (within or handed) and any(tick.learning_rows is not ALL for tick in ticks):
+            reads_within, incoming = list(_reads_with_graph(ticks)), agents[name].connections.incoming
+            reads_state = agents[name].connections.state_channel is not None and len(agents) > 1
+            if (reads_within or reads_state) and any(tick.learning_rows is not ALL for tick in ticks):
                 return True
-            if within and any(
+            if reads_within and any(
                 channel.ledger.timetable.read_mode.slots > 1 or _has_paths_back(channel)
                 for channel in incoming
             ):
                 return True
-            if within and any(len(reads) > 1 for tick in ticks for reads in tick.reads_by_channel):
+            if reads_within and any(len(reads) > 1 for tick in ticks for reads in tick.reads_by_channel):
                 return True
         return False
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
-        now = self._pass(rows)
+        this_pass = self._pass(rows)
         for call in self._calls:
-            for evaluation, ports in zip(call, self._evaluated(call, now), strict=True):
-                now.made[evaluation.key] = ports
+            for evaluation, ports in zip(call, self._evaluated(call, this_pass), strict=True):
+                this_pass.ports_by_key[evaluation.key] = ports
         return {
             agent.name: {
                 name: self._by_tick(agent, ports[name]) for name in port_names(agent) if name in ports
             }
             for outputs in self._outputs
-            for agent, ports in zip(outputs.agents, self._of_all_ticks(outputs, now), strict=True)
+            for agent, ports in zip(outputs.agents, self._of_all_ticks(outputs, this_pass), strict=True)
         }
 
-    def _of_all_ticks(self, outputs: _Outputs, now: _Pass) -> list[Tensors]:
+    def _of_all_ticks(self, outputs: _Outputs, this_pass: _Pass) -> list[Tensors]:
         """The ports of each agent, [N * T * b, …]."""
-        first = outputs.agents[0]
-        start, found = self._start(first), list[Tensors]()
+        learner, start = outputs.agents[0].learner, self._start(outputs.agents[0])
+        kept_ports = list[Tensors]()
         for agent in outputs.agents:
-            made = [now.made[agent.name, step] for step in outputs.steps[agent.name]]
-            parts = {name: [ports[name] for ports in made] for name in outputs.kept}
-            found.append({name: _of_ticks(each, len(agent.members)) for name, each in parts.items()})
-        together = Tensors()
+            evaluated = [this_pass.ports_by_key[agent.name, step] for step in outputs.steps[agent.name]]
+            kept_ports.append(
+                {
+                    name: _of_ticks([ports[name] for ports in evaluated], len(agent.members))
+                    for name in outputs.kept
+                }
+            )
+        joint_ports = Tensors()
         if outputs.heads:
-            hidden = joined([ports[HIDDEN] for ports in found])
-            together = first.learner.from_hidden(start, hidden, outputs.heads)
+            hidden = joined([ports[HIDDEN] for ports in kept_ports])
+            joint_ports = learner.from_hidden(start, hidden, outputs.heads)
         if outputs.observed:
-            x = [*map(now.select, outputs.agents, outputs.observed)]
-            together[VALUE] = _values(first, start, joined(x))
-        counts = [len(now.rows[agent.name]) * len(self._ticks_of[agent.name]) for agent in outputs.agents]
-        return [own | more for own, more in zip(found, _apart(together, counts), strict=True)]
+            observed = joined([*map(this_pass.select, outputs.agents, outputs.observed)])
+            joint_ports[VALUE] = learner.values(
+                learner.parameters, start, observed, training=not learner.frozen
+            )[0]
+        row_counts = [
+            len(this_pass.rows[agent.name]) * len(self._ticks_of[agent.name]) for agent in outputs.agents
+        ]
+        return [
+            kept | of_agent
+            for kept, of_agent in zip(kept_ports, _split_by_agent(joint_ports, row_counts), strict=True)
+        ]
 
     def _by_tick(self, agent: Agent, port: Tensor) -> Tensor:
         """A port at all ticks, [T, N * b, …], of [N * T * b, …]."""
@@ -325,7 +338,9 @@ class SomeRows(Replay):
     def _outputs_of(self, agents: list[Agent]) -> _Outputs:
         """What is evaluated of agents that share their learner, in turn and for all ticks; heads that nothing reads are left out."""
         names, linear = {agent.name for agent in agents}, agents[0].learner.network.linear_heads.keys()
-        evaluations = [one for call in self._calls for one in call if one.agent.name in names]
+        evaluations = [
+            evaluation for call in self._calls for evaluation in call if evaluation.agent.name in names
+        ]
         steps: dict[str, list[int]] = {name: [] for name in names}
         for evaluation in evaluations:
             steps[evaluation.agent.name].append(evaluation.key[1])
@@ -334,7 +349,7 @@ class SomeRows(Replay):
             for call in self._calls
             for evaluation in call
             for message in evaluation.messages
-            if message.made is not None and message.channel.sender in names
+            if message.sent_in_window is not None and message.channel.sender in names
         }
         start = self._start(agents[0])
         inputs = {evaluation.agent.name: evaluation.inputs for evaluation in evaluations}
@@ -342,18 +357,17 @@ class SomeRows(Replay):
             _observed(agent, self._ticks_of[agent.name], self._forward_pass, start, inputs.get(agent.name))
             for agent in agents
         ]
-        given = [values for values in observed if values is not None]
-        asked = dict.fromkeys(name for agent in agents for name in port_names(agent))
-        own = [
+        critic_observed = [values for values in observed if values is not None]
+        network_heads = [
             name
-            for name in asked
-            if name in agents[0].learner.network.heads and not (given and name == VALUE)
+            for name in dict.fromkeys(name for agent in agents for name in port_names(agent))
+            if name in agents[0].learner.network.heads and not (critic_observed and name == VALUE)
         ]
         in_turn = agents[0].name not in self._at_once
-        heads = [name for name in own if in_turn and name in linear and name not in read]
-        kept = [name for name in own if name not in heads] + ([HIDDEN] if heads else [])
+        heads = [name for name in network_heads if in_turn and name in linear and name not in read]
+        kept = [name for name in network_heads if name not in heads] + ([HIDDEN] if heads else [])
         self._without |= dict.fromkeys(names, frozenset(linear - read - {*kept}))
-        return _Outputs(agents, steps, kept, heads, given)
+        return _Outputs(agents, steps, kept, heads, critic_observed)
 
     def _pass(self, rows: Mapping[str, Tensor]) -> _Pass:
         ends = {
@@ -363,21 +377,21 @@ class SomeRows(Replay):
             for name, agent in self.agents.items()
             for channel in agent.connections.read_channels
         }
-        again = {}
-        for name, messages in self._sent_again.items():
-            sent, channel = messages(ends[name]), self._forward_pass.system.channels[name]
+        replayed = {}
+        for name, messages in self._replayed_messages.items():
+            values, channel = messages(ends[name]), self._forward_pass.system.channels[name]
             count = len(channel.members)
-            again[name] = sent.view(count, -1, len(ends[name]) // count, channel.content.size)
-        return _Pass(rows, ends, again)
+            replayed[name] = values.view(count, -1, len(ends[name]) // count, channel.content.size)
+        return _Pass(rows, ends, replayed)
 
-    def _evaluated(self, call: Sequence[_Evaluation], now: _Pass) -> list[Tensors]:
+    def _evaluated(self, call: Sequence[_Evaluation], this_pass: _Pass) -> list[Tensors]:
         """The ports of the agents of a call, which share their learner."""
         first, start = call[0].agent, self._start(call[0].agent)
-        inputs = [self._joined(evaluation, now) for evaluation in call]
-        states = [evaluation.state.read(now)[0] for evaluation in call if evaluation.state is not None]
+        inputs = [self._network_input(evaluation, this_pass) for evaluation in call]
+        states = [evaluation.state.read(this_pass)[0] for evaluation in call if evaluation.state is not None]
         state, without = joined(states) if states else None, self._without[first.name]
         ports = first.learner.evaluate(start, joined(inputs), state=state, without=without)[0]
-        return _apart(ports, [*map(len, inputs)])
+        return _split_by_agent(ports, [*map(len, inputs)])
 
     def _start(self, agent: Agent) -> Tensors:
         """The running statistics of an agent's learner at the window's start."""
@@ -390,87 +404,95 @@ class SomeRows(Replay):
         if ticks[0].state_read is not None:
             assert agent.connections.state_channel is not None
             state = self._message(agent.connections.state_channel, (ticks[0].state_read,))
-        again = any(channel.name in self._sent_again for channel in agent.connections.incoming)
-        if not again and not any(_made_within(ticks)):
-            each = (
+        reads_replayed = any(
+            channel.name in self._replayed_messages for channel in agent.connections.incoming
+        )
+        if not reads_replayed and not any(_reads_with_graph(ticks)):
+            inputs_by_tick = [
                 forward_pass.joined_input(tick, self._window, start)
                 if tick.network_input is None
                 else tick.network_input
                 for tick in ticks
-            )
-            inputs = torch.stack([*each])
+            ]
+            inputs = torch.stack(inputs_by_tick)
             return _Evaluation(agent, key, len(ticks), inputs, [], [], state)
         at_ticks = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*at_ticks, strict=True)]
-        place = next(place for place, tick in enumerate(self._ticks_of[agent.name]) if tick is ticks[0])
+        first_index = next(k for k, tick in enumerate(self._ticks_of[agent.name]) if tick is ticks[0])
         messages = [
-            self._message(channel, tuple(read for (read,) in at_ticks), place)
+            self._message(channel, tuple(read for (read,) in at_ticks), first_index)
             for channel, *at_ticks in zip(
                 agent.connections.incoming, *(tick.reads_by_channel for tick in ticks), strict=True
             )
         ]
         return _Evaluation(agent, key, len(ticks), None, observations, messages, state)
 
-    def _message(self, channel: Channel, reads: tuple[Read, ...], place: int = 0) -> _Message:
-        """What is read over a channel at ticks of its receiver, of which the first is at `place`."""
+    def _message(self, channel: Channel, reads: tuple[Read, ...], first_index: int = 0) -> _Message:
+        """What is read over a channel at ticks of its receiver, of which the first has this index among its ticks."""
         available = ALL
         if any(read.available is not ALL for read in reads):
             rows, device = len(channel.content.zeros), channel.content.zeros.device
             available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
-        if channel.name in self._sent_again:
-            return _Message(channel, None, None, None, available, slice(place, place + len(reads)))
-        known = [read for read in reads if not isinstance(read, WithGraph)]
+        if channel.name in self._replayed_messages:
+            return _Message(
+                channel, None, None, None, available, slice(first_index, first_index + len(reads))
+            )
+        constant_reads = [read for read in reads if not isinstance(read, WithGraph)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, WithGraph)})
-        constants = [read.constant_value_in(self._window.sent_outputs, channel) for read in known]
-        places = [
-            len(known) + stamps.index(read.stamp) if isinstance(read, WithGraph) else known.index(read)
+        constants = [read.constant_value_in(self._window.sent_outputs, channel) for read in constant_reads]
+        indices = [
+            len(constants) + stamps.index(read.stamp)
+            if isinstance(read, WithGraph)
+            else constant_reads.index(read)
             for read in reads
         ]
-        in_order = places == list(range(len(reads))) and (not known or not stamps)
+        in_order = indices == list(range(len(reads))) and (not constants or not stamps)
         return _Message(
             channel,
             torch.stack(constants) if constants else None,
-            self._made(channel, stamps) if stamps else None,
-            None if in_order else _index(places, channel),
+            self._sent_in_window(channel, stamps) if stamps else None,
+            None if in_order else _index(indices, channel),
             available,
         )
 
-    def _made(self, channel: Channel, stamps: list[int]) -> _Made:
+    def _sent_in_window(self, channel: Channel, stamps: list[int]) -> _SentInWindow:
         """What a channel's messages of some steps are made from."""
         sender = channel.sender
         ticks = [t for t in self._ticks_of[sender] if sender in self._at_once or t.step in stamps]
-        places = {tick.step: place for place, tick in enumerate(ticks)}
+        index_by_step = {tick.step: k for k, tick in enumerate(ticks)}
         sampler, link = channel.content.sampler, channel.ledger.link
         sent, sampling_noise = list[Tensor](), list[Tensor | None]()
         if sampler is not None:
             shape = self.agents[sender].learner.network.port_shape(channel.content.port_name)
             port = channel.content.zeros.new_empty(len(channel.content.zeros), *shape)
-            sent = [ticks[places[stamp]].sampled_messages[channel.name] for stamp in stamps]
+            sent = [ticks[index_by_step[stamp]].sampled_messages[channel.name] for stamp in stamps]
             sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]
-        return _Made(
+        return _SentInWindow(
             (sender, ticks[0].step),
-            None if len(stamps) == len(ticks) else _index([places[stamp] for stamp in stamps], channel),
+            None
+            if len(stamps) == len(ticks)
+            else _index([index_by_step[stamp] for stamp in stamps], channel),
             len(ticks),
             torch.stack(sent) if sent else None,
             _stacked(sampling_noise),
             _stacked([link.noise_of(stamp, channel.content.zeros) for stamp in stamps]),
         )
 
-    def _joined(self, evaluation: _Evaluation, now: _Pass) -> Tensor:
+    def _network_input(self, evaluation: _Evaluation, this_pass: _Pass) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
         agent, rows, members = (
             evaluation.agent,
-            now.rows[evaluation.agent.name],
+            this_pass.rows[evaluation.agent.name],
             len(evaluation.agent.members),
         )
         if evaluation.inputs is not None:
-            return now.select(agent, evaluation.inputs)
+            return this_pass.select(agent, evaluation.inputs)
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
         for message in evaluation.messages:
-            value, there = message.read(now)
+            value, is_available = message.read(this_pass)
             messages.append(value if flat else value.reshape(len(value), *message.channel.content.shape))
-            available.append(there)
+            available.append(is_available)
         observations = [by_member(values, members, rows) for values in evaluation.observations]
         return agent.inputs.fan_in.join(
             observations, messages, available, len(rows) // members * evaluation.ticks
@@ -483,12 +505,12 @@ def _stacked(noises: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(present) if present else None
 
 
-def _index(places: list[int], channel: Channel) -> Tensor:
-    return torch.tensor(places, device=channel.content.zeros.device)
+def _index(indices: list[int], channel: Channel) -> Tensor:
+    return torch.tensor(indices, device=channel.content.zeros.device)
 
 
-def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, WithGraph]]:
-    """The reads of ticks that are differentiated through a sender."""
+def _reads_with_graph(ticks: list[Tick]) -> Iterator[tuple[Tick, WithGraph]]:
+    """The reads of ticks that are differentiated through a sender of the window."""
     return ((tick, read) for tick in ticks for read in tick.reads() if isinstance(read, WithGraph))
 
 
@@ -502,7 +524,7 @@ def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agen
             channel.sender
             for channel in agents[name].connections.read_channels
             if channel.carries_state
-            or any(read.channel_name == channel.name for _, read in _made_within(ticks))
+            or any(read.channel_name == channel.name for _, read in _reads_with_graph(ticks))
         }
         for name, ticks in ticks_of.items()
     }
@@ -535,19 +557,21 @@ def _observed(
     if critics is None:
         return None
     observed = [critics.input(tick, start) for tick in ticks]
-    if inputs is not None and len(inputs) == len(ticks):
-        same = (tick.network_input is own for tick, own in zip(ticks, observed, strict=True))
-        if all(same):
-            return inputs
+    if (
+        inputs is not None
+        and len(inputs) == len(ticks)
+        and all(tick.network_input is values for tick, values in zip(ticks, observed, strict=True))
+    ):
+        return inputs
     return torch.stack(observed)
 
 
-def _apart(ports: Tensors, counts: list[int]) -> list[Tensors]:
+def _split_by_agent(ports: Tensors, counts: list[int]) -> list[Tensors]:
     """The ports of each agent of a call, of the numbers of their rows."""
     if len(counts) == 1:
         return [ports]
     by_port = {name: torch.split(port, counts) for name, port in ports.items()}
-    return [{name: parts[place] for name, parts in by_port.items()} for place in range(len(counts))]
+    return [{name: parts[k] for name, parts in by_port.items()} for k in range(len(counts))]
 
 
 def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
@@ -566,8 +590,3 @@ def _of_ticks(parts: list[Tensor], members: int) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     return torch.stack([part.view(members, -1, *part.shape[1:]) for part in parts], 1).flatten(0, 2)
-
-
-def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:
-    learner = agent.learner
-    return learner.values(learner.parameters, start, x, training=not learner.frozen)[0]

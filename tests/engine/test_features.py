@@ -52,7 +52,7 @@ USERS: dict[str, Document] = {
     "policies.critics": with_critics("x"),
     "policies.further_passes": pairs(PPO),
     "policies.target_networks": pairs({"kind": "q"}),
-    "policies.trajectories": pairs(A2C),
+    "policies.policy_evaluator": pairs(A2C),
 }
 """Scenarios by the module that they need, and the plain one does not."""
 

@@ -257,8 +257,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-a-pass-too-few",
         "engine/policies/further_passes.py",
-        "for epoch in range(1, max(each.passes for each in waiting)):",
-        "for epoch in range(2, max(each.passes for each in waiting)):",
+        "for epoch in range(1, max(window.passes for window in windows)):",
+        "for epoch in range(2, max(window.passes for window in windows)):",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
@@ -327,7 +327,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-tied-agents-learn-from-the-outputs-of-the-first",
         "engine/policies/replays.py",
-        "parts[place] for name, parts in by_port.items()",
+        "parts[k] for name, parts in by_port.items()",
         "parts[0] for name, parts in by_port.items()",
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
@@ -384,14 +384,14 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "replayed-senders-gradients-are-of-all-environments",
         "engine/policies/further_passes.py",
-        "*(one for _, one in moved)], batch)",
-        "*(one for _, one in moved)], self.system.batch)",
+        "*(request for _, request in sender_requests)], batch",
+        "*(request for _, request in sender_requests)], self.system.batch",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed-3]",
     ),
     Fault(
         "replayed-senders-each-tick-that-is-evaluated-in-turn-reads-the-first-message",
         "engine/policies/replays.py",
-        "slice(place, place + len(reads))",
+        "slice(first_index, first_index + len(reads))",
         "slice(0, len(reads))",
         "tests/contracts/test_contracts.py::"
         "test_documents[acting ppo, replayed senders of what talks to itself-reference]",
@@ -519,8 +519,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "policies-a-tick-is-no-experience-where-another-agent's-reward-is-absent",
         "engine/policies/trajectories.py",
-        "masks = [self._mask(agent, steps, lives)] if lives else some",
-        "masks = some",
+        "present = _any_of([self._mask(agent, steps, life_names)] if life_names else masks)",
+        "present = _any_of(masks)",
         "tests/engine/heart/test_lives_of_policies.py::test_who_lives_on_learns_from_all_ticks_whoever_else_has_died[the other's-cohort]",
     ),
     Fault(
@@ -533,8 +533,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "further-passes-critics-read-what-the-network-reads",
         "engine/policies/replays.py",
-        "same = (tick.network_input is own for",
-        "same = (tick.network_input.shape == own.shape for",
+        "tick.network_input is values for",
+        "tick.network_input.shape == values.shape for",
         "tests/engine/build/test_critics.py::test_a_critic_of_ppo_reads_its_own_signal_beside_one_of_the_same_shape",
     ),
 )

@@ -1,0 +1,164 @@
+"""Policies over a window: their losses, and the slopes of further passes (docs/semantics.md, rewards)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.advantages import RETURNS, Advantages, running_returns
+from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
+from antiphon.agents.policy_passes import PassConstants
+from antiphon.base.mask import ALL
+from antiphon.comms.backward_requests import Slopes, constant
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator
+from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows, policy_windows
+from antiphon.engine.policies.sampled_messages import sampled_messages_of
+from antiphon.engine.policies.trajectories import Trajectories
+from antiphon.engine.policies.windows_at_once import WindowsAtOnce
+from antiphon.nets.per_member import scaled
+
+
+class PolicyEvaluator(Feature):
+    """Evaluates the policies of a system over windows.
+
+    Args:
+        evaluator: Of the agents.
+    """
+
+    def __init__(self, evaluator: ObjectiveEvaluator) -> None:
+        self.system = evaluator.system
+        self._windows_at_once = evaluator.features.of(WindowsAtOnce)
+        self._trajectories = Trajectories(self.system)
+
+    def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
+        """Evaluate a policy over a window's ticks; None where no tick is learned from.
+
+        Args:
+            agent: A stack with a policy.
+            ticks: Its ticks of the window, in order.
+            window: The window.
+        """
+        policy = agent.policy
+        assert policy is not None
+        trajectory = self._trajectories.of(agent, ticks, window)
+        at_once = self._windows_at_once
+        ports = None if at_once is None else at_once.window_ports(agent, window)
+        ports = ports_of(agent, ticks) if ports is None else ports
+        values, members = values_in(ports), len(agent.members)
+        statistics = window.statistics_before[self.system.learner_name_by_agent[agent.name]].get(RETURNS)
+        advantages = policy.advantages(
+            trajectory,
+            None if values is None else constant(values),
+            member_count=members,
+            statistics=None if statistics is None else statistics.view(members, -1),
+        )
+        if ticks[0].learning_rows is not ALL:
+            rows = ticks[0].learning_rows.tensor(members * agent.batch, self.system.device)
+            advantages = replace(
+                advantages,
+                advantages=advantages.advantages.where(rows, 0),
+                valid=advantages.valid & rows,
+            )
+        if not self._have_valid_ticks(agent, ticks, advantages):
+            return None
+        messages = [sampled.log_probs(ports, ticks) for sampled in sampled_messages_of(agent)]
+        losses = policy.losses(
+            *(ports.get(OBJECTIVE), values, trajectory.actions, advantages),
+            member_count=members,
+            messages=messages,
+        )
+        for name, number in policy.metrics_at(ticks[-1].step).items():
+            losses.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
+        return PolicyWindow(ticks, trajectory, advantages, losses)
+
+    def _have_valid_ticks(self, agent: Agent, ticks: Sequence[Tick], advantages: Advantages) -> bool:
+        known = (
+            None if self.system.device.type == "cpu" else self._trajectories.have_valid_ticks(agent, ticks)
+        )
+        return bool(advantages.valid.any()) if known is None else known
+
+    def policy_losses(
+        self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
+    ) -> Tensor | None:
+        """Return the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
+        policy = self.window(agent, ticks, window)
+        if policy is None:
+            return None
+        assert agent.goal is not None
+        rows = scaled(policy.first_pass_losses.losses.sum(0), agent.goal.weight)
+        batch, samples = self.system.batch, constant(rows)
+        valid, returns = policy.advantages.valid, policy.advantages.returns
+        count = agent.layout.sum_by_member(valid.sum(0))
+        reported = ReportedLoss(
+            agent.layout.sum_by_member(samples) / batch * count / batch,
+            agent.layout.sum_by_member(returns.where(valid, 0).sum(0)),
+            count,
+        )
+        losses.add(agent.name, samples, reported)
+        PolicyWindows.ensure(losses).by_agent[agent.name] = policy
+        losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
+        return rows
+
+    def further(
+        self, agent: Agent, window: PolicyWindow, rows: Tensor, constants: PassConstants, ports: Tensors
+    ) -> Slopes:
+        """Return the slopes of a further pass over some rows of a window, and note how far the policy has changed.
+
+        Args:
+            agent: Of the window.
+            window: What the first pass computed.
+            rows: The rows, as many of each member, member by member.
+            constants: Of these rows.
+            ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
+        """
+        policy = agent.policy
+        assert policy is not None
+        messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_messages_of(agent)]
+        outputs, values, members = ports.get(OBJECTIVE), values_in(ports), len(agent.members)
+        slopes, change = policy.slopes(outputs, values, constants, member_count=members, messages=messages)
+        if change is not None:
+            window.policy_changes.append(change)
+        return slopes
+
+    def before_move(self, updates: Sequence[Update]) -> None:
+        """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
+        for update in updates:
+            for name, policy in policy_windows(update.window_loss).items():
+                agent, moments = self.system.agents[name], policy.advantages.moments
+                if moments is None or agent.learner.frozen:
+                    continue
+                before = agent.learner.buffers[RETURNS]
+                after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
+                if agent.has_member_axis:
+                    members = update.moving_members_by_agent.get(name, ALL).map(
+                        lambda values: values.to(self.system.device)
+                    )
+                    after = members.where(after, before)
+                agent.learner.put_statistics({RETURNS: after})
+
+
+def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
+    """Return the ports that a policy's losses are made of, at some ticks, [T, rows, …]."""
+    return {
+        name: torch.stack([tick.ports[name] for tick in ticks])
+        for name in port_names(agent)
+        if name in ticks[0].ports
+    }
+
+
+def port_names(agent: Agent) -> tuple[str, ...]:
+    """Return the names of the ports that a policy's losses may be made of."""
+    sampled = [messages.channel.content.port_name for messages in sampled_messages_of(agent)]
+    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *sampled]))
+
+
+def values_in(ports: Tensors) -> Tensor | None:
+    """Return the values among some ports, [T, rows]; None of a policy without."""
+    return ports[VALUE].squeeze(2) if VALUE in ports else None
