@@ -49,7 +49,7 @@ class CreditedMessage:
         returned_gradient: The returned gradient, if it is back over the link; None: it is not, or none returns. What is booked at this
             step is never in it.
         counted: The rows where a read of it counted; `NONE` if `returned_gradient` is None. In other rows the returned gradient is
-            zero: the message was lost or void there, or the receiver does not learn.
+            zero: the message was lost, or void as it was read, or the receiver does not learn.
     """
 
     __slots__ = (

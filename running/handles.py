@@ -197,11 +197,11 @@ class Message:
             received=message.carried_value,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.phase is heart.Phase.COUNTED,
-            finished=message.finished_at,
-            counted=mask(message.booked.counted),
+            complete=message.finished_at is not None and message.booked.rows is not NONE,
+            finished=message.finished_at if message.read_plan.is_bookable else None,
+            counted=mask(message.booked.rows),
             void=mask(message.fate.void),
-            injects=mask(message.credit_rows if message.may_have_credit else NONE),
+            injects=mask(message.credit_rows),
         )
 
 

@@ -19,7 +19,7 @@ from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.held_messages import HeldMessages
-from antiphon.engine.heart.message import Message, Phase
+from antiphon.engine.heart.message import Message
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class FreeArrivals:
         self._newest, self._origins, self._sent = {}, {}, {}
         for key, channel in (cut.receiving | cut.sending).items():
             for stamp, message in channel.ledger.messages.items():
-                if message.phase is Phase.OPEN and key in cut.receiving:
+                if message.finished_at is None and key in cut.receiving:
                     self._origins[key, stamp] = _OF_WHOLE, stamp
-                elif message.phase is Phase.OPEN:
+                elif message.finished_at is None:
                     self._sent[key, stamp] = _OF_WHOLE
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class FreeArrivals:
         """Give up what has not come back for too long."""
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
-                if message.phase is Phase.OPEN and stamp + self._settings.staleness < step:
+                if message.finished_at is None and stamp + self._settings.staleness < step:
                     self.figures += FreeFigures(given_up=1)
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)

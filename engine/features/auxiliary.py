@@ -42,7 +42,7 @@ def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update)
         )
         if first is None or first.learning_rows is NONE or last is None or not state_channel.injects:
             continue
-        if not last.may_have_credit:  # nothing follows
+        if last.credit_rows is NONE:  # nothing follows
             target = state_channel.content.zeros
         elif (prediction := predictor_trainer.cached_prediction(last)) is None:
             continue

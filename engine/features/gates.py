@@ -40,12 +40,12 @@ class Gates(Feature):
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
         for message in messages:
-            gradient, counted = message.booked.gradient, message.booked.counted
+            gradient, rows = message.booked.gradient, message.booked.rows
             prediction = self.predictor_trainer.predict(channel, message)
             if gradient is None or prediction is None:
                 continue
             pairs = (prediction, gradient), (prediction, prediction), (gradient, gradient)
-            sums.append(torch.stack([counted.zero_elsewhere((one * other).sum(1)) for one, other in pairs]))
+            sums.append(torch.stack([rows.zero_elsewhere((one * other).sum(1)) for one, other in pairs]))
         gate = channel.synthetic_gradient.gate
         if sums and gate is not None:
             products, squares, returned = sum(sums[1:], sums[0])

@@ -19,7 +19,7 @@ from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message, Phase
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
@@ -48,7 +48,7 @@ class LambdaReturns(Feature):
         known = self._extend(learned_windows, step)
         for name, some in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if not one.may_have_credit]
+                some[:] = [one for one in some if one.credit_rows is NONE]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -76,7 +76,7 @@ class LambdaReturns(Feature):
             for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
-                    if read is not None and (message := read.message).phase is Phase.COUNTED:
+                    if read is not None and (message := read.message).back_at is not None:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))
@@ -128,7 +128,7 @@ class LambdaReturns(Feature):
         said = None if message is None else self.backward_pass.predictor_trainer.cached_prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not state_channel.has_lambda_returns or not message.may_have_credit:
+        if not state_channel.has_lambda_returns or message.credit_rows is NONE:
             return None
         share = state_channel.synthetic_gradient.state_settings.return_lambda
         more = share * (later - state_channel.clipped_credit(said))

@@ -65,7 +65,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if not message.may_have_credit:
+        if message.credit_rows is NONE:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:

@@ -32,7 +32,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
                     BackwardPass.collect_injections for each message that the window sent: what its sender learns from it
-                        Ledger.is_back              whether its gradient is back: a sender that waited takes it here, not in stage 4
+                        Message.is_back             whether its gradient is back: a sender that waited takes it here, not in stage 4
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
                 Engine.change_gradients             features, at `after_differentiate`
@@ -131,7 +131,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
-    which messages may have credit, and where    message.py: `Message.may_have_credit`, `Message.credit_rows`
+    which messages may have credit, and where    message.py: `Message.credit_rows`
     in which rows a sender learns nothing        the same, and channel.py: `Channel.credited_rows`
     in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`
     an objective                                 agents/objectives.py

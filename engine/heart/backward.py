@@ -94,8 +94,8 @@ class BackwardPass:
         update, window, replacer = pending.update, pending.update.window, self.learning_points.replace_credit
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
-            learning_rows = window.learning_rows_by_agent[channel.sender]
-            if learning_rows is NONE or not message.may_have_credit or name in window.given_up_channel_names:
+            learning_rows, credit_rows = window.learning_rows_by_agent[channel.sender], message.credit_rows
+            if learning_rows is NONE or credit_rows is NONE or name in window.given_up_channel_names:
                 continue  # it has no credit: neither the coupling nor a feature is called
             output = window.sent_outputs[name, message.stamp]
             if replacer is None:
@@ -105,7 +105,7 @@ class BackwardPass:
                 credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            rows = channel.credited_rows(message, learning_rows)
+            rows = channel.credited_rows(credit_rows, learning_rows)
             injection = channel.injection(output, credit, rows, step)
             pending.injections.append(injection)
             if channel.predicts:
@@ -127,14 +127,13 @@ class BackwardPass:
             output: The message with its graph, [rows, …], as the window has it.
             step: The step just taken.
         """
-        coupling, ledger = channel.coupling, channel.ledger
-        is_back = ledger.returns_gradients and ledger.is_back(message, step)
+        coupling, is_back = channel.coupling, message.is_back(step)
         credited_message = CreditedMessage(
             message.sent_value,
             message.stamp,
-            tick_period=ledger.timetable.send_times.tick_period,
+            tick_period=channel.ledger.timetable.send_times.tick_period,
             returned_gradient=message.booked.gradient if is_back else None,
-            counted=message.booked.counted if is_back else NONE,
+            counted=message.booked.rows if is_back else NONE,
             output=output,
             predict_applied=partial(self.applied_prediction, channel, message),
         )

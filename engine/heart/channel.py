@@ -18,7 +18,7 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.channel_settings import Endpoints, Feedback, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content, Message
+from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.reads import SentOutputs, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
@@ -180,14 +180,14 @@ class Channel:
         )
         return ALL if channel_rows.anywhere else NONE
 
-    def credited_rows(self, message: Message, learning_rows: LearningRows) -> Mask:
-        """Return the rows in which a message has credit: its sender learns there, and `Message.credit_rows`.
+    def credited_rows(self, credit_rows: Mask, learning_rows: LearningRows) -> Mask:
+        """Return the rows in which a message has credit: it may have credit there (`Message.credit_rows`), and its sender learns.
 
         `learning_rows`: those of the sender.
         """
         if learning_rows is ALL:
-            return message.credit_rows
-        return self.learning_rows_from_sender(learning_rows) & message.credit_rows
+            return credit_rows
+        return self.learning_rows_from_sender(learning_rows) & credit_rows
 
     def mask_from_receiver(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the receiver's rows."""

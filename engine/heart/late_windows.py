@@ -1,7 +1,7 @@
 """Late windows: they wait for the returned gradients of delayed messages, and are replayed when these are back (semantics 27b).
 
 A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and its coupling
-`waits_for` it, until the gradient is back or it is known that none returns (`Phase`). A channel is given up for a window if one of
+`waits_for` it, until the gradient is back or it is known that none returns (`Message.back_at`). A channel is given up for a window if one of
 its gradients is not back when `horizon` further windows of the group have ended: the window then has no credit for any message of the
 channel, also where the gradient is back.
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message, Phase
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -95,8 +95,8 @@ class LateWindows(Feature):
             return False
         if self.system.group_by_agent[channel.sender] is self.system.group_by_agent.get(channel.receiver):
             return False
-        if message.finished_at is not None and message.finished_at >= step:  # by another part, which is ahead
+        if message.finished_at is None:
             return True
-        if message.phase is Phase.COUNTED:
-            return not channel.ledger.is_back(message, step)
-        return message.phase is Phase.OPEN
+        if message.finished_at >= step:  # by another part, which is ahead
+            return True
+        return message.back_at is not None and not message.is_back(step)

@@ -10,7 +10,7 @@ Losses and ends of episodes only decide in which environments its reads count. T
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
     pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    is_back            whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
+    Message.is_back    whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
     delete_spent       deletes it at a step at which a later one is sent, once agents have ticked (`delete_spent_messages` in step.py), if
                        nothing will read it or inject into it; `finish` has deleted it already where its values are freed
 
@@ -42,7 +42,7 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.message import Fate, Message, Phase
+from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.reads import Arrival, CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
@@ -146,7 +146,7 @@ class Ledger:
             step_signals,
             read_plan,
             open_window_numbers=set(read_plan.window_numbers),
-            phase=Phase.OPEN if read_plan.is_bookable else Phase.UNBOOKED,
+            finished_at=None if read_plan.is_bookable else stamp,
             fate=fate,
             sender_window_open=read_plan.use is not ReadUse.OWN_WINDOW,
         )
@@ -171,23 +171,9 @@ class Ledger:
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.back_by_step.pop(step, [])
-        for message in messages:
-            message.mark_popped()
         if self.newest_returned is not None:
             self.newest_returned.take_in(messages, step)
         return messages
-
-    def is_back(self, message: Message, step: int) -> bool:
-        """Return whether the gradient of a message has reached the sender by `step`, as far as windows have closed when it is asked.
-
-        A step asks in its stage 2, and closes windows that have ticks in stage 3. So a message whose last window ends at this step is still
-        open then, and is back only when a later step asks, also with `return_delay` 0. But a window without a tick has closed before
-        credit is asked for (`Engine._close_without_ticks`): what it has finished may be back at the same step.
-        """
-        if message.phase is not Phase.COUNTED:
-            return False
-        assert message.finished_at is not None, "it is finished"
-        return self.timetable.back_at(message.finished_at) <= step
 
     def delete_spent(self, step: int) -> None:
         """Delete the messages that nothing will read or inject into, and whose gradient, if one returns, has been taken up.
@@ -200,8 +186,7 @@ class Ledger:
         """
         newest_due = self.timetable.newest_due(step)
         for stamp, message in list(self.messages.items()):
-            phase = message.phase
-            if phase is Phase.OPEN:
+            if message.finished_at is None:
                 finish_by = message.read_plan.finish_by
                 assert finish_by is not None, "a read of it may be booked"
                 if finish_by + self.slack < step:
@@ -213,7 +198,7 @@ class Ledger:
             is_superseded = newest_due is not None and stamp < newest_due
             if not is_superseded or message.sender_window_open:
                 continue
-            is_returning = phase is Phase.COUNTED and self.returns_gradients and not message.popped
+            is_returning = message.back_at is not None and message.back_at >= step
             may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
             if not is_returning and not may_stand_in:
                 del self.messages[stamp]
@@ -270,16 +255,12 @@ class Ledger:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and a read counted.
-
-        One that is not bookable never comes here: it has no window.
-        """
-        message.mark_finished(step, returns_gradient=self.returns_gradients)
-        if not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
+        """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and one is booked."""
+        message.mark_finished(step, self.timetable.back_at(step) if self.returns_gradients else None)
+        if message.back_at is not None:
+            self.back_by_step.setdefault(message.back_at, []).append(message)
+        elif not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
             del self.messages[message.stamp]
-            return
-        if self.returns_gradients and message.phase is Phase.COUNTED:
-            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -314,9 +295,10 @@ class Ledger:
             return
         if message.read_plan.is_bookable:
             message.booked.add_zero_rows(last_rows)
-        else:  # its predictor learns from a copy, as the message itself stays unbooked and becomes void
-            last_state = message.with_zero_gradient(last_rows)
-            self.back_by_step.setdefault(self.timetable.back_at(step), []).append(last_state)
+        else:
+            # its predictor learns from a copy: the same state may be the last one of other rows at a later step
+            assert not self.timetable.return_delay, "a state returns at once: no saved state has such a copy"
+            self.finish(replace(message.copied(), booked=Booked(rows=last_rows)), step)
 
 
 def _arrival_of(message: Message) -> Arrival:

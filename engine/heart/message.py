@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,19 +22,6 @@ from antiphon.engine.heart.timetable import ReadPlan
 
 if TYPE_CHECKING:
     from antiphon.comms.symbols import MessageSampler
-
-
-class Phase(Enum):
-    """How far a message has come (`Message.phase`)."""
-
-    UNBOOKED = "unbooked"
-    """No read of it may be booked (`ReadPlan.is_bookable`): nothing returns for it."""
-    OPEN = "open"
-    """A window whose reads may be booked has not closed."""
-    NOT_COUNTED = "not counted"
-    """It is finished, and no read of it has counted in any row: nothing returns for it."""
-    COUNTED = "counted"
-    """It is finished, and a read of it has counted in some row: what is booked for it returns, if its ledger `returns_gradients`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,10 +54,11 @@ class Fate:
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where it is read as zeros."""
+    """Where ticks read it as zeros from now on."""
     void_unread: Mask = field(default=NONE, metadata=MASK)
-    """Where it became void before any tick read it: as it was sent; or, if a read may be booked, as an episode ended before
-    `ReadPlan.first_tick`. From then on nothing is injected there; a window of the sender that ended earlier has injected."""
+    """Where it became void before any tick read it: as it was sent; or, if a read may be booked, as an episode ended at a step before
+    `ReadPlan.first_tick`. An episode that ends at the step of that tick ends after it. From then on nothing is injected there; a window of
+    the sender that ended earlier has injected."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: nothing crossed the link there."""
 
@@ -91,25 +78,25 @@ class Booked:
     """What is booked for a message, as the windows that read it are learned from; whole once the message is finished."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size], per sample, summed over the reads that counted."""
+    """[rows, size], per sample, summed over the reads that counted; zeros elsewhere than in `rows`."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
-    counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in no row, `Message.mark_finished` makes it
-    `NONE`."""
+    rows: Mask = field(default=NONE, metadata=saved_as("counted", MASK))
+    """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in no row,
+    `Message.mark_finished` makes it `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none returns, or no loss depends on it."""
-        self.counted |= counted
+        self.rows |= counted
         if gradient is not None:
             gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_zero_rows(self, rows: Mask) -> None:
         """Add rows in which the gradient of a state is zero: its episode has ended there for good, and no loss depends on it."""
-        self.counted |= rows
+        self.rows |= rows
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of a window, [rows]."""
@@ -138,14 +125,13 @@ class Message:
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
     open_window_numbers: set[int] = field(metadata=PLAIN)
     """Those of `ReadPlan.window_numbers` that have not closed."""
-    phase: Phase
-    """How far it has come; a saved state has it by the other fields (engine/state/state_dict.py)."""
     finished_at: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; None: one is open, or no read may be booked."""
+    """Step at which the last of these windows closed; None: one is open. If no read may be booked, it is finished as it is sent."""
+    back_at: int | None = None
+    """Step at which what is booked for it is back at its sender, known once it is finished (`Ledger.finish`); None: nothing returns, or it
+    is open. A saved state has it by `Ledger.back_by_step`."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
-    popped: bool = False
-    """Whether its gradient, which was back, has been taken up (`Ledger.pop_messages_back`); a saved state has it as `phase`."""
     sender_window_open: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window may still inject into it, so that it is not deleted: until `end_credit`; never into a state that only its
     own window reads (`ReadUse.OWN_WINDOW`)."""
@@ -154,10 +140,6 @@ class Message:
     def end_credit(self) -> None:
         """Let it be deleted: its sender's window has been learned from or skipped, and injects no more."""
         self.sender_window_open = False
-
-    def mark_popped(self) -> None:
-        """Let it be deleted: its gradient has been taken up."""
-        self.popped = True
 
     def free_values(self) -> None:
         """Free its values, which are read no more (features/sweep.py); the message is deleted when its last window closes."""
@@ -170,21 +152,34 @@ class Message:
         self.sent_value, self.carried_value = sent_value, carried_value
         self.step_signals = step_signals or self.step_signals
 
-    def mark_finished(self, step: int, *, returns_gradient: bool) -> None:
+    def mark_finished(self, step: int, back_at: int | None) -> None:
         """Finish it, as the last window that may read it has closed at `step`: look up whether anything is booked in any row.
 
-        If nothing is, `Booked.counted` is `NONE` from now on. If something is and gradients return, there is one: zeros where no loss
-        depends on the message.
+        If nothing is, `Booked.rows` is `NONE` from now on, and nothing returns. If something is and gradients return, there is one: zeros
+        where no loss depends on the message.
+
+        Args:
+            step: The step.
+            back_at: The step at which its gradient is back, if anything is booked; None: gradients do not return.
         """
-        self.finished_at, self.phase = step, Phase.NOT_COUNTED
-        if self.booked.counted is NONE:
+        self.finished_at = step
+        if self.booked.rows is NONE:
             return
-        if not self.booked.counted.anywhere:
-            self.booked = replace(self.booked, counted=NONE)
+        if not self.booked.rows.anywhere:
+            self.booked = replace(self.booked, rows=NONE)
             return
-        self.phase = Phase.COUNTED
-        if returns_gradient and self.booked.gradient is None:
+        self.back_at = back_at
+        if back_at is not None and self.booked.gradient is None:
             self.booked.replace_gradient(torch.zeros_like(self.sent_value))
+
+    def is_back(self, step: int) -> bool:
+        """Return whether what is booked for it has reached the sender by `step`, as far as windows have closed when it is asked.
+
+        A step asks in its stage 2, and closes windows that have ticks in stage 3. So a message whose last window ends at this step is still
+        open then, and is back only when a later step asks, also with `return_delay` 0. But a window without a tick has closed before
+        credit is asked for (`Engine._close_without_ticks`): what it has finished may be back at the same step.
+        """
+        return self.back_at is not None and self.back_at <= step
 
     def replace_booked(self, booked: Booked) -> None:
         """Set all that another part has booked for it, whose windows have closed; `Ledger.finish` follows (distributed/parts/cut_ledger.py)."""
@@ -197,25 +192,20 @@ class Message:
 
     @property
     def missing(self) -> Mask:
-        """Where it is lost or void."""
+        """Where a tick that reads it now does not get it: it is lost, or void by now."""
         fate = self.fate
         return fate.void if fate.lost is NONE else fate.void | fate.lost
 
     @property
     def credit_rows(self) -> Mask:
-        """Where its sender may have credit for it, if it `may_have_credit`: where it was not void before a tick read it."""
+        """Where its sender may have credit for it: a read of it may be booked, and it was not void before a tick read it.
+
+        `NONE` if there is no such row: it has no credit at all then, and no zeros are injected.
+        """
+        if not self.read_plan.is_bookable:
+            return NONE
         void_unread = self.fate.void_unread
         return ALL if void_unread is NONE else ~void_unread
-
-    @property
-    def may_have_credit(self) -> bool:
-        """Whether its sender may have credit for it in any row: a read of it may be booked, and it was not void everywhere before one."""
-        return self.read_plan.is_bookable and self.fate.void_unread is not ALL
-
-    def with_zero_gradient(self, rows: Mask) -> Message:
-        """Return a copy for which a zero gradient is booked in some rows, and nothing else."""
-        booked = Booked(torch.zeros_like(self.sent_value), counted=rows)
-        return replace(self.copied(), phase=Phase.COUNTED, booked=booked)
 
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""

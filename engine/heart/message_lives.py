@@ -4,7 +4,7 @@ Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has
 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
 and at step 7 the episode ends in environments 0 and 1. The columns list environments: where the message is void (`Fate.void`), where
-it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.counted`), and where it has a booked
+it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.rows`), and where it has a booked
 gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which one window reads after the end:
 
     step  void  void_unread  counted  gradient  methods
@@ -33,7 +33,7 @@ The message of b->a that b sends at step 4, which two windows read, one before t
 
 The first message again, where a->b is `delayed`. Only as a window of a ends, `LateWindows.choose_windows` asks which windows of a wait:
 of that one, and of those that waited before. A window waits for a message that it sent to another group if a read of it may be booked
-(`ReadPlan.is_bookable`), until the gradient has reached a (`Ledger.is_back`). All that a learns in the window waits, also its own
+(`ReadPlan.is_bookable`), until the gradient has reached a (`Message.is_back`). All that a learns in the window waits, also its own
 loss. A newer window that waits for nothing overtakes it: with windows of one tick, that of step 7 would be learned from at step 7, and
 that of step 6 at step 14. A window waits no longer when `horizon` windows of a have ended after it: then a learns from it without credit
 for any of its messages of a->b.
@@ -56,7 +56,7 @@ divide (engine/build/learning_groups.py): those of steps 0 to 7 and 8 to 15. Wha
     6     -     -            -        -         Ledger.send: by its plan, a read in window 1 may be booked; `Locked` has none that counts
     7     0 1   0 1          -        -         window 0 ends: the coupling's `credit` is None, and nothing is injected
     8     0 1   0 1          -        -         ForwardPass.as_read: one Constant, of zeros in 0 and 1, as the message is of window 0
-    15    0 1   0 1          -        -         window 1 ends: Ledger.close_window; it is finished, and `NOT_COUNTED`
+    15    0 1   0 1          -        -         window 1 ends: Ledger.close_window; it is finished, and nothing is booked
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 
 The message of step 10 there, which is read in the window that sent it. Had the episode ended at step 11, b would read zeros in 0 and 1,

@@ -158,16 +158,12 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if (
-                    channel.returns_gradients
-                    or not self._is_trained_here(channel)
-                    or not message.may_have_credit
-                ):
+                if channel.returns_gradients or not self._is_trained_here(channel):
                     continue
                 if name in self.swept_updates.predictor_updates:
                     continue
                 learning_rows = window.learning_rows_by_agent[channel.sender]
-                credited_rows = channel.credited_rows(message, learning_rows)
+                credited_rows = channel.credited_rows(message.credit_rows, learning_rows)
                 example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -182,7 +178,7 @@ class PredictorTrainer:
             example = self.example(channel, message)
             if example is None:
                 continue
-            rows = message.booked.counted
+            rows = message.booked.rows
             if channel.synthetic_gradient.needs_actions:  # valid where an action has come back
                 rows = example.valid if example.valid.anywhere else NONE
             if rows is not NONE:

@@ -130,7 +130,7 @@ class Timetable:
     def back_at(self, finished_at: int) -> int:
         """Return the step at which what is booked for a message, which was finished at a step, is back at its sender.
 
-        By it ledgers keep and pop messages, and let windows wait (`Ledger.is_back`).
+        `Ledger.finish` asks for it once for each message: see `Message.back_at`.
         """
         return finished_at + self.return_delay
 

@@ -27,9 +27,9 @@
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there
-                        (`Message.finished_at`). Until then it is open. A message of which no read may be booked is neither (`Phase`)
+                        (`Message.finished_at`). Until then it is open. A message of which no read may be booked is finished as it is sent
     back, returned      what was booked is back, and called returned, when it has reached the sender, `return_delay` steps after its
-                        message was finished (`Timetable.back_at`, `Ledger.is_back`)
+                        message was finished (`Message.back_at`, `Message.is_back`)
     loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient, or a signal (`local`)
     applied prediction  the prediction behind its gate, mixed with the gradient booked at the same step (`gradient.trace`)
@@ -46,14 +46,15 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
                          mask signal 0 or less
     Fate.void_unread     it is void since before its first tick: no tick has read it
     Fate.unsent          it was void as it was sent: nothing crossed the link
-    Message.missing      it is lost or void
-    Message.credit_rows  its sender may have credit: everywhere but where it is `void_unread`, which only message.py and ledger.py name
+    Message.missing      it is lost, or void by now
+    Message.credit_rows  its sender may have credit: a read may be booked, and it is not `void_unread`, which only message.py and ledger.py
+                         name
     Arrival.available    a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
                          reads zeros
     Arrival.synthetic    the value is a synthetic input
     Arrival.may_count    the value is the due message or a synthetic input, and not an older message
     CountedRead.counted  the read counts: the same, and the receiver learns from the window
-    Booked.counted       a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
+    Booked.rows          something is booked: a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
     Example.valid        a predictor learns from the message (`Channel.restrict_example`)
 
 Masks of what learns, in rows of an agent, or in members of a stack of agents or channels:

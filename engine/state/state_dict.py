@@ -13,7 +13,7 @@ from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, Phase
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
@@ -190,8 +190,8 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
     completed = [message for messages in ledger.back_by_step.values() for message in messages]
     loose = {m.stamp: m for m in (*held, *completed) if m.stamp not in ledger.messages}
     return {
-        "messages": [_saved_message(message, number) for message in ledger.messages.values()],
-        "loose": [_saved_message(message, number) for message in loose.values()],
+        "messages": [to_tree(message, number) for message in ledger.messages.values()],
+        "loose": [to_tree(message, number) for message in loose.values()],
         "back_by_step": [
             [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
         ],
@@ -204,11 +204,18 @@ def _load_ledger(
     ledger: Ledger, saved: Mapping[str, Any], signals: Sequence[StepSignals]
 ) -> dict[int, Message]:
     """Fill a ledger, and return the messages by stamp, those that only windows hold among them."""
+    back_at = {stamp: step for step, stamps in saved["back_by_step"] for stamp in stamps}
 
-    returning = {stamp for _, stamps in saved["back_by_step"] for stamp in stamps}
+    def message(tree: Tree) -> Message:
+        stamp, finished_at = tree["stamp"], tree["finished_at"]
+        if stamp not in back_at and finished_at is not None and tree["booked"]["counted"] is not False:
+            # it has been popped, and a window that waits may still ask whether it is back
+            returned_at = ledger.timetable.back_at(finished_at) if ledger.returns_gradients else None
+            return from_tree(Message, tree, signals, back_at=returned_at)
+        return from_tree(Message, tree, signals, back_at=back_at.get(stamp))
 
     def loaded(key: str) -> dict[int, Message]:
-        return {tree["stamp"]: _loaded_message(tree, signals, returning) for tree in saved[key]}
+        return {tree["stamp"]: message(tree) for tree in saved[key]}
 
     messages, held, newest = loaded("messages"), ledger.held_messages, ledger.newest_returned
     message_of = loaded("loose") | messages
@@ -221,28 +228,6 @@ def _load_ledger(
         None if newest is None else type(newest)(saved["newest_returned"]),
     )
     return message_of
-
-
-def _saved_message(message: Message, number: Number) -> Tree:
-    """Return the tree of a message; if no read of it may be booked, it is finished in the tree, by the step of its sending."""
-    tree = to_tree(message, number)
-    if not message.read_plan.is_bookable:
-        tree["finished_at"] = tree["read_plan"]["finish_by"] = message.stamp
-    return tree
-
-
-def _loaded_message(tree: Tree, signals: Sequence[StepSignals], returning: Collection[int]) -> Message:
-    """Return the message of a tree that `_saved_message` has made; `returning`: the stamps of those whose gradient has not been taken up."""
-    counted = tree["booked"]["counted"] is not False
-    if not tree["read_plan"]["window_numbers"]:
-        phase = Phase.COUNTED if counted else Phase.UNBOOKED  # `Message.with_zero_gradient`
-        tree = {**tree, "finished_at": None, "read_plan": {**tree["read_plan"], "finish_by": None}}
-    elif tree["finished_at"] is None:
-        phase = Phase.OPEN
-    else:
-        phase = Phase.COUNTED if counted else Phase.NOT_COUNTED
-    popped = phase is Phase.COUNTED and tree["stamp"] not in returning
-    return from_tree(Message, tree, signals, phase=phase, popped=popped)
 
 
 def _loaded_window(

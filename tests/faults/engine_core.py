@@ -29,14 +29,14 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-way-back-takes-no-time",
         "engine/heart/ledger.py",
-        "self.back_by_step.setdefault(self.timetable.back_at(step), []).append(message)",
+        "self.back_by_step.setdefault(message.back_at, []).append(message)",
         "self.back_by_step.setdefault(step, []).append(message)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/message.py",
-        "if not self.booked.counted.anywhere:",
+        "if not self.booked.rows.anywhere:",
         "if False:",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
@@ -371,9 +371,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "couplings-reads-count-where-no-gradient-returns",
-        "engine/heart/backward.py",
-        "is_back = ledger.returns_gradients and ledger.is_back",
-        "is_back = ledger.is_back",
+        "engine/heart/ledger.py",
+        "self.timetable.back_at(step) if self.returns_gradients else None",
+        "self.timetable.back_at(step)",
         "tests/comms/test_own_couplings.py::test_no_read_has_counted_where_no_gradient_returns",
     ),
 )

@@ -61,7 +61,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "rows = channel.credited_rows(message, learning_rows)",
+        "rows = channel.credited_rows(credit_rows, learning_rows)",
         "rows = channel.learning_rows_from_sender(learning_rows)",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
@@ -222,7 +222,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "credited_rows = channel.credited_rows(message, learning_rows)",
+        "credited_rows = channel.credited_rows(message.credit_rows, learning_rows)",
         "credited_rows = message.credit_rows",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
@@ -428,8 +428,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
         "engine/heart/newest_returned.py",
-        "counted.where(gradient, self.value)",
-        "counted.zero_elsewhere(gradient)",
+        "rows.where(gradient, self.value)",
+        "rows.zero_elsewhere(gradient)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",
     ),
     Fault(
@@ -477,7 +477,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/heart/late_windows.py",
-        "return not channel.ledger.is_back(message, step)",
+        "return message.back_at is not None and not message.is_back(step)",
         "return False",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),

@@ -20,7 +20,7 @@ from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Message, Phase
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.updates import GroupWindows, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
@@ -212,7 +212,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
-        counted = message.phase is Phase.COUNTED and message.fate.void_unread is not ALL
+        counted = message.back_at is not None and message.fate.void_unread is not ALL
         back = message.booked.gradient if counted else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
@@ -267,9 +267,8 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent_messages if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.timetable.return_delay if message.phase is Phase.COUNTED else 0
         finished = message.finished_at
-        arrived = finished is not None and finished < step and finished + back <= step
+        arrived = finished is not None and finished < step and (message.back_at or finished) <= step
         if channel.coupling.name == "delayed" and message.read_plan.is_bookable and not (within or arrived):
             missing.add(name)
     window.given_up_channel_names |= {name for name in missing if age >= group.horizons[name]}
@@ -306,7 +305,7 @@ def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, l
         for channel, span in zip(traced, spans, strict=True):
             windows, name = past[-span:], channel.name
             read = next((r for r in windows[0].counted_reads.values() if r.channel_name == name), None)
-            if read is None or len(windows) < span or read.message.booked.counted is NONE:
+            if read is None or len(windows) < span or read.message.booked.rows is NONE:
                 continue
             gathered = Tensors()
             for earlier in reversed(windows):

@@ -19,7 +19,7 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Booked, Fate, Message, Phase
+from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.reads import Arrival, CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
@@ -63,9 +63,9 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
     windows = {grid.number_at(tick) for tick in ticks if returns}
     deadline = max(map(grid.end_of, windows), default=None)
-    plan, phase = ReadPlan(first, windows, deadline), Phase.OPEN if returns else Phase.UNBOOKED
+    plan, finished = ReadPlan(first, windows, deadline), None if returns else step
     fate = Fate(link.lost(step, len(sent), sent.device), void, void, void)
-    message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, phase, fate=fate)
+    message = Message(step, sent, link.carry(step, sent), signals, plan, {*windows}, finished, fate=fate)
     message.sender_window_open = returns or not channel.carries_state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
@@ -77,10 +77,9 @@ def delete_spent(channel: Channel, step: int) -> None:
     ledger, timetable = channel.ledger, channel.ledger.timetable
     due, held = timetable.send_times.latest(step - timetable.delay), ledger.held_messages
     for stamp, old in list(ledger.messages.items()):
-        if old.phase is Phase.OPEN and (old.read_plan.finish_by or 0) + ledger.slack < step:
+        if old.finished_at is None and (old.read_plan.finish_by or 0) + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
-        back = (old.finished_at or 0) + (timetable.return_delay if ledger.returns_gradients else 0)
-        learned = old.phase is not Phase.OPEN and (back < step or old.phase is not Phase.COUNTED)
+        learned = old.finished_at is not None and (old.back_at is None or old.back_at < step)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.newest_stamp)
         if learned and replaced and not old.sender_window_open:
             del ledger.messages[stamp]
@@ -98,7 +97,7 @@ def _note_newest(channel: Channel, step: int) -> None:
         if known is None or message.booked.gradient is None:
             continue
         before = channel.content.zeros if known.value is None else known.value
-        newest = select(as_mask(message.booked.counted, before), message.booked.gradient, before)
+        newest = select(as_mask(message.booked.rows, before), message.booked.gradient, before)
         known.value = mask_fill_zero(~as_mask(message.fate.void, before), newest)
 
 
@@ -170,7 +169,7 @@ def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, vo
     """Return a message [B, …] as it arrives or is lost, without entering it; nothing returns for it."""
     link, sent = channel.ledger.link, value_of(live)
     fate, never = Fate(link.lost(stamp, len(sent), sent.device), void), ReadPlan()
-    return Message(stamp, sent, link.carry(stamp, sent), signals, never, set(), Phase.UNBOOKED, fate=fate)
+    return Message(stamp, sent, link.carry(stamp, sent), signals, never, set(), stamp, fate=fate)
 
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
@@ -189,7 +188,7 @@ def add_gradient(read: CountedRead, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
     counted, booked = as_mask(read.counted, message.sent_value), message.booked
-    booked.counted = simplified(as_mask(booked.counted, message.sent_value) | counted)
+    booked.rows = simplified(as_mask(booked.rows, message.sent_value) | counted)
     if gradient is not None:
         gradient = mask_fill_zero(counted, gradient)
         booked.gradient = gradient if booked.gradient is None else booked.gradient + gradient
@@ -211,14 +210,14 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
             message.open_window_numbers.discard(window.number)
-            if message.open_window_numbers or message.phase is not Phase.OPEN:
+            if message.open_window_numbers or message.finished_at is not None:
                 continue
-            counted = message.booked.counted is not NONE
-            message.finished_at, message.phase = step, Phase.COUNTED if counted else Phase.NOT_COUNTED
-            if message.phase is Phase.COUNTED and ledger.returns_gradients:
+            message.finished_at = step
+            if message.booked.rows is not NONE and ledger.returns_gradients:
                 if message.booked.gradient is None:
                     message.booked.gradient = torch.zeros_like(message.sent_value)
-                ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(message)
+                message.back_at = step + ledger.timetable.return_delay
+                ledger.back_by_step.setdefault(message.back_at, []).append(message)
 
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
@@ -229,10 +228,10 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and not final.read_plan.is_bookable:  # nothing else returns: it is an example now
             booked = Booked(torch.zeros_like(final.sent_value), None, simplified(known))
-            example = replace(final, phase=Phase.COUNTED, fate=replace(final.fate), booked=booked)
-            ledger.back_by_step.setdefault(step + ledger.timetable.return_delay, []).append(example)
+            example = replace(final, back_at=step, fate=replace(final.fate), booked=booked)
+            ledger.back_by_step.setdefault(step, []).append(example)
         elif known.any():
-            final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)
+            final.booked.rows = simplified(as_mask(final.booked.rows, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
         if message.read_plan.is_bookable and (message.read_plan.first_tick or 0) > step:
