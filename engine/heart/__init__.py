@@ -14,7 +14,6 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     [StandIns.stand_in]             the synthetic input, where the newest is lost, or everywhere (`unlocked`)
                     ForwardPass.as_read             how one is differentiated: as a `CountedRead`, `WithGraph` or `Constant`
                         Coupling.read_kind
-                        Ledger.counted_read_for
                 ForwardPass.evaluate                one network call
                 ForwardPass._send_messages          for each agent of the call
                     Ledger.send                     over each of its channels
@@ -109,7 +108,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/planning/memory_estimate.py
     a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
                                                  engine/features/contexts.py
-    which reads count                            reads.py: `Arrival.may_count`, and `ForwardPass.as_read`
+    which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; reads.py has the whole rule
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
     how a tick reads several messages (`read`)   comms/read_modes.py: a class + engine/build/shapes.py

@@ -78,7 +78,7 @@ class BackwardPass:
         """Add a window's reads, with their gradients, to the messages that it read.
 
         What counts, or weighs, by the read's age or by what is known only after the step, such as a reward, is decided here, and needs a
-        read for each tick (`Ledger.counted_read_for`). To book later, keep `Update.gradient_by_read`, and name a later window in
+        read for each tick (`ForwardPass.as_read`). To book later, keep `Update.gradient_by_read`, and name a later window in
         `Timetable.read_plan`: the last to close finishes the message.
         """
         for read in update.window.counted_reads.values():

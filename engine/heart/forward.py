@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Arrival, Constant, Read, WithGraph
+from antiphon.engine.heart.reads import Arrival, Constant, CountedRead, Read, WithGraph
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
@@ -151,7 +152,9 @@ class ForwardPass:
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return an arrival as the coupling has it differentiated: through its sender, counted, or as a constant.
 
-        Nothing of the step's end is known here, not even a reward: see `BackwardPass.book`.
+        All ticks of a window that read a message share one `CountedRead`. Where not all rows are counted, or a synthetic input stands in for
+        the message anywhere, each tick has a read of its own. Nothing of the step's end is known here, not even a reward: see
+        `BackwardPass.book`.
         """
         message, learning_rows = arrival.message, tick.learning_rows
         same_window = (channel.name, message.stamp) in window.sent_outputs
@@ -159,14 +162,25 @@ class ForwardPass:
         if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
-        if kind is ReadKind.COUNTED and learning_rows is not NONE and arrival.value is not None:
-            counted = arrival.may_count
-            if learning_rows is not ALL:
-                counted = counted & channel.mask_from_receiver(learning_rows)
-            # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
-            if counted is not NONE:
-                return channel.ledger.counted_read_for(arrival, arrival.value, counted, tick.step, window)
-        return arrival.as_constant(channel.name)
+        if kind is ReadKind.CONSTANT or learning_rows is NONE or arrival.value is None:
+            return arrival.as_constant(channel.name)
+        counted = arrival.may_count
+        if learning_rows is not ALL:
+            counted = counted & channel.mask_from_receiver(learning_rows)
+        # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
+        if counted is NONE:
+            return arrival.as_constant(channel.name)
+        only_tick = None if counted is ALL and arrival.synthetic is NONE else tick.step
+        key = channel.name, message.stamp, only_tick
+        if key not in window.counted_reads:
+            assert window.number in message.open_window_numbers, (
+                "`Timetable.read_plan` names each window whose ticks read a message by `Timetable.stamps_read_at`"
+            )
+            value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
+            window.counted_reads[key] = CountedRead(
+                channel.name, message, value, arrival.available, counted, only_tick
+            )
+        return window.counted_reads[key]
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask

@@ -5,7 +5,6 @@ Losses and ends of episodes only decide in which environments its reads count. T
 
     send               enters it: as sent, as it arrives, and when it will be read
     receive            gives it to a tick of the receiver
-    counted_read_for   makes or finds the read that counts
     void_messages      voids it in the environments whose episode has ended
     Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
     close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
@@ -39,14 +38,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
-from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.comms.backward_requests import as_leaf, value_of
+from antiphon.base.mask import NONE, Mask
+from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
 from antiphon.engine.heart.message import Booked, Fate, Message
-from antiphon.engine.heart.reads import Arrival, CountedRead
+from antiphon.engine.heart.reads import Arrival
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
-from antiphon.engine.heart.window import Window
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.held_messages import HeldMessages
@@ -224,27 +222,6 @@ class Ledger:
                 self.held_messages.arrival(self, newest, oldest_stamp=due_messages[0].stamp),
             ]
         return [*map(_arrival_of, due_messages)]
-
-    def counted_read_for(
-        self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window
-    ) -> CountedRead:
-        """Return the read of a window through which its tick at `step` reads a `value`: a leaf of autograd, if gradients return.
-
-        All ticks of a window that read the message share one. Where not all rows are `counted`, or a synthetic input stands in for
-        the message anywhere, each tick has a read of its own.
-        """
-        message = arrival.message
-        only_tick = None if counted is ALL and arrival.synthetic is NONE else step
-        key = self.name, message.stamp, only_tick
-        if key not in window.counted_reads:
-            assert window.number in message.open_window_numbers, (
-                "`Timetable.read_plan` names each window whose ticks read a message by `Timetable.stamps_read_at`"
-            )
-            value = as_leaf(value) if self.returns_gradients else value
-            window.counted_reads[key] = CountedRead(
-                self.name, message, value, arrival.available, counted, only_tick
-            )
-        return window.counted_reads[key]
 
     def close_window(self, window_number: int, step: int) -> None:
         """Close a window of the receiver, by its number: at `step` it has been learned from or skipped, or has ended without a tick."""

@@ -434,8 +434,8 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-ticks-with-a-stand-in-share-a-leaf",
-        "engine/heart/ledger.py",
-        "only_tick = None if counted is ALL and arrival.synthetic is NONE else step",
+        "engine/heart/forward.py",
+        "only_tick = None if counted is ALL and arrival.synthetic is NONE else tick.step",
         "only_tick = None",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
