@@ -3,7 +3,7 @@ gradients injected on sent messages. The only module that detaches tensors: else
 parameters, checkpoints), but no gradient path is cut.
 
 semantics: the sender follows the gradient of  sum_t objective(t) + sum_j scale_j <m_j, stopgrad(SG_j)> / B,
-and the same surrogate with `discount` for `scale` gives the gradients at its leaves (Jaderberg et al. 2017, §2).
+and the same surrogate with `discount` for `scale` gives the gradients of what it has read (Jaderberg et al. 2017, §2).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -38,50 +38,45 @@ def constant(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """Predicted (or returned) gradient to be injected on a message."""
+    """Predicted (or returned) gradient to be injected at an output, a message with its sender's graph."""
 
-    message: Tensor
-    """The message with its sender's graph, [B, size]."""
+    output: Tensor
+    """[B, size], with its graph."""
     gradient: Tensor
-    """Per sample, [B, size]: B times dL/dmessage."""
+    """Per sample, [B, size]: B times dL/doutput."""
     scale: PerMember = 1.0
     """Factor in the sender's parameter gradients."""
     discount: PerMember = 1.0
-    """Factor in the gradients at the sender's own leaves."""
+    """Factor in the gradients of what the sender has read."""
 
 
 Slopes = Sequence[tuple[Tensor, Tensor]]
 """A loss that is known by its gradients: tensors with their graph, each with the gradient of what is learned there."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class BackwardRequest:
-    """Inputs of the backward pass of one closed window."""
+    """Inputs of the backward pass of one ended window."""
 
-    losses: Sequence[Tensor]
+    losses: Sequence[Tensor] = ()
     """Per sample, [rows] each, or the mean over the batch, a scalar: their sum is what the window learns."""
-    injections: Sequence[Injection]
-    """Gradients injected on the messages sent within the window."""
+    injections: Sequence[Injection] = ()
+    """Gradients injected at the outputs of the window."""
     parameters: Mapping[str, Sequence[Tensor]]
     """By learner: tensors to differentiate; may be empty (a frozen agent)."""
-    leaves: Sequence[Tensor]
-    """Received messages, [B, size] each."""
-    auxiliary: Tensor | None = None
-    """Loss (already divided by the batch) in the parameters' gradients alone, not in the leaves', or None."""
+    values_read: Sequence[Tensor] = ()
+    """Leaves of autograd, [B, size] each: the values of the reads whose gradients return."""
+    auxiliary_loss: Tensor | None = None
+    """Loss (already divided by the batch) in the parameters' gradients alone, not in those of `values_read`."""
     slopes: Slopes = ()
     """What the window learns beside the losses."""
 
     @property
-    def all_parameters(self) -> list[Tensor]:
-        """The parameters of all learners."""
-        return [p for tensors in self.parameters.values() for p in tensors]
-
-    @property
     def two_passes(self) -> bool:
-        """Whether parameters and leaves need a backward pass each."""
-        if not self.leaves:
+        """Whether parameters and values read need a backward pass each."""
+        if not self.values_read:
             return False
-        return self.auxiliary is not None or any(
+        return self.auxiliary_loss is not None or any(
             isinstance(i.scale, Tensor) or isinstance(i.discount, Tensor) or i.scale != i.discount
             for i in self.injections
         )
@@ -102,23 +97,26 @@ def backward(
     objective: Tensor | None,
     injections: Sequence[Injection],
     parameters: Sequence[Tensor],
-    leaves: Sequence[Tensor],
+    values_read: Sequence[Tensor],
     batch: int,
 ) -> tuple[Gradients, Gradients]:
-    """Return the gradients of the parameters and the per-sample gradients of the leaves of one window.
+    """Return the gradients of the parameters and the per-sample gradients of the values read by one window.
 
     Args:
         objective: The window's summed loss, already divided by the batch, or None.
         injections: See `BackwardRequest`.
         parameters: Parameters of one learner.
-        leaves: See `BackwardRequest`.
-        batch: B; the gradient of a leaf is B times dL/dleaf.
+        values_read: See `BackwardRequest`.
+        batch: B; the gradient of a value read is B times dL/dvalue.
 
     Returns:
-        Gradients in the order of `parameters`, and in the order of `leaves`; None where nothing depends on them.
+        Gradients in the order of `parameters`, and in the order of `values_read`; None where nothing depends on them.
     """
     losses = [] if objective is None else [objective]
-    (result,) = backward_all([BackwardRequest(losses, injections, {"": parameters}, leaves)], batch)
+    request = BackwardRequest(
+        losses=losses, injections=injections, parameters={"": parameters}, values_read=values_read
+    )
+    (result,) = backward_all([request], batch)
     gradients, returned = result
     return gradients[""], returned
 
@@ -129,27 +127,31 @@ def backward_all(
     """Run `backward` for many windows with disjoint graphs, in one pass where possible.
 
     Returns:
-        For each window the gradients by learner, and per sample those of its leaves.
+        For each window the gradients by learner, and per sample those of the values that it read.
     """
     apart = [request.two_passes for request in requests]
     single_pass = [request for request, two in zip(requests, apart, strict=True) if not two]
-    inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
+    inputs = [
+        tensor
+        for request in single_pass
+        for tensor in chain(*request.parameters.values(), request.values_read)
+    ]
     shared = iter(gradients_of(_roots(single_pass, batch, discount=False), inputs))
     gradients: list[dict[str, Gradients]] = []
     returned: Gradients = []
     for request, two in zip(requests, apart, strict=True):
-        of_parameters = of_leaves = shared
+        of_parameters = of_values_read = shared
         if two:
             roots = _roots([request], batch, discount=False)
-            of_parameters = iter(gradients_of(roots, request.all_parameters, retain=True))
-            of_leaves = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))
+            of_parameters = iter(gradients_of(roots, [*chain(*request.parameters.values())], retain=True))
+            of_values_read = iter(gradients_of(_roots([request], batch, discount=True), request.values_read))
         gradients.append(
             {name: list(islice(of_parameters, len(tensors))) for name, tensors in request.parameters.items()}
         )
-        returned += islice(of_leaves, len(request.leaves))
+        returned += islice(of_values_read, len(request.values_read))
     per_sample = iter(_each(torch._foreach_mul, returned, batch))
     return [
-        (by_learner, list(islice(per_sample, len(request.leaves))))
+        (by_learner, list(islice(per_sample, len(request.values_read))))
         for request, by_learner in zip(requests, gradients, strict=True)
     ]
 
@@ -177,22 +179,22 @@ def _roots(
 
 
 def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
-    """Losses, and messages with B times the gradients injected on them."""
-    auxiliary = [] if discount or request.auxiliary is None else [request.auxiliary]
+    """Losses, and outputs with B times the gradients injected at them."""
+    auxiliary_losses = [] if discount or request.auxiliary_loss is None else [request.auxiliary_loss]
     ends = [
         (loss, torch.ones_like(loss) if loss.dim() else None)
-        for loss in (*request.losses, *auxiliary)
+        for loss in (*request.losses, *auxiliary_losses)
         if loss.requires_grad
     ]
     # tensors hash by identity; channels that share a port add their injections
     totals: dict[Tensor, Tensor] = {}
     for injection in request.injections:
         factor = injection.discount if discount else injection.scale
-        if nonzero(factor) and injection.message.requires_grad:
+        if nonzero(factor) and injection.output.requires_grad:
             weight = scaled(injection.gradient, factor)
-            total = totals.get(injection.message)
-            totals[injection.message] = weight if total is None else total + weight
-    ends += [(message, weight.reshape(message.shape)) for message, weight in totals.items()]
+            total = totals.get(injection.output)
+            totals[injection.output] = weight if total is None else total + weight
+    ends += [(output, weight.reshape(output.shape)) for output, weight in totals.items()]
     return ends
 
 
@@ -203,7 +205,7 @@ def gradients_of(
 
     Args:
         ends: Roots of the backward pass: tensors, each with its gradient; None for a loss.
-        inputs: Leaves.
+        inputs: Leaves of autograd.
         retain: Whether the graph is kept.
     """
     if not ends or not inputs:

@@ -309,7 +309,8 @@ class Model(TrainedParameters, ABC):
         if not self.members:
             return example
         by_model = example.mapped(self.by_model)
-        by_model.member_mask = by_model.member_mask.map(lambda mask: mask.to(by_model.message.device))
+        if by_model.member_mask is not ALL:
+            by_model.member_mask = by_model.member_mask.map(lambda mask: mask.to(by_model.message.device))
         return by_model
 
     def regression(self, example: Example) -> Example:

@@ -359,7 +359,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     chosen = not sampler.noisy
     logits = channel.output_from_port(tick.ports[channel.content.port_name]).reshape(shape)[rows]
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
-    signals = tick.step_signals.signals
+    signals = tick.observed_signals.signals
     observed = [
         as_input(system, one, signals[one])
         .reshape(len(tick.sampled_messages[name]), -1)[rows]

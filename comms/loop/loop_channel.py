@@ -655,11 +655,11 @@ def learn(
             )
     uses = {channel: channel._received() for channel in received}
     injections = [(channel, *pair) for channel in sent for pair in channel._injections]
-    rows = {len(injection.message) for _, injection, _ in injections}
+    rows = {len(injection.output) for _, injection, _ in injections}
     rows |= {len(leaf) for messages in uses.values() for _, leaf in messages}
     _check_objective(objective, rows)
     for channel, injection, version in injections:
-        if injection.message._version != version:
+        if injection.output._version != version:
             raise channel._error(_CHANGED)
     losses = {
         channel: _losses(channel, objective, sent, messages) for channel, messages in uses.items() if messages
@@ -740,7 +740,7 @@ def _check_parameters(
                 f"learn: no message has needed a gradient, and {_NOT_FOLLOWED}", kind="not followed"
             )
     for channel in sent:
-        messages = [injection.message for injection, _ in channel._injections]
+        messages = [injection.output for injection, _ in channel._injections]
         for message in [] if channel._sender_learned else messages:
             check_followed("learn: the sender", message)
         if messages and not channel._sender_learned and not given & _sources(messages, parameters):
@@ -817,7 +817,7 @@ def _backward(
     """Return the gradients of the parameters and of the leaves, dL/dleaf."""
     mean = None if objective is None else objective.mean()
     # a message that is injected without a factor depends on the leaves no less
-    silent = [i.message for i in injections if not i.discount]
+    silent = [i.output for i in injections if not i.discount]
     try:
         zeros = gradients_of([(m, torch.zeros_like(m)) for m in silent], leaves, retain=True)
         gradients, returned = backward(mean, injections, parameters, leaves, 1)

@@ -55,7 +55,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         for step, agent, error in errors:
             if agent == channel.feedback.error_agent_name and step >= message.stamp:
                 yield Injection(
-                    window.sent_outputs[channel.name, message.stamp], error @ channel.feedback.direct.T
+                    window.outputs_with_graph[channel.name, message.stamp], error @ channel.feedback.direct.T
                 )
 
 

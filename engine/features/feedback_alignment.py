@@ -33,7 +33,7 @@ class FeedbackAlignment(Feature):
                     rows = slice(first, first + batch)
                     found.append(
                         Transport(
-                            channel.carried_output(read, window.sent_outputs),
+                            channel.carried_output(read, window.outputs_with_graph),
                             channel.feedback.weights,
                             rows,
                         )

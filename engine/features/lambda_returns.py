@@ -98,23 +98,25 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            window_loss, roots = self.evaluator.window_loss(window)
-            pending = PendingUpdate(Update(group, window, window_loss), roots)
+            window_loss, losses = self.evaluator.window_loss(window)
+            pending = PendingUpdate(Update(group, window, window_loss), losses)
             self.backward_pass.collect_injections(pending, step)
-            put = [one for one in pending.injections if nonzero(one.discount)]
+            injections = [injection for injection in pending.injections if nonzero(injection.discount)]
             for state_channel in state_channels:
                 beyond = self._beyond(window, state_channel, returns.get(state_channel.name), step)
                 if beyond is not None:
-                    put.append(beyond)
-            leaves = {
+                    injections.append(beyond)
+            values_read = {
                 state_channel.name: start.value
                 for state_channel in state_channels
                 if (start := self._start(window, state_channel)) is not None
                 and state_channel.ledger.returns_gradients
             }
-            request = BackwardRequest(pending.roots, put, {}, list(leaves.values()))
+            request = BackwardRequest(
+                losses=losses, injections=injections, parameters={}, values_read=list(values_read.values())
+            )
             ((_, gradients),) = backward_all([request], self.system.batch)
-            returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
+            returns = {name: g for name, g in zip(values_read, gradients, strict=True) if g is not None}
             window.free_graph()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].content.zeros))
 
@@ -132,5 +134,5 @@ class LambdaReturns(Feature):
             return None
         share = state_channel.synthetic_gradient.state_settings.return_lambda
         more = share * (later - state_channel.clipped_credit(said))
-        output = window.sent_outputs[state_channel.name, message.stamp]
+        output = window.outputs_with_graph[state_channel.name, message.stamp]
         return state_channel.injection(output, more, message.credit_rows, step)

@@ -134,7 +134,7 @@ class ObservationStatistics(Feature):
     @staticmethod
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:
         """The rows in which an observation of a tick is missing, or its agent does not live."""
-        signals, layout = tick.step_signals, agent.layout
+        signals, layout = tick.observed_signals, agent.layout
         dead = {life: signals.not_alive(life) for life in dict.fromkeys(agent.life_names)}
         gone = {name: ~signals.present(name) for name in dict.fromkeys(names)}
         return layout.select_mask_by_name(gone, names) | layout.select_mask_by_name(dead, agent.life_names)
@@ -175,5 +175,5 @@ def _observations(agent: Agent) -> Iterator[Observation]:
 
 def _shown(agent: Agent, tick: Tick) -> bool:
     """Whether a tick has what is normalised: an aligned agent sees nothing before its first message."""
-    signals = tick.step_signals.signals
+    signals = tick.observed_signals.signals
     return all(name in signals for _, names in _observations(agent) for name in names)

@@ -49,12 +49,10 @@ class Reach(Feature):
         """By channel: the places of its members' senders and receivers, on the host."""
 
     def after_differentiate(self, update: Update) -> None:
-        """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
-        update.moving_members_by_agent = {
-            agent.name: agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])
-            & self._reached(update, agent)
-            for agent in self._stacked.get(update.group, ())
-        }
+        """Let only those members of agents move that learn from an update, and that its signal reaches."""
+        for agent in self._stacked.get(update.group, ()):
+            learning = agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])
+            update.restrict_moving(agent.name, learning & self._reached(update, agent))
 
     def _reached(self, update: Update, agent: Agent) -> Mask:
         losses = update.window_loss.reported_loss_by_agent.get(agent.name)

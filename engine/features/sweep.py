@@ -101,7 +101,7 @@ class SweepOrder(Feature):
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
         kept |= not self._replayed_groups.isdisjoint((sender, receiver))
-        if kept or (channel.name, message.stamp) in sender.window.sent_outputs:
+        if kept or sender.window.has_sent(channel.name, message.stamp):
             return False
         # sent at every step and read at its own, it is read once, and metrics of the next step read a newer one
         newer_follows = timetable.send_times.sends_at(message.stamp + 1)

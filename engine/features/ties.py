@@ -99,4 +99,4 @@ class TiedGradients(Feature):
         sum_tied(self._ties, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients_by_learner[name]):
-                update.moving_members_by_agent[name] = ALL
+                update.let_all_move(name)

@@ -56,8 +56,8 @@ class BackwardPass:
         pending_updates: list[PendingUpdate] = []
         requests: list[BackwardRequest] = []
         for group, window in windows:
-            window_loss, roots = self.objective_evaluator.window_loss(window)
-            pending = PendingUpdate(Update(group, window, window_loss), roots)
+            window_loss, losses = self.objective_evaluator.window_loss(window)
+            pending = PendingUpdate(Update(group, window, window_loss), losses)
             self.collect_injections(pending, step)
             for read in window.counted_reads.values():
                 if self.system.channels[read.channel_name].ledger.returns_gradients:
@@ -68,7 +68,14 @@ class BackwardPass:
                 if window.learning_rows_by_agent[name] is not NONE
             }
             pending_updates.append(pending)
-            requests.append(pending.request(parameters))
+            request = BackwardRequest(
+                losses=losses,
+                injections=pending.injections,
+                parameters=parameters,
+                values_read=[read.value for read in pending.returning_reads],
+                auxiliary_loss=pending.auxiliary_loss,
+            )
+            requests.append(request)
         results = backward_all(requests, self.system.batch)
         for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
             pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)
@@ -97,7 +104,7 @@ class BackwardPass:
             learning_rows, credit_rows = window.learning_rows_by_agent[channel.sender], message.credit_rows
             if learning_rows is NONE or credit_rows is NONE or name in window.given_up_channel_names:
                 continue  # it has no credit: neither the coupling nor a feature is called
-            output = window.sent_outputs[name, message.stamp]
+            output = window.outputs_with_graph[name, message.stamp]
             if replacer is None:
                 credit = self.ordinary_credit(channel, message, output, step)
             else:

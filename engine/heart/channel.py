@@ -19,7 +19,7 @@ from antiphon.engine.heart.channel_settings import Endpoints, Feedback, Syntheti
 from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
-from antiphon.engine.heart.reads import SentOutputs, WithGraph
+from antiphon.engine.heart.reads import OutputsWithGraph, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 
@@ -148,9 +148,9 @@ class Channel:
             else select_rows(port, endpoints.sender_index, self.layout.batch)
         )
 
-    def carried_output(self, read: WithGraph, sent_outputs: SentOutputs) -> Tensor:
+    def carried_output(self, read: WithGraph, outputs_with_graph: OutputsWithGraph) -> Tensor:
         """Return a message of the same window with its graph, flat, [rows, size]; gradients pass straight through the link (rule 8)."""
-        message = sent_outputs[self.name, read.stamp].flatten(1)
+        message = outputs_with_graph[self.name, read.stamp].flatten(1)
         return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))
 
     def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:

@@ -136,7 +136,7 @@ class ForwardPass:
             if replacer is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = replacer.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align_channel_name:
-                tick.step_signals = aligned_signals(arrivals)
+                tick.observed_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
             reads = [self.as_read(channel, arrival, tick, window) for arrival in arrivals]
             reads = reads or [Constant(channel.name)]
@@ -157,7 +157,7 @@ class ForwardPass:
         `BackwardPass.book`.
         """
         message, learning_rows = arrival.message, tick.learning_rows
-        same_window = (channel.name, message.stamp) in window.sent_outputs
+        same_window = window.has_sent(channel.name, message.stamp)
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
@@ -195,7 +195,7 @@ class ForwardPass:
         points = self.tick_points
         states = [
             read.differentiable_value_in(
-                window.sent_outputs, self.system.channels[read.channel_name], tick.learning_rows
+                window.outputs_with_graph, self.system.channels[read.channel_name], tick.learning_rows
             )
             for tick in ticks
             if (read := tick.state_read) is not None
@@ -238,7 +238,7 @@ class ForwardPass:
         for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
-                value = read.differentiable_value_in(window.sent_outputs, channel, tick.learning_rows)
+                value = read.differentiable_value_in(window.outputs_with_graph, channel, tick.learning_rows)
                 value = value if reads_vectors else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
             message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
@@ -279,7 +279,10 @@ class ForwardPass:
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""
-        signals, categories = tick.step_signals.signals, self.system.agents[tick.agent_name].inputs.categories
+        signals, categories = (
+            tick.observed_signals.signals,
+            self.system.agents[tick.agent_name].inputs.categories,
+        )
         return lambda name: as_input(self.system, name, signals.get(name), categories)
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
@@ -287,10 +290,10 @@ class ForwardPass:
         for feature in self.tick_points.before_send:
             feature.before_send(tick)
         for channel in self._enter_outputs(agent, tick, window):
-            output = window.sent_outputs[channel.name, tick.step]
+            output = window.outputs_with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
             message = self.send_over(
-                channel, tick.step, (~void).zero_elsewhere(output), tick.step_signals, void
+                channel, tick.step, (~void).zero_elsewhere(output), tick.observed_signals, void
             )
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
@@ -299,7 +302,7 @@ class ForwardPass:
 
     @staticmethod
     def _enter_outputs(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
-        """Enter the outputs that a tick sends in its window (`Window.sent_outputs`), and return their channels.
+        """Enter the outputs that a tick sends in its window (`Window.outputs_with_graph`), and return their channels.
 
         A sampled message of a window that is replayed is the sample that was sent at first.
         """
@@ -315,7 +318,7 @@ class ForwardPass:
                 output, tick.sampled_messages[channel.name] = channel.content.sampler.send(
                     output, tick.step, sampled
                 )
-            window.sent_outputs[channel.name, tick.step] = output
+            window.outputs_with_graph[channel.name, tick.step] = output
         return channels
 
     def replay(self, window: Window) -> None:

@@ -26,8 +26,8 @@ from antiphon.engine.heart.message import Content, Message
 from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS
 from antiphon.engine.heart.signals import StepSignals
 
-SentOutputs: TypeAlias = Mapping[tuple[str, int], Tensor]
-"""The messages that a window sent, with their graph, by (channel, stamp): `Window.sent_outputs`."""
+OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
+"""See `Window.outputs_with_graph`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +57,7 @@ class Carrier(Protocol):
 
     content: Content
 
-    def carried_output(self, read: WithGraph, sent_outputs: SentOutputs) -> Tensor:
+    def carried_output(self, read: WithGraph, outputs_with_graph: OutputsWithGraph) -> Tensor:
         """Return the message with its graph, as the link carries it."""
 
     def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
@@ -78,12 +78,12 @@ class Constant:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where the tick has a value to read; zeros elsewhere."""
 
-    def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
+    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return channel.content.zeros if self.value is None else constant(self.value)
 
     def differentiable_value_in(
-        self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
+        self, outputs_with_graph: OutputsWithGraph, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return channel.content.zeros if self.value is None else self.value
@@ -99,15 +99,15 @@ class WithGraph:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where the tick has a value to read; zeros elsewhere."""
 
-    def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
+    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
         """Return the value read without a graph: see `Constant`."""
-        return constant(channel.carried_output(self, sent_outputs))
+        return constant(channel.carried_output(self, outputs_with_graph))
 
     def differentiable_value_in(
-        self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
+        self, outputs_with_graph: OutputsWithGraph, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with its graph: see `Constant`."""
-        return channel.graph_in_learning_rows(channel.carried_output(self, sent_outputs), learning_rows)
+        return channel.graph_in_learning_rows(channel.carried_output(self, outputs_with_graph), learning_rows)
 
 
 @dataclass(slots=True, eq=False)
@@ -128,12 +128,12 @@ class CountedRead:
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
-    def constant_value_in(self, sent_outputs: SentOutputs, channel: Carrier) -> Tensor:
+    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
         """Return the value read without a graph: see `Constant`."""
         return constant(self.value)
 
     def differentiable_value_in(
-        self, sent_outputs: SentOutputs, channel: Carrier, learning_rows: LearningRows
+        self, outputs_with_graph: OutputsWithGraph, channel: Carrier, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with its graph: see `Constant`."""
         return self.value

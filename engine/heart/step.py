@@ -275,7 +275,7 @@ class Engine:
         return turns
 
     def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and set which members of stacks move (`Update.moving_members_by_agent`)."""
+        """Have features change gradients, and say which members of stacks move (`Update.restrict_moving`)."""
         for feature in self.features.learning_points.after_differentiate:
             for update in updates:
                 feature.after_differentiate(update)
@@ -346,10 +346,7 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                moving = update.moving_members_by_agent.get(
-                    name, ALL
-                ) & self.divergence_check.unstopped_members(agent)
-                update.moving_members_by_agent[name] = moving
+                moving = update.restrict_moving(name, self.divergence_check.unstopped_members(agent))
                 if moving.anywhere:
                     moving_agents[name] = gradients, moving
             clipped_gradients: dict[str, Sequence[Tensor | None]] = {}

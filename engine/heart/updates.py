@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.backward_requests import BackwardRequest, Gradients, Injection
+from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import CountedRead
@@ -67,7 +65,7 @@ class ReportedLoss:
 
 @dataclass(slots=True)
 class WindowLoss:
-    """The losses of all objectives over a window, without a graph; `ObjectiveEvaluator.window_loss` returns their roots beside it."""
+    """The losses of all objectives over a window, without a graph; `ObjectiveEvaluator.window_loss` returns beside it what is differentiated."""
 
     loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks, by agent."""
@@ -110,8 +108,7 @@ class Update:
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     """The agents with a loss beside their objectives."""
     moving_members_by_agent: dict[str, Mask] = field(default_factory=dict)
-    """The members that their optimisers move, by agent; of an agent that is absent, all. Features enter the members that a learning signal has
-    reached (features/reach.py, of stacks), and the step takes away those of seeds that have diverged."""
+    """The members that their optimisers move, by agent; of an agent that is absent, all. See `restrict_moving`."""
     resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
     """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
 
@@ -128,6 +125,21 @@ class Update:
             for read, gradient in zip(reads, read_gradients, strict=True)
             if gradient is not None
         }
+
+    def restrict_moving(self, agent_name: str, members: Mask) -> Mask:
+        """Let the optimiser of an agent move none but some members, of those that it may move so far; return which are left.
+
+        Features enter the members that a learning signal has reached (features/reach.py, of stacks), and `Engine.move_agents` those of
+        seeds that have not diverged.
+        """
+        moving = self.moving_members_by_agent.get(agent_name, ALL)
+        if members is not ALL:
+            moving = self.moving_members_by_agent[agent_name] = moving & members
+        return moving
+
+    def let_all_move(self, agent_name: str) -> None:
+        """Lift all restrictions of an agent before it moves, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
+        self.moving_members_by_agent[agent_name] = ALL
 
     def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
         """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
@@ -149,25 +161,20 @@ class PendingUpdate:
 
     update: Update
     """The update, without gradients yet."""
-    roots: list[Tensor]
+    losses: list[Tensor]
     """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
     injections: list[Injection] = field(default_factory=list)
     """The injections into the messages that the window sent."""
-    auxiliary_losses: list[Tensor] = field(default_factory=list)
-    """Losses beside the objectives', which parameters follow and messages read do not."""
+    auxiliary_loss: Tensor | None = None
+    """The sum of losses beside the objectives', which parameters follow and messages read do not."""
     returning_reads: list[CountedRead] = field(default_factory=list)
     """The reads of the window whose gradients return."""
 
     def add_auxiliary_losses(self, loss_by_agent: Mapping[str, Tensor]) -> None:
         """Add losses beside the objectives', by agent."""
-        self.auxiliary_losses += loss_by_agent.values()
+        for loss in loss_by_agent.values():
+            self.auxiliary_loss = loss if self.auxiliary_loss is None else self.auxiliary_loss + loss
         self.update.agents_with_auxiliary_loss.update(loss_by_agent)
-
-    def request(self, parameters: Mapping[str, Sequence[Tensor]]) -> BackwardRequest:
-        """Return the backward pass of the window; `parameters`: of the learners that learn from it, by learner."""
-        auxiliary_loss = reduce(add, self.auxiliary_losses) if self.auxiliary_losses else None
-        values_read = [read.value for read in self.returning_reads]
-        return BackwardRequest(self.roots, self.injections, parameters, values_read, auxiliary_loss)
 
 
 @dataclass(slots=True)

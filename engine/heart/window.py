@@ -25,8 +25,8 @@ class Tick:
 
     step: int = field(metadata=PLAIN)
     agent_name: str = field(metadata=PLAIN)
-    step_signals: StepSignals = field(metadata=SIGNALS)
-    """The signals that it observes: its step's; of an aligned agent, those that its message was made from."""
+    observed_signals: StepSignals = field(metadata=saved_as("step_signals", SIGNALS))
+    """Its step's signals; of an aligned agent, those that its message was made from."""
     reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
     """For each channel that comes in, in order, what the tick reads over it: one read, or several side by side, oldest first (`read`)."""
     learning_rows: LearningRows = field(default=ALL, metadata=MASK)
@@ -59,8 +59,9 @@ class Window:
         number: The number of the window; `NO_TICK_YET` before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by learner.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
-        sent_messages: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
-        sent_outputs: The outputs that it sent as messages, with their graph, by (channel, stamp).
+        sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has sent, but for states
+            that only its own ticks read.
+        outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp); empty once that is freed.
         counted_reads: The reads that count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
             window has credit, not even one whose gradient is back.
@@ -72,7 +73,7 @@ class Window:
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
-    sent_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(default_factory=dict)
     given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
     learning_rows_by_agent: dict[str, LearningRows] = field(default_factory=dict)
@@ -87,13 +88,17 @@ class Window:
         self.number, self.statistics_before = number, statistics_before
         self.learning_rows_by_agent = learning_rows_by_agent
 
+    def has_sent(self, channel_name: str, stamp: int) -> bool:
+        """Return whether it has sent a message or a state, and its graph is there: it is differentiated through the sender."""
+        return (channel_name, stamp) in self.outputs_with_graph
+
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""
         return chain.from_iterable(self.ticks_by_call)
 
     def free_graph(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
-        self.sent_outputs.clear()
+        self.outputs_with_graph.clear()
         for tick in self.ticks():
             tick.ports = {}
 

@@ -63,8 +63,8 @@ class ObjectiveEvaluator:
         self.learning_points = self.features.learning_points
 
     def window_loss(self, window: Window) -> tuple[WindowLoss, list[Tensor]]:
-        """Return the losses of a window, and their roots: see `PendingUpdate.roots`."""
-        window_loss, roots = WindowLoss(), list[Tensor]()
+        """Return the losses of a window without a graph, and those that are differentiated (`PendingUpdate.losses`)."""
+        window_loss, losses = WindowLoss(), list[Tensor]()
         policy_ticks: dict[str, list[Tick]] = {}
         averaged_losses: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
@@ -79,15 +79,15 @@ class ObjectiveEvaluator:
                 if goal.mean_over_targets:
                     averaged_losses.setdefault(tick.agent_name, []).append(tick_loss)
                 else:
-                    roots.append(self._add_loss(window_loss, agent, tick_loss))
+                    losses.append(self._add_loss(window_loss, agent, tick_loss))
         for name, tick_losses in averaged_losses.items():
-            roots += self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
+            losses += self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
         for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
-            root = feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
-            roots += [] if root is None else [root]
-        return window_loss, roots
+            loss = feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
+            losses += [] if loss is None else [loss]
+        return window_loss, losses
 
     def _add_loss(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> Tensor:
         """Add the losses of a tick, and return them with their graph."""
@@ -109,19 +109,22 @@ class ObjectiveEvaluator:
         target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
         window_loss.factor_by_agent[agent.name] = factor
-        roots: list[Tensor] = []
+        losses: list[Tensor] = []
         for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
-            root = tick_loss.losses * weight * factor
-            samples = constant(root)
-            loss = layout.sum_by_member(samples) / batch
-            reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), target_count)
+            loss = tick_loss.losses * weight * factor
+            samples = constant(loss)
+            reported = ReportedLoss(
+                layout.sum_by_member(samples) / batch,
+                layout.sum_by_member(tick_loss.score * weight),
+                target_count,
+            )
             window_loss.add(agent.name, samples, reported)
-            roots.append(root)
-        return roots
+            losses.append(loss)
+        return losses
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
         """Return the losses of a tick; None: its target is absent everywhere, or its agent learns in no row, from rewards, or has none."""
-        agent, step_signals = self.system.agents[tick.agent_name], tick.step_signals
+        agent, step_signals = self.system.agents[tick.agent_name], tick.observed_signals
         goal = agent.goal
         if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
             return None

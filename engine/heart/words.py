@@ -2,7 +2,7 @@
 
     tick                one evaluation of an agent's network, kept as a `Tick`; the agent *ticks* at that step
     end                 the last step of a window or of an episode
-    output              a message as its sender computes it, with its graph: rows of a port, or a sample (`Window.sent_outputs`)
+    output              a message as its sender computes it, with its graph: rows of a port, or a sample (`Window.outputs_with_graph`)
     state               what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
     stamp               the step at which a message was sent
     due                 a message is due at a tick that a perfect link would have brought it to. A tick reads the newest that is due, or

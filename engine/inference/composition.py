@@ -417,7 +417,7 @@ class Continued(PerfectDeliveries):
         return super().send_over(channel, step, output, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        found, signals = super().observations(tick, statistics), tick.step_signals
+        found, signals = super().observations(tick, statistics), tick.observed_signals
         agent, at = self.system.agents[tick.agent_name], signals.step - self.start
         if agent.inputs.align_channel_name is None or at >= 0 or not signals.signals:
             return found

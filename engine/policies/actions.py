@@ -124,7 +124,7 @@ class Actions(Feature):
         if agent.body.acts:
             agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
         if agent.name in self._policies:
-            Experience.ensure(tick).outcomes.append(tick.step_signals)
+            Experience.ensure(tick).outcomes.append(tick.observed_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
         """The action of an acting agent's tick."""

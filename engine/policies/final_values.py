@@ -108,7 +108,7 @@ class FinalValues(Feature):
                     return None
                 arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
                 if channel.name == agent.inputs.align_channel_name:
-                    tick.step_signals = aligned_signals(arrivals)
+                    tick.observed_signals = aligned_signals(arrivals)
                 arrivals_by_channel.append(arrivals)
                 tick.reads_by_channel.append(_constants(channel, arrivals))
             if (ages := self.forward_pass.features.of(Ages)) is not None:
@@ -131,12 +131,12 @@ class FinalValues(Feature):
         imagined: ExitStack,
     ) -> list[Arrival]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
-        output, signals = channel.content.zeros, tick.step_signals
+        output, signals = channel.content.zeros, tick.observed_signals
         void = NONE
         if source is not None:
             output, signals = (
                 channel.output_from_port(source.ports[channel.content.port_name]),
-                source.step_signals,
+                source.observed_signals,
             )
             void = channel.void_when_sent(final)
             if channel.content.sampler is not None:

@@ -238,7 +238,7 @@ class FurtherPasses(WindowsAtOnce):
             name: self.system.agents[name].learner.trainable for name in update.gradients_by_learner
         }
         read = [sender.read for sender in window.senders]
-        requests = [BackwardRequest([], [], parameters, read, slopes=slopes)]
+        requests = [BackwardRequest(parameters=parameters, values_read=read, slopes=slopes)]
         sender_requests = [
             (sender, request) for sender in window.senders if (request := sender.request(step))
         ]

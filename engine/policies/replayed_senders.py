@@ -148,7 +148,9 @@ class ReplayedSender:
         if credit is None:
             return None
         injection = channel.injection(sent.output, channel.clipped_credit(credit), sent.injected, step)
-        return BackwardRequest([], [injection], {self._sender.name: self._sender.learner.trainable}, [])
+        return BackwardRequest(
+            injections=[injection], parameters={self._sender.name: self._sender.learner.trainable}
+        )
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""

@@ -439,7 +439,9 @@ class SomeRows(Replay):
             )
         constant_reads = [read for read in reads if not isinstance(read, WithGraph)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, WithGraph)})
-        constants = [read.constant_value_in(self._window.sent_outputs, channel) for read in constant_reads]
+        constants = [
+            read.constant_value_in(self._window.outputs_with_graph, channel) for read in constant_reads
+        ]
         indices = [
             len(constants) + stamps.index(read.stamp)
             if isinstance(read, WithGraph)

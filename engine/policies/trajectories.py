@@ -176,7 +176,7 @@ class Trajectories:
         direction, weight = agent_rewards.direction, agent_rewards.weight_by_name.get(COSINE, 0.0)
         if direction is None or len(ticks) < 2:
             return rewards
-        values = [tick.step_signals.signals[direction.signal_name].flatten(1) for tick in ticks]
+        values = [tick.observed_signals.signals[direction.signal_name].flatten(1) for tick in ticks]
         change = torch.stack([agent.layout.to_rows(value.to(rewards.dtype)) for value in values]).diff(dim=0)
         messages = torch.stack(
             [self._message(agent, tick, window, direction.channel_index) for tick in ticks[:-1]]
@@ -204,7 +204,7 @@ class Trajectories:
         for channel, read in newest_reads:  # several, where the senders are not computed as one
             first_index = len(index_by_name)
             index_by_name.update({name: first_index + k for k, name in enumerate(channel.member_names)})
-            values.append(read.constant_value_in(window.sent_outputs, channel))
+            values.append(read.constant_value_in(window.outputs_with_graph, channel))
         value = values[0] if len(values) == 1 else torch.cat(values)
         indices = [index_by_name[name] for name in names]
         in_order = indices == list(range(len(index_by_name)))

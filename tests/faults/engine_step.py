@@ -173,7 +173,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-aligned-agent-works-on-the-present-signals",
         "engine/heart/forward.py",
-        "                tick.step_signals = aligned_signals(arrivals)\n",
+        "                tick.observed_signals = aligned_signals(arrivals)\n",
         "                pass\n",
         "tests/contracts/test_contracts.py::test_documents[aligned-reference]",
     ),

@@ -372,8 +372,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-an-auxiliary-loss-reaches-the-leaves",
         "comms/backward_requests.py",
-        "auxiliary = [] if discount or request.auxiliary is None else [request.auxiliary]",
-        "auxiliary = [] if request.auxiliary is None else [request.auxiliary]",
+        "auxiliary_losses = [] if discount or request.auxiliary_loss is None else [request.auxiliary_loss]",
+        "auxiliary_losses = [] if request.auxiliary_loss is None else [request.auxiliary_loss]",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(

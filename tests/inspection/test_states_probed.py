@@ -35,7 +35,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             message = twin.running.system.channels[name].ledger.messages[now]
             moved = message.carried_value.clone()
             moved[row, column] += nudge
-            message.carried_value = group.window.sent_outputs[name, now] = moved
+            message.carried_value = group.window.outputs_with_graph[name, now] = moved
         ends = twin.world.advance()
         for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
             found = twin.running.backend.objective_evaluator.tick_loss(tick)

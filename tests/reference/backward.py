@@ -100,10 +100,10 @@ def _target_loss(
     state: State, tick: Tick, goal: Goal, output: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Return an objective's losses, its metric, where there is a target and of how many sites, [B] each; None: nothing counts."""
-    signals = tick.step_signals.signals
+    signals = tick.observed_signals.signals
     if goal.target_signal_name and goal.target_signal_name not in signals:
         return None
-    if goal.last_only and (tick.step_signals.step + 1) % state.system.steps_per_example:
+    if goal.last_only and (tick.observed_signals.step + 1) % state.system.steps_per_example:
         return None  # rule 21: `read: last`
     objective, mask = goal.output_objective, signals.get(f"_{goal.target_signal_name}", ~state.nowhere)
     target = signals[goal.target_signal_name] if goal.target_signal_name else constant(output)
@@ -149,7 +149,7 @@ def _term(injection: Injection, weight: float | Tensor, batch: int) -> Tensor:
     """weight <m, stopgrad(c)> / B of one message; without a graph where the weight is zero, so that nothing follows."""
     if not weight:
         return torch.zeros(())
-    return weight * (injection.message.flatten(1) * injection.gradient).sum() / batch
+    return weight * (injection.output.flatten(1) * injection.gradient).sum() / batch
 
 
 def _return_losses_and_actions(state: State, update: Update) -> None:
@@ -190,7 +190,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             or not state.participates(channel.sender, window.number)
         ):
             continue
-        output, credit = window.sent_outputs[name, message.stamp], _credit(state, channel, message)
+        output, credit = window.outputs_with_graph[name, message.stamp], _credit(state, channel, message)
         if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
@@ -336,7 +336,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             if synthetic.injection.clip is not None:
                 predicted = clipped_per_sample(predicted, synthetic.injection.clip)
             more = synthetic.state_settings.return_lambda * (beyond[channel.name] - predicted)
-            injection = Injection(window.sent_outputs[channel.name, last.stamp], injectable(last, more))
+            injection = Injection(window.outputs_with_graph[channel.name, last.stamp], injectable(last, more))
             terms.append(_term(injection, synthetic.injection.discount, batch))
     gradients = gradients_of([*objectives, *terms], list(leaves.values()))
     window.free_graph()

@@ -81,7 +81,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             if channel.synthetic_input.model is not None and found:
                 found = [with_stand_in(state, channel, found[-1], tick.step)]
             if channel.name == agent.inputs.align_channel_name:
-                tick.step_signals = signals_of(found)
+                tick.observed_signals = signals_of(found)
             constants = [one.as_constant(channel.name) for one in found] or [Constant(channel.name)]
             if channel is agent.connections.state_channel:
                 tick.state_read = constants[-1]
@@ -110,4 +110,4 @@ def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSig
     of = void(state, channel, final)
     if channel.content.sampler is not None:
         live, _ = channel.content.sampler.send(live, stamps[0])
-    return [ledger.carried(channel, stamp, live, source.step_signals, of) for stamp in stamps]
+    return [ledger.carried(channel, stamp, live, source.observed_signals, of) for stamp in stamps]

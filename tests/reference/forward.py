@@ -66,7 +66,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
         if channel.synthetic_input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
         if channel.name == agent.inputs.align_channel_name:
-            tick.step_signals = signals_of(found)
+            tick.observed_signals = signals_of(found)
         followed = [_followed(channel, one, tick, window) for one in found] or [Constant(channel.name)]
         if channel is agent.connections.state_channel:
             tick.state_read = followed[-1]
@@ -112,7 +112,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling.name == "locked"
-    if (locked or channel.carries_state) and (channel.name, message.stamp) in window.sent_outputs:
+    if (locked or channel.carries_state) and window.has_sent(channel.name, message.stamp):
         available = simplified(~as_mask(message.fate.void, message.sent_value))
         return WithGraph(channel.name, message.stamp, available)
     masks = arrival.available, arrival.may_count
@@ -169,7 +169,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
                 sample = sampler.send(message, step, sent.get(channel.name))
                 message, tick.sampled_messages[channel.name] = sample
-            window.sent_outputs[channel.name, step] = message
+            window.outputs_with_graph[channel.name, step] = message
     return after
 
 
@@ -208,7 +208,7 @@ def _observed(
     """
     system, categories, found = state.system, state.agents[tick.agent_name].inputs.categories, []
     for place, name in enumerate(names):
-        signal = tick.step_signals.signals.get(name)
+        signal = tick.observed_signals.signals.get(name)
         ages = MessageAges.of(tick)
         value = (ages and ages.columns) if name == "age" else as_input(system, name, signal, categories)
         if value is not None:
@@ -227,7 +227,7 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
     channel = state.channels[read.channel_name]
     if not isinstance(read, WithGraph):
         return channel.content.zeros if read.value is None else read.value
-    sent = window.sent_outputs[read.channel_name, read.stamp].flatten(1)
+    sent = window.outputs_with_graph[read.channel_name, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
     if not available.any():  # void everywhere: nothing flows back, not even zeros
         sent = constant(sent)
@@ -249,8 +249,8 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (c for c in agent.connections.send_channels if (c.name, step) in window.sent_outputs):
-        live, ends = window.sent_outputs[channel.name, step], {}
+    for channel in (c for c in agent.connections.send_channels if window.has_sent(c.name, step)):
+        live, ends = window.outputs_with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
             states = NewestStates.ensure(state.agents[name]).states
@@ -258,7 +258,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             if f"{end}.state" in channel.synthetic_gradient.context.endpoint_values and past:
                 ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
-        message = ledger.send(channel, step, sent, tick.step_signals, away)
+        message = ledger.send(channel, step, sent, tick.observed_signals, away)
         predicted = channel.synthetic_gradient, channel.synthetic_input
         if any(prediction.context.endpoint_values for prediction in predicted):
             newest = channel.ledger.newest_returned

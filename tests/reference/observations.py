@@ -60,7 +60,7 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
 
     Rows are those in which the environment shows it and the agent lives.
     """
-    own, seen, signals = agent.inputs.observed, agent.inputs.critic_observed, tick.step_signals.signals
+    own, seen, signals = agent.inputs.observed, agent.inputs.critic_observed, tick.observed_signals.signals
     named = [(f"observes.{place}", own.signal_names[place]) for place in own.normalised_indices]
     if seen.signal_names:
         named += [(f"critic_observes.{place}", seen.signal_names[place]) for place in seen.normalised_indices]

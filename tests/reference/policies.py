@@ -64,7 +64,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
         weight = goal.rewards.weight_by_name["goal.cosine"]
         for t, pair in enumerate(pairwise(ticks)):
             message = message_read(state, pair[0].reads_by_channel[direction.channel_index][-1], window)
-            signals = [tick.step_signals.signals[direction.signal_name].flatten(1) for tick in pair]
+            signals = [tick.observed_signals.signals[direction.signal_name].flatten(1) for tick in pair]
             moved = signals[1].to(message.dtype) - signals[0].to(message.dtype)
             cosine = weight * cosine_similarity(moved, constant(message), dim=1)
             rewards[t] += mask_fill_zero(~(ends[0] | ends[1])[t], cosine)
@@ -328,7 +328,7 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
     replay(state, sending)
     found = []
     for message in (one for name, one in sending.sent_messages if name == channel.name):
-        live = sending.sent_outputs[channel.name, message.stamp].flatten(1)
+        live = sending.outputs_with_graph[channel.name, message.stamp].flatten(1)
         leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
         found.append((message, live, leaf))
         for read in (read for tick in reading.ticks() for read in tick.reads()):
