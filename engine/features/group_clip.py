@@ -24,10 +24,10 @@ Moving = Mapping[str, tuple[Gradients, Mask]]
 
 def clipped_groups(base: System) -> list[list[str]]:
     """Return the owners of each learning group of which more than one has a `clip`; `base`: single agents."""
-    found = (
+    clipping = (
         [name for name in group.agent_count_by_learner if _clips(base.agents[name])] for group in base.groups
     )
-    return [names for names in found if len(names) > 1]
+    return [names for names in clipping if len(names) > 1]
 
 
 def _clips(agent: Agent) -> bool:
@@ -57,55 +57,57 @@ class GroupClip(Feature):
         """By stack, the clipped group of each member; -1: it learns alone."""
         for name in self._numbers:
             optimiser = system.agents[name].learner.optimiser
-            for each in (optimiser, *getattr(optimiser, "members", ())):
-                each.clips = False
+            for member_optimiser in (optimiser, *getattr(optimiser, "members", ())):
+                member_optimiser.clips = False
         self._ties = [
             [(name, list(system.agents[name].learner.parameters).index(key)) for name, key in tie]
             for tie in system.tied_parameters
             if tie[0][0] in system.agents
         ]
-        self._places: dict[LearningGroup, _Places] = {}
+        self._joint_norms: dict[LearningGroup, _JointNorms] = {}
 
     def clipped_gradients(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
         """Return the clipped gradients of the agents of a group that move."""
-        if group not in self._places:
+        if group not in self._joint_norms:
             names = [name for name in group.agent_count_by_learner if name in self._numbers]
-            self._places[group] = _Places(self.system, {name: self._numbers[name] for name in names})
-        places = self._places[group]
-        if not places.numbers:
+            self._joint_norms[group] = _JointNorms(self.system, {name: self._numbers[name] for name in names})
+        joint_norms = self._joint_norms[group]
+        if not joint_norms.numbers:
             return {}
-        moved = [[place for place in tie if place[0] in moving] for tie in self._ties]
-        again = {place for tie in moved for place in tie[1:]}  # one weight counts once
-        own = [self._norms(name, *moving.get(name, ((), ALL)), again) for name in places.numbers]
-        found: dict[str, Gradients] = {}
-        for name, norm in zip(places.numbers, places.joint(own), strict=True):
+        moving_ties = [[(name, index) for name, index in tie if name in moving] for tie in self._ties]
+        repeated = {parameter for tie in moving_ties for parameter in tie[1:]}  # one weight counts once
+        norms = [self._norms(name, *moving.get(name, ((), ALL)), repeated) for name in joint_norms.numbers]
+        clipped_by_agent: dict[str, Gradients] = {}
+        for name, norm in zip(joint_norms.numbers, joint_norms.of(norms), strict=True):
             if name not in moving:
                 continue
             agent, gradients = self.system.agents[name], moving[name][0]
             limit = agent.learner.optimiser.clip
             assert limit is not None
             present = [g for g in gradients if g is not None]
-            short = iter(
+            clipped_gradients = iter(
                 clipped_each(present, limit, norm)
                 if agent.has_member_axis
                 else clipped(present, limit, norm[0])
             )
-            found[name] = [None if g is None else next(short) for g in gradients]
-        return found
+            clipped_by_agent[name] = [None if g is None else next(clipped_gradients) for g in gradients]
+        return clipped_by_agent
 
-    def _norms(self, name: str, gradients: Gradients, members: Mask, again: set[tuple[str, int]]) -> Tensor:
-        """[N]: the norm of the gradients of each member that moves, of the others 0; without some places."""
+    def _norms(
+        self, name: str, gradients: Gradients, members: Mask, repeated: set[tuple[str, int]]
+    ) -> Tensor:
+        """[N]: the norm of the gradients of each member that moves, of the others 0; without those of `repeated` parameters."""
         agent = self.system.agents[name]
-        present = [g for i, g in enumerate(gradients) if g is not None and (name, i) not in again]
+        present = [g for i, g in enumerate(gradients) if g is not None and (name, i) not in repeated]
         if not present:
             return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
         if not agent.has_member_axis:
             return norm_of(present).view(1)
         norms = norms_of_each(present)
-        return members.map(lambda own: own.to(norms.device)).zero_elsewhere(norms)
+        return members.map(lambda values: values.to(norms.device)).zero_elsewhere(norms)
 
 
-class _Places:
+class _JointNorms:
     """The members of the stacks of one group, and which of them are clipped together.
 
     Args:
@@ -115,29 +117,34 @@ class _Places:
 
     def __init__(self, system: System, numbers: Mapping[str, Sequence[int]]) -> None:
         self.numbers, self._device = numbers, system.device
-        self._flat = [number for each in numbers.values() for number in each]
+        self._flat = [number for of_stack in numbers.values() for number in of_stack]
 
     @cached_property
     def _table(self) -> tuple[list[Tensor], Tensor]:
-        """The places of the groups' first members, of their second, …; and of each place its group, or behind them its own."""
-        groups = {number: [i for i, own in enumerate(self._flat) if own == number] for number in self._flat}
+        """The indices of the groups' first members, of their second, …; and of each member its group's, or behind them its own."""
+        groups = {
+            number: [i for i, number_of_member in enumerate(self._flat) if number_of_member == number]
+            for number in self._flat
+        }
         groups.pop(-1, None)
-        nothing, rows = len(self._flat), {number: row for row, number in enumerate(groups)}
+        zero_index, group_index = len(self._flat), {number: row for row, number in enumerate(groups)}
         longest = max(map(len, groups.values()))
         columns = [
             torch.tensor(
-                [own[i] if i < len(own) else nothing for own in groups.values()], device=self._device
+                [indices[i] if i < len(indices) else zero_index for indices in groups.values()],
+                device=self._device,
             )
             for i in range(longest)
         ]
-        back = [rows.get(number, len(groups) + i) for i, number in enumerate(self._flat)]
-        return columns, torch.tensor(back, device=self._device)
+        result_index = [group_index.get(number, len(groups) + i) for i, number in enumerate(self._flat)]
+        return columns, torch.tensor(result_index, device=self._device)
 
-    def joint(self, norms: Sequence[Tensor]) -> Sequence[Tensor]:
+    def of(self, norms: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return for each stack's norms, [N], those of the groups that its members are in; they add up in one order."""
-        own, (columns, back) = torch.cat([*norms]), self._table
-        squares = torch.cat([own.square(), own.new_zeros(1)])
-        total = squares[columns[0]]
+        norm_of_members, (columns, result_index) = torch.cat([*norms]), self._table
+        squares = torch.cat([norm_of_members.square(), norm_of_members.new_zeros(1)])
+        sums = squares[columns[0]]
         for column in columns[1:]:
-            total = total + squares[column]
-        return torch.split(torch.cat([total.sqrt(), own])[back], [len(each) for each in norms])
+            sums = sums + squares[column]
+        joint = torch.cat([sums.sqrt(), norm_of_members])[result_index]
+        return torch.split(joint, [len(of_stack) for of_stack in norms])

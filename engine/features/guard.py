@@ -21,14 +21,14 @@ from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters
 
 
-class _Place(NamedTuple):
+class _Checked(NamedTuple):
     """Whose numbers have been checked.
 
     Attributes:
         kind: `update` (an agent's gradients), `loss` (its losses), `returned` (what a window returns over a channel), or
             `predictor` or `input` (loss and gradients of a channel's).
         name: Of the agent or channel, or of a stack of them.
-        turn: The place of its update among those of a step, in the order in which they are reported.
+        turn: The index of its update among those of a step, in the order in which they are reported.
     """
 
     kind: str
@@ -66,12 +66,12 @@ class Guard(DivergenceCheck):
         self._first: int | None = None
         self._turns = 0
         """Updates noted at this step."""
-        self._lone: list[tuple[_Place, Tensor]] = []
+        self._lone: list[tuple[_Checked, Tensor]] = []
         """Numbers of lone agents and channels that are still to be checked: all in one call."""
-        self._stacked: list[tuple[_Place, Tensor]] = []
+        self._stacked: list[tuple[_Checked, Tensor]] = []
         """Largest magnitudes of the members of stacks, [N] each."""
-        self._found: dict[tuple[tuple[_Place, int], ...], Tensor] = {}
-        """By places and their members: the largest magnitudes at the newest check before the first that failed, or at that."""
+        self._found: dict[tuple[tuple[_Checked, int], ...], Tensor] = {}
+        """By what was checked, and how many members each has: the largest magnitudes at the newest check before the first that failed, or at that."""
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -79,32 +79,32 @@ class Guard(DivergenceCheck):
         """Note the numbers of updates, which are checked once predictors have learned."""
         for turn, update in enumerate(updates, self._turns):
             for name, gradients in update.gradients_by_learner.items():
-                self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
+                self._note(_Checked("update", name, turn), len(self.agents[name].members), gradients)
             for name, reported in update.window_loss.reported_loss_by_agent.items():
-                self._note(_Place("loss", name, turn), len(self.agents[name].members), [reported.loss])
+                self._note(_Checked("loss", name, turn), len(self.agents[name].members), [reported.loss])
             for read, gradient in update.gradient_by_read.items():
                 members = len(self.channels[read.channel_name].members)
-                self._note(_Place("returned", read.channel_name, turn), members, [gradient])
+                self._note(_Checked("returned", read.channel_name, turn), members, [gradient])
         self._turns += len(updates)
 
     def check_predictors(self, updates: Sequence[tuple[str, PredictorUpdate]], step: int) -> None:
         """Check the numbers of updates, and all that has been noted at this step."""
         for turn, (name, update) in enumerate(updates):
-            place = _Place("input" if update.for_input else "predictor", name, turn)
-            self._note(place, update.loss.numel(), [*update.gradients, update.loss])
+            checked = _Checked("input" if update.for_input else "predictor", name, turn)
+            self._note(checked, update.loss.numel(), [*update.gradients, update.loss])
         self._check_noted()
 
     @torch.no_grad()
-    def _note(self, place: _Place, count: int, numbers: Iterable[Tensor | None]) -> None:
+    def _note(self, checked: _Checked, count: int, numbers: Iterable[Tensor | None]) -> None:
         """Have numbers of `count` members, [N, …] or rows each, checked once predictors have learned."""
         for tensor in numbers:
             if tensor is None or not tensor.numel():
                 continue
             if count == 1:
-                self._lone.append((place, tensor.reshape(-1)))
+                self._lone.append((checked, tensor.reshape(-1)))
             else:
                 largest = torch.linalg.vector_norm(tensor.reshape(count, -1), math.inf, dim=1)
-                self._stacked.append((place, largest))
+                self._stacked.append((checked, largest))
 
     @torch.no_grad()
     def _check_noted(self) -> None:
@@ -113,13 +113,19 @@ class Guard(DivergenceCheck):
         self._turns = 0
         if not lone and not stacked:
             return
-        each = [own for _, own in stacked]
+        magnitudes_of_each = [by_member for _, by_member in stacked]
         if lone:
-            each += [own.view(1) for own in torch._foreach_norm([own for _, own in lone], math.inf)]
-        magnitudes = torch.cat([self._largest, *each])
-        places = (*((place, len(own)) for place, own in stacked), *((place, 1) for place, _ in lone))
-        before = self._found.get(places)
-        self._found[places] = magnitudes if before is None else torch.where(self._sound, magnitudes, before)
+            largest = torch._foreach_norm([numbers for _, numbers in lone], math.inf)
+            magnitudes_of_each += [magnitude.view(1) for magnitude in largest]
+        magnitudes = torch.cat([self._largest, *magnitudes_of_each])
+        all_checked = (
+            *((checked, len(by_member)) for checked, by_member in stacked),
+            *((checked, 1) for checked, _ in lone),
+        )
+        before = self._found.get(all_checked)
+        self._found[all_checked] = (
+            magnitudes if before is None else torch.where(self._sound, magnitudes, before)
+        )
         self._largest = magnitudes.amax(0, keepdim=True)
         torch.lt(self._largest[0], math.inf, out=self._sound)  # NaN is not less
         torch.ne(self._sound, self._marks, out=self._skip)
@@ -131,14 +137,14 @@ class Guard(DivergenceCheck):
         replaced: dict[torch.dtype, list[tuple[TrainedParameters, str, Tensor]]] = {}
         for owner, name, before in self.statistics.replaced_statistics():
             replaced.setdefault(before.dtype, []).append((owner, name, before))
-        for each in replaced.values():  # all at once: statistics are small
-            old = torch.cat([before.reshape(-1) for _, _, before in each])
-            new = torch.cat([owner.buffers[name].reshape(-1) for owner, name, _ in each])
+        for statistics in replaced.values():  # all of a dtype at once: they are small
+            old = torch.cat([before.reshape(-1) for _, _, before in statistics])
+            new = torch.cat([owner.buffers[name].reshape(-1) for owner, name, _ in statistics])
             new = torch.where(new.abs() < math.inf, new, old)  # NaN is not less
             new = torch.where(self._sound, new, old)
-            kept = torch.split(new, [before.numel() for _, _, before in each])
-            for (owner, name, before), own in zip(each, kept, strict=True):
-                owner.put_statistics({name: own.view(before.shape)})
+            split = torch.split(new, [before.numel() for _, _, before in statistics])
+            for (owner, name, before), values in zip(statistics, split, strict=True):
+                owner.put_statistics({name: values.view(before.shape)})
 
     # --- what it has found ---------------------------------------------------------------------------------
 
@@ -150,45 +156,46 @@ class Guard(DivergenceCheck):
         """
         if self._first is None or not float(self.skip.flag):
             return
-        step, wrong = self._first + int(self._steps), self._wrong()
-        updates = [place for place in wrong if place.kind in ("update", "returned", "loss")]
+        step, members_not_finite = self._first + int(self._steps), self._members_not_finite()
+        updates = [
+            checked for checked in members_not_finite if checked.kind in ("update", "returned", "loss")
+        ]
         if updates:
-            first = min(place.turn for place in updates)
+            first_turn = min(checked.turn for checked in updates)
             (groups,) = self.groups_by_seed  # of one seed
             group_of = {name: group for group in groups for name in group.agent_names}
-            found_in: dict[LearningGroup, Reason] = {}
-            for place in sorted(
-                updates, key=lambda one: one.kind == "loss"
-            ):  # which is named before a gradient
-                for n in wrong[place] if place.turn == first else ():
-                    if place.kind == "returned":  # by those that return it
-                        name = self.channels[place.name].members[n].receiver
+            reason_by_group: dict[LearningGroup, Reason] = {}
+            # a loss is named before a gradient
+            for checked in sorted(updates, key=lambda checked: checked.kind == "loss"):
+                for n in members_not_finite[checked] if checked.turn == first_turn else ():
+                    if checked.kind == "returned":  # by those that return it
+                        name = self.channels[checked.name].members[n].receiver
                     else:
-                        name = self.agents[place.name].members[n].name
-                    reason = Reason.LOSS_NOT_FINITE if place.kind == "loss" else Reason.NOT_FINITE
-                    found_in[group_of[name]] = reason
-            group = next(group for group in groups if group in found_in)
-            self.rule.report(group_report(group, found_in[group], step))
-        place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
-        channel = self.channels[place.name].members[wrong[place][0]]
-        report = channel_report(channel, Reason.NOT_FINITE, step, of_input=place.kind == "input")
+                        name = self.agents[checked.name].members[n].name
+                    reason = Reason.LOSS_NOT_FINITE if checked.kind == "loss" else Reason.NOT_FINITE
+                    reason_by_group[group_of[name]] = reason
+            group = next(group for group in groups if group in reason_by_group)
+            self.rule.report(group_report(group, reason_by_group[group], step))
+        checked = min(members_not_finite, key=lambda checked: (checked.kind == "input", checked.turn))
+        channel = self.channels[checked.name].members[members_not_finite[checked][0]]
+        report = channel_report(channel, Reason.NOT_FINITE, step, of_input=checked.kind == "input")
         self.rule.report(report)
 
-    def _wrong(self) -> dict[_Place, list[int]]:
-        """The members that were not finite, by place."""
-        wrong: dict[_Place, list[int]] = {}
-        for places, magnitudes in self._found.items():
-            each = torch.split(magnitudes[1:], [count for _, count in places])
-            for (place, _), own in zip(places, each, strict=True):
-                members = [n for n, size in enumerate(own.tolist()) if not size < math.inf]
+    def _members_not_finite(self) -> dict[_Checked, list[int]]:
+        """By what was checked, the members whose numbers were not finite."""
+        members_not_finite: dict[_Checked, list[int]] = {}
+        for all_checked, magnitudes in self._found.items():
+            split = torch.split(magnitudes[1:], [count for _, count in all_checked])
+            for (checked, _), by_member in zip(all_checked, split, strict=True):
+                members = [n for n, size in enumerate(by_member.tolist()) if not size < math.inf]
                 if members:
-                    wrong[place] = sorted({*wrong.get(place, ()), *members})
-        return wrong
+                    members_not_finite[checked] = sorted({*members_not_finite.get(checked, ()), *members})
+        return members_not_finite
 
     # --- its state, for recorded steps -----------------------------------------------------------------------
 
     def in_place(self) -> list[Tensor]:
-        """Return the tensors that a step changes in place."""
+        """Return the tensors that a step changes in checked."""
         return [self._skip, self._sound, self._steps]
 
     def values(self) -> dict[str, Any]:

@@ -45,19 +45,21 @@ class LambdaReturns(Feature):
         self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
         """Put the messages whose return is now known in place of those that wait for theirs."""
-        known = self._extend(learned_windows, step)
-        for name, some in messages.items():
+        with_return = self._extend(learned_windows, step)
+        for name, messages_back in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                some[:] = [one for one in some if one.credit_rows is NONE]
-                some += known.get(name, ())
+                messages_back[:] = [message for message in messages_back if message.credit_rows is NONE]
+                messages_back += with_return.get(name, ())
 
-    def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
+    def _extend(
+        self, learned_windows: Iterable[tuple[LearningGroup, Window]], step: int
+    ) -> dict[str, list[Message]]:
         """Take the windows that have just been learned from, and return the messages whose return is now known.
 
         Their gradients are the returns. By channel.
         """
-        found: dict[str, list[Message]] = {}
-        for group, window in closed:
+        with_return: dict[str, list[Message]] = {}
+        for group, window in learned_windows:
             with_returns = [
                 c
                 for name in group.agent_names
@@ -78,10 +80,10 @@ class LambdaReturns(Feature):
                     read = self._start(past[-span], channel)
                     if read is not None and (message := read.message).back_at is not None:
                         gradient = self._return(group, past[-span:], channel, step)
-                        # Zero where an episode ended before: its last state has been taught that already.
+                        # Zero where an episode ended before: its predictor has learned that already.
                         message.booked.replace_gradient(read.counted.zero_elsewhere(gradient))
-                        found.setdefault(channel.name, []).append(message)
-        return found
+                        with_return.setdefault(channel.name, []).append(message)
+        return with_return
 
     @staticmethod
     def _start(window: Window, channel: Channel) -> CountedRead | None:
@@ -127,12 +129,14 @@ class LambdaReturns(Feature):
         message = next(
             (message for name, message in window.sent_messages if name == state_channel.name), None
         )
-        said = None if message is None else self.backward_pass.predictor_trainer.cached_prediction(message)
-        if message is None or said is None or later is None:
+        if message is None or later is None:
+            return None
+        prediction = self.backward_pass.predictor_trainer.cached_prediction(message)
+        if prediction is None:
             return None
         if not state_channel.has_lambda_returns or message.credit_rows is NONE:
             return None
         share = state_channel.synthetic_gradient.state_settings.return_lambda
-        more = share * (later - state_channel.clipped_credit(said))
+        credit = share * (later - state_channel.clipped_credit(prediction))
         output = window.outputs_with_graph[state_channel.name, message.stamp]
-        return state_channel.injection(output, more, message.credit_rows, step)
+        return state_channel.injection(output, credit, message.credit_rows, step)

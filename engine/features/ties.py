@@ -16,24 +16,23 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
 Tie = list[tuple[str, int]]
-"""Agents, and places among their parameters, of what is one weight."""
+"""Agents, and indices among their parameters, of what is one weight."""
 
 Gradients = list[Tensor | None]
 
 
 def ties_of(system: System) -> list[list[Tie]]:
-    """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
-    joined: list[list[Tie]] = []
-    for places in system.tied_parameters:
-        if places[0][0] not in system.agents:  # a tie is never cut: all of its agents are in another part
+    """Return what is one weight; ties with a common agent are one group, those of other parts are left out."""
+    groups: list[list[Tie]] = []
+    for tied in system.tied_parameters:
+        if tied[0][0] not in system.agents:  # a tie is never cut: all of its agents are in another part
             continue
-        each = [(name, list(system.agents[name].learner.parameters), key) for name, key in places]
-        tie = [(name, keys.index(key)) for name, keys, key in each]
+        tie = [(name, list(system.agents[name].learner.parameters).index(key)) for name, key in tied]
         names = {name for name, _ in tie}
-        touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
-        joined = [some for some in joined if some not in touching]
-        joined.append([*chain.from_iterable(touching), tie])
-    return joined
+        touching = [group for group in groups if not names.isdisjoint(name for name, _ in chain(*group))]
+        groups = [group for group in groups if group not in touching]
+        groups.append([*chain.from_iterable(touching), tie])
+    return groups
 
 
 def sum_tied(ties: Sequence[Sequence[Tie]], updates: Sequence[Mapping[str, Gradients]]) -> None:
@@ -46,24 +45,26 @@ def sum_tied(ties: Sequence[Sequence[Tie]], updates: Sequence[Mapping[str, Gradi
         updates: Of one step: by agent, its gradients in the order of its parameters; changed. An agent's first update is
             summed with the first of the others, and so on.
     """
-    for groups in ties:
-        names = dict.fromkeys(name for name, _ in chain.from_iterable(groups))
-        each = {name: [own[name] for own in updates if own.get(name)] for name in names}
-        for turn in range(max(map(len, each.values()))):
-            found = {name: some[turn] for name, some in each.items() if turn < len(some)}
-            if any(g is not None for some in found.values() for g in some):
-                for tie in groups:
-                    _sum(tie, found)
+    for group in ties:
+        names = dict.fromkeys(name for name, _ in chain.from_iterable(group))
+        updates_of = {name: [update[name] for update in updates if update.get(name)] for name in names}
+        for turn in range(max(map(len, updates_of.values()))):
+            gradients_of = {
+                name: of_agent[turn] for name, of_agent in updates_of.items() if turn < len(of_agent)
+            }
+            if any(g is not None for gradients in gradients_of.values() for g in gradients):
+                for tie in group:
+                    _sum(tie, gradients_of)
 
 
 def _sum(tie: Tie, gradients: Mapping[str, Gradients]) -> None:
-    present = [(name, place) for name, place in tie if name in gradients]
-    reached = [g for name, place in present if (g := gradients[name][place]) is not None]
-    if not reached:
+    present = [(name, index) for name, index in tie if name in gradients]
+    summands = [g for name, index in present if (g := gradients[name][index]) is not None]
+    if not summands:
         return
-    total = reduce(torch.add, reached)
-    for name, place in present:  # each has its own tensor: an optimiser may change what it is given
-        gradients[name][place] = total.clone()
+    total = reduce(torch.add, summands)
+    for name, index in present:  # each has its own tensor: an optimiser may change what it is given
+        gradients[name][index] = total.clone()
 
 
 class TiedGradients(Feature):
@@ -78,7 +79,7 @@ class TiedGradients(Feature):
 
     def __init__(self, engine: Engine) -> None:
         self._ties = ties_of(engine.system)
-        self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
+        self.agents = {name for group in self._ties for tie in group for name, _ in tie}
 
     def before_move(self, updates: Sequence[Update]) -> None:
         """Sum over the updates of one step, all of which have been differentiated."""
@@ -88,15 +89,15 @@ class TiedGradients(Feature):
         for update, name in tied:
             if not update.moving_members_by_agent.get(name, ALL).anywhere:
                 update.gradients_by_learner[name] = [None] * len(update.gradients_by_learner[name])
-        each = [
+        gradients_by_update = [
             {
                 name: gradients
-                for own, name in tied
-                if own is update and isinstance(gradients := own.gradients_by_learner[name], list)
+                for name in update.gradients_by_learner.keys() & self.agents
+                if isinstance(gradients := update.gradients_by_learner[name], list)
             }
             for update in updates
         ]
-        sum_tied(self._ties, each)
+        sum_tied(self._ties, gradients_by_update)
         for update, name in tied:
             if any(g is not None for g in update.gradients_by_learner[name]):
                 update.let_all_move(name)

@@ -281,15 +281,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ties-tied-agents-share-one-gradient-tensor",
         "engine/features/ties.py",
-        "gradients[name][place] = total.clone()",
-        "gradients[name][place] = total",
+        "gradients[name][index] = total.clone()",
+        "gradients[name][index] = total",
         "tests/engine/heart/test_tied_gradients.py::test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents[cohort]",
     ),
     Fault(
         "ties-the-first-gradient-stands-for-the-sum",
         "engine/features/ties.py",
-        "total = reduce(torch.add, reached)",
-        "total = reached[0]",
+        "total = reduce(torch.add, summands)",
+        "total = summands[0]",
         "tests/numerics/test_tied.py::test_a_tied_weight_follows_the_sum_of_its_gradients[locked-optimiser0]",
     ),
     Fault(

@@ -110,8 +110,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "clip-counts-a-tied-weight-twice",
         "engine/features/group_clip.py",
-        "again = {place for tie in moved for place in tie[1:]}",
-        "again = {place for tie in moved for place in tie[:0]}",
+        "for tie in moving_ties for parameter in tie[1:]}",
+        "for tie in moving_ties for parameter in tie[:0]}",
         "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
     ),
     Fault(
@@ -236,8 +236,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "more = share * (later - ",
-        "more = (later - ",
+        "credit = share * (later - ",
+        "credit = (later - ",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),
     Fault(
@@ -250,8 +250,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "return state_channel.injection(output, more, message.credit_rows, step)",
-        "return Injection(output, message.credit_rows.zero_elsewhere(more))",
+        "return state_channel.injection(output, credit, message.credit_rows, step)",
+        "return Injection(output, message.credit_rows.zero_elsewhere(credit))",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(
