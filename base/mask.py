@@ -16,12 +16,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
 
 
-class Mask:
+class Rows:
+    """What a `Mask` is of, unless it says otherwise: rows, (member, environment)."""
+
+
+class Members:
+    """What a `Mask[Members]` is of: the members of a stack, [N]. mypy keeps the two apart; they are one class at run time."""
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Of = TypeVar("Of", default=Rows)
+else:  # a default needs Python 3.13
+    from typing import TypeVar
+
+    Of = TypeVar("Of")
+
+
+class Mask(Generic[Of]):
     """Where something holds: in all rows (`ALL`), in none (`NONE`), or where a tensor says; it does not change.
 
     Masks are combined by `&`, `|` and `~`. A mask has no truth value: test `is ALL`, or ask for `anywhere` or `everywhere`.
@@ -38,7 +57,7 @@ class Mask:
     plain: bool | Tensor
 
     @staticmethod
-    def of(where: bool | Tensor, anywhere: bool | None = None) -> Mask:
+    def of(where: bool | Tensor, anywhere: bool | None = None) -> Mask[Any]:
         """Return the mask of True, False or a tensor of bool.
 
         Args:
@@ -60,13 +79,13 @@ class Mask:
         """Whether it holds in all rows; of a tensor, by one look at the device."""
 
     @abstractmethod
-    def __and__(self, other: Mask) -> Mask: ...
+    def __and__(self, other: Mask[Of]) -> Mask[Of]: ...
 
     @abstractmethod
-    def __or__(self, other: Mask) -> Mask: ...
+    def __or__(self, other: Mask[Of]) -> Mask[Of]: ...
 
     @abstractmethod
-    def __invert__(self) -> Mask: ...
+    def __invert__(self) -> Mask[Of]: ...
 
     @abstractmethod
     def where(self, value: Tensor, other: Tensor) -> Tensor:
@@ -77,7 +96,7 @@ class Mask:
         """Return `value`, as in `where`, and zeros elsewhere: put, never multiplied (NaN x 0 is NaN)."""
 
     @abstractmethod
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
         """Return the mask with its tensor, if it has one, changed: its rows repeated, selected or put in another order."""
 
     @abstractmethod
@@ -88,18 +107,18 @@ class Mask:
         raise TypeError("a mask has no truth value; test `is ALL`, or use its `anywhere` or `everywhere`")
 
 
-class _All(Mask):
+class _All(Mask[Any]):
     __slots__ = ()
 
     anywhere = everywhere = known_anywhere = plain = True
 
-    def __and__(self, other: Mask) -> Mask:
+    def __and__(self, other: Mask[Any]) -> Mask[Any]:
         return other
 
-    def __or__(self, other: Mask) -> Mask:
+    def __or__(self, other: Mask[Any]) -> Mask[Any]:
         return self
 
-    def __invert__(self) -> Mask:
+    def __invert__(self) -> Mask[Any]:
         return NONE
 
     def where(self, value: Tensor, other: Tensor) -> Tensor:
@@ -108,7 +127,7 @@ class _All(Mask):
     def zero_elsewhere(self, value: Tensor) -> Tensor:
         return value
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
         return self
 
     def tensor(self, rows: int, device: torch.device | str) -> Tensor:
@@ -118,18 +137,18 @@ class _All(Mask):
         return "ALL"
 
 
-class _None(Mask):
+class _None(Mask[Any]):
     __slots__ = ()
 
     anywhere = everywhere = known_anywhere = plain = False
 
-    def __and__(self, other: Mask) -> Mask:
+    def __and__(self, other: Mask[Any]) -> Mask[Any]:
         return self
 
-    def __or__(self, other: Mask) -> Mask:
+    def __or__(self, other: Mask[Any]) -> Mask[Any]:
         return other
 
-    def __invert__(self) -> Mask:
+    def __invert__(self) -> Mask[Any]:
         return ALL
 
     def where(self, value: Tensor, other: Tensor) -> Tensor:
@@ -138,7 +157,7 @@ class _None(Mask):
     def zero_elsewhere(self, value: Tensor) -> Tensor:
         return torch.zeros_like(value)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
         return self
 
     def tensor(self, rows: int, device: torch.device | str) -> Tensor:
@@ -148,18 +167,18 @@ class _None(Mask):
         return "NONE"
 
 
-ALL: Mask = _All()
+ALL: Mask[Any] = _All()
 """The mask that holds in all rows."""
-NONE: Mask = _None()
+NONE: Mask[Any] = _None()
 """The mask that holds in none."""
 
 
-def simplified(mask: Mask) -> Mask:
+def simplified(mask: Mask[Of]) -> Mask[Of]:
     """Return a mask, as `ALL` if it holds in all rows, by a look at them."""
     return ALL if mask.everywhere else mask
 
 
-class _Some(Mask):
+class _Some(Mask[Any]):
     __slots__ = ("_everywhere", "known_anywhere", "plain")
 
     plain: Tensor
@@ -180,7 +199,7 @@ class _Some(Mask):
             self._everywhere = bool(self.plain.all())
         return self._everywhere
 
-    def __and__(self, other: Mask) -> Mask:
+    def __and__(self, other: Mask[Any]) -> Mask[Any]:
         if not isinstance(other, _Some):
             return other & self
         if other is self:
@@ -188,14 +207,14 @@ class _Some(Mask):
         nowhere = self.known_anywhere is False or other.known_anywhere is False
         return _Some(torch.logical_and(self.plain, other.plain), False if nowhere else None)
 
-    def __or__(self, other: Mask) -> Mask:
+    def __or__(self, other: Mask[Any]) -> Mask[Any]:
         if not isinstance(other, _Some):
             return other | self
         one, another = self.known_anywhere, other.known_anywhere
         known = True if one or another else None if one is None else another
         return _Some(torch.logical_or(self.plain, other.plain), known)
 
-    def __invert__(self) -> Mask:
+    def __invert__(self) -> Mask[Any]:
         return _Some(torch.logical_not(self.plain))
 
     def where(self, value: Tensor, other: Tensor) -> Tensor:
@@ -205,7 +224,7 @@ class _Some(Mask):
     def zero_elsewhere(self, value: Tensor) -> Tensor:
         return self.where(value, torch.zeros_like(value))
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
         return _Some(change(self.plain))
 
     def tensor(self, rows: int, device: torch.device | str) -> Tensor:

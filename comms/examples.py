@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, Mask, Members
 
 
 class ContextSpec(NamedTuple):
@@ -111,7 +111,7 @@ class Example:
     """[B, M], the prediction, if it was made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    member_mask: Mask = ALL
+    member_mask: Mask[Members] = ALL
     """Of K stacked predictors: the ones that learn from it."""
     learned: Learned | None = None
     """The training step on it with the predictor's present parameters, if computed with the prediction."""
@@ -133,7 +133,7 @@ class Example:
         """Drop what has returned of losses."""
         self.loss = None
 
-    def restrict(self, rows: Mask, member_mask: Mask) -> None:
+    def restrict(self, rows: Mask, member_mask: Mask[Members]) -> None:
         """Let it be an example in these rows alone, and for these of K stacked predictors."""
         self.valid &= rows
         self.member_mask = member_mask

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import Mask
+from antiphon.base.mask import Mask, Members
 
 _MEMORY = 0.98
 """Weight of an earlier comparison against the next: predictor and receiver change, and about the last fifty count."""
@@ -109,7 +109,7 @@ class SkillGate:
         whole = 1 / (1 - _MEMORY)
         return (cosine / ratio + whole - count) / whole
 
-    def move(self, sums: Tensor, members: Mask) -> None:
+    def move(self, sums: Tensor, members: Mask[Members]) -> None:
         """Take over the sums that `compared` returned, of some members."""
         self.load_values([members.map(lambda own: own.to(sums.device)).where(sums.T, self.sums.T).T])
 
@@ -122,7 +122,7 @@ class SkillGate:
         (self.sums,) = values
         cosine, _, count, ratio, opens = self.sums
         self.factors = torch.where(opens > 0, self._factor(cosine, count, ratio), 0.0).clamp(max=1.0)
-        self.open = Mask.of(opens > 0)
+        self.open: Mask[Members] = Mask.of(opens > 0)
 
     def read_members(self) -> None:
         """Stack the members' state."""

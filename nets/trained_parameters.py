@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_error
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.nets.kernel_calls import Call, Numbers, padded_zeros
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Optimiser
@@ -300,7 +300,7 @@ class TrainedParameters:
             self.module_state.load_state_dict(state)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask = ALL) -> None:
+    def step(self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask[Members] = ALL) -> None:
         """Take one optimiser step.
 
         Args:
@@ -311,7 +311,11 @@ class TrainedParameters:
         take_optimiser_steps([(self, gradients, member_mask, ())], now)
 
     def begin_step(
-        self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask, resting: Container[int]
+        self,
+        gradients: Sequence[Tensor | None],
+        now: int,
+        member_mask: Mask[Members],
+        resting: Container[int],
     ) -> tuple[Sequence[Tensor | None], float | Tensor, Tensor | None]:
         """Count a step; return the gradients, rate and members, [N] bool, that the optimiser takes it with.
 
@@ -377,7 +381,7 @@ class TrainedParameters:
 
 @torch.no_grad()
 def take_optimiser_steps(
-    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]],
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]],
     now: int,
 ) -> None:
     """Take the steps of several, each with its gradients, members and places at rest (`filled`).

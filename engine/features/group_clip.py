@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import name_in_seed
@@ -18,7 +18,7 @@ from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 
 Gradients = Sequence[Tensor | None]
-Moving = Mapping[str, tuple[Gradients, Mask]]
+Moving = Mapping[str, tuple[Gradients, Mask[Members]]]
 """By agent or stack, the gradients and the members that move."""
 
 
@@ -76,7 +76,8 @@ class GroupClip(Feature):
             return {}
         moving_ties = [[(name, index) for name, index in tie if name in moving] for tie in self._ties]
         repeated = {parameter for tie in moving_ties for parameter in tie[1:]}  # one weight counts once
-        norms = [self._norms(name, *moving.get(name, ((), ALL)), repeated) for name in joint_norms.numbers]
+        nothing: tuple[Gradients, Mask[Members]] = ((), ALL)
+        norms = [self._norms(name, *moving.get(name, nothing), repeated) for name in joint_norms.numbers]
         clipped_by_agent: dict[str, Gradients] = {}
         for name, norm in zip(joint_norms.numbers, joint_norms.of(norms), strict=True):
             if name not in moving:
@@ -94,7 +95,7 @@ class GroupClip(Feature):
         return clipped_by_agent
 
     def _norms(
-        self, name: str, gradients: Gradients, members: Mask, repeated: set[tuple[str, int]]
+        self, name: str, gradients: Gradients, members: Mask[Members], repeated: set[tuple[str, int]]
     ) -> Tensor:
         """[N]: the norm of the gradients of each member that moves, of the others 0; without those of `repeated` parameters."""
         agent = self.system.agents[name]

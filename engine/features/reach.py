@@ -14,7 +14,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.reads import WithGraph
@@ -54,7 +54,7 @@ class Reach(Feature):
             learning = agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])
             update.restrict_moving(agent.name, learning & self._reached(update, agent))
 
-    def _reached(self, update: Update, agent: Agent) -> Mask:
+    def _reached(self, update: Update, agent: Agent) -> Mask[Members]:
         losses = update.window_loss.reported_loss_by_agent.get(agent.name)
         if losses is not None and not (agent.has_member_axis and isinstance(losses.target_count, Tensor)):
             return ALL
@@ -82,7 +82,7 @@ class _Window:
             # nothing is injected where no injection is due
             available = self.sent[name, stamp].credit_rows
             if (gate := channel.synthetic_gradient.gate) is not None:
-                available &= gate.open.map(channel.layout.rows_from_members)
+                available &= channel.layout.rows_of(gate.open)
             self._add_senders(name, stamp, ALL, available)
         for tick in reversed(list(update.window.ticks())):
             key = tick.agent_name, tick.step
@@ -92,7 +92,7 @@ class _Window:
             if key in self.by_tick:
                 self._pass_on(tick, self.by_tick[key])
 
-    def of(self, agent: Agent) -> Mask:
+    def of(self, agent: Agent) -> Mask[Members]:
         """The members of a stack that are reached at some tick."""
         found = torch.zeros(len(agent.members), dtype=torch.bool)
         for (name, _), members in self.by_tick.items():
@@ -116,7 +116,7 @@ class _Window:
             if isinstance(read, WithGraph) and tick.learning_rows is not NONE and read.available is not NONE:
                 self._add_senders(read.channel_name, read.stamp, reached, read.available)
 
-    def _add_senders(self, name: str, stamp: int, receivers: Mask, available: Mask) -> None:
+    def _add_senders(self, name: str, stamp: int, receivers: Mask[Members], available: Mask) -> None:
         """Note that a channel's senders are reached where it is `available`: through their receivers, or (`ALL`) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence_texts import Reason, Report, channel_report, group_report
@@ -190,7 +190,7 @@ class DivergenceCheck:
         """The learning groups of single agents by agent, for each seed."""
         self.statistics = RunningStatistics(agents, channels)
 
-    def unstopped_members(self, stack: Agent | Channel) -> Mask:
+    def unstopped_members(self, stack: Agent | Channel) -> Mask[Members]:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
         stopped_seeds = self.rule.stopped_seeds
         if not stopped_seeds:
@@ -249,7 +249,7 @@ class DivergenceCheck:
             members = update.moving_members_by_agent.get(channel.receiver, ALL)
             if members is ALL or bool(gradient.isfinite().all()):
                 continue
-            rows = members.map(self.agents[channel.receiver].layout.rows_from_members)
+            rows = self.agents[channel.receiver].layout.rows_of(members)
             update.gradient_by_read[read] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, Reason]:

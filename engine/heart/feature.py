@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
-from antiphon.base.mask import Mask
+from antiphon.base.mask import Mask, Members
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +164,7 @@ class Feature:
         """
 
     def clipped_gradients(
-        self, group: LearningGroup, moving_agents: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
+        self, group: LearningGroup, moving_agents: Mapping[str, tuple[Sequence[Tensor | None], Mask[Members]]]
     ) -> dict[str, Sequence[Tensor | None]]:
         """Return the gradients of agents of a group in place of their own.
 

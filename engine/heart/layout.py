@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from antiphon.base import indexed
-from antiphon.base.mask import NONE, Mask
+from antiphon.base.mask import NONE, Mask, Members
 
 LearningRows: TypeAlias = Mask
-"""The rows in which agents learn from a window: all rows of some members. A member learns in all its environments, or in none."""
+"""The rows in which agents learn from a window: all rows of some members (`Layout.rows_of`), never some environments of one."""
 
 
 def name_in_seed(name: str, seed: int, seed_count: int) -> str:
@@ -81,8 +81,8 @@ class Layout:
         """Sum values [N * B] over each member's rows, [N]; with columns, [N * B, columns], they give [N, columns]."""
         return rows.view(self.member_count, self.batch, *rows.shape[1:]).sum(1)
 
-    def members_in(self, mask: Mask) -> Mask:
-        """Return the mask of the members that have a row in a mask of rows, [N] on the host."""
+    def members_in(self, mask: Mask) -> Mask[Members]:
+        """Return the members that have a row in a mask of rows, [N] on the host."""
         return mask.map(lambda mask_rows: mask_rows.view(self.member_count, -1).any(1).cpu())
 
     def select_by_name(self, values: Tensor, names: tuple[str, ...], distinct_names: Sequence[str]) -> Tensor:
@@ -103,6 +103,10 @@ class Layout:
         row_count = self.seed_count * self.batch
         values = torch.cat([mask.tensor(row_count, self.device) for mask in distinct_masks])
         return Mask.of(self.select_by_name(values, names, distinct_names))
+
+    def rows_of(self, members: Mask[Members]) -> Mask:
+        """Return all rows of some members."""
+        return members.map(self.rows_from_members)
 
     def rows_from_members(self, values: Tensor) -> Tensor:
         """Repeat the values of members, [N], for their rows, [N * B]."""

@@ -10,7 +10,7 @@ from operator import or_
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import newest_example
@@ -296,10 +296,10 @@ class PredictorTrainer:
         self,
         updates: Iterable[tuple[str, PredictorUpdate]],
         step: int,
-        unstopped_members: Callable[[Channel], Mask],
+        unstopped_members: Callable[[Channel], Mask[Members]],
     ) -> None:
         """Move the parameters of synthetic gradients or inputs, by channel; `unstopped_members`: see `DivergenceCheck`."""
-        moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask, Container[int]]] = []
+        moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             model = channel.synthetic_input.model if update.for_input else channel.synthetic_gradient.model
@@ -313,6 +313,6 @@ class PredictorTrainer:
             take_optimiser_steps(moves, step)
 
 
-def united_members(examples: Sequence[Example]) -> Mask:
+def united_members(examples: Sequence[Example]) -> Mask[Members]:
     """Return the members of a stack that have one of the examples."""
     return reduce(or_, [example.member_mask for example in examples])

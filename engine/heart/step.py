@@ -12,7 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.channel import Channel
@@ -339,9 +339,9 @@ class Engine:
 
     def move_agents(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of agents, of stacks those of `Update.moving_members_by_agent`."""
-        moves: list[tuple[Learner, Sequence[Tensor | None], Mask, Container[int]]] = []
+        moves: list[tuple[Learner, Sequence[Tensor | None], Mask[Members], Container[int]]] = []
         for update in updates:
-            moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
+            moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask[Members]]] = {}
             for name, gradients in update.gradients_by_learner.items():
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):

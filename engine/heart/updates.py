@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.notes import Notes
@@ -107,7 +107,7 @@ class Update:
     """Channel and stamp of each message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     """The agents with a loss beside their objectives."""
-    moving_members_by_agent: dict[str, Mask] = field(default_factory=dict)
+    moving_members_by_agent: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that their optimisers move, by agent; of an agent that is absent, all. See `restrict_moving`."""
     resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
     """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
@@ -126,7 +126,7 @@ class Update:
             if gradient is not None
         }
 
-    def restrict_moving(self, agent_name: str, members: Mask) -> Mask:
+    def restrict_moving(self, agent_name: str, members: Mask[Members]) -> Mask[Members]:
         """Let the optimiser of an agent move none but some members, of those that it may move so far; return which are left.
 
         Features enter the members that a learning signal has reached (features/reach.py, of stacks), and `Engine.move_agents` those of
@@ -188,7 +188,7 @@ class PredictorUpdate:
     """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
     """The prediction for the newest example before the update; None: it is not watched."""
-    moving_members: Mask = ALL
+    moving_members: Mask[Members] = ALL
     """The predictors of the stack that their optimiser moves: those with an example, without those of seeds that have diverged."""
     for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""

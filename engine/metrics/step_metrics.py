@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.memory import uncollected
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
@@ -378,7 +378,7 @@ def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measur
         yield Measured(names, metric, values.tolist(), present)
 
 
-def _list(members: Mask, count: int) -> list[bool] | None:
+def _list(members: Mask[Members], count: int) -> list[bool] | None:
     return None if members is ALL else members.tensor(count, "cpu").tolist()
 
 
