@@ -120,7 +120,11 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
     when a gradient has come back                timetable.py: `Timetable.back_at`
     how long a message is kept                   ledger.py: `Ledger.delete_spent`
-    what a returned gradient is worth, by age    `gradients_back`, for predictors; `Ledger.finish`; by each read: `BackwardPass.book`
+    what a returned gradient is worth, by age:
+      to a predictor                             a feature with the point `gradients_back`, where delayed channels are absent
+      to a sender that waits (`delayed`)         comms/couplings.py: `Delayed.credit`
+      to both, by the age of each read           backward.py: `BackwardPass.book`
+      to both, by the time until it is whole     ledger.py: `Ledger.finish`
   Learning:
     a coupling                                   comms/couplings.py: a class with `@_built_in`
     what a sender learns from a message          comms/couplings.py: a coupling's `credit`
@@ -141,8 +145,14 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
     which window moves parameters first          learning_order.py: `oldest_first`
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
+    which members of a stack move                the same: `Update.restrict_moving`, which only takes members away
     what is refused before parameters move       divergence.py: `DivergenceCheck`
   Other:
+    in which order features are called           engine/installed.py: `TABLE`, where they have a point in common
+    a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what
+                                                 is built (groups, turns, features): build anew, and load the state
+    what a recorded period (capture) forbids     that the host branches on a step (nets/step_numbers.py: `step_decision`), or on a tensor;
+                                                 what must is an obstacle in engine/capture/conditions.py
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py

@@ -23,7 +23,7 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed
+from antiphon.engine.heart.layout import Layout, LearningRows
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import NOTES
 from antiphon.engine.heart.signals import EpisodeEnds
@@ -203,11 +203,7 @@ class Agent:
     @cached_property
     def member_names(self) -> tuple[str, ...]:
         """The names of its members; among several seeds, `name@seed`."""
-        layout = self.layout
-        return tuple(
-            name_in_seed(member.name, layout.seed_of(n), layout.seed_count)
-            for n, member in enumerate(self.members)
-        )
+        return self.layout.names_in_seeds(member.name for member in self.members)
 
     @cached_property
     def life_names(self) -> tuple[str, ...]:

@@ -31,14 +31,7 @@ from antiphon.nets.per_member import nonzero
 
 
 class BackwardPass:
-    """Differentiates windows that have ended: collects what is injected, and books the gradients of what was read.
-
-    Args:
-        system: The agents, channels and groups.
-        objective_evaluator: Evaluates the objectives.
-        predictor_trainer: Evaluates the synthetic gradients.
-        features: The features of the step.
-    """
+    """Differentiates windows that have ended: collects what is injected, and books the gradients of what was read."""
 
     def __init__(
         self,

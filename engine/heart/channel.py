@@ -16,7 +16,7 @@ from antiphon.comms.backward_requests import Injection, clipped_per_sample, cons
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.channel_settings import Endpoints, Feedback, SyntheticGradient, SyntheticInput
-from antiphon.engine.heart.layout import Layout, LearningRows, name_in_seed, select_rows
+from antiphon.engine.heart.layout import Layout, LearningRows, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.reads import OutputsWithGraph, WithGraph
@@ -34,12 +34,9 @@ class Channel:
 
     name: str
     sender: str
-    """The name of the stack of agents that sends."""
     receiver: str
-    """The name of the stack of agents that reads."""
     content: Content
     coupling: Coupling
-    """How gradients cross it."""
     ledger: Ledger
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
@@ -57,11 +54,7 @@ class Channel:
     @cached_property
     def member_names(self) -> tuple[str, ...]:
         """The members' names; among several seeds, `name@seed`."""
-        layout = self.layout
-        return tuple(
-            name_in_seed(member.name, layout.seed_of(n), layout.seed_count)
-            for n, member in enumerate(self.members)
-        )
+        return self.layout.names_in_seeds(member.name for member in self.members)
 
     @cached_property
     def has_member_axis(self) -> bool:
@@ -201,7 +194,7 @@ class Channel:
 
     def clipped_credit(self, credit: Tensor) -> Tensor:
         """Return a credit, [rows, size] per sample, no longer than the `clip` of its synthetic gradient."""
-        # without a synthetic gradient nothing is clipped: a variant that exchanges the coupling keeps the setting
+        # not where a variant that exchanges the coupling keeps the setting
         clip = self.synthetic_gradient.injection.clip
         return credit if clip is None or not self.predicts else clipped_per_sample(credit, clip)
 

@@ -43,7 +43,6 @@ class PredictorContext:
     """What a predictor is conditioned on, beside the message; by default nothing."""
 
     signal_specs: tuple[ContextSpec, ...] = ()
-    """Signals of the environment."""
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     """Values of the channel's sender and receiver, by name; with that of a phase, the windows that it is the position in."""
 
@@ -94,10 +93,9 @@ class SyntheticInput:
     """Stacked for several channels; None: the channel has none."""
     context: PredictorContext = field(default_factory=PredictorContext)
     examples: list[Example] = field(default_factory=list)
-    """The examples that it learns from at the end of the step, which empties them."""
 
     def pop_examples(self) -> list[Example]:
-        """Return the examples, and empty them."""
+        """Return the examples that it learns from at the end of the step, and empty them."""
         examples, self.examples = self.examples, []
         return examples
 
@@ -125,9 +123,8 @@ class Endpoints:
     sender_index: Tensor | None = None
     """[K]: the index of each channel's sender in the stack of senders; None: channel k has sender k."""
     receiver_index: Tensor | None = None
-    """[K]: the index of each channel's receiver in the stack of receivers; None: channel k has receiver k."""
+    """[K]: the same, of receivers."""
     sender_count: int = 1
-    """Members of the sending stack."""
     sender_rows: SenderRows | None = None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
     life_names: tuple[str, str] = ("", "")

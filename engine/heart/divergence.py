@@ -112,7 +112,7 @@ class DivergenceRuleOfSeeds(DivergenceRule):
         self.stopped_seeds.setdefault(report.seed, report.line)
 
     def add_event(self, report: Report) -> None:
-        """Add an event to those of its seed."""
+        """Add an event of its seed."""
         self.rule_by_seed[report.seed].add_event(report)
 
 
@@ -120,10 +120,6 @@ class RunningStatistics:
     """The running statistics of learners and predictors, as they were before a step.
 
     They are kept without a copy: a step replaces their tensors, and changes none in place.
-
-    Args:
-        agents: All agents, by name.
-        channels: All channels, by name.
 
     Attributes:
         trained_parameters: All learners and predictors, with or without running statistics.
@@ -137,16 +133,16 @@ class RunningStatistics:
         self.keep()
 
     def keep(self) -> None:
-        """Keep the running statistics of before a step."""
+        """Keep those of now, before a step."""
         self._before = {trained: dict(trained.buffers) for trained in self._with_statistics}
 
     def restore(self) -> None:
-        """Put all running statistics of before the step back."""
+        """Put all back."""
         for trained in self._with_statistics:
             trained.put_statistics(self._before[trained])
 
     def restore_members(self, trained: TrainedParameters, members: Tensor) -> None:
-        """Put the running statistics of some members of a stack, [N] bool, back."""
+        """Put those of some members of a stack, [N] bool, back."""
         if trained.members and trained in self._before:
             trained.restore_buffers(members, self._before[trained])
 
@@ -163,12 +159,9 @@ class DivergenceCheck:
 
     Args:
         rule: What follows a divergence.
-        agents: All agents, by name.
-        channels: All channels, by name.
+        agents: The stacks of agents, by name.
+        channels: The stacks of channels, by name.
         groups_by_seed: The learning groups of single agents, for each seed.
-
-    Attributes:
-        statistics: The running statistics of before the step.
     """
 
     deferred = False

@@ -5,7 +5,7 @@ N members, B environments: row n * B + b is environment b of member n. A signal 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -27,13 +27,11 @@ def name_in_seed(name: str, seed: int, seed_count: int) -> str:
 class Layout:
     """The order of a stack's rows, (seed, member of the seed, environment), and how signals and masks are repeated for them.
 
-    A signal has the environments of all seeds, [seeds * B, …]. The builder makes a layout for each stack; it does not change.
-
     Args:
         member_count: N, the members of all seeds; every seed has as many.
         seed_count: The number of seeds.
         batch: B, the environments of one seed.
-        device: The device that signals are on.
+        device: Of signals, which have the environments of all seeds, [seeds * B, …].
         has_member_axis: Whether parameters have a leading axis of members.
     """
 
@@ -50,7 +48,6 @@ class Layout:
         self.member_count, self.seed_count, self.batch = member_count, seed_count, batch
         self.device = torch.device(device)
         self.members_per_seed = member_count // seed_count
-        """The number of members of one seed."""
         self._member_indices: dict[tuple[str, ...], Tensor | None] = {}
         """Gather index of `select_by_name`, by the signals of the members; None: they are in order."""
 
@@ -63,6 +60,10 @@ class Layout:
     def seed_of(self, member: int) -> int:
         """Return the seed of a member."""
         return member // self.members_per_seed
+
+    def names_in_seeds(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of the members, each as it is called among several seeds."""
+        return tuple(name_in_seed(name, self.seed_of(n), self.seed_count) for n, name in enumerate(names))
 
     def members_of_seed(self, seed: int) -> slice:
         """Return the indices of a seed's members."""

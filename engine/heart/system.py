@@ -26,15 +26,10 @@ class System:
     """Agents, channels and groups, made once by the builder.
 
     Attributes:
-        agents: The agents by name, in canonical order.
-        channels: The channels by name, in canonical order.
-        groups: The groups of agents that learn as one network.
-        schedule: When agents tick, and in which order.
+        agents: The stacks of agents, by name in canonical order; of channels the same.
         description: What the environment shows.
         batch: B, the number of environments of one seed.
         dtype: The type of all floats.
-        device: The device of all tensors.
-        divergence_rule: What follows a divergence.
         seed_count: How many seeds are computed as one, each with B environments of its own.
         tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
         remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is in.

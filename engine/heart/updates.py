@@ -27,7 +27,6 @@ class EndedWindows(NamedTuple):
     """The windows that a step learns from or skips. Most have just ended; a late one ended before, and has waited since."""
 
     to_learn: GroupWindows
-    """The windows to learn from."""
     to_skip: GroupWindows
     """Late windows that are not learned from: only gradients that were given up could have reached them."""
     without_ticks: Sequence[tuple[LearningGroup, int]] = ()
@@ -70,7 +69,6 @@ class WindowLoss:
     loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks, by agent."""
     reported_loss_by_agent: dict[str, ReportedLoss] = field(default_factory=dict)
-    """The objectives as they are reported, by agent."""
     factor_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
@@ -94,7 +92,6 @@ class Update:
     group: LearningGroup
     window: Window
     window_loss: WindowLoss = field(default_factory=WindowLoss)
-    """The losses of its agents' objectives."""
     gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters."""
     gradient_by_read: dict[CountedRead, Tensor] = field(default_factory=dict)
@@ -106,7 +103,6 @@ class Update:
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channel and stamp of each message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
-    """The agents with a loss beside their objectives."""
     moving_members_by_agent: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that their optimisers move, by agent; of an agent that is absent, all. See `restrict_moving`."""
     resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
@@ -154,17 +150,12 @@ class Update:
 
 @dataclass(slots=True, eq=False)
 class PendingUpdate:
-    """The update of a window that is about to be differentiated, and what it is differentiated from.
-
-    `BackwardPass.differentiate_windows` makes it; the graph of the window is freed with it.
-    """
+    """The update of a window, without gradients yet, and what it is about to be differentiated from."""
 
     update: Update
-    """The update, without gradients yet."""
     losses: list[Tensor]
     """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
     injections: list[Injection] = field(default_factory=list)
-    """The injections into the messages that the window sent."""
     auxiliary_loss: Tensor | None = None
     """The sum of losses beside the objectives', which parameters follow and messages read do not."""
     returning_reads: list[CountedRead] = field(default_factory=list)
@@ -198,12 +189,7 @@ class PredictorUpdate:
 
 @dataclass(slots=True)
 class SweptUpdates:
-    """What has been learned at a step as soon as a group had ticked (features/sweep.py); the step takes it up later.
-
-    Attributes:
-        window_updates: The updates of windows, which the windows' turns take up.
-        predictor_updates: The updates of predictors of their senders' channels, by channel.
-    """
+    """What has been learned at a step as soon as a group had ticked (features/sweep.py); the windows' turns and stage 4 take it up."""
 
     window_updates: dict[Window, Update] = field(default_factory=dict)
     predictor_updates: dict[str, PredictorUpdate] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from antiphon.agents.advantages import Trajectory, trajectory_of
 from antiphon.agents.rewards import COSINE, Rewards
 from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.layout import name_in_seed, select_rows
+from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick, Window
@@ -188,13 +188,9 @@ class Trajectories:
 
     def _message(self, agent: Agent, tick: Tick, window: Window, channel_index: int) -> Tensor:
         """[rows, size]: what each member's tick read over its incoming channel of that index, the newest."""
-        layout = agent.layout
-        names = [
-            name_in_seed(
-                member.connections.incoming[channel_index].name, layout.seed_of(k), layout.seed_count
-            )
-            for k, member in enumerate(agent.members)
-        ]
+        names = agent.layout.names_in_seeds(
+            member.connections.incoming[channel_index].name for member in agent.members
+        )
         newest_reads = [
             (channel, reads[-1])
             for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True)
