@@ -26,10 +26,10 @@ def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
 def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
     count = torch.Size(shape).numel()
-    whole = -(-count * like.element_size() // _LINE) * _LINE
-    if like.device.type != "cpu" or whole < _LARGE:
+    bytes_of_lines = -(-count * like.element_size() // _LINE) * _LINE
+    if like.device.type != "cpu" or bytes_of_lines < _LARGE:
         return padded_zeros(shape, like)
-    return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
+    return torch.frombuffer(zero_pages(bytes_of_lines), dtype=like.dtype)[:count].view(*shape)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
@@ -40,11 +40,11 @@ def whole_lines(tensor: Tensor) -> Tensor:
     rest = left_over(tensor)
     if not rest:
         return tensor
-    whole = tensor.numel() - rest + _LINE // tensor.element_size()
-    memory = (tensor.storage_offset() + whole) * tensor.element_size()
+    padded = tensor.numel() - rest + _LINE // tensor.element_size()
+    memory = (tensor.storage_offset() + padded) * tensor.element_size()
     if tensor.untyped_storage().nbytes() != memory:
         return tensor
-    return tensor.data.as_strided((whole,), (1,))
+    return tensor.data.as_strided((padded,), (1,))
 
 
 def left_over(tensor: Tensor) -> int:
@@ -56,9 +56,9 @@ def in_lines(rows: Tensor) -> Tensor:
     """Rows [N, …] as [N, numbers of whole lines], with zeros behind."""
     flat = rows.reshape(len(rows), -1)
     line = _LINE // rows.element_size()
-    found = flat.new_zeros(len(flat), -(-flat.shape[1] // line) * line)
-    found[:, : flat.shape[1]] = flat
-    return found
+    padded = flat.new_zeros(len(flat), -(-flat.shape[1] // line) * line)
+    padded[:, : flat.shape[1]] = flat
+    return padded
 
 
 class Lines:
@@ -104,8 +104,8 @@ class Call:
         self.gradients += more.gradients
         self.steps = [*self.steps, *more.steps]
         self.copied += more.copied
-        for moments, others in zip(self.moments, more.moments, strict=True):
-            moments += others
+        for moments, added in zip(self.moments, more.moments, strict=True):
+            moments += added
 
 
 Numbers = tuple[float | Tensor, float]

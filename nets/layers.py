@@ -388,11 +388,11 @@ class _Feedback(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         weight = ctx.saved_tensors[0].to(gradient.dtype)
-        part = gradient if ctx.rows is None else gradient[ctx.rows]
+        gradient_of_rows = gradient if ctx.rows is None else gradient[ctx.rows]
         if weight.dim() == 2:
-            back = part @ weight
+            back = gradient_of_rows @ weight
         else:
-            back = F.conv_transpose2d(part, weight, padding=weight.shape[-1] // 2).flatten(1)
+            back = F.conv_transpose2d(gradient_of_rows, weight, padding=weight.shape[-1] // 2).flatten(1)
         return gradient, back, None, None
 
 

@@ -85,16 +85,16 @@ def meta_copy(module: Own) -> Own:
     return deep_copy(module, dict(empty))
 
 
-def output_size(module: nn.Module, inputs: int, what: str) -> int:
-    """Return the features of a module's output for [2, inputs]; ScenarioError, beginning with `what`, if it fails."""
+def output_size(module: nn.Module, inputs: int, subject: str) -> int:
+    """Return the features of a module's output for [2, inputs]; ScenarioError, beginning with `subject`, if it fails."""
     try:
         shape = _shape(module, inputs)
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(f"{what} fails: {first_line(error)}; it is given [batch, {inputs}]") from None
+        raise ScenarioError(f"{subject} fails: {first_line(error)}; it is given [batch, {inputs}]") from None
     if isinstance(shape, str) or len(shape) != 2 or shape[0] != 2:
-        raise ScenarioError(f"{what} returns {shape}; return [batch, features]")
+        raise ScenarioError(f"{subject} returns {shape}; return [batch, features]")
     return shape[1]
 
 
@@ -116,8 +116,8 @@ def _shape(
 
 def _output_shape(module: nn.Module, inputs: int, data: Tensor | None) -> list[int] | str:
     """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor."""
-    found = _output(module, inputs, data)
-    return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    output = _output(module, inputs, data)
+    return list(output.shape) if isinstance(output, Tensor) else type(output).__name__
 
 
 def _output(module: nn.Module, inputs: int, data: Tensor | None = None) -> object:
@@ -126,8 +126,8 @@ def _output(module: nn.Module, inputs: int, data: Tensor | None = None) -> objec
     if data is not None:
         rows[:, : data.shape[1]] = data
     with torch.no_grad(), seeded(0):
-        found: object = set_mode(module, False)(rows)
-    return found
+        output: object = set_mode(module, False)(rows)
+    return output
 
 
 def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) -> bool:
@@ -135,12 +135,12 @@ def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) 
 
     Its hooks are not called: what they count is the user's.
     """
-    found: object = None
+    output: object = None
     with suppress(Exception):  # of a module that does not take zeros
-        found = None if classes < 2 or is_meta(module) else _output(probe_of(module), inputs)
-    if not isinstance(found, Tensor) or found.dim() != 2:
+        output = None if classes < 2 or is_meta(module) else _output(probe_of(module), inputs)
+    if not isinstance(output, Tensor) or output.dim() != 2:
         return False
-    shares = found[:, :outputs].double().reshape(-1, classes)
+    shares = output[:, :outputs].double().reshape(-1, classes)
     return bool((shares >= 0).all()) and bool(((shares.sum(1) - 1).abs() < _ROUNDING).all())
 
 
@@ -154,8 +154,14 @@ def draws_of_module(module: nn.Module, inputs: int) -> Draws:
     if is_meta(module):
         return NoDraws()
     probe = probe_of(module)
-    found = [draws_of(partial(_call, probe, inputs, training=training)) for training in (True, False)]
-    return next((one for kind in (SeededDraws, OwnDraws) for one in found if isinstance(one, kind)), found[0])
+    in_training, in_evaluation = (
+        draws_of(partial(_call, probe, inputs, training=training)) for training in (True, False)
+    )
+    for kind in (SeededDraws, OwnDraws):
+        for needed in (in_training, in_evaluation):
+            if isinstance(needed, kind):
+                return needed
+    return in_training
 
 
 def _call(module: nn.Module, inputs: int, *, training: bool) -> None:
@@ -176,13 +182,13 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
     batches = [torch.rand(rows, inputs, generator=random).to(own_type(module)) for rows in (2, 2, 3)]
     batches.insert(2, batches[0])
 
-    def result(one: nn.Module, batch: Tensor) -> Tensor | None:
+    def result(copy: nn.Module, batch: Tensor) -> Tensor | None:
         """The output for a batch; None where it fails."""
-        parameters = {name: p.data for name, p in parameters_of(one).items()}
-        buffers = buffers_of(one)
+        parameters = {name: p.data for name, p in parameters_of(copy).items()}
+        buffers = buffers_of(copy)
         try:
             with seeded(0), torch.no_grad():
-                return called(one, parameters, buffers, batch)[0]
+                return called(copy, parameters, buffers, batch)[0]
         except Exception:  # noqa: BLE001  (anything a user's module may raise)
             return None
 
@@ -193,7 +199,7 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
             return None
         fails = larger is None and result(set_mode(probe_of(module), training), batches[3]) is not None
         if fails or again is None or not torch.equal(first, again):
-            changed = [place for place, value in _attributes(probe).items() if before.get(place) is not value]
+            changed = [path for path, value in _attributes(probe).items() if before.get(path) is not value]
             return f"its attribute '{changed[0]}'" if changed else "a state on itself"
     return None
 
@@ -229,7 +235,7 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
         probe: A copy of the module, which changes.
         call: Calls it in training, for two samples or more, and returns what it returns.
     """
-    given = tensors_in([dict(vars(part)) for part in probe.modules()])
+    tensors_before = tensors_in([dict(vars(submodule)) for submodule in probe.modules()])
     set_mode(probe, True)
     try:
         with seeded(0), torch.enable_grad():
@@ -242,12 +248,12 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
         if node is not None and node not in used:
             used.add(node)
             waiting += [before for before, _ in node.next_functions]
-    known = set(map(id, given))
-    for path, part in probe.named_modules():
-        for name, value in {**part._buffers, **vars(part)}.items():
+    ids_before = set(map(id, tensors_before))
+    for path, submodule in probe.named_modules():
+        for name, value in {**submodule._buffers, **vars(submodule)}.items():
             for tensor in tensors_in(value):
                 learnt = tensor.grad_fn is not None and tensor.grad_fn not in used
-                if tensor.numel() == 1 and learnt and id(tensor) not in known:
+                if tensor.numel() == 1 and learnt and id(tensor) not in ids_before:
                     return f"{path}.{name}".lstrip(".")
     return None
 
@@ -256,8 +262,8 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     """What a module and those within hold beside parameters, buffers and modules, by dotted name."""
     return {
         f"{path}.{name}".lstrip("."): value
-        for path, part in module.named_modules()
-        for name, value in vars(part).items()
+        for path, submodule in module.named_modules()
+        for name, value in vars(submodule).items()
         if name not in _BARE
     }
 
@@ -308,9 +314,9 @@ def check_module(
             raise ScenarioError(
                 f"{name} has a state (state_size), but a prediction must depend on its input alone; use a module without"
             ) from None
-        own = call_error(error, "") if raised_by_user(error) else None
-        if own is not None:
-            raise ScenarioError(str(own)) from None
+        users_error = call_error(error, "") if raised_by_user(error) else None
+        if users_error is not None:
+            raise ScenarioError(str(users_error)) from None
         raise ScenarioError(
             f"{name} does not take inputs of [batch, {inputs}], flat numbers (begin with nn.Unflatten(1, shape) for another "
             f"shape, with .long() for integers): {first_line(error)}"
@@ -337,27 +343,27 @@ def _way_to_shape(shape: object) -> str:
     return "; end with nn.Flatten()" if len(shape) > 2 else ""
 
 
-def per_sample(what: str, found: object, rows: int) -> Tensor:
+def per_sample(subject: str, values: object, rows: int) -> Tensor:
     """Return a user's losses or metrics if they are one number per sample, [rows]; otherwise raise a ScenarioError."""
-    if isinstance(found, Tensor) and found.shape == (rows,):
-        if found.is_complex():
-            raise ScenarioError(f"{what} has complex numbers; return real ones (.abs() or .real)")
-        return found
-    have, fix = type(found).__name__, "return a tensor"
-    if isinstance(found, Tensor):
-        have, fix = f"{list(found.shape)}", "do not average over the batch (reduction='none')"
-        if found.shape[1:] == (rows,):  # [batch] against [batch, 1] is [batch, batch]
+    if isinstance(values, Tensor) and values.shape == (rows,):
+        if values.is_complex():
+            raise ScenarioError(f"{subject} has complex numbers; return real ones (.abs() or .real)")
+        return values
+    have, fix = type(values).__name__, "return a tensor"
+    if isinstance(values, Tensor):
+        have, fix = f"{list(values.shape)}", "do not average over the batch (reduction='none')"
+        if values.shape[1:] == (rows,):  # [batch] against [batch, 1] is [batch, batch]
             fix = "compare tensors of one shape, and take the mean over all axes but the first"
-        elif found.shape[:1] == (rows,):
+        elif values.shape[:1] == (rows,):
             fix = "take the mean over all axes but the first (.flatten(1).mean(1))"
-    raise ScenarioError(f"{what} is {have}, not one number per sample, [{rows}]; {fix}")
+    raise ScenarioError(f"{subject} is {have}, not one number per sample, [{rows}]; {fix}")
 
 
 def mixed_rows(losses: Callable[..., Tensor], *rows: Tensor) -> str | None:
     """Return why a user's losses of several batches, here of four rows, cannot be one call; None if they can."""
-    whole = losses(*rows)
-    parts = torch.cat([losses(*(one[i : i + 2] for one in rows)) for i in (0, 2)])
-    alone = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
+    together = losses(*rows)
+    in_pairs = torch.cat([losses(*(batch[i : i + 2] for batch in rows)) for i in (0, 2)])
+    alone = torch.allclose(together, in_pairs, rtol=1e-9, atol=1e-12, equal_nan=True)
     return None if alone else "the loss of a sample depends on the others in its batch"
 
 
@@ -382,16 +388,16 @@ def mixed_samples(module: nn.Module, inputs: int) -> str | None:
         x = torch.rand(_ROWS, inputs, generator=torch.Generator().manual_seed(0)).to(dtype)
         try:
             with torch.no_grad():
-                whole, after = called(probe, parameters, buffers, x)
+                together, after = called(probe, parameters, buffers, x)
                 if not all(torch.equal(after[name], value) for name, value in buffers.items()):
                     return "a call changes its buffers (batch norm?)"
-                parts = [called(probe, parameters, buffers, part)[0] for part in (x[:1], x[1:])]
+                outputs = [called(probe, parameters, buffers, batch)[0] for batch in (x[:1], x[1:])]
         except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
             failure = f"it fails for batches of other sizes ({first_line(error)})"
             continue
-        apart = torch.cat(parts)
-        close = apart.shape == whole.shape and torch.allclose(
-            apart, whole, rtol=tolerance, atol=tolerance * float(whole.abs().amax()), equal_nan=True
+        apart = torch.cat(outputs)
+        close = apart.shape == together.shape and torch.allclose(
+            apart, together, rtol=tolerance, atol=tolerance * float(together.abs().amax()), equal_nan=True
         )
         return None if close else "its output for a sample depends on the others in the batch"
     return failure
@@ -420,24 +426,26 @@ def called_stacked(
         return y, {name: numbers[name] for name in buffers}
 
     numbers = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
-    places: list[dict[str, Any]] = [held for m in module.modules() for held in (m._parameters, m._buffers)]
-    before = [dict(place) for place in places]
+    registries: list[dict[str, Any]] = [
+        held for m in module.modules() for held in (m._parameters, m._buffers)
+    ]
+    before = [dict(registry) for registry in registries]
     try:
         y, after = torch.vmap(one)(numbers, x.clone())
     finally:  # torch leaves the last tensors in a module at two places: no tensor of vmap's may stay
-        for place, tensors in zip(places, before, strict=True):
-            place.update(tensors)
+        for registry, tensors in zip(registries, before, strict=True):
+            registry.update(tensors)
     return y, _updated_buffers(after, buffers)
 
 
 def _places(module: nn.Module, names: Iterable[str]) -> dict[str, tuple[dict[str, Any], str]]:
     """Where a module holds its parameters and buffers of some names: the dict of a submodule, and the key in it."""
-    found: dict[str, tuple[dict[str, Any], str]] = {}
+    places: dict[str, tuple[dict[str, Any], str]] = {}
     for name in names:
         path, _, key = name.rpartition(".")
-        part = module.get_submodule(path)
-        found[name] = (part._buffers if key in part._buffers else part._parameters), key
-    return found
+        submodule = module.get_submodule(path)
+        places[name] = (submodule._buffers if key in submodule._buffers else submodule._parameters), key
+    return places
 
 
 def _updated_buffers(numbers: Tensors, buffers: Tensors) -> Tensors:
@@ -455,18 +463,18 @@ def described(module: nn.Module) -> Hashable:
     if (reason := singular(module)) is not None:
         raise IncomparableError(reason)
     try:
-        whole = (
+        key = (
             _of_module(module),
             tuple(name for name, _ in module.named_parameters()),  # modules within may share some
             tuple(buffers_of(module)),
             kept_types(module),
         )
-        hash(whole)
+        hash(key)
     except RecursionError:
         raise IncomparableError("its attributes are nested too deeply to compare") from None
     except TypeError as error:
         raise IncomparableError(f"its attributes cannot be compared ({error})") from None
-    return whole
+    return key
 
 
 def _of_module(module: nn.Module) -> Hashable:
@@ -570,11 +578,11 @@ class ModuleFunction:
         """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the new buffers: see `called`."""
         if has_torch_function_unary(x):
             how = {"training": training, "keeps_input": keeps_input}
-            own = ModuleFunction.__call__
-            found: tuple[Tensor, Tensors] = handle_torch_function(
-                own, (x,), self, parameters, buffers, x, **how
+            function = ModuleFunction.__call__
+            result: tuple[Tensor, Tensors] = handle_torch_function(
+                function, (x,), self, parameters, buffers, x, **how
             )
-            return found
+            return result
         if self._mode is None or self._mode[0] is not self.module or self._mode[1] is not training:
             set_mode(self.module, training)
             self._mode, self._places = (self.module, training), _places(self.module, buffers)
@@ -641,7 +649,7 @@ def _tried(module: nn.Module, inputs: int) -> str | None:
         except (_RefusedError, IncomparableError) as refused:
             return str(refused)
         else:
-            slow = [found[1] for w in warned if (found := _SLOW.search(str(w.message)))]
+            slow = [match[1] for w in warned if (match := _SLOW.search(str(w.message)))]
             return f"vmap runs {slow[0]} sequentially" if slow else None
     return why
 
@@ -650,9 +658,9 @@ def _try(module: nn.Module, xs: Tensor) -> None:
     """Raise, with a reason, unless `module` computes the same stacked as alone."""
     numbers = [_numbers(module) for _ in xs]
     before = described(module)
-    alone = [_alone(module, own, x) for own, x in zip(numbers, xs, strict=True)]
+    alone = [_alone(module, values, x) for values, x in zip(numbers, xs, strict=True)]
     parameters, buffers = (
-        {name: torch.stack([own[i][name] for own in numbers]) for name in numbers[0][i]} for i in (0, 1)
+        {name: torch.stack([values[i][name] for values in numbers]) for name in numbers[0][i]} for i in (0, 1)
     )
     try:
         stacked = _with_gradients(called_stacked, module, parameters, buffers, xs)
@@ -671,11 +679,11 @@ def _try(module: nn.Module, xs: Tensor) -> None:
 
 def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
     """Parameters and buffers, perturbed from the module's own; from zeros where these have no memory."""
-    own = {
+    data = {
         name: torch.zeros(p.shape, dtype=p.dtype) if p.is_meta else p.data
         for name, p in parameters_of(module).items()
     }
-    parameters = {name: p + 0.1 * torch.randn_like(p) for name, p in own.items()}
+    parameters = {name: p + 0.1 * torch.randn_like(p) for name, p in data.items()}
     buffers = {
         name: b * (1 + 0.1 * torch.rand_like(b)) if b.is_floating_point() else b.clone()
         for name, b in buffers_of(module).items()
@@ -686,12 +694,12 @@ def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
 def _alone(module: nn.Module, numbers: tuple[Tensors, Tensors], x: Tensor) -> Tensors:
     state = torch.get_rng_state()
     try:
-        found = _with_gradients(called, module, *numbers, x)
+        results = _with_gradients(called, module, *numbers, x)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise _UntriedError(f"it fails on random inputs: {first_line(error)}") from None
     if not torch.equal(torch.get_rng_state(), state):
         raise _RefusedError("it uses random numbers (dropout?)")
-    return found
+    return results
 
 
 def _with_gradients(
@@ -705,22 +713,22 @@ def _with_gradients(
     leaves = {name: p.clone().requires_grad_() for name, p in parameters.items()}
     x = x.clone().requires_grad_()
     y, after = call(module, leaves, buffers, x)
-    found: Tensors = {"y": y} | {f"b.{name}": b for name, b in after.items()}
+    results: Tensors = {"y": y} | {f"b.{name}": b for name, b in after.items()}
     if y.requires_grad:
         # a plain sum of what is normalised has no gradient
         weights = torch.linspace(0.5, 1.5, y.shape[-1], dtype=y.dtype)
         reached = torch.autograd.grad((y.square() * weights).sum(), [x, *leaves.values()], allow_unused=True)
         names = ["x", *(f"p.{name}" for name in leaves)]
         of = zip(names, [x, *leaves.values()], reached, strict=True)
-        found |= {f"g.{name}": torch.zeros_like(t) if g is None else g for name, t, g in of}
-    return {name: t.data for name, t in found.items()}
+        results |= {f"g.{name}": torch.zeros_like(t) if g is None else g for name, t, g in of}
+    return {name: t.data for name, t in results.items()}
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
+def _close(actual: Tensor, expected: Tensor) -> bool:
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
         return False
-    if found.is_complex():
-        found, expected = torch.view_as_real(found), torch.view_as_real(expected)
-    found, expected = found.double(), expected.double()
+    if actual.is_complex():
+        actual, expected = torch.view_as_real(actual), torch.view_as_real(expected)
+    actual, expected = actual.double(), expected.double()
     largest = float(expected.abs().nan_to_num(0, 0).amax()) if expected.numel() else 0.0
-    return torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * max(largest, 0.1), equal_nan=True)
+    return torch.allclose(actual, expected, rtol=0, atol=_TOLERANCE * max(largest, 0.1), equal_nan=True)

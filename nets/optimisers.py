@@ -23,8 +23,8 @@ _LITTLE = 1e-6
 
 def norm_of(gradients: Sequence[Tensor]) -> Tensor:
     """Return the joint norm of gradients, []."""
-    found: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
-    return found
+    norm: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
+    return norm
 
 
 def clipped(
@@ -136,14 +136,14 @@ class Optimiser:
             optimisers: The members, in the order of the stacks' first axis.
             stacks: Their parameters, stacked [N, …]; each member's parameters are already views of them.
         """
-        found = cls(parameters=stacks, stacked=True, **optimisers[0].settings())
+        stack = cls(parameters=stacks, stacked=True, **optimisers[0].settings())
         if stacks:
             if any(MISSED in _held(optimiser) for optimiser in optimisers):
-                _missed_steps(found)
+                _missed_steps(stack)
             for n, optimiser in enumerate(optimisers):
-                optimiser._join(found, n)
-        found.refresh()
-        return found
+                optimiser._join(stack, n)
+        stack.refresh()
+        return stack
 
     @property
     def counts_steps(self) -> bool:
@@ -187,10 +187,10 @@ class Optimiser:
         """Make the state views of a row of `stack`, zero until now, which takes its values."""
         if self._row is not None or _held(self):  # else it is zero too
             for name, tensors in self.state.items():
-                for own, stacked in zip(tensors, stack.state[name], strict=True):
+                for tensor, stacked in zip(tensors, stack.state[name], strict=True):
                     view = stacked[row]
-                    view.copy_(own)
-                    own.data = view
+                    view.copy_(tensor)
+                    tensor.data = view
         self._row = stack, row
 
     def initial_state(self) -> dict[str, list[Tensor]]:
@@ -210,8 +210,8 @@ class Optimiser:
         for name, tensors in self.state.items():
             if name == MISSED not in state:
                 continue
-            for own, saved in zip(tensors, state[name], strict=True):
-                own.copy_(saved)
+            for tensor, saved in zip(tensors, state[name], strict=True):
+                tensor.copy_(saved)
 
     def expected(self) -> Sequence[Tensor]:
         """Return tensors of the size of its state, which may not exist yet."""
@@ -234,16 +234,16 @@ class Optimiser:
 
     # --- parameters without a gradient ---------------------------------------------------------------------
 
-    def miss(self, places: Sequence[int], members: Sequence[int] | None = None) -> None:
+    def miss(self, missing: Sequence[int], members: Sequence[int] | None = None) -> None:
         """Count a step that some parameters miss.
 
         Args:
-            places: Of the parameters.
+            missing: Their indices.
             members: Places of the members of a stack that take the step; None: all.
         """
-        if not places or not self.counts_steps:
+        if not missing or not self.counts_steps:
             return
-        missed, key = _missed_steps(self), tuple(places)
+        missed, key = _missed_steps(self), tuple(missing)
         if self._absent is None or self._absent[0] != key:
             absent = [float(i in key) for i in range(len(self.parameters))]
             self._absent = key, torch.tensor(absent, device=missed.device)
@@ -277,37 +277,38 @@ class Optimiser:
         if not present:
             return []
         every = len(present) == len(self.parameters)
-        places: Sequence[int] = range(len(present))
+        indices: Sequence[int] = range(len(present))
         if not every:
-            places = [i for i, gradient in enumerate(gradients) if gradient is not None]
+            indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if self.size is not None:
-            return self._calls(present, places, rate, member_mask)
+            return self._calls(present, indices, rate, member_mask)
         assert not isinstance(self.weight_decay, Tensor)
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
             present = [*clipped(present, self.clip)]
         if not every:
             self.miss([i for i, gradient in enumerate(gradients) if gradient is None])
-        state, own = self.state, list(self.parameters) if every else [self.parameters[i] for i in places]
+        state = self.state
+        parameters = list(self.parameters) if every else [self.parameters[i] for i in indices]
         counts = state.get("steps", [])
-        steps = counts * len(own)
+        steps = counts * len(parameters)
         if counts and MISSED in state:
             once = 1 if self.skip is None else self.skip.count
-            each = _counts(state)
-            steps = [each[i] + once for i in places]
-        kept = [state[name] for name in self.moments]
-        moments = [list(each) if every else [each[i] for i in places] for each in kept]
-        call = Call(own, _laid_out(own, present), moments, steps, counts)
+            counts_by_parameter = _counts(state)
+            steps = [counts_by_parameter[i] + once for i in indices]
+        state_tensors = [state[name] for name in self.moments]
+        moments = [list(tensors) if every else [tensors[i] for i in indices] for tensors in state_tensors]
+        call = Call(parameters, _laid_out(parameters, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
 
     def run(self, calls: Sequence[Call], numbers: Numbers) -> None:
         """Run the kernel on calls of optimisers with one `key` and `skip`."""
         self._count_once([count for call in calls for count in call.counts])
-        whole = calls[0]
+        joined = calls[0]
         for more in calls[1:]:
-            whole.join(more)
-        self._run(whole, numbers)
-        for copied in whole.copied:
+            joined.join(more)
+        self._run(joined, numbers)
+        for copied in joined.copied:
             copied.write_back()
 
     def _count_once(self, counts: list[Tensor]) -> None:
@@ -346,13 +347,13 @@ class Optimiser:
     def _calls(
         self,
         gradients: Sequence[Tensor],
-        places: Sequence[int],
+        indices: Sequence[int],
         rate: float | Tensor,
         member_mask: MemberMask,
     ) -> list[tuple[Call, Numbers]]:
         """Count a step of some members and return the kernel's arguments: a call for each run of members with equal numbers.
 
-        `places`: of the parameters that have a gradient.
+        `indices`: of the parameters that have a gradient.
         """
         if isinstance(member_mask, Tensor):
             member_mask = member_mask.tolist()
@@ -364,22 +365,22 @@ class Optimiser:
             return []
         if len(stepping) < count:
             self._count_of(stepping)
-        if len(places) < len(self.parameters):
-            missing = [i for i in range(len(self.parameters)) if i not in places]
+        if len(indices) < len(self.parameters):
+            missing = [i for i in range(len(self.parameters)) if i not in indices]
             self.miss(missing, stepping if len(stepping) < count else None)
-        every = len(stepping) == count and self._equal_counts and self.late.isdisjoint(places)
+        every = len(stepping) == count and self._equal_counts and self.late.isdisjoint(indices)
         decay = self.weight_decay
         if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
             all_or_some = (
-                self._call_all(gradients, places) if every else self._call_some(gradients, places, stepping)
+                self._call_all(gradients, indices) if every else self._call_some(gradients, indices, stepping)
             )
             return [(all_or_some, (rate, decay))]
         if every and self.skip is None:  # which would have to hold for the weight decay too
-            self._step_each(gradients, places, rate)
+            self._step_each(gradients, indices, rate)
             return []
         numbers = list(zip(_listed(rate, count), _listed(decay, count), strict=True))
         runs = [list(run) for _, run in groupby(stepping, key=numbers.__getitem__)]
-        return [(self._call_some(gradients, places, run), numbers[run[0]]) for run in runs]
+        return [(self._call_some(gradients, indices, run), numbers[run[0]]) for run in runs]
 
     def _count_of(self, stepping: Sequence[int]) -> None:
         """Track relative step counts on the host, unless they depend on the device."""
@@ -396,45 +397,47 @@ class Optimiser:
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], places: Sequence[int]) -> Call:
+    def _call_all(self, gradients: Sequence[Tensor], indices: Sequence[int]) -> Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None and self.clips:
             gradients = clipped_each(gradients, self.clip)
-        steps = self._count_all(len(places))
+        steps = self._count_all(len(indices))
         parameters, moments, padded = self._lines()
-        own = _laid_out([self.parameters[i] for i in places], gradients)
-        if len(places) < len(parameters):
-            parameters = [parameters[i] for i in places]
-            moments = [[each[i] for i in places] for each in moments]
-            padded = [n for n, i in enumerate(places) if i in padded]
+        gradients_in_lines = _laid_out([self.parameters[i] for i in indices], gradients)
+        if len(indices) < len(parameters):
+            parameters = [parameters[i] for i in indices]
+            moments = [[tensors[i] for i in indices] for tensors in moments]
+            padded = [n for n, i in enumerate(indices) if i in padded]
         for n in padded:
-            own[n] = torch.cat([own[n].reshape(-1), parameters[n][own[n].numel() :]])  # padding stays zero
-        return Call(list(parameters), own, [list(each) for each in moments], steps)
+            gradients_in_lines[n] = torch.cat(
+                [gradients_in_lines[n].reshape(-1), parameters[n][gradients_in_lines[n].numel() :]]
+            )  # padding stays zero
+        return Call(list(parameters), gradients_in_lines, [list(tensors) for tensors in moments], steps)
 
-    def _step_each(self, gradients: Sequence[Tensor], places: Sequence[int], rate: float | Tensor) -> None:
+    def _step_each(self, gradients: Sequence[Tensor], indices: Sequence[int], rate: float | Tensor) -> None:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
         if self.clip is not None and self.clips:
             gradients = clipped_each(gradients, self.clip)
-        own, steps = [self.parameters[i].data for i in places], self._count_all(len(places))
+        parameters, steps = [self.parameters[i].data for i in indices], self._count_all(len(indices))
         rows = list(gradients)
         if self._moved is None:
             self._moved = [torch.zeros_like(p) for p in self.parameters]
         if self._rates is None or self._rates[0] is not rate:  # a constant rate is one tensor
             self._rates = rate, self._factors(rate)
-        moved, rates = [self._moved[i] for i in places], [self._rates[1][i] for i in places]
+        moved, rates = [self._moved[i] for i in indices], [self._rates[1][i] for i in indices]
         if nonzero(self.weight_decay):
             factors = self._factors(self.weight_decay)
-            decays = [factors[i] for i in places]
-            rows = self.rule.decayed(rows, own, rates, decays)
-        moments = [[self.state[name][i] for i in places] for name in self.moments]
-        self._run(Call(moved, _laid_out(own, rows), moments, steps), (1.0, 0.0), from_zero=True)
-        torch._foreach_addcmul_(own, moved, rates)
+            decays = [factors[i] for i in indices]
+            rows = self.rule.decayed(rows, parameters, rates, decays)
+        moments = [[self.state[name][i] for i in indices] for name in self.moments]
+        self._run(Call(moved, _laid_out(parameters, rows), moments, steps), (1.0, 0.0), from_zero=True)
+        torch._foreach_addcmul_(parameters, moved, rates)
 
     def _factors(self, number: float | Tensor) -> list[Tensor]:
         """A number per member, [N], or one of all, as a factor of each parameter."""
         first = self.parameters[0]
-        each = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
-        return [each.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
+        factors = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
+        return [factors.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
 
     def _count_all(self, parameters: int) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each of some parameters."""
@@ -446,20 +449,22 @@ class Optimiser:
     def _lines(self) -> tuple[list[Tensor], list[list[Tensor]], list[int]]:
         """Return the parameters and each kind of moment as the kernel takes them, and the places of padded ones; made once."""
         if self._whole is None:
-            whole = [whole_lines(p.data) for p in self.parameters]
+            parameters = [whole_lines(p.data) for p in self.parameters]
             moments = [
                 [
                     m.data if p.numel() == m.numel() else whole_lines(m.data)
-                    for p, m in zip(whole, self.state[name], strict=True)
+                    for p, m in zip(parameters, self.state[name], strict=True)
                 ]
                 for name in self.moments
             ]
-            pairs = enumerate(zip(self.parameters, whole, strict=True))
+            pairs = enumerate(zip(self.parameters, parameters, strict=True))
             padded = [i for i, (p, lines) in pairs if lines.numel() > p.numel()]
-            self._whole = whole, moments, padded
+            self._whole = parameters, moments, padded
         return self._whole
 
-    def _call_some(self, gradients: Sequence[Tensor], places: Sequence[int], stepping: Sequence[int]) -> Call:
+    def _call_some(
+        self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]
+    ) -> Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
@@ -467,32 +472,33 @@ class Optimiser:
         if "steps" in self.state:
             once = [counts[n] for n in stepping]
             self._count_once(once)
-            steps = once * len(places)
-            if not self.late.isdisjoint(places):
+            steps = once * len(indices)
+            if not self.late.isdisjoint(indices):
                 each_count = [count.unbind() for count in _counts(self.state)]
-                steps = [each_count[i][n] for i in places for n in stepping]
+                steps = [each_count[i][n] for i in indices for n in stepping]
         call = Call([], [], [[] for _ in moments], steps)
-        for i, rows in zip(places, self._gradients(gradients, places, stepping), strict=True):
+        for i, rows in zip(indices, self._gradients(gradients, indices, stepping), strict=True):
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
-            slices = [parameters[i], *(own[i] for own in moments)]
-            each = [[own[n] for n in stepping] for own in slices]
-            if left_over(each[0][0]):
+            slices = [parameters[i], *(slices_of_moment[i] for slices_of_moment in moments)]
+            stepping_slices = [[slices_of_stack[n] for n in stepping] for slices_of_stack in slices]
+            if left_over(stepping_slices[0][0]):
                 lines = [Lines(stack, index) for stack in stacks]
                 call.copied.extend(lines)
-                each, rows = [one.rows() for one in lines], list(in_lines(torch.stack(rows)).unbind(0))
-            call.parameters.extend(each[0])
+                stepping_slices = [lines_of_stack.rows() for lines_of_stack in lines]
+                rows = list(in_lines(torch.stack(rows)).unbind(0))
+            call.parameters.extend(stepping_slices[0])
             call.gradients.extend(rows)
-            for mine, own in zip(call.moments, each[1:], strict=True):
-                mine += own
+            for tensors_of_call, added in zip(call.moments, stepping_slices[1:], strict=True):
+                tensors_of_call += added
         return call
 
     def _gradients(
-        self, gradients: Sequence[Tensor], places: Sequence[int], stepping: Sequence[int]
+        self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]
     ) -> list[list[Tensor]]:
         """Return the members' gradients for each of some parameters, clipped, with the strides of the parameter's slices."""
         few = 4 * len(stepping) < len(self.parameters[0])  # one by one is slower by about that
-        each = gradients if few else [g.unbind(0) for g in gradients]
-        rows = [[views[n] for n in stepping] for views in each]
+        views_by_parameter = gradients if few else [g.unbind(0) for g in gradients]
+        rows = [[views[n] for n in stepping] for views in views_by_parameter]
         if self.clip is not None and self.clips:
             clip = self.clip[list(stepping)] if isinstance(self.clip, Tensor) else self.clip
             rows = [list(g.unbind(0)) for g in clipped_each([torch.stack(row) for row in rows], clip)]
@@ -500,7 +506,7 @@ class Optimiser:
             row
             if row[0].stride() == p.stride()[1:]
             else list(_laid_out([p[: len(row)]], [torch.stack(row)])[0].unbind(0))
-            for p, row in zip((self.parameters[i] for i in places), rows, strict=True)
+            for p, row in zip((self.parameters[i] for i in indices), rows, strict=True)
         ]
 
     def _slices(self) -> tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]]:
@@ -547,8 +553,8 @@ def norms_of_each(gradients: Sequence[Tensor]) -> Tensor:
     norms = [
         torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
     ]
-    found: Tensor = torch.stack(norms).norm(dim=0)
-    return found
+    norm_by_member: Tensor = torch.stack(norms).norm(dim=0)
+    return norm_by_member
 
 
 def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:

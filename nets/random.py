@@ -149,14 +149,14 @@ class UniformSteps:
         """Return float64 [seeds, count], uniform in [0, 1): the numbers of a step."""
         if self._seeds.device.type != "cpu" or not on_host():
             return uniform_many(self._seeds, step, count)
-        place = step - self._first
-        if not 0 <= place < len(self._numbers) or self._count != count:
-            place, self._first, self._count = 0, step, count
+        index = step - self._first
+        if not 0 <= index < len(self._numbers) or self._count != count:
+            index, self._first, self._count = 0, step, count
             steps = max(1, self._AT_ONCE // max(1, len(self._seeds) * count))
             counters = _signed((step * _GAMMA) & _MASK) + _counters(steps)
             starts = _mixed(_mixed(self._seeds.numpy() + counters[:, None])[..., None] + _counters(count))
             self._numbers = _between_0_and_1(torch.from_numpy(starts)).unbind()
-        return self._numbers[place]
+        return self._numbers[index]
 
 
 def _between_0_and_1(bits: Tensor) -> Tensor:

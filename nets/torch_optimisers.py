@@ -99,16 +99,16 @@ class TorchOptimiser:
         if not self.parameters:
             return None
         rest = [p for p in self.parameters if p.dim() not in self.groups]
-        parts = [self._made("optimiser", rest, self.kind, self.options, self.lr)] if rest else []
-        for place, (axes, settings) in enumerate(self.groups.items()):
-            if some := [p for p in self.parameters if p.dim() == axes]:
-                parts.append(self._made(f"optimiser.groups.{place}", some, *settings))
-        return parts[0] if len(parts) == 1 else _Joined(parts)
+        optimisers = [self._made("optimiser", rest, self.kind, self.options, self.lr)] if rest else []
+        for position, (axes, settings) in enumerate(self.groups.items()):
+            if parameters_with_axes := [p for p in self.parameters if p.dim() == axes]:
+                optimisers.append(self._made(f"optimiser.groups.{position}", parameters_with_axes, *settings))
+        return optimisers[0] if len(optimisers) == 1 else _Joined(optimisers)
 
     def _made(
-        self, place: str, parameters: list[Tensor], kind: Any, options: Mapping[str, Any], lr: float
+        self, section: str, parameters: list[Tensor], kind: Any, options: Mapping[str, Any], lr: float
     ) -> torch.optim.Optimizer:
-        """Return an optimiser of some parameters; `place`: its section."""
+        """Return an optimiser of some parameters; `section`: the key path that begins errors."""
         source: Callable[..., Any] = Catalogue("optimiser")[kind] if isinstance(kind, str) else kind
         name = name_of(kind)
 
@@ -121,27 +121,27 @@ class TorchOptimiser:
             return False
 
         try:
-            made = call(parameters, options)
+            optimiser = call(parameters, options)
         except ScenarioError as error:
             matrices = [p for p in parameters if p.dim() == 2]
             if len(matrices) < len(parameters) and takes(matrices, options):
-                raise ScenarioError(f"{place}: {self._only_matrices(name, parameters)}") from None
+                raise ScenarioError(f"{section}: {self._only_matrices(name, parameters)}") from None
             for key in options:
-                if takes(parameters, {other: value for other, value in options.items() if other != key}):
-                    place = f"{place}.{key}"
+                if takes(parameters, {option: value for option, value in options.items() if option != key}):
+                    section = f"{section}.{key}"
                     break
-            raise ScenarioError(f"{place}: {error}") from None
-        if not isinstance(made, torch.optim.Optimizer):
+            raise ScenarioError(f"{section}: {error}") from None
+        if not isinstance(optimiser, torch.optim.Optimizer):
             raise ScenarioError(
-                f"{place}: {name} returned {type(made).__name__}, not a torch.optim.Optimizer; return one of its parameters"
+                f"{section}: {name} returned {type(optimiser).__name__}, not a torch.optim.Optimizer; return one of its parameters"
             )
-        if why := _refused(made):
-            raise ScenarioError(f"{place}: {name} {why}")
-        if _switches(made):  # a schedule-free optimiser takes steps in this mode only
-            switched: Any = made
+        if why := _refused(optimiser):
+            raise ScenarioError(f"{section}: {name} {why}")
+        if _switches(optimiser):  # a schedule-free optimiser takes steps in this mode only
+            switched: Any = optimiser
             with torch.no_grad():
                 self.call(switched.train)
-        return made
+        return optimiser
 
     def call(self, method: Callable[[], Any]) -> None:
         """Call a method of torch's optimiser.
@@ -154,9 +154,9 @@ class TorchOptimiser:
         except AntiphonError:
             raise
         except Exception as error:  # noqa: BLE001  (anything a user's optimiser may raise)
-            place = f"{self.owner}.optimiser" if self.owner else "optimiser"
+            section = f"{self.owner}.optimiser" if self.owner else "optimiser"
             raise ScenarioError(
-                f"{place}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}; mend it, or its keys"
+                f"{section}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}; mend it, or its keys"
             ) from None
 
     def check_saved(self) -> None:
@@ -167,40 +167,40 @@ class TorchOptimiser:
         """
         if self.torch is None or self._first is None:
             return
-        place = f"{self.owner}.optimiser" if self.owner else "optimiser"
+        section = f"{self.owner}.optimiser" if self.owner else "optimiser"
         if self._classes.found:
             raise ScenarioError(
-                f"{place}: {name_of(self.kind)} keeps a state in its class, which its state_dict does not bring back, so the run "
+                f"{section}: {name_of(self.kind)} keeps a state in its class, which its state_dict does not bring back, so the run "
                 "cannot be saved or forked; keep it on self"
             )
         if not (held := dict(_not_plain(self.torch))):
             return
         twin = copy.copy(self)
         twin.parameters = [_twin_of(p) for p in self.parameters]
-        other = twin.make()
-        assert other is not None
-        load(other, saved(self.torch))
-        loaded, first = dict(_not_plain(other)), self._first
-        here, there = _walk(self.torch), _walk(other)
+        twin_optimiser = twin.make()
+        assert twin_optimiser is not None
+        load(twin_optimiser, saved(self.torch))
+        loaded, first = dict(_not_plain(twin_optimiser)), self._first
+        outlines, outlines_of_twin = _walk(self.torch), _walk(twin_optimiser)
         for name, value in held.items():
-            have, want = (there.of(loaded[name]) if name in loaded else None), here.of(value)
-            both = (
-                here.objects.keys() & there.objects.keys() & first.objects.keys()
+            have, want = (outlines_of_twin.of(loaded[name]) if name in loaded else None), outlines.of(value)
+            common = (
+                outlines.objects.keys() & outlines_of_twin.objects.keys() & first.objects.keys()
             )  # such as a generator in its options
-            if have != want or any(first.objects[key] != here.objects[key] for key in both):
+            if have != want or any(first.objects[key] != outlines.objects[key] for key in common):
                 raise ScenarioError(
-                    f"{place}: {name_of(self.kind)} keeps {with_article(type(value).__name__)} in {name}, which its state_dict does not "
+                    f"{section}: {name_of(self.kind)} keeps {with_article(type(value).__name__)} in {name}, which its state_dict does not "
                     "bring back, so the run cannot be saved or forked; keep numbers, text, tensors, or lists and dicts of "
                     "them"
                 )
 
     def _only_matrices(self, name: str, parameters: list[Tensor]) -> str:
         """Return the line about an optimiser such as Muon, which takes parameters with two axes only."""
-        other = next(p for p in parameters if p.dim() != 2)
-        place = next(place for place, p in enumerate(self.parameters) if p is other)
-        named = f"'{self.names[place]}'" if self.names else "one"
-        fix = f"groups: [{{axes: {other.dim()}, kind: AdamW}}], or pass a factory that makes groups"
-        return f"{name} takes 2D parameters only, and {named} is {list(other.shape)}; add {fix}"
+        refused = next(p for p in parameters if p.dim() != 2)
+        index = next(index for index, p in enumerate(self.parameters) if p is refused)
+        named = f"'{self.names[index]}'" if self.names else "one"
+        fix = f"groups: [{{axes: {refused.dim()}, kind: AdamW}}], or pass a factory that makes groups"
+        return f"{name} takes 2D parameters only, and {named} is {list(refused.shape)}; add {fix}"
 
     def settings(self) -> Tree:
         """Return the settings of the optimiser."""
@@ -215,23 +215,23 @@ class TorchOptimiser:
 
     def initial_state(self) -> dict[str, list[Any]]:
         """Return its initial state."""
-        made = self.make()
-        return {"torch": [] if made is None else [saved(made)]}
+        optimiser = self.make()
+        return {"torch": [] if optimiser is None else [saved(optimiser)]}
 
     def load(self, state: Mapping[str, Sequence[Any]]) -> None:
         """Load a copy of a state; ScenarioError if the optimiser rejects it."""
-        made = self.torch
+        optimiser = self.torch
 
         def load_state_dict() -> None:
-            if made is not None:
-                load(made, state["torch"][0])
+            if optimiser is not None:
+                load(optimiser, state["torch"][0])
 
         self.call(load_state_dict)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors of its state."""
-        for one in self.members or (self,):
-            yield from (leaf for leaf in tree_leaves(one.state) if isinstance(leaf, Tensor))
+        for optimiser in self.members or (self,):
+            yield from (leaf for leaf in tree_leaves(optimiser.state) if isinstance(leaf, Tensor))
 
     def expected(self) -> Sequence[Tensor]:
         """Return tensors of the estimated size of its state: two per parameter, as for Adam."""
@@ -244,14 +244,14 @@ class TorchOptimiser:
         """Update the parameters along `-gradients`; for the arguments see `Optimiser`. `skip` is read on the host."""
         if self.skip is not None and bool(self.skip.flag):
             return
-        each = rate.tolist() if isinstance(rate, Tensor) and rate.dim() else [rate] * len(self.members)
-        for n, one in enumerate(self.members):
+        rates = rate.tolist() if isinstance(rate, Tensor) and rate.dim() else [rate] * len(self.members)
+        for n, member in enumerate(self.members):
             if member_mask is None or member_mask[n]:
-                places = [p.data_ptr() for p in one.parameters]
-                one.step([None if g is None else g[n] for g in gradients], each[n])
-                if not self._checked and places != [p.data_ptr() for p in one.parameters]:
+                addresses = [p.data_ptr() for p in member.parameters]
+                member.step([None if g is None else g[n] for g in gradients], rates[n])
+                if not self._checked and addresses != [p.data_ptr() for p in member.parameters]:
                     raise ScenarioError(
-                        f"optimiser: {name_of(one.kind)} replaces its parameters' memory; change them in place"
+                        f"optimiser: {name_of(member.kind)} replaces its parameters' memory; change them in place"
                     )
         self._checked = True
         if not self.members and self.torch is not None:
@@ -294,18 +294,18 @@ class TorchOptimiser:
 class _Joined(torch.optim.Optimizer):
     """Optimisers of different parameters as one: with the groups of all, in order, and one state."""
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
-        self.parts = tuple(parts)
-        groups = [group for part in parts for group in part.param_groups]
+    def __init__(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(optimisers)
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
         super().__init__(groups, {})
         self._share()
 
     def _share(self) -> None:
         """Give the parts their groups, and the one state."""
         groups = iter(self.param_groups)
-        for part in self.parts:
-            part.__setstate__(
-                {"state": self.state, "param_groups": [next(groups) for _ in part.param_groups]}
+        for optimiser in self.parts:
+            optimiser.__setstate__(
+                {"state": self.state, "param_groups": [next(groups) for _ in optimiser.param_groups]}
             )
 
     def __setstate__(self, state: Tree) -> None:
@@ -315,8 +315,8 @@ class _Joined(torch.optim.Optimizer):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take a step of each."""
-        for part in self.parts:
-            part.step()
+        for optimiser in self.parts:
+            optimiser.step()
 
 
 @contextmanager
@@ -326,23 +326,23 @@ def for_evaluation(optimisers: Sequence[Any]) -> Iterator[None]:
     The parameters have the same bits after as before. Without a step yet there is nothing to switch.
     """
     switching: list[tuple[TorchOptimiser, Any]] = [
-        (owner, part)
+        (owner, optimiser)
         for owner in optimisers
         if isinstance(owner, TorchOptimiser)
         if owner.torch is not None
-        for part in _parts(owner.torch)
-        if _switches(part) and any(part.state.values())
+        for optimiser in _parts(owner.torch)
+        if _switches(optimiser) and any(optimiser.state.values())
     ]
     before = [(p, p.data.clone()) for owner, _ in switching for p in owner.parameters]
     try:
         with torch.no_grad():
-            for owner, part in switching:
-                owner.call(part.eval)
+            for owner, optimiser in switching:
+                owner.call(optimiser.eval)
         yield
     finally:
         with torch.no_grad():
-            for owner, part in switching:
-                owner.call(part.train)
+            for owner, optimiser in switching:
+                owner.call(optimiser.train)
             for p, values in before:  # which a way there and back may round
                 p.copy_(values)
 
@@ -385,7 +385,7 @@ def _walk(optimiser: torch.optim.Optimizer) -> Outlines:
     """Return what outlines the objects that an optimiser holds."""
     return Outlines(
         _parameters(optimiser),
-        lambda one: _attributes(one, state=True) if isinstance(one, torch.optim.Optimizer) else vars(one),
+        lambda held: _attributes(held, state=True) if isinstance(held, torch.optim.Optimizer) else vars(held),
     )
 
 
@@ -413,16 +413,16 @@ def _plain(items: Mapping[str, Any], parameters: Sequence[Tensor]) -> tuple[Tree
 def _not_plain(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
     """Yield what an optimiser holds beside plain data: a name, such as self.noise, and the object."""
     parameters = _parameters(optimiser)
-    for part in _parts(optimiser):
-        for name, value in _plain(_attributes(part), parameters)[1].items():
+    for inner in _parts(optimiser):
+        for name, value in _plain(_attributes(inner), parameters)[1].items():
             yield f"self.{name}", value
-    for place, group in enumerate(optimiser.param_groups):
-        others = _plain({name: value for name, value in group.items() if name != "params"}, parameters)[1]
-        for name, value in others.items():
-            yield f"self.param_groups[{place}]['{name}']", value
-    for place, held in enumerate(optimiser.state.values()):
+    for index, group in enumerate(optimiser.param_groups):
+        options = _plain({name: value for name, value in group.items() if name != "params"}, parameters)[1]
+        for name, value in options.items():
+            yield f"self.param_groups[{index}]['{name}']", value
+    for index, held in enumerate(optimiser.state.values()):
         for name, value in _plain(held, parameters)[1].items() if isinstance(held, dict) else ():
-            yield f"self.state[{place}]['{name}']", value
+            yield f"self.state[{index}]['{name}']", value
 
 
 def _twin_of(parameter: Tensor) -> Tensor:
@@ -433,22 +433,22 @@ def _twin_of(parameter: Tensor) -> Tensor:
     return values.requires_grad_(parameter.requires_grad)
 
 
-def _refused(made: torch.optim.Optimizer) -> str:
+def _refused(optimiser: torch.optim.Optimizer) -> str:
     """Return why an optimiser cannot take a step from dense gradients alone, and the fix; empty if it can."""
-    if hasattr(made.step, "_wrapped_by_lr_sched"):
+    if hasattr(optimiser.step, "_wrapped_by_lr_sched"):
         return (
             "has a scheduler of torch.optim.lr_scheduler, whose count no checkpoint would have; give schedule: a kind, or a "
             "function of the step such as LambdaLR's lr_lambda"
         )
     try:
-        inspect.signature(made.step).bind()
+        inspect.signature(optimiser.step).bind()
     except TypeError:
         return NEEDS_MORE["LBFGS"]
     except ValueError:  # of some built-in callables no signature is known
         pass
-    if isinstance(made, torch.optim.SparseAdam):
+    if isinstance(optimiser, torch.optim.SparseAdam):
         return NEEDS_MORE["SparseAdam"]
-    if any(group.get("differentiable") for group in made.param_groups):
+    if any(group.get("differentiable") for group in optimiser.param_groups):
         return "has differentiable=True, and no step of a run keeps a graph; leave it out"
     return ""
 
@@ -477,7 +477,7 @@ def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[fl
 def saved(optimiser: torch.optim.Optimizer) -> Tree:
     """Return an optimiser's state as a tree with strings as keys, without copying tensors; what is not plain is left out."""
     state, parameters = optimiser.state_dict(), _parameters(optimiser)
-    own = [_plain(_attributes(part), parameters)[0] for part in _parts(optimiser)]
+    attributes = [_plain(_attributes(inner), parameters)[0] for inner in _parts(optimiser)]
     more = _plain({key: value for key, value in state.items() if key not in _KEYS}, parameters)[0]
     held = {
         str(key): _plain(value, parameters)[0] if isinstance(value, dict) else value
@@ -485,7 +485,7 @@ def saved(optimiser: torch.optim.Optimizer) -> Tree:
     }
     groups = [_plain(group, parameters)[0] for group in state.get("param_groups", [])]
     tree: Tree = {"state": held, "param_groups": groups}
-    return tree | ({"attributes": own} if any(own) else {}) | ({"more": more} if more else {})
+    return tree | ({"attributes": attributes} if any(attributes) else {}) | ({"more": more} if more else {})
 
 
 def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
@@ -493,30 +493,31 @@ def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
     present, parameters = optimiser.state_dict(), _parameters(optimiser)
     groups = [
         {
-            **{name: value for name, value in own.items() if name != _SHARE},
-            **{name: _like(own.get(name), value, parameters) for name, value in group.items()},
+            **{name: value for name, value in group_now.items() if name != _SHARE},
+            **{name: _like(group_now.get(name), value, parameters) for name, value in group.items()},
         }
-        for own, group in zip(present.get("param_groups", []), tree["param_groups"], strict=True)
+        for group_now, group in zip(present.get("param_groups", []), tree["param_groups"], strict=True)
     ]
     state = {
         int(key) if key.isdecimal() else key: from_tree(value, parameters)
         for key, value in tree["state"].items()
     }
-    for part, own in zip(_parts(optimiser), tree.get("attributes", []), strict=False):
-        for name, value in own.items():
-            setattr(part, name, _like(getattr(part, name, None), value, parameters))
+    for inner, attributes in zip(_parts(optimiser), tree.get("attributes", []), strict=False):
+        for name, value in attributes.items():
+            setattr(inner, name, _like(getattr(inner, name, None), value, parameters))
     more = {key: from_tree(value, parameters) for key, value in tree.get("more", {}).items()}
-    whole = {**more, "state": state, "param_groups": groups}
-    optimiser.load_state_dict({key: value for key, value in whole.items() if key in more or key in present})
+    state_dict = {**more, "state": state, "param_groups": groups}
+    state_dict = {key: value for key, value in state_dict.items() if key in more or key in present}
+    optimiser.load_state_dict(state_dict)
     for index, p in enumerate(parameters):
         if index in state and p in optimiser.state:  # torch turns tensors into its type, NAdam's products too
             optimiser.state[p] = state[index]
 
 
-def _like(own: Any, value: Any, parameters: Sequence[Tensor]) -> Any:
+def _like(present: Any, value: Any, parameters: Sequence[Tensor]) -> Any:
     """The value of a tree; in older files lists stand for tuples."""
-    found = from_tree(value, parameters)
-    return tuple(found) if type(own) is tuple and type(found) is list else found
+    value_of_tree = from_tree(value, parameters)
+    return tuple(value_of_tree) if type(present) is tuple and type(value_of_tree) is list else value_of_tree
 
 
 def copied(value: Any) -> Any:

@@ -103,15 +103,19 @@ class TrainedParameters:
         self.rate = rate
         self.frozen = frozen
         self.owner = owner
-        self._called = ", ".join(type(getattr(one, "module", one)).__name__ for one in modules.values())
+        self._called = ", ".join(
+            type(getattr(module, "module", module)).__name__ for module in modules.values()
+        )
         self.updates = 0
         self.members: tuple[TrainedParameters, ...] = ()
-        self.taken = torch.zeros(0, dtype=torch.int64)
-        kept = {_dotted(prefix, name) for prefix, one in modules.items() for name in kept_types(one)}
+        self.steps_taken = torch.zeros(0, dtype=torch.int64)
+        keep_their_type = {
+            _dotted(prefix, name) for prefix, module in modules.items() for name in kept_types(module)
+        }
         self.module_state = ModuleState(modules) if modules else None
 
         def of_type(name: str, tensor: Tensor) -> torch.dtype:
-            return dtype if tensor.is_floating_point() and name not in kept else tensor.dtype
+            return dtype if tensor.is_floating_point() and name not in keep_their_type else tensor.dtype
 
         self.parameters: dict[str, Tensor] = {
             name: _placed(
@@ -136,16 +140,22 @@ class TrainedParameters:
         Members correspond by the order of their parameters and statistics.
         """
         parameters: dict[str, Tensor] = {}
-        each = [list(member.parameters.values()) for member in members]
-        for name, *own in zip(members[0].parameters, *each, strict=True):
+        parameters_by_member = [list(member.parameters.values()) for member in members]
+        for name, *tensors in zip(members[0].parameters, *parameters_by_member, strict=True):
             with torch.no_grad():
-                stack = torch.stack(own, out=padded_zeros((len(own), *own[0].shape), own[0].data))
-            for p, view in zip(own, stack.unbind(), strict=True):
+                stack = torch.stack(
+                    tensors,
+                    out=padded_zeros(
+                        (len(tensors), *tensors[0].shape),
+                        tensors[0].data,
+                    ),
+                )
+            for p, view in zip(tensors, stack.unbind(), strict=True):
                 p.data = view
-            parameters[name] = stack.requires_grad_(own[0].requires_grad)
+            parameters[name] = stack.requires_grad_(tensors[0].requires_grad)
         trainable = [] if members[0].frozen else list(parameters.values())
-        optimisers: list[Any] = [one.optimiser for one in members]
-        found = copy_with(
+        optimisers: list[Any] = [member.optimiser for member in members]
+        stacked_parameters = copy_with(
             members[0],
             members=tuple(members),
             parameters=parameters,
@@ -153,10 +163,10 @@ class TrainedParameters:
             accumulates=False,
             optimiser=type(optimisers[0]).stacked(optimisers, trainable),
             updates=0,
-            taken=torch.zeros(len(members), dtype=torch.int64),
+            steps_taken=torch.zeros(len(members), dtype=torch.int64),
         )
-        found.read_members()
-        return found
+        stacked_parameters.read_members()
+        return stacked_parameters
 
     def as_frozen(self) -> Self:
         """Return one with the same parameters as constants, which is evaluated as after training.
@@ -164,7 +174,7 @@ class TrainedParameters:
         Users' modules have copies of theirs: a call may write to them, as `max_norm` of an embedding does.
         """
         numbers = zip(self.parameters.items(), self._stays, strict=True)
-        parameters = {name: _copied(p) if own else p for (name, p), own in numbers}
+        parameters = {name: _copied(p) if is_users else p for (name, p), is_users in numbers}
         return copy_with(self, frozen=True, parameters=parameters)
 
     def with_tensors(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor] | None = None) -> Self:
@@ -207,8 +217,8 @@ class TrainedParameters:
             return self._named(function, *inputs, **settings)
         device = next(iter(self.parameters.values())).device
         with torch.autocast(device.type, torch.bfloat16):
-            found = self._named(function, *inputs, **settings)
-        full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, found)
+            result = self._named(function, *inputs, **settings)
+        full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, result)
         return full
 
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
@@ -230,7 +240,7 @@ class TrainedParameters:
         """Return the optimiser steps of each member; without members a list with one count."""
         if not self.members:
             return [self.updates]
-        return [member.updates + n for member, n in zip(self.members, self.taken.tolist(), strict=True)]
+        return [member.updates + n for member, n in zip(self.members, self.steps_taken.tolist(), strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a fork or checkpoint, without copying; for a stack use its members."""
@@ -279,10 +289,10 @@ class TrainedParameters:
             gradients: Gradients; None where there is none.
             resting: Places of parameters that stay too.
         """
-        places = enumerate(zip(self.trainable, gradients, self._stays, strict=False))
+        enumerated = enumerate(zip(self.trainable, gradients, self._stays, strict=False))
         return [
-            torch.zeros_like(p) if gradient is None and not stays and place not in resting else gradient
-            for place, (p, gradient, stays) in places
+            torch.zeros_like(p) if gradient is None and not stays and index not in resting else gradient
+            for index, (p, gradient, stays) in enumerated
         ]
 
     @torch.no_grad()
@@ -327,49 +337,53 @@ class TrainedParameters:
             torch.autograd.graph.increment_version(self.trainable)
         if [None for gradient in gradients if gradient is None]:
             gradients = self.filled(gradients, resting)
-        some = None if member_mask is ALL else member_mask.tensor(len(self.members), self.taken.device)
+        moving = (
+            None if member_mask is ALL else member_mask.tensor(len(self.members), self.steps_taken.device)
+        )
         if self.members:
-            self.taken += 1 if some is None else some.long()
+            self.steps_taken += 1 if moving is None else moving.long()
         constant = self.rate.constant or not self.trainable
         rate = self.rate.base if constant else learning_rate(self.rate, now, self.trainable[0].device)
         if self._complex and isinstance(self.optimiser, Optimiser):
             gradients = [None if g is None else as_real(g) for g in gradients]
-        return gradients, rate, some
+        return gradients, rate, moving
 
     def kernel_calls(
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Tensor | None
     ) -> list[tuple[Call, Numbers]]:
         """Return the kernel's calls of a step that has begun, which others may share; empty where it shares none and is taken."""
-        own = self.optimiser
-        if not isinstance(own, Optimiser):
-            own.step(gradients, rate, members)
-        elif not (self.members and not self._complex and fused_step(gradients, own, rate, members)):
-            return own.calls(gradients, rate, members)
+        optimiser = self.optimiser
+        if not isinstance(optimiser, Optimiser):
+            optimiser.step(gradients, rate, members)
+        elif not (self.members and not self._complex and fused_step(gradients, optimiser, rate, members)):
+            return optimiser.calls(gradients, rate, members)
         return []
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
-        each = [list(member.buffers.values()) for member in self.members]
+        buffers_by_member = [list(member.buffers.values()) for member in self.members]
         names = self.members[0].buffers
-        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
-        self.taken.zero_()
+        self.buffers = {
+            name: torch.stack(tensors) for name, *tensors in zip(names, *buffers_by_member, strict=True)
+        }
+        self.steps_taken.zero_()
         self.optimiser.refresh()
 
     def write_members(self) -> None:
         """Write running statistics and counts of updates to the members; their parameters are views."""
         split = [self.buffers[name].unbind() for name in self.members[0].buffers]
-        for n, (member, taken) in enumerate(zip(self.members, self.taken.tolist(), strict=True)):
-            member.follow_stack([own[n] for own in split], taken)
-        self.taken.zero_()
+        for n, (member, steps_taken) in enumerate(zip(self.members, self.steps_taken.tolist(), strict=True)):
+            member.follow_stack([buffers_by_member[n] for buffers_by_member in split], steps_taken)
+        self.steps_taken.zero_()
 
-    def follow_stack(self, buffers: Sequence[Tensor], taken: int) -> None:
+    def follow_stack(self, buffers: Sequence[Tensor], steps_taken: int) -> None:
         """Take over a member's own of the stack's running statistics, in order, and the optimiser steps it has taken there."""
         self.buffers = dict(zip(self.buffers, buffers, strict=True))
-        self.updates += taken
+        self.updates += steps_taken
 
-    def load_counts(self, updates: int, taken: Sequence[int]) -> None:
-        """Load `updates` and `taken`."""
-        self.updates, self.taken = updates, torch.tensor(taken, dtype=torch.int64)
+    def load_counts(self, updates: int, steps_taken: Sequence[int]) -> None:
+        """Load the counts of updates, and of each member's steps in the stack."""
+        self.updates, self.steps_taken = updates, torch.tensor(steps_taken, dtype=torch.int64)
 
     def restore_buffers(self, member_mask: Tensor, buffers: Mapping[str, Tensor]) -> None:
         """Set the running statistics of members, `member_mask` [N] bool, back to `buffers`."""
@@ -389,11 +403,11 @@ def take_optimiser_steps(
     Equal settings and numbers share one kernel call.
     """
     calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
-    for place, (owner, gradients, member_mask, resting) in enumerate(steps):
+    for position, (owner, gradients, member_mask, resting) in enumerate(steps):
         for call, numbers in owner.kernel_calls(*owner.begin_step(gradients, now, member_mask, resting)):
             optimiser: Any = owner.optimiser
-            key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
+            key = ("apart", position) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))
-    for each in calls.values():
-        optimiser, _, numbers = each[0]
-        optimiser.run([call for _, call, _ in each], numbers)
+    for calls_together in calls.values():
+        optimiser, _, numbers = calls_together[0]
+        optimiser.run([call for _, call, _ in calls_together], numbers)

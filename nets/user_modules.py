@@ -115,10 +115,10 @@ def as_real(tensor: Tensor) -> Tensor:
 
 def own_type(module: nn.Module) -> torch.dtype:
     """Return the type of a module: float32, or float64 if all its floating parameters are."""
-    given = (vars(part).get(_OWN_TYPE) for part in module.modules())
-    known: torch.dtype | None = next((one for one in given if one is not None), None)
-    if known is not None:
-        return known
+    types = (vars(submodule).get(_OWN_TYPE) for submodule in module.modules())
+    given_type: torch.dtype | None = next((dtype for dtype in types if dtype is not None), None)
+    if given_type is not None:
+        return given_type
     kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
     return torch.float64 if kinds == {torch.float64} else torch.float32
 
@@ -130,9 +130,9 @@ def set_type(module: nn.Module, dtype: torch.dtype) -> None:
 
 def kept_types(module: nn.Module) -> frozenset[str]:
     """Return the names of the parameters and buffers whose type differs from the module's: they keep it in a run."""
-    own = own_type(module)
+    type_of_module = own_type(module)
     tensors = chain(module.named_parameters(), module.named_buffers())
-    return frozenset(name for name, tensor in tensors if tensor.dtype is not own)
+    return frozenset(name for name, tensor in tensors if tensor.dtype is not type_of_module)
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -140,27 +140,27 @@ def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     Complex parameters have the module's type too; complex buffers, such as tables, keep theirs.
     """
-    own = own_type(module)
+    type_of_module = own_type(module)
 
     def of_type(tensor: Tensor) -> Tensor:
         if isinstance(tensor, nn.Parameter) and tensor.is_complex():
             return tensor.to(dtype.to_complex())
-        return tensor.to(dtype) if tensor.dtype is own else tensor
+        return tensor.to(dtype) if tensor.dtype is type_of_module else tensor
 
-    if own is not dtype or any(p.is_complex() for p in module.parameters()):
+    if type_of_module is not dtype or any(p.is_complex() for p in module.parameters()):
         module._apply(of_type)  # type: ignore[no-untyped-call]
-        if any(_OWN_TYPE in vars(part) for part in module.modules()):
+        if any(_OWN_TYPE in vars(submodule) for submodule in module.modules()):
             set_type(module, dtype)
     return module
 
 
 def with_values(module: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
     """Return a copy of a module whose parameters and buffers are copies of some values, by name; others keep their own."""
-    found = copied(module)
-    for name, tensor in chain(found.named_parameters(), found.named_buffers()):
+    copy_of_module = copied(module)
+    for name, tensor in chain(copy_of_module.named_parameters(), copy_of_module.named_buffers()):
         if (value := values.get(name)) is not None:
             tensor.data = value.data.clone()
-    return found
+    return copy_of_module
 
 
 def with_data(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
@@ -168,12 +168,12 @@ def with_data(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
 
     Hooks are shared, so that the handle of the original removes a hook of both.
     """
-    found = type(parameter)(data, parameter.requires_grad)
-    vars(found).update(vars(parameter))
+    copy_of_parameter = type(parameter)(data, parameter.requires_grad)
+    vars(copy_of_parameter).update(vars(parameter))
     for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
         if getattr(parameter, hooks):
-            setattr(found, hooks, getattr(parameter, hooks))
-    return found
+            setattr(copy_of_parameter, hooks, getattr(parameter, hooks))
+    return copy_of_parameter
 
 
 # --- modes -------------------------------------------------------------------------------------------------------
@@ -182,22 +182,22 @@ def with_data(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
 def set_mode(module: nn.Module, training: bool) -> nn.Module:
     """Call a module's `train` or `eval`, restore the modes that are held, and return the module."""
     module.train() if training else module.eval()
-    for part in module.modules():
-        mode = vars(part).get(_MODES, {}).get(training)
+    for submodule in module.modules():
+        mode = vars(submodule).get(_MODES, {}).get(training)
         if mode is not None:
-            part.training = mode
+            submodule.training = mode
     return module
 
 
-def hold_mode(part: nn.Module, training: bool, mode: bool) -> None:
+def hold_mode(submodule: nn.Module, training: bool, mode: bool) -> None:
     """Give a submodule a mode of its own, whatever `train` of the whole sets.
 
     Args:
-        part: The submodule.
+        submodule: The submodule.
         training: The mode of the whole.
         mode: The submodule's mode then.
     """
-    vars(part)[_MODES] = {**vars(part).get(_MODES, {}), training: mode}
+    vars(submodule)[_MODES] = {**vars(submodule).get(_MODES, {}), training: mode}
 
 
 def hold_modes(module: nn.Module) -> None:
@@ -208,21 +208,21 @@ def hold_modes(module: nn.Module) -> None:
     Raises:
         ScenarioError: Its `train` changes parameters or buffers.
     """
-    if any(type(part).train is not nn.Module.train for part in module.modules()):
+    if any(type(submodule).train is not nn.Module.train for submodule in module.modules()):
         _check_train(module)
-    given = [(part, part.training) for part in module.modules()]
-    for part, mode in given:
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    for submodule, mode in modes:
         if module.training and not mode:
-            hold_mode(part, True, False)
+            hold_mode(submodule, True, False)
     set_mode(module, True)
-    for part, mode in given:
-        part.training = mode
+    for submodule, mode in modes:
+        submodule.training = mode
 
 
 def release_modes(module: nn.Module) -> None:
     """Let `train` and `eval` alone set the modes of a module again."""
-    for part in module.modules():
-        vars(part).pop(_MODES, None)
+    for submodule in module.modules():
+        vars(submodule).pop(_MODES, None)
 
 
 def _check_train(module: nn.Module) -> None:
@@ -263,41 +263,43 @@ def deepcopy_memo(
         shared: Parameters that are shared, and not copied.
         parameters: Further parameters within what is copied.
     """
-    inside = {id(part): part for module in modules for part in module.modules()}
+    inside = {id(submodule): submodule for module in modules for submodule in module.modules()}
     memo: dict[int, Any] = {id(p): p for p in shared}
-    held = (p for part in inside.values() for p in part._parameters.values())
+    held = (p for submodule in inside.values() for p in submodule._parameters.values())
     for p in chain(held, parameters):
         if isinstance(p, nn.Parameter) and id(p) not in memo and not is_lazy(p):
             memo[id(p)] = with_data(p, p.data.clone())
-    hooks = (hook for part in inside.values() for kind in _HOOKS for hook in getattr(part, kind).values())
-    for one in (one for hook in hooks for one in _receivers(hook)):
-        apart = id(one) not in inside and not any(id(value) in inside for value in _held(one))
+    hooks = (
+        hook for submodule in inside.values() for kind in _HOOKS for hook in getattr(submodule, kind).values()
+    )
+    for receiver in (receiver for hook in hooks for receiver in _receivers(hook)):
+        apart = id(receiver) not in inside and not any(id(value) in inside for value in _held(receiver))
         if apart:
-            memo[id(one)] = one
+            memo[id(receiver)] = receiver
     # what calls leave, such as attention maps; what torch's hooks compute before each
-    for one in _tensors_in([vars(part) for part in inside.values()]):
-        if not one.is_leaf:
-            memo[id(one)] = one.data.clone()
+    for tensor in _tensors_in([vars(submodule) for submodule in inside.values()]):
+        if not tensor.is_leaf:
+            memo[id(tensor)] = tensor.data.clone()
     return memo
 
 
 def _tensors_in(value: object) -> Iterator[Tensor]:
     """Yield the tensors in nested lists, tuples and dicts, which may hold themselves."""
-    left, seen = [value], set[int]()
-    while left:
-        one = left.pop()
-        if isinstance(one, Tensor):
-            yield one
-        elif isinstance(one, list | tuple | dict) and id(one) not in seen:
-            seen.add(id(one))
-            left += one.values() if isinstance(one, dict) else one
+    waiting, seen = [value], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, list | tuple | dict) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 def _receivers(hook: Any) -> Iterator[Any]:
     """The objects that a hook consists of beside code."""
     if isinstance(hook, functools.partial):
-        for part in (hook.func, *hook.args, *hook.keywords.values()):
-            yield from _receivers(part)
+        for component in (hook.func, *hook.args, *hook.keywords.values()):
+            yield from _receivers(component)
     elif isinstance(hook, types.MethodType):
         yield hook.__self__
     elif not isinstance(hook, types.FunctionType | types.BuiltinFunctionType):
@@ -316,44 +318,46 @@ def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
         ScenarioError: It has none.
     """
     within = value.values() if isinstance(value, dict) else (value,)
-    modules = [one for one in within if isinstance(one, nn.Module)]
+    modules = [module for module in within if isinstance(module, nn.Module)]
     try:
-        found = deep_copy(value, deepcopy_memo(modules, shared))
+        copy_of_value = deep_copy(value, deepcopy_memo(modules, shared))
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
             f"{type(value).__name__} cannot be copied ({first_line(error)}); keep such attributes out of the model"
         ) from None
-    own = vars(value).get(_OWN_TYPE) if isinstance(value, nn.Module) else None
-    if own is not None and isinstance(found, nn.Module):  # torch.fx drops it
-        set_type(found, own)
-    copies = found.values() if isinstance(found, dict) else (found,)
+    type_of_value = vars(value).get(_OWN_TYPE) if isinstance(value, nn.Module) else None
+    if type_of_value is not None and isinstance(copy_of_value, nn.Module):  # torch.fx drops it
+        set_type(copy_of_value, type_of_value)
+    copies = copy_of_value.values() if isinstance(copy_of_value, dict) else (copy_of_value,)
     pairs = [
         pair
-        for one, other in zip(within, copies, strict=True)
-        if isinstance(one, nn.Module) and isinstance(other, nn.Module)
-        for pair in zip(one.modules(), other.modules(), strict=True)
+        for original, twin in zip(within, copies, strict=True)
+        if isinstance(original, nn.Module) and isinstance(twin, nn.Module)
+        for pair in zip(original.modules(), twin.modules(), strict=True)
     ]
-    for given, twin in pairs:
-        if isinstance(given, fx.GraphModule):  # torch.fx drops its hooks too
+    for original, twin in pairs:
+        if isinstance(original, fx.GraphModule):  # torch.fx drops its hooks too
             for name in (*_HOOKS, *_HOOK_SETTINGS):
-                getattr(twin, name).update(getattr(given, name))
-    return found
+                getattr(twin, name).update(getattr(original, name))
+    return copy_of_value
 
 
 def hooked(module: nn.Module) -> dict[str, nn.Module]:
     """Return the submodules that have hooks, by path."""
     return {
-        path: part for path, part in module.named_modules() if any(getattr(part, kind) for kind in _HOOKS)
+        path: submodule
+        for path, submodule in module.named_modules()
+        if any(getattr(submodule, kind) for kind in _HOOKS)
     }
 
 
 def reporting_hook(module: nn.Module) -> str | None:
     """Return the path of the first submodule with a hook that holds an object of the caller's, such as a list; None if none has."""
-    for path, part in hooked(module).items():
+    for path, submodule in hooked(module).items():
         for kind in _HOOKS:
-            for hook in getattr(part, kind).values():
+            for hook in getattr(submodule, kind).values():
                 if any(map(_can_change, (*_receivers(hook), *_read_by(hook)))):
-                    return path or type(part).__name__
+                    return path or type(submodule).__name__
     return None
 
 
@@ -387,23 +391,23 @@ def probe_of(
 
 def remove_hooks(module: nn.Module, keeping: Iterable[str] = ()) -> None:
     """Remove the hooks of all submodules but those at some paths."""
-    kept = frozenset(keeping)
-    for path, part in hooked(module).items():
-        if path not in kept:
+    paths_kept = frozenset(keeping)
+    for path, submodule in hooked(module).items():
+        if path not in paths_kept:
             for name in (*_HOOKS, *_HOOK_SETTINGS):
-                getattr(part, name).clear()
+                getattr(submodule, name).clear()
 
 
 def without_parameter_hooks(module: nn.Module) -> nn.Module:
     """Return a module none of whose parameters has a hook: a copy where one has."""
     if hooked_parameter(module) is None:
         return module
-    found = copied(module)
-    for p in found.parameters():
+    copy_of_module = copied(module)
+    for p in copy_of_module.parameters():
         if _tensor_hooks(p):
             for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
                 setattr(p, name, None)  # the dict is shared
-    return found
+    return copy_of_module
 
 
 # --- extra state -------------------------------------------------------------------------------------------------
@@ -412,25 +416,29 @@ def without_parameter_hooks(module: nn.Module) -> nn.Module:
 def stateful(module: nn.Module) -> dict[str, nn.Module]:
     """Return the submodules with an extra state (`get_extra_state`), by path."""
     plain = nn.Module.get_extra_state
-    return {path: part for path, part in module.named_modules() if type(part).get_extra_state is not plain}
+    return {
+        path: submodule
+        for path, submodule in module.named_modules()
+        if type(submodule).get_extra_state is not plain
+    }
 
 
-def extra_state(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
+def extra_state(submodules: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Return trees of copies of the extra states of modules, by path; ScenarioError where one holds what is not plain data."""
-    found: dict[str, Any] = {}
-    for path, part in parts.items():
+    states: dict[str, Any] = {}
+    for path, submodule in submodules.items():
         try:
-            found[path] = copy.deepcopy(to_tree(part.get_extra_state()))
+            states[path] = copy.deepcopy(to_tree(submodule.get_extra_state()))
         except NotPlainError as error:
             raise ScenarioError(f"the extra state of '{path}' {error.line}") from None
-    return found
+    return states
 
 
-def load_extra_state(parts: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
+def load_extra_state(submodules: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
     """Set the extra states of modules to copies of some that were saved."""
-    for path, part in parts.items():
+    for path, submodule in submodules.items():
         if path in states:
-            part.set_extra_state(from_tree(states[path]))
+            submodule.set_extra_state(from_tree(states[path]))
 
 
 def singular(module: nn.Module) -> str | None:
@@ -465,10 +473,10 @@ def check_trainable(module: nn.Module, name: str) -> None:
     if isinstance(module, _WRAPPERS):
         kind = type(module).__name__
         raise ScenarioError(f"{name} is a {kind}; give the module that it was made from (.module)")
-    for path, part in module.named_modules():
-        place = f"'{path}'" if path else name
-        if why := _refused(part) or _misnamed(part):
-            raise ScenarioError(f"{place} {why}")
+    for path, submodule in module.named_modules():
+        named = f"'{path}'" if path else name
+        if why := _refused(submodule) or _misnamed(submodule):
+            raise ScenarioError(f"{named} {why}")
     for key, p in module.named_parameters():
         if is_lazy(p):
             raise ScenarioError(f"'{key}' is not initialised (a lazy module; call the model once first)")
@@ -478,16 +486,17 @@ def check_trainable(module: nn.Module, name: str) -> None:
                 f"{name}, and for bfloat16 set training.precision: bf16"
             )
         if type(p.data) is not Tensor or p.layout is not torch.strided:
-            what = type(p.data).__name__ if type(p.data) is not Tensor else "sparse"
-            raise ScenarioError(f"'{key}' is {what}; give a parameter of a plain, dense tensor")
+            type_name = type(p.data).__name__ if type(p.data) is not Tensor else "sparse"
+            raise ScenarioError(f"'{key}' is {type_name}; give a parameter of a plain, dense tensor")
     trained, narrow = parameters_of(module), own_type(module) is torch.float32
     kinds = {key: p.dtype.to_real() for key, p in trained.items() if not p.is_complex() or narrow}
     if len(set(kinds.values())) > 1:
-        first, other = (
-            next(n for n, t in kinds.items() if t is one) for one in sorted(set(kinds.values()), key=str)[:2]
+        first, second = (
+            next(n for n, t in kinds.items() if t is kind)
+            for kind in sorted(set(kinds.values()), key=str)[:2]
         )
         raise ScenarioError(
-            f"'{first}' is float32 and '{other}' float64, but parameters that are trained together have one type; call "
+            f"'{first}' is float32 and '{second}' float64, but parameters that are trained together have one type; call "
             f"float() or double() on {name}, or make one a buffer"
         )
     _check_memory(module)
@@ -532,47 +541,49 @@ def _hidden_parameters(name: str) -> ScenarioError:
     )
 
 
-def _refused(part: nn.Module) -> str:
+def _refused(submodule: nn.Module) -> str:
     """Return why a submodule cannot be trained, and the fix; empty if it can."""
-    if isinstance(getattr(part, "_orig_mod", None), nn.Module):
+    if isinstance(getattr(submodule, "_orig_mod", None), nn.Module):
         return "is compiled (torch.compile); pass the original module, its _orig_mod"
-    if isinstance(part, torch.jit.ScriptModule):
-        return f"is {with_article(type(part).__name__)} (torch.jit); pass the module that it was made from"
-    kind = type(part)
+    if isinstance(submodule, torch.jit.ScriptModule):
+        return (
+            f"is {with_article(type(submodule).__name__)} (torch.jit); pass the module that it was made from"
+        )
+    kind = type(submodule)
     quantised = kind.__module__.startswith(_QUANTISED) and kind.__name__ not in _FLOATS
-    if quantised or any(b is not None and b.is_quantized for b in part._buffers.values()):
+    if quantised or any(b is not None and b.is_quantized for b in submodule._buffers.values()):
         return f"is quantised ({kind.__name__}), and has no gradient; pass the float module, and quantise what is trained"
-    if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse:
+    if isinstance(submodule, nn.Embedding | nn.EmbeddingBag) and submodule.sparse:
         return "has sparse gradients (sparse=True), and all are dense here; make it with sparse=False"
-    for name, buffer in part._buffers.items():
+    for name, buffer in submodule._buffers.items():
         if buffer is not None and buffer.layout is not torch.strided:
             return (
                 f"has the sparse buffer '{name}', and buffers are dense here; register its to_dense(), or its indices and values, "
                 "of which forward makes it"
             )
-    for name, value in chain(vars(part).items(), part._buffers.items()):
+    for name, value in chain(vars(submodule).items(), submodule._buffers.items()):
         if isinstance(value, Tensor) and not value.is_leaf:
-            return f"has the computed tensor '{name}'; {_way_out(part, name)}"
+            return f"has the computed tensor '{name}'; {_way_out(submodule, name)}"
     return ""
 
 
-def _misnamed(part: nn.Module) -> str:
+def _misnamed(submodule: nn.Module) -> str:
     """Return what torch cannot read of a submodule's own `named_parameters`, and the fix; empty if there is nothing."""
-    if type(part).named_parameters is nn.Module.named_parameters:
+    if type(submodule).named_parameters is nn.Module.named_parameters:
         return ""
     fix = "override it with torch's arguments and names"
     try:
-        given = dict(part.named_parameters(prefix="", recurse=True, remove_duplicate=False))
+        parameters_named = dict(submodule.named_parameters(prefix="", recurse=True, remove_duplicate=False))
     except (TypeError, ValueError) as error:
         return f"has a named_parameters of its own that fails: {first_line(error)}; {fix}"
-    named = dict(nn.Module.named_parameters(part, remove_duplicate=False))
-    wrong = next((name for name, p in given.items() if named.get(name) is not p), None)
+    named = dict(nn.Module.named_parameters(submodule, remove_duplicate=False))
+    wrong = next((name for name, p in parameters_named.items() if named.get(name) is not p), None)
     return "" if wrong is None else f"has no parameter '{wrong}', which its own named_parameters names; {fix}"
 
 
-def _way_out(part: nn.Module, name: str) -> str:
+def _way_out(submodule: nn.Module, name: str) -> str:
     """What to do with a computed tensor."""
-    hooks = list(part._forward_pre_hooks.values())
+    hooks = list(submodule._forward_pre_hooks.values())
     if any(isinstance(hook, prune.BasePruningMethod) for hook in hooks):
         return f"make the pruning permanent with torch.nn.utils.prune.remove(module, '{name}')"
     old = next(
@@ -600,27 +611,33 @@ def _check_memory(module: nn.Module) -> None:
             memory = tensor.untyped_storage().data_ptr()
             spans.setdefault(memory, []).append((start, end, name, tensor.requires_grad))
     for inside in spans.values():
-        for (_, end, name, trained), (start, _, other, also) in zip(
+        for (_, end, name, trained), (start, _, next_name, also) in zip(
             sorted(inside), sorted(inside)[1:], strict=False
         ):
             if start < end and (trained or also):
                 raise ScenarioError(
-                    f"'{name}' and '{other}' share memory, and copies would not; make them one parameter, or give one a "
+                    f"'{name}' and '{next_name}' share memory, and copies would not; make them one parameter, or give one a "
                     "clone()"
                 )
 
 
 def check_hooks(module: nn.Module) -> None:
     """Check that no hook of a module reads the module itself: a run copies it, and the hook would read what is not trained."""
-    own = {id(part) for part in module.modules()} | {
+    ids_in_module = {id(submodule) for submodule in module.modules()} | {
         id(t) for t in chain(module.parameters(), module.buffers())
     }
-    for path, part in module.named_modules():
-        named = [(f"{path}.{name}".lstrip("."), p) for name, p in part._parameters.items() if p is not None]
+    for path, submodule in module.named_modules():
+        named = [
+            (f"{path}.{name}".lstrip("."), p) for name, p in submodule._parameters.items() if p is not None
+        ]
         hooks = [(key, h) for key, p in named for h in _tensor_hooks(p)]
-        hooks += [(path or type(part).__name__, h) for kind in _HOOKS for h in getattr(part, kind).values()]
+        hooks += [
+            (path or type(submodule).__name__, h)
+            for kind in _HOOKS
+            for h in getattr(submodule, kind).values()
+        ]
         for key, hook in hooks:
-            if any(_mentions(value, own) for value in _read_by(hook)):
+            if any(_mentions(value, ids_in_module) for value in _read_by(hook)):
                 raise ScenarioError(
                     f"the hook of '{key}' reads the module itself, and a run trains a copy; use what the hook is called with, "
                     "or pass a factory that makes the module"
@@ -647,18 +664,18 @@ def _read_by(hook: Any) -> Iterator[Any]:
     yield from hook.__defaults__ or ()
     codes = [hook.__code__]
     for code in codes:
-        codes += [one for one in code.co_consts if isinstance(one, types.CodeType)]
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
         yield from (hook.__globals__[name] for name in code.co_names if name in hook.__globals__)
 
 
-def _mentions(value: Any, own: set[int]) -> bool:
+def _mentions(value: Any, ids: set[int]) -> bool:
     """Whether a value is one of some objects, or holds one."""
     if isinstance(value, nn.Module):
-        return any(id(part) in own for part in value.modules())
+        return any(id(submodule) in ids for submodule in value.modules())
     if isinstance(value, torch.optim.Optimizer):
-        return any(id(p) in own for group in value.param_groups for p in group["params"])
+        return any(id(p) in ids for group in value.param_groups for p in group["params"])
     if isinstance(value, dict):
-        return any(id(one) in own for pair in value.items() for one in pair)
+        return any(id(item) in ids for pair in value.items() for item in pair)
     if isinstance(value, list | tuple | set | frozenset):
-        return any(id(one) in own for one in value)
-    return id(value) in own
+        return any(id(item) in ids for item in value)
+    return id(value) in ids

@@ -122,7 +122,7 @@ class LoopState:
             },
             {
                 "means": list(self._sums().items()),
-                "updates": [[one.updates, *one.taken.tolist()] for one in self._owners],
+                "updates": [[one.updates, *one.steps_taken.tolist()] for one in self._owners],
             },
         )
 

@@ -43,7 +43,7 @@ _GENERATORS = {
         lambda seed: np.random.seed(seed % 2**32),
         np.random.get_state,
         np.random.set_state,
-        lambda one, other: one[2:] == other[2:] and bool((one[1] == other[1]).all()),
+        lambda first, second: first[2:] == second[2:] and bool((first[1] == second[1]).all()),
         lambda state: [state[0], torch.from_numpy(state[1].astype(np.int64)), *state[2:]],
         lambda plain: (plain[0], plain[1].numpy().astype(np.uint32), *plain[2:]),
     ),
@@ -51,7 +51,7 @@ _GENERATORS = {
         random.seed,
         random.getstate,
         random.setstate,
-        lambda one, other: bool(one == other),
+        lambda first, second: bool(first == second),
         lambda state: [state[0], torch.tensor(state[1]), state[2]],
         lambda plain: (plain[0], tuple(plain[1].tolist()), plain[2]),
     ),
@@ -126,15 +126,15 @@ class GlobalNumbers:
             self._within = False
             for name in names:
                 generator = _GENERATORS[name]
-                self._states[name] = own = generator.state()
-                if name in begun and not generator.same(begun[name], own):
+                self._states[name] = state = generator.state()
+                if name in begun and not generator.same(begun[name], state):
                     self._drawn.add(name)
                 generator.load(theirs[name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the generators that are drawn from, as plain data, and how many calls are still tried."""
-        kept = [*_GENERATORS] if self._left else sorted(self._drawn)
-        states = {name: _GENERATORS[name].plain(self._states[name]) for name in kept if name in self._states}
+        saved = [*_GENERATORS] if self._left else sorted(self._drawn)
+        states = {name: _GENERATORS[name].plain(self._states[name]) for name in saved if name in self._states}
         return {"states": states, "drawn": sorted(self._drawn), "left": self._left}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

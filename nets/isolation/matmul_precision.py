@@ -21,8 +21,8 @@ _VALUES = ("none", "ieee", "tf32", "bf16")
 
 
 def _text(cuda: str, mkldnn: str) -> str:
-    known = tuple("ieee" if value == "none" else value for value in (cuda, mkldnn))
-    return _BY_VALUES.get(known) or f"cuda {known[0]}, mkldnn {known[1]}"
+    precisions = tuple("ieee" if value == "none" else value for value in (cuda, mkldnn))
+    return _BY_VALUES.get(precisions) or f"cuda {precisions[0]}, mkldnn {precisions[1]}"
 
 
 _TEXTS = {(cuda, mkldnn): _text(cuda, mkldnn) for cuda in _VALUES for mkldnn in _VALUES}

@@ -194,9 +194,9 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _alone() -> bool:
     """Whether this is the only thread but for those of TensorBoard and tqdm, which draw nothing."""
-    here = threading.current_thread()
+    current = threading.current_thread()
     return all(
-        thread is here or type(thread).__module__.startswith(_QUIET) for thread in threading.enumerate()
+        thread is current or type(thread).__module__.startswith(_QUIET) for thread in threading.enumerate()
     )
 
 
@@ -205,13 +205,13 @@ def _drawing_form(operation: Any) -> tuple[bool, Any]:
     """Whether an operation draws numbers, and the form of it that takes a generator, None if there is none."""
     if torch.Tag.nondeterministic_seeded not in getattr(operation, "tags", ()):
         return False, None
-    names = {one.name for one in operation._schema.arguments}
+    names = {argument.name for argument in operation._schema.arguments}
     if "generator" in names:
         return True, operation
     packet = operation.overloadpacket
     for overload in packet.overloads():
         form = getattr(packet, overload)
-        if {one.name for one in form._schema.arguments} == {*names, "generator"}:
+        if {argument.name for argument in form._schema.arguments} == {*names, "generator"}:
             return True, form
     return True, None
 

@@ -50,10 +50,10 @@ class Form:
         self.norms = [layer.norm for layer in layers]
         numbers = [
             number
-            for one in layers
+            for layer in layers
             for number in (
-                *(one.source, one.inputs, one.outputs),
-                *(NORMS.index(one.norm), ACTIVATIONS.index(one.activation)),
+                *(layer.source, layer.inputs, layer.outputs),
+                *(NORMS.index(layer.norm), ACTIVATIONS.index(layer.activation)),
             )
         ]
         self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
@@ -82,10 +82,10 @@ class Form:
     def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
         """Return a table with tensors at the given places."""
         pointers = (ctypes.c_void_p * (len(_FIELDS) * self.count))()
-        for places, tensors in columns:
-            for place, tensor in zip(places, tensors, strict=True):
+        for indices, tensors in columns:
+            for index, tensor in zip(indices, tensors, strict=True):
                 if tensor is not None and tensor.numel():
-                    pointers[place] = tensor.data_ptr()
+                    pointers[index] = tensor.data_ptr()
         return pointers
 
     def call(
@@ -93,25 +93,25 @@ class Form:
     ) -> None:
         """Call a function of the kernel; `back`: tensors for the gradients of the blocks, or empty ones."""
         blocks, indices, slots, rows = input
-        own = [
+        block_structs = [
             _Block(
                 *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
                 *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
             )
             for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
         ]
-        array = (_Block * len(blocks))(*own)
+        array = (_Block * len(blocks))(*block_structs)
         call = _Call(
             *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
-            *(ctypes.addressof(each) for each in (self.numbers, table, array)),
+            *(ctypes.addressof(structure) for structure in (self.numbers, table, array)),
         )
         function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
 
     def targets(self, *columns: Sequence[Tensor]) -> Any:
         """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
-        found = (ctypes.c_void_p * (16 * self.count))()
-        places = [4 * i + k for i, norm in enumerate(self.norms) for k in range(2 if norm == "none" else 4)]
+        pointers = (ctypes.c_void_p * (16 * self.count))()
+        indices = [4 * i + k for i, norm in enumerate(self.norms) for k in range(2 if norm == "none" else 4)]
         for column, tensors in enumerate(columns):
-            for place, tensor in zip(places, tensors, strict=False):
-                found[4 * place + column] = tensor.data_ptr()
-        return found
+            for index, tensor in zip(indices, tensors, strict=False):
+                pointers[4 * index + column] = tensor.data_ptr()
+        return pointers

@@ -44,8 +44,8 @@ def _opened(instruction_set: str) -> ctypes.CDLL:
 
 
 def _instruction_set() -> str:
-    found = torch.backends.cpu.get_cpu_capability()
-    return found if found in INSTRUCTION_SETS else "DEFAULT"
+    instruction_set = torch.backends.cpu.get_cpu_capability()
+    return instruction_set if instruction_set in INSTRUCTION_SETS else "DEFAULT"
 
 
 def _first_line(error: Exception) -> str:

@@ -51,14 +51,14 @@ def compile_kernel(instruction_set: str, folder: Path) -> Path:
         OSError: There is no compiler, or the folder cannot be written.
         subprocess.SubprocessError: The compiler fails.
     """
-    found = compiler()
-    if not found:
+    command_of_compiler = compiler()
+    if not command_of_compiler:
         raise OSError("no C++ compiler found")
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / file_name(instruction_set)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        made = Path(own) / place.name
-        command = [*found.split(), *flags(instruction_set), str(SOURCE), "-o", str(made)]
+    library = folder / file_name(instruction_set)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary_folder:
+        compiled = Path(temporary_folder) / library.name
+        command = [*command_of_compiler.split(), *flags(instruction_set), str(SOURCE), "-o", str(compiled)]
         subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-        made.replace(place)
-    return place
+        compiled.replace(library)
+    return library

@@ -44,8 +44,8 @@ def with_graph(output: Tensor, losses: Tensor, derivative: Tensor, factor: float
         derivative: `factor` times the derivative of the sum of the losses, [B, O].
         factor: The expected gradient of each loss.
     """
-    found: Tensor = _Loss.apply(output, losses, derivative, factor)  # type: ignore[no-untyped-call]
-    return found
+    losses_with_graph: Tensor = _Loss.apply(output, losses, derivative, factor)  # type: ignore[no-untyped-call]
+    return losses_with_graph
 
 
 class _Loss(torch.autograd.Function):
@@ -60,10 +60,10 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (found,) = ctx.saved_tensors
+        (derivative,) = ctx.saved_tensors
         if gradient.stride(0) or float(gradient[0]) != ctx.factor:
-            found = found * (gradient / ctx.factor).unsqueeze(1)
-        return found, None, None, None
+            derivative = derivative * (gradient / ctx.factor).unsqueeze(1)
+        return derivative, None, None, None
 
 
 def _loss(output: Tensor, target: Tensor, sites: int, mean: float, factor: float) -> tuple[Tensor, Tensor]:

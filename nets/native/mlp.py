@@ -34,7 +34,7 @@ class Block(NamedTuple):
 
     rows: Tensor
     """[P * B, columns]: P tensors [B, columns]; if there is one, all networks read it."""
-    places: Tensor | None = None
+    indices: Tensor | None = None
     """[N * slots]: the tensors that each network reads, side by side; None: in order."""
     slots: int = 1
     """Number of tensors that each network reads."""
@@ -63,26 +63,31 @@ class StackedMlp:
             batch: B.
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
-        own, input = [p.data for p in parameters], _input(blocks, batch)
-        rows, kept = len(own[0]) * batch, []
+        values, input = [p.data for p in parameters], _input(blocks, batch)
+        rows, saved = len(values[0]) * batch, []
         new = input[0][0].new_empty
         for layer in self.layers:
-            kept.append(new(rows, layer.outputs))
+            saved.append(new(rows, layer.outputs))
             if layer.norm != "none":
                 inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
-                kept += [new(rows, layer.outputs), new(inverse)]
+                saved += [new(rows, layer.outputs), new(inverse)]
         after = [torch.empty_like(statistic) for statistic in statistics]
         form = self.form
-        columns = (form.parameters, own), (form.kept, kept), (form.before, statistics), (form.after, after)
+        columns = (
+            (form.parameters, values),
+            (form.kept, saved),
+            (form.before, statistics),
+            (form.after, after),
+        )
         settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
-        form.call("forward", input, len(own[0]), form.table(*columns), *settings)
-        return Evaluation(self, own, input, kept, after)
+        form.call("forward", input, len(values[0]), form.table(*columns), *settings)
+        return Evaluation(self, values, input, saved, after)
 
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
     return (
         [block.rows.data.contiguous() for block in blocks],
-        [block.places for block in blocks],
+        [block.indices for block in blocks],
         [block.slots for block in blocks],
         batch,
     )
@@ -104,44 +109,44 @@ class Evaluation:
         network: StackedMlp,
         parameters: Sequence[Tensor],
         input: Input,
-        kept: Sequence[Tensor],
+        saved: Sequence[Tensor],
         statistics: Sequence[Tensor],
     ) -> None:
         self.network, self.parameters, self.input = network, parameters, input
-        self._kept, self.statistics = kept, statistics
+        self._kept, self.statistics = saved, statistics
         self.outputs: list[Tensor] = []
         """Outputs of each layer, [N * B, O]."""
-        place = 0
+        index = 0
         for layer in network.layers:
-            self.outputs.append(kept[place])
-            place += 1 if layer.norm == "none" else 3
+            self.outputs.append(saved[index])
+            index += 1 if layer.norm == "none" else 3
         self.reached: list[bool] = []
         """By parameter: whether the gradients that were given reach it."""
         self._back: list[Tensor] = []
 
     def backward(
-        self, given: Sequence[Tensor | None], wanted: Sequence[bool]
+        self, gradients: Sequence[Tensor | None], needed: Sequence[bool]
     ) -> tuple[list[Tensor | None], Tensor]:
         """Compute the gradients of the maps' outputs; `gradients` and `step` derive the parameters' gradients from them.
 
         Args:
-            given: Gradient of each layer's output, [N * B, O]; None: only the gradient through other layers.
-            wanted: The blocks of the input whose gradients are computed.
+            gradients: Gradient of each layer's output, [N * B, O]; None: only the gradient through other layers.
+            needed: The blocks of the input whose gradients are computed.
 
         Returns:
             The gradients of the wanted blocks, in the blocks' shape, None for others; and by network, [N] float64, a
             bound of the magnitude of all gradients, which is not finite if one of them may not be finite.
         """
-        given = [None if g is None else g.contiguous() for g in given]
+        gradients = [None if g is None else g.contiguous() for g in gradients]
         (blocks, indices, _, rows), parameters = self.input, self.parameters
         networks, new = len(parameters[0]), blocks[0].new_empty
         sources = [layer.source for layer in self.network.layers]
-        reached = [gradient is not None for gradient in given]
+        reached = [gradient is not None for gradient in gradients]
         for i, source in reversed(list(enumerate(sources))):
             if reached[i] and source >= 0:
                 reached[source] = True
         self._back, self.reached = [], []
-        for i, (gradient, layer) in enumerate(zip(given, self.network.layers, strict=True)):
+        for i, (gradient, layer) in enumerate(zip(gradients, self.network.layers, strict=True)):
             linear = layer.norm == "none" and layer.activation == "identity"
             if gradient is not None and linear and i not in sources:
                 self._back.append(gradient)  # it is that of the map's result
@@ -152,23 +157,25 @@ class Evaluation:
                 self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
         returned = [new(0) for _ in blocks]
         for i, (block, index) in enumerate(zip(blocks, indices, strict=True)):
-            if wanted[i]:  # zeros where some of a block is not read
+            if needed[i]:  # zeros where some of a block is not read
                 read = index is None or len(index) * rows == len(block)
                 returned[i] = torch.empty_like(block) if read else torch.zeros_like(block)
         bounds, form = new(networks, dtype=torch.float64), self.network.form
         columns = (form.parameters, parameters), (form.kept, self._kept)
-        table = form.table(*columns, (form.given, given), (form.back, self._back))
+        table = form.table(*columns, (form.given, gradients), (form.back, self._back))
         form.call("backward", self.input, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned)
-        return [one if want else None for one, want in zip(returned, wanted, strict=True)], bounds
+        return [
+            gradient if is_needed else None for gradient, is_needed in zip(returned, needed, strict=True)
+        ], bounds
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each, zeros of those that are not reached.
 
         They do not depend on the parameters' present values.
         """
-        found = [torch.empty_like(p) for p in self.parameters]
-        self._update([found])
-        return found
+        gradients = [torch.empty_like(p) for p in self.parameters]
+        self._update([gradients])
+        return gradients
 
     def step(self, optimiser: Optimiser, rate: float, member_mask: Tensor | None) -> None:
         """Take the optimiser's step along the gradients, which are never written to memory.
@@ -217,33 +224,33 @@ class _Gradients:
 
     def __init__(self, evaluation: Evaluation, bounds: Tensor) -> None:
         self.evaluation, self.finite = evaluation, float(bounds.max()) < _FINITE
-        self.made: list[Tensor] | None = None
+        self.computed: list[Tensor] | None = None
 
     def tensors(self) -> list[Tensor | None]:
         """Return them as they are given to autograd; None: the parameter is not reached."""
         return [
-            LazyGradient(self, place) if reached else None
-            for place, reached in enumerate(self.evaluation.reached)
+            LazyGradient(self, index) if reached else None
+            for index, reached in enumerate(self.evaluation.reached)
         ]
 
-    def __getitem__(self, place: int) -> Tensor:
-        if self.made is None:
-            self.made = self.evaluation.gradients()
-        return self.made[place]
+    def __getitem__(self, index: int) -> Tensor:
+        if self.computed is None:
+            self.computed = self.evaluation.gradients()
+        return self.computed[index]
 
 
 class LazyGradient(Tensor):
     """The gradient of one parameter, [N, …], whose numbers are made when an operation reads them."""
 
     of: _Gradients
-    place: int
+    position: int
 
     @staticmethod
-    def __new__(cls, of: _Gradients, place: int) -> Self:
-        p = of.evaluation.parameters[place]
-        found: Self = Tensor._make_wrapper_subclass(cls, p.shape, strides=p.stride(), dtype=p.dtype)
-        found.of, found.place = of, place
-        return found
+    def __new__(cls, of: _Gradients, index: int) -> Self:
+        p = of.evaluation.parameters[index]
+        gradient: Self = Tensor._make_wrapper_subclass(cls, p.shape, strides=p.stride(), dtype=p.dtype)
+        gradient.of, gradient.position = of, index
+        return gradient
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -251,7 +258,7 @@ class LazyGradient(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = tree_map_only(LazyGradient, lambda g: g.of[g.place], (args, kwargs or {}))
+        args, kwargs = tree_map_only(LazyGradient, lambda g: g.of[g.position], (args, kwargs or {}))
         return function(*args, **kwargs)
 
     @property
@@ -271,9 +278,9 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         evaluation = copy.copy(ctx.evaluation)  # another pass back over the graph has gradients of its own
-        returned, bounds = evaluation.backward(given, ctx.needs_input_grad[2 : 2 + ctx.blocks])
+        returned, bounds = evaluation.backward(gradients, ctx.needs_input_grad[2 : 2 + ctx.blocks])
         return None, None, *returned, *_Gradients(evaluation, bounds).tensors()
 
 
@@ -311,8 +318,8 @@ def map_gradients(
         error: The gradient of their output, [N, B, O].
     """
     error = error.flatten(0, 1)
-    own = [p.data for p in parameters]
-    evaluation = Evaluation(network, own, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
+    values = [p.data for p in parameters]
+    evaluation = Evaluation(network, values, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
     _, bounds = evaluation.backward([error], [False])  # the outputs are not read
     return [g for g in _Gradients(evaluation, bounds).tensors() if g is not None]  # all are reached
 
@@ -328,7 +335,7 @@ def fused_step(
     """
     first = next((g for g in gradients if g is not None), None)
     of = first.of if isinstance(first, LazyGradient) else None
-    if of is None or of.made is not None:
+    if of is None or of.computed is not None:
         return False
     if optimiser.clip is not None or optimiser.skip is not None:
         return False
@@ -337,11 +344,11 @@ def fused_step(
     reached = of.evaluation.reached
     if len(gradients) != len(reached):
         return False
-    for place, (gradient, wanted) in enumerate(zip(gradients, reached, strict=True)):
-        mine = isinstance(gradient, LazyGradient) and gradient.of is of and gradient.place == place
-        if not (mine if wanted else gradient is None):
+    for index, (gradient, is_reached) in enumerate(zip(gradients, reached, strict=True)):
+        mine = isinstance(gradient, LazyGradient) and gradient.of is of and gradient.position == index
+        if not (mine if is_reached else gradient is None):
             return False
-    if not optimiser.late.isdisjoint(place for place, wanted in enumerate(reached) if wanted):
+    if not optimiser.late.isdisjoint(index for index, is_reached in enumerate(reached) if is_reached):
         return False
     of.evaluation.step(optimiser, rate, member_mask)
     return True

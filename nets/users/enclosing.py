@@ -34,39 +34,51 @@ def deep_copy(value: Copied, memo: dict[int, Any]) -> Copied:
     Raises:
         ScenarioError: Something in the copy would call a module or tensor that it was copied from.
     """
-    inside = {id(one): one for one in _walk([value], memo, functions=False)}
-    originals = {key for key, one in inside.items() if isinstance(one, nn.Module | Tensor)}
+    inside = {id(node): node for node in _walk([value], memo, functions=False)}
+    originals = {key for key, node in inside.items() if isinstance(node, nn.Module | Tensor)}
 
-    def encloses(one: Any) -> bool:
-        return any(id(part) in originals for part in _walk([one], memo))
+    def encloses(function: Any) -> bool:
+        return any(id(enclosed) in originals for enclosed in _walk([function], memo))
 
-    _check_classes({type(one) for one in inside.values()}, encloses)
-    called = [one for one in _walk([value], memo) if isinstance(one, types.FunctionType) and encloses(one)]
-    caches = [one for one in _walk([value], memo) if isinstance(one, _CACHED) and encloses(one)]
+    _check_classes({type(node) for node in inside.values()}, encloses)
+    called = [
+        function
+        for function in _walk([value], memo)
+        if isinstance(function, types.FunctionType) and encloses(function)
+    ]
+    caches = [cache for cache in _walk([value], memo) if isinstance(cache, _CACHED) and encloses(cache)]
     if not called and not caches:
         return copy.deepcopy(value, memo)
-    made = {id(one): _twin(one) for one in called}
-    memo.update(made)
+    twins = {id(function): _twin(function) for function in called}
+    memo.update(twins)
     for cached in caches:
-        if id(cached.__wrapped__) in made:
-            memo[id(cached)] = functools.lru_cache(**cached.cache_parameters())(made[id(cached.__wrapped__)])
-    found = copy.deepcopy(value, memo)
+        if id(cached.__wrapped__) in twins:
+            memo[id(cached)] = functools.lru_cache(**cached.cache_parameters())(twins[id(cached.__wrapped__)])
+    copy_of_value = copy.deepcopy(value, memo)
     for function in called:
-        _fill(function, made[id(function)], lambda one: copy.deepcopy(one, memo) if encloses(one) else one)
-    copies = [memo[key] for key, one in inside.items() if isinstance(one, nn.Module) and key in memo]
-    held = [(part, *pair) for part in copies for pair in vars(part).items() if pair[0] not in _REGISTRIES]
-    for part, name, one in held:
-        if isinstance(one, types.MethodType) and id(one.__func__) in made:
-            vars(part)[name] = types.MethodType(made[id(one.__func__)], one.__self__)
-    for part, name, _ in held:
-        if encloses(vars(part)[name]):
-            raise ScenarioError(f"'{name}' of {type(part).__name__} would call the layers of the original")
-    return found
+        _fill(
+            function,
+            twins[id(function)],
+            lambda node: copy.deepcopy(node, memo) if encloses(node) else node,
+        )
+    copies = [
+        memo[key] for key, original in inside.items() if isinstance(original, nn.Module) and key in memo
+    ]
+    held = [
+        (module, *pair) for module in copies for pair in vars(module).items() if pair[0] not in _REGISTRIES
+    ]
+    for module, name, attribute in held:
+        if isinstance(attribute, types.MethodType) and id(attribute.__func__) in twins:
+            vars(module)[name] = types.MethodType(twins[id(attribute.__func__)], attribute.__self__)
+    for module, name, _ in held:
+        if encloses(vars(module)[name]):
+            raise ScenarioError(f"'{name}' of {type(module).__name__} would call the layers of the original")
+    return copy_of_value
 
 
 def _check_classes(classes: Iterable[type], encloses: Callable[[Any], bool]) -> None:
     """Check that no class was made by a function whose modules its methods call: classes are not copied."""
-    bases = {base for one in classes for base in one.__mro__}
+    bases = {base for class_held in classes for base in class_held.__mro__}
     for kind in (base for base in bases if base.__module__.partition(".")[0] not in _OTHERS):
         for name, method in list(vars(kind).items()):
             if isinstance(method, types.FunctionType) and method.__closure__ and encloses(method):
@@ -83,29 +95,29 @@ def _twin(function: types.FunctionType) -> types.FunctionType:
 
 def _fill(function: types.FunctionType, twin: types.FunctionType, copied: Callable[[Any], Any]) -> None:
     """Give a twin what a function has beside code."""
-    for cell, given in zip(twin.__closure__ or (), function.__closure__ or (), strict=True):
+    for cell, original in zip(twin.__closure__ or (), function.__closure__ or (), strict=True):
         try:
-            cell.cell_contents = copied(given.cell_contents)
+            cell.cell_contents = copied(original.cell_contents)
         except ValueError:  # not assigned yet
             continue
     defaults, named = function.__defaults__, function.__kwdefaults__
     twin.__defaults__ = None if defaults is None else tuple(map(copied, defaults))
-    twin.__kwdefaults__ = None if named is None else {key: copied(one) for key, one in named.items()}
-    twin.__dict__.update({key: copied(one) for key, one in vars(function).items()})
+    twin.__kwdefaults__ = None if named is None else {key: copied(default) for key, default in named.items()}
+    twin.__dict__.update({key: copied(attribute) for key, attribute in vars(function).items()})
     twin.__qualname__, twin.__doc__ = function.__qualname__, function.__doc__
 
 
 def _walk(values: Iterable[Any], memo: dict[int, Any], *, functions: bool = True) -> Iterator[Any]:
     """Yield some values and all that they hold, but what copies share; `functions`: what functions enclose too."""
-    left, seen = list(values), set[int]()
-    while left:
-        one = left.pop()
-        if id(one) in seen or memo.get(id(one), seen) is one:
+    waiting, seen = list(values), set[int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or memo.get(id(value), seen) is value:
             continue
-        seen.add(id(one))
-        yield one
-        if functions or not isinstance(one, (types.FunctionType, _CACHED)):
-            left += _within(one)
+        seen.add(id(value))
+        yield value
+        if functions or not isinstance(value, (types.FunctionType, _CACHED)):
+            waiting += _within(value)
 
 
 def _within(value: Any) -> list[Any]:
@@ -113,13 +125,13 @@ def _within(value: Any) -> list[Any]:
     if isinstance(value, _LEAVES):
         return []
     if isinstance(value, types.FunctionType):
-        found = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
+        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
         for cell in value.__closure__ or ():
             try:
-                found.append(cell.cell_contents)
+                held.append(cell.cell_contents)
             except ValueError:  # not assigned yet
                 continue
-        return found
+        return held
     if isinstance(value, types.MethodType):
         return [value.__self__, value.__func__]
     if isinstance(value, functools.partial):
@@ -134,5 +146,5 @@ def _within(value: Any) -> list[Any]:
         return []
     kinds = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
     slots = {name for names in kinds for name in ([names] if isinstance(names, str) else names)}
-    found = [getattr(value, name) for name in slots - {"__dict__"} if hasattr(value, name)]
-    return [*found, *getattr(value, "__dict__", {}).values()]
+    held = [getattr(value, name) for name in slots - {"__dict__"} if hasattr(value, name)]
+    return [*held, *getattr(value, "__dict__", {}).values()]

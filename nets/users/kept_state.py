@@ -35,17 +35,17 @@ class KeptState:
         owned: Whether no one but the run has it, so that its state may be loaded.
     """
 
-    def __init__(self, thing: Any, *, owned: bool) -> None:
-        self._thing, self._owned = thing, owned
+    def __init__(self, user_object: Any, *, owned: bool) -> None:
+        self._user_object, self._owned = user_object, owned
         self.was_called = False
         """Whether it has been called (`seen`)."""
-        self._classes = ClassChanges(type(thing))
+        self._classes = ClassChanges(type(user_object))
         self._first, is_whole = self._outline()
         if not is_whole:
             line = (
                 "holds more objects than are compared; what changes in the others is neither seen nor saved"
             )
-            warnings.warn(f"{type(thing).__name__}: {line}", ScenarioWarning, stacklevel=2)
+            warnings.warn(f"{type(user_object).__name__}: {line}", ScenarioWarning, stacklevel=2)
 
     @property
     def is_lost(self) -> bool:
@@ -57,9 +57,9 @@ class KeptState:
         self.was_called = True
         return self._classes.seen()
 
-    def shares(self, other: KeptState) -> bool:
+    def shares(self, state: KeptState) -> bool:
         """Whether another state is of the same object."""
-        return self._thing is other._thing
+        return self._user_object is state._user_object
 
     @property
     def is_the_callers(self) -> bool:
@@ -68,78 +68,85 @@ class KeptState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what can be loaded, without copying a tensor."""
-        if not self._owned or isinstance(self._thing, type | types.FunctionType):
+        if not self._owned or isinstance(self._user_object, type | types.FunctionType):
             return {}
-        if (own := self._own_state()) is not None:
-            return {"state": own}
-        found = {"attributes": self._attributes()}
-        if isinstance(self._thing, nn.Module):
-            found["buffers"] = dict(self._thing.named_buffers())
-        return {key: values for key, values in found.items() if values}
+        if (state := self._own_state()) is not None:
+            return {"state": state}
+        state_by_kind = {"attributes": self._attributes()}
+        if isinstance(self._user_object, nn.Module):
+            state_by_kind["buffers"] = dict(self._user_object.named_buffers())
+        return {key: values for key, values in state_by_kind.items() if values}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a copy of what `state_dict` returned."""
         if "state" in state:
-            self._thing.load_state_dict(from_tree(state["state"]))
-        vars_of = vars(self._thing) if "attributes" in state else {}  # a frozen dataclass has them too
+            self._user_object.load_state_dict(from_tree(state["state"]))
+        vars_of = vars(self._user_object) if "attributes" in state else {}  # a frozen dataclass has them too
         vars_of.update(from_tree(dict(state.get("attributes", {}))))
-        buffers = dict(self._thing.named_buffers()) if "buffers" in state else {}
+        buffers = dict(self._user_object.named_buffers()) if "buffers" in state else {}
         for name, value in state.get("buffers", {}).items():
             buffers[name].copy_(value)
 
     def _own_state(self) -> Any:
         """Return what the object's own `state_dict` returns; None where it has none, or one that is not plain data."""
-        methods = (getattr(self._thing, name, None) for name in ("state_dict", "load_state_dict"))
-        if isinstance(self._thing, nn.Module) or not all(map(callable, methods)):
+        methods = (getattr(self._user_object, name, None) for name in ("state_dict", "load_state_dict"))
+        if isinstance(self._user_object, nn.Module) or not all(map(callable, methods)):
             return None
         with suppress(NotPlainError):
-            return to_tree(self._thing.state_dict())
+            return to_tree(self._user_object.state_dict())
         return None
 
     def _attributes(self) -> dict[str, Any]:
         """Return the attributes with plain data, as trees; of a module those that torch does not write."""
-        theirs = vars(nn.Module()) if isinstance(self._thing, nn.Module) else {}
-        found: dict[str, Any] = {}
-        for name, value in getattr(self._thing, "__dict__", {}).items():
+        theirs = vars(nn.Module()) if isinstance(self._user_object, nn.Module) else {}
+        trees: dict[str, Any] = {}
+        for name, value in getattr(self._user_object, "__dict__", {}).items():
             if name not in theirs:
                 with suppress(NotPlainError):
-                    found[name] = to_tree(value)
-        return found
+                    trees[name] = to_tree(value)
+        return trees
 
     def _outline(self) -> tuple[Any, bool]:
         """Return the outline of what `state_dict` lacks, and whether it is one of all."""
         saved = self.state_dict()
         if "state" in saved:
             return None, True
-        kept, saves_tensors = saved.get("attributes", {}), isinstance(self._thing, nn.Module)
+        saved_attributes, saves_tensors = (
+            saved.get("attributes", {}),
+            isinstance(self._user_object, nn.Module),
+        )
 
-        def lacking(one: Any) -> dict[str, Any]:
-            held = dict(vars(one))
-            if isinstance(one, nn.Module) and saves_tensors:
+        def lacking(holder: Any) -> dict[str, Any]:
+            held = dict(vars(holder))
+            if isinstance(holder, nn.Module) and saves_tensors:
                 return {
                     n: value
                     for n, value in held.items()
-                    if n not in _OF_MODEL and not (one is self._thing and n in kept)
+                    if n not in _OF_MODEL and not (holder is self._user_object and n in saved_attributes)
                 }
-            return {n: value for n, value in held.items() if not (one is self._thing and n in kept)}
+            return {
+                n: value
+                for n, value in held.items()
+                if not (holder is self._user_object and n in saved_attributes)
+            }
 
         walk = Outlines(apart=lacking, versions=True)
-        return walk.of(self._thing), walk.is_whole
+        return walk.of(self._user_object), walk.is_whole
 
 
-def copied_object(thing: Any) -> Any:
+def copied_object(original: Any) -> Any:
     """Return a copy of a user's object whose calls do not change it; of a function with copies of what it encloses.
 
     What cannot be copied is returned as it is.
     """
     try:
-        if not isinstance(thing, types.FunctionType) or not thing.__closure__:
-            return copy.deepcopy(thing)
-        cells = tuple(types.CellType(copy.deepcopy(cell.cell_contents)) for cell in thing.__closure__)
-        made = types.FunctionType(
-            thing.__code__, thing.__globals__, thing.__name__, thing.__defaults__, cells
+        if not isinstance(original, types.FunctionType) or not original.__closure__:
+            return copy.deepcopy(original)
+        cells = tuple(types.CellType(copy.deepcopy(cell.cell_contents)) for cell in original.__closure__)
+        twin = types.FunctionType(
+            original.__code__, original.__globals__, original.__name__, original.__defaults__, cells
         )
-        made.__kwdefaults__ = thing.__kwdefaults__
+        twin.__kwdefaults__ = original.__kwdefaults__
     except Exception:  # noqa: BLE001  (anything that copying a user's object may raise)
-        return thing
-    return made
+        return original
+    return twin

@@ -38,17 +38,23 @@ class ModuleState:
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         paths = [
-            (f"{prefix}.{path}".strip("."), part)
-            for prefix, one in modules.items()
-            for path, part in one.named_modules()
+            (f"{prefix}.{path}".strip("."), submodule)
+            for prefix, module in modules.items()
+            for path, submodule in module.named_modules()
         ]
-        extra = {id(part) for one in modules.values() for part in stateful(one).values()}
-        self._extra = {path: part for path, part in paths if id(part) in extra}
-        self._parts = {path: part for path, part in paths if id(part) not in extra and _is_users(part)}
-        self._classes = ClassChanges(*{type(part) for part in self._parts.values()})
-        self._alive = [dict(vars(part)) for part in self._parts.values()]  # so that none has another's id
-        self._first = {path: self._outlines(part) for path, part in self._parts.items()}
-        self._trees = {path: _copied(self._plain(part)) for path, part in self._parts.items()}
+        extra = {id(submodule) for module in modules.values() for submodule in stateful(module).values()}
+        self._extra = {path: submodule for path, submodule in paths if id(submodule) in extra}
+        self._parts = {
+            path: submodule
+            for path, submodule in paths
+            if id(submodule) not in extra and _is_users(submodule)
+        }
+        self._classes = ClassChanges(*{type(submodule) for submodule in self._parts.values()})
+        self._alive = [
+            dict(vars(submodule)) for submodule in self._parts.values()
+        ]  # so that none has another's id
+        self._first = {path: self._outlines(submodule) for path, submodule in self._parts.items()}
+        self._trees = {path: _copied(self._plain(submodule)) for path, submodule in self._parts.items()}
 
     @property
     def lost(self) -> str | None:
@@ -68,13 +74,13 @@ class ModuleState:
         Raises:
             ScenarioError: An extra state is not plain data.
         """
-        found: dict[str, Any] = {"extra": extra_state(self._extra)} if self._extra else {}
+        state: dict[str, Any] = {"extra": extra_state(self._extra)} if self._extra else {}
         attributes: dict[str, Any] = {}
         for path, names in self._changed().items():
             plain = self._plain(self._parts[path])
-            if own := {name: plain[name] for name in sorted(names) if name in plain}:
-                attributes[path] = _copied(own)
-        return found | ({"attributes": attributes} if attributes else {})
+            if changed := {name: plain[name] for name in sorted(names) if name in plain}:
+                attributes[path] = _copied(changed)
+        return state | ({"attributes": attributes} if attributes else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a copy of what `state_dict` returned; attributes that it lacks are as they were at first."""
@@ -91,31 +97,31 @@ class ModuleState:
 
     def copy_to(self, module: nn.Module, prefix: str) -> None:
         """Set what is kept in another module that has the submodules, by their paths without a prefix."""
-        state = {key: _without(prefix, each) for key, each in self.state_dict().items()}
+        state = {key: _without(prefix, states) for key, states in self.state_dict().items()}
         parts = dict(module.named_modules(remove_duplicate=False))
         load_extra_state(stateful(module), state.get("extra", {}))
         self._load_attributes(parts, state.get("attributes", {}))
 
     @staticmethod
-    def _load_attributes(parts: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
+    def _load_attributes(submodules: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
         for path, trees in states.items():
-            if path in parts:
-                own = {name: from_tree(tree) for name, tree in trees.items()}
-                vars(parts[path]).update(own)
+            if path in submodules:
+                attributes = {name: from_tree(tree) for name, tree in trees.items()}
+                vars(submodules[path]).update(attributes)
 
     def _changed(self) -> dict[str, set[str]]:
         """The names of the attributes that differ from the first ones, or are gone or new, by path."""
-        found = {}
-        for path, part in self._parts.items():
-            first, now = self._first[path], self._outlines(part)
+        changed = {}
+        for path, submodule in self._parts.items():
+            first, now = self._first[path], self._outlines(submodule)
             if names := {n for n in first.keys() | now.keys() if first.get(n) != now.get(n)}:
-                found[path] = names
-        return found
+                changed[path] = names
+        return changed
 
-    def _outlines(self, part: nn.Module) -> dict[str, Any]:
+    def _outlines(self, submodule: nn.Module) -> dict[str, Any]:
         return {
             name: self._outline(value)
-            for name, value in vars(part).items()
+            for name, value in vars(submodule).items()
             if name not in _OF_TORCH and not _is_made_again(value)
         }
 
@@ -126,20 +132,20 @@ class ModuleState:
             return "tensor", id(value), value._version
         return outline_of(value)
 
-    def _plain(self, part: nn.Module) -> dict[str, Any]:
+    def _plain(self, submodule: nn.Module) -> dict[str, Any]:
         """The attributes with plain data, as trees."""
-        found = {}
-        for name, value in vars(part).items():
+        trees = {}
+        for name, value in vars(submodule).items():
             if name not in _OF_TORCH and not _is_made_again(value):
                 try:
-                    found[name] = to_tree(value)
+                    trees[name] = to_tree(value)
                 except (NotPlainError, RecursionError):
                     continue
-        return found
+        return trees
 
 
-def _is_users(part: nn.Module) -> bool:
-    return any(kind.__module__.partition(".")[0] not in _LIBRARIES for kind in type(part).__mro__)
+def _is_users(submodule: nn.Module) -> bool:
+    return any(kind.__module__.partition(".")[0] not in _LIBRARIES for kind in type(submodule).__mro__)
 
 
 def _without(prefix: str, by_path: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Outlines:
         versions: bool = False,
     ) -> None:
         self._versions = versions
-        self._places = {id(p): place for place, p in enumerate(parameters)}
+        self._places = {id(p): index for index, p in enumerate(parameters)}
         self._apart = vars if apart is None else apart
         self._alive: dict[int, Any] = {}
         self._depth = 0
@@ -68,9 +68,9 @@ class Outlines:
 
     def of(self, value: Any) -> Any:
         """Return the outline of an object."""
-        place = self._places.get(value if type(value) is int else id(value))
-        if place is not None:
-            return "parameter", place
+        index = self._places.get(value if type(value) is int else id(value))
+        if index is not None:
+            return "parameter", index
         if isinstance(value, _SCALARS):
             return type(value).__name__, repr(value)
         if isinstance(value, bytes | bytearray):
@@ -131,8 +131,8 @@ class Outlines:
         parts = [*reduced]
         if len(parts) > 2:
             parts[2] = _beside_attributes(parts[2], value)
-        for place in range(3, len(parts)):  # items of lists and dicts come as iterators
-            parts[place] = [*parts[place]] if isinstance(parts[place], Iterator) else None
+        for index in range(3, len(parts)):  # items of lists and dicts come as iterators
+            parts[index] = [*parts[index]] if isinstance(parts[index], Iterator) else None
         return self.of(parts)
 
 
@@ -167,7 +167,8 @@ class ClassChanges:
 
     def _outlines(self) -> list[Any]:
         held = [
-            {name: one for name, one in vars(kind).items() if _is_data(name, one)} for kind in self._kinds
+            {name: attribute for name, attribute in vars(kind).items() if _is_data(name, attribute)}
+            for kind in self._kinds
         ]
         return [outline_of(data) for data in held]
 
@@ -188,7 +189,7 @@ def _beside_attributes(state: Any, value: Any) -> Any:
 def _are_among(state: Any, attributes: Any) -> bool:
     """Whether a state is a dict of some of an object's attributes."""
     dicts = type(state) is dict and type(attributes) is dict
-    return dicts and all(key in attributes and attributes[key] is one for key, one in state.items())
+    return dicts and all(key in attributes and attributes[key] is value for key, value in state.items())
 
 
 def _is_data(name: str, value: Any) -> bool:

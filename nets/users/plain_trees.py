@@ -49,8 +49,8 @@ class NotPlainError(Exception):
     @property
     def line(self) -> str:
         """What a state holds, where, and the fix."""
-        place = "" if self.key is None else f" under {self.key!r}"
-        return f"holds {with_article(str(self))}{place}, which a checkpoint cannot; return {self.fix}"
+        under_key = "" if self.key is None else f" under {self.key!r}"
+        return f"holds {with_article(str(self))}{under_key}, which a checkpoint cannot; return {self.fix}"
 
 
 def to_tree(value: Any, parameters: Sequence[Tensor] = ()) -> Any:
@@ -63,34 +63,37 @@ def to_tree(value: Any, parameters: Sequence[Tensor] = ()) -> Any:
     Raises:
         NotPlainError: It is not plain.
     """
-    return _to_tree(value, {id(p): place for place, p in enumerate(parameters)})
+    return _to_tree(value, {id(p): index for index, p in enumerate(parameters)})
 
 
-def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
+def _to_tree(value: Any, parameter_indices: Mapping[int, int]) -> Any:
     kind = type(value)
     if value is None or kind in (bool, float, str):
         return value
     if kind is numpy.str_:
         return str(value)
     if kind is int:
-        return {_KIND: "id", _ITEMS: places[value]} if value in places else value
+        return {_KIND: "id", _ITEMS: parameter_indices[value]} if value in parameter_indices else value
     if isinstance(value, Tensor):
-        return _of_tensor(value, places)
+        return _of_tensor(value, parameter_indices)
     if isinstance(value, numpy.ndarray | numpy.generic):
         return _of_array(value)
     if kind is list:
-        return [_of_item(place, item, places) for place, item in enumerate(value)]
+        return [_of_item(index, item, parameter_indices) for index, item in enumerate(value)]
     if kind is dict and all(type(key) is str for key in value):
-        return {key: _of_item(key, item, places) for key, item in value.items()}
+        return {key: _of_item(key, item, parameter_indices) for key, item in value.items()}
     if kind is complex:
         return {_KIND: "complex", _ITEMS: [value.real, value.imag]}
     if kind in _SEQUENCES.values():
-        items = [_of_item(place, item, places) for place, item in enumerate(value)]
+        items = [_of_item(index, item, parameter_indices) for index, item in enumerate(value)]
         tree = {_KIND: kind.__name__, _ITEMS: items}
         return {**tree, "maxlen": value.maxlen} if kind is deque else tree
     if kind not in _MAPPINGS.values():
         raise NotPlainError(kind.__name__, _instead_of(value))
-    pairs = [[_to_tree(key, places), _of_item(key, item, places)] for key, item in value.items()]
+    pairs = [
+        [_to_tree(key, parameter_indices), _of_item(key, item, parameter_indices)]
+        for key, item in value.items()
+    ]
     tree = {_KIND: kind.__name__, _ITEMS: pairs}
     if kind is not defaultdict:
         return tree
@@ -100,10 +103,10 @@ def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
     return {**tree, "factory": names[0]}
 
 
-def _of_item(key: object, item: Any, places: Mapping[int, int]) -> Any:
+def _of_item(key: object, item: Any, parameter_indices: Mapping[int, int]) -> Any:
     """Return an item of a container as a tree; an error gets its key."""
     try:
-        return _to_tree(item, places)
+        return _to_tree(item, parameter_indices)
     except NotPlainError as error:
         if error.key is None and isinstance(key, str):
             error.key = key
@@ -119,9 +122,9 @@ def _instead_of(value: object) -> str:
     return _PLAIN_DATA
 
 
-def _of_tensor(value: Tensor, places: Mapping[int, int]) -> Any:
-    if id(value) in places:
-        return {_KIND: "parameter", _ITEMS: places[id(value)]}
+def _of_tensor(value: Tensor, parameter_indices: Mapping[int, int]) -> Any:
+    if id(value) in parameter_indices:
+        return {_KIND: "parameter", _ITEMS: parameter_indices[id(value)]}
     if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
         raise NotPlainError(type(value).__name__)
     if value.layout is not torch.strided:
