@@ -17,15 +17,15 @@ def metrics_of_environment(scenario: Scenario, system: System) -> frozenset[str]
     """Return their names; None: the environment has metrics of its own, which show when an episode has ended."""
     description = system.description
     if isinstance(scenario.env, VectorEnv):
-        own = _own_metrics(scenario.env)
+        env_metrics = _own_metrics(scenario.env)
     elif isinstance(scenario.env, EnvSpec):
         with closing(make(scenario.env, batch=1)) as env:
-            own = frozenset(env.figures()) if description.is_stream else _own_metrics(env)
+            env_metrics = frozenset(env.figures()) if description.is_stream else _own_metrics(env)
     else:  # making the environments of a source may use up what it reads
-        own = None
-    if own is None:
+        env_metrics = None
+    if env_metrics is None:
         return None
-    names = set(own)
+    names = set(env_metrics)
     if not description.is_stream or any(goal.policy is not None for goal in system.goals().values()):
         rewards = [name for name in description.all_signals if name.partition(".")[0] == REWARD]
         names |= {f"episode_return{name.removeprefix(REWARD)}" for name in rewards}

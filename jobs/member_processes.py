@@ -33,9 +33,9 @@ _NOTHING: Mapping[str, Any] = {"values": [], "wanted": None}
 """Given at most meetings, and sent as no bytes."""
 
 
-def alone(own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
+def alone(values: Mapping[int, Any], members: Collection[int] | None = None) -> Mapping[int, Any]:
     """Meet nobody: the process has all members."""
-    return own
+    return values
 
 
 Work = Callable[[Sequence[int], Meeting], Any]
@@ -46,7 +46,7 @@ def divided(
     name: str,
     work: Work,
     members: Sequence[int],
-    place: Place,
+    pool: Place,
     count: int,
     *,
     device: str,
@@ -58,7 +58,7 @@ def divided(
         name: Begins errors, and is what can be resumed.
         work: Meets once after each step, in each process until it returns.
         members: In order.
-        place: Where the processes are.
+        pool: Where the processes are.
         count: How many there are; at most one for each member.
         device: Of the members.
         on_step: Called after each step.
@@ -69,14 +69,14 @@ def divided(
         KeyboardInterrupt: A signal before all have begun, or a second one.
     """
     count = min(count, len(members))
-    edges = [len(members) * place // count for place in range(count + 1)]
+    edges = [len(members) * share // count for share in range(count + 1)]
     shares = [members[start:end] for start, end in pairwise(edges)]
     key = secrets.token_bytes(32)
     with ExitStack() as resources:
-        listener = resources.enter_context(Listener((place.host, 0), backlog=2 * count, authkey=key))
+        listener = resources.enter_context(Listener((pool.host, 0), backlog=2 * count, authkey=key))
         address: Any = listener.address
         stopped = resources.enter_context(stop_signals(lambda: _wake(address)))
-        calls = [place.submit(take_part, work, share, address, key, device) for share in shares]
+        calls = [pool.submit(take_part, work, share, address, key, device) for share in shares]
         for call in calls:
             call.add_done_callback(lambda _: _wake(address))
         connections: dict[int, Connection] = {}
@@ -95,7 +95,7 @@ def divided(
         while connections:
             for first in _meet(connections, stopped, on_step):
                 _result(*by_first[first])
-        return [_result(*each) for each in by_first.values()]
+        return [_result(*call_of_share) for call_of_share in by_first.values()]
 
 
 def _wake(address: tuple[str, int]) -> None:
@@ -113,13 +113,17 @@ def _meet(
         with suppress(EOFError, OSError):
             data = connection.recv_bytes()
             asked[first] = from_bytes(data) if data else _NOTHING
-    values = {member: value for given in asked.values() for member, value in given["values"]}
-    for first, given in asked.items():
-        wanted = values if given["wanted"] is None else [one for one in given["wanted"] if one in values]
-        answer = {"values": [[member, values[member]] for member in wanted], "stop": stopped[:1]}
+    values = {member: value for request in asked.values() for member, value in request["values"]}
+    for first, request in asked.items():
+        members = (
+            values
+            if request["wanted"] is None
+            else [member for member in request["wanted"] if member in values]
+        )
+        answer = {"values": [[member, values[member]] for member in members], "stop": stopped[:1]}
         with suppress(OSError):  # it has died, and the next meeting finds so
             connections[first].send_bytes(to_bytes(answer) if any(answer.values()) else b"")
-    if any(given["wanted"] is None for given in asked.values()):
+    if any(request["wanted"] is None for request in asked.values()):
         on_step()
     ended = [first for first in connections if first not in asked]
     for first in ended:
@@ -150,10 +154,12 @@ class _Meeting:
     def __init__(self, connection: Connection, device: str) -> None:
         self._connection, self._device, self._stopped = connection, device, False
 
-    def __call__(self, own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
-        given = {"values": list(own.items()), "wanted": None if wanted is None else list(wanted)}
+    def __call__(
+        self, values: Mapping[int, Any], members: Collection[int] | None = None
+    ) -> Mapping[int, Any]:
+        request = {"values": list(values.items()), "wanted": None if members is None else list(members)}
         try:
-            self._connection.send_bytes(b"" if given == _NOTHING else to_bytes(given))
+            self._connection.send_bytes(b"" if request == _NOTHING else to_bytes(request))
             data = self._connection.recv_bytes()
         except (EOFError, OSError):
             raise ResourceError("another process of the population has ended") from None

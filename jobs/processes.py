@@ -145,10 +145,10 @@ class RayProcesses:
         return call
 
 
-def each(
+def calls_as_completed(
     function: Callable[[Argument], Result],
     arguments: Sequence[Argument],
-    place: Place,
+    pool: Place,
     at_once: int,
     stopped: Sequence[int],
 ) -> Iterator[tuple[Argument, Future[Result]]]:
@@ -160,7 +160,7 @@ def each(
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < at_once:
             argument = waiting.popleft()
-            running[place.submit(function, argument)] = argument
+            running[pool.submit(function, argument)] = argument
         ended = wait(running, return_when=FIRST_COMPLETED).done
         for call in [call for call in running if call in ended]:
             argument = running.pop(call)
@@ -175,19 +175,19 @@ def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | 
     `ray`: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: this machine.
     """
     if ray is None:
-        with Processes() as here:
-            yield here
+        with Processes() as pool:
+            yield pool
         return
     with open_cluster(ray) as cluster:
         library = importlib.import_module("ray")
-        there = library.cluster_resources()
-        if not cluster.own and there.get("CPU", 0) < count:
+        resources = library.cluster_resources()
+        if not cluster.own and resources.get("CPU", 0) < count:
             raise RunError(
-                f"--ray: the cluster has {there.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
+                f"--ray: the cluster has {resources.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
             )
         task = library.remote(
             num_cpus=0 if cluster.own else 1,
-            num_gpus=min(1.0, int(1000 * there.get("GPU", 0.0) / count) / 1000) if device != "cpu" else 0,
+            num_gpus=min(1.0, int(1000 * resources.get("GPU", 0.0) / count) / 1000) if device != "cpu" else 0,
             max_retries=0,
             scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
         )

@@ -91,8 +91,8 @@ class Scheduler:
         self.sequential_reason: str | None = None
         if several is not None:
             request = several[0].request
-            with LiveSystem(without_weights(request.scenario), request.settings) as one:
-                self.sequential_reason = sequential_reason([one], one.settings.backend, len(several))
+            with LiveSystem(without_weights(request.scenario), request.settings) as system:
+                self.sequential_reason = sequential_reason([system], system.settings.backend, len(several))
         elif len(self._groups) > 1:
             job = self._groups[0][0]
             executor_of(
@@ -127,9 +127,9 @@ class Scheduler:
                     DirectoryLock(job.path).release()
                 outcomes[job] = job.ended
         for group in self._groups:
-            found = self.train_group(group, observers) if train_group is None else train_group(group)
-            outcomes |= dict(zip(group, found, strict=True))
-            if any(outcome.signal for outcome in found):
+            results = self.train_group(group, observers) if train_group is None else train_group(group)
+            outcomes |= dict(zip(group, results, strict=True))
+            if any(outcome.signal for outcome in results):
                 break
         by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
         return Outcomes(by_seed, self.sequential_reason)
@@ -219,13 +219,13 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
-    rows = [{metric: one.get(metric) for metric in OF_AGENTS} for one in counted]
-    for row, one in zip(rows, counted, strict=True):
-        measured = {metric: value for metric, value in one["env"].items() if metric != "epoch"}
+    rows = [{metric: result.get(metric) for metric in OF_AGENTS} for result in counted]
+    for row, result in zip(rows, counted, strict=True):
+        measured = {metric: value for metric, value in result["env"].items() if metric != "epoch"}
         row |= {metric: value for metric, value in measured.items() if row.get(metric) is None}
-    found = {}
+    statistics = {}
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]
         if values:
-            found[metric] = seed_statistics(values)
-    return found
+            statistics[metric] = seed_statistics(values)
+    return statistics

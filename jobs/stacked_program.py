@@ -56,10 +56,10 @@ class Together(Executor):
         self._world: EnvironmentRunner = EnvironmentRunner.of([running.world for running in members])
         self._backend = StackedBackend(*self.bases)
         self._means = MeanAccumulator(*self.bases)
-        for place, running in enumerate(members):
+        for member, running in enumerate(members):
             if running.executor is not self:
                 running.execute_by(self)
-            running.compute_by(MemberBackend(self, place))  # type: ignore[arg-type]
+            running.compute_by(MemberBackend(self, member))  # type: ignore[arg-type]
         if any(running.now for running in members):
             self._load()
 
@@ -80,22 +80,26 @@ class Together(Executor):
         stopped = backend.system.divergence_rule.stopped_seeds
         if stopped:
             self._share()  # their means are those of before the step
-        for place, running in enumerate(self.members):
-            if place in stopped:
-                running.diverge(stopped[place])
+        for member, running in enumerate(self.members):
+            if member in stopped:
+                running.diverge(stopped[member])
             else:
                 running.count(AgentReport(report, running.backend.stacked))
         self._means.add(AgentReport(report, backend.stacked))
         self._behind = True
-        each = split_rows(ends.ended.plain, len(self.members), backend.system.batch)
-        return [Mask.of(own) for own in each]
+        ended_by_member = split_rows(ends.ended.plain, len(self.members), backend.system.batch)
+        return [Mask.of(ended) for ended in ended_by_member]
 
     def _watched(self, watch: Sequence[Watch]) -> Watch:
         """What is watched of any member, by the names that channels have among those of all."""
-        if any(own is True for own in watch):
+        if any(channels is True for channels in watch):
             return True
-        each = ((place, own) for place, own in enumerate(watch) if not isinstance(own, bool))
-        return {name_in_seed(name, place, len(watch)) for place, names in each for name in names}
+        channels_by_member = (
+            (member, channels) for member, channels in enumerate(watch) if not isinstance(channels, bool)
+        )
+        return {
+            name_in_seed(name, member, len(watch)) for member, names in channels_by_member for name in names
+        }
 
     def end_row(self) -> None:
         """Begin the means of a log entry."""
@@ -119,7 +123,11 @@ class Together(Executor):
         sums = enumerate(running.train_means.state_dict() for running in self.members)
         seeds = len(self.members)
         self._means.load_state_dict(
-            {name_in_seed(name, place, seeds): value for place, own in sums for name, value in own.items()}
+            {
+                name_in_seed(name, member, seeds): value
+                for member, means in sums
+                for name, value in means.items()
+            }
         )
         self._loaded = False
 
@@ -130,25 +138,25 @@ class Together(Executor):
         self._behind = False
         self._world.share()
         sums, seeds = self._means.state_dict(), len(self.members)
-        for place, (running, base) in enumerate(zip(self.members, self.bases, strict=True)):
+        for member, (running, base) in enumerate(zip(self.members, self.bases, strict=True)):
             if running.diverged is None:  # else it has those of before
-                own = {name: name_in_seed(name, place, seeds) for name in base.agents}
+                names = {name: name_in_seed(name, member, seeds) for name in base.agents}
                 running.train_means.load_state_dict(
-                    {name: sums[at] for name, at in own.items() if at in sums}
+                    {name: sums[at] for name, at in names.items() if at in sums}
                 )
 
-    def system(self, place: int) -> System:
+    def system(self, member: int) -> System:
         """The agents and channels of a member, as they are now."""
         self._backend.per_agent()
-        return self.bases[place]
+        return self.bases[member]
 
-    def stacked(self, place: int) -> Stacked:
+    def stacked(self, member: int) -> Stacked:
         """The agents and channels of a member, and the stacks that they are computed in."""
-        return Stacked(self.bases[place], self._backend.system, place)
+        return Stacked(self.bases[member], self._backend.system, member)
 
-    def load_member(self, place: int, state: Mapping[str, Any]) -> None:
+    def load_member(self, member: int, state: Mapping[str, Any]) -> None:
         """Load the state of a member's agents and channels, from the next step on."""
-        restore(self.system(place), state)
+        restore(self.system(member), state)
         self._loaded = True
 
     @property
@@ -168,14 +176,14 @@ class Together(Executor):
         """Bring the environment and the means of losses up to date."""
         self._share()
 
-    def check_change(self, running: LiveSystem, scenario: Scenario, what: str) -> None:
+    def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
         """Raise ScenarioError where more than hyperparameters would change."""
         try:
             differences_of(running.scenario, scenario)
         except ScenarioError as difference:
-            place = str(difference).partition(": ")[0]
+            key = str(difference).partition(": ")[0]
             raise ScenarioError(
-                f"{what.partition(': ')[0]}: {place} cannot change in place, and this simulation is one of several seeds that "
+                f"{change.partition(': ')[0]}: {key} cannot change in place, and this simulation is one of several seeds that "
                 "are trained together; use a fork of it"
             ) from None
 
@@ -198,14 +206,14 @@ class MemberBackend:
 
     name = "cohort"
 
-    def __init__(self, together: Together, place: int) -> None:
-        self._together, self._place = together, place
-        self.stacked = together.stacked(place)
+    def __init__(self, together: Together, member: int) -> None:
+        self._together, self._member = together, member
+        self.stacked = together.stacked(member)
 
     @property
     def system(self) -> System:
         """Its own agents and channels, up to date."""
-        return self._together.system(self._place)
+        return self._together.system(self._member)
 
     def per_agent(self) -> System:
         """Its own agents and channels, up to date."""
@@ -225,4 +233,4 @@ class MemberBackend:
 
     def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
         """See `Backend.load_state_dict`; open windows are replayed where a step follows, which it does not without `replays`."""
-        self._together.load_member(self._place, state)
+        self._together.load_member(self._member, state)

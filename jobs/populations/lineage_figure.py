@@ -63,23 +63,26 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
         ranks |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
     names, initial = list(spec.vary), initial_values(spec)
     lines = [_lines(by_step, ranks, None, ())]
-    lines += [_lines(by_step, ranks, name, [own[name] for own in initial]) for name in names]
+    lines += [_lines(by_step, ranks, name, [values[name] for values in initial]) for name in names]
     winner = _Winner.of(lineage, spec, metric)
     columns = math.ceil(math.sqrt(len(lines)))
     width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH + _LEGEND
     panels = [_legend(winner, height - _LEGEND / 2)]
-    for place, (title, found) in enumerate(zip([in_words(metric), *names], lines, strict=True)):
-        x, y = place % columns * _WIDE, place // columns * _HIGH
-        log = bool(place) and _over_decades(spec.vary[title])
-        path = winner.values[title] if place else winner.scores
+    for index, (title, lines_of_panel) in enumerate(zip([in_words(metric), *names], lines, strict=True)):
+        x, y = index % columns * _WIDE, index // columns * _HIGH
+        log = bool(index) and _over_decades(spec.vary[title])
+        path = winner.values[title] if index else winner.scores
         ends = (
             {}
-            if place
+            if index
             else {
-                one.member: (one.step, one.score) for now in by_step for one in now if one.score is not None
+                entry.member: (entry.step, entry.score)
+                for now in by_step
+                for entry in now
+                if entry.score is not None
             }
         )
-        panel = _panel(title, found, path, ends, log=log)
+        panel = _panel(title, lines_of_panel, path, ends, log=log)
         panels.append(f'<g transform="translate({x} {y})">\n{panel}\n</g>')
     body = "\n".join(panels)
     return (
@@ -147,53 +150,53 @@ def _panel(
     steps, values = zip(*ends, strict=True)
     across = _axis(0, max(*steps, 1), _LEFT, _RIGHT)
     up = _axis(min(values), max(values), _BOTTOM, _TOP, log=log)
-    found = []
+    elements = []
     for tick in _ticks(0, max(*steps, 1)):
-        found.append(f'<path class="grid" d="M{across(tick)} {_TOP}V{_BOTTOM}"/>')
-        found.append(f'<text x="{across(tick)}" y="{_BOTTOM + 15}" text-anchor="middle">{tick:.6g}</text>')
+        elements.append(f'<path class="grid" d="M{across(tick)} {_TOP}V{_BOTTOM}"/>')
+        elements.append(f'<text x="{across(tick)}" y="{_BOTTOM + 15}" text-anchor="middle">{tick:.6g}</text>')
     for tick in _ticks(min(values), max(values), log=log):
-        found.append(f'<path class="grid" d="M{_LEFT} {up(tick)}H{_RIGHT}"/>')
-        found.append(f'<text x="{_LEFT - 5}" y="{up(tick) + 4}" text-anchor="end">{tick:.6g}</text>')
+        elements.append(f'<path class="grid" d="M{_LEFT} {up(tick)}H{_RIGHT}"/>')
+        elements.append(f'<text x="{_LEFT - 5}" y="{up(tick) + 4}" text-anchor="end">{tick:.6g}</text>')
     by_rank = defaultdict(list)
-    for (step, value), (then, reached), rank in lines:
-        by_rank[rank].append(f"M{across(step)} {up(value)}L{across(then)} {up(reached)}")
+    for (step, value), (next_step, reached), rank in lines:
+        by_rank[rank].append(f"M{across(step)} {up(value)}L{across(next_step)} {up(reached)}")
     for rank in sorted(by_rank):
-        found.append(f'<path stroke="{_mixed(rank)}" d="{"".join(by_rank[rank])}"/>')
+        elements.append(f'<path stroke="{_mixed(rank)}" d="{"".join(by_rank[rank])}"/>')
     if winner:
         points = "L".join(f"{across(step)} {up(value)}" for step, value in winner)
-        found.append(f'<path class="winner" d="M{points}"/>')
-    found += _names({member: (across(step), up(score)) for member, (step, score) in ends_of.items()})
+        elements.append(f'<path class="winner" d="M{points}"/>')
+    elements += _names({member: (across(step), up(score)) for member, (step, score) in ends_of.items()})
     middle = (_LEFT + _RIGHT) / 2
-    found.append(f'<text class="title" x="{middle}" y="17" text-anchor="middle">{escape(title)}</text>')
-    found.append(f'<text x="{middle}" y="{_BOTTOM + 30}" text-anchor="middle">step</text>')
-    return "\n".join(found)
+    elements.append(f'<text class="title" x="{middle}" y="17" text-anchor="middle">{escape(title)}</text>')
+    elements.append(f'<text x="{middle}" y="{_BOTTOM + 30}" text-anchor="middle">step</text>')
+    return "\n".join(elements)
 
 
 def _mixed(rank: float) -> str:
     """Return the colour of a rank from 0 (worst) to 1."""
     first = min(int(2 * rank), 1)
     pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
-    mixed = (round(one + (2 * rank - first) * (other - one)) for one, other in pairs)
-    return "#" + "".join(f"{part:02x}" for part in mixed)
+    mixed = (round(start + (2 * rank - first) * (end - start)) for start, end in pairs)
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
-def _names(places: Mapping[int, tuple[float, float]]) -> Iterator[str]:
+def _names(ends: Mapping[int, tuple[float, float]]) -> Iterator[str]:
     """Yield the numbers of members beside the ends of their lines, from the top down and apart from each other."""
-    if len(places) > _NAMED:
+    if len(ends) > _NAMED:
         return
     words, heights = [], list[float]()
     for up, members in groupby(
-        sorted(places, key=lambda member: places[member][1]), lambda one: places[one][1]
+        sorted(ends, key=lambda member: ends[member][1]), lambda member: ends[member][1]
     ):
-        first, *others = sorted(members)
+        first, *rest = sorted(members)
         words.append(
-            f"{first}, … ({1 + len(others)})" if len(others) > 1 else ", ".join(map(str, [first, *others]))
+            f"{first}, … ({1 + len(rest)})" if len(rest) > 1 else ", ".join(map(str, [first, *rest]))
         )
         heights.append(max(up + 3, _TOP, heights[-1] + _LETTERS if heights else _TOP))
     lowest: float = _BOTTOM
-    for place in reversed(range(len(heights))):  # those that would run below the axes move up
-        heights[place] = min(heights[place], lowest)
-        lowest = heights[place] - _LETTERS
+    for index in reversed(range(len(heights))):  # those that would run below the axes move up
+        heights[index] = min(heights[index], lowest)
+        lowest = heights[index] - _LETTERS
     for text, up in zip(words, heights, strict=True):
         yield f'<text class="name" x="{_RIGHT + 5}" y="{up}">{text}</text>'
 
@@ -234,7 +237,7 @@ def _lines(
 
     Those of scores (no `name`) lead from score to score; a member's first one is a point.
     """
-    found: list[Line] = []
+    lines: list[Line] = []
     at = {member: (0, value) for member, value in enumerate(start)}
     for now in by_step:
         before = dict(at)
@@ -243,8 +246,8 @@ def _lines(
             if value is None:
                 continue
             rank, held = ranks[step, entry.member], before.get(entry.member, (step, value))
-            found.append((held, (step, value if name is None else held[1]), rank))
+            lines.append((held, (step, value if name is None else held[1]), rank))
             if entry.parent != entry.member and name is not None:
-                found.append(((step, before[entry.parent][1]), (step, value), rank))
+                lines.append(((step, before[entry.parent][1]), (step, value), rank))
             at[entry.member] = step, value
-    return found
+    return lines

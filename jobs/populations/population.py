@@ -80,20 +80,20 @@ class Population:
             count = as_whole(seeds) or 3
             raise ScenarioError(f"seeds: {seeds!r}; give one for each member, such as range({count})")
         seeds = list(seeds)
-        given = (
+        requested = (
             [as_scenario(scenario)] * len(seeds)
             if isinstance(scenario, Scenario | Template | str | Path)
             else list(scenario)
         )
-        distinct = set(zip(map(id, given), seeds, strict=False))
-        if not seeds or not len(distinct) == len(seeds) == len(given):
+        distinct = set(zip(map(id, requested), seeds, strict=False))
+        if not seeds or not len(distinct) == len(seeds) == len(requested):
             raise ScenarioError(
-                f"seeds: got {seeds} for {len(given)} scenarios; give each one, and different ones to equal scenarios"
+                f"seeds: got {seeds} for {len(requested)} scenarios; give each one, and different ones to equal scenarios"
             )
-        for other in given[1:]:
-            differences_of(given[0], other)
+        for later in requested[1:]:
+            differences_of(requested[0], later)
         reason = "every seed needs one of its own"
-        scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
+        scenarios = [requested[0], *(with_own_env(later, reason) for later in requested[1:])]
         folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         if exist != "overwrite":
@@ -101,9 +101,13 @@ class Population:
         every = settings.pop("checkpoint_every", None)
         with ExitStack() as undo:
             runs, together = list[Run](), Together()
-            for own, seed, path in zip(scenarios, seeds, paths, strict=True):
+            for scenario_of_member, seed, path in zip(scenarios, seeds, paths, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
-                runs.append(begin(own, how, path, exist=exist, executor=together, checkpoint_every=every))
+                runs.append(
+                    begin(
+                        scenario_of_member, how, path, exist=exist, executor=together, checkpoint_every=every
+                    )
+                )
                 undo.callback(runs[-1].close)
             self._join(runs, together)
             for run in runs:
@@ -121,20 +125,20 @@ class Population:
     @in_own_context
     def _join(self, runs: Sequence[Run], together: Together) -> None:
         """Have the runs stepped together where that is possible, else one after the other."""
-        each = [run.running for run in runs]
+        systems = [run.running for run in runs]
         self.runs = list(runs)
         self.simulations = [Simulation.over(run) for run in runs]
-        self.threads, self.matmul_precision = each[0].threads, each[0].matmul_precision
+        self.threads, self.matmul_precision = systems[0].threads, systems[0].matmul_precision
         self._together = together
         """Takes the steps of those that are stepped together; without members where they run one after the other."""
         self._unchecked = True
         """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
-        backend = each[0].settings.backend
-        self.sequential_reason = sequential_reason(each, backend, len(runs))
+        backend = systems[0].settings.backend
+        self.sequential_reason = sequential_reason(systems, backend, len(runs))
         if self.sequential_reason is None:
-            together.join(each)
+            together.join(systems)
             return
-        for running in each:
+        for running in systems:
             running.execute_by(Executor())
             if isinstance(backend, str):
                 running.restack()
@@ -151,9 +155,9 @@ class Population:
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:
             raise DivergenceError(str(self.runs[0].running.diverged))
-        each = [run.running for run in active]
-        if self.sequential_reason is None and each != self._together.members:
-            self._together.join(each)
+        systems = [run.running for run in active]
+        if self.sequential_reason is None and systems != self._together.members:
+            self._together.join(systems)
         if not self._together.members:
             infos: list[StepInfo] = []
             for run in active:
@@ -171,10 +175,12 @@ class Population:
         due = any(run.log_steps.due(step) for run in active)
         ended = together.step(step, watch=[run.begin_step(due=due) for run in active])
         infos: list[StepInfo] = []
-        for run, own in zip(active, ended, strict=True):
+        for run, ended_rows in zip(active, ended, strict=True):
             if run.running.diverged is None:
                 run.record(step, due=due)
-                infos.append({"step": step, "ended": own.plain, "losses": LossesByAgent(run.running.learned)})
+                infos.append(
+                    {"step": step, "ended": ended_rows.plain, "losses": LossesByAgent(run.running.learned)}
+                )
         if due:
             together.end_row()
         return infos
@@ -229,8 +235,8 @@ class Population:
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
         """Continue a member with a copy of what another one has learned, which may be in another process."""
         backend = self._run(member).running.backend
-        whole = with_statistics({**backend.state_dict(), **state}, state["learners"])
-        backend.load_state_dict(copy_tree(whole))
+        full_state = with_statistics({**backend.state_dict(), **state}, state["learners"])
+        backend.load_state_dict(copy_tree(full_state))
 
     @in_own_context
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
@@ -245,8 +251,8 @@ class Population:
             ScenarioError: Something else differs; nothing has changed.
         """
         run = self._run(member)
-        there = run.running.scenario
-        changes = differences_of(there, as_scenario(scenario).model_copy(update={"env": there.env}))
+        present = run.running.scenario
+        changes = differences_of(present, as_scenario(scenario).model_copy(update={"env": present.env}))
         if not changes and event is None:
             return
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
@@ -275,19 +281,17 @@ class Population:
         self.close(failure)
 
     def __repr__(self) -> str:
-        one, count = self.simulations[0], len(self.simulations)
-        return (
-            f"<Population of {one.scenario.scenario}: {count} member{'s' * (count != 1)}, step {one.now:,}>"
-        )
+        first, count = self.simulations[0], len(self.simulations)
+        return f"<Population of {first.scenario.scenario}: {count} member{'s' * (count != 1)}, step {first.now:,}>"
 
     def _repr_html_(self) -> str:
         """Return the members with their newest losses and metrics in training, for notebooks."""
         scores = [training_scores([run.running]) for run in self.runs]
         means = {
-            f"{member}": {"seed": float(one.seed), **mean_over_readouts(found)}
-            for member, (one, found) in enumerate(zip(self.simulations, scores, strict=True))
+            f"{member}": {"seed": float(simulation.seed), **mean_over_readouts(score)}
+            for member, (simulation, score) in enumerate(zip(self.simulations, scores, strict=True))
         }
-        shown = dict.fromkeys(metric for own in means.values() for metric in own)
+        shown = dict.fromkeys(metric for means_of_member in means.values() for metric in means_of_member)
         return html_of(repr(self), newest_table("member", means, tuple(shown)))
 
 
@@ -318,7 +322,7 @@ def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
 def _folder(path: Path, exist: str) -> Path:
     """Return the folder of the members' run directories; RunError where it is not free."""
     if exist == "number":
-        return next(place for place in numbered(path) if is_free(place))
+        return next(folder for folder in numbered(path) if is_free(folder))
     if exist != "overwrite":
         check_free(path, exist)
     return path

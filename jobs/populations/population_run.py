@@ -113,11 +113,11 @@ class PopulationRun(Observer):
         self._events: EventFile | None = None
         self._drawn = 0
         """Entries of the newest drawing."""
-        there = (directory / POPULATION).is_file()
+        exists = (directory / POPULATION).is_file()
         before: Mapping[str, Any] = {}
-        if there and exist == "resume":
+        if exists and exist == "resume":
             before = self._read()
-        elif not is_free(directory) and not (there and exist == "overwrite"):
+        elif not is_free(directory) and not (exists and exist == "overwrite"):
             raise RunError(
                 f"{directory}: already exists and is not empty; choose another name, or --exist resume "
                 '(in Python exist="resume")'
@@ -167,9 +167,9 @@ class PopulationRun(Observer):
         Raises:
             RunError: It is damaged or has gone further, or `python` is needed.
         """
-        place = directory / POPULATION
-        facts = read_checked(place)
-        with fitting(place):
+        file = directory / POPULATION
+        facts = read_checked(file)
+        with fitting(file):
             spec, template = PopulationSpec(**facts["document"]), facts["template"]
             text, source = str(template["text"]), str(template["source"])
         first: RunDirectory | None = None
@@ -180,11 +180,11 @@ class PopulationRun(Observer):
             python = source
         if python is None and not text:
             where = "" if first is None else first.of_modules
-            own = source if ":" in source else "MODULE:FUNCTION"
-            raise RunError(f"{directory}: its scenario was made in Python; add --scenario {own}{where}")
+            factory = source if ":" in source else "MODULE:FUNCTION"
+            raise RunError(f"{directory}: its scenario was made in Python; add --scenario {factory}{where}")
         with nullcontext() if first is None else first.importing():
-            found = Template.from_yaml(text, source) if python is None else load_python(python)
-        return cls(spec, found, directory, exist="resume", **settings)
+            loaded = Template.from_yaml(text, source) if python is None else load_python(python)
+        return cls(spec, loaded, directory, exist="resume", **settings)
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
@@ -206,19 +206,21 @@ class PopulationRun(Observer):
         members: list[dict[str, Any]] = [
             {
                 "member": member,
-                **{key: one.result.get(key) for key in ("seed", "exit", "steps", "seconds", "run_dir")},
+                **{key: outcome.result.get(key) for key in ("seed", "exit", "steps", "seconds", "run_dir")},
                 "score": newest[member].score if member in newest else None,
                 "error": newest[member].error if member in newest else 0.0,
                 "values": values[member],
             }
-            for member, one in ((seed - self.spec.seed, one) for seed, one in outcomes.by_seed.items())
+            for member, outcome in (
+                (seed - self.spec.seed, outcome) for seed, outcome in outcomes.by_seed.items()
+            )
         ]
-        done = [one for one in members if one["exit"] == "done"]
+        done = [member for member in members if member["exit"] == "done"]
         return {
             "population": self.spec.population,
             "metric": self.metric,
             "run_dir": display_path(self.directory),
-            "best": max(done, key=lambda one: quality(one["score"], self.metric), default=None),
+            "best": max(done, key=lambda member: quality(member["score"], self.metric), default=None),
             "members": members,
             "apart": outcomes.sequential_reason,
             "exit_code": outcomes.exit_code,
@@ -227,10 +229,10 @@ class PopulationRun(Observer):
     @property
     def _values(self) -> list[dict[str, float]]:
         """By member, the present values of the parameters that vary."""
-        found = initial_values(self.spec)
+        values_by_member = initial_values(self.spec)
         for entry in self.lineage:
-            found[entry.member] = entry.values
-        return found
+            values_by_member[entry.member] = entry.values
+        return values_by_member
 
     @property
     def _newest(self) -> dict[int, Entry]:
@@ -253,15 +255,15 @@ class PopulationRun(Observer):
         device, count = group[0].request.device, min(self._jobs, len(group))
         members = [job.request.seed - self.spec.seed for job in group]
         work = partial(self._train_share, members)
-        with processes(self._ray, count, device) as place:
-            found = divided(str(self.directory), work, members, place, count, device=device, on_step=on_step)
+        with processes(self._ray, count, device) as pool:
+            results = divided(str(self.directory), work, members, pool, count, device=device, on_step=on_step)
         if progress is not None:
             progress.progress.close()
-        outcomes, lineages, metrics = zip(*found, strict=True)
+        outcomes, lineages, metrics = zip(*results, strict=True)
         self.metric, self.lineage = metrics[0], lineages[0]
-        known = {(entry.step, entry.member) for entry in self.lineage}
-        for other in lineages[1:]:  # which has the ends of other members
-            self.lineage += [one for one in other if (one.step, one.member) not in known]
+        in_first = {(entry.step, entry.member) for entry in self.lineage}
+        for lineage in lineages[1:]:  # which has the ends of other members
+            self.lineage += [entry for entry in lineage if (entry.step, entry.member) not in in_first]
         return [outcome for share in outcomes for outcome in share]
 
     def _train_share(
@@ -272,8 +274,9 @@ class PopulationRun(Observer):
         if self._writes:
             self._begin(self.scheduler.start)
         try:
-            own, all_jobs = ([self.scheduler.jobs[member] for member in some] for some in (share, members))
-            outcomes = self.scheduler.train_group(own, [self], self, all_jobs)
+            jobs_of_share = [self.scheduler.jobs[member] for member in share]
+            jobs_of_group = [self.scheduler.jobs[member] for member in members]
+            outcomes = self.scheduler.train_group(jobs_of_share, [self], self, jobs_of_group)
         finally:
             if self._writes:
                 self._finish()
@@ -294,67 +297,67 @@ class PopulationRun(Observer):
         if step and step % select.every == 0:
             self._select(population, step)
 
-    def _places(self, population: Population) -> dict[int, int]:
-        """By member of this process, its place in the population of the process."""
-        return {run.running.seed - self.spec.seed: place for place, run in enumerate(population.runs)}
+    def _indices(self, population: Population) -> dict[int, int]:
+        """By member of this process, its index in the population of the process."""
+        return {run.running.seed - self.spec.seed: index for index, run in enumerate(population.runs)}
 
     def _select(self, population: Population, step: int) -> None:
         assert self.spec.select is not None
-        places = self._places(population)
-        own = {member: self._score(population.runs[place]) for member, place in places.items()}
-        known = self._meeting(own, range(self.spec.members))
-        scores = [Score(*known[member]) for member in range(self.spec.members)]
+        indices = self._indices(population)
+        own_scores = {member: self._score(population.runs[index]) for member, index in indices.items()}
+        scores_by_member = self._meeting(own_scores, range(self.spec.members))
+        scores = [Score(*scores_by_member[member]) for member in range(self.spec.members)]
         entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
         copied = [entry for entry in entries if entry.copied]
         parents = {entry.member: entry.parent for entry in copied}
-        states = self._states(places, parents, population.learned)
+        states = self._states(indices, parents, population.learned)
         for entry in copied:
-            if entry.member in places:
-                population.load_learned(places[entry.member], states[entry.parent])
-                self._explore(population, places[entry.member], entry, f"copied from member {entry.parent}")
+            if entry.member in indices:
+                population.load_learned(indices[entry.member], states[entry.parent])
+                self._explore(population, indices[entry.member], entry, f"copied from member {entry.parent}")
         self.lineage += [entry for entry, score in zip(entries, scores, strict=True) if not score.ended]
         self._write()
         self._write_events(step)
-        for member, place in places.items():
+        for member, index in indices.items():
             if scores[member].ended:
                 continue
             rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
-            population.runs[place].log(step, rows)
+            population.runs[index].log(step, rows)
 
     def after(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
-        runs, places, newest = population.runs, self._places(population), self._newest
-        errors = {member: runs[place].running.diverged for member, place in places.items()}
+        runs, indices, newest = population.runs, self._indices(population), self._newest
+        errors = {member: runs[index].running.diverged for member, index in indices.items()}
         diverged = self._meeting(
             {member: error for member, error in errors.items() if error is not None}, None
         )
-        ended = {member for member, place in places.items() if runs[place].stop_reason is not None}
+        ended = {member for member, index in indices.items() if runs[index].stop_reason is not None}
         healthy = [member for member in range(self.spec.members) if member not in {*diverged, *ended}]
         if self.spec.select is None or not diverged or not healthy:
             return
-        known = {member: newest[member].score for member in healthy if member in newest}
-        parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
-        states = self._states(places, dict.fromkeys(diverged, parent), population.whole)
+        scores = {member: newest[member].score for member in healthy if member in newest}
+        parent = max(healthy, key=lambda member: quality(scores.get(member), self.metric))
+        states = self._states(indices, dict.fromkeys(diverged, parent), population.whole)
         for member in diverged:
             entry = Entry(step, member, parent, None, 0.0, self._values[parent])
-            if member in places:
-                population.revive(places[member], step + 1, states[parent])
+            if member in indices:
+                population.revive(indices[member], step + 1, states[parent])
                 line = f"copied from member {parent} since it diverged ({diverged[member]})"
-                self._explore(population, places[member], entry, line)
+                self._explore(population, indices[member], entry, line)
             self.lineage.append(entry)
         self._write()
 
     def _states(
-        self, places: Mapping[int, int], parents: Mapping[int, int], state_of: Callable[[int], Any]
+        self, indices: Mapping[int, int], parents: Mapping[int, int], state_of: Callable[[int], Any]
     ) -> Mapping[int, Any]:
         """Return the states that members of this process are copied from, by parent; `parents` has those of all processes."""
-        own = {parent: state_of(places[parent]) for parent in {*parents.values()} if parent in places}
-        return self._meeting(own, {parent for member, parent in parents.items() if member in places})
+        states = {parent: state_of(indices[parent]) for parent in {*parents.values()} if parent in indices}
+        return self._meeting(states, {parent for member, parent in parents.items() if member in indices})
 
-    def _explore(self, population: Population, place: int, entry: Entry, line: str) -> None:
+    def _explore(self, population: Population, index: int, entry: Entry, line: str) -> None:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
         scenario = _request(self.spec, self.template, entry.values).scenario
-        population.explore(place, scenario, f"{line}; continues with {shown}")
+        population.explore(index, scenario, f"{line}; continues with {shown}")
 
     def _score(self, run: Run) -> Score:
         running = run.running
@@ -369,7 +372,7 @@ class PopulationRun(Observer):
         """Score a member at its end."""
         if outcome.status == "done":
             member, step = run.running.seed - self.spec.seed, run.running.now
-            self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
+            self.lineage = [entry for entry in self.lineage if (entry.member, entry.step) != (member, step)]
             score = self._score(run)
             entry = Entry(step, member, member, score.value, score.error, self._values[member])
             self.lineage.append(entry)
@@ -397,20 +400,20 @@ class PopulationRun(Observer):
 
     def _read(self) -> dict[str, Any]:
         """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
-        place = self.directory / POPULATION
-        facts = read_checked(place)
-        with fitting(place):
-            there, own = facts["document"], plain(self.spec)
-            compared = dict.fromkeys([*there, *own])
+        file = self.directory / POPULATION
+        facts = read_checked(file)
+        with fitting(file):
+            saved, document = facts["document"], plain(self.spec)
+            compared = dict.fromkeys([*saved, *document])
             if not facts["template"]["text"] and isinstance(self.template, PythonTemplate):
                 # a module may have been renamed: what it makes is compared by each member
                 compared = dict.fromkeys(key for key in compared if key not in ("population", "scenario"))
-            differing = [key for key in compared if there.get(key) != own.get(key)]
+            differing = [key for key in compared if saved.get(key) != document.get(key)]
             self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
         if differing:
             raise RunError(
-                f"{self.directory}: holds another population ({differing[0]} is {there.get(differing[0])}, not "
-                f"{own.get(differing[0])}); choose another name"
+                f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
+                f"{document.get(differing[0])}); choose another name"
             )
         return facts
 
@@ -432,9 +435,9 @@ class PopulationRun(Observer):
         following = [f"next_{name}" for name in names]
         head = ["step", "member", "parent", self.metric or "score", "standard_error", *names, *following]
         rows = [
-            [one.step, one.member, one.parent, one.score, one.error]
-            + [values[name] for values in (scored, one.values) for name in names]
-            for one, scored in scored_values(self.spec, self.lineage)
+            [entry.step, entry.member, entry.parent, entry.score, entry.error]
+            + [values[name] for values in (scored, entry.values) for name in names]
+            for entry, scored in scored_values(self.spec, self.lineage)
         ]
         write_csv(self.directory / LINEAGE, [head, *rows])
 
@@ -444,12 +447,12 @@ class PopulationRun(Observer):
         now = [entry for entry in before if entry.step == step]
         several = len(now) > 1 and not all(entry.copied for entry in now)  # not those that have diverged
         if self._events is not None and several:
-            columns = {str(self.metric): [one.score for one in now if one.score is not None]}
-            columns |= {name: [one.values[name] for one in now] for name in self.spec.vary}
+            columns = {str(self.metric): [entry.score for entry in now if entry.score is not None]}
+            columns |= {name: [entry.values[name] for entry in now] for name in self.spec.vary}
             rows = [
-                (f"population/{name}/{what}", f"{name} {what}", function(column))
+                (f"population/{name}/{statistic}", f"{name} {statistic}", function(column))
                 for name, column in columns.items()
-                for what, function in (("mean", fmean), ("lowest", min), ("highest", max))
+                for statistic, function in (("mean", fmean), ("lowest", min), ("highest", max))
                 if column
             ]
             self._events.scalars(step, rows)
@@ -486,9 +489,9 @@ def standings(directory: Path) -> Standings:
     Raises:
         RunError: It cannot be read.
     """
-    place = directory / POPULATION
-    facts = read_checked(place)
-    with fitting(place):
+    file = directory / POPULATION
+    facts = read_checked(file)
+    with fitting(file):
         spec, metric = PopulationSpec(**facts["document"]), facts["metric"]
         entries = [Entry(**entry) for entry in facts["lineage"]]
         newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
@@ -504,8 +507,11 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
         DocumentError: There is no such parameter, or one that varies cannot have a value of its range or list.
     """
     problems_of_parameters(spec, template).raise_any()
-    each = enumerate(initial_values(spec))
-    return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
+    values_by_member = enumerate(initial_values(spec))
+    return [
+        _request(spec, template, values, seed=spec.seed + member, **settings)
+        for member, values in values_by_member
+    ]
 
 
 def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemplate) -> Problems:
@@ -522,12 +528,12 @@ def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Itera
             ):
                 yield DocumentError((key, name), str(template.problem_of_value(name, None)))
     for name, within in spec.vary.items():
-        known = template.parameters.get(name)
-        if not isinstance(known, ParameterSpec):
+        parameter = template.parameters.get(name)
+        if not isinstance(parameter, ParameterSpec):
             continue  # no parameter, or one of a Python function: the scenario says so
         ends = within if isinstance(within, tuple) else (within.low, within.high)
-        problem = next(filter(None, map(known.problem, ends)), None)
-        if known.type == "int":
+        problem = next(filter(None, map(parameter.problem, ends)), None)
+        if parameter.type == "int":
             problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
         if problem is not None:
             yield DocumentError(("vary", name), problem)

@@ -114,7 +114,7 @@ def ancestry(spec: PopulationSpec, lineage: Iterable[Entry], metric: str | None)
 
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     """Return each member's values of the parameters that vary, by name."""
-    found = []
+    values_by_member = []
     for member in range(spec.members):
         draw, values = random.Random(f"{spec.seed}/{member}"), dict[str, float]()
         for name, within in spec.vary.items():
@@ -124,8 +124,8 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
                 values[name] = math.exp(draw.uniform(math.log(within.low), math.log(within.high)))
             else:
                 values[name] = draw.uniform(within.low, within.high)
-        found.append(values)
-    return found
+        values_by_member.append(values)
+    return values_by_member
 
 
 def advice(spec: PopulationSpec, until: int) -> list[str]:
@@ -151,11 +151,11 @@ def near_the_best(scores: Sequence[tuple[float | None, float]]) -> list[int]:
         scores: Scores with their standard errors; where both errors are 0 they are unknown, and nothing is near.
     """
     (best, error), *_ = scores
-    spreads = [math.hypot(error, other) for _, other in scores]
+    spreads = [math.hypot(error, error_of_score) for _, error_of_score in scores]
     return [
-        place
-        for place, ((score, _), spread) in enumerate(zip(scores, spreads, strict=True))
-        if place
+        rank
+        for rank, ((score, _), spread) in enumerate(zip(scores, spreads, strict=True))
+        if rank
         and spread
         and best is not None
         and score is not None
@@ -222,7 +222,7 @@ def score_of(running: LiveSystem, metric: str) -> Score:
     splits = running.env.splits
     evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
     of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
-    of_agents = [f"{agent}.{name}" for agent, own in evaluation.agents.items() for name in own]
+    of_agents = [f"{agent}.{name}" for agent, metrics in evaluation.agents.items() for name in metrics]
     _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))
     value = evaluation.score(metric)
     if math.isnan(value):
@@ -231,11 +231,11 @@ def score_of(running: LiveSystem, metric: str) -> Score:
     return Score(value, math.sqrt(value * (1 - value) / evaluation.examples) if is_share else 0.0)
 
 
-def _check_known(metric: str, known: Collection[str]) -> None:
+def _check_known(metric: str, metrics: Collection[str]) -> None:
     """Raise ScenarioError where a metric is not among those that are known."""
-    if metric not in known:
+    if metric not in metrics:
         raise ScenarioError(
-            f"select.by: no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
+            f"select.by: no agent and no environment has a metric {metric!r}{suggest(metric, metrics)}"
         )
 
 
@@ -265,10 +265,10 @@ def selected(
         values: By member, of the parameters that vary.
     """
     goodness = [quality(score.value, metric) for score in scores]
-    found = [Entry(step, n, n, score.value, score.error, values[n]) for n, score in enumerate(scores)]
+    entries = [Entry(step, n, n, score.value, score.error, values[n]) for n, score in enumerate(scores)]
     # a score that is not known yet is neither good nor bad
-    known = [member for member, score in enumerate(scores) if score.value is not None]
-    order = sorted(known, key=lambda member: (-goodness[member], member))
+    scored = [member for member, score in enumerate(scores) if score.value is not None]
+    order = sorted(scored, key=lambda member: (-goodness[member], member))
     count = min(max(1, int(len(scores) * select.copy_share)), len(order) // 2)
     for member in order[len(order) - count :]:
         if scores[member].ended:
@@ -281,10 +281,10 @@ def selected(
             for name, within in spec.vary.items():  # a neighbour in the list, or a multiple within the range
                 value = values[parent][name]
                 if isinstance(within, tuple):
-                    place = within.index(value) + draw.choice((-1, 1))
-                    changed[name] = within[min(max(place, 0), len(within) - 1)]
+                    position = within.index(value) + draw.choice((-1, 1))
+                    changed[name] = within[min(max(position, 0), len(within) - 1)]
                 else:
                     changed[name] = min(max(value * draw.choice(select.factors), within.low), within.high)
             score = scores[member]
-            found[member] = Entry(step, member, parent, score.value, score.error, changed)
-    return found
+            entries[member] = Entry(step, member, parent, score.value, score.error, changed)
+    return entries

@@ -36,7 +36,7 @@ def train(chunk: Chunk) -> list[Finished | Outcome]:
         For each seed its finished run, or how it was stopped or failed without a result.
     """
     try:
-        jobs, wanted = chunk.jobs(), chunk.runs.scorings
+        jobs, scorings = chunk.jobs(), chunk.runs.scorings
         outcomes, answers = Scheduler(jobs).train(), list[Finished | Outcome]()
         unstarted = Outcome("stopped", outcomes.exit_code, "was not started")
         for job in jobs:
@@ -45,7 +45,7 @@ def train(chunk: Chunk) -> list[Finished | Outcome]:
                 answers.append(run)
                 continue
             done = run.exit_code == 0
-            scores = add_scores(job.path, run.result["steps"], wanted, job.request.given) if done else {}
+            scores = add_scores(job.path, run.result["steps"], scorings, job.request.given) if done else {}
             answers.append(Finished.of(job.path, run.result, scores))
     except EngineError:
         raise

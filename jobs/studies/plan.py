@@ -176,8 +176,8 @@ def problems_beside(
         for path, name, values in spec.given_values():
             if name in replaced:
                 continue
-            found = map(partial(template.problem_of_value, name), values)
-            if (problem := next(filter(None, found), None)) is not None:
+            refusals = map(partial(template.problem_of_value, name), values)
+            if (problem := next(filter(None, refusals), None)) is not None:
                 problems.append(spec.located(DocumentError(path, problem)))
     return problems
 
@@ -192,8 +192,8 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
-        known = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
-        raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
+        hint = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
+        raise ScenarioError(f"{spec.study} has no budget {name!r}{hint}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
     problems_beside(_with_only(spec, name, variants), template, options.values).raise_any()
     by_budget = {"steps"} if budget.steps is not None else set[str]()
@@ -238,10 +238,12 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
                 runs[names[key]] = PlannedRuns(names[key], label, request)
             candidates.setdefault(names[key], tuned)
             scorings = runs[names[key]].scorings
-            wanted = [scoring, *([replace(scoring, split="validation")] if tuned else [])]
-            scorings += [one for one in wanted if not one.plain and one not in scorings]
+            needed = [scoring, *([replace(scoring, split="validation")] if tuned else [])]
+            scorings += [scoring for scoring in needed if not scoring.plain and scoring not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
-    return Plan(spec, name, seeds, lines, runs, tune, [one for one in spec.tune if one in fixed])
+    return Plan(
+        spec, name, seeds, lines, runs, tune, [parameter for parameter in spec.tune if parameter in fixed]
+    )
 
 
 @contextmanager

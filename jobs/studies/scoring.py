@@ -80,8 +80,8 @@ class Finished:
         if self.result["exit"] != "done":
             return {}
         env: Mapping[str, float | None] = self.result.get("env", {})
-        found = self.known if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
-        return {name: value for name, value in found.items() if value is not None}
+        metrics = self.known if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
+        return {name: value for name, value in metrics.items() if value is not None}
 
 
 def metrics_of(
@@ -100,14 +100,17 @@ def metrics_of(
         for metric in dict.fromkeys(metric for name in names for metric in agents[name])
         if metric_of_agents(metric)
     }
-    found = {
+    metrics_of_agents = {
         f"{name}.{metric}": value
         for name, metrics in agents.items()
         for metric, value in _with_error(metrics).items()
         if metric_of_agents(metric)
     }
-    found |= _with_error(means)
-    return {**env, **{name: value for name, value in found.items() if value is not None or name not in env}}
+    metrics_of_agents |= _with_error(means)
+    return {
+        **env,
+        **{name: value for name, value in metrics_of_agents.items() if value is not None or name not in env},
+    }
 
 
 def unknown_metrics(scenario: Scenario, metrics: Sequence[str]) -> list[str]:
@@ -122,23 +125,31 @@ def unknown_metrics(scenario: Scenario, metrics: Sequence[str]) -> list[str]:
     }
     if evaluate is not None:
         during = f"{evaluate.split}_"
-        agents = {name: (*own, *(during + metric for metric in own)) for name, own in agents.items()}
-    known = {*metrics_of(scenario.readouts, {name: dict.fromkeys(own) for name, own in agents.items()})}
-    if known.issuperset(metrics):
+        agents = {
+            name: (*metrics_of_agent, *(during + metric for metric in metrics_of_agent))
+            for name, metrics_of_agent in agents.items()
+        }
+    known_metrics = {
+        *metrics_of(
+            scenario.readouts,
+            {name: dict.fromkeys(metrics_of_agent) for name, metrics_of_agent in agents.items()},
+        )
+    }
+    if known_metrics.issuperset(metrics):
         return []
     of_env = metrics_of_environment(scenario, system)
-    known |= of_env or set()
-    unknown = (metric for metric in metrics if metric not in known)
+    known_metrics |= of_env or set()
+    unknown = (metric for metric in metrics if metric not in known_metrics)
     return [
-        unknown_metric_line(metric, known)
+        unknown_metric_line(metric, known_metrics)
         for metric in unknown
         if of_env is not None or not is_of_env(metric)
     ]
 
 
-def unknown_metric_line(metric: str, known: Iterable[str]) -> str:
+def unknown_metric_line(metric: str, metrics: Iterable[str]) -> str:
     """Return the line about a metric that a run does not have."""
-    return f"no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
+    return f"no agent and no environment has a metric {metric!r}{suggest(metric, metrics)}"
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -157,9 +168,9 @@ def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     """Return the scores of a finished run by `Scoring.name`; none where the file is missing, damaged or of another step."""
     try:
-        kept = read_cache(path / _FILE)
+        cached = read_cache(path / _FILE)
         with fitting(path / _FILE):
-            return dict(kept["scores"]) if kept.get("steps") == steps else {}
+            return dict(cached["scores"]) if cached.get("steps") == steps else {}
     except RunError:
         return {}
 
@@ -170,18 +181,20 @@ def _communicates(path: Path, steps: int) -> bool | None:
         return None
     measured = read_cache(path / MEASURED)
     ablations = (measured[kind] for kind in ABLATION_METRICS if kind in measured)
-    found = next((one for one in ablations if one.get("step") == steps), None)
-    if found is None:
+    newest = next((ablation for ablation in ablations if ablation.get("step") == steps), None)
+    if newest is None:
         return None
     with fitting(path / MEASURED):
-        sign = 1 if less_is_better(found["measure"]) else -1
-        changes = [channel["readouts"][found["measure"]] for channel in found["channels"].values()]
-        costs = [(sign * one["change"], one["half"]) for one in changes if one["half"] is not None]
+        sign = 1 if less_is_better(newest["measure"]) else -1
+        changes = [channel["readouts"][newest["measure"]] for channel in newest["channels"].values()]
+        costs = [
+            (sign * change["change"], change["half"]) for change in changes if change["half"] is not None
+        ]
     return any(worth("ablation_zero", cost - half, cost + half) == "matters" for cost, half in costs)
 
 
 def add_scores(
-    path: Path, steps: int, wanted: Sequence[Scoring], scenario: Scenario | None = None
+    path: Path, steps: int, scorings: Sequence[Scoring], scenario: Scenario | None = None
 ) -> dict[str, dict[str, float]]:
     """Evaluate a finished run in every way that is wanted and not kept, and return all its scores.
 
@@ -194,18 +207,18 @@ def add_scores(
     from antiphon.engine.inference.rollout_links import Links
     from antiphon.running.simulation import Simulation
 
-    kept = kept_scores(path, steps)
-    missing = [scoring for scoring in wanted if scoring.name not in kept]
+    scores = kept_scores(path, steps)
+    missing = [scoring for scoring in scorings if scoring.name not in scores]
     if not missing:
-        return kept
+        return scores
     with Simulation.load(path, scenario) as simulation:
         for scoring in missing:
-            found = simulation.evaluate(scoring.split, Links(scoring.links), episodes=scoring.episodes)
-            score = metrics_of(found.readout, found.agents) | {"examples": found.examples}
-            if (played := found.episodes) is not None:
+            evaluation = simulation.evaluate(scoring.split, Links(scoring.links), episodes=scoring.episodes)
+            score = metrics_of(evaluation.readout, evaluation.agents) | {"examples": evaluation.examples}
+            if (played := evaluation.episodes) is not None:
                 score |= {"evaluation_episodes": played.count, "evaluation_steps": played.steps}
-            kept[scoring.name] = {
+            scores[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-    write_checked(path / _FILE, {"steps": steps, "scores": kept})
-    return kept
+    write_checked(path / _FILE, {"steps": steps, "scores": scores})
+    return scores

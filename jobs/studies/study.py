@@ -12,7 +12,7 @@ from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.base.problems import DocumentError
-from antiphon.jobs.processes import Here, Processes, each
+from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
@@ -64,8 +64,8 @@ class Study:
     def name(self) -> str:
         """Its name; of a function's, the name of the scenario that it returns."""
         python = isinstance(self.template, PythonTemplate)
-        made = {run.request.scenario.scenario for run in self.plan.runs.values()} if python else set()
-        return made.pop() if len(made) == 1 else self.spec.study
+        names = {run.request.scenario.scenario for run in self.plan.runs.values()} if python else set()
+        return names.pop() if len(names) == 1 else self.spec.study
 
     @property
     def in_process(self) -> str | None:
@@ -115,20 +115,24 @@ class Study:
 
         processes = 1 if self.in_process is not None else min(jobs, total)
         waiting = []
-        for chunk, kept in [(chunk, _kept(chunk)) for chunk in self._chunks(processes)]:
-            if len(kept) < len(chunk.seeds):  # the others may have to go on together with those that are done
+        for chunk, finished_before in [(chunk, _kept(chunk)) for chunk in self._chunks(processes)]:
+            if len(finished_before) < len(
+                chunk.seeds
+            ):  # the others may have to go on together with those that are done
                 waiting.append(chunk)
                 continue
-            for seed, run in kept.items():
+            for seed, run in finished_before.items():
                 end(chunk, seed, run, "kept")
         self.plan.check_builds(dict.fromkeys(chunk.runs.name for chunk in waiting))
-        there = nullcontext(Here()) if processes == 1 else Processes()
-        with DirectoryLock(self.directory), there as place, place.signals() as stopped:
-            for chunk, call in each(train, waiting, place, processes, stopped):
+        opened = nullcontext(Here()) if processes == 1 else Processes()
+        with DirectoryLock(self.directory), opened as pool, pool.signals() as stopped:
+            for chunk, call in calls_as_completed(train, waiting, pool, processes, stopped):
                 lost = isinstance(call.exception(), BrokenProcessPool)
                 answers = [_KILLED] * len(chunk.seeds) if lost else call.result()
                 if processes == 1:  # then a signal has reached the runs themselves
-                    stopped += [one.signal for one in answers if isinstance(one, Outcome) and one.signal]
+                    stopped += [
+                        answer.signal for answer in answers if isinstance(answer, Outcome) and answer.signal
+                    ]
                 if stopped:
                     continue  # the calls that still run end with their checkpoints
                 for seed, answer in zip(chunk.seeds, answers, strict=True):
@@ -152,12 +156,12 @@ class Study:
     def _chunks(self, processes: int) -> Iterator[Chunk]:
         """Yield the runs of each line, its seeds divided where there are fewer lines than processes."""
         runs, seeds = self.plan.runs, range(self.plan.seeds)
-        parts = min(max(1, processes // len(runs)), len(seeds))
+        shares = min(max(1, processes // len(runs)), len(seeds))
         for planned in runs.values():
             # for other processes, with nothing resolved
             bare = replace(planned, request=replace(planned.request))
-            for part in range(parts):
-                share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
+            for index in range(shares):
+                share = seeds[len(seeds) * index // shares : len(seeds) * (index + 1) // shares]
                 yield Chunk(bare, share, self.directory)
 
     def _result(
@@ -193,10 +197,10 @@ class Study:
 
 def _kept(chunk: Chunk) -> dict[int, Finished]:
     """Return the runs of a chunk by seed that are done and scored as is wanted."""
-    kept = {}
+    finished = {}
     for job in chunk.jobs():
         if job.ended is not None and job.ended.status == "done":
             scores = kept_scores(job.path, job.ended.result["steps"])
             if all(scoring.name in scores for scoring in chunk.runs.scorings):
-                kept[job.request.seed] = Finished.of(job.path, job.ended.result, scores)
-    return kept
+                finished[job.request.seed] = Finished.of(job.path, job.ended.result, scores)
+    return finished

@@ -63,7 +63,7 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.remove()
     if x is not None or len(styles) < max(
-        len(found) for found in panels.values()
+        len(lines_of_panel) for lines_of_panel in panels.values()
     ):  # else the axis has the names
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
@@ -82,12 +82,12 @@ def _draw(
 ) -> None:
     """Draw the metric along the axis x, or by line of the table, a line for every variant; words stand side by side."""
 
-    def place(line: Mapping[str, Any]) -> Any:
+    def position_of(line: Mapping[str, Any]) -> Any:
         return described(line) if x is None else line["point"][x]
 
-    places = list(dict.fromkeys(map(place, lines)))
-    words = any(isinstance(one, bool) or not isinstance(one, int | float) for one in places)
-    at = dict(zip(places, range(len(places)) if words else places, strict=True))
+    positions = list(dict.fromkeys(map(position_of, lines)))
+    words = any(isinstance(position, bool) or not isinstance(position, int | float) for position in positions)
+    at = dict(zip(positions, range(len(positions)) if words else positions, strict=True))
     for rank, (variant, style) in enumerate(styles.items()):
         aside = _BESIDE * ((rank + 0.5) / len(styles) - 0.5) if words and x is not None else 0.0
         shown = [line for line in lines if line["variant"] == variant and line["mean"]]
@@ -97,17 +97,17 @@ def _draw(
         below = [0.0 if m["low"] is None else factor * (m["value"] - m["low"]) for m in means]
         above = [0.0 if m["high"] is None else factor * (m["high"] - m["value"]) for m in means]
         look = {**style, "label": variant, "linestyle": "none" if words else "-"}
-        where = [aside + at[place(line)] for line in shown]
+        where = [aside + at[position_of(line)] for line in shown]
         axes.errorbar(where, values, yerr=(below, above), **look)
         for across, line in zip(where, shown, strict=True):
             seeds = [factor * value for value in line["values"]]
             axes.scatter([across] * len(seeds), seeds, s=9, color=style["color"], alpha=_FAINT)
     axes.margins(_MARGIN)
     if words:  # each has a place as wide as the others', also where there are two
-        axes.set_xlim(-0.5, len(places) - 0.5)
+        axes.set_xlim(-0.5, len(positions) - 0.5)
     axes.set(xlabel=x or "", ylabel=metric_name(lines))
     if words or len(at) <= _MOST_TICKS:
         axes.set_xticks(list(at.values()), [worded(value) for value in at])
     if x is None:
-        level = len(places) <= _LEVEL
+        level = len(positions) <= _LEVEL
         axes.tick_params("x", rotation=0 if level else 90, labelsize=8)

@@ -47,7 +47,7 @@ class _Chosen:
         accuracy = re.sub("error$", "accuracy", metric)
         metrics = [run.metrics(self.line.scoring) for run in self.runs.values()]
         return metric_of_agents(accuracy.rpartition(".")[2]) == "accuracy" and all(
-            accuracy in found for found in metrics if found
+            accuracy in metrics_of_run for metrics_of_run in metrics if metrics_of_run
         )
 
     @property
@@ -58,10 +58,10 @@ class _Chosen:
             if self.line.scoring.plain:
                 scored.append(run.result.get("episodes") or {})
             else:
-                found = run.metrics(self.line.scoring)
-                scored.append({key: found.get(f"evaluation_{key}") for key in ("episodes", "steps")})
-        episodes = mean_of([found.get("count", found.get("episodes")) for found in scored])
-        steps = mean_of([found.get("steps") for found in scored])
+                metrics = run.metrics(self.line.scoring)
+                scored.append({key: metrics.get(f"evaluation_{key}") for key in ("episodes", "steps")})
+        episodes = mean_of([counts.get("count", counts.get("episodes")) for counts in scored])
+        steps = mean_of([counts.get("steps") for counts in scored])
         return None if episodes is None or steps is None else {"episodes": episodes, "steps": steps}
 
     @property
@@ -78,7 +78,7 @@ def metrics_of_study(plan: Plan, runs: Runs) -> Sequence[str]:
     """Return the tabulated metrics: the study's, or the first one that readouts have (`accuracy` … `loss`)."""
     done = [run.metrics(Scoring()) for of_seeds in runs.values() for run in of_seeds.values()]
     return plan.spec.metric or [
-        next((metric for metric in OF_AGENTS if any(metric in found for found in done)), "loss")
+        next((metric for metric in OF_AGENTS if any(metric in metrics for metrics in done)), "loss")
     ]
 
 
@@ -100,9 +100,9 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
     groups: dict[str, dict[str, _Chosen]] = {}
-    for one in chosen:
-        groups.setdefault(one.line.group, {})[one.line.variant] = one
-    return [_row(one, groups[one.line.group], metric, plan) for metric in metrics for one in chosen]
+    for choice in chosen:
+        groups.setdefault(choice.line.group, {})[choice.line.variant] = choice
+    return [_row(choice, groups[choice.line.group], metric, plan) for metric in metrics for choice in chosen]
 
 
 def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
@@ -131,8 +131,8 @@ def _updates(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _scores(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict[int, float]:
-    found = {seed: run.metrics(scoring).get(metric) for seed, run in runs.items()}
-    return {seed: value for seed, value in found.items() if value is not None}
+    scores = {seed: run.metrics(scoring).get(metric) for seed, run in runs.items()}
+    return {seed: value for seed, value in scores.items() if value is not None}
 
 
 def _good(metric: str, value: float) -> float:
@@ -140,12 +140,12 @@ def _good(metric: str, value: float) -> float:
     return 1 - value if less_is_better(metric) else value
 
 
-def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) -> dict[str, Any]:
-    line, share, scores = one.line, one.is_share(metric), one.scores(metric)
-    examples = one.examples if share else None
+def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) -> dict[str, Any]:
+    line, share, scores = choice.line, choice.is_share(metric), choice.scores(metric)
+    examples = choice.examples if share else None
     good = {
-        name: {seed: _good(metric, value) for seed, value in other.scores(metric).items()}
-        for name, other in group.items()
+        name: {seed: _good(metric, value) for seed, value in choice_of_variant.scores(metric).items()}
+        for name, choice_of_variant in group.items()
     }
     locked, detached = good.get(LOCKED, {}), good.get(DETACHED, {})
     gap = contrast(locked, detached, examples)
@@ -155,15 +155,15 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) ->
         iqm = dict(
             zip(("value", "low", "high"), (interquartile_mean(values), *bootstrap(values)), strict=True)
         )
-    results = [run.result for run in one.runs.values()]
-    shut = _shut(list(one.runs.values()))
+    results = [run.result for run in choice.runs.values()]
+    shut = _shut(list(choice.runs.values()))
     return {
         "metric": metric,
         "point": dict(line.point),
         "variant": line.variant,
-        "runs": one.name,
-        "tuned": dict(line.candidates[one.name]),
-        "validation": one.validation,
+        "runs": choice.name,
+        "tuned": dict(line.candidates[choice.name]),
+        "validation": choice.validation,
         "n": len(values),
         "values": values,
         "diverged": sum(result["exit"] == "diverged" for result in results),
@@ -175,14 +175,16 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) ->
         "of_env": is_of_env(metric)
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
         "seconds": mean_of([result["seconds"] for result in results]),
-        "evaluation": one.evaluation,
+        "evaluation": choice.evaluation,
         "selected_on_test": sorted({key for result in results for key in result.get("selected_on_test", ())})
         if line.scoring.split == "test"
         else [],
         "updates": _updates(results),
-        "communicate": _communicate(one.runs.values()),
+        "communicate": _communicate(choice.runs.values()),
         "shut": shut,
-        "opens": setting_of_more_passes(plan.runs[one.name].request.scenario.relations, shut) if shut else "",
+        "opens": setting_of_more_passes(plan.runs[choice.name].request.scenario.relations, shut)
+        if shut
+        else "",
     }
 
 

@@ -78,7 +78,9 @@ def notes(study: Mapping[str, Any]) -> list[str]:
             "Communicate: seeds whose readouts need a channel's messages, of those that were ablated."
         )
     if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
-        episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
+        episodes, steps = (
+            _ends([evaluation[key] for evaluation in evaluations]) for key in ("episodes", "steps")
+        )
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
     for line in (line for line in study["lines"] if line["shut"]):
         meaning = of_shut_gates(len(line["shut"]), line["opens"])
@@ -140,11 +142,11 @@ def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
         numbers = [(line[kind] or {}).get(key) for kind, keys in _NUMBERS.items() for key in keys]
         if _is_undefined(line):
             numbers[names.index("recovered")] = "undefined"
-        place = [line["point"].get(axis) for axis in study["axes"]]
-        place += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
+        cells = [line["point"].get(axis) for axis in study["axes"]]
+        cells += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
         told = line["communicate"] or {}
         costs = [line["seconds"], *_costs(line), told.get("count"), told.get("of")]
-        yield [*place, line["n"], line["diverged"], line["metric"], *numbers, *costs]
+        yield [*cells, line["n"], line["diverged"], line["metric"], *numbers, *costs]
 
 
 def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
