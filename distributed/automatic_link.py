@@ -61,18 +61,24 @@ class LinkChoice:
             step: Seconds that the slowest part computes a step.
             shorter: By bits, the most first: of each line, the bytes by which its exchanges would be shorter than measured.
         """
-        taken = {
+        seconds_by_bits = {
             bits: [
-                one.seconds * (1 - less / max(1, one.nbytes)) for one, less in zip(lines, each, strict=True)
+                line.seconds * (1 - less / max(1, line.nbytes))
+                for line, less in zip(lines, saved, strict=True)
             ]
-            for bits, each in shorter.items()
+            for bits, saved in shorter.items()
         }
         free = max(_FILLED * step, _AT_ONCE)
-        bits = next((bits for bits, each in taken.items() if max(each, default=0.0) <= free), min(taken))
+        bits = next(
+            (bits for bits, seconds in seconds_by_bits.items() if max(seconds, default=0.0) <= free),
+            min(seconds_by_bits),
+        )
         latencies = [line.latency * (_RESENT if line.loses else 1) for line in lines]
-        there = [latency + seconds for latency, seconds in zip(latencies, taken[bits], strict=True)]
-        pace = max([step, *taken[bits]])
-        steps = 1 + max(0, ceil(max(there, default=0.0) / pace - _UNHIDDEN))
+        arrival_times = [
+            latency + seconds for latency, seconds in zip(latencies, seconds_by_bits[bits], strict=True)
+        ]
+        pace = max([step, *seconds_by_bits[bits]])
+        steps = 1 + max(0, ceil(max(arrival_times, default=0.0) / pace - _UNHIDDEN))
         return cls(min(LONGEST_DELAY, steps), bits)
 
 
@@ -95,12 +101,14 @@ def with_chosen_links(
         RunError: A part cannot be started.
     """
     automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
-    for name, there in automatic.items():
-        if (value := getattr(division, name)) is not None and not there:
+    for name, is_automatic in automatic.items():
+        if (value := getattr(division, name)) is not None and not is_automatic:
             raise ScenarioError(
                 f"parts: {name} is {value}, and no channel has link: {{{name}: auto}}; leave out {name}, or write auto"
             )
-    missing = [name for name, there in automatic.items() if there and getattr(division, name) is None]
+    missing = [
+        name for name, is_automatic in automatic.items() if is_automatic and getattr(division, name) is None
+    ]
     if division.one_process or division.cluster is not None or not any(automatic.values()):
         return scenario, division, None
     with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
@@ -146,15 +154,17 @@ def _measured(parts: RayParts, system: System, channels: Collection[str]) -> Lin
     parts.advance(_WARM)
     before = parts.statistics()
     parts.advance(_WARM + _MEASURED)
-    both = zip(before, parts.statistics(), strict=True)
-    step = max(after.computing - one.computing for one, after in both) / _MEASURED
-    lines, place = parts.lines(), parts.placement
+    pairs = zip(before, parts.statistics(), strict=True)
+    step = max(after.computing - earlier.computing for earlier, after in pairs) / _MEASURED
+    lines, placement = parts.lines(), parts.placement
     if (line_slowed := slowed_by_loss(lines)) is not None:
         warnings.warn(line_slowed, ScenarioWarning, stacklevel=2)
-    cut = [channel for channel in cut_channels(system, place) if channel.name in channels]
+    cut = [channel for channel in cut_channels(system, placement) if channel.name in channels]
 
     def shorter(line: MeasuredLine, bits: int) -> float:
-        crossing = (c for c in cut if (place[c.sender], place[c.receiver]) == (line.sender, line.receiver))
+        crossing = (
+            c for c in cut if (placement[c.sender], placement[c.receiver]) == (line.sender, line.receiver)
+        )
         return system.batch * sum(
             content_bytes(system, channel, None) - content_bytes(system, channel, _quantised(bits))
             for channel in crossing

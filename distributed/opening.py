@@ -59,11 +59,11 @@ class OpenParts:
             ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
             RunError: A part cannot be started.
         """
-        wanted = running.scenario, running.seed
-        if self.parts is None or self._opened_for != wanted:
+        requested = running.scenario, running.seed
+        if self.parts is None or self._opened_for != requested:
             self.close()
             ready, self._ready = self._ready, None
-            self.parts, self._opened_for = open_parts(running, self.settings, ready), wanted
+            self.parts, self._opened_for = open_parts(running, self.settings, ready), requested
             self.facts = self.settings.facts(self.parts.placement)
             self._alive = [True] * (max(self.parts.placement.values()) + 1)
         return self.parts
@@ -105,9 +105,9 @@ class OpenParts:
             return None, ()
         row, rows = None, self.parts.rows() if reached == running.now else []
         if rows:
-            found = merge_rows(rows, running.scenario, [*running.backend.stacked.single_system.channels])
-            running.train_means.load_state_dict(found.sums)
-            row = found.row
+            merged = merge_rows(rows, running.scenario, [*running.backend.stacked.single_system.channels])
+            running.train_means.load_state_dict(merged.sums)
+            row = merged.row
         return row, self._noted(self.parts.statistics(), running.now)
 
     def _noted(self, figures: Sequence[PartFigures], step: int) -> Sequence[PartFigures]:
@@ -209,13 +209,19 @@ def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | N
                 "out, or use parts in lockstep"
             )
     bounds = settings.free or FreeSettings() if free else None
-    own: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
-    own |= {"stacked": running.settings.stacked, "free": bounds}
+    settings_of_parts: dict[str, Any] = {
+        "seed": running.seed,
+        "device": running.device,
+        "dtype": running.dtype,
+    }
+    settings_of_parts |= {"stacked": running.settings.stacked, "free": bounds}
     scenario = running.scenario
     if settings.ray is None:
-        return LocalParts(partial(Part, scenario, placement, **own), placement)
+        return LocalParts(partial(Part, scenario, placement, **settings_of_parts), placement)
     check_hooks_arrive(scenario)
-    make = partial(Part, scenario_of_part(without_weights(scenario), placement, -1), placement, **own)
+    make = partial(
+        Part, scenario_of_part(without_weights(scenario), placement, -1), placement, **settings_of_parts
+    )
     shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
     if ready is not None:
         ready.rebuild(make, shares)

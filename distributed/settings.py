@@ -59,13 +59,13 @@ class PartsSettings:
         for name, kind in (("cluster", ClusterProfile), ("free", FreeSettings)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise ScenarioError(f"parts: {name} is {value!r}; must be a {kind.__name__}")
-        for name, given, fix in (
+        for name, expected, fix in (
             ("placement", Mapping, "give the part of each agent by its name"),
             ("ray", str, "write 'local', or HOST:PORT of a cluster"),
             ("step_seconds", Sequence, "list the seconds per step of each part"),
         ):
             value = getattr(self, name)
-            if not isinstance(value, given | None) or (given is Sequence and isinstance(value, str)):
+            if not isinstance(value, expected | None) or (expected is Sequence and isinstance(value, str)):
                 raise ScenarioError(f"parts: {name} is {value!r}; {fix}")
         if self.cluster is not None:
             refused = {
@@ -111,10 +111,10 @@ class PartsSettings:
             return cls(count=parts)
         if not parts.keys() & {"count", "placement", "cluster"}:
             return cls(placement=dict(parts))
-        known = cls.__dataclass_fields__
+        names = cls.__dataclass_fields__
         for name in parts:
-            if name not in known:
-                raise ScenarioError(f"parts: no setting '{name}'{suggest(name, known)}")
+            if name not in names:
+                raise ScenarioError(f"parts: no setting '{name}'{suggest(name, names)}")
         return cls(**parts)
 
     @classmethod
@@ -124,15 +124,17 @@ class PartsSettings:
         Raises:
             RunError: They are not settings.
         """
-        found = facts.get("parts")
-        if found is None:
+        facts_of_parts = facts.get("parts")
+        if facts_of_parts is None:
             return None
         with fitting("run.json"):
-            known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
+            settings = {
+                key: value for key, value in facts_of_parts.items() if key in cls.__dataclass_fields__
+            }
             if "virtual" in facts:
-                known |= {name: facts["virtual"][key] for name, key in _OF_CLUSTER.items()}
-                known["cluster"] = ClusterProfile(**known["cluster"])
-            return cls(**known)
+                settings |= {name: facts["virtual"][key] for name, key in _OF_CLUSTER.items()}
+                settings["cluster"] = ClusterProfile(**settings["cluster"])
+            return cls(**settings)
 
     @property
     def one_process(self) -> bool:
@@ -140,25 +142,25 @@ class PartsSettings:
         alone = self.count == 1 if self.placement is None else set(self.placement.values()) == {0}
         return alone and self.ray is None and self.cluster is None
 
-    def check_kept(self, asked: PartsSettings, place: Path) -> None:
+    def check_kept(self, asked: PartsSettings, path: Path) -> None:
         """Raise RunError where other settings are asked for than a run in virtual time has, which keeps its own."""
         if asked.cluster is None:
-            raise RunError(f"{place}: a run in virtual time keeps its parts; leave out --parts")
+            raise RunError(f"{path}: a run in virtual time keeps its parts; leave out --parts")
         for name in (field.name for field in fields(self)):
             if (value := getattr(asked, name)) is not None and value != getattr(self, name):
                 raise RunError(
-                    f"{place}: a run in virtual time keeps its parts, and {name} differs; leave it out"
+                    f"{path}: a run in virtual time keeps its parts, and {name} differs; leave it out"
                 )
 
     def facts(self, placement: Mapping[str, int]) -> dict[str, Any]:
         """Return what run.json has of them, with the placement as chosen: `parts`, and of a cluster `virtual`."""
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
-        known |= {"count": max(placement.values()) + 1, "placement": dict(placement)}
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        settings |= {"count": max(placement.values()) + 1, "placement": dict(placement)}
         virtual: dict[str, Any] = {}
         if self.cluster is not None:
-            known |= {"cluster": plain(self.cluster), "free": self.free or FreeSettings()}
-        if known["free"] is not None:
-            known["free"] = asdict(known["free"])
+            settings |= {"cluster": plain(self.cluster), "free": self.free or FreeSettings()}
+        if settings["free"] is not None:
+            settings["free"] = asdict(settings["free"])
         if self.cluster is not None:
-            virtual = {"virtual": {key: known.pop(name) for name, key in _OF_CLUSTER.items()}}
-        return {"parts": {key: value for key, value in known.items() if value is not None}, **virtual}
+            virtual = {"virtual": {key: settings.pop(name) for name, key in _OF_CLUSTER.items()}}
+        return {"parts": {key: value for key, value in settings.items() if value is not None}, **virtual}

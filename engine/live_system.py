@@ -232,13 +232,13 @@ class Executor:
 
     # --- what is refused ---------------------------------------------------------------------------------
 
-    def check_change(self, running: LiveSystem, scenario: Scenario, what: str) -> None:
+    def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
         """Raise ScenarioError where the running scenario cannot go on as another one.
 
         Args:
             running: What runs.
             scenario: The other one.
-            what: What is done, and with which key, for the error: `set: a.learning_rate`.
+            change: What is done, and with which key, for the error: `set: a.learning_rate`.
         """
 
     def check_record(self, running: LiveSystem, name: str) -> None:

@@ -103,5 +103,5 @@ class LockstepArrivals:
             if key in cut.unfilled_messages or message.stamp >= now:
                 self._early[key] = message
         self.fill_arrived(now - 1)
-        for one in exchange.returns:
-            cut.give_back(one, one.finished)
+        for returned in exchange.returns:
+            cut.give_back(returned, returned.finished)

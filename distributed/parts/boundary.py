@@ -75,12 +75,14 @@ class Boundary:
 
     def _crossing(self, key: str, message: Message) -> CutMessage:
         """Return a message as it crosses, with the signals that it was made from where its receiver lacks them."""
-        cut, own, signals = self._cut, message.step_signals, None
-        if key in cut.signals and not cut.has_seen(own):
-            wanted = (name for signal in cut.signals[key] for name in (signal, f"_{signal}"))
-            signals = {name: as_sent(own.signals[name]) for name in wanted if name in own.signals}
+        cut, step_signals, signals = self._cut, message.step_signals, None
+        if key in cut.signals and not cut.has_seen(step_signals):
+            needed = (name for signal in cut.signals[key] for name in (signal, f"_{signal}"))
+            signals = {
+                name: as_sent(step_signals.signals[name]) for name in needed if name in step_signals.signals
+            }
         content, largest = _on_line(message, cut.sending[key].ledger.link)
-        return CutMessage(key, message.stamp, content, own.step, signals, largest)
+        return CutMessage(key, message.stamp, content, step_signals.step, signals, largest)
 
     def collect(self, neighbour: int, end: int, incarnation: int) -> Exchange:
         """Return what a neighbour has not been handed yet of the steps before `end`."""
@@ -99,8 +101,8 @@ class Boundary:
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far exchanges are; what is to be sent must have been collected."""
-        each = {"collected": self._collected, "covered": self._cut.covered}
-        return {name: [list(item) for item in steps.items()] for name, steps in each.items()}
+        progress = {"collected": self._collected, "covered": self._cut.covered}
+        return {name: [list(item) for item in steps.items()] for name, steps in progress.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same part."""

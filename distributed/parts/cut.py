@@ -99,8 +99,8 @@ class Cut:
         """Put what has arrived in place of a message without its content."""
         signals = None
         if arrived.signals is not None:
-            each = {name: self._own(value) for name, value in arrived.signals.items()}
-            signals = StepSignals(arrived.example, each)
+            values = {name: self._own(value) for name, value in arrived.signals.items()}
+            signals = StepSignals(arrived.example, values)
         elif arrived.channel in self.signals:
             signals = self._seen[arrived.example]
         ledger, content = self.receiving[arrived.channel].ledger, self._own(arrived.content)
@@ -110,11 +110,13 @@ class Cut:
             content = of_levels(level, self._own(arrived.largest), ledger.link.bits)
         fill(placeholder, content, signals)
 
-    def give_back(self, one: Return, finished: int) -> None:
+    def give_back(self, returned: Return, finished: int) -> None:
         """Enter what has come back for a message, finished at a step."""
-        counted, gradient, loss = (self._own(value) for value in (one.counted, one.gradient, one.loss))
-        ledger = self.sending[one.channel].ledger
-        give_back(ledger, one.stamp, finished, Mask.of(counted), gradient, loss)
+        counted, gradient, loss = (
+            self._own(value) for value in (returned.counted, returned.gradient, returned.loss)
+        )
+        ledger = self.sending[returned.channel].ledger
+        give_back(ledger, returned.stamp, finished, Mask.of(counted), gradient, loss)
 
     def _own(self, content: Any) -> Any:
         """A tensor as one of its own on the part's device; anything else as it is."""

@@ -48,7 +48,7 @@ def division_of(system: System, placement: Placement) -> Division:
     cut = {channel.name: channel_lookahead(system, channel) for channel in channels}
     return Division(
         parts=parts,
-        shares=tuple(one / total for one in flop),
+        shares=tuple(flop_of_part / total for flop_of_part in flop),
         cut=cut,
         total=sum(channel.sender != channel.receiver for channel in system.channels.values()),
         bytes=sum(message_bytes(system, channel) + returned_bytes(system, channel) for channel in channels),

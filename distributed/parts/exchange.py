@@ -101,13 +101,13 @@ class Exchange:
     @property
     def nbytes(self) -> int:
         """Bytes of its contents as they cross."""
-        leaves = tree_leaves([vars(one) for one in (*self.messages, *self.returns)])
+        leaves = tree_leaves([vars(entry) for entry in (*self.messages, *self.returns)])
         return sum(bytes_of(leaf) for leaf in leaves if isinstance(leaf, Tensor))
 
     @property
     def tree(self) -> list[Any]:
         """Its fields in order, as they cross and as checkpoints have them."""
-        contents = [[one.tree for one in some] for some in (self.messages, self.returns)]
+        contents = [[entry.tree for entry in entries] for entries in (self.messages, self.returns)]
         return [self.sender, self.incarnation, self.first, self.end, *contents]
 
     @classmethod
@@ -115,7 +115,7 @@ class Exchange:
         """Return the exchange of its fields in order."""
         *steps, messages, returns = tree
         sender, incarnation, first, end = map(int, steps)
-        crossing, back = [CutMessage(*one) for one in messages], [Return(*one) for one in returns]
+        crossing, back = [CutMessage(*fields) for fields in messages], [Return(*fields) for fields in returns]
         return cls(sender, incarnation, first, end, crossing, back)
 
     @classmethod

@@ -133,10 +133,10 @@ class FreeArrivals:
                 self.figures += FreeFigures(missed=int(placeholder.read_plan.is_bookable))
                 fill(placeholder, None)
                 continue
-            place = queue.index(chosen[key])
-            self.figures += FreeFigures(dropped=place)
-            incarnation, message = queue[place]
-            del queue[: place + 1]
+            position = queue.index(chosen[key])
+            self.figures += FreeFigures(dropped=position)
+            incarnation, message = queue[position]
+            del queue[: position + 1]
             self._cut.fill(placeholder, message)
             assert ledger.held_messages is not None
             if not ledger.holds_all:
@@ -163,12 +163,14 @@ class FreeArrivals:
         queue = self._queues[keys[0]]
         for _, first in queue:
             same = {
-                key: next((one for one in self._queues[key] if one[1].example == first.example), None)
+                key: next(
+                    (queued for queued in self._queues[key] if queued[1].example == first.example), None
+                )
                 for key in read
             }
-            found = {key: one for key, one in same.items() if one is not None}
-            if len(found) == len(read):
-                return found
+            aligned = {key: queued for key, queued in same.items() if queued is not None}
+            if len(aligned) == len(read):
+                return aligned
         return {keys[0]: queue[0]} if len(queue) >= self._settings.queue else None
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
@@ -187,12 +189,14 @@ class FreeArrivals:
         self._cut.covered[exchange.sender] = max(exchange.end, self._cut.covered[exchange.sender])
         for message in exchange.messages:
             self._queue(message, exchange.incarnation)
-        for one in exchange.returns:
-            if self._sent.get((one.channel, one.stamp)) == one.incarnation:
+        for returned in exchange.returns:
+            if self._sent.get((returned.channel, returned.stamp)) == returned.incarnation:
                 # else it has been given up, or the part has not sent it since it was restarted
-                del self._sent[one.channel, one.stamp]
-                self.figures += FreeFigures(returned=1, staleness=now - one.stamp)
-                self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.timetable.return_delay)
+                del self._sent[returned.channel, returned.stamp]
+                self.figures += FreeFigures(returned=1, staleness=now - returned.stamp)
+                self._cut.give_back(
+                    returned, now - self._cut.sending[returned.channel].ledger.timetable.return_delay
+                )
 
     def _queue(self, message: CutMessage, incarnation: int) -> None:
         key, origin = message.channel, (incarnation, message.stamp)
@@ -203,7 +207,7 @@ class FreeArrivals:
             self.figures += FreeFigures(dropped=1)  # a newer one has overtaken it
             return
         queue.append((incarnation, message))
-        queue.sort(key=lambda one: (one[0], one[1].stamp))
+        queue.sort(key=lambda queued: (queued[0], queued[1].stamp))
         surplus = max(0, len(queue) - (self._settings.queue if in_turn else 1))
         del queue[:surplus]
         self.figures += FreeFigures(dropped=surplus)
@@ -217,7 +221,7 @@ class FreeArrivals:
             "origins": [list(item) for item in self._origins.items()],
             "sent": [list(item) for item in self._sent.items()],
             "queues": {
-                key: [[incarnation, one.tree] for incarnation, one in queue]
+                key: [[incarnation, message.tree] for incarnation, message in queue]
                 for key, queue in self._queues.items()
             },
             "due": [list(key) for key in self._cut.unfilled_messages],
@@ -228,11 +232,12 @@ class FreeArrivals:
         """Load a state, once the ledgers have been loaded; its tensors are used as they are."""
         self._newest = {key: (incarnation, stamp) for key, (incarnation, stamp) in state["newest"]}
         self._origins = {
-            (key, own): (incarnation, stamp) for (key, own), (incarnation, stamp) in state["origins"]
+            (key, due_stamp): (incarnation, stamp)
+            for (key, due_stamp), (incarnation, stamp) in state["origins"]
         }
         self._sent = {(key, stamp): incarnation for (key, stamp), incarnation in state["sent"]}
         self._queues = {
-            key: [(incarnation, CutMessage(*one)) for incarnation, one in queue]
+            key: [(incarnation, CutMessage(*fields)) for incarnation, fields in queue]
             for key, queue in state["queues"].items()
         }
         cut = self._cut

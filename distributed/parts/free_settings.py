@@ -38,8 +38,8 @@ class FreeSettings:
         Raises:
             ScenarioError: A name is unknown, or see above.
         """
-        known = cls.__dataclass_fields__
+        settings = cls.__dataclass_fields__
         for name in free:
-            if name not in known:
-                raise ScenarioError(f"parts: no setting 'free.{name}'{suggest(name, known)}")
+            if name not in settings:
+                raise ScenarioError(f"parts: no setting 'free.{name}'{suggest(name, settings)}")
         return cls(**free)

@@ -44,8 +44,11 @@ class WeightedGraph:
 
     def subgraph(self, nodes: Sequence[int]) -> WeightedGraph:
         """Return the graph of some nodes, numbered in their order."""
-        place = {node: number for number, node in enumerate(nodes)}
-        near = [{place[o]: w for o, w in self.neighbours[node].items() if o in place} for node in nodes]
+        number_by_node = {node: number for number, node in enumerate(nodes)}
+        near = [
+            {number_by_node[o]: w for o, w in self.neighbours[node].items() if o in number_by_node}
+            for node in nodes
+        ]
         return WeightedGraph([self.costs[node] for node in nodes], near)
 
 
@@ -60,16 +63,16 @@ def partition_graph(graph: WeightedGraph, parts: int) -> list[int]:
 
 
 def _partition(graph: WeightedGraph, parts: int, tolerance: float) -> list[int]:
-    found = [0] * len(graph.costs)
+    part_by_node = [0] * len(graph.costs)
     if parts == 1:
-        return found
+        return part_by_node
     first = parts // 2
     sides = _Bisection(graph, first, parts - first, tolerance).run()
-    for side, own, offset in ((0, first, 0), (1, parts - first, first)):
+    for side, count, offset in ((0, first, 0), (1, parts - first, first)):
         nodes = [node for node, of in enumerate(sides) if of == side]
-        for node, part in zip(nodes, _partition(graph.subgraph(nodes), own, tolerance), strict=True):
-            found[node] = offset + part
-    return found
+        for node, part in zip(nodes, _partition(graph.subgraph(nodes), count, tolerance), strict=True):
+            part_by_node[node] = offset + part
+    return part_by_node
 
 
 class _Bisection:
@@ -86,14 +89,14 @@ class _Bisection:
         levels: list[tuple[WeightedGraph, list[int]]] = []
         graph = self.graph
         while len(graph.costs) > max(_COARSE, 2 * sum(self.least)):
-            place, coarse = _contracted(graph, self.total / _COARSE)
+            coarse_nodes, coarse = _contracted(graph, self.total / _COARSE)
             if len(coarse.costs) > 0.95 * len(graph.costs):
                 break
-            levels.append((graph, place))
+            levels.append((graph, coarse_nodes))
             graph = coarse
         sides = self._exact(graph) if len(graph.costs) <= _FEW else self._initial(graph)
-        for finer, place in reversed(levels):
-            sides = self._refined(finer, [sides[node] for node in place])
+        for finer, coarse_nodes in reversed(levels):
+            sides = self._refined(finer, [sides[node] for node in coarse_nodes])
         return sides
 
     def _quality(self, cost: float, cut: float) -> Quality:
@@ -107,29 +110,29 @@ class _Bisection:
         return max(away, self.slack), cut, away
 
     def _quality_of(self, graph: WeightedGraph, sides: Sequence[int]) -> Quality:
-        cost = sum(own for own, side in zip(graph.costs, sides, strict=True) if side == 0)
+        cost = sum(node_cost for node_cost, side in zip(graph.costs, sides, strict=True) if side == 0)
         return self._quality(cost, _cut(graph, sides))
 
     def _exact(self, graph: WeightedGraph) -> list[int]:
         nodes = range(len(graph.costs))
-        found = [[1 - (number >> node & 1) for node in nodes] for number in range(1, 1 << len(nodes))]
-        allowed = [s for s in found if len(s) - sum(s) >= self.least[0] and sum(s) >= self.least[1]]
+        bisections = [[1 - (number >> node & 1) for node in nodes] for number in range(1, 1 << len(nodes))]
+        allowed = [s for s in bisections if len(s) - sum(s) >= self.least[0] and sum(s) >= self.least[1]]
         return min(allowed, key=lambda sides: self._quality_of(graph, sides))
 
     def _initial(self, graph: WeightedGraph) -> list[int]:
         size = len(graph.costs)
         starts = dict.fromkeys(number * size // _STARTS for number in range(_STARTS))
-        found = [self._refined(graph, self._window(graph, start)) for start in starts]
-        return min(found, key=lambda sides: self._quality_of(graph, sides))
+        bisections = [self._refined(graph, self._window(graph, start)) for start in starts]
+        return min(bisections, key=lambda sides: self._quality_of(graph, sides))
 
     def _window(self, graph: WeightedGraph, start: int) -> list[int]:
         """Return the sides where the first has the nodes from one on, in their order, until it has its cost."""
         size = len(graph.costs)
         sides, cost = [1] * size, 0.0
-        for taken in range(size - self.least[1]):
-            node = (start + taken) % size
+        for count in range(size - self.least[1]):
+            node = (start + count) % size
             after = cost + graph.costs[node]
-            if taken >= self.least[0] and abs(after - self.target) > abs(cost - self.target):
+            if count >= self.least[0] and abs(after - self.target) > abs(cost - self.target):
                 break
             sides[node], cost = 0, after
         return sides
@@ -142,24 +145,24 @@ class _Bisection:
             sides = better
         return sides
 
-    def _pass(self, graph: WeightedGraph, given: list[int]) -> list[int] | None:
+    def _pass(self, graph: WeightedGraph, initial: list[int]) -> list[int] | None:
         """Move nodes one by one, each once, and return the best bisection on the way; None: the given one is it."""
-        sides, sizes = list(given), [given.count(0), given.count(1)]
+        sides, sizes = list(initial), [initial.count(0), initial.count(1)]
         gains = [
-            sum(weight if sides[other] != sides[node] else -weight for other, weight in near.items())
+            sum(weight if sides[neighbour] != sides[node] else -weight for neighbour, weight in near.items())
             for node, near in enumerate(graph.neighbours)
         ]
         waiting: list[list[tuple[float, int]]] = [[], []]
         for node, gain in enumerate(gains):
             waiting[sides[node]].append((-gain, node))
-        for some in waiting:
-            heapq.heapify(some)
+        for heap in waiting:
+            heapq.heapify(heap)
         visited = [False] * len(sides)
-        cost = sum(own for own, side in zip(graph.costs, sides, strict=True) if side == 0)
+        cost = sum(node_cost for node_cost, side in zip(graph.costs, sides, strict=True) if side == 0)
         cut = _cut(graph, sides)
-        best, kept, moves = self._quality(cost, cut), 0, list[int]()
-        while len(moves) - kept < _PATIENCE:
-            side = self._heavier(cost, sizes, [self._top(some, gains, visited) for some in waiting])
+        best, best_length, moves = self._quality(cost, cut), 0, list[int]()
+        while len(moves) - best_length < _PATIENCE:
+            side = self._heavier(cost, sizes, [self._top(heap, gains, visited) for heap in waiting])
             if side is None:
                 break
             _, node = heapq.heappop(waiting[side])
@@ -168,15 +171,15 @@ class _Bisection:
             cost += graph.costs[node] if side else -graph.costs[node]
             cut -= gains[node]
             moves.append(node)
-            for other, weight in graph.neighbours[node].items():
-                if not visited[other]:
-                    gains[other] += 2 * weight if sides[other] == side else -2 * weight
-                    heapq.heappush(waiting[sides[other]], (-gains[other], other))
+            for neighbour, weight in graph.neighbours[node].items():
+                if not visited[neighbour]:
+                    gains[neighbour] += 2 * weight if sides[neighbour] == side else -2 * weight
+                    heapq.heappush(waiting[sides[neighbour]], (-gains[neighbour], neighbour))
             if (quality := self._quality(cost, cut)) < best:
-                best, kept = quality, len(moves)
-        if not kept:
+                best, best_length = quality, len(moves)
+        if not best_length:
             return None
-        for node in moves[kept:]:
+        for node in moves[best_length:]:
             sides[node] = 1 - sides[node]
         return sides
 
@@ -203,8 +206,8 @@ def _cut(graph: WeightedGraph, sides: Sequence[int]) -> float:
         weight
         for node, near in enumerate(graph.neighbours)
         if sides[node] == 0
-        for other, weight in near.items()
-        if sides[other]
+        for neighbour, weight in near.items()
+        if sides[neighbour]
     )
 
 
@@ -217,27 +220,27 @@ def _contracted(graph: WeightedGraph, heaviest: float) -> tuple[list[int], Weigh
     """
     costs = graph.costs
     mate = [-1] * len(costs)
-    for node in sorted(range(len(costs)), key=lambda one: (len(graph.neighbours[one]), one)):
+    for node in sorted(range(len(costs)), key=lambda index: (len(graph.neighbours[index]), index)):
         if mate[node] >= 0:
             continue
         free = [
-            (-weight, costs[other], other)
-            for other, weight in graph.neighbours[node].items()
-            if mate[other] < 0 and costs[node] + costs[other] <= heaviest
+            (-weight, costs[neighbour], neighbour)
+            for neighbour, weight in graph.neighbours[node].items()
+            if mate[neighbour] < 0 and costs[node] + costs[neighbour] <= heaviest
         ]
         partner = min(free)[2] if free else node
         mate[node], mate[partner] = partner, node
-    place, size = [-1] * len(costs), 0
+    coarse_nodes, size = [-1] * len(costs), 0
     for node, partner in enumerate(mate):
-        if place[node] < 0:
-            place[node] = place[partner] = size
+        if coarse_nodes[node] < 0:
+            coarse_nodes[node] = coarse_nodes[partner] = size
             size += 1
     merged = [0.0] * size
     neighbours: list[dict[int, float]] = [{} for _ in range(size)]
-    for node, own in enumerate(place):
-        merged[own] += costs[node]
-        near = neighbours[own]
-        for other, weight in graph.neighbours[node].items():
-            if place[other] != own:
-                near[place[other]] = near.get(place[other], 0.0) + weight
-    return place, WeightedGraph(merged, neighbours)
+    for node, coarse_node in enumerate(coarse_nodes):
+        merged[coarse_node] += costs[node]
+        near = neighbours[coarse_node]
+        for neighbour, weight in graph.neighbours[node].items():
+            if coarse_nodes[neighbour] != coarse_node:
+                near[coarse_nodes[neighbour]] = near.get(coarse_nodes[neighbour], 0.0) + weight
+    return coarse_nodes, WeightedGraph(merged, neighbours)

@@ -17,14 +17,14 @@ from antiphon.nets.user_modules import deepcopy_memo
 Copied = TypeVar("Copied")
 
 
-def halved(whole: System, placement: Placement) -> System:
+def halved(system: System, placement: Placement) -> System:
     """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
 
     Args:
-        whole: All agents, as built and unstacked; it is changed.
+        system: All agents, as built and unstacked; it is changed.
         placement: By agent: its part.
     """
-    for channel in whole.channels.values():
+    for channel in system.channels.values():
         if placement[channel.sender] != placement[channel.receiver]:
             half = replace(
                 channel,
@@ -36,9 +36,9 @@ def halved(whole: System, placement: Placement) -> System:
                 members=(),
             )
             channel.synthetic_input.model = _copied(channel.synthetic_input.model)  # each learns at one end
-            incoming = whole.agents[channel.receiver].connections.incoming
+            incoming = system.agents[channel.receiver].connections.incoming
             incoming[incoming.index(channel)] = half
-    return whole
+    return system
 
 
 def _copied(model: Copied) -> Copied:
@@ -48,40 +48,40 @@ def _copied(model: Copied) -> Copied:
     return deepcopy(model, deepcopy_memo([model.layers.module], parameters=model.parameters.values()))
 
 
-def part_of(whole: System, placement: Placement, index: int) -> System:
+def part_of(system: System, placement: Placement, index: int) -> System:
     """Return the agents of one part, as a system that shares them with the whole one.
 
     Args:
-        whole: All agents, as built.
+        system: All agents, as built.
         placement: By agent: its part.
         index: The part.
     """
-    own = {name for name in whole.agents if placement[name] == index}
-    agents = {name: agent for name, agent in whole.agents.items() if name in own}
+    agent_names = {name for name in system.agents if placement[name] == index}
+    agents = {name: agent for name, agent in system.agents.items() if name in agent_names}
     ends = [
         channel
         for agent in agents.values()
         for channel in (*agent.connections.outgoing, *agent.connections.incoming)
     ]
-    here = {channel.name: channel for channel in ends}
+    ends_by_name = {channel.name: channel for channel in ends}
     channels = {
-        name: here.get(name, channel)
-        for name, channel in whole.channels.items()
-        if channel.sender in own or channel.receiver in own
+        name: ends_by_name.get(name, channel)
+        for name, channel in system.channels.items()
+        if channel.sender in agent_names or channel.receiver in agent_names
     }
     remote_parts = {
-        name: placement[channel.receiver if channel.sender in own else channel.sender]
+        name: placement[channel.receiver if channel.sender in agent_names else channel.sender]
         for name, channel in channels.items()
-        if not (channel.sender in own and channel.receiver in own)
+        if not (channel.sender in agent_names and channel.receiver in agent_names)
     }
-    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
+    waves = [[call for call in wave if call[0] in agent_names] for wave in system.schedule.waves]
     return replace(
-        whole,
+        system,
         agents=agents,
         channels=channels,
-        groups=[group for group in whole.groups if group.agent_names[0] in own],
+        groups=[group for group in system.groups if group.agent_names[0] in agent_names],
         schedule=replace(
-            whole.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
+            system.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
         ),
         remote_parts=remote_parts,
     )
@@ -90,7 +90,7 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
 # --- alignment: who lacks which signals -----------------------------------------------------------------------
 
 
-def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[str, tuple[str, ...]]:
+def travelling_signals(system: System, cut: Iterable[str], free: bool) -> dict[str, tuple[str, ...]]:
     """Return by cut channel the names of the signals that travel with its messages where the receiver has not got them.
 
     In lockstep these are all of an aligned sender, which are not those of the step at which it sends. Most are those of an earlier
@@ -100,61 +100,61 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     the sender is aligned to another one, what a synthetic input is conditioned on.
 
     Args:
-        whole: All agents and channels.
+        system: All agents and channels.
         cut: Names of channels.
         free: Whether parts do not wait.
     """
     if not free:
-        names = tuple(sorted(signals_read(whole)))
+        names = tuple(sorted(signals_read(system)))
         return {
             name: names
             for name in cut
-            if whole.agents[whole.channels[name].sender].inputs.align_channel_name is not None
+            if system.agents[system.channels[name].sender].inputs.align_channel_name is not None
         }
     import networkx as nx
 
-    channels = whole.channels.values()
+    channels = system.channels.values()
     aligned = [
         (c.sender, c.receiver)
         for c in channels
-        if whole.agents[c.receiver].inputs.align_channel_name == c.name
+        if system.agents[c.receiver].inputs.align_channel_name == c.name
     ]
     readers: nx.DiGraph[str] = nx.DiGraph(aligned)
-    found = {}
+    signals_by_channel = {}
     for name in cut:
-        channel = whole.channels[name]
-        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
-        wanted = {spec.name for spec in channel.synthetic_input.context.signal_specs}
+        channel = system.channels[name]
+        sender, receiver = system.agents[channel.sender], system.agents[channel.receiver]
+        needed = {spec.name for spec in channel.synthetic_input.context.signal_specs}
         if receiver.inputs.align_channel_name == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
-                wanted |= signals_of(whole.agents[reader])
+                needed |= signals_of(system.agents[reader])
         elif sender.inputs.align_channel_name is None:
             continue  # the receiver has the signals of the steps at which it is sent to
-        if wanted:
-            found[name] = tuple(sorted(wanted))
-    return found
+        if needed:
+            signals_by_channel[name] = tuple(sorted(needed))
+    return signals_by_channel
 
 
-def steps_remembered(whole: System, travelling: Iterable[str]) -> int:
+def steps_remembered(system: System, travelling: Iterable[str]) -> int:
     """Return the steps whose signals a part in lockstep remembers, those that messages over its cut may have been made from.
 
     Args:
-        whole: All agents and channels.
+        system: All agents and channels.
         travelling: The cut channels of aligned senders.
     """
-    channels = [whole.channels[name] for name in travelling]
-    ages = (_oldest_example(whole, c.sender) + c.ledger.timetable.delay for c in channels)
+    channels = [system.channels[name] for name in travelling]
+    ages = (_oldest_example(system, c.sender) + c.ledger.timetable.delay for c in channels)
     return max(ages, default=-1) + 1
 
 
-def _oldest_example(whole: System, agent: str) -> int:
+def _oldest_example(system: System, agent: str) -> int:
     """The most steps by which what an aligned agent works on is behind its step; agents aligned in a circle work on nothing."""
     steps, seen = 0, set[str]()
     while (
-        aligned_to := whole.agents[agent].inputs.align_channel_name
+        aligned_to := system.agents[agent].inputs.align_channel_name
     ) is not None and aligned_to not in seen:
         seen.add(aligned_to)
-        channel = whole.channels[aligned_to]
+        channel = system.channels[aligned_to]
         steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.send_times.mean_send_interval)
         agent = channel.sender
     return steps

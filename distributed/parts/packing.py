@@ -30,12 +30,12 @@ def pack(level: Tensor, bits: int) -> Tensor:
     width = packed_bits(bits)
     if width == 16:
         return (level.flatten() - _HALF).to(torch.int16).view(torch.uint8)
-    whole = level.flatten().to(torch.uint8)
+    packed = level.flatten().to(torch.uint8)
     if width < 8:
-        missing = -len(whole) % (8 // width)
-        columns = torch.nn.functional.pad(whole, (0, missing)).view(-1, 8 // width)
-        whole = (columns << _shifts(width, whole)).sum(1, dtype=torch.uint8)
-    return whole
+        missing = -len(packed) % (8 // width)
+        columns = torch.nn.functional.pad(packed, (0, missing)).view(-1, 8 // width)
+        packed = (columns << _shifts(width, packed)).sum(1, dtype=torch.uint8)
+    return packed
 
 
 def unpack(content: Tensor, bits: int, like: Tensor) -> Tensor:

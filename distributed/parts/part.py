@@ -92,33 +92,33 @@ class Part:
         dtype: torch.dtype = torch.float32,
         stacked: bool = True,
         free: FreeSettings | None = None,
-        whole: System | None = None,
+        system: System | None = None,
     ) -> None:
         self.index, self.incarnation, self.seed = index, 0, seed
         self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
-        self._unchecked = whole is None
+        self._unchecked = system is None
         """Whether no step has shown yet whether users' objects keep what its state does not hold."""
-        place = chosen_device(device)
-        self._env = registry.make(scenario.env, batch=scenario.training.batch, device=place, dtype=dtype)
-        if whole is None:
-            numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
-            here = {name for name, part in placement.items() if part == index}
-            own = scenario_of_part(without_weights(scenario), placement, index)
-            whole = build(own, self._env.description, here=here, **numbers)
-        part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
-        self.backend = StackedBackend(whole, stacked=stacked, part=part)
-        travelling = travelling_signals(whole, part.remote_parts, free is not None)
-        remembered = 0 if free is not None else steps_remembered(whole, travelling)
+        on_device = chosen_device(device)
+        self._env = registry.make(scenario.env, batch=scenario.training.batch, device=on_device, dtype=dtype)
+        if system is None:
+            numbers: dict[str, Any] = {"seed": seed, "device": on_device, "dtype": dtype}
+            own_agents = {name for name, part in placement.items() if part == index}
+            own_scenario = scenario_of_part(without_weights(scenario), placement, index)
+            system = build(own_scenario, self._env.description, here=own_agents, **numbers)
+        part_system, self._share = part_of(system, placement, index), Share.of(system, placement, index)
+        self.backend = StackedBackend(system, stacked=stacked, part=part_system)
+        travelling = travelling_signals(system, part_system.remote_parts, free is not None)
+        remembered = 0 if free is not None else steps_remembered(system, travelling)
         points = self.backend.forward_pass.tick_points
-        self._cut = Cut(self.backend.system, points, part.remote_parts, index, travelling, remembered)
+        self._cut = Cut(self.backend.system, points, part_system.remote_parts, index, travelling, remembered)
         self.neighbours, self.lookahead = self._cut.neighbours, 1
         self.free = None if free is None else FreeArrivals(self._cut, free)
         if free is None:
-            self.lookahead = lookahead_of(whole, placement)
+            self.lookahead = lookahead_of(system, placement)
         self._boundary = Boundary(self._cut, self.free or LockstepArrivals(self._cut, self.lookahead))
-        self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
-        part.schedule.begin_episode(0, self._env.episode_length)
-        self.train_means, self.newest = MeanAccumulator(part), NewestFigures(part)
+        self.world = EnvironmentRunner(self._env, signals_read(system), seed)
+        part_system.schedule.begin_episode(0, self._env.episode_length)
+        self.train_means, self.newest = MeanAccumulator(part_system), NewestFigures(part_system)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.row: PartRow | None = None
         self.now = 0
@@ -156,8 +156,10 @@ class Part:
         watched = None if rows is None else self.newest.watched(step, rows)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
-        kept = watch or recorded or (watched is not None and watched.learning)
-        ends, report = take_step(self.backend, step, self.world.step_signals, self.world.advance, watch=kept)
+        keeps_predictions = watch or recorded or (watched is not None and watched.learning)
+        ends, report = take_step(
+            self.backend, step, self.world.step_signals, self.world.advance, watch=keeps_predictions
+        )
         self.learned = AgentReport(report, self.backend.stacked)
         self._boundary.note(step, self.incarnation)
         if ends.ended is ALL:
@@ -178,11 +180,11 @@ class Part:
 
     def _row(self, step: int, *, sampled: bool) -> PartRow:
         base, row = self.backend.stacked.single_system, Row.of(self, step, sampled=sampled)
-        own = {name for name, channel in base.channels.items() if channel.sender in base.agents}
+        sent_channels = {name for name, channel in base.channels.items() if channel.sender in base.agents}
         row = Row(
             [figure for figure in row.figures if self._is_own(figure.kind, figure.name, figure.metric)],
-            [one for one in row.histograms if one[1] in own],
-            [one for one in row.samples if one[0] in own],
+            [histogram for histogram in row.histograms if histogram[1] in sent_channels],
+            [sample for sample in row.samples if sample[0] in sent_channels],
             row.env,
             row.returns,
         )
@@ -245,10 +247,12 @@ class Part:
             "means": self.train_means.state_dict(),
             "newest": {
                 kind: {
-                    name: {metric: value for metric, value in own.items() if self._is_own(kind, name, metric)}
-                    for name, own in each.items()
+                    name: {
+                        metric: value for metric, value in metrics.items() if self._is_own(kind, name, metric)
+                    }
+                    for name, metrics in metrics_by_name.items()
                 }
-                for kind, each in self.newest.state_dict().items()
+                for kind, metrics_by_name in self.newest.state_dict().items()
             },
             "system": self.backend.state_dict(),
         }
@@ -271,7 +275,7 @@ class Part:
         self.world.load_state_dict(state)
         agents = self.backend.stacked.single_system.agents
         self.train_means = MeanAccumulator(self.backend.stacked.single_system)
-        self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
+        self.train_means.load_state_dict({n: means for n, means in state["means"].items() if n in agents})
         self.newest.load_state_dict(state.get("newest", {}))
 
     def check_kept(self) -> None:
@@ -324,22 +328,33 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         scenario: Of the whole.
         channels: All, states too, in canonical order.
     """
-    found: dict[tuple[str, str], list[Figure]] = {}
-    known = [*rows]
+    figures_by_subject: dict[tuple[str, str], list[Figure]] = {}
+    rows_of_parts = [*rows]
     # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
-    for one in sorted((f for own in known for f in own.row.figures), key=lambda f: f.metric != "si_loss"):
-        found.setdefault((one.kind, one.name), []).append(one)
+    for figure in sorted(
+        (f for row_of_part in rows_of_parts for f in row_of_part.row.figures),
+        key=lambda f: f.metric != "si_loss",
+    ):
+        figures_by_subject.setdefault((figure.kind, figure.name), []).append(figure)
     order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     sampled = [channel.name for channel in readouts_first]
     row = Row(
-        [figure for key in order for figure in found.get(key, ())],
-        sorted((one for own in known for one in own.row.histograms), key=lambda one: channels.index(one[1])),
-        sorted((one for own in known for one in own.row.samples), key=lambda one: sampled.index(one[0])),
-        known[0].row.env,
-        {name: value for own in known for name, value in own.row.returns.items()},
+        [figure for key in order for figure in figures_by_subject.get(key, ())],
+        sorted(
+            (histogram for row_of_part in rows_of_parts for histogram in row_of_part.row.histograms),
+            key=lambda histogram: channels.index(histogram[1]),
+        ),
+        sorted(
+            (sample for row_of_part in rows_of_parts for sample in row_of_part.row.samples),
+            key=lambda sample: sampled.index(sample[0]),
+        ),
+        rows_of_parts[0].row.env,
+        {name: value for row_of_part in rows_of_parts for name, value in row_of_part.row.returns.items()},
     )
-    return PartRow(row, {name: sums for own in known for name, sums in own.sums.items()})
+    return PartRow(
+        row, {name: sums for row_of_part in rows_of_parts for name, sums in row_of_part.sums.items()}
+    )
 
 
 _BY_NAME = {
@@ -378,13 +393,13 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
     if not free:
         merged |= _merged_schedule(states, systems) | {"signals": signals}
     tally = _union((state["means"] for state in states), order["agents"])
-    kept = {key: value for key, value in first.items() if key != "part"}
+    common = {key: value for key, value in first.items() if key != "part"}
     newest: Tree = {}
     for state in states:
-        for kind, each in state["newest"].items():
-            for name, own in each.items():
-                newest.setdefault(kind, {}).setdefault(name, {}).update(own)
-    return {**kept, "means": tally, "newest": newest, "system": merged}
+        for kind, metrics_by_name in state["newest"].items():
+            for name, metrics in metrics_by_name.items():
+                newest.setdefault(kind, {}).setdefault(name, {}).update(metrics)
+    return {**common, "means": tally, "newest": newest, "system": merged}
 
 
 def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:
@@ -403,9 +418,9 @@ def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree
     }
 
 
-def _union(each: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
-    found = {name: value for some in each for name, value in some.items()}
-    return {name: found[name] for name in order if name in found}
+def _union(mappings: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
+    values = {name: value for mapping in mappings for name, value in mapping.items()}
+    return {name: values[name] for name in order if name in values}
 
 
 def _joined(sender: Tree, receiver: Tree) -> Tree:
@@ -415,16 +430,16 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     """
     if sender is receiver:
         return sender
-    used = {one["stamp"]: one for key in ("loose", "messages") for one in receiver[key]}
-    sent = {one["stamp"] for key in ("loose", "messages") for one in sender[key]}
+    used = {message["stamp"]: message for key in ("loose", "messages") for message in receiver[key]}
+    sent = {message["stamp"] for key in ("loose", "messages") for message in sender[key]}
 
-    def whole(message: Tree) -> Tree:
-        known = used.get(message["stamp"], message)
-        return {**message, **{key: known[key] for key in _BY_RECEIVER}}
+    def joined(message: Tree) -> Tree:
+        received = used.get(message["stamp"], message)
+        return {**message, **{key: received[key] for key in _BY_RECEIVER}}
 
-    messages = [whole(message) for message in sender["messages"]]
+    messages = [joined(message) for message in sender["messages"]]
     messages += [message for message in receiver["messages"] if message["stamp"] not in sent]
-    loose = [whole(message) for message in sender["loose"]]
+    loose = [joined(message) for message in sender["loose"]]
     stamps = {message["stamp"] for message in (*messages, *loose)}
     loose += [message for message in receiver["loose"] if message["stamp"] not in stamps]
     return {
@@ -448,10 +463,10 @@ def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
 
 def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:
     """The number of a step's signals among those of all parts, which have equal ones."""
-    step, own = entry
-    for number, (other, known) in enumerate(signals):
-        equal = other == step and own.keys() == known.keys()
-        if equal and all(torch.equal(value, known[name]) for name, value in own.items()):
+    step, values = entry
+    for number, (known_step, known_values) in enumerate(signals):
+        equal = known_step == step and values.keys() == known_values.keys()
+        if equal and all(torch.equal(value, known_values[name]) for name, value in values.items()):
             return number
-    signals.append([step, own])
+    signals.append([step, values])
     return len(signals) - 1

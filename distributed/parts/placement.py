@@ -104,9 +104,9 @@ def bonds(system: System) -> Iterator[Bond]:
     for channel in system.channels.values():
         if channel.sender == channel.receiver:
             continue
-        found = _uncuttable(channel)
-        if found is not None:
-            key, reason, fix = found
+        refusal = _uncuttable(channel)
+        if refusal is not None:
+            key, reason, fix = refusal
             ends = channel.sender, channel.receiver
             yield Bond(ends, ("channels", channel.name, *filter(None, key.split("."))), reason, fix)
     for name, owner in system.learner_name_by_agent.items():
@@ -115,9 +115,11 @@ def bonds(system: System) -> Iterator[Bond]:
                 (owner, name), ("agents", name, "share"), "shared parameters learn as one", "leave it out"
             )
     for index, tie in enumerate(system.tied_parameters):
-        for (one, _), (other, _) in pairwise(tie):
-            if one != other:
-                yield Bond((one, other), ("share", index), "tied parameters are one weight", "leave it out")
+        for (first, _), (second, _) in pairwise(tie):
+            if first != second:
+                yield Bond(
+                    (first, second), ("share", index), "tied parameters are one weight", "leave it out"
+                )
     yield from _lenses(system)
     for channel in _valued_at_ends(system):
         reason = "what is sent at the step at which an episode is truncated is read at once, for the value of a policy"
@@ -200,7 +202,7 @@ def units_of(system: System) -> list[tuple[str, ...]]:
     graph: nx.Graph[str] = nx.Graph()
     graph.add_nodes_from(system.agents)
     graph.add_edges_from(bond.agents for bond in bonds(system))
-    order = {name: place for place, name in enumerate(system.agents)}
+    order = {name: position for position, name in enumerate(system.agents)}
     return sorted(
         (tuple(sorted(unit, key=order.__getitem__)) for unit in nx.connected_components(graph)),
         key=lambda unit: order[unit[0]],
@@ -232,8 +234,8 @@ def check_placement(system: System, placement: Placement) -> None:
         message = f"no agent is in part {empty}, and one is in part {max(parts)}"
         raise ScenarioError(f"place: {message}; number the parts from 0 on")
     for bond in bonds(system):
-        one, other = bond.agents
-        if placement[one] != placement[other]:
+        first, second = bond.agents
+        if placement[first] != placement[second]:
             raise bond.error(placement)
 
 
@@ -344,10 +346,10 @@ def placement_for(
     if placement is None:
         return partition(system, scenario, count or 1)
     check_placement(system, placement)
-    found = max(placement.values()) + 1
-    if count not in (None, found):
-        raise ScenarioError(f"parts: {count}, and the placement has {found}; leave one of them out")
-    if found > 1:
+    count_of_parts = max(placement.values()) + 1
+    if count not in (None, count_of_parts):
+        raise ScenarioError(f"parts: {count}, and the placement has {count_of_parts}; leave one of them out")
+    if count_of_parts > 1:
         check_divisible(system, scenario)
     return placement
 
@@ -370,21 +372,24 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
     units = units_of(system)
     if parts > len(units):
         raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")
-    place = {name: number for number, unit in enumerate(units) for name in unit}
+    unit_by_agent = {name: number for number, unit in enumerate(units) for name in unit}
     costs = agent_costs(system)
     graph = WeightedGraph(
         [1.0 + sum(costs[name] for name in unit) for unit in units],
         [{} for _ in units],
     )
     for channel in system.channels.values():
-        one, other = place[channel.sender], place[channel.receiver]
-        if one != other:
+        sender_unit, receiver_unit = unit_by_agent[channel.sender], unit_by_agent[channel.receiver]
+        if sender_unit != receiver_unit:
             bytes_a_step = message_bytes(system, channel) + returned_bytes(system, channel)
-            for near, end in ((graph.neighbours[one], other), (graph.neighbours[other], one)):
+            for near, end in (
+                (graph.neighbours[sender_unit], receiver_unit),
+                (graph.neighbours[receiver_unit], sender_unit),
+            ):
                 near[end] = near.get(end, 0.0) + bytes_a_step
-    found = partition_graph(graph, parts)
-    first = list(dict.fromkeys(found))  # the first agent is in part 0
-    return {name: first.index(found[place[name]]) for name in system.agents}
+    part_by_unit = partition_graph(graph, parts)
+    first = list(dict.fromkeys(part_by_unit))  # the first agent is in part 0
+    return {name: first.index(part_by_unit[unit_by_agent[name]]) for name in system.agents}
 
 
 def _too_many(system: System, units: int) -> str:

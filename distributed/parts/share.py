@@ -41,34 +41,40 @@ class Share:
     order: Mapping[str, list[str]]
 
     @classmethod
-    def of(cls, whole: System, placement: Placement, index: int) -> Self:
+    def of(cls, system: System, placement: Placement, index: int) -> Self:
         """Return the share of a part in a system as built."""
-        part = part_of(whole, placement, index)
-        each = {
+        part_system = part_of(system, placement, index)
+        agents_by_channel = {
             name: {"receiver": channel.receiver, "sender": channel.sender}
-            for name, channel in part.channels.items()
+            for name, channel in part_system.channels.items()
         }
         return cls(
             index,
-            frozenset(part.agents),
+            frozenset(part_system.agents),
             {
-                name: [end for end, agent in both.items() if agent in part.agents]
-                for name, both in each.items()
+                name: [end for end, agent in agents_at_ends.items() if agent in part_system.agents]
+                for name, agents_at_ends in agents_by_channel.items()
             },
-            tuple(i for i, group in enumerate(whole.groups) if group in part.groups),
-            {"agents": list(whole.agents), "channels": list(whole.channels)},
+            tuple(i for i, group in enumerate(system.groups) if group in part_system.groups),
+            {"agents": list(system.agents), "channels": list(system.channels)},
         )
 
-    def state(self, whole: Mapping[str, Any]) -> Tree:
+    def state(self, full_state: Mapping[str, Any]) -> Tree:
         """Return this part's share of the state of a whole simulation (`LiveSystem.state_dict`), without copying a tensor."""
-        system = dict(whole["system"])
+        system = dict(full_state["system"])
         for key in _BY_AGENT:
-            system[key] = {name: own for name, own in system[key].items() if name in self.agents}
+            system[key] = {
+                name: state_of_agent for name, state_of_agent in system[key].items() if name in self.agents
+            }
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
-            own = {name for name, ends in self.ends.items() if end in ends}
-            system[key] = {name: state for name, state in system[key].items() if name in own}
+            held_channels = {name for name, ends in self.ends.items() if end in ends}
+            system[key] = {name: state for name, state in system[key].items() if name in held_channels}
         if OBJECTS in system:
-            system[OBJECTS] = {name: own for name, own in system[OBJECTS].items() if name in self.agents}
+            system[OBJECTS] = {
+                name: state_of_objects
+                for name, state_of_objects in system[OBJECTS].items()
+                if name in self.agents
+            }
         if "feedback" in system:
             system["feedback"] = {n: fixed for n, fixed in system["feedback"].items() if n in self.ends}
         system["groups"] = [system["groups"][i] for i in self.groups]
@@ -80,7 +86,7 @@ class Share:
             if "sender" not in ends:
                 for key in ("messages", "loose"):
                     ledger[key] = [{**message, "sender_window_open": False} for message in ledger[key]]
-        return {**whole, "system": system, "part": {"index": self.index}}
+        return {**full_state, "system": system, "part": {"index": self.index}}
 
 
 def check_hooks_arrive(scenario: Scenario) -> None:
@@ -92,20 +98,24 @@ def check_hooks_arrive(scenario: Scenario) -> None:
         ScenarioError: A parameter has one.
     """
     specs: list[tuple[str, Any]] = [(f"agents.{name}", spec) for name, spec in scenario.agents.items()]
-    specs += [(f"channels.{c.name}", part) for c in scenario.channels for part in (c.gradient, c.input)]
-    modules = ((place, one) for place, spec in specs if spec is not None for one in vars(spec).values())
-    for place, module in modules:
+    specs += [
+        (f"channels.{c.name}", predictor) for c in scenario.channels for predictor in (c.gradient, c.input)
+    ]
+    modules = (
+        (key_path, value) for key_path, spec in specs if spec is not None for value in vars(spec).values()
+    )
+    for key_path, module in modules:
         if not isinstance(module, nn.Module):
             continue
         if (path := reporting_hook(module)) is not None:
             line = (
-                f"{place}: the hook of '{path}' is called in Ray's processes, on copies of what it holds: lists and other objects "
+                f"{key_path}: the hook of '{path}' is called in Ray's processes, on copies of what it holds: lists and other objects "
                 "of this program stay as they are; leave out ray to fill them"
             )
             warnings.warn(line, ScenarioWarning, stacklevel=2)
         if (name := hooked_parameter(module)) is not None:
             raise ScenarioError(
-                f"{place}: the parameter '{name}' has a hook, which torch does not send to Ray's processes; pass a factory that "
+                f"{key_path}: the parameter '{name}' has a hook, which torch does not send to Ray's processes; pass a factory that "
                 "makes the module with its hook, or leave out ray"
             )
 
@@ -117,19 +127,27 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
         """A specification with modules for where an agent is computed."""
         if placement[agent] == index:
             return spec
-        modules = {name: meta_copy(one) for name, one in vars(spec).items() if isinstance(one, nn.Module)}
+        modules = {
+            name: meta_copy(module) for name, module in vars(spec).items() if isinstance(module, nn.Module)
+        }
         return spec.model_copy(update=modules)
 
     channels = []
     for spec in scenario.channels:
-        own = {"gradient": of_part(spec.gradient, spec.sender)}
+        predictors = {"gradient": of_part(spec.gradient, spec.sender)}
         if spec.input is not None:
-            own["input"] = of_part(spec.input, spec.receiver)
+            predictors["input"] = of_part(spec.input, spec.receiver)
         channels.append(
-            spec.model_copy(update={key: one for key, one in own.items() if one != getattr(spec, key)})
+            spec.model_copy(
+                update={
+                    key: predictor for key, predictor in predictors.items() if predictor != getattr(spec, key)
+                }
+            )
         )
     agents = {name: of_part(spec, name) for name, spec in scenario.agents.items()}
-    found = scenario.model_copy(update={"agents": agents, "channels": tuple(channels)})
-    for name in vars(found).keys() - type(found).model_fields.keys():  # what has been derived of the others
-        del vars(found)[name]
-    return found
+    reduced = scenario.model_copy(update={"agents": agents, "channels": tuple(channels)})
+    for name in (
+        vars(reduced).keys() - type(reduced).model_fields.keys()
+    ):  # what has been derived of the others
+        del vars(reduced)[name]
+    return reduced

@@ -97,7 +97,7 @@ class LocalParts:
                 while part.now < min(until, first + part.lookahead) and not part.waits_for():
                     part.step(rows)
                     if stop():  # the others go on to where the first one is
-                        until = max(one.now for one in self.parts)
+                        until = max(peer.now for peer in self.parts)
                 self._count(part.index, computing=time.perf_counter() - start)
             if sum(part.now for part in self.parts) == before:
                 raise EngineError(f"parts: none can take its step before {until}, each waits for another")

@@ -142,11 +142,11 @@ class RayParts:
     def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
         """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
         answers = self._all("advance", until, self._log_steps, stop)
-        results = [own for _, own in answers if isinstance(own, Results)]
-        for index, own in enumerate(results):
-            if own.state and (state := self._exchanged(index)):
+        results = [result for _, result in answers if isinstance(result, Results)]
+        for index, result in enumerate(results):
+            if result.state and (state := self._exchanged(index)):
                 self._keep(index, state)
-        self._rows = [own.row for own in results if own.row is not None]
+        self._rows = [result.row for result in results if result.row is not None]
         return {figures.steps_taken for figures, _ in answers}
 
     def rows(self) -> list[PartRow]:
@@ -161,11 +161,11 @@ class RayParts:
             if not self._free:
                 self._begin()
             self._all("gather", self._at, self._log_steps)
-        whole = merge_states([state for state in states if state is not None])
+        merged = merge_states([state for state in states if state is not None])
         if not self._free:
-            self._keep_all(whole)
+            self._keep_all(merged)
             self._keep_later(start)
-        return whole
+        return merged
 
     def scatter(self, state: Mapping[str, Any]) -> None:
         """See `Parts.scatter`."""
@@ -175,10 +175,10 @@ class RayParts:
         self._at = self._figures[0].steps_taken
         self._keep_later(start)
 
-    def _keep_all(self, whole: Mapping[str, Any]) -> None:
+    def _keep_all(self, state: Mapping[str, Any]) -> None:
         """Keep a state of the whole to go back to."""
         for index, share in enumerate(self._shares):
-            self._keep(index, share.state(whole))
+            self._keep(index, share.state(state))
 
     def _keep_later(self, start: float) -> None:
         """Have a state taken after `keep_every`, or later where one takes long: as long as that which crosses since `start`."""
@@ -199,21 +199,21 @@ class RayParts:
                 "free space, or set TMPDIR"
             ) from None
 
-    def _exchanged(self, index: int, given: IO[bytes] | None = None) -> dict[str, Any] | None:
+    def _exchanged(self, index: int, state_file: IO[bytes] | None = None) -> dict[str, Any] | None:
         """Return the state that a part has ready, where it is given none; None: there is none, or its process has died.
 
         Raises:
             RunError: It cannot be reached, time after time.
         """
         try:
-            found = exchanged(self._addresses[index], index, self._secret, given)
+            state = exchanged(self._addresses[index], index, self._secret, state_file)
         except OSError as error:
             self._unreached += 1
             if self._unreached > _BREAKS:
                 self._raise_broken(f"part {index} cannot be reached ({error})")
             return None
         self._unreached = 0
-        return found
+        return state
 
     def _raise_broken(self, line: str) -> NoReturn:
         raise RunError(f"ray: {line}; machines of the cluster must reach one another at all ports")
@@ -242,7 +242,7 @@ class RayParts:
             RunError: A part is gone and does not come back, or does not answer.
         """
         answers = self._all("measure", self._at, None)
-        return [line for _, own in answers if isinstance(own, Measured) for line in own.lines]
+        return [line for _, measured in answers if isinstance(measured, Measured) for line in measured.lines]
 
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""
@@ -278,10 +278,10 @@ class RayParts:
 
     def _raise_late(self, index: int) -> NoReturn:
         """Raise RunError: the process of a part is not there."""
-        there = self._ray.available_resources()
+        free = self._ray.available_resources()
         raise RunError(
             f"ray: part {index} has not started within {_STARTED_WITHIN:g} s; "
-            f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
+            f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of the cluster are free"
         )
 
     def _submit_listen(self, index: int) -> Any:
@@ -290,11 +290,11 @@ class RayParts:
 
     def _submit_begin(self, index: int) -> Any:
         """Have a part begin from its newest state, which it is given; one that does not get it does not begin."""
-        given = self._states[index].tell() > 0
-        if given:
+        has_state = self._states[index].tell() > 0
+        if has_state:
             self._exchanged(index, self._states[index])
-        own = self._make, self._epoch, self._addresses, given
-        return self._submit(index, "begin", *own, max_task_retries=-1)
+        arguments = self._make, self._epoch, self._addresses, has_state
+        return self._submit(index, "begin", *arguments, max_task_retries=-1)
 
     def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
         call = self._actors[index].call.options(concurrency_group="steps", **options)
@@ -349,12 +349,12 @@ class RayParts:
                     awaited[listening] = time.monotonic() + _STARTED_WITHIN
                 elif answer is None:
                     died = True
-                elif isinstance(own := answer[1], Listening):  # in free mode: it is there again
-                    pending[self._submit_begin_alone(index, own.address)] = index
-                elif isinstance(own, Broken):
-                    broken = own.line
+                elif isinstance(result := answer[1], Listening):  # in free mode: it is there again
+                    pending[self._submit_begin_alone(index, result.address)] = index
+                elif isinstance(result, Broken):
+                    broken = result.line
                 elif self._free and (
-                    isinstance(own, Begun) or (answer[0].steps_taken < until and not halted)
+                    isinstance(result, Begun) or (answer[0].steps_taken < until and not halted)
                 ):
                     pending[self._submit(index, *call)] = index
                 else:
@@ -364,8 +364,8 @@ class RayParts:
                     self._raise_late(pending[ref])
             halted = stop() or halted or died or bool(broken or errors)
             if halted:  # all of them: one that could not be reached may be at work
-                for one in range(self._count):
-                    self._note(one, "halt", self._calls)
+                for number in range(self._count):
+                    self._note(number, "halt", self._calls)
         if errors:
             raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
         self._breaks = self._breaks + 1 if broken and not died else 0
@@ -376,8 +376,8 @@ class RayParts:
     def _submit_begin_alone(self, index: int, address: Address) -> Any:
         """Have a part begin that does not wait and has been started again, at an address that the others are told."""
         self._addresses = {**self._addresses, index: address}
-        for one in range(self._count):
-            self._note(one, "meet", index, address)
+        for number in range(self._count):
+            self._note(number, "meet", index, address)
         return self._submit_begin(index)
 
     def _answer(self, index: int, ref: Any) -> Answer | None:
@@ -387,21 +387,21 @@ class RayParts:
             AntiphonError: What the worker raised.
             RunError: It has died too often.
         """
-        figures, answer, known = self._figures[index], None, self._ray.exceptions
+        figures, answer, ray_errors = self._figures[index], None, self._ray.exceptions
         try:
             answer = self._ray.get(ref)
-        except known.RayTaskError as error:
+        except ray_errors.RayTaskError as error:
             if isinstance(error.cause, AntiphonError):
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
-        except known.ActorDiedError as error:
+        except ray_errors.ActorDiedError as error:
             line = f"died after step {figures.steps_taken} and cannot be restarted ({first_line(error)})"
             raise RunError(f"ray: part {index} {line}") from None
-        except (known.UnserializableException, known.RuntimeEnvSetupError) as error:
+        except (ray_errors.UnserializableException, ray_errors.RuntimeEnvSetupError) as error:
             # It would be so again: what it was given cannot be loaded there, such as a name that only this process has.
             last = str(error).strip().splitlines()[-1].partition(": ")[2]
             raise RunError(f"ray: part {index} fails ({last})") from None
-        except known.RayError:
+        except ray_errors.RayError:
             pass
         if answer is not None:
             self._figures[index] = answer[0]

@@ -41,11 +41,11 @@ class Echo:
 
     Attributes:
         seconds: Until it was here.
-        there: When the bytes were at the neighbour, by its clock, in seconds.
+        received_at: When the bytes were at the neighbour, by its clock, in seconds.
     """
 
     seconds: float
-    there: float
+    received_at: float
 
 
 Take = Callable[[int, Exchange | Broken], None]
@@ -136,10 +136,13 @@ class Sockets:
         """
         for line in self._lines.values():
             line.close()
-        for one, address in addresses.items():
-            self._pongs[one] = SimpleQueue()
-            self.meet(one, address)
-        self._lines = {one: _Line(self, one, epoch, self._addresses[one], free) for one in addresses}
+        for neighbour, address in addresses.items():
+            self._pongs[neighbour] = SimpleQueue()
+            self.meet(neighbour, address)
+        self._lines = {
+            neighbour: _Line(self, neighbour, epoch, self._addresses[neighbour], free)
+            for neighbour in addresses
+        }
 
     def meet(self, neighbour: int, address: Address) -> None:
         """Take note of the address of a neighbour, which may have been started again; an older one changes nothing."""
@@ -170,14 +173,14 @@ class Sockets:
         frame = _frame(_PING, number, [bytes(nbytes)])
         for _ in range(count):
             self._lines[neighbour].put(frame)
-        found: list[Echo] = []
+        echoes: list[Echo] = []
         with suppress(Empty):
-            while len(found) < count:
-                left = max(0.0, start + within - time.perf_counter())
-                answered, there = self._pongs[neighbour].get(timeout=left)
+            while len(echoes) < count:
+                remaining = max(0.0, start + within - time.perf_counter())
+                answered, received_at = self._pongs[neighbour].get(timeout=remaining)
                 if answered == number:
-                    found.append(Echo(time.perf_counter() - start, there))
-        return found if len(found) == count else None
+                    echoes.append(Echo(time.perf_counter() - start, received_at))
+        return echoes if len(echoes) == count else None
 
     # --- receiving -----------------------------------------------------------------------------------------
 
@@ -255,8 +258,8 @@ class Sockets:
             line.close()
         with self.lock:
             threads, incoming = self._threads, [*self._incoming]
-        for one in (self._server, *incoming):
-            _shut(one)
+        for connection in (self._server, *incoming):
+            _shut(connection)
         self._server.close()
         for thread in threads:
             thread.join(_PROVEN_WITHIN)
@@ -349,8 +352,8 @@ class _Line:
 
     def _connect(self) -> socket.socket:
         """Return a new connection, which is now the one to write on."""
-        address, own = self.address, self.sockets
-        connection = connected(address, own.index, self.receiver, self.epoch, own.secret)
+        address, sockets = self.address, self.sockets
+        connection = connected(address, sockets.index, self.receiver, self.epoch, sockets.secret)
         with self._changed:
             if address == self.address and not self._closed:
                 self._connection = connection
@@ -406,27 +409,27 @@ def _prove(connection: socket.socket, sender: int, receiver: int, epoch: int, se
     """Introduce a sender to the part that it has connected to; OSError where that does not prove that it has the secret."""
     until = time.monotonic() + _PROVEN_WITHIN
     hello = _HELLO.pack(sender, receiver, epoch, secrets.token_bytes(32))
-    known = _read(connection, 32, until) + hello
-    connection.sendall(hello + _proof(secret, b"sender", known))
-    if not hmac.compare_digest(_read(connection, 32, until), _proof(secret, b"receiver", known)):
+    transcript = _read(connection, 32, until) + hello
+    connection.sendall(hello + _proof(secret, b"sender", transcript))
+    if not hmac.compare_digest(_read(connection, 32, until), _proof(secret, b"receiver", transcript)):
         raise ConnectionError("it is no part of the run")
     _settle(connection)
 
 
-def _proof(secret: bytes, end: bytes, known: bytes) -> bytes:
-    return hmac.digest(secret, end + known, "sha256")
+def _proof(secret: bytes, end: bytes, transcript: bytes) -> bytes:
+    return hmac.digest(secret, end + transcript, "sha256")
 
 
 def _read(connection: socket.socket, count: int, until: float) -> bytes:
     """Read so many bytes, before a time; OSError where they do not come."""
-    found = b""
-    while len(found) < count:
+    received = b""
+    while len(received) < count:
         connection.settimeout(max(0.001, until - time.monotonic()))
-        more = connection.recv(count - len(found))
+        more = connection.recv(count - len(received))
         if not more:
             raise ConnectionError("it was closed")
-        found += more
-    return found
+        received += more
+    return received
 
 
 def _settle(connection: socket.socket) -> None:
@@ -455,7 +458,7 @@ def _settle(connection: socket.socket) -> None:
 
 
 def _frame(kind: int, facts: bytes | memoryview, arrays: Sequence[Any] = ()) -> bytes:
-    size = sum(len(one) for one in arrays)
+    size = sum(len(array) for array in arrays)
     return b"".join((_FRAME.pack(kind, len(facts), size), facts, *arrays))
 
 

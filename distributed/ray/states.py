@@ -26,11 +26,13 @@ def received(connection: socket.socket) -> dict[str, Any] | None:
     return state
 
 
-def exchanged(address: Address, index: int, secret: bytes, given: IO[bytes] | None) -> dict[str, Any] | None:
+def exchanged(
+    address: Address, index: int, secret: bytes, state_file: IO[bytes] | None
+) -> dict[str, Any] | None:
     """Return what a part answers to a state that it is given, as a file of a `stream`; None: to none. OSError: it is not reached."""
     with connected(address, DRIVER, index, 0, secret) as connection:
-        if given is None:
+        if state_file is None:
             connection.sendall(to_bytes(None))
         else:
-            connection.sendfile(given)
+            connection.sendfile(state_file)
         return received(connection)

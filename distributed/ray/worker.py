@@ -150,9 +150,11 @@ class PartWorker:
             answer: Answer | None = getattr(self, method)(*arguments)
             return answer
         except Exception as error:  # anything that a user's module may raise
-            known = next((kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__), None)
-            line = str(error) if known else f"{type(error).__name__}: {error}"
-            raise (known or errors.RunError)(line) from error
+            error_class = next(
+                (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__), None
+            )
+            line = str(error) if error_class else f"{type(error).__name__}: {error}"
+            raise (error_class or errors.RunError)(line) from error
 
     def listen(self, figures: PartFigures) -> Answer:
         """Return the address at which the part takes exchanges (`Address`).
@@ -179,7 +181,7 @@ class PartWorker:
         make: Callable[[int], Part],
         epoch: int,
         addresses: Mapping[int, Address],
-        given: bool,
+        has_state: bool,
     ) -> Answer | None:
         """Begin an epoch from a state; exchanges of former ones are dropped. None: its process has not been given it.
 
@@ -187,28 +189,30 @@ class PartWorker:
             make: Builds a part by its number, at step 0.
             epoch: Grows whenever all parts begin from one state together.
             addresses: By number of the part.
-            given: Whether it has been given the state: its share of that of the whole (`Part.load_state_dict`), or its own
+            has_state: Whether it has been given the state: its share of that of the whole (`Part.load_state_dict`), or its own
                 (`Part.load_own_state`); else it is that of step 0.
         """
         state, self._given, self._ready = self._given, None, None
-        if self._sockets is None or (given and state is None):
+        if self._sockets is None or (has_state and state is None):
             return None
-        if self._built is not None and not given:
+        if self._built is not None and not has_state:
             self._built.close()
             self._built = None
         if self._built is None:
             self._built = make(self._figures.part)
             backend = self._built.backend
             sweep, agents = backend.features.of(SweepOrder), backend.stacked.single_system.agents.values()
-            large = sum(p.nbytes for one in agents for p in one.learner.parameters.values()) >= _LARGE
+            large = sum(p.nbytes for agent in agents for p in agent.learner.parameters.values()) >= _LARGE
             if sweep is not None and large:
                 sweep.before = spare_memory
         part = self._built
-        part.restart(self._figures.incarnation, state if given else None)
+        part.restart(self._figures.incarnation, state if has_state else None)
         self._figures = replace(self._figures, steps_taken=part.now)
         self._epoch, self._broken = epoch, None
         self._sockets.connect(
-            epoch, {one: addresses[one] for one in part.neighbours}, free=part.free is not None
+            epoch,
+            {neighbour: addresses[neighbour] for neighbour in part.neighbours},
+            free=part.free is not None,
         )
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, Begun()
@@ -244,7 +248,7 @@ class PartWorker:
         """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
         answer, part = self.advance(call, step, rows), self._part
         expected = () if part.free is not None else part.neighbours
-        late = lambda: [one for one in expected if part.covered[one] < step]
+        late = lambda: [neighbour for neighbour in expected if part.covered[neighbour] < step]
         if part.now < step:
             return answer
         if not self._receive(call, late):
@@ -258,20 +262,22 @@ class PartWorker:
         The second is measured where the bytes come in, as those that come back wait for what the neighbour sends.
         """
         sockets, part = self._connections, self._part
-        echoes: dict[int, list[list[Echo]]] = {one: [] for one in part.neighbours}
-        for one in [*part.neighbours] * _ECHOES + [*part.neighbours]:
-            together = len(echoes[one]) == _ECHOES
-            size, count = (sockets.largest(one), _ECHOES) if together else (0, 1)
-            answers = sockets.echoes(one, size, count, _ECHO_WITHIN)
+        echoes: dict[int, list[list[Echo]]] = {neighbour: [] for neighbour in part.neighbours}
+        for neighbour in [*part.neighbours] * _ECHOES + [*part.neighbours]:
+            together = len(echoes[neighbour]) == _ECHOES
+            size, count = (sockets.largest(neighbour), _ECHOES) if together else (0, 1)
+            answers = sockets.echoes(neighbour, size, count, _ECHO_WITHIN)
             if answers is None:
-                return self._figures, Broken(f"part {one} does not answer part {part.index}")
-            echoes[one].append(answers)
+                return self._figures, Broken(f"part {neighbour} does not answer part {part.index}")
+            echoes[neighbour].append(answers)
         lines = []
-        for one, (*alone, full) in echoes.items():
+        for neighbour, (*alone, full) in echoes.items():
             latency = median(echo.seconds for (echo,) in alone) / 2
-            seconds = (full[-1].there - full[0].there) / (len(full) - 1)
-            measured = latency, sockets.largest(one), seconds, sockets.resent(one) > 0
-            lines.append(MeasuredLine(part.index, one, *measured, sockets.congestion_control(one)))
+            seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
+            measured = latency, sockets.largest(neighbour), seconds, sockets.resent(neighbour) > 0
+            lines.append(
+                MeasuredLine(part.index, neighbour, *measured, sockets.congestion_control(neighbour))
+            )
         return self._figures, Measured(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------
@@ -328,13 +334,17 @@ class PartWorker:
         In free mode none that has come to the call's end: what it has sent, and is not here, was dropped or lost.
         """
         part = self._part
-        return [one for one in part.waits_for() if part.free is None or part.covered[one] < until]
+        return [
+            neighbour
+            for neighbour in part.waits_for()
+            if part.free is None or part.covered[neighbour] < until
+        ]
 
     def _send(self) -> None:
         """Send every neighbour what it has to get up to the present step."""
         part = self._part
-        for one in part.neighbours:
-            self._connections.send(one, part.collect(one))
+        for neighbour in part.neighbours:
+            self._connections.send(neighbour, part.collect(neighbour))
         self._count(calls=self._figures.calls + len(part.neighbours))
 
     def _receive(self, call: int, late: Callable[[], list[int]]) -> bool:
@@ -371,8 +381,13 @@ class PartWorker:
         item = self._inbox.get()
         if item is not None:
             self._arrived.append(item)
-        each = (time.monotonic() - start) / len(missing)
-        self._count(waiting={**before, **{one: before.get(one, 0.0) + each for one in missing}})
+        share_of_wait = (time.monotonic() - start) / len(missing)
+        self._count(
+            waiting={
+                **before,
+                **{neighbour: before.get(neighbour, 0.0) + share_of_wait for neighbour in missing},
+            }
+        )
 
     def close(self) -> None:
         """End its connections and threads, and close its environment."""

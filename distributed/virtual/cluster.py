@@ -297,7 +297,7 @@ class VirtualCluster:
                 steps_taken=part.now,
                 seconds=self.seconds,
                 computing=machine.computing,
-                waiting={int(other): seconds for other, seconds in machine.waiting.items()},
+                waiting={int(neighbour): seconds for neighbour, seconds in machine.waiting.items()},
                 bytes_sent=machine.bytes_sent,
                 bytes_received=machine.bytes_received,
                 calls=machine.calls,
@@ -340,8 +340,8 @@ class VirtualCluster:
         self._links = {(sender, receiver): [calls, free] for sender, receiver, calls, free in state["links"]}
         self._inbox = [[*map(Exchange.of_tree, trees)] for trees in state["inbox"]]
         self._saved = list(state["saved"])
-        for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
-            part.restart(machine.incarnation, own)
+        for part, machine, state_of_part in zip(self.parts, self.machines, state["parts"], strict=True):
+            part.restart(machine.incarnation, state_of_part)
 
 
 def _log_normal(seed: int, count: int, deviation: float) -> float:

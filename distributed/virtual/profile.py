@@ -59,10 +59,10 @@ class ComputeSpec(Spec):
 
     @model_validator(mode="after")
     def _time_is_given_once(self) -> Self:
-        given = self.step > 0 or self.flop > 0
-        if self.measure and given:
+        is_given = self.step > 0 or self.flop > 0
+        if self.measure and is_given:
             raise DocumentError(("measure",), "step times are measured or given; leave step and flop out")
-        if not self.measure and not given:
+        if not self.measure and not is_given:
             raise DocumentError((), "a step takes no time; give step, flop, or measure: true")
         return self
 
@@ -184,8 +184,8 @@ class ClusterProfile(DocumentSpec):
             ScenarioError: There is no such machine.
         """
         if not 0 <= number < self.size:
-            known = f"it has {self.size}, numbered from 0 to {self.size - 1}"
-            raise ScenarioError(f"{self.cluster}: no machine {number}; {known}")
+            numbering = f"it has {self.size}, numbered from 0 to {self.size - 1}"
+            raise ScenarioError(f"{self.cluster}: no machine {number}; {numbering}")
         index, _, name = self._numbering[number]
         group = self.machines[name]
         compute, failures = group.compute or self.compute, group.failures or self.failures
@@ -195,7 +195,9 @@ class ClusterProfile(DocumentSpec):
     def _numbering(self) -> list[tuple[int, int, str]]:
         """By a machine's number: its place in its group, the group's place, and the group."""
         groups = enumerate(self.machines.items())
-        return sorted((index, place, name) for place, (name, one) in groups for index in range(one.count))
+        return sorted(
+            (index, position, name) for position, (name, group) in groups for index in range(group.count)
+        )
 
     def link(self, sender: int, receiver: int) -> LinkSpec:
         """Return the link from one machine to another one, by their numbers."""
@@ -215,9 +217,9 @@ def find_profile(name_or_path: str | Path) -> ClusterProfile:
     Raises:
         ScenarioError: There is no such name or file, or the profile is invalid.
     """
-    name, known = str(name_or_path), ClusterProfile.library_names()
-    if name in known:
+    name, names = str(name_or_path), ClusterProfile.library_names()
+    if name in names:
         return ClusterProfile.of_library(name)
     if Path(name).suffix not in (".yaml", ".yml"):
-        raise ScenarioError(f"--cluster: no profile {name!r}{suggest(name, known)}; or give a .yaml file")
+        raise ScenarioError(f"--cluster: no profile {name!r}{suggest(name, names)}; or give a .yaml file")
     return ClusterProfile.from_yaml(read_file(Path(name).expanduser()), name)

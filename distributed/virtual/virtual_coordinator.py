@@ -106,26 +106,26 @@ class VirtualCoordinator(Executor):
         return dict(placement)
 
     def _open(self, running: LiveSystem) -> None:
-        whole, count = self._whole, max(self._placement.values()) + 1
+        system, count = self._whole, max(self._placement.values()) + 1
         self._free = self.settings.free or FreeSettings()
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
         seconds = self.settings.step_seconds
         if seconds is None:
-            costs = agent_costs(whole)
+            costs = agent_costs(system)
             seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
         if len(seconds) != count:
             raise ScenarioError(
                 f"parts: step_seconds has {len(seconds)} numbers for {count} parts; give one for each"
             )
         self.settings = replace(self.settings, placement=self._placement, count=count, step_seconds=seconds)
-        own = build(without_weights(running.scenario), running.env.description, **settings)
-        settings["whole"] = halved(own, self._placement)
+        built = build(without_weights(running.scenario), running.env.description, **settings)
+        settings["system"] = halved(built, self._placement)
         self._parts = [self._part(running, number, **settings) for number in range(count)]
         self.cluster = VirtualCluster(self.profile, self._parts, seconds, running.seed)
-        self._at_start, self._present = snapshot(whole), running.signals
+        self._at_start, self._present = snapshot(system), running.signals
         self._newest: dict[int, AgentReport] = {}
         self._before = FreeFigures()
-        running.compute_by(StackedBackend(self._view(whole), stacked=False), self._parts[0].world)
+        running.compute_by(StackedBackend(self._view(system), stacked=False), self._parts[0].world)
         running.begin_means()
         self.warnings = [
             f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
@@ -145,7 +145,7 @@ class VirtualCoordinator(Executor):
         """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
         compute = self.profile.machine(number).compute
         flop = sum(cost for name, cost in costs.items() if self._placement[name] == number)
-        found, times = compute.seconds(flop), []
+        seconds, times = compute.seconds(flop), []
         if compute.measure:
             with closing(self._part(running, number, **settings)) as part:
                 for _ in range(_TIMED_STEPS):
@@ -154,33 +154,36 @@ class VirtualCoordinator(Executor):
                     for neighbour in part.neighbours:  # on messages of zeros
                         part.collect(neighbour)
                     times.append(time.perf_counter() - start)
-            found = statistics.median(times)
-        if not found > 0:
+            seconds = statistics.median(times)
+        if not seconds > 0:
             problem = (
                 f"a step of part {number} takes no time at {compute.flop:g} s per FLOP; give compute.step"
             )
             raise ScenarioError(f"{self.profile.cluster}: {problem}")
-        return found
+        return seconds
 
-    def _view(self, whole: System) -> System:
+    def _view(self, system: System) -> System:
         """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
         systems = [part.backend.per_agent() for part in self._parts]
 
         def home(agent: str) -> System:
             return systems[self._placement[agent]]
 
-        def channel(one: Channel) -> Channel:
-            sent, received = home(one.sender).channels[one.name], home(one.receiver).channels[one.name]
+        def joined(channel: Channel) -> Channel:
+            sent, received = (
+                home(channel.sender).channels[channel.name],
+                home(channel.receiver).channels[channel.name],
+            )
             if sent is received or sent.synthetic_input is None:
                 return sent
             return replace(
                 sent, synthetic_input=received.synthetic_input, members=()
             )  # a synthetic input is its receiver's
 
-        agents = {name: home(name).agents[name] for name in whole.agents}
-        channels = {name: channel(one) for name, one in whole.channels.items()}
-        groups = [home(group.agent_names[0]).group_by_agent[group.agent_names[0]] for group in whole.groups]
-        return replace(whole, agents=agents, channels=channels, groups=groups)
+        agents = {name: home(name).agents[name] for name in system.agents}
+        channels = {name: joined(channel) for name, channel in system.channels.items()}
+        groups = [home(group.agent_names[0]).group_by_agent[group.agent_names[0]] for group in system.groups]
+        return replace(system, agents=agents, channels=channels, groups=groups)
 
     # --- stepping ----------------------------------------------------------------------------------------
 
@@ -214,9 +217,11 @@ class VirtualCoordinator(Executor):
 
     def _note_events(self, running: LiveSystem) -> None:
         """Note what was clipped in any part, by the part's own steps."""
-        found = [event for part in self._parts for event in part.backend.per_agent().divergence_rule.events]
+        all_events = [
+            event for part in self._parts for event in part.backend.per_agent().divergence_rule.events
+        ]
         events = running.system.divergence_rule.events
-        events[:] = sorted(dict.fromkeys(found), key=lambda event: event[0])
+        events[:] = sorted(dict.fromkeys(all_events), key=lambda event: event[0])
 
     def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
         """Return no row, as the running scenario has what is learned, and the metrics of the machines."""
@@ -240,7 +245,7 @@ class VirtualCoordinator(Executor):
         }
         arrivals = [part.free for part in self._parts if part.free is not None]
         before = vars(self._before)
-        self._before = sum((one.figures for one in arrivals), FreeFigures())
+        self._before = sum((arrival.figures for arrival in arrivals), FreeFigures())
         since = {name: total - before[name] for name, total in vars(self._before).items()}
         figures["missed"] = float(since["missed"])
         if since["returned"]:
@@ -250,9 +255,9 @@ class VirtualCoordinator(Executor):
 
     # --- state -------------------------------------------------------------------------------------------
 
-    def check_change(self, running: LiveSystem, scenario: Scenario, what: str) -> None:
+    def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
         """Raise ScenarioError: settings cannot change in virtual time."""
-        raise ScenarioError(f"{what} cannot change in virtual time; start a run with the other value")
+        raise ScenarioError(f"{change} cannot change in virtual time; start a run with the other value")
 
     def state_dict(self, running: LiveSystem, *, whole: bool) -> dict[str, Any]:
         """Return the whole state with that of the cluster, without copying a tensor.

@@ -22,7 +22,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "evaluations-write-to-parameters-of-users-modules",
         "nets/trained_parameters.py",
-        "_copied(p) if own else p",
+        "_copied(p) if is_users else p",
         "p",
         "tests/doors/test_modules.py::test_an_evaluation_keeps_parameters_that_its_calls_write_to",
     ),
@@ -206,8 +206,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "parts-a-restarted-part's-messages-are-read-before-older-ones",
         "distributed/parts/free_arrivals.py",
-        "queue.sort(key=lambda one: (one[0], one[1].stamp))",
-        "queue.sort(key=lambda one: one[1].stamp)",
+        "queue.sort(key=lambda queued: (queued[0], queued[1].stamp))",
+        "queue.sort(key=lambda queued: queued[1].stamp)",
         "tests/distributed/parts/test_free_arrivals.py",
     ),
     Fault(
@@ -419,8 +419,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-what-was-learned-before-a-divergence-is-the-members-own",
         "jobs/stacked_program.py",
-        "running.diverge(stopped[place])",
-        "running.diverged = stopped[place]",
+        "running.diverge(stopped[member])",
+        "running.diverged = stopped[member]",
         "tests/running/test_seeds.py::test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any",
     ),
     Fault(
@@ -734,8 +734,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "studies-scores-of-another-step-are-kept",
         "jobs/studies/scoring.py",
-        'return dict(kept["scores"]) if kept.get("steps") == steps else {}',
-        'return dict(kept["scores"])',
+        'return dict(cached["scores"]) if cached.get("steps") == steps else {}',
+        'return dict(cached["scores"])',
         "tests/jobs/studies/test_scoring.py::test_scores_are_those_of_the_simulation_and_are_kept",
     ),
     Fault(
@@ -858,8 +858,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-member-without-a-score-is-replaced",
         "jobs/populations/selection.py",
-        "known = [member for member, score in enumerate(scores) if score.value is not None]",
-        "known = [member for member, _ in enumerate(scores)]",
+        "scored = [member for member, score in enumerate(scores) if score.value is not None]",
+        "scored = [member for member, _ in enumerate(scores)]",
         "tests/jobs/populations/test_selection.py::test_a_member_without_a_score_is_neither_replaced_nor_copied",
     ),
     Fault(

@@ -43,7 +43,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-what-still-calls-the-original-is-copied",
         "nets/users/enclosing.py",
-        "if encloses(vars(part)[name]):",
+        "if encloses(vars(module)[name]):",
         "if False:",
         "tests/doors/test_modules.py::test_what_a_copy_would_not_follow_to_its_layers_is_refused[a cached method]",
     ),
@@ -57,7 +57,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-functions-enclose-the-module-that-was-copied",
         "nets/users/enclosing.py",
-        "    memo.update(made)\n",
+        "    memo.update(twins)\n",
         "    memo.update({})\n",
         "tests/splitting/test_forwards.py::test_functions_of_a_model_that_enclose_it_call_what_is_trained[at1]",
     ),
@@ -204,7 +204,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-frozen-batch-norm-trains",
         "nets/user_modules.py",
-        "            hold_mode(part, True, False)\n",
+        "            hold_mode(submodule, True, False)\n",
         "            pass\n",
         "tests/doors/test_modules.py::test_what_torch_allows_means_the_same",
     ),
@@ -218,7 +218,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-heads-that-nothing-reaches-stay-where-a-backend-gives-none",
         "nets/trained_parameters.py",
-        "if gradient is None and not stays and place not in resting else gradient",
+        "if gradient is None and not stays and index not in resting else gradient",
         "if False else gradient",
         "tests/contracts/test_contracts.py::test_documents[several objectives, locked-reference]",
     ),
@@ -232,7 +232,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-attributes-of-an-optimiser-are-not-saved",
         "nets/torch_optimisers.py",
-        'return tree | ({"attributes": own} if any(own) else {})',
+        'return tree | ({"attributes": attributes} if any(attributes) else {})',
         "return tree | {}",
         "tests/doors/test_optimisers.py::test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on",
     ),
@@ -246,7 +246,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-generator-that-all-optimisers-share-is-taken-for-saved",
         "nets/torch_optimisers.py",
-        "any(first.objects[key] != here.objects[key] for key in both)",
+        "any(first.objects[key] != outlines.objects[key] for key in common)",
         "False",
         "tests/doors/test_optimisers.py::test_a_run_whose_optimiser_keeps_another_object_is_not_saved",
     ),
@@ -646,8 +646,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-feedback-goes-back-through-every-row",
         "nets/layers.py",
-        "part = gradient if ctx.rows is None else gradient[ctx.rows]",
-        "part = gradient if ctx.rows is None else gradient[: ctx.rows.stop - ctx.rows.start]",
+        "gradient_of_rows = gradient if ctx.rows is None else gradient[ctx.rows]",
+        "gradient_of_rows = gradient if ctx.rows is None else gradient[: ctx.rows.stop - ctx.rows.start]",
         "tests/nets/test_layers.py::test_feedback_of_some_rows_takes_the_gradients_of_these_rows",
     ),
     Fault(
@@ -681,8 +681,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-an-optimiser-loads-its-own-state",
         "nets/optimisers.py",
-        "            for own, saved in zip(tensors, state[name], strict=True):\n                own.copy_(saved)",
-        "            for own, saved in zip(tensors, state[name], strict=True):\n                own.copy_(own if own.dim() else saved)",
+        "            for tensor, saved in zip(tensors, state[name], strict=True):\n                tensor.copy_(saved)",
+        "            for tensor, saved in zip(tensors, state[name], strict=True):\n                tensor.copy_(tensor if tensor.dim() else saved)",
         "tests/agents/test_learner.py::test_a_round_trip_through_its_state_continues_to_the_bit[optimiser2]",
     ),
     Fault(
@@ -702,7 +702,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-an-optimiser-with-a-closure-is-made",
         "nets/torch_optimisers.py",
-        "        inspect.signature(made.step).bind()",
+        "        inspect.signature(optimiser.step).bind()",
         "        pass",
         "tests/base/test_extensions.py::test_what_does_not_fit_is_refused_in_one_line",
     ),

@@ -185,7 +185,7 @@ def test_exchanges_come_in_order_with_their_epoch_and_their_bytes_are_counted() 
             assert echoes is not None
             assert len(echoes) == 3
             for one, next_one in pairwise(echoes):
-                assert one.there < next_one.there
+                assert one.received_at < next_one.received_at
                 assert one.seconds < next_one.seconds
 
 
