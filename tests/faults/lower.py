@@ -64,8 +64,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-activations-in-attributes-cannot-be-copied",
         "nets/user_modules.py",
-        "        if not one.is_leaf:",
-        "        if not one.is_leaf and one.dim() > 9:",
+        "        if not tensor.is_leaf:",
+        "        if not tensor.is_leaf and tensor.dim() > 9:",
         "tests/doors/test_modules.py::test_a_module_that_leaves_its_activations_in_attributes_is_copied[own]",
     ),
     Fault(
