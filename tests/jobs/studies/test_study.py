@@ -219,7 +219,7 @@ def test_a_signal_as_a_call_ends_waits_for_the_calls_that_still_run(
             yield chunk, call
             awaited.append(chunk)
 
-    monkeypatch.setattr("antiphon.jobs.studies.study.each", each)
+    monkeypatch.setattr("antiphon.jobs.studies.study.calls_as_completed", each)
     assert cli.code(f"study digits-mlp {TINY} -v detached -v locked --seeds 1 --logdir s --jobs 2") == 143
     assert len(awaited) == 2
 
