@@ -66,7 +66,7 @@ class Ledger:
             conditioned on the newest arrival.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
-        back_by_step: Finished messages with a gradient, by the step at which their gradient reaches the sender.
+        back_by_step: Finished messages whose gradient returns, by `Message.back_at`, until they are popped.
         held_messages: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
         newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
     """

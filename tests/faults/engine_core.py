@@ -34,6 +34,13 @@ CORE: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
+        "message-one-that-no-tick-reads-has-credit",
+        "engine/heart/message.py",
+        "        if not self.read_plan.is_bookable:\n            return NONE\n",
+        "",
+        "tests/engine/heart/test_messages.py::test_nothing_is_injected_into_a_message_that_no_tick_reads[cohort]",
+    ),
+    Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/message.py",
         "if not self.booked.rows.anywhere:",
