@@ -689,13 +689,13 @@ class LiveSystem:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
             ResourceError: There is not enough memory for it.
         """
-        with fitting(saved.place):
+        with fitting(saved.path):
             try:
                 if saved.described is not None:
                     check_objects(saved.described, self.described)
                 self.load_state_dict(saved.state)
             except RunError as error:
-                raise RunError(f"{saved.place}: {error}") from None
+                raise RunError(f"{saved.path}: {error}") from None
             self.obstacle = self.executor.obstacle_of(saved)
 
     @classmethod

@@ -18,13 +18,13 @@ from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 
 _AGENT_KEYS: Mapping[str, Path] = {
-    **{key: one.path for key, one in OF_AGENTS.items()},
+    **{key: hyperparameter.path for key, hyperparameter in OF_AGENTS.items()},
     "schedule": ("optimiser", "schedule"),
     "learn": ("learn",),
 }
 """What can change of an agent, and where it is in the scenario file."""
 _CHANNEL_KEYS: Mapping[str, Path] = {
-    **{key: one.path for key, one in OF_CHANNELS.items()},
+    **{key: hyperparameter.path for key, hyperparameter in OF_CHANNELS.items()},
     "schedule": ("gradient", "optimiser", "schedule"),
     "learn": ("gradient", "learn"),
     "input.schedule": ("input", "optimiser", "schedule"),
@@ -49,13 +49,13 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     for key, value in changes:
         if not isinstance(key, str):
             raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
-        pattern, _, what = key.partition(".")
+        pattern, _, setting = key.partition(".")
         of_agents = "->" not in pattern
         keys = _AGENT_KEYS if of_agents else _CHANNEL_KEYS
-        what = spelled(what, keys)
-        path = path_of(what, keys)
+        setting = spelled(setting, keys)
+        path = path_of(setting, keys)
         names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
-        if not names and not what:
+        if not names and not setting:
             raise ScenarioError(
                 f"set: '{key}' has no agent or channel; write '*.{key}' for all, or NAME.{key}"
             )
@@ -66,7 +66,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             )
         if path is None:
             raise ScenarioError(
-                f"set: '{what}' of '{pattern}' cannot change during a run; these can: {', '.join(keys)}"
+                f"set: '{setting}' of '{pattern}' cannot change during a run; these can: {', '.join(keys)}"
             )
         refused = {
             name: why
@@ -76,22 +76,22 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         names = [name for name in names if name not in refused]
         if not names:
             name, why = next(iter(refused.items()))
-            raise ScenarioError(f"set: {what} of {name}: {why}")
+            raise ScenarioError(f"set: {setting} of {name}: {why}")
         try:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
                     group, together = agents[name].share, tied_agents(scenario.share).get(name, (name,))
                     if group is not None:
-                        together = tuple(other for other, spec in agents.items() if spec.share == group)
-                    for other in (name,) if path[0] == "objective" else together:
-                        agents[other] = _with(agents[other], path, new, scenario)
+                        together = tuple(member for member, spec in agents.items() if spec.share == group)
+                    for tied_name in (name,) if path[0] == "objective" else together:
+                        agents[tied_name] = _with(agents[tied_name], path, new, scenario)
                 else:
                     channels[name] = _with(channels[name], path, new, scenario)
         except DocumentError as error:
             within = error.path[len(path) :]  # of a value with keys of its own, such as a schedule
-            place = ".".join(map(str, (key, *within)))
-            raise ScenarioError(f"set: {place}: {error.message}") from None
+            key_path = ".".join(map(str, (key, *within)))
+            raise ScenarioError(f"set: {key_path}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
         new_scenario = Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
@@ -103,13 +103,13 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
 
 def _check_defaults(scenario: Scenario, changed: Scenario) -> None:
     """Refuse a change by which a default becomes another whose state the run lacks: a predictor's passes or inputs, or a gate."""
-    for then, now in zip(scenario.channels, changed.channels, strict=True):
+    for before, now in zip(scenario.channels, changed.channels, strict=True):
         fixes = []
-        if then.gradient.passes != now.gradient.passes:
+        if before.gradient.passes != now.gradient.passes:
             fixes.append("passes: first")
-        elif then.gradient.context != now.gradient.context:
-            fixes.append(f"context: [{', '.join(then.gradient.context)}]")
-        if scenario.relations.gated(then) != changed.relations.gated(now):
+        elif before.gradient.context != now.gradient.context:
+            fixes.append(f"context: [{', '.join(before.gradient.context)}]")
+        if scenario.relations.gated(before) != changed.relations.gated(now):
             fixes.append("gate: none")
         if fixes:
             fix = f"begin the run with gradient: {{{', '.join(fixes)}}}"
@@ -139,8 +139,8 @@ def _lacks(agent: AgentSpec, path: Path) -> str | None:
 
 def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
     """Return why a setting of a channel cannot change, with the fix; None: it can."""
-    part, key, *_ = path
-    if part == "link":
+    section, key, *_ = path
+    if section == "link":
         if channel.state:
             return "a state crosses no link; leave it out"
         if key == "drop" and not (channel.link.drop and value):
@@ -149,10 +149,12 @@ def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
             return "auto is chosen before the run; give a number, or None"
         return None
     if not channel.made_coupling.predicts:
-        return f"it is {channel.coupling} and has no synthetic {part}; choose a decoupled or unlocked channel"
+        return (
+            f"it is {channel.coupling} and has no synthetic {section}; choose a decoupled or unlocked channel"
+        )
     return (
         "it has no synthetic input; choose another channel"
-        if part == "input" and channel.input is None
+        if section == "input" and channel.input is None
         else None
     )
 

@@ -81,8 +81,8 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     except SafetensorError as error:
-        known = re.search(r"os error (\d+)", str(error))
-        number = int(known[1]) if known else errno.EIO
+        match = re.search(r"os error (\d+)", str(error))
+        number = int(match[1]) if match else errno.EIO
         raise unwritable(path, OSError(number, os.strerror(number))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -106,14 +106,14 @@ def _replace(path: Path, new: Path) -> None:
 def read(
     path: Path,
     device: torch.device | str = "cpu",
-    part: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    select: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the facts and the state of a checkpoint folder, once its manifest is verified.
 
     Args:
         path: The folder.
         device: Of the tensors.
-        part: Selects what of the state is returned; tensors of other parts are not read into memory. None: all.
+        select: Selects what of the state is returned; tensors of other parts are not read into memory. None: all.
 
     Returns:
         The facts, with the `sha256` of the tensors' file, and the state.
@@ -127,7 +127,7 @@ def read(
         facts: dict[str, Any] = json.loads(read_bytes(path / _STATE, _LARGEST))
         facts["sha256"] = files[_TENSORS]["sha256"]
         tree = facts.pop("state")
-        tree = tree if part is None else part(tree)
+        tree = tree if select is None else select(tree)
         return facts, _unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
 
 
@@ -169,12 +169,12 @@ def latest(path: str | Path) -> Path:
     path = given_path(path)
     if is_checkpoint(path):
         return path
-    found = checkpoints(path)
-    if not found:
+    saved_paths = checkpoints(path)
+    if not saved_paths:
         raise RunError(
             f"{path}: neither a checkpoint nor a run with one; give a run directory that has checkpoints/"
         )
-    return found[-1]
+    return saved_paths[-1]
 
 
 def _pack(state: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
@@ -198,14 +198,14 @@ def _pack(state: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors takes them: none in the memory of another."""
-    found, held = dict[str, Tensor](), set[int]()
+    separate, held = dict[str, Tensor](), set[int]()
     for key, tensor in tensors.items():
-        whole = tensor.contiguous()
-        memory = whole.untyped_storage()
-        shared = memory.nbytes() != whole.nbytes or memory.data_ptr() in held
+        contiguous = tensor.contiguous()
+        memory = contiguous.untyped_storage()
+        shared = memory.nbytes() != contiguous.nbytes or memory.data_ptr() in held
         held.add(memory.data_ptr())
-        found[key] = whole.clone() if shared else whole
-    return found
+        separate[key] = contiguous.clone() if shared else contiguous
+    return separate
 
 
 def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -228,7 +228,7 @@ def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
 class Saved:
     """What a checkpoint says of its simulation."""
 
-    place: Path
+    path: Path
     scenario: Scenario
     seed: int
     dtype: torch.dtype
@@ -240,15 +240,15 @@ class Saved:
     def obstacle(self) -> str | None:
         """Why no step can follow; None: a run can be continued from it."""
         if "lost" in self.state:
-            return f"{self.place}: {self.state['lost']}"
+            return f"{self.path}: {self.state['lost']}"
         if self.state["env"] is not None:
             return None
         if "virtual" in self.state:
-            return f"{self.place}: belongs to a run in virtual time; continue it with `antiphon resume`"
+            return f"{self.path}: belongs to a run in virtual time; continue it with `antiphon resume`"
         reason = self.state.get("unsaved")
-        what = f"cannot be saved ({reason})" if reason else "has no state_dict"
+        lack = f"cannot be saved ({reason})" if reason else "has no state_dict"
         return (
-            f"{self.place}: its environment {what}, so the run cannot be continued; "
+            f"{self.path}: its environment {lack}, so the run cannot be continued; "
             "load its agents into another run with `parameters: RUN:agent`"
         )
 
@@ -294,21 +294,21 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     Raises:
         RunError: It is missing or damaged, or it needs its scenario.
     """
-    place = latest(path)
-    facts, state = read(place, device)
-    with fitting(place):
+    folder = latest(path)
+    facts, state = read(folder, device)
+    with fitting(folder):
         document, seed, dtype = facts["scenario"], int(facts["seed"]), getattr(torch, facts["dtype"])
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype {facts['dtype']!r}")
         if scenario is None and document is None:
             raise RunError(
-                f"{place}: its scenario holds Python objects; load it with scenario=… "
+                f"{folder}: its scenario holds Python objects; load it with scenario=… "
                 "(on the command line: --scenario MODULE:FUNCTION)"
             )
         if scenario is None:
-            scenario = Scenario.from_yaml(document, str(place / _STATE))
+            scenario = Scenario.from_yaml(document, str(folder / _STATE))
         described = facts.get("described")
         if scenario.has_automatic_delays or scenario.has_automatic_bits:
-            saved = described or described_scenario(Scenario.from_yaml(document, str(place / _STATE)))
+            saved = described or described_scenario(Scenario.from_yaml(document, str(folder / _STATE)))
             scenario = with_saved_links(scenario, saved)
-    return Saved(place, scenario, seed, dtype, state, described)
+    return Saved(folder, scenario, seed, dtype, state, described)

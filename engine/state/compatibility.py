@@ -45,12 +45,12 @@ def check_compatible(
         RunError: They differ; the line names the first difference.
     """
     for forms in zip(_forms(state, observed), _forms(snapshot(system), present), strict=True):
-        for path, saved, own in differences(*forms, of=_described):
+        for path, saved, built in differences(*forms, of=_described):
             raise _incompatible(
-                f"{'.'.join(path)}: {_described(saved)} in the state, {_described(own)} in the scenario"
+                f"{'.'.join(path)}: {_described(saved)} in the state, {_described(built)} in the scenario"
             )
-    for group, own in zip(system.groups, state["groups"], strict=True):
-        ticked = {tick["agent_name"] for call in own["window"]["ticks_by_call"] for tick in call}
+    for group, saved_group in zip(system.groups, state["groups"], strict=True):
+        ticked = {tick["agent_name"] for call in saved_group["window"]["ticks_by_call"] for tick in call}
         if ticked - set(group.agent_names):
             name = min(ticked - set(group.agent_names))
             raise _incompatible(f"agent '{name}': its learning group is not the scenario's")
@@ -62,10 +62,13 @@ def _incompatible(difference: str) -> RunError:
 
 def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
     """Yield what of a state has the same form at every step: names first, of which shapes are a consequence."""
-    yield {what: dict.fromkeys(state.get(key, ()), True) for key, what in _NAMED.items()}
+    yield {kind: dict.fromkeys(state.get(key, ()), True) for key, kind in _NAMED.items()}
     yield {
         "signals": signals,
-        **{what: {name: _trained(own) for name, own in state[key].items()} for key, what in _TRAINED.items()},
+        **{
+            kind: {name: _trained(learner) for name, learner in state[key].items()}
+            for key, kind in _TRAINED.items()
+        },
         "groups that learn together": len(state["groups"]),
         "episodes that end": state["episode"] is not None,
     }
@@ -98,10 +101,10 @@ def differences(
     first: Any, second: Any, of: Callable[[Any], Any] = lambda value: value, path: tuple[str, ...] = ()
 ) -> Iterator[Difference]:
     """Yield where two trees differ: in their keys, in their items (channels by name), or in what `of` makes of two leaves."""
-    one, other = _by_name(first), _by_name(second)
-    if isinstance(one, Mapping) and isinstance(other, Mapping) and not (_is_object(one) or _is_object(other)):
-        for key in dict.fromkeys([*other, *one]):
-            yield from differences(one.get(key), other.get(key), of, (*path, str(key)))
+    first_items, second_items = _by_name(first), _by_name(second)
+    if all(isinstance(items, Mapping) and not _is_object(items) for items in (first_items, second_items)):
+        for key in dict.fromkeys([*second_items, *first_items]):
+            yield from differences(first_items.get(key), second_items.get(key), of, (*path, str(key)))
     elif of(first) != of(second):
         yield path, first, second
 
@@ -110,19 +113,19 @@ def _by_name(value: Any) -> Any:
     """Return a list by the names of channels, or the places of other items; plain numbers and words as they are."""
     if not isinstance(value, list) or all(isinstance(item, float | int | str | None) for item in value):
         return value
-    found = {}
+    items = {}
     for index, item in enumerate(value):
         channel = isinstance(item, Mapping) and {"from", "to"} <= item.keys()
         name = channel_name(str(item["from"]), str(item["to"]), item.get("key", 0)) if channel else index
-        found[str(name)] = item
-    return found
+        items[str(name)] = item
+    return items
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
+def same_bits(first: Tensor, second: Tensor) -> bool:
     """Return whether two tensors are equal to the bit: zeros differ by their sign, and nan equals itself."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (first, second)))
 
 
 # --- scenarios -------------------------------------------------------------------------------------------
@@ -131,13 +134,13 @@ _OBJECT = "python"
 """Key of a Python object in a described scenario."""
 
 
-def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def check_same_scenario(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Compare a saved scenario with another one, both as `described_scenario` returns them.
 
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    for difference in differences(saved, own):
+    for difference in differences(saved, present):
         raise RunError(f"scenario: {in_words(*difference)}; give the scenario that the run was started with")
 
 
@@ -150,24 +153,24 @@ def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
     """
     if not (scenario.has_automatic_delays or scenario.has_automatic_bits):
         return scenario
-    links = {name: one.get("link", {}) for name, one in _by_name(saved.get("channels", [])).items()}
+    links = {name: channel.get("link", {}) for name, channel in _by_name(saved.get("channels", [])).items()}
     chosen: dict[str, dict[str, Any]] = {}
     for channel in scenario.channels:
-        if (known := links.get(channel.name)) is not None:
-            of_run = {"ways": known.get("delay", 0), "resolution": known.get("bits")}
+        if (saved_link := links.get(channel.name)) is not None:
+            of_run = {"ways": saved_link.get("delay", 0), "resolution": saved_link.get("bits")}
             chosen[channel.name] = {key: of_run[key] for key in of_run if getattr(channel.link, key) == AUTO}
     delayed = scenario.has_automatic_delays
     aligned = {name for name, agent in saved.get("agents", {}).items() if delayed and agent.get("align")}
     return scenario.with_links(chosen, aligned)
 
 
-def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def check_objects(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Compare the Python objects of a saved scenario with those of another one, as `check_same_scenario` does.
 
     Raises:
         RunError: They differ in their data or types; the line names the first one.
     """
-    for difference in differences(saved, own):
+    for difference in differences(saved, present):
         if any(map(_is_object, difference[1:])):
             raise RunError(
                 f"scenario: {in_words(*difference)}; give the scenario of the checkpoint, or load single agents from it "
@@ -179,10 +182,13 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping) and _OBJECT in value
 
 
-def in_words(path: Sequence[str], saved: Any, own: Any) -> str:
+def in_words(path: Sequence[str], saved: Any, present: Any) -> str:
     """Return a difference between two described scenarios in one line."""
-    place = ".".join(path)
-    if _is_object(saved) and _is_object(own) and saved[_OBJECT] == own[_OBJECT]:
-        return f"{place}: this {own[_OBJECT]} holds other data or settings than the one saved"
-    words = [f"a Python {each[_OBJECT]}" if _is_object(each) else show_value(each) for each in (saved, own)]
-    return f"{place}: {words[0]} was saved, {words[1]} is given"
+    key_path = ".".join(path)
+    if _is_object(saved) and _is_object(present) and saved[_OBJECT] == present[_OBJECT]:
+        return f"{key_path}: this {present[_OBJECT]} holds other data or settings than the one saved"
+    words = [
+        f"a Python {description[_OBJECT]}" if _is_object(description) else show_value(description)
+        for description in (saved, present)
+    ]
+    return f"{key_path}: {words[0]} was saved, {words[1]} is given"

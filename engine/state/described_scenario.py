@@ -30,8 +30,8 @@ def described_scenario(scenario: Scenario) -> dict[str, Any]:
     structure, since its parameters are in checkpoints; of a function the name, its defaults and what it encloses; of a
     class and a Gymnasium environment the name; of any other object its public attributes.
     """
-    found: dict[str, Any] = described(plain(scenario))
-    return found
+    description: dict[str, Any] = described(plain(scenario))
+    return description
 
 
 def described(value: Any) -> Any:
@@ -43,8 +43,8 @@ def described(value: Any) -> Any:
     if isinstance(value, _PLAIN):
         return value
     digest = hashlib.sha256()
-    for part in _content(value, ()):
-        digest.update(part)
+    for content in _content(value, ()):
+        digest.update(content)
     return {
         "python": getattr(value, "__name__", type(value).__name__),
         "digest": digest.hexdigest()[:_DIGITS],
@@ -61,8 +61,10 @@ def _content(value: Any, outer: tuple[object, ...]) -> Iterator[bytes | memoryvi
         yield f"{value.dtype} {value.shape}".encode()
         yield b"" if value.dtype.hasobject else value.tobytes()
     elif isinstance(value, nn.Module):
-        settings = {name: own for name, own in vars(value).items() if isinstance(own, _PLAIN)}
-        settings = {name: own for name, own in settings.items() if name[0] != "_" and name != "training"}
+        settings = {name: setting for name, setting in vars(value).items() if isinstance(setting, _PLAIN)}
+        settings = {
+            name: setting for name, setting in settings.items() if name[0] != "_" and name != "training"
+        }
         yield repr((value, settings)).encode()
         for held in (value.named_parameters(), value.named_buffers()):
             yield repr([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in held]).encode()
@@ -70,11 +72,11 @@ def _content(value: Any, outer: tuple[object, ...]) -> Iterator[bytes | memoryvi
         yield repr((value.num_envs, getattr(value.spec, "id", None), value.single_observation_space)).encode()
     elif isinstance(value, _PLAIN | bytes):
         yield repr(value).encode()
-    elif not any(value is one for one in outer):
+    elif not any(value is enclosing for enclosing in outer):
         if hasattr(value, "__qualname__"):
             yield value.__qualname__.encode()
-        for part in _parts_of(value):
-            yield from _content(part, (*outer, value))
+        for component in _parts_of(value):
+            yield from _content(component, (*outer, value))
 
 
 def _parts_of(value: Any) -> Iterable[Any]:
@@ -82,7 +84,7 @@ def _parts_of(value: Any) -> Iterable[Any]:
     if isinstance(value, functools.partial):
         return value.func, value.args, value.keywords
     if isinstance(value, Mapping):
-        return [part for key in sorted(value, key=str) for part in (str(key), value[key])]
+        return [component for key in sorted(value, key=str) for component in (str(key), value[key])]
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)
     if isinstance(value, list | tuple):
@@ -90,14 +92,16 @@ def _parts_of(value: Any) -> Iterable[Any]:
     if is_dataclass(value) and not isinstance(value, type):
         named = [(field, getattr(value, field.name)) for field in fields(value)]
         return [
-            part
-            for field, own in named
-            if not field.metadata.get("added") or own
-            for part in (field.name, own)
+            component
+            for field, item in named
+            if not field.metadata.get("added") or item
+            for component in (field.name, item)
         ]
     if isinstance(value, FunctionType):
         return value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
     if hasattr(value, "__qualname__"):
         return ()
     attributes = getattr(value, "__dict__", {})
-    return [part for name in sorted(attributes) if name[0] != "_" for part in (name, attributes[name])]
+    return [
+        component for name in sorted(attributes) if name[0] != "_" for component in (name, attributes[name])
+    ]

@@ -45,11 +45,11 @@ _NOT_0 = (None, 0.0)
 
 def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Hyperparameter]:
     """Those of what has an optimiser."""
-    found = {"learning_rate": Hyperparameter((*path, "lr"), f"{attribute}.rate.base")}
+    hyperparameters = {"learning_rate": Hyperparameter((*path, "lr"), f"{attribute}.rate.base")}
     for key in ("clip", "weight_decay"):
-        own = Hyperparameter((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
-        found[f"optimiser.{key}"] = own
-    return {prefix + key: one for key, one in found.items()}
+        hyperparameter = Hyperparameter((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
+        hyperparameters[f"optimiser.{key}"] = hyperparameter
+    return {prefix + key: hyperparameter for key, hyperparameter in hyperparameters.items()}
 
 
 OF_AGENTS: Mapping[str, Hyperparameter] = {
@@ -77,57 +77,62 @@ OF_CHANNELS: Mapping[str, Hyperparameter] = {
 """Those of channels; without a prefix they are the synthetic gradient's."""
 
 
-def path_of(key: str, known: Mapping[str, Path]) -> Path | None:
+def path_of(key: str, paths: Mapping[str, Path]) -> Path | None:
     """Return the place of a key, with what stands for its `*`; None: it is not among the known ones."""
-    if key in known:
-        return None if "*" in key else known[key]
+    if key in paths:
+        return None if "*" in key else paths[key]
     prefix, _, name = key.partition(".")
     star: Any = int(name) if name.isdecimal() else name
-    return tuple(star if part == "*" else part for part in known.get(f"{prefix}.*", ())) or None
+    return (
+        tuple(star if component == "*" else component for component in paths.get(f"{prefix}.*", ())) or None
+    )
 
 
 # --- of what is built ----------------------------------------------------------------------------------------
 
 
-def _all_of(part: Agent | Channel) -> Iterator[str]:
+def _all_of(owner: Agent | Channel) -> Iterator[str]:
     """The places of its hyperparameters."""
-    return (one.attribute for one in (OF_AGENTS if isinstance(part, Agent) else OF_CHANNELS).values())
+    return (
+        hyperparameter.attribute
+        for hyperparameter in (OF_AGENTS if isinstance(owner, Agent) else OF_CHANNELS).values()
+    )
 
 
-def _get(part: Any, attribute: str) -> Any:
+def _get(value: Any, attribute: str) -> Any:
     for name in attribute.split("."):
-        part = getattr(part, name, None)
-    return part
+        value = getattr(value, name, None)
+    return value
 
 
-def _put(part: Any, attribute: str, value: Any) -> Any:
+def _put(owner: Any, attribute: str, value: Any) -> Any:
     """Return a part with another value at a place in it; it is changed itself, unless it is shared or frozen."""
     name, _, rest = attribute.partition(".")
-    value = _put(getattr(part, name), rest, value) if rest else value
-    if getattr(part, "__dataclass_params__", None) and part.__dataclass_params__.frozen:
-        return replace(part, **{name: value})
-    part = copy.copy(part) if isinstance(part, Weighted) else part
-    setattr(part, name, value)
-    return part
+    value = _put(getattr(owner, name), rest, value) if rest else value
+    if getattr(owner, "__dataclass_params__", None) and owner.__dataclass_params__.frozen:
+        return replace(owner, **{name: value})
+    owner = copy.copy(owner) if isinstance(owner, Weighted) else owner
+    setattr(owner, name, value)
+    return owner
 
 
-def values_of(part: Agent | Channel) -> tuple[Any, ...]:
+def values_of(owner: Agent | Channel) -> tuple[Any, ...]:
     """Return the hyperparameters of a single agent or channel, in order; None: it does not have one."""
-    found = (_get(part, attribute) for attribute in _all_of(part))
-    return tuple(value if isinstance(value, float | int | tuple) else None for value in found)
+    values = (_get(owner, attribute) for attribute in _all_of(owner))
+    return tuple(value if isinstance(value, float | int | tuple) else None for value in values)
 
 
-def take_values(part: Agent | Channel, source: Agent | Channel) -> None:
+def take_values(owner: Agent | Channel, source: Agent | Channel) -> None:
     """Give an agent or channel the hyperparameters of another of the same structure."""
-    for attribute, value in zip(_all_of(part), values_of(source), strict=True):
+    for attribute, value in zip(_all_of(owner), values_of(source), strict=True):
         if value is not None:
-            _put(part, attribute, value)
+            _put(owner, attribute, value)
 
 
 def read_members(stack: Agent | Channel) -> None:
     """Give a stack the hyperparameters of its members: a number where they are equal, and else one for each."""
-    each = zip(*map(values_of, stack.members), strict=True)
-    for attribute, values in zip(_all_of(stack), each, strict=True):
+    values_by_attribute = zip(*map(values_of, stack.members), strict=True)
+    for attribute, values in zip(_all_of(stack), values_by_attribute, strict=True):
         if values[0] is not None and _get(stack, attribute) is not None:
             _put(stack, attribute, _merged(values))
 
@@ -156,17 +161,24 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
         return changes
     for path, before, after, built_in in _differing((), _comparable(old), _comparable(new)):
         kind, *of_part = path
-        known = {"agents": OF_AGENTS, "channels": OF_CHANNELS}.get(str(kind), {}) if built_in else {}
-        keys = ((_key(key, one.path, of_part[1:]), one) for key, one in known.items())
-        key, found = next(((key, one) for key, one in keys if key is not None), ("", None))
-        place = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
-        if found is None:
+        hyperparameters = (
+            {"agents": OF_AGENTS, "channels": OF_CHANNELS}.get(str(kind), {}) if built_in else {}
+        )
+        keys = (
+            (_key(key, hyperparameter.path, of_part[1:]), hyperparameter)
+            for key, hyperparameter in hyperparameters.items()
+        )
+        key, hyperparameter = next(
+            ((key, hyperparameter) for key, hyperparameter in keys if key is not None), ("", None)
+        )
+        difference = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
+        if hyperparameter is None:
             raise ScenarioError(
-                f"{place}: this is structure, which cannot vary within a population; {ELSEWHERE}"
+                f"{difference}: this is structure, which cannot vary within a population; {ELSEWHERE}"
             )
-        if (before in found.apart or after in found.apart) and before != after:
+        if (before in hyperparameter.apart or after in hyperparameter.apart) and before != after:
             within = "between 0 and 1" if key == "p_update" else "above 0"
-            raise ScenarioError(f"{place}: {of_part[0]}.{key} varies only {within}; begin {within}")
+            raise ScenarioError(f"{difference}: {of_part[0]}.{key} varies only {within}; begin {within}")
         changes.append((f"{of_part[0]}.{key}", after))
     return changes
 
@@ -176,9 +188,9 @@ def _key(key: str, pattern: Path, path: Sequence[str | int]) -> str | None:
     if len(path) != len(pattern):
         return None
     pairs = list(zip(pattern, path, strict=True))
-    if any(one not in ("*", other) for one, other in pairs):
+    if any(expected not in ("*", actual) for expected, actual in pairs):
         return None
-    return key.replace("*", next((str(other) for one, other in pairs if one == "*"), ""))
+    return key.replace("*", next((str(actual) for expected, actual in pairs if expected == "*"), ""))
 
 
 def _comparable(scenario: Scenario) -> dict[str, Any]:
@@ -215,9 +227,9 @@ def _differing(
     mappings = isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys()
     if isinstance(old, Spec) and type(old) is type(new):
         for name in type(old).model_fields:
-            own = isinstance(old, KindSpec) and name in old.own_keys and not old.built_in
+            users_key = isinstance(old, KindSpec) and name in old.own_keys and not old.built_in
             at = (*path, written_key(type(old), name))
-            yield from _differing(at, getattr(old, name), getattr(new, name), not own)
+            yield from _differing(at, getattr(old, name), getattr(new, name), not users_key)
         yield from _differing(path, old.model_extra or {}, new.model_extra or {}, False)
     elif isinstance(old, KindSpec) and isinstance(new, KindSpec):
         yield from _differing((*path, "kind"), getattr(old, "kind", None), getattr(new, "kind", None), False)
@@ -225,7 +237,7 @@ def _differing(
         for key in old:
             yield from _differing((*path, key), old[key], new[key], built_in)
     elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
-        for place, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _differing((*path, place), before, after, built_in)
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differing((*path, index), before, after, built_in)
     elif described(old) != described(new):  # else objects made alike
         yield path, old, new, built_in

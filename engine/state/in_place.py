@@ -65,12 +65,12 @@ class InPlaceChanges:
             RunError: One has other memory, which no stack or optimiser refers to.
         """
         fresh, self._fresh = list(self._fresh.values()), {}
-        for one in fresh:
-            if one.tensor.data_ptr() != one.address:
-                raise RunError(f"{one.name} has other memory; change it in place: tensor.data.copy_(…)")
+        for watched in fresh:
+            if watched.tensor.data_ptr() != watched.address:
+                raise RunError(f"{watched.name} has other memory; change it in place: tensor.data.copy_(…)")
         count = self._count
         self.note()
-        return count != self._count or any(one.changed for one in fresh)
+        return count != self._count or any(watched.changed for watched in fresh)
 
 
 @dataclass(frozen=True, slots=True)

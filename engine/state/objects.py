@@ -18,40 +18,42 @@ OBJECTS = "objects"
 
 
 def _objectives(system: System) -> dict[str, dict[int, KeptState]]:
-    """Return the own objectives of agents, by agent and place."""
+    """Return the states of the users' own objectives, by agent and by index of the objective."""
     goals = {name: agent.goal.terms for name, agent in system.agents.items() if agent.goal is not None}
-    found = {
+    states_by_agent = {
         name: {
-            n: goal.objective.kept for n, goal in enumerate(each) if isinstance(goal.objective, OwnObjective)
+            n: goal.objective.kept for n, goal in enumerate(terms) if isinstance(goal.objective, OwnObjective)
         }
-        for name, each in goals.items()
+        for name, terms in goals.items()
     }
-    return {name: each for name, each in found.items() if each}
+    return {name: states for name, states in states_by_agent.items() if states}
 
 
 def kept_between_calls(system: System) -> Iterator[KeptState | ModuleState]:
     """Yield what own objectives and users' networks keep between calls."""
-    yield from (kept for each in _objectives(system).values() for kept in each.values())
+    yield from (state for by_term in _objectives(system).values() for state in by_term.values())
     states = (agent.learner.module_state for agent in system.agents.values())
     yield from (state for state in states if state is not None)
 
 
 def state_of_objects(system: System) -> dict[str, Any]:
     """Return the state of own objectives by agent, without copying a tensor; empty where none keeps one."""
-    found = {
-        name: {str(place): state for place, kept in each.items() if (state := kept.state_dict())}
-        for name, each in _objectives(system).items()
+    trees_by_agent = {
+        name: {str(index): tree for index, state in by_term.items() if (tree := state.state_dict())}
+        for name, by_term in _objectives(system).items()
     }
-    kept = {name: each for name, each in found.items() if each}
-    return {OBJECTS: kept} if kept else {}
+    saved = {name: trees for name, trees in trees_by_agent.items() if trees}
+    return {OBJECTS: saved} if saved else {}
 
 
 def load_objects(system: System, state: Mapping[str, Any]) -> None:
     """Load what `state_of_objects` returned; its tensors are used as they are, so hand in copies."""
     objectives = _objectives(system)
-    for name, each in state.get(OBJECTS, {}).items():
-        for place, tree in each.items() if name in objectives else ():  # of a part, there are those of others
-            objectives[name][int(place)].load_state_dict(tree)
+    for name, trees in state.get(OBJECTS, {}).items():
+        if name not in objectives:  # of a part, there are those of others
+            continue
+        for index, tree in trees.items():
+            objectives[name][int(index)].load_state_dict(tree)
 
 
 def check_kept(system: System) -> None:
@@ -80,12 +82,12 @@ def check_apart(first: System, second: System | None = None) -> bool:
     Raises:
         RunError: An objective is one object of the caller's, which both runs call, and keeps a state.
     """
-    others, called = {} if second is None else _objectives(second), True
-    for name, each in _objectives(first).items():
-        for place, kept in each.items():
-            shared = kept.is_the_callers if second is None else kept.shares(others[name][place])
-            called = called and (kept.was_called or not shared)
-            if shared and kept.was_called and kept.is_lost:
+    second_objectives, called = {} if second is None else _objectives(second), True
+    for name, by_term in _objectives(first).items():
+        for index, state in by_term.items():
+            shared = state.is_the_callers if second is None else state.shares(second_objectives[name][index])
+            called = called and (state.was_called or not shared)
+            if shared and state.was_called and state.is_lost:
                 raise RunError(
                     f"the objective of {name} is an object that keeps a state, which several runs would share; give its class"
                 )
@@ -94,20 +96,24 @@ def check_apart(first: System, second: System | None = None) -> bool:
 
 def lost_state(system: System) -> str | None:
     """Return why a run that is saved could not go on as it would have; None: nothing is lost."""
-    for name, each in _objectives(system).items():
-        if any(kept.is_lost for kept in each.values()):
+    for name, by_term in _objectives(system).items():
+        if any(state.is_lost for state in by_term.values()):
             fix = "give its class, with plain data in attributes, or a module with buffers"
             return f"the objective of {name} keeps a state that no checkpoint has; {fix}"
     for name, agent in system.agents.items():
         state = agent.learner.module_state
-        if state is not None and (what := state.lost) is not None and agent.learner.network.keeps_state():
+        if (
+            state is not None
+            and (attribute := state.lost) is not None
+            and agent.learner.network.keeps_state()
+        ):
             fix = "keep plain data there, or return it from get_extra_state"
-            return f"the network of {name} changes {what}, which no checkpoint has, and depends on it; {fix}"
+            return f"the network of {name} changes {attribute}, which no checkpoint has, and depends on it; {fix}"
     if (changed := changed_by_replay(system)) is not None:
         return changed
-    for place, kept in _modules(system):
-        if kept.is_lost:
-            return f"{place} keeps a state in attributes, which no checkpoint has; register a buffer for it"
+    for module_name, kept_state in _modules(system):
+        if kept_state.is_lost:
+            return f"{module_name} keeps a state in attributes, which no checkpoint has; register a buffer for it"
     return None
 
 
@@ -120,20 +126,20 @@ def changed_by_replay(system: System) -> str | None:
         system.learner_name_by_agent[tick.agent_name]: None for window in windows for tick in window.ticks()
     }:
         if (changed := system.agents[owner].learner.network.changed_parameter()) is not None:
-            what = f"a call of the network of {owner} changes its trained parameter '{changed}'"
-            return f"{what}, and its open window is computed again; {at_ends}change a buffer in its place"
+            reason = f"a call of the network of {owner} changes its trained parameter '{changed}'"
+            return f"{reason}, and its open window is computed again; {at_ends}change a buffer in its place"
     return None
 
 
 def _modules(system: System) -> Iterator[tuple[str, KeptState]]:
     """Yield the users' modules that predict or aggregate, with their places."""
     for name, channel in system.channels.items():
-        for what, model in (
+        for kind, model in (
             ("gradient", channel.synthetic_gradient.model),
             ("input", channel.synthetic_input.model),
         ):
             if model is not None and model.kept is not None:
-                yield f"the {what} of {name}", model.kept
+                yield f"the {kind} of {name}", model.kept
     for name, agent in system.agents.items():
         if isinstance(network := agent.learner.network, Aggregated):
             yield f"the aggregation of {name}", network.kept

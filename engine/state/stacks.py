@@ -108,12 +108,12 @@ class _Splitter:
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
-        places = self.stacked.places_of(stack)
-        return split_rows(value, places.stop - places.start, self.base.batch, places.start)
+        members = self.stacked.places_of(stack)
+        return split_rows(value, members.stop - members.start, self.base.batch, members.start)
 
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
-        places = self.stacked.places_of(stack)
-        return split(kind, tree, places.stop - places.start, self.base.batch, places.start)
+        members = self.stacked.places_of(stack)
+        return split(kind, tree, members.stop - members.start, self.base.batch, members.start)
 
     def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
         return zip(self.stacked.singles(stack), self._split(Agent, tree, stack), strict=True)
@@ -135,28 +135,30 @@ class _Splitter:
         )
         newest = self._rows(saved["newest_returned"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
-            kept, loose = (
+            stored, loose = (
                 [messages_of[k] for messages_of in kept_by_channel],
                 [messages_of[k] for messages_of in loose_by_channel],
             )
-            for message in (*kept, *loose):
+            for message in (*stored, *loose):
                 booked = message["booked"]
                 if message["finished_at"] is not None and not _anywhere(booked["counted"]):
                     booked["counted"] = False
             counted = {
-                message["stamp"] for message in (*kept, *loose) if message["booked"]["counted"] is not False
+                message["stamp"] for message in (*stored, *loose) if message["booked"]["counted"] is not False
             }
             completed = [
                 [step, [s for s in stamps if s in counted]] for step, stamps in saved["back_by_step"]
             ]
-            messages = [message for message in kept if not _forgotten(stack.ledger, message)]
-            wanted = needed.get(channel.name, set()) | {stamp for _, stamps in completed for stamp in stamps}
-            wanted -= {message["stamp"] for message in messages}
+            messages = [message for message in stored if not _forgotten(stack.ledger, message)]
+            needed_stamps = needed.get(channel.name, set()) | {
+                stamp for _, stamps in completed for stamp in stamps
+            }
+            needed_stamps -= {message["stamp"] for message in messages}
             yield (
                 channel.name,
                 {
                     "messages": messages,
-                    "loose": [message for message in (*kept, *loose) if message["stamp"] in wanted],
+                    "loose": [message for message in (*stored, *loose) if message["stamp"] in needed_stamps],
                     "back_by_step": [[step, stamps] for step, stamps in completed if stamps],
                     "newest_returned": newest[k],
                     "held_messages": None if held is None else held[k],
@@ -362,12 +364,12 @@ class _Merger:
 
     def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:
         """A message of all channels, where some may have none any more: nothing counted for them."""
-        like = next(kept[stamp] for kept in by_stamp if stamp in kept)
+        like = next(messages[stamp] for messages in by_stamp if stamp in messages)
         void = {**like, "booked": {"counted": False, "gradient": None, "loss": None}}
-        copies = [kept.get(stamp, void) for kept in by_stamp]
-        whole = self._joined(Message, copies, stack)
+        copies = [messages.get(stamp, void) for messages in by_stamp]
+        merged = self._joined(Message, copies, stack)
         return {
-            **whole,
+            **merged,
             "open_window_numbers": sorted(
                 {window for message in copies for window in message["open_window_numbers"]}
             ),
@@ -466,8 +468,8 @@ class _Merger:
         if not leaves:
             return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel_name": stack.name}
         as_leaves = [{**leaves[0], "counted": False, **read} for read in reads]
-        whole = {**self._joined(CountedRead, as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
+        merged = {**self._joined(CountedRead, as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
         if len(reads) > 1:
             shared = len(leaves) == len(reads) and all(read["only_tick"] is None for read in reads)
-            whole["only_tick"] = None if shared else step
-        return whole
+            merged["only_tick"] = None if shared else step
+        return merged

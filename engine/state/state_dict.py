@@ -40,14 +40,14 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
     }
     gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
     parts = {
-        key: {n: part for n, part in by_name.items() if part is not None} for key, by_name in parts.items()
+        key: {n: owner for n, owner in by_name.items() if owner is not None} for key, by_name in parts.items()
     }
     return parts | ({"gates": gates} if gates else {})
 
 
 def stacked_parts(system: System) -> list[Any]:
     """Return what stacks have of their members with a leading axis: of agents, predictors, and bounds of outliers."""
-    return [part for by_name in stateful(system).values() for part in by_name.values() if part.members]
+    return [owner for by_name in stateful(system).values() for owner in by_name.values() if owner.members]
 
 
 def snapshot(system: System) -> Tree:
@@ -55,7 +55,7 @@ def snapshot(system: System) -> Tree:
     episode, saved, fixed = system.schedule.episode_windows, messages(system), _feedback(system)
     return {
         **{
-            key: {n: part.state_dict() for n, part in by_name.items()}
+            key: {n: owner.state_dict() for n, owner in by_name.items()}
             for key, by_name in stateful(system).items()
         },
         **({_FEEDBACK: fixed} if fixed else {}),
@@ -81,8 +81,8 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     if system.schedule.episode_windows is not None:
         system.schedule.episode_windows.begin_episode(*state["episode"])
     for key, by_name in stateful(system).items():
-        for name, part in by_name.items():
-            part.load_state_dict(state[key][name])
+        for name, owner in by_name.items():
+            owner.load_state_dict(state[key][name])
     load_objects(system, state)
     for name, fixed in state.get(_FEEDBACK, {}).items():
         if name in system.channels:  # of a part, there are those of others
@@ -132,8 +132,8 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     fitted = dict(state)
     for key, by_name in stateful(system).items():
         fitted[key] = dict(state[key])
-        for name, part in by_name.items() if key not in ("outliers", "gates") else ():
-            new, saved = part.state_dict()["optimiser"], state[key][name]
+        for name, owner in by_name.items() if key not in ("outliers", "gates") else ():
+            new, saved = owner.state_dict()["optimiser"], state[key][name]
             moments = saved["optimiser"].keys() - {MISSED}
             if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):
                 fitted[key][name] = {**saved, "optimiser": new}

@@ -143,7 +143,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
 
 
 def from_tree(
-    kind: type[Owner], tree: Mapping[str, Any], signals: Sequence[StepSignals], **others: Any
+    kind: type[Owner], tree: Mapping[str, Any], signals: Sequence[StepSignals], **further: Any
 ) -> Owner:
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
@@ -162,7 +162,7 @@ def from_tree(
         elif _has_role(saved_field, PLAIN) and isinstance(value, list):
             value = set(value)
         values[saved_field.name] = value
-    return kind(**{**values, **others})
+    return kind(**{**values, **further})
 
 
 def notes_of(tree: Mapping[str, Any], signals: Sequence[StepSignals]) -> Notes:
@@ -221,25 +221,25 @@ def join(
 
     `number`: of the step signals of all members, by theirs.
     """
-    whole = dict(trees[0])
+    joined_tree = dict(trees[0])
     for saved_field in saved_fields(kind):
         key = _key(saved_field)
         values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
-            whole[key] = join(saved_field.metadata["kind"], values, batch, device, number)
+            joined_tree[key] = join(saved_field.metadata["kind"], values, batch, device, number)
         elif _has_role(saved_field, NOTES):
-            whole[key] = {
+            joined_tree[key] = {
                 name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)
                 for name in values[0]
             }
         elif _has_role(saved_field, SIGNALS):
             several = isinstance(values[0], list)
-            whole[key] = (
+            joined_tree[key] = (
                 [number(numbers) for numbers in zip(*values, strict=True)] if several else number(values)
             )
         elif _has_role(saved_field, ROWS, MASK):
-            whole[key] = join_rows(values, batch, device)
-    return whole
+            joined_tree[key] = join_rows(values, batch, device)
+    return joined_tree
 
 
 def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[Any]:
@@ -289,13 +289,13 @@ def joined(seeds: Sequence[Mapping[str, Any]], names: Sequence[str] | None = Non
         seeds: Of each seed. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
         names: The signals to be joined; None: all.
     """
-    whole = {}
+    joined_signals = {}
     for name in dict.fromkeys(name for signals in seeds for name in signals) if names is None else names:
         like = next((signals[name] for signals in seeds if name in signals), None)
         if like is not None:
             default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
-            whole[name] = torch.cat([signals.get(name, default) for signals in seeds])
-    return whole
+            joined_signals[name] = torch.cat([signals.get(name, default) for signals in seeds])
+    return joined_signals
 
 
 def joined_signals(seeds: Sequence[StepSignals]) -> StepSignals:

@@ -53,17 +53,17 @@ class TakenWeights:
                 "sha256": self.sha256,
                 "kept": list(self.left[name]),
             }
-            for name, taken in self.taken.items()
-            if taken
+            for name, taken_tensors in self.taken.items()
+            if taken_tensors
         ]
 
     def __str__(self) -> str:
         lines = [f"weights of {self.source}"]
-        for name, taken in self.taken.items():
+        for name, taken_tensors in self.taken.items():
             by_reason: dict[str, list[str]] = {}
             for tensor, reason in self.left[name].items():
                 by_reason.setdefault(reason, []).append(tensor)
-            parts = [f"{len(taken)} of {len(taken) + len(self.left[name])} tensors taken"]
+            parts = [f"{len(taken_tensors)} of {len(taken_tensors) + len(self.left[name])} tensors taken"]
             parts += [f"{', '.join(tensors)} left: {reason}" for reason, tensors in by_reason.items()]
             lines.append(f"{name}: {'; '.join(parts)}")
         if self.unused:
@@ -107,25 +107,27 @@ def load_weights(
         if name not in learners:
             raise ScenarioError(f"load_weights: no agent '{name}'{suggest(name, learners)}")
     facts, saved = read_learners(source, pairs.values())
-    for other in () if agents is None else pairs.values():
-        if other not in saved:
-            raise ScenarioError(f"{source} has no agent '{other}'{suggest(other, saved)}")
+    for giver in () if agents is None else pairs.values():
+        if giver not in saved:
+            raise ScenarioError(f"{source} has no agent '{giver}'{suggest(giver, saved)}")
     unused = [name for name in saved if name not in pairs.values()]
-    found = TakenWeights(str(source), unused, pairs, facts["step"], facts["sha256"])
-    for name, other in pairs.items():
-        found.taken[name], found.left[name] = _take(learners[name], saved.get(other), other)
-    takers = [name for name, taken in found.taken.items() if taken]
+    taken_weights = TakenWeights(str(source), unused, pairs, facts["step"], facts["sha256"])
+    for name, giver in pairs.items():
+        taken_weights.taken[name], taken_weights.left[name] = _take(learners[name], saved.get(giver), giver)
+    takers = [name for name, taken_tensors in taken_weights.taken.items() if taken_tensors]
     if not takers:
         raise ScenarioError(
             f"no tensor of {source} matches by name and shape; its agents: {', '.join(saved)}"
         )
-    for (first, parameter), *others in system.tied_parameters:
-        for name, other in others:
-            taken = parameter in found.taken.get(first, ()) or other in found.taken.get(name, ())
-            mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][other]
-            if taken and not torch.equal(mine, theirs):
+    for (first, parameter), *tied in system.tied_parameters:
+        for name, tied_name in tied:
+            is_taken = parameter in taken_weights.taken.get(
+                first, ()
+            ) or tied_name in taken_weights.taken.get(name, ())
+            mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][tied_name]
+            if is_taken and not torch.equal(mine, theirs):
                 raise ScenarioError(
-                    f"'{first}.{parameter}' and '{name}.{other}' are tied and would differ; take equal "
+                    f"'{first}.{parameter}' and '{name}.{tied_name}' are tied and would differ; take equal "
                     f"weights for '{first}' and '{name}'"
                 )
     check_replays(system)
@@ -140,28 +142,28 @@ def load_weights(
         learners[name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
     state["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])
     backend.load_state_dict(copy_tree(with_statistics(state, takers)))
-    return found
+    return taken_weights
 
 
 def _take(
-    learner: Mapping[str, Any], given: Mapping[str, Any] | None, giver: str
+    learner: Mapping[str, Any], saved_learner: Mapping[str, Any] | None, giver: str
 ) -> tuple[list[str], dict[str, str]]:
     """Put what fits of a saved learner into another one's state, and return what was taken, and why the rest was not."""
-    taken: list[str] = []
-    left: dict[str, str] = {}
-    for part in _PARTS:
-        for tensor, own in learner[part].items():
-            saved = None if given is None else given[part].get(tensor)
-            if given is None:
-                left[tensor] = f"the run has no agent '{giver}'"
+    taken_tensors: list[str] = []
+    reasons: dict[str, str] = {}
+    for section in _PARTS:
+        for tensor, present in learner[section].items():
+            saved = None if saved_learner is None else saved_learner[section].get(tensor)
+            if saved_learner is None:
+                reasons[tensor] = f"the run has no agent '{giver}'"
             elif saved is None:
-                left[tensor] = "the run's agent has none"
-            elif saved.shape != own.shape:
-                left[tensor] = f"{list(saved.shape)} in the run, {list(own.shape)} here"
+                reasons[tensor] = "the run's agent has none"
+            elif saved.shape != present.shape:
+                reasons[tensor] = f"{list(saved.shape)} in the run, {list(present.shape)} here"
             else:
-                learner[part][tensor] = saved.to(own)
-                taken.append(tensor)
-    return taken, left
+                learner[section][tensor] = saved.to(present)
+                taken_tensors.append(tensor)
+    return taken_tensors, reasons
 
 
 def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,10 +176,13 @@ def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str
     Raises:
         RunError: There is no checkpoint, or it is damaged.
     """
-    place = latest(source)
+    path = latest(source)
 
-    def wanted(state: dict[str, Any]) -> dict[str, Any]:
+    def learners_of(state: dict[str, Any]) -> dict[str, Any]:
         learners = state["system"]["learners"].items()
-        return {name: {part: own[part] for part in _PARTS if name in agents} for name, own in learners}
+        return {
+            name: {section: learner[section] for section in _PARTS if name in agents}
+            for name, learner in learners
+        }
 
-    return read(place, part=wanted)
+    return read(path, select=learners_of)

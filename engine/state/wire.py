@@ -74,9 +74,11 @@ def _narrowest(tensor: Tensor) -> torch.dtype:
 
 def _contents(tensors: Iterable[Tensor]) -> Iterator[bytes | memoryview]:
     for tensor in tensors:
-        own = tensor.cpu()
+        on_host = tensor.cpu()
         # NumPy is faster, and lacks some types
-        array = own.numpy() if own.dtype in _OF_NUMPY else own.reshape(-1).view(torch.uint8).numpy()
+        array = (
+            on_host.numpy() if on_host.dtype in _OF_NUMPY else on_host.reshape(-1).view(torch.uint8).numpy()
+        )
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         yield content
         yield bytes(-len(content) % _ALIGNED)
@@ -101,9 +103,9 @@ def decode(facts: bytes | memoryview, take: Take) -> Any:
 def _tensor(kind: list[Any], take: Take) -> Tensor:
     names, *shape = kind
     name, _, narrow = f"{names}".partition(":")
-    dtype, crossing = (getattr(torch, one, None) for one in (name, narrow or name))
-    whole = all(type(size) is int and size >= 0 for size in shape)
-    if not (isinstance(dtype, torch.dtype) and isinstance(crossing, torch.dtype) and whole):
+    dtype, crossing = (getattr(torch, word, None) for word in (name, narrow or name))
+    is_shape = all(type(size) is int and size >= 0 for size in shape)
+    if not (isinstance(dtype, torch.dtype) and isinstance(crossing, torch.dtype) and is_shape):
         raise ValueError(f"{kind} is not a tensor")
     count = prod(shape)
     if not count:
