@@ -99,7 +99,7 @@ def _held(name: str, network: Network, tensors: Tensors) -> tuple[Tensors, dict[
     """A network's parameters and running statistics, and the users' modules in it, by their names in a graph's module."""
     modules = network.modules().items()
     placed = {attribute_name(key): tensor for key, tensor in tensors.items()}
-    return with_prefix(name, placed), {f"{name}.{place}".rstrip("."): module for place, module in modules}
+    return with_prefix(name, placed), {f"{name}.{path}".rstrip("."): module for path, module in modules}
 
 
 def steps_per_round(system: System) -> int:
@@ -110,13 +110,13 @@ def steps_per_round(system: System) -> int:
     """
     lengths = [agent.clock.tick_period for agent in system.agents.values()]
     lengths += [channel.ledger.timetable.send_times.cycle_steps for channel in system.channels.values()]
-    found = math.lcm(*lengths)
-    if found > _LONGEST:
+    round_steps = math.lcm(*lengths)
+    if round_steps > _LONGEST:
         raise ScenarioError(
-            f"compose: a round of all clocks and rates takes {found:,} steps, more than {_LONGEST:,}; "
+            f"compose: a round of all clocks and rates takes {round_steps:,} steps, more than {_LONGEST:,}; "
             "choose periods and rates with a smaller common multiple"
         )
-    return found
+    return round_steps
 
 
 def observed(system: System) -> list[str]:
@@ -193,12 +193,12 @@ class Composition:
             result: Of an example: what is made of their outputs and returned in their place; None: they are.
         """
         written = Written()
-        given = {
+        placeholders = {
             name: written.graph.placeholder(word)
             for name, word in argument_names(self._observed, state=bool(self.length)).items()
         }
         state = written.graph.placeholder("state", default_value=None) if self.length else None
-        signals = {name: self._converted(written, name, value) for name, value in given.items()}
+        signals = {name: self._converted(written, name, value) for name, value in placeholders.items()}
         if state is not None:
             self._write_round(written, agents, signals, state)
         else:
@@ -256,16 +256,16 @@ class Composition:
     # --- a round ---------------------------------------------------------------------------------------------
 
     def _write_round(
-        self, written: Written, agents: Sequence[str], signals: dict[str, fx.Node], given: fx.Node
+        self, written: Written, agents: Sequence[str], signals: dict[str, fx.Node], state_in: fx.Node
     ) -> None:
         """Write a round, from the state that is given to the state after it."""
         for name, signal in signals.items():  # fails for another number of steps
-            whole = written.call("unflatten", signal, 0, (1, self.length))
-            signals[name] = written.call("select", whole, 0, 0)
+            round_signals = written.call("unflatten", signal, 0, (1, self.length))
+            signals[name] = written.call("select", round_signals, 0, 0)
         like = signals[self._observed[0]]
         written.count_rows(like, 1)
         graph: Any = written.graph
-        either = _untraced(graph, filter, None, [given])
+        either = _untraced(graph, filter, None, [state_in])
         state = _untraced(graph, next, either)
 
         def input_of(key: Hashable) -> fx.Node:
@@ -275,23 +275,25 @@ class Composition:
 
         shapes: dict[str, tuple[int, ...]] = {}
         trace = Trace(partial(self._round, agents, shapes), self._tensors, self._modules)
-        outputs, made = trace.outputs
-        left: dict[str, Any] = {}
+        outputs, made_values = trace.outputs
+        next_state: dict[str, Any] = {}
         waiting = trace.inputs_of(outputs)
         for key in waiting:  # grows as it is read: what lies further back moves up a round at a time
-            if isinstance(key, Earlier) and key.entry not in left:
+            if isinstance(key, Earlier) and key.entry not in next_state:
                 later = key.step + self.length
-                left[key.entry] = made[key.name][later] if later >= 0 else Input(Earlier(key.name, later))
+                next_state[key.entry] = (
+                    made_values[key.name][later] if later >= 0 else Input(Earlier(key.name, later))
+                )
                 self.carried[key.entry] = shapes[key.name]
-                waiting += trace.inputs_of(left[key.entry])
-        outputs, left = trace.write((outputs, left), written, input_of)
-        after = {STEPS: written.call(torch.add, input_of(TAKEN), self.length), **left}
+                waiting += trace.inputs_of(next_state[key.entry])
+        outputs, next_state = trace.write((outputs, next_state), written, input_of)
+        after = {STEPS: written.call(torch.add, input_of(TAKEN), self.length), **next_state}
         with graph.inserting_before(either):
             silence = {STEPS: graph.call_method("new_zeros", (like, ()), {"dtype": torch.int64})}
             for entry, shape in self.carried.items():
                 args, dtype = (like, (written.rows, *shape)), {"dtype": self.system.dtype}
                 silence[entry] = graph.call_method("new_zeros", args, dtype)
-        either.args = None, [given, silence]  # the first that is not None
+        either.args = None, [state_in, silence]  # the first that is not None
         written.graph.output((outputs, after))
 
     def _round(
@@ -304,7 +306,10 @@ class Composition:
         system, rows = self.system, recorder.rows
         timetables = [channel.ledger.timetable for channel in system.channels.values()]
         longest = max(
-            (one.delay + one.receiver_clock.tick_period + one.send_times.tick_period for one in timetables),
+            (
+                timetable.delay + timetable.receiver_clock.tick_period + timetable.send_times.tick_period
+                for timetable in timetables
+            ),
             default=0,
         )
         start = (max(longest, *filled(system).values()) // self.length + 1) * self.length
@@ -329,18 +334,22 @@ class Composition:
                     if tick.agent_name in outputs:
                         outputs[tick.agent_name].append(tick.ports[OBJECTIVE])
         rollout.release()
-        made = continued[0].made
+        made_values = continued[0].made
         shapes |= {
-            name: tuple(value.shape[1:]) for name, by_step in made.items() for value in by_step.values()
+            name: tuple(value.shape[1:])
+            for name, by_step in made_values.items()
+            for value in by_step.values()
         }
-        return {name: torch.stack(each) for name, each in outputs.items()}, made
+        return {
+            name: torch.stack(outputs_of_agent) for name, outputs_of_agent in outputs.items()
+        }, made_values
 
 
 def _seen(agent: Agent, *, ages: bool = False) -> list[str]:
     """The entries of what an agent observes, in order; with `ages`, "" for the ages of its messages."""
     names = [
-        f"{agent.name}.{place}" if name != AGE else ""
-        for place, name in enumerate(agent.inputs.observed.signal_names)
+        f"{agent.name}.{entry}" if name != AGE else ""
+        for entry, name in enumerate(agent.inputs.observed.signal_names)
     ]
     return names if ages else [name for name in names if name]
 
@@ -417,11 +426,11 @@ class Continued(PerfectDeliveries):
         return super().send_over(channel, step, output, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        found, signals = super().observations(tick, statistics), tick.observed_signals
+        observations, signals = super().observations(tick, statistics), tick.observed_signals
         agent, at = self.system.agents[tick.agent_name], signals.step - self.start
         if agent.inputs.align_channel_name is None or at >= 0 or not signals.signals:
-            return found
+            return observations
         return [
             self.recorder.given(Earlier(name, at), torch.zeros_like(value)) if name else value
-            for name, value in zip(_seen(agent, ages=True), found, strict=True)
+            for name, value in zip(_seen(agent, ages=True), observations, strict=True)
         ]

@@ -121,6 +121,6 @@ class EpisodeTable:
         errors: dict[str, float] = {}
         if count > 1:
             deviations: Tensor = counted[1:].std(1)
-            each = (deviations / math.sqrt(count)).tolist()
-            errors = dict(zip(self._rewards, each, strict=True))
+            standard_errors = (deviations / math.sqrt(count)).tolist()
+            errors = dict(zip(self._rewards, standard_errors, strict=True))
         return Episodes(count, length, named, actions, self.steps, errors)

@@ -93,9 +93,13 @@ class Evaluation:
 
     def score(self, metric: str) -> float:
         """Return a metric by name: the mean over the readouts that have it, or one agent's (`AGENT.accuracy`); else NaN."""
-        agent, what = split_metric(metric)
+        agent, metric_name = split_metric(metric)
         names = self.readout if agent is None else (agent,)
-        values = [own[what] for name in names if what in (own := self.agents.get(name, {}))]
+        values = [
+            metrics_of_agent[metric_name]
+            for name in names
+            if metric_name in (metrics_of_agent := self.agents.get(name, {}))
+        ]
         return sum(values) / len(values) if values else float("nan")
 
     @property
@@ -128,7 +132,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """Return a table of the agents' scores, for notebooks."""
         marks = dict.fromkeys(self.readout, " (readout)")
-        marked = {f"{name}{marks.get(name, '')}": own for name, own in self.agents.items()}
+        marked = {f"{name}{marks.get(name, '')}": metrics for name, metrics in self.agents.items()}
         return html_of(self._head, MetricsByName(marked)._repr_html_())
 
     def __str__(self) -> str:
@@ -137,7 +141,9 @@ class Evaluation:
             means = {metric: self.score(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
         marks = dict.fromkeys(self.readout, " (readout)")
-        lines = [f"  {name}{marks.get(name, '')}: {_written(own)}" for name, own in self.agents.items()]
+        lines = [
+            f"  {name}{marks.get(name, '')}: {_written(metrics)}" for name, metrics in self.agents.items()
+        ]
         return first_lines(head, lines, "agents")
 
     __repr__ = __str__
@@ -206,12 +212,12 @@ def as_evaluated(system: System) -> Iterator[None]:
         model for channel in system.channels.values() for model in channel.models
     ]  # that stand in for messages
     learners = [agent.learner for agent in system.agents.values()]
-    kept = [(holder, copy_tree(holder.state_dict())) for holder in kept_between_calls(system)]
-    with for_evaluation([one.optimiser for one in (*learners, *models)]):
+    states = [(holder, copy_tree(holder.state_dict())) for holder in kept_between_calls(system)]
+    with for_evaluation([learner.optimiser for learner in (*learners, *models)]):
         try:
             yield
         finally:
-            for holder, state in kept:
+            for holder, state in states:
                 holder.load_state_dict(state)
 
 
@@ -236,8 +242,8 @@ def _evaluate(
         return _score_environment(system, env, readout, split, links, seed, make)
 
     if not policies(system):
-        for name, given in (("episodes", episodes is not None), ("sampled", sampled)):
-            if given:
+        for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
+            if is_given:
                 raise ScenarioError(
                     f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
                 )
@@ -262,24 +268,26 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     rows = _ROWS
     if links.kind == "perfect":
         sent = sum(channel.content.size for channel in system.channels.values())
-        given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
+        outputs = sum(
+            features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals
+        )
         # a step's messages, while those of the one before are read
-        rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + given))))
-    whole = mixes_rows(system)
-    batches = whole_batches(env, split, system.batch) if whole else examples(env, split, rows=rows)
-    rows = system.batch if whole else rows
+        rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + outputs))))
+    mixed = mixes_rows(system)
+    batches = whole_batches(env, split, system.batch) if mixed else examples(env, split, rows=rows)
+    rows = system.batch if mixed else rows
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(batches):
             check_interrupted()
-            own = rollout_seed(seed, split, number)
-            rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
+            batch_seed = rollout_seed(seed, split, number)
+            rollout = ExampleRollout(system, batch, links, seed=batch_seed, ends=goals, on_step=bar.advance)
             new = min(
                 rollout.rows, env.example_count(split) - count
             )  # of the last batch some were scored before
             count += new
-            for name, found in rollout.losses().items():
-                if found is not None:
-                    scores[name].add(found.of_last_rows(new), mean=goals[name].mean_over_targets)
+            for name, tick_loss in rollout.losses().items():
+                if tick_loss is not None:
+                    scores[name].add(tick_loss.of_last_rows(new), mean=goals[name].mean_over_targets)
     return count, {name: _means(score, goals[name]) for name, score in scores.items()}
 
 
@@ -294,16 +302,18 @@ def _score_environment(
 ) -> Scored:
     """Run a system forward, once through a split."""
     if env.evaluation_steps is None:
-        own = ", ".join(env.figures())
+        figures = ", ".join(env.figures())
         progress = (
-            f"its own metrics in the run show progress: {own}" if own else "the run's losses show progress"
+            f"its own metrics in the run show progress: {figures}"
+            if figures
+            else "the run's losses show progress"
         )
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
     check_split(split, env.splits)
     most = system.batch if mixes_rows(system) else _ENVS
-    with closing(make(max(1, min(most, env.example_count(split) // _STRETCH)), split)) as other:
-        rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
-        steps = other.evaluation_steps  # which may depend on the seed
+    with closing(make(max(1, min(most, env.example_count(split) // _STRETCH)), split)) as evaluation_env:
+        rollout = EnvironmentRollout(system, evaluation_env, links, rollout_seed(seed, split, 0))
+        steps = evaluation_env.evaluation_steps  # which may depend on the seed
         assert steps is not None
         with Progress("evaluating", steps) as bar:
 
@@ -345,10 +355,12 @@ def _play(
     if episodes is None and env.is_stream:
         episodes = -(-env.example_count(split) // env.num_envs)
     with (
-        closing(make(env.num_envs, split if env.splits else None)) as other,
+        closing(make(env.num_envs, split if env.splits else None)) as evaluation_env,
         Progress("evaluating", (episodes or 1) * env.num_envs) as bar,
     ):
-        rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
+        rollout = EnvironmentRollout(
+            system, evaluation_env, links, rollout_seed(seed, split, 0), sampled=sampled
+        )
 
         def on_step(done: int, total: int) -> None:
             bar.total = total
@@ -357,7 +369,7 @@ def _play(
         table = play(rollout, episodes, steps, on_step)
     played = table.means("sampled" if sampled else "greedy")
     goals = system.goals()
-    agents = {name: {RETURN: played.returns[own]} for name, own in rewards_of(system).items()}
+    agents = {name: {RETURN: played.returns[reward_name]} for name, reward_name in rewards_of(system).items()}
     agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
     return agents, played
 
@@ -387,14 +399,14 @@ def play(
     Raises:
         RunError: An environment has not finished an episode within 100,000 steps.
     """
-    found = rollout.world.episodes
-    assert found is not None  # policies read rewards
-    table = EpisodeTable(found, episodes, steps)
+    world_episodes = rollout.world.episodes
+    assert world_episodes is not None  # policies read rewards
+    table = EpisodeTable(world_episodes, episodes, steps)
     since = 0
     while not table.complete:
         if table.steps - since == LONGEST:
             raise RunError(
-                f"evaluate: {table.missing} of {len(found.finished)} environments finished no episode within {LONGEST:,} "
+                f"evaluate: {table.missing} of {len(world_episodes.finished)} environments finished no episode within {LONGEST:,} "
                 "steps; limit the length of episodes (max_episode_steps in Gymnasium)"
             )
         rollout.step()
@@ -424,10 +436,10 @@ def mixes_rows(system: System) -> bool:
     signals = system.description.all_signals
     for name, goal in with_targets(system).items():
         size = features_of(system.agents[name].learner.network.port_shape(OBJECTIVE))
-        for one in goal.terms:
-            signal = signals.get(one.target_signal_name)
-            outputs = size if one.output_slice is None else one.output_slice.stop - one.output_slice.start
-            if one.output_objective.mixes(
+        for term in goal.terms:
+            signal = signals.get(term.target_signal_name)
+            outputs = size if term.output_slice is None else term.output_slice.stop - term.output_slice.start
+            if term.output_objective.mixes(
                 outputs, signal.shape if signal else (), signal.classes if signal else None
             ):
                 return True
@@ -465,22 +477,22 @@ def examples(
         )
     count = env.example_count(split)
     rows = rows or _ROWS
-    wanted = count if limit is None else min(limit, count)
-    if wanted == count:
+    limited = count if limit is None else min(limit, count)
+    if limited == count:
         yield from env.batches(split, _even(count, rows))
         return
-    chosen = torch.arange(wanted) * count // wanted
-    kept: list[dict[str, Tensor]] = []
+    chosen = torch.arange(limited) * count // limited
+    pieces: list[dict[str, Tensor]] = []
     start = 0
     for batch in env.batches(split, rows):
         stop = start + len(next(iter(batch.values())))
-        here = chosen[(chosen >= start) & (chosen < stop)] - start
-        kept.append({name: value[here.to(value.device)] for name, value in batch.items()})
+        indices = chosen[(chosen >= start) & (chosen < stop)] - start
+        pieces.append({name: value[indices.to(value.device)] for name, value in batch.items()})
         start = stop
-    whole = {name: torch.cat([part[name] for part in kept]) for name in kept[0]}
-    size = _even(wanted, rows)
-    for start in range(0, wanted, size):
-        yield {name: value[start : start + size] for name, value in whole.items()}
+    gathered = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+    size = _even(limited, rows)
+    for start in range(0, limited, size):
+        yield {name: value[start : start + size] for name, value in gathered.items()}
 
 
 def rollout_seed(seed: int, split: str, batch: int) -> int:

@@ -37,7 +37,7 @@ def argument_names(signals: Iterable[str], *, state: bool) -> dict[str, str]:
 
 def attribute_name(name: str) -> str:
     """Return a dotted name no part of which every torch module has already, as for a port called `type`."""
-    return ".".join(f"{part}_" if hasattr(nn.Module, part) else part for part in name.split("."))
+    return ".".join(f"{word}_" if hasattr(nn.Module, word) else word for word in name.split("."))
 
 
 @dataclass(frozen=True)

@@ -114,9 +114,9 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
     modes = env.metadata.get("render_modes") or []
     if _MODE not in modes:
         env.close()
-        known = f" (only {', '.join(modes)})" if modes else ""
+        modes_listed = f" (only {', '.join(modes)})" if modes else ""
         raise ScenarioError(
-            f"export: the environment renders no pictures{known}; use one with the render mode {_MODE}, such as "
+            f"export: the environment renders no pictures{modes_listed}; use one with the render mode {_MODE}, such as "
             "antiphon/CartPole-v0"
         )
     if env.render_mode == _MODE or not isinstance(spec, EnvSpec) or not spec.id.startswith(_EXTERNAL):

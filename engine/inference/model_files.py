@@ -125,10 +125,10 @@ def _module(names: Sequence[str], native: Native, path: Path, module: fx.GraphMo
             try:
                 with warnings.catch_warnings(action="ignore"):
                     names = _output_names(program, len(words))
-                    found: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=names)
+                    exported: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=names)
             finally:
                 logging.disable(level)
-            return bytes(found.model_proto.SerializeToString())
+            return bytes(exported.model_proto.SerializeToString())
         for node in [*program.graph.nodes]:
             node.meta.pop("stack_trace", None)  # which would tell the folders of this machine
             if node.target is _DTYPE_CHECK and node.kwargs["dtype"] is not torch.uint8:
@@ -154,16 +154,16 @@ def _output_names(program: torch.export.ExportedProgram, observed: int) -> list[
     """Return names of a program's outputs: agents, or the action; of states those of the inputs, which follow so many."""
     spec = program.module_call_graph[0].signature
     assert spec is not None
-    whole = spec.out_spec.unflatten([0] * spec.out_spec.num_leaves)
+    outputs = spec.out_spec.unflatten([0] * spec.out_spec.num_leaves)
     inputs = [str(name) for name in program.graph_signature.user_inputs]
     states = [f"next_{name}" for name in inputs[observed:]]
-    named = [*_paths(whole[0] if states else whole), *states]
-    taken = {*inputs}
-    for place, name in enumerate(named):
-        while name in taken:  # an agent named like a signal
+    named = [*_paths(outputs[0] if states else outputs), *states]
+    used = {*inputs}
+    for index, name in enumerate(named):
+        while name in used:  # an agent named like a signal
             name += "_"
-        taken.add(name)
-        named[place] = name
+        used.add(name)
+        named[index] = name
     return named
 
 
@@ -177,9 +177,11 @@ def _paths(value: Any, path: str = "") -> list[str]:
 
 def _returns_plain_dicts(program: torch.export.ExportedProgram) -> None:
     """Let a program return dicts, which it also takes, where torch.export has the immutable ones of the fx graph."""
-    whole = program.module_call_graph[0].signature
-    assert whole is not None
-    whole.out_spec = pytree.tree_structure(_plain(whole.out_spec.unflatten([0] * whole.out_spec.num_leaves)))
+    signature = program.module_call_graph[0].signature
+    assert signature is not None
+    signature.out_spec = pytree.tree_structure(
+        _plain(signature.out_spec.unflatten([0] * signature.out_spec.num_leaves))
+    )
 
 
 def _plain(value: Any) -> Any:

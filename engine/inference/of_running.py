@@ -30,8 +30,8 @@ from antiphon.envs.base import TorchVectorEnv
 def environment_of(running: LiveSystem, batch: int, split: str | None) -> TorchVectorEnv:
     """Return an environment like the run's to run forward in, with the running statistics of the run's."""
     env = registry.copied(running.scenario.env, "an evaluation needs one of its own")
-    made = registry.make(env, batch=batch, device=running.device, dtype=running.dtype, split=split)
-    return continued(made, running.env)
+    fresh = registry.make(env, batch=batch, device=running.device, dtype=running.dtype, split=split)
+    return continued(fresh, running.env)
 
 
 def evaluation_of(

@@ -84,11 +84,11 @@ class Policy:
         self._names = observed & self._native.signals.keys()
         deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
         learners = {
-            own: own.with_tensors(
-                {name: constant(p).clone() for name, p in own.parameters.items()},
-                {name: b.clone() for name, b in own.buffers.items()},
+            learner: learner.with_tensors(
+                {name: constant(p).clone() for name, p in learner.parameters.items()},
+                {name: b.clone() for name, b in learner.buffers.items()},
             )
-            for own in dict.fromkeys(agent.learner for agent in deployed.agents.values())
+            for learner in dict.fromkeys(agent.learner for agent in deployed.agents.values())
         }
         self._system = rewired(deployed, deployed.channels, learners)
         self._rollout: Rollout | None = None
@@ -173,11 +173,11 @@ class Policy:
             ends = EpisodeEnds(self._ended(mask))
         else:
             for name in mask.keys() - self._native.observations.keys():
-                known = [agent for agent in self._native.observations if agent is not None]
+                names = [agent for agent in self._native.observations if agent is not None]
                 raise ScenarioError(
-                    f"policy: the environment has no agent '{name}'{suggest(str(name), known)}"
+                    f"policy: the environment has no agent '{name}'{suggest(str(name), names)}"
                 )
-            ends = EpisodeEnds(lives={name: Life(self._ended(each), NONE) for name, each in mask.items()})
+            ends = EpisodeEnds(lives={name: Life(self._ended(flags), NONE) for name, flags in mask.items()})
         self._rollout.end_episodes(self._step - 1, ends)
 
     def _ended(self, mask: Flags) -> Mask:
@@ -239,7 +239,7 @@ def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
     acted = [agent.body.acts for agent in actors]
     within = tuple(f"{acts}." for acts in acted if isinstance(acts, str))
-    return [part for part in parts if not f"{part}.".startswith(within) and True not in acted]
+    return [key for key in parts if not f"{key}.".startswith(within) and True not in acted]
 
 
 class _Choice(nn.Module):
@@ -257,25 +257,27 @@ class _Choice(nn.Module):
         policies = [agent.policy for agent in actors]
         self.samplers = [None if policy is None else policy.at(None) for policy in policies]
         self.actions, self.greedy = actions, greedy
-        whole = actions.space.spaces if isinstance(actions.space, spaces.Dict) else {True: actions.space}
-        self.units = {part: BoxUnits.of(space) for part, space in whole.items()}
+        spaces_by_key = (
+            actions.space.spaces if isinstance(actions.space, spaces.Dict) else {True: actions.space}
+        )
+        self.units = {key: BoxUnits.of(space) for key, space in spaces_by_key.items()}
 
     def forward(self, *outputs: Tensor) -> Any:
         """Return the action of outputs [batch, …]."""
         chosen: dict[Any, Tensor] = {}
-        for acts, sampler, own in zip(self.acts, self.samplers, outputs, strict=True):
+        for acts, sampler, output in zip(self.acts, self.samplers, outputs, strict=True):
             if sampler is None:
-                chosen[acts] = own
+                chosen[acts] = output
                 continue
             if self.greedy:
-                action = sampler.mode(own)
+                action = sampler.mode(output)
             elif isinstance(sampler, Gaussian):
-                action = sampler.with_noise(own, torch.randn_like(sampler.mode(own)))
+                action = sampler.with_noise(output, torch.randn_like(sampler.mode(output)))
             else:
-                size = (own.shape[0], sampler.draws)
-                action = sampler.sample(own, torch.rand(size, dtype=torch.float64, device=own.device))
+                size = (output.shape[0], sampler.draws)
+                action = sampler.sample(output, torch.rand(size, dtype=torch.float64, device=output.device))
             parts = sampler.by_part(action, acts) if isinstance(sampler, Joint) else {acts: action}
-            for part, taken in parts.items():
-                units = self.units[part]
-                chosen[part] = taken if units is None else units(taken)
+            for key, chosen_action in parts.items():
+                units = self.units[key]
+                chosen[key] = chosen_action if units is None else units(chosen_action)
         return self.actions.translated(chosen.get(True, chosen), lambda: None, arrays=False)

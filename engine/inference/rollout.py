@@ -224,13 +224,15 @@ class ExampleRollout:
             channel.ledger.allow_slack(len(steps))  # ticks that would close a message may be left out
         for step, calls in enumerate(steps):
             for call in calls:  # one by one: what each has made on the way is released
-                if kept := tuple(name for name in call if (name, step) in needed):
-                    found = rollout.tick(step, self._signals, [kept])
+                if needed_names := tuple(name for name in call if (name, step) in needed):
+                    made_ticks = rollout.tick(step, self._signals, [needed_names])
                     self.ports |= {
-                        tick.agent_name: tick.ports for tick in found if newest.get(tick.agent_name) == step
+                        tick.agent_name: tick.ports
+                        for tick in made_ticks
+                        if newest.get(tick.agent_name) == step
                     }
                     if not lossy:
-                        _release(rollout.system, step, kept)
+                        _release(rollout.system, step, needed_names)
             on_step()
         rollout.release()
 
@@ -245,15 +247,15 @@ class ExampleRollout:
     def scores(self) -> Scores:
         """Return loss and metric per example of every agent with a target, [rows] each; NaN without a target."""
         scores = Scores()
-        for name, found in self.losses().items():
+        for name, tick_loss in self.losses().items():
             objective = self.system.agents[name].goal.output_objective  # type: ignore[union-attr]
-            if found is None:
+            if tick_loss is None:
                 nothing = self.ports[name][OBJECTIVE].new_full((self.rows,), math.nan)
                 scores[name] = dict.fromkeys(("loss", *objective.metrics), nothing)
                 continue
-            rows = {"loss": found.losses, **objective.by_metric(found.score)}
+            rows = {"loss": tick_loss.losses, **objective.by_metric(tick_loss.score)}
             scores[name] = {
-                metric: found.present.where(value, torch.full_like(value, math.nan))
+                metric: tick_loss.present.where(value, torch.full_like(value, math.nan))
                 for metric, value in rows.items()
             }
         return scores
@@ -285,14 +287,14 @@ class Score:
     """Sums of what the objective's `score` returns."""
     count: int = 0
 
-    def add(self, found: TickLoss, *, mean: bool) -> None:
+    def add(self, tick_loss: TickLoss, *, mean: bool) -> None:
         """Add an objective of one agent at a tick, of every sample or (`mean`) of every site that is present."""
-        losses, score, count = found.losses, found.score, len(found.losses)
+        losses, score, count = tick_loss.losses, tick_loss.score, len(tick_loss.losses)
         if mean:
-            weights = found.target_counts
+            weights = tick_loss.target_counts
             losses, score, count = losses * weights, score * weights, int(weights.sum())
-        elif found.present is not ALL:
-            count = int(found.present.tensor(count, losses.device).sum())
+        elif tick_loss.present is not ALL:
+            count = int(tick_loss.present.tensor(count, losses.device).sum())
         self.add_sums(losses.sum().item(), score.sum(0), count)
 
     def add_sums(self, loss: float, metric: Tensor, count: int) -> None:
@@ -355,10 +357,10 @@ class EnvironmentRollout:
             tick for tick in ticks if tick.agent_name in self.scores and step >= self._filled[tick.agent_name]
         ]
         window_loss, _ = self._evaluator.window_loss(Window(ticks_by_call=[counted]))
-        for name, found in window_loss.reported_loss_by_agent.items():
-            goal, count = self.system.agents[name].goal, int(found.target_count)
+        for name, reported in window_loss.reported_loss_by_agent.items():
+            goal, count = self.system.agents[name].goal, int(reported.target_count)
             averaged = count if goal is not None and goal.mean_over_targets else self.system.batch
-            self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
+            self.scores[name].add_sums(reported.loss.item() * averaged, reported.score[0], count)
         self.rollout.end_episodes(step, ends)
         return ticks
 
@@ -442,8 +444,10 @@ def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | 
     """What samples a channel's messages with the seed, or sends the most likely ones."""
     if channel.content.sampler is None:
         return None
-    own = channel.content.sampler.seeded(seed_for(seed, "message", channel.sender, channel.content.port_name))
-    return own if sampled and own.learned else own.most_probable()
+    sampler = channel.content.sampler.seeded(
+        seed_for(seed, "message", channel.sender, channel.content.port_name)
+    )
+    return sampler if sampled and sampler.learned else sampler.most_probable()
 
 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
@@ -486,49 +490,49 @@ def filled(system: System) -> dict[str, int]:
 
     A path through a cycle never fills; there it is enough that all on the cycle rest on each other.
     """
-    part = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
+    component = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
     size: Counter[int] = Counter()
-    place: dict[str, int] = {}
+    bit: dict[str, int] = {}
     for name in system.agents:
-        place[name] = size[part[name]]
-        size[part[name]] += 1
+        bit[name] = size[component[name]]
+        size[component[name]] += 1
     everyone = {number: (1 << count) - 1 for number, count in size.items()}
     sources: dict[str, dict[int, int]] = {name: {} for name in system.agents}
     """By step of an agent's tick, what it rests on: of those it is on a cycle with, each with all paths to it filled, a bit."""
     read_from = dict.fromkeys(system.channels, 0)
     """The oldest stamp that the newest tick has read; no later one reads an older."""
-    found: dict[str, int] = {}
+    first_filled: dict[str, int] = {}
     step = 0
-    while len(found) < len(system.agents):
+    while len(first_filled) < len(system.agents):
         for name in system.schedule.ticking_agent_names(step):
-            agent, own = system.agents[name], sources[name]
-            whole = everyone[part[name]]
-            full, others = True, 0
+            agent, bits_by_step = system.agents[name], sources[name]
+            all_bits = everyone[component[name]]
+            full, rests_on = True, 0
             for channel in agent.connections.incoming:
-                ledger, known = channel.ledger, sources[channel.sender]
+                ledger, sender_bits = channel.ledger, sources[channel.sender]
                 stamps = ledger.timetable.stamps_read_at(step)
-                if part[channel.sender] == part[name]:
-                    others |= known[stamps[-1]] if stamps else 0
+                if component[channel.sender] == component[name]:
+                    rests_on |= sender_bits[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
                     since = step - ledger.timetable.receiver_clock.tick_period - ledger.timetable.delay
                     full &= bool(stamps) and (
                         ledger.timetable.read_mode.newest_only
                         or stamps[0] - ledger.timetable.send_times.tick_period <= since
                     )
-                    full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)
+                    full &= all(sender_bits[stamp] == everyone[component[channel.sender]] for stamp in stamps)
                 if stamps:
                     read_from[channel.name] = stamps[0]
             if full:
-                others |= 1 << place[name]
-            if others == whole:
-                others = whole  # the same object for all, as a set of 100,000 is 12 kB
-                found.setdefault(name, step)
-            own[step] = others
+                rests_on |= 1 << bit[name]
+            if rests_on == all_bits:
+                rests_on = all_bits  # the same object for all, as a set of 100,000 is 12 kB
+                first_filled.setdefault(name, step)
+            bits_by_step[step] = rests_on
             oldest = min((read_from[channel.name] for channel in agent.connections.outgoing), default=step)
-            while (stamp := next(iter(own))) < oldest:
-                del own[stamp]
+            while (stamp := next(iter(bits_by_step))) < oldest:
+                del bits_by_step[stamp]
         step += 1
-    return found
+    return first_filled
 
 
 def steps_needed(system: System) -> int:

@@ -32,7 +32,7 @@ Given = TypeVar("Given", bound=Tensor)
 class Value:
     """What a recorded call returned: the call's place."""
 
-    place: int
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,44 +120,44 @@ class Recorder(TorchFunctionMode):
             )
         if depends and (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):
             raise EngineError(f"a traced computation changes a tensor in place ({name})")
-        found = func(*args, **settings)
-        if not depends or not any(isinstance(part, Tensor) for part in _leaves(found)):
-            return found
+        result = func(*args, **settings)
+        if not depends or not any(isinstance(leaf, Tensor) for leaf in _leaves(result)):
+            return result
         if name == "__get__":  # of an attribute, such as `T`
             name = func.__self__.__name__
             func, args = getattr, (*args, name)
         if name in ("detach", "data"):  # gradients go through the whole graph
-            self._note(found, self._recorded(args[0]))
-        elif found is not args[0]:  # else a conversion to the type that it has
-            self._record(found, _target(func), *self.recorded((tuple(args), settings)))
-        return found
+            self._note(result, self._recorded(args[0]))
+        elif result is not args[0]:  # else a conversion to the type that it has
+            self._record(result, _target(func), *self.recorded((tuple(args), settings)))
+        return result
 
     def _module(
         self, function: ModuleFunction, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         module = UserModule(self._modules[id(function.module)], function.module, parameters | buffers)
         x_recorded = self._recorded(x)
-        found = x.new_zeros(x.shape[0], function.outputs)
-        self._record(found, "type_as", (self._append(module, (x_recorded,)), x_recorded))
-        return found, buffers
+        result = x.new_zeros(x.shape[0], function.outputs)
+        self._record(result, "type_as", (self._append(module, (x_recorded,)), x_recorded))
+        return result, buffers
 
     def _append(self, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None) -> Value:
         self.calls.append(Call(target, args, settings or {}))
         return Value(len(self.calls) - 1)
 
     def _record(
-        self, found: Any, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None
+        self, result: Any, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None
     ) -> None:
         value = self._append(target, args, settings)
-        if isinstance(found, Tensor):
-            self._note(found, value)
+        if isinstance(result, Tensor):
+            self._note(result, value)
             return
-        for place, part in enumerate(found):
-            self._record(part, operator.getitem, (value, place))
+        for index, item in enumerate(result):
+            self._record(item, operator.getitem, (value, index))
 
-    def _note(self, tensor: Tensor, kept: Any) -> None:
+    def _note(self, tensor: Tensor, recorded: Any) -> None:
         self._tensors.append(tensor)
-        self._known[id(tensor)] = kept
+        self._known[id(tensor)] = recorded
 
     def _recorded(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -166,9 +166,9 @@ class Recorder(TorchFunctionMode):
 
 
 def _leaves(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    fx.node.map_aggregate(tree, found.append)
-    return found
+    leaves: list[Any] = []
+    fx.node.map_aggregate(tree, leaves.append)
+    return leaves
 
 
 def _target(func: Any) -> Any:
@@ -215,25 +215,25 @@ class Written:
 
     def attach(self, name: str, value: nn.Module | Tensor) -> None:
         """Put a module, or a copy of a parameter or running statistic, at a dotted name; what is there already stays."""
-        place = self.root
+        module = self.root
         *path, last = name.split(".")
-        for part in path:
-            if part not in place._modules:
-                place.add_module(part, nn.Module())
-            place = place.get_submodule(part)
-        there = place._modules.get(last)
-        if isinstance(value, nn.Module) and type(there) is nn.Module:  # made for what lies below its name
-            for part, below in there.named_children():
-                value.add_module(part, below)
-            place.add_module(last, value)
-        elif hasattr(place, last):
+        for child_name in path:
+            if child_name not in module._modules:
+                module.add_module(child_name, nn.Module())
+            module = module.get_submodule(child_name)
+        present = module._modules.get(last)
+        if isinstance(value, nn.Module) and type(present) is nn.Module:  # made for what lies below its name
+            for child_name, below in present.named_children():
+                value.add_module(child_name, below)
+            module.add_module(last, value)
+        elif hasattr(module, last):
             return
         elif isinstance(value, nn.Module):
-            place.add_module(last, value)
+            module.add_module(last, value)
         elif value.requires_grad:
-            place.register_parameter(last, nn.Parameter(constant(value).clone()))
+            module.register_parameter(last, nn.Parameter(constant(value).clone()))
         else:
-            place.register_buffer(last, value.clone())
+            module.register_buffer(last, value.clone())
 
     def get(self, name: str) -> fx.Node:
         """Return the node of an attached parameter or running statistic."""
@@ -243,8 +243,8 @@ class Written:
 
     def constant(self, value: Tensor) -> fx.Node:
         """Return the node of a buffer with a value."""
-        for known, node in self._constants:
-            if (known.dtype, known.shape) == (value.dtype, value.shape) and torch.equal(known, value):
+        for buffer, node in self._constants:
+            if (buffer.dtype, buffer.shape) == (value.dtype, value.shape) and torch.equal(buffer, value):
                 return node
         name = f"constant_{len(self._constants)}"
         self.root.register_buffer(name, value.clone())
@@ -257,15 +257,17 @@ class Written:
         module.graph.eliminate_dead_code()
         module.recompile()
         set_mode(module, False)
-        for part in module.modules():
-            if type(part) is nn.Module:  # it holds the tensors of a place, and would be printed without them
-                part.extra_repr = partial(str, _shapes(part))  # type: ignore[method-assign]
+        for submodule in module.modules():
+            if (
+                type(submodule) is nn.Module
+            ):  # it holds the tensors of a place, and would be printed without them
+                submodule.extra_repr = partial(str, _shapes(submodule))  # type: ignore[method-assign]
         return module
 
 
-def _shapes(part: nn.Module) -> str:
+def _shapes(module: nn.Module) -> str:
     """Return the tensors of a module by name: `weight [16, 64], bias [16]`."""
-    held = (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+    held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in held)
 
 
@@ -290,8 +292,8 @@ class Trace:
         for rows in _ROWS:
             recorder = Recorder(named, modules, rows)
             with torch.no_grad(), recorder:
-                found = computation(recorder)
-            recordings.append((recorder.calls, recorder.recorded(found)))
+                computed = computation(recorder)
+            recordings.append((recorder.calls, recorder.recorded(computed)))
         (self._calls, self.outputs), (self._others, _) = recordings
         if len(self._calls) != len(self._others):
             raise EngineError("the calls of a traced computation depend on the number of rows")
@@ -304,14 +306,14 @@ class Trace:
         """The calls that a part of the outputs rests on, in order, and all that is read."""
         read = _recorded_in(outputs)
         needed: set[int] = set()
-        waiting = [leaf.place for leaf in read if isinstance(leaf, Value)]
+        waiting = [leaf.index for leaf in read if isinstance(leaf, Value)]
         while waiting:
-            place = waiting.pop()
-            if place not in needed:
-                needed.add(place)
-                arguments = _recorded_in((self._calls[place].args, self._calls[place].settings))
+            index = waiting.pop()
+            if index not in needed:
+                needed.add(index)
+                arguments = _recorded_in((self._calls[index].args, self._calls[index].settings))
                 read += arguments
-                waiting += [leaf.place for leaf in arguments if isinstance(leaf, Value)]
+                waiting += [leaf.index for leaf in arguments if isinstance(leaf, Value)]
         return sorted(needed), read
 
     def write(self, outputs: Any, written: Written, inputs: Callable[[Hashable], fx.Node]) -> Any:
@@ -322,36 +324,37 @@ class Trace:
             written: Where.
             inputs: Returns the node of an input by its key.
         """
-        places, read = self._needed(outputs)
+        indices, read = self._needed(outputs)
         used = {leaf.name for leaf in read if isinstance(leaf, Named)}
         nodes: dict[int, fx.Node] = {}
 
-        def node(leaf: Any, other: Any) -> Any:
+        def node(leaf: Any, second_leaf: Any) -> Any:
             if isinstance(leaf, Value):
-                return nodes[leaf.place]
+                return nodes[leaf.index]
             if isinstance(leaf, Input):
                 return inputs(leaf.key)
             if isinstance(leaf, Named):
                 return written.get(leaf.name)
             if isinstance(leaf, Constant):
-                return _for_any_rows(leaf.tensor, other.tensor, written)
-            return _number(leaf, other, written)
+                return _for_any_rows(leaf.tensor, second_leaf.tensor, written)
+            return _number(leaf, second_leaf, written)
 
-        targets = (self._calls[place].target for place in places)
+        targets = (self._calls[index].target for index in indices)
         called = {target.name: target for target in targets if isinstance(target, UserModule)}
         for name, target in called.items():
             written.attach(name, with_values(target.module, target.values))
         for name in (name for name in self._named if name in used):
             written.attach(name, self._named[name])
-        for place in places:
-            call, other = self._calls[place], self._others[place]
-            args, settings = _both(node, call.args, other.args), _both(node, call.settings, other.settings)
+        for index in indices:
+            call, second_call = self._calls[index], self._others[index]
+            args = _both(node, call.args, second_call.args)
+            settings = _both(node, call.settings, second_call.settings)
             if isinstance(call.target, UserModule):
                 # it may write to its input: its copy is its own, and not the one of another module that reads the same
-                copies = tuple(written.graph.call_method("clone", (one,)) for one in args)
-                nodes[place] = written.graph.call_module(call.target.name, copies)
+                copies = tuple(written.graph.call_method("clone", (argument,)) for argument in args)
+                nodes[index] = written.graph.call_module(call.target.name, copies)
             else:
-                nodes[place] = written.call(call.target, *args, **settings)
+                nodes[index] = written.call(call.target, *args, **settings)
         return fx.node.map_aggregate(outputs, lambda leaf: node(leaf, leaf))
 
 
@@ -360,30 +363,32 @@ def _recorded_in(tree: Any) -> list[Any]:
     return [leaf for leaf in _leaves(tree) if isinstance(leaf, Value | Input | Named | Constant)]
 
 
-def _both(function: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
+def _both(function: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
     """Return the tree of what a function gives for each leaf of one tree and the same of another."""
-    rest = iter(_leaves(other))
-    return fx.node.map_aggregate(one, lambda leaf: function(leaf, next(rest)))
+    rest = iter(_leaves(second))
+    return fx.node.map_aggregate(first, lambda leaf: function(leaf, next(rest)))
 
 
-def _number(one: Any, other: Any, written: Written) -> Any:
+def _number(first: Any, second: Any, written: Written) -> Any:
     """An argument that is no tensor, from both recordings."""
-    if type(one) is not int or one == other:
-        return one
-    times, rest = divmod(one, _ROWS[0])
-    if rest or other != times * _ROWS[1]:
-        raise EngineError(f"{one} of {_ROWS[0]} rows and {other} of {_ROWS[1]} are not multiples of them")
+    if type(first) is not int or first == second:
+        return first
+    times, rest = divmod(first, _ROWS[0])
+    if rest or second != times * _ROWS[1]:
+        raise EngineError(f"{first} of {_ROWS[0]} rows and {second} of {_ROWS[1]} are not multiples of them")
     return written.rows if times == 1 else written.call(operator.mul, written.rows, times)
 
 
-def _for_any_rows(one: Tensor, other: Tensor, written: Written) -> fx.Node:
+def _for_any_rows(first: Tensor, second: Tensor, written: Written) -> fx.Node:
     """A constant, from both recordings: one that is the same in all rows is expanded to them."""
-    varies = [axis for axis, sizes in enumerate(zip(one.shape, other.shape, strict=True)) if sizes == _ROWS]
-    alone = one
+    varies = [
+        axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if sizes == _ROWS
+    ]
+    alone = first
     for axis in varies:
         alone = alone.narrow(axis, 0, 1)
-    if not (torch.equal(alone.expand_as(one), one) and torch.equal(alone.expand_as(other), other)):
+    if not (torch.equal(alone.expand_as(first), first) and torch.equal(alone.expand_as(second), second)):
         raise EngineError("a constant of a traced computation depends on the number of rows")
     node = written.constant(alone)
-    sizes = [written.rows if axis in varies else -1 for axis in range(one.dim())]
+    sizes = [written.rows if axis in varies else -1 for axis in range(first.dim())]
     return written.call("expand", node, *sizes) if varies else node

@@ -31,11 +31,11 @@ class Validation:
         """Whether an evaluation follows so many steps."""
         return steps % self.spec.period == 0
 
-    def add(self, steps: int, found: Evaluation) -> None:
+    def add(self, steps: int, evaluation: Evaluation) -> None:
         """Add the newest evaluation; a value that is not a number is no better than any."""
         self.at = steps
         for metric in set(self.spec.judged_by.values()):
-            value, best = found.score(metric), self.best.get(metric, math.nan)
+            value, best = evaluation.score(metric), self.best.get(metric, math.nan)
             better = value < best if less_is_better(metric) else value > best
             if better or (math.isnan(best) and not math.isnan(value)):
                 self.best[metric], self.since[metric] = value, 0
