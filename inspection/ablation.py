@@ -222,13 +222,13 @@ def ablate(
         return _ablated(running, kind, split, links, names, evaluated)
 
 
-def ablation_rows(found: Ablation) -> list[Figure]:
+def ablation_rows(ablation: Ablation) -> list[Figure]:
     """Return what the readouts lose as metrics of channels, each with the ends of its interval."""
     rows = []
-    for name in found.readouts:
-        cost = found.change(name).cost
-        rows.append(Figure("channel", name, found.metric, cost.value))
-        ends = zip(bounds(found.metric), cost.interval or (), strict=False)
+    for name in ablation.readouts:
+        cost = ablation.change(name).cost
+        rows.append(Figure("channel", name, ablation.metric, cost.value))
+        ends = zip(bounds(ablation.metric), cost.interval or (), strict=False)
         rows += [Figure("channel", name, metric, end) for metric, end in ends]
     return rows
 
@@ -257,17 +257,17 @@ def check_measured(
 def readouts_act(running: LiveSystem) -> bool:
     """Return whether the readouts act; ScenarioError where only some do, or none does and there are no single examples."""
     acting = policies(running.system)
-    some = next((name for name in running.scenario.readouts if name in acting), None)
-    other = next((name for name in running.scenario.readouts if name not in acting), None)
-    if some is not None and other is not None:
+    rewarded = next((name for name in running.scenario.readouts if name in acting), None)
+    targeted = next((name for name in running.scenario.readouts if name not in acting), None)
+    if rewarded is not None and targeted is not None:
         raise ScenarioError(
-            f"ablate: the readout '{some}' learns from rewards and '{other}' from a target; name readouts of one sort"
+            f"ablate: the readout '{rewarded}' learns from rewards and '{targeted}' from a target; name readouts of one sort"
         )
-    if other is not None and not running.system.description.is_stream:
+    if targeted is not None and not running.system.description.is_stream:
         raise ScenarioError(
             "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards; measure the value instead"
         )
-    return some is not None
+    return rewarded is not None
 
 
 # --- what is evaluated with and without a channel ----------------------------------------------------------
@@ -352,7 +352,10 @@ class _Episodes:
             table = play(rollout, 1, 0, lambda done, total: progress.advance(before + done - progress.done))
         self.lengths = table.lengths[0]
         returns = table.returns
-        return {name: {RETURN: returns[own][0].cpu()} for name, own in rewards_of(self.system).items()}
+        return {
+            name: {RETURN: returns[reward_name][0].cpu()}
+            for name, reward_name in rewards_of(self.system).items()
+        }
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:
         return [RETURN]
@@ -366,9 +369,9 @@ def _ablated(
     changes: dict[str, list[Scores]] = {name: [] for name in names}
     with Progress("ablating", (1 + len(names)) * sum(evaluated.rows)) as progress:
         batches = range(len(evaluated.seeds))
-        whole = (evaluated.scores(batch, replacement.watch(batch), progress) for batch in batches)
-        intact = list(whole) if replacement.of_all_batches else []
-        for batch, before in enumerate(intact or whole):
+        evaluations = (evaluated.scores(batch, replacement.watch(batch), progress) for batch in batches)
+        intact = list(evaluations) if replacement.of_all_batches else []
+        for batch, before in enumerate(intact or evaluations):
             if not replacement.of_all_batches:
                 intact.append(before)
             without = [(name, replacement.without(name, batch)) for name in names]
@@ -377,20 +380,20 @@ def _ablated(
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
     readouts, count = running.scenario.readouts, sum(evaluated.rows)
     shown = _map(lambda metric, rows: rows.nanmean().item(), _joined(intact))
-    found = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
+    ablation = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
     for name in names:
         pairs = _joined(changes[name])
-        found.channels[name] = _map(Change.of, pairs)
-        found.readouts[name] = {
+        ablation.channels[name] = _map(Change.of, pairs)
+        ablation.readouts[name] = {
             metric: Change.of(metric, torch.stack([pairs[a][metric] for a in readouts]).nanmean(0))
             for metric in evaluated.shared(readouts)
         }
-    return found
+    return ablation
 
 
 def _map(function: Callable[[str, Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:
     """Return what a function makes of each metric's name and rows."""
-    return {a: {m: function(m, v) for m, v in own.items()} for a, own in scores.items()}
+    return {a: {m: function(m, v) for m, v in metrics.items()} for a, metrics in scores.items()}
 
 
 def _joined(batches: Sequence[Scores]) -> Scores:
@@ -420,8 +423,8 @@ class _Replacement:
 
     def without(self, channel: str, batch: int) -> Deliver:
         """Return what replaces the messages of a channel, and of no other."""
-        made = self.of(channel, batch)
-        return lambda name, stamp, message: made(stamp, message) if name == channel else message
+        replaced = self.of(channel, batch)
+        return lambda name, stamp, message: replaced(stamp, message) if name == channel else message
 
     def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
         """Return a function from a step and the messages sent, [rows, size], to what replaces them."""
@@ -453,15 +456,15 @@ class _Means(_Replacement):
         return self._add
 
     def _add(self, name: str, stamp: int, message: Tensor) -> Tensor:
-        place, total = self._place(name, stamp), message.sum(0)
-        self._sums[place] = self._sums[place] + total if place in self._sums else total
-        self._counts[place] = self._counts.get(place, 0) + len(message)
+        key, total = self._place(name, stamp), message.sum(0)
+        self._sums[key] = self._sums[key] + total if key in self._sums else total
+        self._counts[key] = self._counts.get(key, 0) + len(message)
         return message
 
     def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
         def mean(stamp: int, message: Tensor) -> Tensor:
-            place = self._place(channel, stamp)
-            return (self._sums[place] / self._counts[place]).expand_as(message)
+            key = self._place(channel, stamp)
+            return (self._sums[key] / self._counts[key]).expand_as(message)
 
         return mean
 
@@ -500,19 +503,19 @@ class _OtherSteps(_Replacement):
             raise ScenarioError(
                 f"ablate: step needs episodes with several messages over '{channel}', which sends one in each; use resample"
             )
-        places = {stamp: place for place, stamp in enumerate(sent)}
+        position_by_stamp = {stamp: position for position, stamp in enumerate(sent)}
         chance = uniform(seed_for(self.evaluated.seeds[batch], "ablation"), 0, len(lengths)).to(
             messages.device
         )
         further = 1 + (chance * (counts - 1)).long()
         rows = torch.arange(len(lengths), device=messages.device)
 
-        def other(stamp: int, message: Tensor) -> Tensor:
+        def shifted(stamp: int, message: Tensor) -> Tensor:
             # an episode that is longer than it was begins again
-            place = places.get(stamp, len(places))
-            return messages[(place + further) % counts.clamp_min(1), rows]
+            position = position_by_stamp.get(stamp, len(position_by_stamp))
+            return messages[(position + further) % counts.clamp_min(1), rows]
 
-        return other
+        return shifted
 
 
 _REPLACEMENTS: dict[str, type[_Replacement]] = dict(

@@ -80,9 +80,9 @@ def ceilings(
     for name in names:
         predictor = system.channels[name].synthetic_gradient.model
         assert predictor is not None  # those with one can be chosen
-        whole = predictor.sites or predictor
-        context = sum(spec.features for spec in whole.context)
-        if whole.size + context + (0 if whole.target is None else whole.target.features) <= _MOST_FEATURES:
+        model = predictor.sites or predictor
+        context = sum(spec.features for spec in model.context)
+        if model.size + context + (0 if model.target is None else model.target.features) <= _MOST_FEATURES:
             samples[name] = _Samples(system.steps_per_example)
 
     for rollout, world, horizon in rollouts_ahead(running, samples, ahead):
@@ -91,7 +91,7 @@ def ceilings(
         rollout.run(world, horizon)
         for name, true in rollout.gradients().items():
             samples[name].add(pairs[name], true, rollout.sent[name].fate.lost)
-    return {name: found.score() for name, found in samples.items()}
+    return {name: gathered.score() for name, gathered in samples.items()}
 
 
 @torch.no_grad()
@@ -106,10 +106,10 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
     columns = [example.message] if example.context is None else [example.message, example.context]
     spec = (channel.synthetic_gradient.model.sites or channel.synthetic_gradient.model).target
     if spec is not None and example.target is not None:
-        known = {spec.name: example.target}
+        target_signals = {spec.name: example.target}
         if example.sites is not None:
-            known[f"_{spec.name}"] = example.sites
-        target = encode((spec,), known, system.dtype)
+            target_signals[f"_{spec.name}"] = example.sites
+        target = encode((spec,), target_signals, system.dtype)
         assert target is not None
         columns.append(target)
     return torch.cat(columns, 1), prediction
@@ -148,7 +148,7 @@ class _Samples:
         """Fit on every other block, score on those between."""
         weight, bias = best_linear(self._half(self.inputs, 0), self._half(self.true, 0))
         linear, true = self._half(self.inputs, 1) @ weight + bias, self._half(self.true, 1)
-        scores = [alignment(found, true) for found in (self._half(self.synthetic, 1), linear)]
+        scores = [alignment(prediction, true) for prediction in (self._half(self.synthetic, 1), linear)]
         synthetic, best = ({name: v.item() for name, v in score.items()} for score in scores)
         return Ceiling(synthetic, best, len(true))
 

@@ -84,8 +84,8 @@ def mutual_information(values: Tensor, labels: Tensor) -> float:
         values: See `entropy`.
         labels: The other variable, in the same rows.
     """
-    both = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
-    return max(0.0, entropy(values) + entropy(labels) - entropy(both))
+    pairs = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
+    return max(0.0, entropy(values) + entropy(labels) - entropy(pairs))
 
 
 def information_share(values: Tensor, labels: Tensor) -> float:
@@ -108,8 +108,8 @@ def _share(bits: float, most: float) -> float:
 
 def _entropies(probabilities: Tensor) -> Tensor:
     """The entropy in bits of distributions along the last axis."""
-    found: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
-    return found
+    entropies: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
+    return entropies
 
 
 def spearman(a: Tensor, b: Tensor) -> float:
@@ -119,9 +119,9 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks from 0, float64 [n]; of equal values their mean."""
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    _, rank_index, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    ranks: Tensor = (last - (counts + 1) / 2)[place]
+    ranks: Tensor = (last - (counts + 1) / 2)[rank_index]
     return ranks
 
 
@@ -152,11 +152,11 @@ def topographic_similarity(observations: Tensor, symbols: Tensor) -> float:
         observations: [n, features].
         symbols: [n, length].
     """
-    one, other = torch.triu_indices(len(symbols), len(symbols), 1, device=symbols.device)
+    first, second = torch.triu_indices(len(symbols), len(symbols), 1, device=symbols.device)
     directions = torch.nn.functional.normalize(observations.double(), dim=1)
-    cosines = 1 - (directions @ directions.T)[one, other]
+    cosines = 1 - (directions @ directions.T)[first, second]
     # What differs by rounding alone is a tie: rank correlation would order it.
-    return spearman((cosines * 1e9).round(), edit_distances(symbols[one], symbols[other]))
+    return spearman((cosines * 1e9).round(), edit_distances(symbols[first], symbols[second]))
 
 
 def signalling(probabilities: Tensor) -> float:
@@ -168,8 +168,8 @@ def signalling(probabilities: Tensor) -> float:
     Args:
         probabilities: [n, length, vocabulary], given what was read.
     """
-    each = probabilities.double()
-    return max(0.0, float((_entropies(each.mean(0)) - _entropies(each).mean(0)).sum()))
+    distributions = probabilities.double()
+    return max(0.0, float((_entropies(distributions.mean(0)) - _entropies(distributions).mean(0)).sum()))
 
 
 def signalling_share(probabilities: Tensor) -> float:
@@ -189,8 +189,8 @@ def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
         weights: [messages], how often each is sent.
     """
     share = (weights.double() / weights.sum()).view(-1, 1)
-    given = (share * _entropies(probabilities.double())).sum(0)
-    return max(0.0, decision_entropy(probabilities, weights) - float(given.mean()))
+    conditional = (share * _entropies(probabilities.double())).sum(0)
+    return max(0.0, decision_entropy(probabilities, weights) - float(conditional.mean()))
 
 
 def decision_entropy(probabilities: Tensor, weights: Tensor) -> float:
@@ -282,7 +282,7 @@ def language(
         chosen_channels(spoken(system), channels, "language: channel of symbols"),
         system.description.signals,
     )
-    labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
+    labels = [name for name, spec in signals.items() if spec.classes is not None and not spec.shape]
     samples = {name: _Sample() for name in names}
     for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
@@ -298,16 +298,16 @@ def language(
 
 def spoken(system: System) -> list[str]:
     """Return the names of the channels that carry symbols; ScenarioError where there is none."""
-    found = [
+    names = [
         name
         for name, channel in system.channels.items()
         if isinstance(channel.content.sampler, SymbolSampler)
     ]
-    if not found:
+    if not names:
         raise ScenarioError(
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`"
         )
-    return found
+    return names
 
 
 @torch.no_grad()
@@ -334,8 +334,8 @@ def _ticks(
         return
     rows = min(_ENVS, examples)
     seed, part_of = rollout_seed(running.seed, split, 0), split if split in env.splits else None
-    with closing(environment_of(running, rows, part_of)) as own:
-        forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
+    with closing(environment_of(running, rows, part_of)) as sampled_env:
+        forward, full = EnvironmentRollout(system, sampled_env, links, seed, signals=names), filled(system)
         periods = [agent.clock.tick_period for agent in system.agents.values()]
         for step in range(max(full.values()) + max(periods) * -(-examples // rows)):
             ticks = forward.step()
@@ -361,18 +361,20 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.observed_signals.signals
     observed = [
-        as_input(system, one, signals[one])
+        as_input(system, signal_name, signals[signal_name])
         .reshape(len(tick.sampled_messages[name]), -1)[rows]
         .to(system.dtype)
-        for one in agent.inputs.observed.signal_names
-        if one != AGE and one in signals
+        for signal_name in agent.inputs.observed.signal_names
+        if signal_name != AGE and signal_name in signals
     ]
     if observed:
         sample.observations.append(torch.cat(observed, 1))
     for label in labels:
         if label in signals:
-            known = signals.get(f"_{label}", torch.ones_like(signals[label], dtype=torch.bool))
-            sample.labels.setdefault(label, []).append(signals[label].long().where(known.flatten(), -1)[rows])
+            labelled = signals.get(f"_{label}", torch.ones_like(signals[label], dtype=torch.bool))
+            sample.labels.setdefault(label, []).append(
+                signals[label].long().where(labelled.flatten(), -1)[rows]
+            )
 
 
 def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] | None:
@@ -404,8 +406,8 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
         reads_by_channel[names.index(name)] = [*earlier, replace(read, value=message.expand_as(read.value))]
         ports = rollout.evaluated(replace(tick, reads_by_channel=reads_by_channel, ports={}))
         decisions.append(torch.softmax(ports[OBJECTIVE], -1))
-    given = torch.stack(decisions), counts[often]
-    return causal_influence(*given), decision_entropy(*given)
+    decisions_and_counts = torch.stack(decisions), counts[often]
+    return causal_influence(*decisions_and_counts), decision_entropy(*decisions_and_counts)
 
 
 def _measured(sample: _Sample) -> Language:
@@ -416,15 +418,15 @@ def _measured(sample: _Sample) -> Language:
         chosen = torch.arange(min(_PAIRED, count), device=symbols.device) * count // min(_PAIRED, count)
         similarity = topographic_similarity(torch.cat(sample.observations)[chosen], symbols[chosen])
     information, shares = dict[str, float](), dict[str, float]()
-    for label, each in sample.labels.items():
-        values = torch.cat(each)
-        known = values >= 0
-        if bool(known.any()):
-            information[label] = mutual_information(symbols[known], values[known])
-            shares[label] = information_share(symbols[known], values[known])
+    for label, batches in sample.labels.items():
+        values = torch.cat(batches)
+        labelled = values >= 0
+        if bool(labelled.any()):
+            information[label] = mutual_information(symbols[labelled], values[labelled])
+            shares[label] = information_share(symbols[labelled], values[labelled])
     probabilities, heard = torch.cat(sample.probabilities), len(sample.listening)
     listening, most = (
-        (sum(each) / heard for each in zip(*sample.listening, strict=True)) if heard else (0.0, 0.0)
+        (sum(amounts) / heard for amounts in zip(*sample.listening, strict=True)) if heard else (0.0, 0.0)
     )
     return Language(
         messages=len(symbols),
@@ -441,9 +443,13 @@ def _measured(sample: _Sample) -> Language:
     )
 
 
-def language_rows(found: Mapping[str, Language]) -> list[Figure]:
+def language_rows(languages: Mapping[str, Language]) -> list[Figure]:
     """Return languages as metrics of channels."""
     bits = ("message_entropy", "signalling", "listening")
     metrics = (*bits, "topographic_similarity", "signalling_share", "listening_share")
-    rows = ((name, metric, getattr(own, metric)) for name, own in found.items() for metric in metrics)
+    rows = (
+        (name, metric, getattr(measured, metric))
+        for name, measured in languages.items()
+        for metric in metrics
+    )
     return [Figure("channel", name, metric, value) for name, metric, value in rows if value is not None]

@@ -95,33 +95,36 @@ def signal_alignment(
     running = running_of(simulation)
     system = running.system
     probe = "signal_alignment: channel with a predictor"
-    found = {
+    pairs_by_channel = {
         name: _Pairs(messages)
         for name in chosen_channels(predicted_channels(system), channels, probe)
         if not system.agents[system.channels[name].sender].learner.frozen
     }
 
-    for rollout, world, horizon in rollouts_ahead(running, found, ahead):
-        _measure(rollout, world, horizon, found)
-    return {name: own.score() for name, own in found.items() if own.cosines}
+    for rollout, world, horizon in rollouts_ahead(running, pairs_by_channel, ahead):
+        _measure(rollout, world, horizon, pairs_by_channel)
+    return {name: pairs.score() for name, pairs in pairs_by_channel.items() if pairs.cosines}
 
 
-def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
+def signal_rows(alignments: dict[str, SignalAlignment]) -> list[Figure]:
     """Return the cosines of parameter gradients, with their intervals, as metrics of channels."""
     rows = []
-    for name, own in found.items():
-        mean = own.parameter_cosine, own.parameter_low, own.parameter_high
+    for name, measured in alignments.items():
+        mean = measured.parameter_cosine, measured.parameter_low, measured.parameter_high
         metrics = ("parameter_cosine", *bounds("parameter_cosine"))
         rows += [Figure("channel", name, metric, value) for metric, value in zip(metrics, mean, strict=True)]
     return rows
 
 
 def _measure(
-    rollout: DifferentiableRollout, world: EnvironmentRunner, horizon: int, found: dict[str, _Pairs]
+    rollout: DifferentiableRollout,
+    world: EnvironmentRunner,
+    horizon: int,
+    pairs_by_channel: dict[str, _Pairs],
 ) -> None:
     """Add the messages of the rollout's first step to the pairs of their channels."""
     system = rollout.system
-    senders = {system.learner_name_by_agent[system.channels[name].sender] for name in found}
+    senders = {system.learner_name_by_agent[system.channels[name].sender] for name in pairs_by_channel}
     learners = {name: system.agents[name].learner for name in senders}
     leaves: dict[str, list[Tensor]] = {}
     with ExitStack() as first:  # leaves at the first step, and constants after it
@@ -142,18 +145,18 @@ def _measure(
                 signals[name] = message.credit_rows.zero_elsewhere(channel.clipped_credit(signal))
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
-        found[name].sent += 1
+        pairs_by_channel[name].sent += 1
         if name in signals:
             by = leaves[system.learner_name_by_agent[system.channels[name].sender]]
             sent = rollout.sent[name].sent_value
             caused = [_parameter_gradient(sent, by, g / system.batch) for g in (signals[name], true)]
-            found[name].add(signals[name], true, *caused)
+            pairs_by_channel[name].add(signals[name], true, *caused)
 
 
 def _parameter_gradient(message: Tensor, parameters: list[Tensor], gradient: Tensor) -> Tensor:
     """[parameters]: what a gradient of a message, [B, size], causes in the parameters it was made with."""
-    found = torch.autograd.grad(message, parameters, gradient, retain_graph=True, allow_unused=True)
-    pairs = zip(found, parameters, strict=True)
+    gradients = torch.autograd.grad(message, parameters, gradient, retain_graph=True, allow_unused=True)
+    pairs = zip(gradients, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]).double()
 
 
@@ -161,7 +164,7 @@ def _parameter_gradient(message: Tensor, parameters: list[Tensor], gradient: Ten
 class _Pairs:
     """Comparisons of the messages of one channel."""
 
-    wanted: int
+    needed: int
     sent: int = 0
     message_cosines: list[float] = field(default_factory=list)
     cosines: list[float] = field(default_factory=list)
@@ -169,17 +172,19 @@ class _Pairs:
 
     def add(self, signal: Tensor, true: Tensor, caused: Tensor, truly: Tensor) -> None:
         """Compare one message's; nothing where the true gradient causes nothing."""
-        own, other = caused.norm().item(), truly.norm().item()
+        synthetic_norm, true_norm = caused.norm().item(), truly.norm().item()
         cosine = alignment(signal, true)["cosine"].item()
-        if other == 0 or math.isnan(cosine):
+        if true_norm == 0 or math.isnan(cosine):
             return
         self.message_cosines.append(cosine)
-        self.cosines.append(torch.dot(caused, truly).item() / (own * other) if own else 0.0)
-        self.ratios.append(own / other)
+        self.cosines.append(
+            torch.dot(caused, truly).item() / (synthetic_norm * true_norm) if synthetic_norm else 0.0
+        )
+        self.ratios.append(synthetic_norm / true_norm)
 
     def complete(self) -> bool:
         """Whether there are as many as wanted, or no hope of them."""
-        return len(self.cosines) >= self.wanted or self.sent >= max(_LONGEST, self.wanted)
+        return len(self.cosines) >= self.needed or self.sent >= max(_LONGEST, self.needed)
 
     def score(self) -> SignalAlignment:
         """Return the means."""
@@ -189,6 +194,6 @@ class _Pairs:
             half = student_t(count - 1) * standard_error(self.cosines)
             middle = sum(self.cosines) / count
             low, high = max(middle - half, -1.0), min(middle + half, 1.0)
-        means = (sum(some) / count for some in (self.message_cosines, self.cosines, self.ratios))
+        means = (sum(values) / count for values in (self.message_cosines, self.cosines, self.ratios))
         cosine, parameters, ratio = means
         return SignalAlignment(cosine, parameters, low, high, ratio, count)

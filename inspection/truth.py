@@ -103,12 +103,12 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
         with torch.no_grad():
             synthetic = {name: trainer.predict(channels[name], m) for name, m in rollout.sent.items()}
         rollout.run(twin.world, horizon)
-    found = {}
+    probes = {}
     for name, true in rollout.gradients().items():
-        own = synthetic.get(name)
-        aligned = {} if own is None else {key: v.item() for key, v in alignment(own, true).items()}
-        found[name] = Probe(true, own, aligned)
-    return found
+        signal = synthetic.get(name)
+        aligned = {} if signal is None else {key: v.item() for key, v in alignment(signal, true).items()}
+        probes[name] = Probe(true, signal, aligned)
+    return probes
 
 
 class _GraphPass(ForwardPass):
@@ -167,7 +167,9 @@ class DifferentiableRollout:
         self.system = copied(
             system,
             channels,
-            lambda own: own.with_tensors({name: constant(p) for name, p in own.parameters.items()}),
+            lambda learner: learner.with_tensors(
+                {name: constant(p) for name, p in learner.parameters.items()}
+            ),
         )
         self.evaluator = ObjectiveEvaluator(self.system)
         install_in(self.evaluator)
@@ -211,10 +213,10 @@ class DifferentiableRollout:
         outputs = self.losses()
         if not outputs or not messages:
             return {name: torch.zeros_like(message.sent_value) for name, message in self.sent.items()}
-        found = torch.autograd.grad(outputs, messages, retain_graph=retain, allow_unused=True)
+        gradients = torch.autograd.grad(outputs, messages, retain_graph=retain, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch
-            for name, message, g in zip(self.sent, messages, found, strict=True)
+            for name, message, g in zip(self.sent, messages, gradients, strict=True)
         }
 
 
@@ -225,23 +227,23 @@ def ahead_of(bench: LiveSystem, running: LiveSystem) -> EnvironmentRunner:
     return world
 
 
-def chosen_channels(known: Sequence[str], channels: Sequence[str] | None, probe: str) -> list[str]:
+def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, probe: str) -> list[str]:
     """Return those of the channels that can be measured that are named, in canonical order; None: all.
 
     Args:
-        known: Names of those that can be measured.
+        measurable: Names of those that can be measured.
         channels: The names that are asked for; empty: none.
         probe: The measurement and what it needs of a channel, for errors: `language: channel of symbols`.
 
     Raises:
         ScenarioError: One that is named cannot be measured, or this is no list.
     """
-    what, _, kind = probe.partition(": ")
-    check_names(what, channels=channels)
+    measurement, _, kind = probe.partition(": ")
+    check_names(measurement, channels=channels)
     for name in channels or ():
-        if name not in known:
-            raise ScenarioError(f"{what}: '{name}' is no {kind}{suggest(name, known)}")
-    return list(known) if channels is None else [name for name in known if name in channels]
+        if name not in measurable:
+            raise ScenarioError(f"{measurement}: '{name}' is no {kind}{suggest(name, measurable)}")
+    return list(measurable) if channels is None else [name for name in measurable if name in channels]
 
 
 def predicted_channels(system: System) -> list[str]:
@@ -263,7 +265,7 @@ def rollouts_ahead(
         system = twin.system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
-        while names := [name for name, own in samples.items() if not own.complete()]:
+        while names := [name for name, gathered in samples.items() if not gathered.complete()]:
             due = [
                 name for name in names if system.channels[name].ledger.timetable.send_times.sends_at(twin.now)
             ]

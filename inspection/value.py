@@ -201,15 +201,15 @@ def value(
     """
     started = time.monotonic()
     running = running_of(simulation)
-    known = list(running.system.channels)
-    if not known:
+    names = list(running.system.channels)
+    if not names:
         raise ScenarioError("value: the scenario has no channels; evaluate the run without")
     if no_fork := running.system.description.no_fork:
         command = with_imports("antiphon evaluate RUN --ablate zero")
         fix = f"{command}, or antiphon.inspection.ablation.ablate(simulation)"
         raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
-    alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
-    rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]
+    alone = {name: [name] for name in chosen_channels(names, channels, "value: channel")}
+    rows = [_Row(name, members, ahead) for name, members in {COUPLING: names, **alone}.items()]
     check_counts("value", needed=True, horizon=horizon)
     check_counts("value", 2, needed=True, repeats=repeats)
     check_counts("value", 0, ahead=ahead)
@@ -371,36 +371,38 @@ def value_of(
         nan = math.nan
         return Value(name, None, None, None, nan, nan, nan, nan, nan, nan, ahead, seconds, failed)
     parts = [zero - synthetic for _, synthetic, zero in losses]
-    found = ratio(parts, [zero - true for true, _, zero in losses])
+    ratio_of_gains = ratio(parts, [zero - true for true, _, zero in losses])
     true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
     effect, half = sum(parts) / len(parts), student_t(len(parts) - 1) * standard_error(parts)
     why = ""
-    if found.value is None:
+    if ratio_of_gains.value is None:
         signal = (
             "not resolved" if abs(effect) <= half else "better than none" if effect > 0 else "worse than none"
         )
-        lose = found.whole < -ERRORS * found.error
+        lose = ratio_of_gains.whole < -ERRORS * ratio_of_gains.error
         gives = "lose significantly" if lose else "give no significant gain"
         measured = (
             f"loss with no signal {zero:.4g}, with its own {synthetic:.4g}, with the true gradient {true:.4g}"
         )
-        own = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
-        gain = f"gain {found.whole:.2g}, standard error {found.error:.2g}"
-        why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own}, {gain})"
-    figures = true, synthetic, zero, found.whole, found.error, half
-    return Value(name, found.value, found.low, found.high, *figures, ahead, seconds, why)
+        own_gain = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
+        gain = f"gain {ratio_of_gains.whole:.2g}, standard error {ratio_of_gains.error:.2g}"
+        why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own_gain}, {gain})"
+    figures = true, synthetic, zero, ratio_of_gains.whole, ratio_of_gains.error, half
+    return Value(
+        name, ratio_of_gains.value, ratio_of_gains.low, ratio_of_gains.high, *figures, ahead, seconds, why
+    )
 
 
-def value_rows(found: Values) -> list[Figure]:
+def value_rows(values: Values) -> list[Figure]:
     """Return values and losses as metrics, of channels and of the run (all channels together), where there are any."""
     rows = []
-    for row in found.rows:
+    for row in values.rows:
         about = ("run", "") if row.name == COUPLING else ("channel", row.name)
         if row.name != COUPLING and math.isfinite(row.zero):
             losses = zip(LOSSES, (row.zero, row.synthetic, row.true), strict=True)
             rows += [Figure("channel", row.name, metric, loss) for metric, loss in losses]
-            own = row.zero - row.synthetic
-            ends = zip((OWN_GAIN, *bounds(OWN_GAIN)), (own, own - row.half, own + row.half), strict=True)
+            gain = row.zero - row.synthetic
+            ends = zip((OWN_GAIN, *bounds(OWN_GAIN)), (gain, gain - row.half, gain + row.half), strict=True)
             rows += [Figure("channel", row.name, metric, number) for metric, number in ends]
         if row.value is not None and row.low is not None and row.high is not None:
             numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
@@ -429,43 +431,47 @@ def rates_fallen(running: LiveSystem, horizon: int) -> bool:
     return rates_left(running, horizon) < _LATE
 
 
-def without_value(found: Values, channels: Sequence[str], known: str, *, fallen: bool) -> Undefined:
-    """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `known` (`circumstances`).
+def without_value(values: Values, channels: Sequence[str], situation: str, *, fallen: bool) -> Undefined:
+    """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `situation` (`circumstances`).
 
     More repeats may; else, unless learning rates have `fallen`, a longer horizon.
     """
-    reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in found.rows}
-    given = {name: why for name, why in reasons.items() if why}
-    undefined = Undefined("value", given, ["--value"])
-    unsure = [row for row in found.rows if row.value is None and math.isfinite(row.gain)]
+    reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in values.rows}
+    reasons_given = {name: why for name, why in reasons.items() if why}
+    undefined = Undefined("value", reasons_given, ["--value"])
+    unsure = [row for row in values.rows if row.value is None and math.isfinite(row.gain)]
     if not unsure:
         return undefined
     unsure = [row for row in unsure if row.name != COUPLING] or unsure
     # the standard error falls with the root of the repeats
     needs = [
-        math.ceil(found.repeats * (ERRORS * row.error / row.gain) ** 2) for row in unsure if row.gain > 0
+        math.ceil(values.repeats * (ERRORS * row.error / row.gain) ** 2) for row in unsure if row.gain > 0
     ]
-    each = found.seconds / found.repeats
-    near = [repeats for repeats in needs if repeats * each <= _PATIENCE]
-    over = f"over {found.horizon} steps"
+    seconds_per_repeat = values.seconds / values.repeats
+    near = [repeats for repeats in needs if repeats * seconds_per_repeat <= _PATIENCE]
+    over = f"over {values.horizon} steps"
     if near:
-        repeats = max(*near, found.repeats + 1)
-        options = ["--value", "--horizon", str(found.horizon), "--repeats", str(repeats)]
-        cost = f"about {duration(repeats * each)}, and may give {len(near)} of {len(unsure)} a value"
+        repeats = max(*near, values.repeats + 1)
+        options = ["--value", "--horizon", str(values.horizon), "--repeats", str(repeats)]
+        cost = f"about {duration(repeats * seconds_per_repeat)}, and may give {len(near)} of {len(unsure)} a value"
         return undefined._replace(again=options, cost=cost)
     if needs:
-        over += f" the nearest needs {min(needs):,} repeats, about {duration(min(needs) * each)}"
+        over += (
+            f" the nearest needs {min(needs):,} repeats, about {duration(min(needs) * seconds_per_repeat)}"
+        )
         hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over}"
     else:
         over += " no true gradient of theirs gains anything"
         hopeless = f"more repeats cannot resolve it: {over}"
-    longer, repeats = _LONGER * found.horizon, max(found.repeats, _REPEATS)
-    if not fallen and (seconds := _LONGER * repeats * each) <= _PATIENCE:
-        spec = f"telemetry: {{value: {{period: {max(found.step, 1)}, horizon: {longer}}}}}"  # once up to here
+    longer, repeats = _LONGER * values.horizon, max(values.repeats, _REPEATS)
+    if not fallen and (seconds := _LONGER * repeats * seconds_per_repeat) <= _PATIENCE:
+        spec = (
+            f"telemetry: {{value: {{period: {max(values.step, 1)}, horizon: {longer}}}}}"  # once up to here
+        )
         cost = f"about {duration(seconds)}, as {over} and gains grow with the horizon (during a run: {spec})"
         options = ["--value", "--horizon", str(longer), "--repeats", str(repeats)]
         return undefined._replace(again=options, cost=cost)
-    return undefined._replace(again=[], instead=f"{hopeless}; {known}")
+    return undefined._replace(again=[], instead=f"{hopeless}; {situation}")
 
 
 def values_of_run(
@@ -482,15 +488,15 @@ def values_of_run(
     few = len(running.system.channels) <= running.scenario.telemetry.max
     started = time.monotonic()
     channels: list[str] | None = None if few else []
-    found = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS, follow=follow)
+    measured = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS, follow=follow)
     predicted = predicted_channels(running.system) if few else []
     signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    rows = [seconds, *value_rows(found), *signals]
+    rows = [seconds, *value_rows(measured), *signals]
     if not few:
         return rows, None
     fallen = rates_fallen(running, spec.horizon)
-    undefined = without_value(found, list(running.system.channels), circumstances(running), fallen=fallen)
+    undefined = without_value(measured, list(running.system.channels), circumstances(running), fallen=fallen)
     return rows, undefined if undefined.reasons else None
 
 

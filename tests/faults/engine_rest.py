@@ -15,8 +15,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "modules-of-a-graph-share-the-copy-of-what-they-observe",
         "engine/inference/trace.py",
-        'written.graph.call_method("clone", (one,))',
-        'written.call("clone", one)',
+        'written.graph.call_method("clone", (argument,))',
+        'written.call("clone", argument)',
         "tests/doors/test_modules.py::test_each_module_of_a_composed_system_has_a_copy_of_what_it_observes",
     ),
     Fault(
@@ -142,8 +142,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "state-other-memory-is-taken",
         "engine/state/in_place.py",
-        "if one.tensor.data_ptr() != one.address:",
-        "if one.tensor is None:",
+        "if watched.tensor.data_ptr() != watched.address:",
+        "if watched.tensor is None:",
         "tests/engine/state/test_in_place.py::test_other_memory_is_refused_by_name[cohort]",
     ),
     Fault(
@@ -475,8 +475,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "inference-a-limit-takes-the-first-examples",
         "engine/inference/evaluation.py",
-        "chosen = torch.arange(wanted) * count // wanted",
-        "chosen = torch.arange(wanted)",
+        "chosen = torch.arange(limited) * count // limited",
+        "chosen = torch.arange(limited)",
         "tests/engine/inference/test_examples.py::test_a_limit_spreads_examples_evenly_over_the_split",
     ),
     Fault(
@@ -580,15 +580,15 @@ REST: tuple[Fault, ...] = (
     Fault(
         "language-information-is-the-joint-entropy",
         "inspection/language.py",
-        "return max(0.0, entropy(values) + entropy(labels) - entropy(both))",
-        "return max(0.0, entropy(both))",
+        "return max(0.0, entropy(values) + entropy(labels) - entropy(pairs))",
+        "return max(0.0, entropy(pairs))",
         "tests/inspection/test_measures.py::test_entropy_and_mutual_information_in_bits",
     ),
     Fault(
         "language-ties-have-the-last-rank",
         "inspection/language.py",
-        "ranks: Tensor = (last - (counts + 1) / 2)[place]",
-        "ranks: Tensor = (last - 1)[place]",
+        "ranks: Tensor = (last - (counts + 1) / 2)[rank_index]",
+        "ranks: Tensor = (last - 1)[rank_index]",
         "tests/inspection/test_measures.py::test_rank_correlation_gives_equal_values_their_mean_rank",
     ),
     Fault(
@@ -601,8 +601,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "signal-alignment-norms-are-not-divided-out",
         "inspection/signal_alignment.py",
-        "torch.dot(caused, truly).item() / (own * other) if own else 0.0",
-        "torch.dot(caused, truly).item() / own if own else 0.0",
+        "torch.dot(caused, truly).item() / (synthetic_norm * true_norm) if synthetic_norm else 0.0",
+        "torch.dot(caused, truly).item() / synthetic_norm if synthetic_norm else 0.0",
         "tests/inspection/test_signal_alignment.py::test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes",
     ),
     Fault(
@@ -971,8 +971,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "populations-seeds-share-an-objects-state",
         "engine/state/objects.py",
-        "else kept.shares(others[name][place])",
-        "else not kept.shares(others[name][place])",
+        "else state.shares(second_objectives[name][index])",
+        "else not state.shares(second_objectives[name][index])",
         "tests/doors/test_losses.py::test_members_with_what_cannot_be_saved_are_not_copied",
     ),
     Fault(

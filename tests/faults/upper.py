@@ -99,7 +99,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "runs-a-shadow-has-other-passes-where-it-is-applied",
         "engine/state/changes.py",
-        "if then.gradient.passes != now.gradient.passes:",
+        "if before.gradient.passes != now.gradient.passes:",
         "if False:",
         "tests/engine/heart/test_replayed_senders.py::test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_keeps_its_own[given1-passes: first]",
     ),
@@ -386,7 +386,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "measuring-again-is-advised-whatever-it-takes",
         "inspection/value.py",
-        "if repeats * each <= _PATIENCE]",
+        "if repeats * seconds_per_repeat <= _PATIENCE]",
         "if repeats]",
         "tests/inspection/test_without_value.py::test_measuring_again_is_advised_at_its_cost_where_it_may_help",
     ),
