@@ -269,10 +269,7 @@ def deepcopy_memo(
     for p in chain(held, parameters):
         if isinstance(p, nn.Parameter) and id(p) not in memo and not is_lazy(p):
             memo[id(p)] = with_data(p, p.data.clone())
-    hooks = (
-        hook for submodule in inside.values() for kind in _HOOKS for hook in getattr(submodule, kind).values()
-    )
-    for receiver in (receiver for hook in hooks for receiver in _receivers(hook)):
+    for receiver in _receivers_of_hooks(inside.values()):
         apart = id(receiver) not in inside and not any(id(value) in inside for value in _held(receiver))
         if apart:
             memo[id(receiver)] = receiver
@@ -293,6 +290,13 @@ def _tensors_in(value: object) -> Iterator[Tensor]:
         elif isinstance(item, list | tuple | dict) and id(item) not in seen:
             seen.add(id(item))
             waiting += item.values() if isinstance(item, dict) else item
+
+
+def _receivers_of_hooks(submodules: Iterable[nn.Module]) -> Iterator[Any]:
+    for submodule in submodules:
+        for kind in _HOOKS:
+            for hook in getattr(submodule, kind).values():
+                yield from _receivers(hook)
 
 
 def _receivers(hook: Any) -> Iterator[Any]:

@@ -328,33 +328,33 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         scenario: Of the whole.
         channels: All, states too, in canonical order.
     """
-    figures_by_subject: dict[tuple[str, str], list[Figure]] = {}
     rows_of_parts = [*rows]
+    figures: list[Figure] = []
+    histograms, samples = [], []
+    returns: dict[str, float] = {}
+    sums: Tree = {}
+    for part_row in rows_of_parts:
+        figures += part_row.row.figures
+        histograms += part_row.row.histograms
+        samples += part_row.row.samples
+        returns.update(part_row.row.returns)
+        sums.update(part_row.sums)
     # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
-    for figure in sorted(
-        (f for row_of_part in rows_of_parts for f in row_of_part.row.figures),
-        key=lambda f: f.metric != "si_loss",
-    ):
+    figures.sort(key=lambda figure: figure.metric != "si_loss")
+    figures_by_subject: dict[tuple[str, str], list[Figure]] = {}
+    for figure in figures:
         figures_by_subject.setdefault((figure.kind, figure.name), []).append(figure)
     order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     sampled = [channel.name for channel in readouts_first]
     row = Row(
         [figure for key in order for figure in figures_by_subject.get(key, ())],
-        sorted(
-            (histogram for row_of_part in rows_of_parts for histogram in row_of_part.row.histograms),
-            key=lambda histogram: channels.index(histogram[1]),
-        ),
-        sorted(
-            (sample for row_of_part in rows_of_parts for sample in row_of_part.row.samples),
-            key=lambda sample: sampled.index(sample[0]),
-        ),
+        sorted(histograms, key=lambda histogram: channels.index(histogram[1])),
+        sorted(samples, key=lambda sample: sampled.index(sample[0])),
         rows_of_parts[0].row.env,
-        {name: value for row_of_part in rows_of_parts for name, value in row_of_part.row.returns.items()},
+        returns,
     )
-    return PartRow(
-        row, {name: sums for row_of_part in rows_of_parts for name, sums in row_of_part.sums.items()}
-    )
+    return PartRow(row, sums)
 
 
 _BY_NAME = {

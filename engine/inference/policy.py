@@ -68,31 +68,32 @@ class Policy:
         _actors(system)
         self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)
-        observed = {
-            name
-            for agent in system.agents.values()
-            for name in agent.inputs.observed.signal_names
-            if name != AGE
-        }
+        self._names = self._signals_read(system) & self._native.signals.keys()
+        deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
+        learners = {}
+        for learner in dict.fromkeys(agent.learner for agent in deployed.agents.values()):
+            parameters = {name: constant(p).clone() for name, p in learner.parameters.items()}
+            buffers = {name: b.clone() for name, b in learner.buffers.items()}
+            learners[learner] = learner.with_tensors(parameters, buffers)
+        self._system = rewired(deployed, deployed.channels, learners)
+        self._rollout: Rollout | None = None
+        self._step = self._batch = 0
+
+    def _signals_read(self, system: System) -> set[str]:
+        """What agents observe, and the masks of channels."""
+        names: set[str] = set()
+        for agent in system.agents.values():
+            names.update(name for name in agent.inputs.observed.signal_names if name != AGE)
         for channel in system.channels.values():
-            if (mask := channel.endpoints.mask_signal_name) and mask not in self._native.signals:
+            mask = channel.endpoints.mask_signal_name
+            if mask and mask not in self._native.signals:
                 raise ScenarioError(
                     f"policy: '{mask}', the mask of {channel.name}, is not in what the environment returns; use evaluate(), or "
                     "return it as an observation"
                 )
-            observed |= {mask} if mask else set()
-        self._names = observed & self._native.signals.keys()
-        deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
-        learners = {
-            learner: learner.with_tensors(
-                {name: constant(p).clone() for name, p in learner.parameters.items()},
-                {name: b.clone() for name, b in learner.buffers.items()},
-            )
-            for learner in dict.fromkeys(agent.learner for agent in deployed.agents.values())
-        }
-        self._system = rewired(deployed, deployed.channels, learners)
-        self._rollout: Rollout | None = None
-        self._step = self._batch = 0
+            if mask:
+                names.add(mask)
+        return names
 
     def __repr__(self) -> str:
         actions = "greedy" if self.greedy else f"sampled with seed {self.seed}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -80,14 +80,11 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         try:
             new = frozen_data(value)
             for name in names:
-                if of_agents:
-                    group, together = agents[name].share, tied_agents(scenario.share).get(name, (name,))
-                    if group is not None:
-                        together = tuple(member for member, spec in agents.items() if spec.share == group)
-                    for tied_name in (name,) if path[0] == "objective" else together:
-                        agents[tied_name] = _with(agents[tied_name], path, new, scenario)
-                else:
+                if not of_agents:
                     channels[name] = _with(channels[name], path, new, scenario)
+                    continue
+                for agent in (name,) if path[0] == "objective" else _learning_as_one(scenario, name):
+                    agents[agent] = _with(agents[agent], path, new, scenario)
         except DocumentError as error:
             within = error.path[len(path) :]  # of a value with keys of its own, such as a schedule
             key_path = ".".join(map(str, (key, *within)))
@@ -99,6 +96,14 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         raise ScenarioError(f"set: {error}") from None
     _check_defaults(scenario, new_scenario)
     return new_scenario
+
+
+def _learning_as_one(scenario: Scenario, agent: str) -> Sequence[str]:
+    """The agents that share an agent's parameters or are tied to it, itself included: their optimisers change together."""
+    group = scenario.agents[agent].share
+    if group is not None:
+        return [name for name, spec in scenario.agents.items() if spec.share == group]
+    return tied_agents(scenario.share).get(agent, (agent,))
 
 
 def _check_defaults(scenario: Scenario, changed: Scenario) -> None:

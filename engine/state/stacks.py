@@ -6,7 +6,7 @@ is left says whose a member's things are, and what a single channel has no messa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -78,19 +78,7 @@ class _Splitter:
                 windows_by_group = [self._windows(window, members) for window in windows]
                 for key in members:
                     groups[key]["kept_windows"][name] = [window[key] for window in windows_by_group]
-        needed: dict[str, set[int]] = {}  # by channel, the stamps of the messages that windows need
-        for window in (
-            window
-            for tree in groups.values()
-            for window in (tree["window"], *chain(*tree["kept_windows"].values()))
-        ):
-            for name, stamp in window["sent_messages"]:
-                needed.setdefault(name, set()).add(stamp)
-            for read in (
-                read for call in window["ticks_by_call"] for tick in call for read in _all_reads(tick)
-            ):
-                if read["kind"] == "leaf":
-                    needed.setdefault(read["channel_name"], set()).add(read["message"])
+        needed = _stamps_needed(groups.values())
         ledgers = saved["ledgers"]
         return {
             **saved,
@@ -125,45 +113,22 @@ class _Splitter:
         if len(stack.members) == 1:
             yield stack.members[0].name, saved
             return
-        kept_by_channel, loose_by_channel = (
-            [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
-        )
-        held = (
-            None
-            if saved["held_messages"] is None
-            else self._split(type(stack.ledger.held_messages), saved["held_messages"], stack)
-        )
+        stored = [self._split(Message, tree, stack) for tree in saved["messages"]]
+        loose = [self._split(Message, tree, stack) for tree in saved["loose"]]
         newest = self._rows(saved["newest_returned"], stack)
+        held = None
+        if saved["held_messages"] is not None:
+            held = self._split(type(stack.ledger.held_messages), saved["held_messages"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
-            stored, loose = (
-                [messages_of[k] for messages_of in kept_by_channel],
-                [messages_of[k] for messages_of in loose_by_channel],
+            ledger = _ledger_alone(
+                stack.ledger,
+                [members[k] for members in stored],
+                [members[k] for members in loose],
+                saved["back_by_step"],
+                needed.get(channel.name, set()),
             )
-            for message in (*stored, *loose):
-                booked = message["booked"]
-                if message["finished_at"] is not None and not _anywhere(booked["counted"]):
-                    booked["counted"] = False
-            counted = {
-                message["stamp"] for message in (*stored, *loose) if message["booked"]["counted"] is not False
-            }
-            completed = [
-                [step, [s for s in stamps if s in counted]] for step, stamps in saved["back_by_step"]
-            ]
-            messages = [message for message in stored if not _forgotten(stack.ledger, message)]
-            needed_stamps = needed.get(channel.name, set()) | {
-                stamp for _, stamps in completed for stamp in stamps
-            }
-            needed_stamps -= {message["stamp"] for message in messages}
-            yield (
-                channel.name,
-                {
-                    "messages": messages,
-                    "loose": [message for message in (*stored, *loose) if message["stamp"] in needed_stamps],
-                    "back_by_step": [[step, stamps] for step, stamps in completed if stamps],
-                    "newest_returned": newest[k],
-                    "held_messages": None if held is None else held[k],
-                },
-            )
+            ledger |= {"newest_returned": newest[k], "held_messages": None if held is None else held[k]}
+            yield channel.name, ledger
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         """A window of a group of stacks, by group of single agents."""
@@ -261,6 +226,50 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
 def joined_state(system: System, bases: Sequence[System], saved: Sequence[Tree]) -> Tree:
     """Return the messages and windows of the single agents and channels of each seed, by stack."""
     return _Merger(system, bases, saved).merged()
+
+
+def _stamps_needed(groups: Iterable[Tree]) -> dict[str, set[int]]:
+    """By channel, the stamps of the messages that windows need."""
+    needed: dict[str, set[int]] = {}
+    windows = [
+        window for tree in groups for window in (tree["window"], *chain(*tree["kept_windows"].values()))
+    ]
+    for window in windows:
+        for name, stamp in window["sent_messages"]:
+            needed.setdefault(name, set()).add(stamp)
+        for tick in chain(*window["ticks_by_call"]):
+            for read in _all_reads(tick):
+                if read["kind"] == "leaf":
+                    needed.setdefault(read["channel_name"], set()).add(read["message"])
+    return needed
+
+
+def _ledger_alone(
+    ledger: Ledger,
+    stored: Sequence[Tree],
+    loose: Sequence[Tree],
+    back_by_step: Sequence[Any],
+    needed: set[int],
+) -> Tree:
+    """The messages that the ledger of a channel alone would have kept, of those in its stack's.
+
+    A message whose uses counted in other members alone is not counted here, and so returns nothing.
+    """
+    counted = set()
+    for message in (*stored, *loose):
+        booked = message["booked"]
+        if message["finished_at"] is not None and not _anywhere(booked["counted"]):
+            booked["counted"] = False
+        if booked["counted"] is not False:
+            counted.add(message["stamp"])
+    completed = [[step, [s for s in stamps if s in counted]] for step, stamps in back_by_step]
+    messages = [message for message in stored if not _forgotten(ledger, message)]
+    needed = needed.union(*(stamps for _, stamps in completed)) - {message["stamp"] for message in messages}
+    return {
+        "messages": messages,
+        "loose": [message for message in (*stored, *loose) if message["stamp"] in needed],
+        "back_by_step": [[step, stamps] for step, stamps in completed if stamps],
+    }
 
 
 class _Merger:
@@ -391,10 +400,27 @@ class _Merger:
             for seed, window in windows
             for call in window["ticks_by_call"]
         }
-        joined_calls: list[list[Tree]] = []
+        before = {}
+        if starts:
+            before = {name: self._start(agents[name], starts) for name in group.agent_count_by_learner}
+        sent = [entry for _, window in windows for entry in window["sent_messages"]]
+        sent.sort(key=lambda entry: entry[1])
+        return {
+            "number": max(window["number"] for _, window in windows),
+            "statistics_before": before,
+            "ticks_by_call": self._calls(calls),
+            "sent_messages": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
+            "given_up_channel_names": [
+                name for _, window in windows for name in window["given_up_channel_names"]
+            ],  # by stacks of one
+        }
+
+    def _calls(self, calls: Mapping[tuple[int, int, str], list[Tree]]) -> list[list[Tree]]:
+        """The network calls of stacks, of those of single agents by step, seed and name."""
+        joined_calls = []
         for step in sorted({step for step, *_ in calls}):
             for names in self.system.schedule.network_calls(step):
-                agent = agents[names[0]]
+                agent = self.system.agents[names[0]]
                 keys = [(step, *who) for who in self._seeds_and_names(agent)]
                 if keys[0] not in calls:
                     continue
@@ -402,22 +428,7 @@ class _Merger:
                     joined_calls.append([self._tick(agent, [calls[key][0] for key in keys])])
                 else:
                     joined_calls.append(calls[keys[0]])
-        sent = sorted(
-            (entry for _, window in windows for entry in window["sent_messages"]), key=lambda entry: entry[1]
-        )
-        return {
-            "number": max(window["number"] for _, window in windows),
-            "statistics_before": {
-                name: self._start(agents[name], starts) for name in group.agent_count_by_learner
-            }
-            if starts
-            else {},
-            "ticks_by_call": joined_calls,
-            "sent_messages": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
-            "given_up_channel_names": [
-                name for _, window in windows for name in window["given_up_channel_names"]
-            ],  # by stacks of one
-        }
+        return joined_calls
 
     def _seeds_and_names(self, stack: Agent) -> list[tuple[int, str]]:
         """The seed and the name of each member of a stack."""

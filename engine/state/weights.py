@@ -13,6 +13,7 @@ from antiphon.base.counts import check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend
+from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.state.objects import check_replays
 from antiphon.engine.state.state_dict import with_statistics
@@ -119,17 +120,7 @@ def load_weights(
         raise ScenarioError(
             f"no tensor of {source} matches by name and shape; its agents: {', '.join(saved)}"
         )
-    for (first, parameter), *tied in system.tied_parameters:
-        for name, tied_name in tied:
-            is_taken = parameter in taken_weights.taken.get(
-                first, ()
-            ) or tied_name in taken_weights.taken.get(name, ())
-            mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][tied_name]
-            if is_taken and not torch.equal(mine, theirs):
-                raise ScenarioError(
-                    f"'{first}.{parameter}' and '{name}.{tied_name}' are tied and would differ; take equal "
-                    f"weights for '{first}' and '{name}'"
-                )
+    _check_tied(system, learners, taken_weights.taken)
     check_replays(system)
     renewed = set(takers)
     if system.tied_parameters:  # what is one weight is one in its moments too
@@ -143,6 +134,21 @@ def load_weights(
     state["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])
     backend.load_state_dict(copy_tree(with_statistics(state, takers)))
     return taken_weights
+
+
+def _check_tied(system: System, learners: Mapping[str, Any], taken: Mapping[str, Collection[str]]) -> None:
+    """Raise ScenarioError where tied parameters, of which one was taken, would differ."""
+    for (first, parameter), *tied in system.tied_parameters:
+        for name, tied_name in tied:
+            if parameter not in taken.get(first, ()) and tied_name not in taken.get(name, ()):
+                continue
+            values = learners[first]["parameters"][parameter]
+            tied_values = learners[name]["parameters"][tied_name]
+            if not torch.equal(values, tied_values):
+                raise ScenarioError(
+                    f"'{first}.{parameter}' and '{name}.{tied_name}' are tied and would differ; take equal "
+                    f"weights for '{first}' and '{name}'"
+                )
 
 
 def _take(

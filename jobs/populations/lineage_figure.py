@@ -64,6 +64,8 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
     names, initial = list(spec.vary), initial_values(spec)
     lines = [_lines(by_step, ranks, None, ())]
     lines += [_lines(by_step, ranks, name, [values[name] for values in initial]) for name in names]
+    entries = [entry for now in by_step for entry in now]
+    ends_of_scores = {entry.member: (entry.step, entry.score) for entry in entries if entry.score is not None}
     winner = _Winner.of(lineage, spec, metric)
     columns = math.ceil(math.sqrt(len(lines)))
     width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH + _LEGEND
@@ -72,17 +74,7 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
         x, y = index % columns * _WIDE, index // columns * _HIGH
         log = bool(index) and _over_decades(spec.vary[title])
         path = winner.values[title] if index else winner.scores
-        ends = (
-            {}
-            if index
-            else {
-                entry.member: (entry.step, entry.score)
-                for now in by_step
-                for entry in now
-                if entry.score is not None
-            }
-        )
-        panel = _panel(title, lines_of_panel, path, ends, log=log)
+        panel = _panel(title, lines_of_panel, path, {} if index else ends_of_scores, log=log)
         panels.append(f'<g transform="translate({x} {y})">\n{panel}\n</g>')
     body = "\n".join(panels)
     return (

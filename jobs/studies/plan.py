@@ -232,18 +232,22 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
                 line = f"{label}: has no effect: no agent has a policy; leave it out"
                 raise spec.located(DocumentError(("episodes",), line))
             if key not in names:  # lines of an equal scenario share its runs
-                stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")  # `depth-3-locked`
-                free = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-                names[key] = next(name for name in free if name not in runs)
+                names[key] = _free_name(label, runs)
                 runs[names[key]] = PlannedRuns(names[key], label, request)
             candidates.setdefault(names[key], tuned)
             scorings = runs[names[key]].scorings
-            needed = [scoring, *([replace(scoring, split="validation")] if tuned else [])]
+            needed = [scoring, replace(scoring, split="validation")] if tuned else [scoring]
             scorings += [scoring for scoring in needed if not scoring.plain and scoring not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
-    return Plan(
-        spec, name, seeds, lines, runs, tune, [parameter for parameter in spec.tune if parameter in fixed]
-    )
+    tuned_but_fixed = [parameter for parameter in spec.tune if parameter in fixed]
+    return Plan(spec, name, seeds, lines, runs, tune, tuned_but_fixed)
+
+
+def _free_name(label: str, runs: Container[str]) -> str:
+    """A name for a folder, such as `depth-3-locked`, that no runs have yet."""
+    stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in runs)
 
 
 @contextmanager

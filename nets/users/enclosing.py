@@ -9,7 +9,7 @@ import copy
 import functools
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -57,23 +57,31 @@ def deep_copy(value: Copied, memo: dict[int, Any]) -> Copied:
     copy_of_value = copy.deepcopy(value, memo)
     for function in called:
         _fill(
-            function,
-            twins[id(function)],
-            lambda node: copy.deepcopy(node, memo) if encloses(node) else node,
+            function, twins[id(function)], lambda node: copy.deepcopy(node, memo) if encloses(node) else node
         )
     copies = [
         memo[key] for key, original in inside.items() if isinstance(original, nn.Module) and key in memo
     ]
-    held = [
-        (module, *pair) for module in copies for pair in vars(module).items() if pair[0] not in _REGISTRIES
-    ]
-    for module, name, attribute in held:
+    for module in copies:
+        _bind_to_twins(module, twins)
+    for module in copies:
+        for name, attribute in _attributes(module):
+            if encloses(attribute):
+                raise ScenarioError(
+                    f"'{name}' of {type(module).__name__} would call the layers of the original"
+                )
+    return copy_of_value
+
+
+def _attributes(module: nn.Module) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in vars(module).items() if name not in _REGISTRIES]
+
+
+def _bind_to_twins(module: nn.Module, twins: Mapping[int, types.FunctionType]) -> None:
+    """Let methods that were set as attributes of a copy call the twins of their functions."""
+    for name, attribute in _attributes(module):
         if isinstance(attribute, types.MethodType) and id(attribute.__func__) in twins:
             vars(module)[name] = types.MethodType(twins[id(attribute.__func__)], attribute.__self__)
-    for module, name, _ in held:
-        if encloses(vars(module)[name]):
-            raise ScenarioError(f"'{name}' of {type(module).__name__} would call the layers of the original")
-    return copy_of_value
 
 
 def _check_classes(classes: Iterable[type], encloses: Callable[[Any], bool]) -> None:
