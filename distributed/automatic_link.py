@@ -91,11 +91,6 @@ def with_chosen_links(
     (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats. The parts that were opened to measure it stay open
     (`open_parts`).
 
-    Args:
-        scenario: Resolved.
-        division: The division.
-        settings: Of the run.
-
     Raises:
         ScenarioError: It cannot be divided like this.
         RunError: A part cannot be started.

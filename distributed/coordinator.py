@@ -17,11 +17,7 @@ from antiphon.engine.metrics.log_steps import LogSteps
 
 
 class Coordinator(PartsExecutor):
-    """Takes steps by parts in lockstep.
-
-    Args:
-        opened: The parts.
-    """
+    """Takes steps by parts in lockstep."""
 
     def __init__(self, opened: OpenParts) -> None:
         super().__init__(opened)

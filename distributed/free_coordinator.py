@@ -19,11 +19,7 @@ from antiphon.engine.state.checkpoint import copy_tree
 
 
 class FreeCoordinator(PartsExecutor):
-    """Takes all steps by parts that never wait.
-
-    Args:
-        opened: The parts.
-    """
+    """Takes all steps by parts that never wait."""
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
         """Take a step by the parts, of which no episode's end is known, and have what they learned where something observes it.

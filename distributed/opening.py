@@ -136,11 +136,8 @@ class OpenParts:
 class PartsExecutor(Executor):
     """Takes the steps of a running scenario, the whole, by its parts.
 
-    Args:
-        opened: The parts.
-
     Attributes:
-        opened: As given.
+        opened: The parts.
         whole_at: Steps of what the whole has itself.
         parts_at: Steps that the parts have taken; None: they have not started, or their state is not that of the whole.
     """

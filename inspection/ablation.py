@@ -405,11 +405,7 @@ def _joined(batches: Sequence[Scores]) -> Scores:
 
 
 class _Replacement:
-    """What the messages of a channel are replaced by; the base replaces them by zeros.
-
-    Args:
-        evaluated: What is evaluated.
-    """
+    """What the messages of a channel are replaced by; the base replaces them by zeros."""
 
     of_all_batches = False
     """Whether all batches are watched before a message of any is replaced."""

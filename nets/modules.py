@@ -524,11 +524,6 @@ class ModuleFunction:
     """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
 
     As a function of torch's own, it can be traced as a whole, by a `TorchFunctionMode`.
-
-    Args:
-        module: The module.
-        inputs: Its input features.
-        outputs: Its output features.
     """
 
     def __init__(self, module: nn.Module, inputs: int, outputs: int) -> None:

@@ -130,12 +130,7 @@ def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
 
 
 class UniformSteps:
-    """Uniform numbers of each of some seeds, step after step: those of `uniform_many`, for many steps at once where the host computes them.
-
-    Args:
-        seeds: At least 0 each.
-        device: Of the numbers.
-    """
+    """Uniform numbers of each of some seeds, step after step: those of `uniform_many`, for many steps at once where the host computes them."""
 
     _AT_ONCE: ClassVar[int] = 4096
     """Numbers that are computed at once, at most, where a step needs fewer."""

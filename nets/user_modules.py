@@ -190,13 +190,7 @@ def set_mode(module: nn.Module, training: bool) -> nn.Module:
 
 
 def hold_mode(submodule: nn.Module, training: bool, mode: bool) -> None:
-    """Give a submodule a mode of its own, whatever `train` of the whole sets.
-
-    Args:
-        submodule: The submodule.
-        training: The mode of the whole.
-        mode: The submodule's mode then.
-    """
+    """Give a submodule a mode of its own, whatever `train` of the whole sets."""
     vars(submodule)[_MODES] = {**vars(submodule).get(_MODES, {}), training: mode}
 
 

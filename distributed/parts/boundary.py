@@ -17,12 +17,7 @@ from antiphon.engine.heart.signals import StepSignals
 
 
 class Boundary:
-    """Notes what neighbours are to have of each step, and has what they send arrive.
-
-    Args:
-        cut: The part's halves of channels.
-        arrivals: What is done with what arrives.
-    """
+    """Notes what neighbours are to have of each step, and has what they send arrive."""
 
     def __init__(self, cut: Cut, arrivals: Arrivals) -> None:
         self._cut, self._arrivals = cut, arrivals

@@ -100,12 +100,7 @@ class _Bisection:
         return sides
 
     def _quality(self, cost: float, cut: float) -> Quality:
-        """Return the quality of a bisection.
-
-        Args:
-            cost: Of its first side.
-            cut: Weight of the cut edges.
-        """
+        """Return the quality of a bisection."""
         away = abs(cost - self.target)
         return max(away, self.slack), cut, away
 

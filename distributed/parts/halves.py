@@ -49,13 +49,7 @@ def _copied(model: Copied) -> Copied:
 
 
 def part_of(system: System, placement: Placement, index: int) -> System:
-    """Return the agents of one part, as a system that shares them with the whole one.
-
-    Args:
-        system: All agents, as built.
-        placement: By agent: its part.
-        index: The part.
-    """
+    """Return the agents of one part, as a system that shares them with the whole one."""
     agent_names = {name for name in system.agents if placement[name] == index}
     agents = {name: agent for name, agent in system.agents.items() if name in agent_names}
     ends = [
@@ -98,11 +92,6 @@ def travelling_signals(system: System, cut: Iterable[str], free: bool) -> dict[s
     before the run was divided or resumed. In parts that do not wait,
     where the receiver is aligned to the channel, what this agent needs of them, and those that are aligned to it in turn; where
     the sender is aligned to another one, what a synthetic input is conditioned on.
-
-    Args:
-        system: All agents and channels.
-        cut: Names of channels.
-        free: Whether parts do not wait.
     """
     if not free:
         names = tuple(sorted(signals_read(system)))
@@ -136,12 +125,7 @@ def travelling_signals(system: System, cut: Iterable[str], free: bool) -> dict[s
 
 
 def steps_remembered(system: System, travelling: Iterable[str]) -> int:
-    """Return the steps whose signals a part in lockstep remembers, those that messages over its cut may have been made from.
-
-    Args:
-        system: All agents and channels.
-        travelling: The cut channels of aligned senders.
-    """
+    """Return the steps whose signals a part in lockstep remembers, those that messages over its cut may have been made from."""
     channels = [system.channels[name] for name in travelling]
     ages = (_oldest_example(system, c.sender) + c.ledger.timetable.delay for c in channels)
     return max(ages, default=-1) + 1

@@ -51,9 +51,6 @@ class VirtualCoordinator(Executor):
     One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part, including
     steps that a failure has undone. A state holds all exchanges on their way.
 
-    Args:
-        settings: The division, with the cluster.
-
     Attributes:
         settings: As given; from the moment that it is attached with the placement and the seconds of steps.
         cluster: The machines, once it is attached.

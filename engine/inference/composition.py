@@ -389,11 +389,6 @@ class PerfectDeliveries(Deliveries):
 class Continued(PerfectDeliveries):
     """Ticks that go on from a state: what was sent and observed before a step is an input.
 
-    Args:
-        system: Whose.
-        recorder: What is given the inputs.
-        start: The step.
-
     Attributes:
         made: What was made since, [rows, …], by name and step as in `Earlier`.
     """

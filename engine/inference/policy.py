@@ -244,13 +244,7 @@ def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
 
 
 class _Choice(nn.Module):
-    """The action of a world, from the outputs of its actors.
-
-    Args:
-        actors: These.
-        actions: Of the world.
-        greedy: See `policy_module`.
-    """
+    """The action of a world, from the outputs of its actors."""
 
     def __init__(self, actors: Sequence[Agent], actions: Actions, *, greedy: bool) -> None:
         super().__init__()

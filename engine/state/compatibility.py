@@ -145,12 +145,7 @@ def check_same_scenario(saved: Mapping[str, Any], present: Mapping[str, Any]) ->
 
 
 def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
-    """Return a scenario with what a run in parts chose for delays and bits that are `auto`, and what came with them.
-
-    Args:
-        scenario: As it is given again.
-        saved: The run's, as `described_scenario` returns it.
-    """
+    """Return a scenario with what a run in parts chose for delays and bits that are `auto`, and what came with them."""
     if not (scenario.has_automatic_delays or scenario.has_automatic_bits):
         return scenario
     links = {name: channel.get("link", {}) for name, channel in _by_name(saved.get("channels", [])).items()}

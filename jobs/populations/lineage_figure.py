@@ -50,11 +50,6 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
 
     Lines are coloured by the rank of the member's score, from orange (worst) to blue (best), and end in the member's number. The
     winner's is bold from its beginning, through the members that it was copied from.
-
-    Args:
-        lineage: The entries, in order.
-        spec: The population.
-        metric: The metric of the scores.
     """
     by_step = [list(group) for _, group in groupby(sorted(lineage, key=_STEP), key=_STEP)]
     ranks: dict[tuple[int, int], float] = {}  # by step and member, from 0 (worst score of the step) to 1

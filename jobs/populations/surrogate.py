@@ -12,11 +12,7 @@ from antiphon.scenarios import Scenario
 
 
 class Number(nn.Module):
-    """A learned number, the same for every input.
-
-    Args:
-        start: Its initial value.
-    """
+    """A learned number, the same for every input."""
 
     def __init__(self, start: float) -> None:
         super().__init__()

@@ -39,11 +39,7 @@ _FIELDS = (
 
 
 class Form:
-    """Some layers in the kernel's format, and their places in its table of `Tensors`.
-
-    Args:
-        layers: The layers.
-    """
+    """Some layers in the kernel's format, and their places in its table of `Tensors`."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.count = len(layers)

@@ -215,12 +215,7 @@ class Evaluation:
 
 
 class _Gradients:
-    """The gradients of all parameters of a differentiated evaluation, made when one of them is read.
-
-    Args:
-        evaluation: What they are made from.
-        bounds: As `Evaluation.backward` returns them.
-    """
+    """The gradients of all parameters of a differentiated evaluation, made when one of them is read."""
 
     def __init__(self, evaluation: Evaluation, bounds: Tensor) -> None:
         self.evaluation, self.finite = evaluation, float(bounds.max()) < _FINITE
@@ -291,15 +286,7 @@ def evaluate(
     batch: int,
     statistics: Sequence[Tensor],
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Return the outputs of the layers, [N * B, O] each with its graph, and the running statistics after.
-
-    Args:
-        network: The networks.
-        parameters: Their parameters.
-        blocks: Blocks of the input.
-        batch: B.
-        statistics: Running statistics before the evaluation.
-    """
+    """Return the outputs of the layers, [N * B, O] each with its graph, and the running statistics after."""
     evaluation = network(parameters, blocks, batch, statistics)
     tensors = *(block.rows for block in blocks), *parameters
     outputs = _Evaluate.apply(evaluation, len(blocks), *tensors)  # type: ignore[no-untyped-call]

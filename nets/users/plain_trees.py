@@ -33,10 +33,6 @@ _PLAIN_DATA = "plain data: numbers, text, tensors, arrays, and lists, tuples, se
 class NotPlainError(Exception):
     """A value holds what is not plain data; the text is its type.
 
-    Args:
-        kind: The type.
-        fix: What to hold in its place.
-
     Attributes:
         key: The innermost key under which it is; None: there is none.
     """
