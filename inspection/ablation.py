@@ -452,19 +452,19 @@ class _Means(_Replacement):
         return self._add
 
     def _add(self, name: str, stamp: int, message: Tensor) -> Tensor:
-        key, total = self._place(name, stamp), message.sum(0)
+        key, total = self._key(name, stamp), message.sum(0)
         self._sums[key] = self._sums[key] + total if key in self._sums else total
         self._counts[key] = self._counts.get(key, 0) + len(message)
         return message
 
     def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
         def mean(stamp: int, message: Tensor) -> Tensor:
-            key = self._place(channel, stamp)
+            key = self._key(channel, stamp)
             return (self._sums[key] / self._counts[key]).expand_as(message)
 
         return mean
 
-    def _place(self, name: str, stamp: int) -> tuple[str, int]:
+    def _key(self, name: str, stamp: int) -> tuple[str, int]:
         return name, stamp if self.evaluated.in_step else 0
 
 

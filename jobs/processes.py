@@ -181,17 +181,17 @@ def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | 
     with open_cluster(ray) as cluster:
         library = importlib.import_module("ray")
         resources = library.cluster_resources()
-        if not cluster.own and resources.get("CPU", 0) < count:
+        if not cluster.is_own and resources.get("CPU", 0) < count:
             raise RunError(
                 f"--ray: the cluster has {resources.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
             )
         task = library.remote(
-            num_cpus=0 if cluster.own else 1,
+            num_cpus=0 if cluster.is_own else 1,
             num_gpus=min(1.0, int(1000 * resources.get("GPU", 0.0) / count) / 1000) if device != "cpu" else 0,
             max_retries=0,
-            scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
+            scheduling_strategy="DEFAULT" if cluster.is_own else "SPREAD",
         )
-        yield RayProcesses("127.0.0.1" if cluster.own else library.util.get_node_ip_address(), task)
+        yield RayProcesses("127.0.0.1" if cluster.is_own else library.util.get_node_ip_address(), task)
 
 
 def _called(precision: str, function: Callable[..., Result], *arguments: object) -> Result:

@@ -202,13 +202,13 @@ class _Apart(Observer):
     """Checks that the runs that follow one another share no object that keeps a state, once the first has called them."""
 
     def __init__(self) -> None:
-        self._known = False
+        self._checked = False
 
     def step(self, trainer: Trainer) -> None:
-        self._known = self._known or check_apart(trainer.runs[0].running.system)
+        self._checked = self._checked or check_apart(trainer.runs[0].running.system)
 
     def reads_state_at(self, run: Run) -> float:
-        return math.inf if self._known else super().reads_state_at(run)
+        return math.inf if self._checked else super().reads_state_at(run)
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

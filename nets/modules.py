@@ -421,7 +421,7 @@ def called_stacked(
 ) -> tuple[Tensor, Tensors]:
     """Evaluate `called` for N modules like this one: every tensor has a leading axis N."""
 
-    def one(numbers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+    def called_once(numbers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         y: Tensor = functional_call(module, numbers, (x,))
         return y, {name: numbers[name] for name in buffers}
 
@@ -431,14 +431,14 @@ def called_stacked(
     ]
     before = [dict(registry) for registry in registries]
     try:
-        y, after = torch.vmap(one)(numbers, x.clone())
+        y, after = torch.vmap(called_once)(numbers, x.clone())
     finally:  # torch leaves the last tensors in a module at two places: no tensor of vmap's may stay
         for registry, tensors in zip(registries, before, strict=True):
             registry.update(tensors)
     return y, _updated_buffers(after, buffers)
 
 
-def _places(module: nn.Module, names: Iterable[str]) -> dict[str, tuple[dict[str, Any], str]]:
+def _slots(module: nn.Module, names: Iterable[str]) -> dict[str, tuple[dict[str, Any], str]]:
     """Where a module holds its parameters and buffers of some names: the dict of a submodule, and the key in it."""
     places: dict[str, tuple[dict[str, Any], str]] = {}
     for name in names:
@@ -529,7 +529,7 @@ class ModuleFunction:
     def __init__(self, module: nn.Module, inputs: int, outputs: int) -> None:
         self.module, self.inputs, self.outputs = module, inputs, outputs
         self._mode: tuple[nn.Module, bool] | None = None
-        self._places: dict[str, tuple[dict[str, Any], str]] = {}
+        self._buffer_slots: dict[str, tuple[dict[str, Any], str]] = {}
         self._followed = False
 
     @functools.cached_property
@@ -580,7 +580,7 @@ class ModuleFunction:
             return result
         if self._mode is None or self._mode[0] is not self.module or self._mode[1] is not training:
             set_mode(self.module, training)
-            self._mode, self._places = (self.module, training), _places(self.module, buffers)
+            self._mode, self._buffer_slots = (self.module, training), _slots(self.module, buffers)
         if x.dim() == 3:
             return called_stacked(self.module, parameters, buffers, x)
         if self._followed or not torch.is_grad_enabled():
@@ -593,7 +593,7 @@ class ModuleFunction:
             self._followed = True
         if updated and torch.is_grad_enabled():
             # What is computed in the backward pass (a checkpoint, a hook, a user's Function) reads and changes the module's own.
-            for name, (tensors, key) in self._places.items():
+            for name, (tensors, key) in self._buffer_slots.items():
                 tensors[key].data = updated[name].data
         return y, updated
 

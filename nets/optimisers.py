@@ -330,7 +330,7 @@ class Optimiser:
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
-        self._whole: tuple[list[Tensor], list[list[Tensor]], list[int]] | None = None
+        self._in_lines: tuple[list[Tensor], list[list[Tensor]], list[int]] | None = None
         self._moved: list[Tensor] | None = None
         self._rates: tuple[float | Tensor, list[Tensor]] | None = None
         self._offsets: list[int] | None = [0] * (self.size or 0)
@@ -448,7 +448,7 @@ class Optimiser:
 
     def _lines(self) -> tuple[list[Tensor], list[list[Tensor]], list[int]]:
         """Return the parameters and each kind of moment as the kernel takes them, and the places of padded ones; made once."""
-        if self._whole is None:
+        if self._in_lines is None:
             parameters = [whole_lines(p.data) for p in self.parameters]
             moments = [
                 [
@@ -459,8 +459,8 @@ class Optimiser:
             ]
             pairs = enumerate(zip(self.parameters, parameters, strict=True))
             padded = [i for i, (p, lines) in pairs if lines.numel() > p.numel()]
-            self._whole = parameters, moments, padded
-        return self._whole
+            self._in_lines = parameters, moments, padded
+        return self._in_lines
 
     def _call_some(
         self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]

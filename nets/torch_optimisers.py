@@ -99,13 +99,15 @@ class TorchOptimiser:
         if not self.parameters:
             return None
         rest = [p for p in self.parameters if p.dim() not in self.groups]
-        optimisers = [self._made("optimiser", rest, self.kind, self.options, self.lr)] if rest else []
+        optimisers = [self._optimiser("optimiser", rest, self.kind, self.options, self.lr)] if rest else []
         for position, (axes, settings) in enumerate(self.groups.items()):
             if parameters_with_axes := [p for p in self.parameters if p.dim() == axes]:
-                optimisers.append(self._made(f"optimiser.groups.{position}", parameters_with_axes, *settings))
+                optimisers.append(
+                    self._optimiser(f"optimiser.groups.{position}", parameters_with_axes, *settings)
+                )
         return optimisers[0] if len(optimisers) == 1 else _Joined(optimisers)
 
-    def _made(
+    def _optimiser(
         self, section: str, parameters: list[Tensor], kind: Any, options: Mapping[str, Any], lr: float
     ) -> torch.optim.Optimizer:
         """Return an optimiser of some parameters; `section`: the key path that begins errors."""
@@ -168,7 +170,7 @@ class TorchOptimiser:
         if self.torch is None or self._first is None:
             return
         section = f"{self.owner}.optimiser" if self.owner else "optimiser"
-        if self._classes.found:
+        if self._classes.changed:
             raise ScenarioError(
                 f"{section}: {name_of(self.kind)} keeps a state in its class, which its state_dict does not bring back, so the run "
                 "cannot be saved or forked; keep it on self"
@@ -456,10 +458,10 @@ def _refused(optimiser: torch.optim.Optimizer) -> str:
 def _over(source: Callable[..., Any], parameters: list[Tensor]) -> Callable[..., Any]:
     """A factory of which only the keyword arguments are open."""
 
-    def made(**arguments: Any) -> Any:
+    def with_parameters(**arguments: Any) -> Any:
         return source(parameters, **arguments)
 
-    return made
+    return with_parameters
 
 
 def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim.Optimizer | None:

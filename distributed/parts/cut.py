@@ -99,25 +99,25 @@ class Cut:
         """Put what has arrived in place of a message without its content."""
         signals = None
         if arrived.signals is not None:
-            values = {name: self._own(value) for name, value in arrived.signals.items()}
+            values = {name: self._copied(value) for name, value in arrived.signals.items()}
             signals = StepSignals(arrived.example, values)
         elif arrived.channel in self.signals:
             signals = self._seen[arrived.example]
-        ledger, content = self.receiving[arrived.channel].ledger, self._own(arrived.content)
+        ledger, content = self.receiving[arrived.channel].ledger, self._copied(arrived.content)
         if arrived.largest is not None:
             assert ledger.link.bits is not None
             level = unpack(content, ledger.link.bits, placeholder.carried_value)
-            content = of_levels(level, self._own(arrived.largest), ledger.link.bits)
+            content = of_levels(level, self._copied(arrived.largest), ledger.link.bits)
         fill(placeholder, content, signals)
 
     def give_back(self, returned: Return, finished: int) -> None:
         """Enter what has come back for a message, finished at a step."""
         counted, gradient, loss = (
-            self._own(value) for value in (returned.counted, returned.gradient, returned.loss)
+            self._copied(value) for value in (returned.counted, returned.gradient, returned.loss)
         )
         ledger = self.sending[returned.channel].ledger
         give_back(ledger, returned.stamp, finished, Mask.of(counted), gradient, loss)
 
-    def _own(self, content: Any) -> Any:
+    def _copied(self, content: Any) -> Any:
         """A tensor as one of its own on the part's device; anything else as it is."""
         return content.to(self.system.device, copy=True) if isinstance(content, Tensor) else content

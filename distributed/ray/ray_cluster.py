@@ -50,7 +50,7 @@ class RayCluster:
 
     Attributes:
         address: HOST:PORT of the head.
-        own: Whether the cluster was started here and ends with `close`.
+        is_own: Whether the cluster was started here and ends with `close`.
 
     Raises:
         RunError: Ray is not installed, nothing answers at the address, it refuses the token, or the cluster does
@@ -60,12 +60,12 @@ class RayCluster:
     def __init__(self, address: str) -> None:
         if importlib.util.find_spec("ray") is None:
             raise RunError("ray: is not installed; pip install 'antiphon[ray]'")
-        self.own = address == LOCAL
+        self.is_own = address == LOCAL
         self._folder: Path | None = None
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         try:
-            self.address = self._start() if self.own else self._join(address)
+            self.address = self._start() if self.is_own else self._join(address)
         except BaseException:
             self.close()
             raise
@@ -124,7 +124,7 @@ def open_cluster(address: str) -> Iterator[RayCluster]:
     if cluster is None:
         cluster = _open["cluster"] = RayCluster(address)
         atexit.register(cluster.close)
-    elif address != (LOCAL if cluster.own else cluster.address):
+    elif address != (LOCAL if cluster.is_own else cluster.address):
         raise RunError(
             f"--ray: this process is connected to the Ray cluster at {cluster.address}; close what uses it first"
         )

@@ -106,7 +106,7 @@ class RayParts:
             opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
             self._make = self._ray.put(make)
-            self._actors = self._created(opened.own, gpu)
+            self._actors = self._created(opened.is_own, gpu)
             self._begin()
         except BaseException:
             self.close()

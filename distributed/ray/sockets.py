@@ -464,13 +464,13 @@ def _frame(kind: int, facts: bytes | memoryview, arrays: Sequence[Any] = ()) -> 
 
 def _read_frame(connection: socket.socket) -> tuple[int, memoryview, memoryview]:
     """Return the kind and the two parts of the next frame; OSError at the end, RunError where there is no frame."""
-    kind, first, second = _FRAME.unpack(_whole(connection, _FRAME.size))
+    kind, first, second = _FRAME.unpack(_read_exactly(connection, _FRAME.size))
     if kind > _PONG or max(first, second) > _LONGEST:
         raise RunError("the data received are not a frame")
-    return kind, _whole(connection, first), _whole(connection, second)
+    return kind, _read_exactly(connection, first), _read_exactly(connection, second)
 
 
-def _whole(connection: socket.socket, size: int) -> memoryview:
+def _read_exactly(connection: socket.socket, size: int) -> memoryview:
     """Read so many bytes."""
     content = memoryview(bytearray(size))
     fill(connection, content)

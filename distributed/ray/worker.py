@@ -120,7 +120,7 @@ class PartWorker:
         self._keep_every, self._secret, self._host = keep_every, secret, host
         self._precision = precision
         self._built: Part | None = None
-        self._given: dict[str, Any] | None = None
+        self._received_state: dict[str, Any] | None = None
         """The state from which it begins."""
         self._ready: dict[str, Any] | None = None
         """The state that is fetched."""
@@ -192,7 +192,7 @@ class PartWorker:
             has_state: Whether it has been given the state: its share of that of the whole (`Part.load_state_dict`), or its own
                 (`Part.load_own_state`); else it is that of step 0.
         """
-        state, self._given, self._ready = self._given, None, None
+        state, self._received_state, self._ready = self._received_state, None, None
         if self._sockets is None or (has_state and state is None):
             return None
         if self._built is not None and not has_state:
@@ -288,8 +288,8 @@ class PartWorker:
 
     def _serve_driver(self, connection: socket.socket) -> None:
         """Take the state that the driver gives; or give it the one that is ready, which no step changes meanwhile."""
-        self._given = received(connection)
-        if self._given is not None:
+        self._received_state = received(connection)
+        if self._received_state is not None:
             connection.sendall(to_bytes(None))
             return
         ready, self._ready = self._ready, None

@@ -79,13 +79,13 @@ class VirtualCoordinator(Executor):
         if (name := running.backend.name) != "cohort":
             raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.close()
-        self._placement = self._placement or self._place(running)
-        self._whole = running.system
+        self._placement = self._placement or self._chosen_placement(running)
+        self._system = running.system
         self._open(running)
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def _place(self, running: LiveSystem) -> dict[str, int]:
+    def _chosen_placement(self, running: LiveSystem) -> dict[str, int]:
         """Return the part of each agent, where parts that do not wait can run the scenario."""
         system, scenario, settings = running.system, running.scenario, self.settings
         if scenario.telemetry.value is not None:
@@ -103,7 +103,7 @@ class VirtualCoordinator(Executor):
         return dict(placement)
 
     def _open(self, running: LiveSystem) -> None:
-        system, count = self._whole, max(self._placement.values()) + 1
+        system, count = self._system, max(self._placement.values()) + 1
         self._free = self.settings.free or FreeSettings()
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
         seconds = self.settings.step_seconds

@@ -84,7 +84,7 @@ def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.
     like = next(iter(parameters.values()), torch.zeros(()))
 
     def evaluated(recorder: Recorder) -> Tensors:
-        x = recorder.given("x", like.new_zeros(recorder.rows, *network.input_shape))
+        x = recorder.as_input("x", like.new_zeros(recorder.rows, *network.input_shape))
         return network(parameters, buffers, x, training=False)[0]
 
     trace = Trace(evaluated, *_held("network", network, parameters | buffers))
@@ -227,12 +227,12 @@ class Composition:
             written.graph.call_function(torch._assert, (right, line))
         value = written.call("to", value, self._type(name))
         if conversion.start is not None:
-            value = written.call(torch.sub, value, written.constant(self._whole(conversion.start)))
+            value = written.call(torch.sub, value, written.constant(self._integers(conversion.start)))
         if isinstance(conversion.scale, Tensor):
-            return written.call(torch.div, value, written.constant(self._whole(conversion.scale)))
+            return written.call(torch.div, value, written.constant(self._integers(conversion.scale)))
         return value if conversion.scale == 1 else written.call(torch.div, value, conversion.scale)
 
-    def _whole(self, numbers: Tensor) -> Tensor:
+    def _integers(self, numbers: Tensor) -> Tensor:
         return numbers.to(self.system.device, torch.int64)
 
     def _type(self, name: str) -> torch.dtype:
@@ -247,7 +247,7 @@ class Composition:
 
     def _shown(self, agents: Sequence[str], recorder: Recorder) -> Tensors:
         """The newest outputs of agents of whom an example is shown."""
-        signals = {name: recorder.given(name, self._zeros(name, recorder.rows)) for name in self._observed}
+        signals = {name: recorder.as_input(name, self._zeros(name, recorder.rows)) for name in self._observed}
         rollout = ExampleRollout(
             self.system, signals, Links(), seed=0, ends=agents, forward_pass=PerfectDeliveries
         )
@@ -320,7 +320,9 @@ class Composition:
             return continued[0]
 
         rollout = Rollout(system, rows, Links(), 0, forward_pass=forward_pass)
-        shown = {name: recorder.given(name, self._zeros(name, self.length, rows)) for name in self._observed}
+        shown = {
+            name: recorder.as_input(name, self._zeros(name, self.length, rows)) for name in self._observed
+        }
         outputs: dict[str, list[Tensor]] = {name: [] for name in agents}
         for step in range(start + self.length):
             values = {name: self._zeros(name, rows) for name in self._observed}
@@ -334,7 +336,7 @@ class Composition:
                     if tick.agent_name in outputs:
                         outputs[tick.agent_name].append(tick.ports[OBJECTIVE])
         rollout.release()
-        made_values = continued[0].made
+        made_values = continued[0].values
         shapes |= {
             name: tuple(value.shape[1:])
             for name, by_step in made_values.items()
@@ -390,14 +392,14 @@ class Continued(PerfectDeliveries):
     """Ticks that go on from a state: what was sent and observed before a step is an input.
 
     Attributes:
-        made: What was made since, [rows, …], by name and step as in `Earlier`.
+        values: What was made since, [rows, …], by name and step as in `Earlier`.
     """
 
     def __init__(self, system: System, recorder: Recorder, start: int) -> None:
         super().__init__(system, None)
         self.recorder, self.start = recorder, start
-        self.taken = recorder.given(TAKEN, torch.zeros((), dtype=torch.int64, device=system.device))
-        self.made: dict[str, dict[int, Tensor]] = {}
+        self.steps_taken = recorder.as_input(TAKEN, torch.zeros((), dtype=torch.int64, device=system.device))
+        self.values: dict[str, dict[int, Tensor]] = {}
 
     def note(self, seen: StepSignals) -> None:
         """Note what aligned agents would observe of a step, on which later ticks may work."""
@@ -406,7 +408,7 @@ class Continued(PerfectDeliveries):
                 tick = Tick(seen.step, agent.name, seen, [])
                 values = super().observations(tick, agent.learner.buffers)
                 for name, value in zip(_seen(agent), values, strict=True):
-                    self.made.setdefault(name, {})[seen.step - self.start] = value
+                    self.values.setdefault(name, {})[seen.step - self.start] = value
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
@@ -414,10 +416,10 @@ class Continued(PerfectDeliveries):
         output = output.flatten(1)
         at = step - self.start
         if at >= 0:
-            self.made.setdefault(channel.name, {})[at] = output
+            self.values.setdefault(channel.name, {})[at] = output
         else:
-            output = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(output))
-            void = Mask.of(torch.lt(self.taken + at, 0).expand(len(output)))
+            output = self.recorder.as_input(Earlier(channel.name, at), torch.zeros_like(output))
+            void = Mask.of(torch.lt(self.steps_taken + at, 0).expand(len(output)))
         return super().send_over(channel, step, output, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
@@ -426,6 +428,6 @@ class Continued(PerfectDeliveries):
         if agent.inputs.align_channel_name is None or at >= 0 or not signals.signals:
             return observations
         return [
-            self.recorder.given(Earlier(name, at), torch.zeros_like(value)) if name else value
+            self.recorder.as_input(Earlier(name, at), torch.zeros_like(value)) if name else value
             for name, value in zip(_seen(agent, ages=True), observations, strict=True)
         ]

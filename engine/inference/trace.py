@@ -93,11 +93,11 @@ class Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self._modules = {id(module): name for name, module in modules.items()}
         self._tensors: list[Tensor] = []  # kept, so that no later one has the identity of one of these
-        self._known: dict[int, Any] = {}
+        self._recorded_by_id: dict[int, Any] = {}
         for name, tensor in named.items():
             self._note(tensor, Named(name))
 
-    def given(self, key: Hashable, tensor: Given) -> Given:
+    def as_input(self, key: Hashable, tensor: Given) -> Given:
         """Return a tensor that stands for an input."""
         self._note(tensor, Input(key))
         return tensor
@@ -112,7 +112,7 @@ class Recorder(TorchFunctionMode):
         settings = kwargs or {}
         if func is ModuleFunction.__call__:
             return self._module(*args)
-        depends = any(id(leaf) in self._known for leaf in _leaves((args, settings)))
+        depends = any(id(leaf) in self._recorded_by_id for leaf in _leaves((args, settings)))
         name = getattr(func, "__name__", "")
         if depends and name in _LOOKS:
             raise ScenarioError(
@@ -157,12 +157,12 @@ class Recorder(TorchFunctionMode):
 
     def _note(self, tensor: Tensor, recorded: Any) -> None:
         self._tensors.append(tensor)
-        self._known[id(tensor)] = recorded
+        self._recorded_by_id[id(tensor)] = recorded
 
     def _recorded(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        return self._known.get(id(leaf)) or Constant(leaf)
+        return self._recorded_by_id.get(id(leaf)) or Constant(leaf)
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -294,8 +294,8 @@ class Trace:
             with torch.no_grad(), recorder:
                 computed = computation(recorder)
             recordings.append((recorder.calls, recorder.recorded(computed)))
-        (self._calls, self.outputs), (self._others, _) = recordings
-        if len(self._calls) != len(self._others):
+        (self._calls, self.outputs), (self._calls_on_more_rows, _) = recordings
+        if len(self._calls) != len(self._calls_on_more_rows):
             raise EngineError("the calls of a traced computation depend on the number of rows")
 
     def inputs_of(self, outputs: Any) -> list[Hashable]:
@@ -346,9 +346,9 @@ class Trace:
         for name in (name for name in self._named if name in used):
             written.attach(name, self._named[name])
         for index in indices:
-            call, second_call = self._calls[index], self._others[index]
-            args = _both(node, call.args, second_call.args)
-            settings = _both(node, call.settings, second_call.settings)
+            call, second_call = self._calls[index], self._calls_on_more_rows[index]
+            args = _pairwise(node, call.args, second_call.args)
+            settings = _pairwise(node, call.settings, second_call.settings)
             if isinstance(call.target, UserModule):
                 # it may write to its input: its copy is its own, and not the one of another module that reads the same
                 copies = tuple(written.graph.call_method("clone", (argument,)) for argument in args)
@@ -363,7 +363,7 @@ def _recorded_in(tree: Any) -> list[Any]:
     return [leaf for leaf in _leaves(tree) if isinstance(leaf, Value | Input | Named | Constant)]
 
 
-def _both(function: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+def _pairwise(function: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
     """Return the tree of what a function gives for each leaf of one tree and the same of another."""
     rest = iter(_leaves(second))
     return fx.node.map_aggregate(first, lambda leaf: function(leaf, next(rest)))

@@ -91,11 +91,11 @@ def decode(facts: bytes | memoryview, take: Take) -> Any:
         ValueError: They are no tree.
     """
 
-    def whole(value: dict[str, Any]) -> Any:
+    def with_tensor(value: dict[str, Any]) -> Any:
         return _tensor(value[_TENSOR], take) if value.keys() == {_TENSOR} else value
 
     try:
-        return json.loads(bytes(facts), object_hook=whole)
+        return json.loads(bytes(facts), object_hook=with_tensor)
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a damaged tree: {error}") from None
 

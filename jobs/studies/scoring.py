@@ -71,7 +71,7 @@ class Finished:
         return cls(result, scores, _communicates(path, result["steps"]), shut_gates(path, result))
 
     @property
-    def known(self) -> dict[str, float | None]:
+    def known_metrics(self) -> dict[str, float | None]:
         """The metrics of result.json by name; None where the run has no number for it."""
         return metrics_of(self.result["readout"], self.result["agents"], self.result.get("env", {}))
 
@@ -80,7 +80,7 @@ class Finished:
         if self.result["exit"] != "done":
             return {}
         env: Mapping[str, float | None] = self.result.get("env", {})
-        metrics = self.known if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
+        metrics = self.known_metrics if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
         return {name: value for name, value in metrics.items() if value is not None}
 
 

@@ -104,18 +104,18 @@ class Study:
             else:
                 finished[name][seed] = run
                 for metric in self.spec.metric if run.result["exit"] == "done" else ():
-                    if metric not in run.known:
-                        line = unknown_metric_line(metric, run.known)
+                    if metric not in run.known_metrics:
+                        line = unknown_metric_line(metric, run.known_metrics)
                         raise self.spec.located(DocumentError(("metric",), f"{label}: {line}"))
                 metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
-                value = run.known.get(metric) if run.result["exit"] == "done" else None
+                value = run.known_metrics.get(metric) if run.result["exit"] == "done" else None
                 outcome = run.result["exit"] if value is None else f"{metric} {value:.4g}"
                 outcome += f" ({note or format(run.result['seconds'], '.0f') + ' s'})"
             report(f"[{sum(map(len, finished.values())) + len(failed)}/{total}] {label}: {outcome}")
 
         processes = 1 if self.in_process is not None else min(jobs, total)
         waiting = []
-        for chunk, finished_before in [(chunk, _kept(chunk)) for chunk in self._chunks(processes)]:
+        for chunk, finished_before in [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]:
             if len(finished_before) < len(
                 chunk.seeds
             ):  # the others may have to go on together with those that are done
@@ -195,7 +195,7 @@ class Study:
         }
 
 
-def _kept(chunk: Chunk) -> dict[int, Finished]:
+def _finished(chunk: Chunk) -> dict[int, Finished]:
     """Return the runs of a chunk by seed that are done and scored as is wanted."""
     finished = {}
     for job in chunk.jobs():

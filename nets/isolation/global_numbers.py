@@ -97,17 +97,17 @@ class GlobalNumbers:
         """By generator, after the newest call."""
         self._drawn: set[str] = set()
         """Generators from which a call has drawn."""
-        self._left = 0
+        self._trials_left = 0
         """Calls that are still tried."""
         self._within = False
 
     def seed(self, seed: int) -> None:
         """Begin with the numbers of a seed at the next call."""
-        self._seed, self._left = seed, _TRIED
+        self._seed, self._trials_left = seed, _TRIED
 
     def active(self) -> AbstractContextManager[None]:
         """Return a context that has them in the global generators, and after it what these had; it costs nothing where none draws."""
-        names = [*_GENERATORS] if self._left else [name for name in _GENERATORS if name in self._drawn]
+        names = [*_GENERATORS] if self._trials_left else [name for name in _GENERATORS if name in self._drawn]
         return _NOTHING if not names or self._within or _seeded.get() else self._put(names)
 
     @contextmanager
@@ -118,8 +118,8 @@ class GlobalNumbers:
                 _GENERATORS[name].seed(self._seed)
             elif name in self._states:
                 _GENERATORS[name].load(self._states[name])
-        begun = {name: _GENERATORS[name].state() for name in names if self._left}
-        self._seed, self._left, self._within = None, max(0, self._left - 1), True
+        begun = {name: _GENERATORS[name].state() for name in names if self._trials_left}
+        self._seed, self._trials_left, self._within = None, max(0, self._trials_left - 1), True
         try:
             yield
         finally:
@@ -133,12 +133,12 @@ class GlobalNumbers:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the generators that are drawn from, as plain data, and how many calls are still tried."""
-        saved = [*_GENERATORS] if self._left else sorted(self._drawn)
+        saved = [*_GENERATORS] if self._trials_left else sorted(self._drawn)
         states = {name: _GENERATORS[name].plain(self._states[name]) for name in saved if name in self._states}
-        return {"states": states, "drawn": sorted(self._drawn), "left": self._left}
+        return {"states": states, "drawn": sorted(self._drawn), "left": self._trials_left}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state."""
         self._seed = None
         self._states = {name: _GENERATORS[name].native(plain) for name, plain in state["states"].items()}
-        self._drawn, self._left = set(state["drawn"]), state["left"]
+        self._drawn, self._trials_left = set(state["drawn"]), state["left"]

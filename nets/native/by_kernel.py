@@ -53,10 +53,10 @@ class Form:
             )
         ]
         self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
-        self.parameters = self._places(_FIELDS[:2], _FIELDS[2:4])
-        self.kept = self._places(("output",), ("unit", "inverse"))
-        self.back = self._places(("back",), ("of_gain", "of_shift"))
-        self.given = self._places(("given",), ())
+        self.parameters = self._indices(_FIELDS[:2], _FIELDS[2:4])
+        self.saved = self._indices(("output",), ("unit", "inverse"))
+        self.back = self._indices(("back",), ("of_gain", "of_shift"))
+        self.output_gradients = self._indices(("given",), ())
         self.before, self.after = (
             [
                 len(_FIELDS) * i + _FIELDS.index(field)
@@ -67,7 +67,7 @@ class Form:
             for fields in (("mean", "var"), ("new_mean", "new_var"))
         )
 
-    def _places(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
+    def _indices(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
         """Of these fields, and of some that normalised layers have, of each layer in turn."""
         return [
             len(_FIELDS) * i + _FIELDS.index(field)

@@ -75,7 +75,7 @@ class StackedMlp:
         form = self.form
         columns = (
             (form.parameters, values),
-            (form.kept, saved),
+            (form.saved, saved),
             (form.before, statistics),
             (form.after, after),
         )
@@ -113,7 +113,7 @@ class Evaluation:
         statistics: Sequence[Tensor],
     ) -> None:
         self.network, self.parameters, self.input = network, parameters, input
-        self._kept, self.statistics = saved, statistics
+        self._saved, self.statistics = saved, statistics
         self.outputs: list[Tensor] = []
         """Outputs of each layer, [N * B, O]."""
         index = 0
@@ -161,8 +161,8 @@ class Evaluation:
                 read = index is None or len(index) * rows == len(block)
                 returned[i] = torch.empty_like(block) if read else torch.zeros_like(block)
         bounds, form = new(networks, dtype=torch.float64), self.network.form
-        columns = (form.parameters, parameters), (form.kept, self._kept)
-        table = form.table(*columns, (form.given, gradients), (form.back, self._back))
+        columns = (form.parameters, parameters), (form.saved, self._saved)
+        table = form.table(*columns, (form.output_gradients, gradients), (form.back, self._back))
         form.call("backward", self.input, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned)
         return [
             gradient if is_needed else None for gradient, is_needed in zip(returned, needed, strict=True)
@@ -207,7 +207,7 @@ class Evaluation:
     ) -> None:
         """Make the gradients, and write them or take the step of an optimiser; see `Form.targets`, and `update` in mlp.cpp."""
         form = self.network.form
-        table = form.table((form.kept, self._kept), (form.back, self._back))
+        table = form.table((form.saved, self._saved), (form.back, self._back))
         masks = ctypes.c_void_p(members), ctypes.c_void_p(steps)
         numbers = ctypes.c_int64(kind), (ctypes.c_double * len(settings))(*settings)
         targets = form.targets(*columns)

@@ -50,7 +50,7 @@ class KeptState:
     @property
     def is_lost(self) -> bool:
         """Whether something has changed that `state_dict` lacks."""
-        return self._classes.found or self._outline()[0] != self._first
+        return self._classes.changed or self._outline()[0] != self._first
 
     def seen(self) -> AbstractContextManager[None]:
         """Return a context for a call of the object, of which it is seen whether it changes the object's class."""

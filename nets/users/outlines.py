@@ -59,7 +59,7 @@ class Outlines:
         versions: bool = False,
     ) -> None:
         self._versions = versions
-        self._places = {id(p): index for index, p in enumerate(parameters)}
+        self._parameter_indices = {id(p): index for index, p in enumerate(parameters)}
         self._apart = vars if apart is None else apart
         self._alive: dict[int, Any] = {}
         self._depth = 0
@@ -68,7 +68,7 @@ class Outlines:
 
     def of(self, value: Any) -> Any:
         """Return the outline of an object."""
-        index = self._places.get(value if type(value) is int else id(value))
+        index = self._parameter_indices.get(value if type(value) is int else id(value))
         if index is not None:
             return "parameter", index
         if isinstance(value, _SCALARS):
@@ -145,25 +145,25 @@ class ClassChanges:
         kinds: The classes of the object; those of libraries keep nothing for it.
 
     Attributes:
-        found: Whether one has been changed.
+        changed: Whether one has been changed.
     """
 
     def __init__(self, *kinds: type) -> None:
         every = dict.fromkeys(base for kind in kinds for base in kind.__mro__)
         self._kinds = [base for base in every if base.__module__.partition(".")[0] not in _LIBRARIES]
-        self._left = _WATCHED if self._kinds else 0
-        self.found = False
+        self._calls_to_watch = _WATCHED if self._kinds else 0
+        self.changed = False
 
     def seen(self) -> AbstractContextManager[None]:
         """Return a context for a call, which compares the classes before and after it."""
-        return self._compared() if self._left else _NOT_SEEN
+        return self._compared() if self._calls_to_watch else _NOT_SEEN
 
     @contextmanager
     def _compared(self) -> Iterator[None]:
-        self._left -= 1
+        self._calls_to_watch -= 1
         before = self._outlines()
         yield
-        self.found = self.found or self._outlines() != before
+        self.changed = self.changed or self._outlines() != before
 
     def _outlines(self) -> list[Any]:
         held = [

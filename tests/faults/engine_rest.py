@@ -510,8 +510,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "inference-a-round-reads-what-has-not-been-sent",
         "engine/inference/composition.py",
-        "torch.lt(self.taken + at, 0)",
-        "torch.lt(self.taken, 0)",
+        "torch.lt(self.steps_taken + at, 0)",
+        "torch.lt(self.steps_taken, 0)",
         "tests/engine/inference/test_export_in_time.py::test_it_is_the_system_run_forward[mean]",
     ),
     Fault(

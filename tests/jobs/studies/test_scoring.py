@@ -42,7 +42,7 @@ def test_metrics_are_means_over_readouts_those_of_agents_and_of_the_environment(
         | {"a.accuracy": 0.5, "a.error": 0.5, "a.loss": 1.0, "b.accuracy": 0.7, "b.error": 0.3, "b.loss": 3.0}
         | {"c.error": 4.0}
     )
-    assert Finished(result, {}).known.keys() - found.keys() == {"quiet", "c.loss"}
+    assert Finished(result, {}).known_metrics.keys() - found.keys() == {"quiet", "c.loss"}
     assert Finished(result | {"exit": "diverged"}, {}).metrics(Scoring()) == {}
     assert metrics_of(["a", "c"], agents)["accuracy"] is None
 
