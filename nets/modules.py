@@ -440,12 +440,12 @@ def called_stacked(
 
 def _slots(module: nn.Module, names: Iterable[str]) -> dict[str, tuple[dict[str, Any], str]]:
     """Where a module holds its parameters and buffers of some names: the dict of a submodule, and the key in it."""
-    places: dict[str, tuple[dict[str, Any], str]] = {}
+    slots: dict[str, tuple[dict[str, Any], str]] = {}
     for name in names:
         path, _, key = name.rpartition(".")
         submodule = module.get_submodule(path)
-        places[name] = (submodule._buffers if key in submodule._buffers else submodule._parameters), key
-    return places
+        slots[name] = (submodule._buffers if key in submodule._buffers else submodule._parameters), key
+    return slots
 
 
 def _updated_buffers(numbers: Tensors, buffers: Tensors) -> Tensors:
