@@ -33,7 +33,7 @@ class System:
         seed_count: How many seeds are computed as one, each with B environments of its own.
         tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
         remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is in.
-            Only channels to one part are stacked (engine/build/stacking.py).
+            Only channels to one part are stacked (engine/build/channel_stacking.py).
     """
 
     agents: dict[str, Agent]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.agents.network import features_of
 from antiphon.base.memory import installed_memory
-from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.features.sweep import sweep_obstacle
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel

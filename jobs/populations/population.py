@@ -15,7 +15,7 @@ from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.problems import as_whole
 from antiphon.base.signals import deliver
 from antiphon.engine.backends import BackendFactory
-from antiphon.engine.build.stacking import reason_apart
+from antiphon.engine.build.stack_kinds import reason_apart
 from antiphon.engine.environment import with_own_env
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.engine.metrics.report_by_agent import LossesByAgent

@@ -322,8 +322,8 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "stacking-seeds-whose-modules-differ-are-stacked",
-        "engine/build/stacking.py",
-        "if any(agent_kind(other, other.agents[name]) != agent_kind(base, agent) for other in others):",
+        "engine/build/stack_kinds.py",
+        "if any(agent_kind(seed, seed.agents[name]) != agent_kind(base, agent) for seed in other_seeds):",
         "if False:",
         "tests/running/test_seeds.py::test_seeds_that_cannot_be_stacked_run_one_after_the_other",
     ),

@@ -284,7 +284,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-heads-at-rest-are-stacked-with-others",
-        "engine/build/stacking.py",
+        "engine/build/stack_kinds.py",
         "resting.get(name, frozenset())",
         "None",
         "tests/contracts/test_contracts.py::test_documents[acting ppo, actors that speak-reference]",

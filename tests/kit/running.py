@@ -12,7 +12,7 @@ from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine import installed
-from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation

@@ -1,0 +1,271 @@
+"""Stacks of channels: those of one kind between two stacks of agents, and how agents read and send by them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.base.progress import Progress
+from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.links import REDUCED, Segment, StackFanIn
+from antiphon.comms.model import Model
+from antiphon.comms.skill_gate import SkillGate
+from antiphon.engine.build.channels import connect
+from antiphon.engine.build.stack_kinds import head_of
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import Endpoints
+from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.system import System
+from antiphon.engine.state.hyperparameters import read_members
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an agent is: in which stack, and its index there among those of its seed."""
+
+    stack_name: str
+    index: int
+
+
+@dataclass(frozen=True)
+class ChannelStacking:
+    """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them.
+
+    Attributes:
+        bases: The single agents and channels of each seed; of a part, its own and those that begin or end at them.
+        positions: By agent.
+        agents: The stacks.
+        families: The channels that are stacked where all agents are in one system, of one seed.
+        whole_index: By agent: its index in its stack there, among those of its seed.
+        whole_size: By agent: members of its stack there, of one seed.
+    """
+
+    bases: Sequence[System]
+    positions: Mapping[str, Position]
+    agents: dict[str, Agent]
+    families: Sequence[Sequence[Channel]]
+    whole_index: Mapping[str, int]
+    whole_size: Mapping[str, int]
+
+    @property
+    def base(self) -> System:
+        """Of the first seed."""
+        return self.bases[0]
+
+    @cached_property
+    def canonical(self) -> dict[str, int]:
+        """By channel: its index among all of the system."""
+        return {name: i for i, name in enumerate(self.base.channels)}
+
+    def stack(self, progress: Progress) -> dict[str, Channel]:
+        """Make the channel stacks and wire them."""
+        stacks: dict[str, Channel] = {}
+        family_by_stack: dict[str, int] = {}
+        for i, family in enumerate(self.families):
+            pieces = [self._channel(members, family) for members in self._pieces(family)]
+            self._join_senders(pieces)
+            for channel in pieces:
+                stacks[channel.name] = channel
+                family_by_stack[channel.name] = i
+                connect(channel, self.agents)
+                progress.advance(len(channel.members) // len(self.bases))
+        for agent in self.agents.values():
+            if agent.has_member_axis:
+                agent.inputs.fan_in = self._fan_in(agent, family_by_stack)
+                if agent.inputs.align_channel_name is not None:
+                    incoming, align = agent.connections.incoming, agent.inputs.align_channel_name
+                    agent.inputs.align_channel_name = next(
+                        stack.name
+                        for stack in incoming
+                        if any(member.name == align for member in stack.members)
+                    )
+        return stacks
+
+    def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
+        """The channels of a family in this system, in the family's order: those within, and those cut, by the other end."""
+        ordered = sorted(family, key=lambda c: self.whole_index[c.sender])
+        pieces: dict[Hashable, list[Channel]] = {}
+        for channel in ordered:
+            if channel.name in self.base.channels:
+                end = channel.sender in self.positions, self.base.remote_parts.get(channel.name)
+                pieces.setdefault(end, []).append(channel)
+        return list(pieces.values())
+
+    def _join_senders(self, pieces: Sequence[Channel]) -> None:
+        """Let the pieces of a family whose senders are in this system select their rows at once."""
+        sent = [piece for piece in pieces if piece.sender in self.agents]
+        if len(sent) < 2:
+            return
+        # of one seed: those of several are never cut
+        members = sorted((channel for piece in sent for channel in piece.members), key=self._order)
+        device = sent[0].content.zeros.device
+        index_by_channel = {channel.name: i for i, channel in enumerate(members)}
+        senders = [self.positions[channel.sender].index for channel in members]
+        rows_by_piece = {
+            piece.name: torch.tensor([index_by_channel[name] for name in piece.member_names], device=device)
+            for piece in sent
+        }
+        sender_index = _index(senders, sent[0].endpoints.sender_count, device)
+        family = SenderRows(sender_index, rows_by_piece, self.base.batch)
+        for piece in sent:
+            piece.endpoints.sender_rows = family
+
+    def _selects(self, family: Sequence[Channel]) -> bool:
+        """Whether the messages of a whole family are rows selected of their senders' port, not the port itself.
+
+        Autograd adds up what comes back to a port in another order where it is itself the message.
+        """
+        indices = sorted(self.whole_index[channel.sender] for channel in family)
+        return indices != list(range(self.whole_size[family[0].sender]))
+
+    def _channel(self, channels: Sequence[Channel], family: Sequence[Channel]) -> Channel:
+        """The stack of some channels of a family, in each seed."""
+        batch, stacked = self.base.batch, len(family) * len(self.bases) > 1
+        members = [
+            *channels,
+            *(base.channels[channel.name] for base in self.bases[1:] for channel in channels),
+        ]
+        first = members[0]
+        device = first.content.zeros.device
+        settings: dict[str, Any] = {"members": tuple(members)}
+        of_content: dict[str, Any] = {}
+        endpoints: dict[str, Any] = {}
+        of_gradient: dict[str, Any] = {}
+        of_input: dict[str, Any] = {"examples": []}
+        settings["layout"] = Layout(len(members), len(self.bases), batch, device, has_member_axis=stacked)
+        if first.sender in self.positions:
+            sender = self.agents[self.positions[first.sender].stack_name]
+            indices = _indices_in(sender, [self.positions[c.sender].index for c in channels])
+            settings["sender"] = sender.name
+            endpoints["sender_count"] = len(sender.members)
+            index = _index(indices, len(sender.members), device)
+            selects = index is None and self._selects(family)
+            endpoints["sender_index"] = torch.tensor(indices, device=device) if selects else index
+            if sender.has_member_axis:  # its ports have the names of its first member's
+                port = head_of(first.content.port_name, sender.members[indices[0]].learner.network)
+                of_content["port_name"] = (
+                    port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+                )
+        if first.receiver in self.positions:
+            receiver = self.agents[self.positions[first.receiver].stack_name]
+            indices = _indices_in(receiver, [self.positions[c.receiver].index for c in channels])
+            settings["receiver"] = receiver.name
+            endpoints["receiver_index"] = _index(indices, len(receiver.members), device)
+        name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+        settings["endpoints"] = Endpoints(**endpoints)
+        settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
+        if stacked:
+            settings["name"] = name
+            zeros = first.content.zeros.new_zeros(())
+            of_content["zeros"] = zeros.expand(len(members) * batch, first.content.size)
+            if first.sender in self.positions:  # elsewhere a predictor is computed there, and so for an input
+                of_gradient["model"] = _stacked([c.synthetic_gradient.model for c in members])
+            if first.receiver in self.positions:
+                of_input["model"] = _stacked([c.synthetic_input.model for c in members])
+            if first.content.sampler is not None:
+                samplers = [c.content.sampler for c in members if c.content.sampler is not None]
+                of_content["sampler"] = first.content.sampler.stack(samplers)
+            state_settings = first.synthetic_gradient.state_settings
+            if state_settings.outliers is not None:
+                states = (c.synthetic_gradient.state_settings for c in members)
+                outliers = [state.outliers for state in states if state.outliers is not None]
+                of_gradient["state_settings"] = replace(state_settings, outliers=Outliers(device, outliers))
+            if first.synthetic_gradient.gate is not None:
+                gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
+                of_gradient["gate"] = SkillGate(device, gates)
+        settings["content"] = replace(first.content, **of_content)
+        settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
+        settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
+        stack = replace(first, **settings)
+        read_members(stack)
+        return stack
+
+    def _fan_in(self, agent: Agent, family_by_stack: Mapping[str, int]) -> StackFanIn:
+        device, count = self.base.device, len(agent.members)
+        if agent.inputs.fan_in_kind in REDUCED:
+            families = groupby(
+                range(len(agent.connections.incoming)),
+                lambda i: family_by_stack[agent.connections.incoming[i].name],
+            )
+            reduced = [self._reduced(agent, tuple(indices)) for _, indices in families]
+            return StackFanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
+        position_by_channel = {
+            name: (b, k)
+            for b, stack in enumerate(agent.connections.incoming)
+            for k, name in enumerate(stack.member_names)
+        }
+        shapes = [
+            (c.content.shape, c.ledger.timetable.read_mode) for c in agent.members[0].connections.incoming
+        ]
+        segments: list[Segment] = []
+        first = 0
+        for _, equal in groupby(shapes):
+            last = first + len(list(equal))
+            names = (
+                (n, c.name)
+                for n, member in enumerate(agent.members)
+                for c in member.connections.incoming[first:last]
+            )
+            positions = [
+                position_by_channel[name_in_seed(name, agent.layout.seed_of(n), agent.layout.seed_count)]
+                for n, name in names
+            ]
+            used = sorted({b for b, _ in positions})
+            *starts, total = accumulate((len(agent.connections.incoming[b].members) for b in used), initial=0)
+            start = dict(zip(used, starts, strict=True))
+            indices = [start[b] + k for b, k in positions]
+            segments.append(Segment(tuple(used), _index(indices, total, device), total, last - first))
+            first = last
+        return StackFanIn(agent.inputs.fan_in_kind, count, self.base.batch, segments)
+
+    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
+        """What a stack adds up of a family of channels, in the family's order."""
+        members, receivers = list[tuple[int, Channel]](), list[int]()
+        for channels in (agent.connections.incoming[i] for i in pieces):
+            layout = channels.layout
+            members += [(layout.seed_of(n), channel) for n, channel in enumerate(channels.members)]
+            first = channels.members[: layout.members_per_seed]
+            receivers += _indices_in(agent, [self.positions[channel.receiver].index for channel in first])
+        order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))
+        device = self.base.device
+        return Segment(
+            pieces,
+            _index(order, len(members), device),
+            len(members),
+            receivers=torch.tensor([receivers[i] for i in order], device=device),
+        )
+
+    def _order(self, channel: Channel) -> tuple[int, int]:
+        """What channels of a family are sorted by, among those of their seed."""
+        return self.whole_index[channel.sender], self.canonical[channel.name]
+
+
+def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
+    link = members[0].link
+    if len(members) > 1:
+        link = replace(link, members=tuple(ledger.link for ledger in members))
+    return replace(members[0].emptied(), name=name, link=link)
+
+
+def _stacked(models: Sequence[Model | None]) -> Model | None:
+    present = [model for model in models if model is not None]
+    return Model.stacked(present) if present else None
+
+
+def _indices_in(stack: Agent, of_seed: Sequence[int]) -> list[int]:
+    """The indices of members of a stack in each seed, of those in one."""
+    layout = stack.layout
+    return [seed * layout.members_per_seed + index for seed in range(layout.seed_count) for index in of_seed]
+
+
+def _index(indices: list[int], count: int, device: torch.device) -> Tensor | None:
+    """Indices as a tensor; None where it would be the identity."""
+    return None if indices == list(range(count)) else torch.tensor(indices, device=device)

@@ -1,0 +1,348 @@
+"""Which agents and channels are computed as one stack: those of one kind, and what keeps others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Hashable, Mapping, Sequence
+from operator import attrgetter
+
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
+from antiphon.agents.rewards import COSINE
+from antiphon.comms.links import REDUCED
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.engine.heart.agent import AGE, Agent, Goal
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.learning_order import turns_of_groups
+from antiphon.engine.heart.system import System
+from antiphon.engine.policies.resting_heads import places_at_rest
+from antiphon.engine.policies.windows_at_once import evaluated_at_once
+from antiphon.engine.state.hyperparameters import values_of
+from antiphon.nets.trained_parameters import TrainedParameters
+
+
+def reasons_alone(system: System) -> dict[str, str]:
+    """By agent, why some cannot be stacked; the others can."""
+    groups_with_fixed_feedback, groups_with_returned_loss = set(), set()
+    for channel in system.channels.values():
+        if channel.feedback.direct is not None or channel.feedback.weights is not None:
+            groups_with_fixed_feedback |= {
+                system.group_by_agent[channel.sender],
+                system.group_by_agent[channel.receiver],
+            }
+        if channel.needs_returned_loss:
+            groups_with_returned_loss.add(system.group_by_agent[channel.receiver])
+
+    tied_groups = {
+        group for group in system.groups if len(group.agent_count_by_learner) < len(group.agent_names)
+    }
+    agents_with_tied_parameters = {name for tie in system.tied_parameters for name, _ in tie}
+    groups_with_returns = {
+        system.group_by_agent[agent.name]
+        for agent in system.agents.values()
+        if agent.connections.state_channel is not None and agent.connections.state_channel.has_lambda_returns
+    }
+
+    def reason(agent: Agent) -> str | None:
+        group = system.group_by_agent[agent.name]
+        if group in tied_groups:
+            return "it is tied to others"
+        if agent.name in agents_with_tied_parameters:
+            return "a parameter of it is tied to others"
+        if group.waits:
+            return "it waits for delayed gradients"
+        if agent.body.acts and (agent.goal is None or agent.goal.policy is None):
+            return "it acts"
+        if agent.inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
+            return "its signals depend on which message arrived (align)"
+        if AGE in agent.inputs.observed.signal_names and agent.inputs.fan_in_kind in REDUCED:
+            return "it observes the ages of messages that it sums"
+        if group in groups_with_fixed_feedback:
+            return "feedback goes through fixed weights in its group"
+        if len(group.agent_names) > 1 and group in groups_with_returned_loss:
+            return "critics receive the loss of its group"
+        if group in groups_with_returns and (agent.participation is not None or len(group.agent_names) > 1):
+            return "returns span windows in which some agents may not learn"
+        goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.terms
+        for goal in (goal for goal in goals if goal.target_signal_name):
+            signal = system.description.all_signals[goal.target_signal_name]
+            outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.output_slice or slice(None)]
+            obstacle = goal.output_objective.stackable(len(outputs), signal.shape, signal.classes)
+            if obstacle is not None:
+                return obstacle
+        if system.schedule.sweep and not agent.learner.network.pure:
+            return "with training.sweep a module's graph is freed before the next module's forward"
+        return agent.learner.network.stackable()
+
+    reasons = {name: reason(agent) for name, agent in system.agents.items()}
+    return {name: text for name, text in reasons.items() if text is not None}
+
+
+def channels_alone(system: System) -> dict[str, str]:
+    """By channel, why the predictors of some cannot be stacked; the others' can."""
+    reasons: dict[str, str] = {}
+    for name, channel in system.channels.items():
+        for model, key in (
+            (channel.synthetic_gradient.model, "gradient"),
+            (channel.synthetic_input.model, "input"),
+        ):
+            reason = None if model is None else model.stackable()
+            if reason is not None:
+                reasons.setdefault(name, f"its synthetic {key}: {reason}")
+    return reasons
+
+
+def reason_apart(*bases: System) -> str | None:
+    """Return why the systems of several seeds of a scenario cannot be stacked as one; None: they can.
+
+    One of them shows most of it. Other seeds, of the same structure, may still differ in what a user's objects keep.
+    """
+    base, *other_seeds = bases
+    if base.schedule.episode_windows is not None:
+        return "the length of episodes differs between seeds"
+    env = base.description
+    if any(agent.inputs.align_channel_name is not None for agent in base.agents.values()) and not (
+        env.endless or env.is_stream
+    ):
+        return "agents are aligned to messages, and episodes end at different steps in different seeds"
+    if any(len(agent.learner.network.input_shape) > 1 for agent in base.agents.values()):
+        return "convolutions of several seeds take longer together than one after the other"
+    for name, reason in (reasons_alone(base) | channels_alone(base)).items():
+        return f"'{name}' runs unstacked: {reason}"
+    for name, agent in base.agents.items():
+        if any(agent_kind(seed, seed.agents[name]) != agent_kind(base, agent) for seed in other_seeds):
+            return f"'{name}' is not the same function in all seeds"
+    for name, channel in base.channels.items():
+        if any(
+            channel_kind(seed, seed.channels[name]) != channel_kind(base, channel) for seed in other_seeds
+        ):
+            return f"'{name}' is not the same function in all seeds"
+    return None
+
+
+def agent_kind(system: System, agent: Agent) -> Hashable:
+    """Return what agents of one stack have in common, beside their hyperparameters and their turn in a step's order."""
+    group, learner, goal = system.group_by_agent[agent.name], agent.learner, agent.goal
+    # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
+    incoming = [
+        (channel.content.shape, channel.ledger.timetable.read_mode) for channel in agent.connections.incoming
+    ]
+    return (
+        learner.network.signature(),
+        agent.clock,
+        group.grid,
+        learner.frozen,
+        _trained(learner),
+        (
+            agent.inputs.categories,
+            agent.inputs.observed.map_layouts,
+            agent.inputs.critic_observed.map_layouts,
+        ),
+        agent.inputs.observed.normalised_indices,
+        agent.inputs.critic_observed.normalised_indices,
+        _shapes(system, agent, agent.inputs.observed.signal_names),
+        None
+        if learner.critic is None
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.signal_names)),
+        None if agent.inputs.align_channel_name is None else aligned_kind(system, agent),
+        agent.inputs.fan_in_kind,
+        frozenset(incoming) if agent.inputs.fan_in_kind in REDUCED else tuple(incoming),
+        None if goal is None else _goal_kind(goal),
+        bool(agent.body.acts),
+        None
+        if agent.connections.state_channel is None
+        else channel_kind(system, agent.connections.state_channel),
+        agent.state_steps(),
+        evaluated_at_once(agent),
+    )
+
+
+def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
+    """The shapes of what an agent observes, as it enters a network."""
+    signals, categories = system.description.signals, agent.inputs.categories
+    return tuple(name if name == AGE else signals[name].shape_as(categories) for name in names)
+
+
+def _goal_kind(goal: Goal) -> Hashable:
+    """Return what the objectives of one stack have in common; each member may have rewards of its own."""
+    rewards = goal.rewards
+    rewards_kind = (
+        None
+        if rewards is None
+        else (
+            tuple(name == COSINE for name in rewards.names),
+            rewards.direction,
+            rewards.life_reward_name is None,
+        )
+    )
+    return (
+        goal.objective.key,
+        goal.target_signal_name,
+        goal.last_only,
+        goal.mean_over_targets,
+        rewards_kind,
+        tuple(_goal_kind(summand) for summand in goal.summands),
+    )
+
+
+def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
+    """Return how far behind an aligned agent is: of equal ones all work on the signals of one step; None: unknown.
+
+    `behind`: those that work on the signals of what it sends.
+    """
+    assert agent.inputs.align_channel_name is not None
+    channel = system.channels[agent.inputs.align_channel_name]
+    ledger, sender = channel.ledger, system.agents[channel.sender]
+    if ledger.link.drop or ledger.holds_all or agent.name in behind:
+        return None
+    before: Hashable | None = ()
+    if sender.inputs.align_channel_name is not None:
+        before = aligned_kind(system, sender, (*behind, agent.name))
+    index = [c.name for c in agent.connections.incoming].index(agent.inputs.align_channel_name)
+    step_behind = (index, ledger.timetable.send_times, ledger.timetable.delay)
+    return None if before is None else (step_behind, before)
+
+
+def head_of(port: str, network: Network) -> int | str:
+    """Return which of a network's heads a port is, or the name of one that has the same name in all networks."""
+    if port in (HIDDEN, STATE, OBJECTIVE, VALUE, AUXILIARY_PORT):
+        return port
+    return list(network.heads).index(port)
+
+
+def channel_kind(system: System, channel: Channel) -> Hashable:
+    """Return what channels of one stack have in common, beside their hyperparameters and the stacks at their ends."""
+    return (
+        head_of(channel.content.port_name, system.agents[channel.sender].learner.network),
+        _CHANNEL(channel),
+        (
+            tuple(channel.synthetic_gradient.context.endpoint_values),
+            tuple(channel.synthetic_input.context.endpoint_values),
+        ),
+        None
+        if channel.content.sampler is None
+        else (type(channel.content.sampler), channel.content.sampler.key),
+        channel.synthetic_gradient.state_settings.outliers is None,
+        channel.synthetic_gradient.gate is None,
+        _LEDGER(channel.ledger),
+        channel.ledger.aligned,
+        None
+        if channel.synthetic_gradient.model is None
+        else (_PREDICTOR(channel.synthetic_gradient.model), _model(channel.synthetic_gradient.model)),
+        None if channel.synthetic_input.model is None else _model(channel.synthetic_input.model),
+    )
+
+
+_CHANNEL = attrgetter(
+    *(
+        "content.shape",
+        "coupling",
+        "synthetic_gradient.context.signal_specs",
+        "synthetic_gradient.target_signal_name",
+    ),
+    *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
+    *(
+        "synthetic_gradient.injection.trace",
+        "synthetic_gradient.state_settings.return_windows",
+        "synthetic_gradient.state_settings.return_lambda",
+        "synthetic_gradient.state_settings.auxiliary",
+    ),
+    *(
+        "synthetic_gradient.injection.apply",
+        "synthetic_gradient.replayed",
+        "synthetic_input.context.signal_specs",
+    ),
+)
+_LEDGER = attrgetter(
+    *(
+        "timetable.send_times",
+        "timetable.delay",
+        "timetable.return_delay",
+        "timetable.read_mode",
+        "timetable.carries_state",
+        "link.bits",
+        "returns_gradients",
+        "slack",
+        "holds_all",
+    ),
+)
+_PREDICTOR = attrgetter("shape", "context", "target", "normalise", "rescales")
+"""Fields in which members of a stack are equal."""
+
+
+def _hyperparameters(bases: Sequence[System], owner: Agent | Channel | None) -> Hashable:
+    """The hyperparameters that an agent or channel has in each seed."""
+    if owner is None:
+        return None
+    owners_by_seed = (base.agents if isinstance(owner, Agent) else base.channels for base in bases)
+    return tuple(values_of(owners[owner.name]) for owners in owners_by_seed)
+
+
+def _trained(owner: TrainedParameters) -> Hashable:
+    """What is not a hyperparameter of how something is trained."""
+    settings = owner.optimiser.settings().items()
+    fixed = tuple(setting for setting in settings if setting[0] not in ("lr", "clip", "weight_decay"))
+    return owner.rate.run_steps, owner.rate.schedule, fixed, len(owner.optimiser.parameters)
+
+
+def _model(model: Predictor | InputModel) -> Hashable:
+    if model.stackable() is not None:
+        return model
+    shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
+    pool = getattr(model, "pool", None)
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.frozen, pool
+    return kind, _trained(model), shapes
+
+
+def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], dict[str, str]]:
+    """The stacks of a system, in canonical order, and by agent why some are alone.
+
+    An agent without a second of its kind is a stack with a leading axis all the same where many channels of one kind lead
+    to it, which come as one stack.
+    """
+    bases, reasons = (system, *other_seeds), reasons_alone(system)
+    waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
+    turns = turns_of_groups(system)
+    resting, kinds = places_at_rest(system), dict[Hashable, list[Agent]]()
+    for name, agent in system.agents.items():
+        kind: Hashable = name
+        if name not in reasons:
+            kind = (
+                agent_kind(system, agent),
+                waves[name],
+                turns.get(system.group_by_agent[name], 0),
+                _hyperparameters(bases, agent),
+                _hyperparameters(bases, agent.connections.state_channel),
+                resting.get(name, frozenset()),
+            )
+        kinds.setdefault(kind, []).append(agent)
+    for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:
+        if name in reasons:
+            continue
+        incoming = [
+            (channel_kind(system, channel), _hyperparameters(bases, channel))
+            for channel in system.agents[name].connections.incoming
+        ]
+        if len(set(incoming)) == len(incoming):
+            reasons[name] = "no other agent is like it"
+    return list(kinds.values()), reasons
+
+
+def channel_stacks_of(
+    system: System, *other_seeds: System, stack_of: Mapping[str, Hashable], alone: Container[str]
+) -> list[list[Channel]]:
+    """The channels of each stack, in canonical order.
+
+    Args:
+        system: The agents and channels.
+        *other_seeds: Those of other seeds.
+        stack_of: By agent its stack.
+        alone: Agents without a second.
+    """
+    kinds: dict[Hashable, list[Channel]] = {}
+    for name, channel in system.channels.items():
+        kind: Hashable = name
+        if channel.receiver not in alone and not channel.coupling.waits:
+            ends = stack_of[channel.sender], stack_of[channel.receiver]
+            kind = *ends, channel_kind(system, channel), _hyperparameters((system, *other_seeds), channel)
+        kinds.setdefault(kind, []).append(channel)
+    return list(kinds.values())
