@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward
 
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 
@@ -198,6 +197,24 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
     return ends
 
 
+def _run_by_autograd(
+    outputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    retain: bool,
+    create: bool,
+    inputs: Sequence[Tensor],
+    **_: bool,
+) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(outputs, inputs, weights, retain, create, allow_unused=True)
+
+
+_run_backward: Callable[..., Sequence[Tensor | None]] = getattr(
+    torch.autograd.graph, "_engine_run_backward", _run_by_autograd
+)
+"""What `torch.autograd.grad` calls: its checks in Python take two fifths of the time of a small network's pass. It is private, so another
+version of torch may not have it."""
+
+
 def gradients_of(
     ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool = False
 ) -> Gradients:
@@ -212,9 +229,8 @@ def gradients_of(
         return [None] * len(inputs)
     outputs = tuple(output for output, _ in ends)
     weights = tuple(torch.ones_like(output) if weight is None else weight for output, weight in ends)
-    # What `torch.autograd.grad` calls: its checks in Python take two fifths of the time of a small network's pass.
     return list(
-        _engine_run_backward(
+        _run_backward(
             outputs, weights, retain, False, tuple(inputs), allow_unreachable=True, accumulate_grad=False
         )
     )

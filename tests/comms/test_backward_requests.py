@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -74,3 +79,25 @@ def test_nothing_to_learn_from_gives_none() -> None:
     assert own == [None]
     assert returned[0] is not None
     assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])
+
+
+def test_without_a_private_function_of_torch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.autograd.graph, "_engine_run_backward")
+    spec = spec_from_file_location("without", inspect.getfile(backward))
+    assert spec is not None
+    assert spec.loader is not None
+    without = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "without", without)
+    spec.loader.exec_module(without)
+    found = []
+    for run in (backward, without.backward):
+        w = Window()
+        unused = torch.zeros(2, requires_grad=True)
+        injections = [
+            Injection(w.message, w.gradient, 0.5, 2.0)
+        ]  # two passes: the first one retains the graph
+        gradients, returned = run(w.objective, injections, [*w.parameters, unused], [w.leaf], BATCH)
+        assert gradients.pop() is None
+        found.append([*gradients, *returned])
+    for mine, theirs in zip(*found, strict=True):
+        assert torch.equal(mine, theirs)
