@@ -356,7 +356,7 @@ class Run:
         """Return whether an agent's objective has had a target, as far as is logged and since the newest log entry."""
         if name in training_means(self.running):
             return True
-        return self.has_history and len(self.history().of(name, "loss")[0]) > 0
+        return self.has_history and self.history().has(name, "loss")
 
     def history_of_run(self) -> History:
         """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""

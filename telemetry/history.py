@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import CURVES, SIGNALS, Figure, Kind, Recorder
@@ -45,10 +46,14 @@ class History(Recorder, Sequence[HistoryRow]):
 
     Args:
         read: Returns the earlier steps and metrics; it is called when they are first needed.
+        whole: The history that this one is a part of; None: it is whole.
     """
 
-    def __init__(self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple) -> None:
+    def __init__(
+        self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple, whole: History | None = None
+    ) -> None:
         self._read: Callable[[], Iterable[tuple[int, Figure]]] | None = read
+        self._whole = self if whole is None else whole
         self._steps = array("q")
         self._about = array("q")
         self._values = array("d")
@@ -76,11 +81,33 @@ class History(Recorder, Sequence[HistoryRow]):
             self._add(step, row)
 
     def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return steps and values, [entries] each, of a metric of an agent, a channel or (empty name) the environment or run."""
-        self._load()
+        """Return steps and values, [entries] each, of a metric of an agent, a channel or (empty name) the environment or run.
+
+        Raises:
+            ScenarioError: The run has logged metrics so far, and not this one.
+        """
+        if not self.has(name, metric):
+            self._whole._check_logged(name, metric)
         wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
+
+    def has(self, name: str, metric: str) -> bool:
+        """Return whether a metric of an agent, a channel or (empty name) the environment or run has been logged."""
+        self._load()
+        return any(about[1:] == (name, metric) for about in self._names)
+
+    def _check_logged(self, name: str, metric: str) -> None:
+        self._load()
+        pairs = [about[1:] for about in self._names]
+        if not pairs or (name, metric) in pairs:
+            return
+        metrics = [other for owner, other in pairs if owner == name]
+        if not metrics:
+            names = {owner or '""' for owner, _ in pairs}
+            raise ScenarioError(f"history: nothing of '{name}' is logged so far{suggest(name, names)}")
+        owner = f" of '{name}'" if name else ""
+        raise ScenarioError(f"history: no '{metric}'{owner} is logged so far{suggest(metric, metrics)}")
 
     def rows(self) -> list[dict[str, float]]:
         """Return the log entries: `step`, and its metrics by name (`AGENT.loss`, `A->B.cosine`, `seconds`)."""
@@ -102,7 +129,9 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def between(self, after: int, until: int) -> History:
         """Return the history of the steps after `after`, up to `until`; it is read when it is first needed."""
-        return History(lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until))
+        return History(
+            lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until), self
+        )
 
     def __len__(self) -> int:
         self._load()
@@ -196,7 +225,7 @@ def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
 
 def shut_in(history: History, channels: Iterable[str]) -> list[str]:
     """Return which of some channels have a gate that is shut at the end of a history (`shut_so_far`)."""
-    gates = {name: history.of(name, "gate")[1][:, None] for name in channels}
+    gates = {name: history.of(name, "gate")[1][:, None] for name in channels if history.has(name, "gate")}
     return [name for name, values in gates.items() if len(values) and shut_so_far(values)[-1, 0]]
 
 

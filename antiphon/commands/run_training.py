@@ -80,16 +80,12 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
 
     def missing(result: Mapping[str, Any]) -> list[str]:
         logged = History.read(Path(result["run_dir"]) / "metrics.csv")
-        had = partial(_has_losses, logged)
+        had = partial(logged.has, metric="loss")
         return missing_in_run(scenario, env, result["steps"], had) if len(logged) else []
 
     short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
     for found in (short, map(missing, results)):
         print_warnings(next((lines for lines in found if lines), []))
-
-
-def _has_losses(logged: History, agent: str) -> bool:
-    return len(logged.of(agent, "loss")[0]) > 0
 
 
 def show_decoupling(

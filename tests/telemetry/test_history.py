@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from antiphon import Simulation
-from antiphon.errors import RunError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.telemetry import Figure
 from antiphon.telemetry.history import History
 
@@ -29,8 +29,29 @@ def test_one_figure_over_the_steps() -> None:
     steps, values = filled().of("a", "loss")
     np.testing.assert_array_equal(steps, [1, 10, 20])
     np.testing.assert_array_equal(values, [1.0, 0.1, 0.05])
-    assert [part.size for part in filled().of("b", "loss")] == [0, 0]
     assert [part.size for part in History().of("a", "loss")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "line"),
+    [
+        ("a", "los", "history: no 'los' of 'a' is logged so far; did you mean 'loss'?"),
+        ("a>b", "value", "history: nothing of 'a>b' is logged so far; did you mean 'a->b'?"),
+        ("b", "loss", "history: nothing of 'b' is logged so far; known: \"\", a, a->b"),
+        ("", "second", "history: no 'second' is logged so far; did you mean 'seconds'?"),
+    ],
+)
+def test_a_metric_that_is_not_logged_is_refused_with_the_nearest(name: str, metric: str, line: str) -> None:
+    with pytest.raises(ScenarioError) as raised:
+        filled().of(name, metric)
+    assert str(raised.value) == line
+
+
+def test_a_metric_that_is_logged_later_or_earlier_in_the_run_is_empty_in_a_part_of_it() -> None:
+    part = filled().between(0, 10)
+    assert [len(each) for each in part.of("a->b", "value")] == [0, 0]
+    with pytest.raises(ScenarioError, match=r"did you mean 'value'\?$"):
+        part.of("a->b", "valu")
 
 
 def test_a_run_that_begins_again_forgets_what_came_after() -> None:
