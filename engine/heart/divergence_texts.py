@@ -20,6 +20,14 @@ class Reason(Enum):
     """A gradient is longer than the bound."""
 
 
+_NUMBERS = {
+    Reason.LOSS_NOT_FINITE: "loss",
+    Reason.NOT_FINITE: "gradient",
+    Reason.TOO_LONG: "norm of the gradient",
+}
+"""What was measured, by reason."""
+
+
 @dataclass(frozen=True)
 class Report:
     """A report about agents or a channel: of a divergence, or of a clipped outlier.
@@ -48,8 +56,7 @@ def group_report(
                 f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
             )
     agents = ", ".join(f"'{name}'" for name in group.agent_names)
-    number = "loss" if reason is Reason.LOSS_NOT_FINITE else "gradient"
-    line = f"agent {agents}: the {number} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
+    line = f"agent {agents}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
     return Report(step, line, seed)
 
 
@@ -63,8 +70,9 @@ def channel_report(
         if of_input
         else "its learning rate, or the rate of its synthetic gradients"
     )
+    number = "loss" if reason is Reason.NOT_FINITE else _NUMBERS[reason]
     line = (
-        f"agent '{endpoint}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1} "
+        f"agent '{endpoint}': the {number} of the synthetic {kind} of its channel {channel.name} at step {step + 1} "
         f"{_what_is_wrong(reason, bound)}; lower {fix}"
     )
     return Report(step, line, seed)

@@ -224,5 +224,6 @@ def learned(
     who, kind, what = channel.sender, "gradient", "its learning rate, or the rate of its synthetic gradients"
     if model is channel.synthetic_input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
-    line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
+    number = "loss" if "finite" in wrong else "norm of the gradient"
+    line = f"agent '{who}': the {number} of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
     raise DivergenceError(f"{line} {wrong}; lower {what}")

@@ -124,10 +124,9 @@ class State:
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
         for what, gradients, others in (("loss", [], scores), ("gradient", found, returned)):
             if wrong := self.divergence_of(gradients, others):
-                line = f"agent {', '.join(map(repr, group.agent_names))}: the {what} at step {step + 1} {wrong}; lower its "
-                raise DivergenceError(
-                    line + "learning rate, or the scale of the synthetic gradients it receives"
-                )
+                number = "norm of the gradient" if "exceeds" in wrong else what
+                line = f"agent {', '.join(map(repr, group.agent_names))}: the {number} at step {step + 1} {wrong}; lower its learning"
+                raise DivergenceError(f"{line} rate, or the scale of the synthetic gradients it receives")
         gradients_by = {}
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]

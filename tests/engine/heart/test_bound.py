@@ -35,7 +35,7 @@ def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters(readers
             "on_divergence": {"max": length * share},
             "predictor": {"lr": 1e-9},
         }
-        refused = one_line("agent 'b': the gradient at step 1 exceeds", DivergenceError)
+        refused = one_line("agent 'b': the norm of the gradient at step 1 exceeds", DivergenceError)
         with (
             simulation_of(agents, channels, source, **training) as simulation,
             refused if diverges else nullcontext(),
@@ -57,11 +57,25 @@ def test_the_bound_of_a_locked_group_is_on_all_its_gradients_together(backend: C
         length = float(torch.cat([g.flatten() for g in gradients]).norm())
     for share, diverges in ((1.001, False), (0.999, True)):
         training = {"on_divergence": {"max": length * share}}
-        refused = one_line("agent 'a', 'b': the gradient at step 1 exceeds", DivergenceError)
+        refused = one_line("agent 'a', 'b': the norm of the gradient at step 1 exceeds", DivergenceError)
         with (
             simulation_of(agents, channels, source, backend=backend, **training) as simulation,
             refused if diverges else nullcontext(),
         ):
+            simulation.step()
+
+
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_the_norm_of_a_predictors_gradient_is_named(backend: Chosen) -> None:
+    """Its loss is not what the bound is on."""
+    channel = {"gradient": {"kind": "linear", "context": ["label"], "scale": 0.0}}
+    line = "agent 'n0': the norm of the gradient of the synthetic gradient of its channel n0->n1 at step"
+    with made(ring(2, channel=channel, on_divergence={"max": 100.0}), backend) as simulation:
+        simulation.run(4)
+        predictor = simulation.channels["n0->n1"].synthetic_gradient
+        assert predictor is not None
+        predictor.parameters["last.bias"].data.fill_(1e4)
+        with one_line(line, DivergenceError):
             simulation.step()
 
 
