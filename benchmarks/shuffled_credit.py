@@ -13,13 +13,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
 from antiphon.commands.arguments import values_of
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.updates import Credit
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import load
 
@@ -31,11 +30,13 @@ class Shuffled(Feature):
     """The credit of channels with a synthetic gradient: each environment gets the credit of its neighbour."""
 
     def replace_credit(
-        self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
-    ) -> Tensor | None:
+        self, channel: Channel, message: Message, ordinary: Callable[[], Credit | None]
+    ) -> Credit | None:
         """Return the credit of a message, [B, size], each row the next environment's: see `Feature.replace_credit`."""
         credit = ordinary()
-        return credit.roll(1, 0) if credit is not None and channel.injects else credit
+        if credit is None or not channel.injects:
+            return credit
+        return credit._replace(gradient=credit.gradient.roll(1, 0))
 
 
 def outcome(simulation: Simulation, steps: int) -> dict[str, float]:

@@ -46,7 +46,7 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.heart.updates import Credit, StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
@@ -510,10 +510,13 @@ class _Steering(Feature):
         self.engine = engine
 
     def replace_credit(
-        self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
-    ) -> Tensor | None:
+        self, channel: Channel, message: Message, ordinary: Callable[[], Credit | None]
+    ) -> Credit | None:
         """See `Feature.replace_credit`."""
-        return self.engine.signal(channel, message) if self.engine.applies(channel, message) else ordinary()
+        if not self.engine.applies(channel, message):
+            return ordinary()
+        signal = self.engine.signal(channel, message)
+        return None if signal is None else Credit(signal)
 
 
 class ZeroGradient(StackedBackend):

@@ -58,13 +58,11 @@ class Reach(Feature):
         losses = update.window_loss.reported_loss_by_agent.get(agent.name)
         if losses is not None and not (agent.has_member_axis and isinstance(losses.target_count, Tensor)):
             return ALL
-        sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
-        for name, stamp in update.injected_messages:
+        for (name, _), injected_rows in update.injected_rows.items():
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.endpoints.sender_index is not None:
                 continue  # not every member sends over it
-            credit_rows, gate = sent[name, stamp].credit_rows, channel.synthetic_gradient.gate
-            if (credit_rows is ALL or credit_rows is NONE) and (gate is None or gate.open.everywhere):
+            if injected_rows is ALL:
                 return ALL
         return _Window(self.system, update, self.places).of(agent)
 
@@ -76,14 +74,8 @@ class _Window:
         self.system, self.update, self.places = system, update, places
         self.by_tick: dict[tuple[str, int], Tensor] = {}
         """By agent and step: the members reached, [N] bool."""
-        self.sent = {(name, message.stamp): message for name, message in update.window.sent_messages}
-        for name, stamp in update.injected_messages:
-            channel = system.channels[name]
-            # nothing is injected where no injection is due
-            available = self.sent[name, stamp].credit_rows
-            if (gate := channel.synthetic_gradient.gate) is not None:
-                available &= channel.layout.rows_of(gate.open)
-            self._add_senders(name, stamp, ALL, available)
+        for (name, stamp), injected_rows in update.injected_rows.items():
+            self._add_senders(name, stamp, ALL, injected_rows)
         for tick in reversed(list(update.window.ticks())):
             key = tick.agent_name, tick.step
             if (tick.step, tick.agent_name) in update.window_loss.ticks_with_loss:

@@ -11,13 +11,14 @@ read by B; it also weighs injections, by `scale` for the parameters and by `disc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import NONE
+from antiphon.base.mask import ALL, NONE, Mask, Members, simplified
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
@@ -25,7 +26,7 @@ from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
+from antiphon.engine.heart.updates import Credit, GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.per_member import nonzero
 
@@ -105,21 +106,22 @@ class BackwardPass:
                 credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            rows = channel.credited_rows(credit_rows, learning_rows)
-            injection = channel.injection(output, credit, rows, step)
+            rows = channel.credited_rows(credit_rows, learning_rows) & credit.rows
+            injection = channel.injection(output, credit.gradient, rows, step)
             pending.injections.append(injection)
             if channel.predicts:
                 by_row = channel.synthetic_gradient.needs_actions
                 update.keep_injected(name, injection.gradient, by_row=by_row)
             if nonzero(injection.scale):
-                update.injected_messages.add((name, message.stamp))
+                update.injected_rows[name, message.stamp] = rows
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
 
-    def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Tensor | None:
-        """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
+    def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Credit | None:
+        """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
-        With `sweep` it may be called in `tick`, before the step's episodes end.
+        A member of a stack has the credit that it has alone. So the coupling is called for the members with a returned gradient and for
+        those without, of open gates and of shut ones. With `sweep` it may be called in `tick`, before the step's episodes end.
 
         Args:
             channel: The channel.
@@ -127,15 +129,43 @@ class BackwardPass:
             output: The message with its graph, [rows, …], as the window has it.
             step: The step just taken.
         """
-        coupling, is_back = channel.coupling, message.is_back(step)
+        gate, layout = channel.synthetic_gradient.gate, channel.layout
+        back: Mask[Members] = ALL if message.is_back(step) else NONE
+        is_open: Mask[Members] = ALL
+        if len(channel.members) > 1:
+            back = simplified(back & layout.members_in(message.booked.rows))
+            is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
+        total: Credit | None = None
+        for members, has_returned in _parts(back):
+            for members_by_gate, has_prediction in _parts(is_open):
+                rows = layout.rows_of(members & members_by_gate)
+                credit = self._coupling_credit(
+                    channel, message, output, step, has_returned=has_returned, has_prediction=has_prediction
+                )
+                if credit is not None:
+                    total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
+        return total
+
+    def _coupling_credit(
+        self,
+        channel: Channel,
+        message: Message,
+        output: Tensor,
+        step: int,
+        *,
+        has_returned: bool,
+        has_prediction: bool,
+    ) -> Tensor | None:
+        """The credit by the coupling, [rows, size] per sample before `scale`, where a gradient has returned or not, and one is predicted."""
+        coupling = channel.coupling
         credited_message = CreditedMessage(
             message.sent_value,
             message.stamp,
             tick_period=channel.ledger.timetable.send_times.tick_period,
-            returned_gradient=message.booked.gradient if is_back else None,
-            counted=message.booked.rows if is_back else NONE,
+            returned_gradient=message.booked.gradient if has_returned else None,
+            counted=message.booked.rows if has_returned else NONE,
             output=output,
-            predict_applied=partial(self.applied_prediction, channel, message),
+            predict_applied=partial(self.applied_prediction, channel, message, gate_is_open=has_prediction),
         )
         credit = coupling.credit(credited_message, step)
         if credit is not None and credit.shape != channel.content.zeros.shape:
@@ -146,24 +176,32 @@ class BackwardPass:
             )
         return None if credit is None else channel.clipped_credit(credit)
 
-    def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
+    def applied_prediction(self, channel: Channel, message: Message, *, gate_is_open: bool) -> Tensor | None:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
 
         With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
         (learning_order.py), and a scenario with `trace` is refused where a later window could read the message.
 
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
-        that needs the receiver's actions gives zeros instead.
+        that needs the receiver's actions gives zeros instead. `gate_is_open`: for the members whose gate is open, or for the others.
         """
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
         synthetic_gradient = channel.synthetic_gradient
         if prediction is not None and synthetic_gradient.gate is not None:
-            prediction = synthetic_gradient.gate.applied(prediction)
+            prediction = synthetic_gradient.gate.applied(prediction) if gate_is_open else None
         if prediction is None and synthetic_gradient.needs_actions:
             prediction = channel.content.zeros
         if prediction is None or not synthetic_gradient.injection.trace:
             return prediction
         gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
         return torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)
+
+
+def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:
+    """The members, [N] on the host, in which a mask holds, and those in which it does not; without a part that is known to be empty."""
+    if members is not NONE:
+        yield members, True
+    if members is not ALL:
+        yield ~members, False

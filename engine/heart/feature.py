@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.reads import Arrival
     from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-    from antiphon.engine.heart.updates import EndedWindows, GroupWindows, PendingUpdate, Update, WindowLoss
+    from antiphon.engine.heart.updates import (
+        Credit,
+        EndedWindows,
+        GroupWindows,
+        PendingUpdate,
+        Update,
+        WindowLoss,
+    )
     from antiphon.engine.heart.window import LearningGroup, Tick, Window
     from antiphon.nets.layers import Transport
 
@@ -127,9 +134,9 @@ class Feature:
         raise NotImplementedError
 
     def replace_credit(
-        self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
-    ) -> Tensor | None:
-        """Return the credit of a message, [rows, size], in place of the `ordinary` one; None: nothing is injected."""
+        self, channel: Channel, message: Message, ordinary: Callable[[], Credit | None]
+    ) -> Credit | None:
+        """Return the credit of a message in place of the `ordinary` one; None: nothing is injected."""
         raise NotImplementedError
 
     def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:

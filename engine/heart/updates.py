@@ -85,6 +85,19 @@ class WindowLoss:
         self.loss_by_agent[agent_name] = samples
 
 
+class Credit(NamedTuple):
+    """The credit of a message."""
+
+    gradient: Tensor
+    """[rows, size] per sample before `scale`."""
+    rows: Mask = ALL
+    """The rows of the members that have one."""
+
+    def with_rows(self, gradient: Tensor, rows: Mask) -> Credit:
+        """Return it with the rows of further members."""
+        return Credit(rows.where(gradient, self.gradient), self.rows | rows)
+
+
 @dataclass(slots=True, eq=False)
 class Update:
     """What a learning group learns from a window; applied by `Engine.move_agents`."""
@@ -100,8 +113,8 @@ class Update:
     newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
     """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
     run's handles."""
-    injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channel and stamp of each message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
+    injected_rows: dict[tuple[str, int], Mask] = field(default_factory=dict)
+    """By channel and stamp: the rows of a message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     moving_members_by_agent: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that their optimisers move, by agent; of an agent that is absent, all. See `restrict_moving`."""

@@ -57,6 +57,7 @@ class ReplayedSender:
         ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
+        self._credit_rows = {message.stamp: message.credit_rows for message in messages}
         with torch.no_grad():
             inputs = [engine.forward_pass.joined_input(tick, window, self._start) for tick in ticks]
             self._inputs = torch.stack(inputs)
@@ -154,13 +155,14 @@ class ReplayedSender:
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""
-        first = self._update
-        injected = {(self.channel.name, stamp) for stamp in self._stamps}
+        first, gate = self._update, self.channel.synthetic_gradient.gate
+        is_open = ALL if gate is None else self.channel.layout.rows_of(gate.open)
+        injected = {(self.channel.name, stamp): rows & is_open for stamp, rows in self._credit_rows.items()}
         return Update(
             first.group,
             first.window,
             gradients_by_learner={**gradients},
-            injected_messages=injected,
+            injected_rows=injected,
             resting_parameters_by_agent={self._sender.name: self._resting},
         )
 

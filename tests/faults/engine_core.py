@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 CORE: tuple[Fault, ...] = (
     Fault(
+        "backward-a-member-whose-message-no-read-counted-gets-zeros",
+        "engine/heart/backward.py",
+        "back = simplified(back & layout.members_in(message.booked.rows))",
+        "back = back",
+        "tests/engine/heart/test_reach.py::test_over_lossy_links_each_sender_learns_as_it_does_alone",
+    ),
+    Fault(
         "message-zeros-are-injected-where-nothing-is-sent",
         "engine/heart/channel.py",
         "return simplified(void)",

@@ -68,7 +68,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/backward.py",
-        "message.booked.gradient if is_back else None",
+        "message.booked.gradient if has_returned else None",
         "message.booked.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
@@ -512,8 +512,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-whose-message-is-void-steps",
         "engine/features/reach.py",
-        "available = self.sent[name, stamp].credit_rows",
-        "pass",
+        "self._add_senders(name, stamp, ALL, injected_rows)",
+        "self._add_senders(name, stamp, ALL, ALL)",
         "tests/engine/heart/test_reach.py",
     ),
     Fault(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from antiphon import Scenario, Simulation
-from tests.contracts.builders import Document, Play, levels, ring
+from antiphon.comms import Coupling, CreditedMessage
+from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
 from tests.kit.running import seeds_together
 
 SEEDS = (1, 2, 3)
@@ -22,6 +24,36 @@ DOCUMENTS: dict[str, Document] = {
         channel={"gradient": {"kind": "linear"}, "link": {"delay": 1}}, count=2, env=Play(share=0.4), batch=1
     ),
 }
+
+
+class Returned(Coupling):
+    """The returned gradient, where it is back in time."""
+
+    uses_returned = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return message.returned_gradient
+
+
+class Sooner(Returned):
+    """The returned gradient, where it is back in time, else the prediction."""
+
+    predicts = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        back = message.returned_gradient
+        return message.applied_prediction if back is None else back
+
+
+class Predicted(Sooner):
+    """The prediction, where its gate is open, else the returned gradient."""
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        prediction = message.applied_prediction
+        return message.returned_gradient if prediction is None else prediction
+
+
+GATED: Document = {"gradient": {"kind": "linear", "context": ["label"], "gate": "skill"}}
 
 
 def steps_of(simulation: Simulation) -> dict[str, int]:
@@ -42,3 +74,33 @@ def test_seeds_side_by_side_take_the_steps_that_each_takes_alone(name: str) -> N
         taken.append(steps_of(alone))
         assert steps_of(beside) == taken[-1]
     assert len({tuple(one.values()) for one in taken}) > 1, "all seeds take as many steps: nothing is shown"
+
+
+@pytest.mark.parametrize(
+    "optimiser", [{"kind": "sgd", "momentum": 0.9}, {"kind": "adam"}], ids=lambda o: o["kind"]
+)
+@pytest.mark.parametrize(
+    ("own", "channel"),
+    [(Returned, {}), (Sooner, {}), (Sooner, GATED), (Predicted, GATED)],
+    ids=["returned", "sooner", "sooner gated", "predicted gated"],
+)
+def test_over_lossy_links_each_sender_learns_as_it_does_alone(
+    own: type[Coupling], channel: Document, optimiser: Document
+) -> None:
+    """A message that no read counted has no returned gradient, whatever the messages of other members have."""
+    names = range(3)
+    senders = {f"s{i}": {"observes": ["x"], "optimizer": optimiser, "clock": {"unroll": 2}} for i in names}
+    readers = {f"r{i}": {"objective": LABEL, "optimizer": optimiser} for i in names}
+    told = {"size": 3, "coupling": own, "link": {"drop": 0.5}, **channel}
+    channels = [{"from": f"s{i}", "to": f"r{i}", **told} for i in names]
+    scenario = Scenario.model_validate(document(senders | readers, channels, batch=2))
+    stack, single = (
+        Simulation(scenario, seed=3, dtype=torch.float64, stacked=stacked) for stacked in (True, False)
+    )
+    for simulation in (stack, single):
+        simulation.run(40)
+    assert steps_of(stack) == steps_of(single)
+    assert min(steps_of(single).values()) > 0
+    for name, agent in single.agents.items():
+        for key, parameter in agent.parameters.items():
+            torch.testing.assert_close(stack.agents[name].parameters[key], parameter, rtol=0, atol=1e-9)
