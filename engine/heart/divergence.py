@@ -68,7 +68,7 @@ class DivergenceRule:
         Args:
             member_count: N, the members of the stack.
             gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
-            others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and gradients of leaves.
+            others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and gradients of reads.
         """
         if not gradients and not others:
             return {}
@@ -213,7 +213,7 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        The gradient of a leaf, if one of its numbers is not finite, is zeroed in the rows of members that do not move.
+        The gradient of a read, if one of its numbers is not finite, is zeroed in the rows of members that do not move.
 
         Raises:
             DivergenceError: One has, and there is one seed.
@@ -236,7 +236,7 @@ class DivergenceCheck:
                         self.rule.report(report)
 
     def _zero_unreached(self, update: Update) -> None:
-        """Zero the gradients of leaves that are not finite, in rows of members that do not move: no learning signal reached them."""
+        """Zero the gradients of reads that are not finite, in rows of members that do not move: no learning signal reached them."""
         for read, gradient in update.gradient_by_read.items():
             channel = self.channels[read.channel_name]
             members = update.moving_members_by_agent.get(channel.receiver, ALL)
@@ -246,7 +246,7 @@ class DivergenceCheck:
             update.gradient_by_read[read] = channel.mask_from_receiver(rows).zero_elsewhere(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, Reason]:
-        """Why groups of single agents are reported: their gradients, losses or gradients of leaves, by group."""
+        """Why groups of single agents are reported: their gradients, losses or gradients of reads, by group."""
         reasons: dict[LearningGroup, Reason] = {}
         group_norms: dict[LearningGroup, float] = {}  # over all gradients of a group
         for name, gradients in update.gradients_by_learner.items():

@@ -126,7 +126,7 @@ class ForwardPass:
         """Return an agent's tick at `step` with what it reads, before its network is evaluated.
 
         It changes more than the tick: ledgers may hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
-        an example, an aligned agent takes over its message's signals, and new leaves enter the window.
+        an example, an aligned agent takes over its message's signals, and new counted reads enter the window.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         arrivals_by_channel: list[list[Arrival]] = []

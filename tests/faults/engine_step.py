@@ -185,6 +185,13 @@ STEP: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
+        "reach-a-seed-that-stops-lets-all-members-of-the-others-step",
+        "engine/heart/updates.py",
+        "[agent_name] = moving & members",
+        "[agent_name] = members",
+        "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
+    ),
+    Fault(
         "late-a-turn-decides-which-window-of-a-group-moves-first",
         "engine/heart/step.py",
         "turns = turns if len(turns) < 2 else oldest_first(turns)",

@@ -109,12 +109,16 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
     assert all(simulation.diverged is not None for simulation in together.simulations)
 
 
-@pytest.mark.parametrize("stopped", [[1], [0, 2]])
-def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("stopped", "gate", "learn"), [([1], "skill", 1.0), ([0, 2], "skill", 1.0), ([1], "none", 0.5)]
+)
+def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(
+    stopped: list[int], gate: str, learn: float
+) -> None:
     """Its own numbers and gates are those of before the step, and no other's are moved by it."""
-    gradient = {"kind": "linear", "context": ["label"], "gate": "skill"}
-    gated = Scenario.model_validate(levels(channel={"gradient": gradient}))
-    together = Population(gated, SEEDS, dtype=torch.float64)
+    gradient = {"kind": "linear", "context": ["label"], "gate": gate}
+    scenario = Scenario.model_validate(levels(low={"learn": learn}, channel={"gradient": gradient}))
+    together = Population(scenario, SEEDS, dtype=torch.float64)
     together.run(3)
     for place in stopped:
         poison(together.simulations[place])
@@ -127,7 +131,7 @@ def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: lis
                     torch.testing.assert_close(after, before[place][kind], rtol=0, atol=0, equal_nan=True)
             assert simulation.now == 3
             continue
-        alone = Simulation(gated, seed=seed, dtype=torch.float64)
+        alone = Simulation(scenario, seed=seed, dtype=torch.float64)
         alone.run(STEPS)
         assert_alike(alone, simulation)
 
