@@ -26,8 +26,9 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             end_episodes                            stage 1
                 Ledger.void_messages
             Engine._pop_ended_windows               stage 2: each group's window that ends at this step
-                [LateWindows.choose_windows]        of a group that waits: which ended windows wait, which are learned from and replayed
+                [LateWindows.choose_windows]        of a group that waits: which ended windows wait, are learned from, or are skipped
             Engine._learn_in_turns
+                [ForwardPass.replay]                windows that have waited, just before their turn
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
                     BackwardPass.collect_injections for each message that the window sent: what its sender learns from it
@@ -86,7 +87,7 @@ The files; each imports only files above it, also for types. So reads.py and hel
     backward *          gradients of a window that ends
     learning_order      the order in which windows are differentiated, and move parameters
     step *              the step: tick, environment, ends of episodes, learn
-    late_windows        which ended windows wait for returned gradients, and which are replayed
+    late_windows        which ended windows wait for returned gradients
     message_lives       no code: the lives of messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
@@ -131,6 +132,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
                                                  + engine/policies/replayed_senders.py
     how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
+    when a predictor learns                      predictors.py: `PredictorTrainer.learns`
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`

@@ -123,7 +123,8 @@ class Feature:
     def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
         """Return the windows to learn from and those to skip, oldest first, of a group that `waits` and whose `window` has ended.
 
-        They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells.
+        They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells. Those to learn from that
+        have waited are to be replayed too, which the step does.
         """
         raise NotImplementedError
 
@@ -158,8 +159,8 @@ class Feature:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
-            messages_back: The messages whose gradient reaches the sender at this step, by channel with a synthetic gradient that learns
-                here or has a gate; the lists may be changed. Other channels, such as delayed ones, are absent.
+            messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic gradient
+                `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent.
             learned_windows: The windows that have just been learned from.
             step: The step just taken.
         """

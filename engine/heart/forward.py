@@ -1,7 +1,6 @@
 """Ticking: agents read, evaluate and send; a window's ticks can be replayed.
 
-The host must not branch on a step where steps are recorded (engine/capture): it asks nets/step_numbers.py (`step_decision`), and what it
-computes from a step is a `stamp_number`. Otherwise engine/capture/conditions.py names an obstacle.
+What `Engine.learn` says of branches on a step holds here too; what the host computes from a step is a `stamp_number`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Late windows: they wait for the returned gradients of delayed messages, and are replayed when these are back (semantics 27b).
+"""Late windows: they wait for the returned gradients of delayed messages, and are learned from when these are back (semantics 27b).
 
 A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and its coupling
 `waits_for` it, until the gradient is back or it is known that none returns (`Message.back_at`). A channel is given up for a window if one of
@@ -6,7 +6,8 @@ its gradients is not back when `horizon` further windows of the group have ended
 channel, also where the gradient is back.
 
 Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then. A window that
-waits keeps its ticks, without their graph. It is replayed, and learned from as a whole, with the parameters of then.
+waits keeps its ticks, without their graph. It is replayed just before its turn (`Engine._learn_in_turns`), and learned from as a
+whole, with the parameters of then.
 """
 
 from __future__ import annotations
@@ -28,32 +29,32 @@ class LateWindows(Feature):
     """Windows that wait for delayed gradients: which are learned from at a step.
 
     Args:
-        engine: Of the groups; its forward pass replays windows.
+        engine: Of the groups.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.system, self.forward_pass = engine.system, engine.forward_pass
+        self.system = engine.system
         self.not_awaited: Callable[[Channel, Message], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
     def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
-        """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
+        """Return the windows of a late group to learn from, which of them to replay, and those to skip; others wait with the group.
 
         Args:
             group: The group.
             window: Its window that has just ended.
             step: The step just taken.
         """
-        chosen = EndedWindows([], [])
+        chosen = EndedWindows([], [], set())
         ended_windows, waiting = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for ended in ended_windows:
             if self._waits(group, ended, window.number - ended.number, step):
                 ended.free_graph()
                 waiting.append(ended)
             elif self._contributes(group, ended):
-                if ended is not window:
-                    self.forward_pass.replay(ended)
                 chosen.to_learn.append((group, ended))
+                if ended is not window:
+                    chosen.to_replay.add(ended)
             else:
                 chosen.to_skip.append((group, ended))
         group.kept_windows[WAITING] = waiting

@@ -1,4 +1,7 @@
-"""The order in which the windows of a step are differentiated, and in which they move parameters: it is decided here alone (rule 13a)."""
+"""The order in which the windows of a step are differentiated after it, and in which they move parameters: decided here alone (rule 13a).
+
+With `training.sweep`, windows are differentiated in `tick`, before all turns: features/sweep.py decides which, and when.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ class LearningOrder:
 
     All are differentiated with the parameters of before the step, and of a group the oldest window moves them first, in any order of
     turns (`oldest_first`). So the turns decide only how many graphs exist at once, which returned gradients are there for a sender
-    that mixes them into its credit, and in which order the gradients of a message's reads are summed. Where a group is
-    differentiated as soon as it has ticked (features/sweep.py), its turn takes up the result.
+    that mixes them into its credit, and in which order the gradients of a message's reads are summed. For a window that was swept
+    they decide the last alone: it has been differentiated in the order of ticks, before all turns, and its turn takes up the result.
 
     Args:
         system: The agents, channels and groups.

@@ -45,8 +45,9 @@ for any of its messages of a->b.
     11    0 1   0 1          -        -         a's window 2 ends: 1 and 2 wait, 2 for the message of step 10
     12    0 1   0 1          2 3      2 3       b's window ends, as above: the gradients of both messages are at a at 14
     14    0 1   0 1          2 3      2 3       Nothing is learned, as no window of a ends
-    15    0 1   0 1          2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 are replayed with the present parameters; in two
-                                                turns, 1 first, BackwardPass.collect_injections takes `Booked.gradient`, of this one in 2 and 3
+    15    0 1   0 1          2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 have a turn each, 1 first: it is replayed with the
+                                                present parameters, and BackwardPass.collect_injections takes `Booked.gradient`, of
+                                                this message in 2 and 3
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 
 The first message again, where a->b is `locked`. Then a and b are one group, with windows of 8 steps, the least that windows of 4 and of 8

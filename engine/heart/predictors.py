@@ -35,7 +35,7 @@ class PredictorTrainer:
         swept_updates: What has been swept at the step; None: it is used alone.
 
     Attributes:
-        learning_stopped: Whether no predictor learns (`stop_learning`).
+        learning_stopped: Whether no predictor learns (`stop_learning`); which one learns at a step is asked of `learns`.
     """
 
     def __init__(
@@ -76,6 +76,22 @@ class PredictorTrainer:
         """Return the prediction for a message, [rows, size] per sample; None: it has not been evaluated at this step."""
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
+
+    def learns(self, channel: Channel, step: int, *, for_input: bool = False) -> bool:
+        """Return whether the synthetic gradient of a channel learns at `step`, or its synthetic input (`for_input`).
+
+        It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, as its sender's group is swept in `tick`
+        (features/sweep.py), and in further passes. Where a channel has a gate, this moves also if the synthetic gradient is frozen. Of a cut
+        channel both learn in its sender's part.
+        """
+        if self.learning_stopped:
+            return False
+        if for_input:
+            input_model = channel.synthetic_input.model
+            return input_model is not None and not input_model.frozen
+        model, gate = channel.synthetic_gradient.model, channel.synthetic_gradient.gate
+        learns = model is not None and (not model.frozen or gate is not None)
+        return learns and channel.sender in self.system.agents
 
     def stop_learning(self) -> None:
         """Train no predictor from now on."""
@@ -152,16 +168,16 @@ class PredictorTrainer:
             rows = self._contexts[key] = channel.layout.to_rows(context)
         return rows
 
-    def sender_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
-        """Return the examples of predictors that learn when their sender does, as nothing returns to them, by channel."""
+    def sender_examples(self, windows: Iterable[Window], step: int) -> dict[str, list[Example]]:
+        """Return the examples of predictors that learn at `step`, when their sender does, as nothing returns to them, by channel."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.returns_gradients or not self._is_trained_here(channel):
+                if channel.returns_gradients or not self.learns(channel, step):
                     continue
                 if name in self.swept_updates.predictor_updates:
-                    continue
+                    continue  # it has learned in `tick`
                 learning_rows = window.learning_rows_by_agent[channel.sender]
                 credited_rows = channel.credited_rows(message.credit_rows, learning_rows)
                 example = None if credited_rows is NONE else self.example(channel, message)
@@ -188,24 +204,11 @@ class PredictorTrainer:
 
     # --- training ------------------------------------------------------------------------------------------
 
-    def _is_trained_here(self, channel: Channel) -> bool:
-        """Whether the synthetic gradient of a channel is trained here; of a cut channel it is trained in its sender's part."""
-        predictor = channel.synthetic_gradient.model
-        trains = predictor is not None and not predictor.frozen and not self.learning_stopped
-        return trains and channel.sender in self.system.agents
-
-    def _moves_gate(self, channel: Channel) -> bool:
-        """Whether what comes back over a channel moves a gate here, even if no predictor learns from it."""
-        return (
-            channel.synthetic_gradient.gate is not None
-            and not self.learning_stopped
-            and channel.sender in self.system.agents
-        )
-
     def collect_updates(
         self,
         messages_back: Mapping[str, list[Message]],
         windows_to_learn: GroupWindows,
+        step: int,
         *,
         watch: Watch,
     ) -> dict[str, PredictorUpdate]:
@@ -214,12 +217,13 @@ class PredictorTrainer:
         Args:
             messages_back: What `pop_learnable_messages` has returned, as features have changed it (`gradients_back`).
             windows_to_learn: The windows that senders learn from.
+            step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        examples_by_channel = self.sender_examples(window for _, window in windows_to_learn)
+        examples_by_channel = self.sender_examples((window for _, window in windows_to_learn), step)
         for name, messages in messages_back.items():
-            if messages and self._is_trained_here(channels[name]):
+            if messages and not self._models[name].frozen:  # else its gate alone learns from them
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
@@ -232,14 +236,14 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_learnable_messages(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate learns from here.
+        """Pop the messages whose gradient is back at `step`, of all channels; return those of channels whose synthetic gradient `learns`.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.booked`.
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
             messages = channel.ledger.pop_messages_back(step)
-            if channel.returns_gradients and (self._is_trained_here(channel) or self._moves_gate(channel)):
+            if channel.returns_gradients and self.learns(channel, step):
                 messages_back[name] = messages
         return messages_back
 
@@ -278,13 +282,13 @@ class PredictorTrainer:
                 )
         return updates
 
-    def collect_input_updates(self) -> dict[str, PredictorUpdate]:
-        """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
+    def collect_input_updates(self, step: int) -> dict[str, PredictorUpdate]:
+        """Take the examples of synthetic inputs, and return what these learn from them at `step`, by channel."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._channels_with_input:
             examples = channel.synthetic_input.pop_examples()
             model = channel.synthetic_input.model
-            if self.learning_stopped or model is None or model.frozen or not examples:
+            if model is None or not examples or not self.learns(channel, step, for_input=True):
                 continue
             loss, gradients = model.loss_and_gradients(examples)
             updates[channel.name] = PredictorUpdate(

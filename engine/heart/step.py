@@ -23,15 +23,8 @@ from antiphon.engine.heart.learning_order import LearningOrder, oldest_first
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import (
-    EndedWindows,
-    GroupWindows,
-    PredictorUpdate,
-    StepReport,
-    SweptUpdates,
-    Update,
-)
-from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup
+from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, SweptUpdates, Update
+from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
 
@@ -167,16 +160,19 @@ class Engine:
         The stages, whose calls are at the head of engine/heart/__init__.py:
 
         1. Episodes end: messages become void.
-        2. Windows that end leave their groups. Those without ticks are closed at once, as in 3. The others are differentiated turn by
-           turn, receivers first where a sender mixes in what they return. Of each turn, features change the gradients, these are
-           checked, tied agents are averaged and hooks run, and the gradients of the messages read are booked; then the next turn begins.
+        2. Windows that end leave their groups. Those to learn from are differentiated turn by turn, receivers first where a sender mixes
+           in what they return. Of each turn, windows that have waited are replayed, features change the gradients, these are checked,
+           tied agents are averaged and hooks run, and the gradients of the messages read are booked; then the next turn begins.
            What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
-        3. The windows are closed in the ledgers that they read: a message whose last window closes is finished, and its gradient goes
-           back.
+        3. All windows that were popped, also those without a tick, are closed in the ledgers that they read: a message whose last window
+           closes is finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
         4. The messages whose gradients are back leave the ledgers, and features may change what has come back. Predictors are
            differentiated on it, and checked.
         5. Agents and predictors move, and policies take their further passes.
         6. Graphs and predictions of the step are freed.
+
+        Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses, credits and predictors
+        too: it asks `step_decision` (nets/step_numbers.py), or engine/capture/conditions.py names an obstacle.
 
         Args:
             step: The step just taken.
@@ -194,13 +190,11 @@ class Engine:
             # no window ends, and nothing can come back: there is nothing to learn
             self.divergence_check.end_step(step)
             return StepReport([], {})
-        if ended_windows.without_ticks:
-            self._close_without_ticks(ended_windows.without_ticks, step)
-        turns = self._learn_in_turns(ended_windows.to_learn, step)
+        turns = self._learn_in_turns(ended_windows, step)
         updates = [update for turn in turns for update in turn]
         # 3. The windows close in the ledgers.
-        windows_with_ticks = [*ended_windows.to_learn, *ended_windows.to_skip]
-        for group, window in windows_with_ticks:
+        closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
+        for group, window in closing_windows:
             for _, message in window.sent_messages:
                 message.end_credit()
             self._close_in_ledgers(group, window.number, step)
@@ -209,9 +203,9 @@ class Engine:
         for feature in self.features.learning_points.gradients_back:
             feature.gradients_back(messages_back, ended_windows.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(
-            messages_back, ended_windows.to_learn, watch=watch
+            messages_back, ended_windows.to_learn, step, watch=watch
         )
-        input_updates = self.predictor_trainer.collect_input_updates()
+        input_updates = self.predictor_trainer.collect_input_updates(step)
         named_updates = [*predictor_updates.items(), *input_updates.items()]
         self.divergence_check.check_predictors(named_updates, step)
         # 5. All is computed and checked: now, and only now, parameters move. `before_move` is called even if none moves
@@ -223,7 +217,7 @@ class Engine:
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         self.swept_updates.clear()
-        for _, window in windows_with_ticks:
+        for _, window in closing_windows:
             window.free_graph()
         self.divergence_check.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
@@ -234,9 +228,7 @@ class Engine:
         A group that `waits` keeps those whose gradients are not back (late_windows.py). Of a group, the windows to learn from are the
         oldest first; they may be newer than windows that wait on.
         """
-        to_learn: GroupWindows = []
-        to_skip: GroupWindows = []
-        without_ticks: list[tuple[LearningGroup, int]] = []
+        ended_windows = EndedWindows([], [], set())
         feature = self.features.learning_points.choose_windows
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
@@ -244,33 +236,39 @@ class Engine:
                 continue
             window = group.pop_window()
             if window.number == NO_TICK_YET:
-                without_ticks.append((group, window_number))
+                ended_windows.to_skip.append((group, Window(window_number)))
                 continue
             assert window.number == window_number, "a window ends with the number that it began with"
             if group.waits:
                 assert feature is not None, "groups that wait need the feature that chooses windows"
                 chosen = feature.choose_windows(group, window, step)
-                to_learn += chosen.to_learn
-                to_skip += chosen.to_skip
+                ended_windows.to_learn.extend(chosen.to_learn)
+                ended_windows.to_skip.extend(chosen.to_skip)
+                ended_windows.to_replay.update(chosen.to_replay)
             else:
-                to_learn.append((group, window))
-        return EndedWindows(to_learn, to_skip, without_ticks)
+                ended_windows.to_learn.append((group, window))
+        return ended_windows
 
-    def _learn_in_turns(self, windows_to_learn: GroupWindows, step: int) -> list[list[Update]]:
+    def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
         turns, swept = list[list[Update]](), self.swept_updates.window_updates
-        for windows in self.learning_order.turns(windows_to_learn):
-            unswept = [pair for pair in windows if pair[1] not in swept] if swept else windows
-            turn = self.backward_pass.differentiate_windows(unswept, step)
-            if swept:
-                differentiated = iter(turn)
-                turn = [swept.get(window) or next(differentiated) for _, window in windows]
+        for windows in self.learning_order.turns(ended_windows.to_learn):
+            late_windows = [window for _, window in windows if window in ended_windows.to_replay]
+            for window in late_windows:
+                self.forward_pass.replay(window)
+            unswept = [(group, window) for group, window in windows if window not in swept]
+            differentiated = self.backward_pass.differentiate_windows(unswept, step)
+            update_by_window = swept | {update.window: update for update in differentiated}
+            turn = [update_by_window[window] for _, window in windows]
             self.change_gradients(turn)
             self.divergence_check.check_updates(turn, step)
             if self.has_ties_or_hooks:
                 self.apply_ties_and_hooks(turn, step)
             for update in turn:
                 self.backward_pass.book(update)
+            # not in stage 6: heads that no loss depends on keep parts of the graph
+            for window in late_windows:
+                window.free_graph()
             turns.append(turn)
         return turns
 
@@ -298,21 +296,6 @@ class Engine:
                         changed_updates[update] = None
         if changed_updates:
             self.divergence_check.check_updates(list(changed_updates), step)
-
-    def _close_without_ticks(self, closing_numbers: Sequence[tuple[LearningGroup, int]], step: int) -> None:
-        """Close the windows that have ended without a tick, before the credit of other windows is computed.
-
-        Such a window is an episode. A message, to a receiver that ticks at steps 8 and 12, with `return_delay` 0:
-
-            step  episodes        the message
-            7     A               is sent; A is to end at 8, so 12 is taken for a step of the next (`EpisodeWindows`): its windows are A and B
-            8     A ends          is read
-            10    B, 9-10, ends   is finished, as B ends without a tick; its gradient is back, and credit for a sender's window that ends at 10
-
-        Which windows wait has been decided before.
-        """
-        for group, window_number in closing_numbers:
-            self._close_in_ledgers(group, window_number, step)
 
     def _close_in_ledgers(self, group: LearningGroup, window_number: int, step: int) -> None:
         """Close a window of a group in the ledgers that it reads."""

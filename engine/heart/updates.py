@@ -24,13 +24,16 @@ GroupWindows = list[tuple[LearningGroup, Window]]
 
 
 class EndedWindows(NamedTuple):
-    """The windows that a step learns from or skips. Most have just ended; a late one ended before, and has waited since."""
+    """The windows that a step learns from or skips. Most have just ended; a late one ended before, and has waited since.
+
+    All close in the ledgers at one moment, once those to learn from have been differentiated (stage 3 of `Engine.learn`).
+    """
 
     to_learn: GroupWindows
     to_skip: GroupWindows
-    """Late windows that are not learned from: only gradients that were given up could have reached them."""
-    without_ticks: Sequence[tuple[LearningGroup, int]] = ()
-    """The numbers of windows in which no agent has ticked, each with its group."""
+    """Windows that are not learned from: no agent has ticked in them, or only gradients that were given up could have reached them."""
+    to_replay: set[Window]
+    """The late ones among `to_learn`, whose graph has been freed; each is replayed just before its turn."""
 
     @property
     def is_empty(self) -> bool:

@@ -17,7 +17,7 @@
     count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
                         learns from the window
     window              begins with its first tick, and ends at a step of its `WindowGrid`, at which its group pops it. It closes in the
-                        ledgers that it reads once it has been learned from or skipped; without a tick, at its end
+                        ledgers that it reads once it has been learned from or skipped, as one without a tick is
     book                add a read to `Message.booked`, as the reader's window is learned from (`BackwardPass.book`): where it counts, and
                         its gradient there, if the ledger `returns_gradients`
     waits               a window waits after its end until the gradients of what it sent are back (`delayed`), or are given up (`horizon`):

@@ -257,11 +257,13 @@ class FurtherPasses(WindowsAtOnce):
             sender.update(gradients_of_sender)
             for (sender, _), (gradients_of_sender, _) in zip(sender_requests, sender_gradients, strict=True)
         ]
+        trainer = self.engine.predictor_trainer
         examples = {
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
+            if trainer.learns(sender.channel, step)
         }
-        return updates, self.engine.predictor_trainer.differentiate_predictors(examples, further=True)
+        return updates, trainer.differentiate_predictors(examples, further=True)
 
 
 _Learned = tuple[list[Update], dict[str, PredictorUpdate]]

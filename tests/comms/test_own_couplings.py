@@ -20,7 +20,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
 from antiphon.scenarios import ChannelSpec, Template
 from antiphon.testing import check
-from tests.contracts.builders import Document, levels, ring
+from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
 from tests.distributed.parts.stages import different, learned, stages
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.numbers import one_line
@@ -275,6 +275,22 @@ def test_a_sender_that_learns_before_any_gradient_is_back_is_warned_of(
             "channel a->b: no gradient is back before 'a' learns, and coupling Returned uses none" in lines[0]
         )
         assert lines[0].endswith(f"set `waits = True` in its class, or give 'a' clock: {{unroll: {unroll}}}")
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_gradient_is_there_after_the_step_at_which_a_window_without_a_tick_completes_it() -> None:
+    """The message of step 7 is read at 10, where an episode ends; the next one, to 12, has no tick, and completes its gradient."""
+    Soonest.noted.clear()
+    seen = {"observes": ["x"], "objective": LABEL}
+    agents = {
+        "a": {**seen, "clock": {"period": 5, "phase": 2, "unroll": 3}},
+        "b": {**seen, "clock": {"period": 4, "phase": 2, "unroll": "episode"}},
+    }
+    channel = {"from": "a", "to": "b", "size": 2, "coupling": Soonest, "link": {"delay": [3, 0]}}
+    scenario = Scenario.model_validate(document(agents, [channel], Play(lengths=(11, 2))))
+    with Simulation(scenario, seed=3) as simulation:
+        simulation.run(13)
+    assert Soonest.noted == {(12, 2): True, (12, 7): False}
 
 
 class Following(Coupling):

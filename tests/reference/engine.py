@@ -153,7 +153,7 @@ class ReferenceEngine(State):
         return StepReport(updates, gradients, inputs)
 
     def _closed_windows(self, step: int) -> tuple[GroupWindows, GroupWindows]:
-        """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
+        """Windows that are learned from at `step`, and those without a tick or that nothing reaches any more (27b)."""
         ended = {"closed": GroupWindows(), "dropped": GroupWindows()}
         for group in self.system.groups:
             number = group.grid.number_ending_at(step)
@@ -161,7 +161,7 @@ class ReferenceEngine(State):
                 continue
             newest, group.window = group.window, Window()
             if newest.number != number:  # no member ticked in it
-                self._close(group, Window(number), step)
+                ended["dropped"].append((group, Window(number)))
                 continue
             waiting, group.kept_windows["waiting"] = [*group.kept_windows.get("waiting", ()), newest], []
             for window in waiting:

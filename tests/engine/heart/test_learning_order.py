@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from antiphon import Simulation
 from antiphon.engine.heart.learning_order import LearningOrder
 from antiphon.engine.heart.updates import GroupWindows
 from antiphon.scenarios import Scenario
+from benchmarks.split import Kept
+from tests.contracts.builders import Document
 from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
+WIDE: Document = {"kind": "mlp", "hidden": [64, 64], "norm": "none"}
 
-def two_windows_at_once() -> Scenario:
-    """Every window of `a` waits for `b`, which learns from two ticks at every fourth step: two of `a` are learned from at a step."""
+
+def windows_at_once(count: int, network: Document = LINEAR_MAP) -> Scenario:
+    """Every window of `a` waits for `b`, which ticks at every fourth step and learns from `count` ticks: so many of `a` are learned from."""
     agent = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY}
-    clocks = {"a": {"unroll": 4}, "b": {"period": 4, "unroll": 2}}
+    agents = {
+        "a": {**agent, "network": network, "clock": {"unroll": 4}},
+        "b": {**agent, "clock": {"period": 4, "unroll": count}},
+    }
     channel = {"from": "a", "to": "b", "size": 2, "norm": "none", "coupling": "delayed", "link": {"delay": 2}}
-    return scenario_of(
-        {name: {**agent, "clock": clock} for name, clock in clocks.items()},
-        [channel],
-        optimiser={"kind": "sgd", "lr": 0.1, "momentum": 0.9},
-    )
+    channel |= {"horizon": 2 * count}
+    return scenario_of(agents, [channel], optimiser={"kind": "sgd", "lr": 0.1, "momentum": 0.9})
 
 
 def test_of_two_windows_of_an_agent_the_older_moves_first_in_any_order_of_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with Simulation(two_windows_at_once()) as simulation:
+    with Simulation(windows_at_once(2)) as simulation:
         simulation.run(20)
         usual = all_parameters(simulation)
     turns, most_turns = LearningOrder.turns, 0
@@ -39,7 +45,23 @@ def test_of_two_windows_of_an_agent_the_older_moves_first_in_any_order_of_turns(
         return usual_turns[::-1]
 
     monkeypatch.setattr(LearningOrder, "turns", backwards)
-    with Simulation(two_windows_at_once()) as simulation:
+    with Simulation(windows_at_once(2)) as simulation:
         simulation.run(20)
         assert most_turns == 2
         assert equal(all_parameters(simulation), usual)
+
+
+def kept_at_once(count: int) -> int:
+    """Bytes that a step keeps for backward at most, also one at which so many windows of an agent are learned from."""
+    most_kept, updates = 0, [0]
+    with Simulation(windows_at_once(count, WIDE)) as simulation:
+        own = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
+        for _ in range(8 * count + 8):
+            most_kept = max(most_kept, Kept(own).during(simulation.step))
+            updates.append(simulation.agents["a"].updates)
+    assert max(after - before for before, after in pairwise(updates)) == count
+    return most_kept
+
+
+def test_of_windows_that_have_waited_one_graph_exists_at_a_time() -> None:
+    assert kept_at_once(6) == kept_at_once(2)
