@@ -160,7 +160,7 @@ class Feature:
 
         Args:
             messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic gradient
-                `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent.
+                or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent.
             learned_windows: The windows that have just been learned from.
             step: The step just taken.
         """

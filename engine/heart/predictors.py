@@ -77,21 +77,29 @@ class PredictorTrainer:
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
 
-    def learns(self, channel: Channel, step: int, *, for_input: bool = False) -> bool:
-        """Return whether the synthetic gradient of a channel learns at `step`, or its synthetic input (`for_input`).
+    def learns(
+        self, channel: Channel, step: int, *, with_gate: bool = False, for_input: bool = False
+    ) -> bool:
+        """Return whether the synthetic gradient of a channel learns at `step`.
 
         It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, as its sender's group is swept in `tick`
-        (features/sweep.py), and in further passes. Where a channel has a gate, this moves also if the synthetic gradient is frozen. Of a cut
-        channel both learn in its sender's part.
+        (features/sweep.py), and in further passes. Of a cut channel it learns in its sender's part.
+
+        Args:
+            channel: The channel.
+            step: The step just taken; in `tick`, the present one.
+            with_gate: Whether a gate is enough, which moves also where the synthetic gradient is frozen.
+            for_input: Whether the synthetic input is meant instead.
         """
         if self.learning_stopped:
             return False
         if for_input:
             input_model = channel.synthetic_input.model
             return input_model is not None and not input_model.frozen
+        if channel.sender not in self.system.agents:
+            return False
         model, gate = channel.synthetic_gradient.model, channel.synthetic_gradient.gate
-        learns = model is not None and (not model.frozen or gate is not None)
-        return learns and channel.sender in self.system.agents
+        return (with_gate and gate is not None) or (model is not None and not model.frozen)
 
     def stop_learning(self) -> None:
         """Train no predictor from now on."""
@@ -223,7 +231,7 @@ class PredictorTrainer:
         channels = self.system.channels
         examples_by_channel = self.sender_examples((window for _, window in windows_to_learn), step)
         for name, messages in messages_back.items():
-            if messages and not self._models[name].frozen:  # else its gate alone learns from them
+            if messages and self.learns(channels[name], step):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch)
@@ -236,14 +244,14 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_learnable_messages(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step`, of all channels; return those of channels whose synthetic gradient `learns`.
+        """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate `learns` from.
 
         The others, such as those of a delayed channel, are of no more use: their senders learn from `Message.booked`.
         """
         messages_back: dict[str, list[Message]] = {}
         for name, channel in self.system.channels.items():
             messages = channel.ledger.pop_messages_back(step)
-            if channel.returns_gradients and self.learns(channel, step):
+            if channel.returns_gradients and self.learns(channel, step, with_gate=True):
                 messages_back[name] = messages
         return messages_back
 

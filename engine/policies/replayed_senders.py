@@ -167,16 +167,13 @@ class ReplayedSender:
         )
 
     def examples(self, returned: Tensor | None) -> list[Example]:
-        """Return what the predictors learn from in the newest minibatch; none, if they are frozen or nothing counts.
+        """Return what the predictors learn from in the newest minibatch; none, if nothing counts.
 
         Args:
             returned: Gradients at the leaf, [K * T * b, size] per sample; None: the loss does not depend on it.
         """
-        sent, model = self._sent, self.channel.synthetic_gradient.model
+        sent = self._sent
         assert sent is not None
-        assert model is not None
-        if model.frozen:
-            return []
         returned = torch.zeros_like(constant(sent.output)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
             example.set_returned(gradient, None)
