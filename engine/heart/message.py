@@ -173,11 +173,10 @@ class Message:
             self.booked.replace_gradient(torch.zeros_like(self.sent_value))
 
     def is_back(self, step: int) -> bool:
-        """Return whether what is booked for it has reached the sender by `step`, as far as windows have closed when it is asked.
+        """Return whether its gradient has reached the sender by `step`.
 
-        A step asks in its stage 2, and closes windows that have ticks in stage 3. So a message whose last window ends at this step is still
-        open then, and is back only when a later step asks, also with `return_delay` 0. But a window without a tick has closed before
-        credit is asked for (`Engine._close_without_ticks`): what it has finished may be back at the same step.
+        A step asks in its stage 2, and closes windows in its stage 3. So a message whose last window ends at this step is still open then,
+        and is back only when a later step asks, also with `return_delay` 0.
         """
         return self.back_at is not None and self.back_at <= step
 
