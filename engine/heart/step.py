@@ -164,15 +164,15 @@ class Engine:
            in what they return. Of each turn, windows that have waited are replayed, features change the gradients, these are checked,
            tied agents are averaged and hooks run, and the gradients of the messages read are booked; then the next turn begins.
            What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
-        3. All windows that were popped, also those without a tick, are closed in the ledgers that they read: a message whose last window
-           closes is finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
+        3. These windows, and those that are skipped, as ones without a tick, are closed in the ledgers that they read: a message whose
+           last window closes is finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
         4. The messages whose gradients are back leave the ledgers, and features may change what has come back. Predictors are
            differentiated on it, and checked.
         5. Agents and predictors move, and policies take their further passes.
         6. Graphs and predictions of the step are freed.
 
         Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses, credits and predictors
-        too: it asks `step_decision` (nets/step_numbers.py), or engine/capture/conditions.py names an obstacle.
+        too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py must name an obstacle.
 
         Args:
             step: The step just taken.
