@@ -17,6 +17,8 @@ _END_OF_LINE = 90
 """Characters at its end that are kept at least, where the fix stands."""
 _LONGEST_FIX = 100
 """Characters at most of a fix that is kept whole: of what follows after a semicolon."""
+_LONGEST_WORD = 60
+"""Characters of a word that is left out rather than cut."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
 """Where an object lies in memory, as Python writes one without a text of its own: it differs from run to run."""
@@ -38,12 +40,18 @@ def in_one_line(text: str) -> str:
         fix = text[-_LONGEST_FIX:].partition("; ")[2]
         # With its semicolon, by which it is found again where a longer line is made of this one.
         end = f"; {fix}" if len(fix) > _END_OF_LINE else f" {text[-_END_OF_LINE:]}"
-        text = f"{text[: _LONGEST_LINE - len(end) - 2]} …{end}"
+        text = f"{_whole_words(text[: _LONGEST_LINE - len(end) - 1])} …{end}"
     if text.isprintable():
         return text
     return in_one_line(
         "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     )
+
+
+def _whole_words(text: str) -> str:
+    """Return the beginning of a line without the word in which it is cut; one that is hardly shorter than the line stays."""
+    before, space, word = text.rpartition(" ")
+    return before.rstrip(",;: ") if space and len(word) < _LONGEST_WORD else text[:-1]
 
 
 class AntiphonError(Exception):

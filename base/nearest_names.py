@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 _LONGEST_NAME = 100
 """Characters of a name for which a similar one is sought."""
@@ -12,19 +13,43 @@ _MOST_NAMES = 1000
 """Known names among which it is."""
 _MOST_LISTED = 16
 """Known names that are listed where none is similar."""
+_LONGEST_LIST = 220
+"""Characters that they take together."""
+_BEFORE_IMPORT = 110
+"""The same where what to import follows."""
 
 
-def suggest(name: str, known: Iterable[str], prefix: str = "", also: Iterable[str] = ()) -> str:
+def suggest(
+    name: str,
+    known: Iterable[str],
+    prefix: str = "",
+    also: Iterable[str] = (),
+    *,
+    listed: str = "known",
+    longest: int = _LONGEST_LIST,
+) -> str:
     """Return "; did you mean 'x'?" for the nearest known name, or the list of known names; each after the prefix.
+
+    A list that is too long has the names that are most similar.
 
     Args:
         name: The unknown name.
-        known: The known ones.
+        known: The known ones that may stand in its place.
         prefix: Of each.
         also: Other spellings of known ones, which may be the nearest, and are not listed.
+        listed: What stands before the list.
+        longest: Characters of the list.
+        longest: Characters of the list.
     """
     names, others = (tuple(sorted(str(item) for item in items)) for items in (known, also))
-    return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, others)
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, others, listed, longest)
+
+
+def suggest_file(path: Path, files: Iterable[Path]) -> str:
+    """Return "; did you mean 'x.npz'?" for the file of a folder whose name without its suffix is nearest; empty: none is near."""
+    names = {file.stem: file for file in files}
+    near = nearest(path.stem, names)
+    return "" if near is None else f"; did you mean '{names[near]}'?"
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -34,21 +59,34 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
 def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
     """Return a `fix`, or what `suggest` does, and what to do if a module of the user's own registers the unknown name."""
-    ending = fix or suggest(name, known)
+    ending = fix or suggest(name, known, longest=_BEFORE_IMPORT)
     if ending.startswith("; did"):
         return ending
     return f"{ending}; if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)"
 
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents
-def _suggestion(name: str, names: tuple[str, ...], prefix: str, others: tuple[str, ...]) -> str:
+def _suggestion(
+    name: str, names: tuple[str, ...], prefix: str, others: tuple[str, ...], listed: str, longest: int
+) -> str:
     short = [item for item in (*names, *others) if len(item) <= _LONGEST_NAME]
     near = nearest(name, short[:_MOST_NAMES])
     if near is not None:
         return f"; did you mean '{prefix}{near}'?"
     if not names:
         return ""
-    first = ", ".join(prefix + item for item in names[:_MOST_LISTED]) + (
-        ", …" if len(names) > _MOST_LISTED else ""
-    )
-    return f"; known: {first}"
+    return f"; {listed}: {', '.join(_listed(name, names, prefix, longest))}"
+
+
+def _listed(name: str, names: Sequence[str], prefix: str, longest: int) -> list[str]:
+    """Return all names in order, or those that are most similar and "…" where they are too many or too long."""
+    if len(names) <= _MOST_LISTED and sum(len(prefix + item) + 2 for item in names) <= longest:
+        return [prefix + item for item in names]
+    similar = [item for item in names if len(item) <= _LONGEST_NAME][:_MOST_NAMES]
+    similar.sort(key=lambda item: -difflib.SequenceMatcher(None, item, name).ratio())
+    shown: list[str] = []
+    for item in similar[:_MOST_LISTED]:
+        if sum(len(one) + 2 for one in (*shown, prefix + item)) > longest:
+            break
+        shown.append(prefix + item)
+    return [*shown, "…"]

@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import Parameter, Signature
 from types import UnionType
@@ -34,6 +35,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import (
     DocumentError,
     Path,
@@ -416,6 +418,17 @@ class Spec(BaseModel):
                     keys |= {f"{key}.{own}" for own in value.given_keys}
         return frozenset(keys)
 
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Yield the keys that differ from their defaults, each with its value: a long object, such as a module, by its type."""
+        for key, value in _given(self):
+            one_line = len(repr(value).splitlines()) < 2
+            yield key, value if one_line else _Shortened(f"<{type(value).__name__}>")
+
+    def _repr_html_(self) -> str:
+        """Return the keys that differ from their defaults, for notebooks."""
+        rows = [[key, repr(value)] for key, value in self.__repr_args__()]
+        return html_of(repr(self), html_table(("key", "value"), rows, names=2))
+
     def always_written(self) -> frozenset[str]:
         """Return the fields that are written out even where they have their default."""
         return self.written
@@ -470,11 +483,14 @@ class Spec(BaseModel):
         return f"unknown key {key!r}{meant}"
 
 
-class _Elided:
-    """A default value that is too long for a signature."""
+@dataclass(frozen=True)
+class _Shortened:
+    """What stands in place of a value that is too long."""
+
+    text: str = "…"
 
     def __repr__(self) -> str:
-        return "…"
+        return self.text
 
 
 def _readable_signature(spec: type[Spec]) -> Signature:
@@ -487,7 +503,9 @@ def _readable_signature(spec: type[Spec]) -> Signature:
         if written_key(spec, name) != name:
             others = [Parameter("data", Parameter.VAR_KEYWORD)]
             continue
-        default = field.default if isinstance(field.default, bool | int | float | str | None) else _Elided()
+        default = (
+            field.default if isinstance(field.default, bool | int | float | str | None) else _Shortened()
+        )
         given = Parameter.empty if field.is_required() else default
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=given))
     return Signature([*sorted(parameters, key=lambda one: one.default is not Parameter.empty), *others])
@@ -547,17 +565,19 @@ def plain(spec: Spec) -> dict[str, Any]:
 
     Python objects (callables, environments) stay as they are.
     """
-    data: dict[str, Any] = {}
+    return spec.as_written({key: _plain_value(value) for key, value in _given(spec)})
+
+
+def _given(spec: Spec) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a part that differ from their defaults, or are always written, with their values."""
     always_written, plain_values = spec.always_written(), defaults(type(spec))
     for field in type(spec).model_fields:
         value = getattr(spec, field)
         if field in type(spec).refused:
             continue
         if field in always_written or field not in plain_values or value != plain_values[field]:
-            data[written_key(type(spec), field)] = _plain_value(value)
-    for key, value in (spec.model_extra or {}).items():
-        data[key] = _plain_value(value)
-    return spec.as_written(data)
+            yield written_key(type(spec), field), value
+    yield from (spec.model_extra or {}).items()
 
 
 def _plain_value(value: object) -> Any:

@@ -23,7 +23,7 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.base.memory import refusals_named, uncollected
 from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend
-from antiphon.engine.build.builder import build, chosen_device, without_weights
+from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
     environment_state,
@@ -49,6 +49,7 @@ from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
+from antiphon.nets.devices import chosen_device
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.users.plain_trees import from_tree

@@ -403,6 +403,27 @@ class Named(dict[str, T]):
         raise ScenarioError(f"{self._what}s: no {self._what} '{name}'{fix}")
 
 
+class Signals(dict[str, Tensor]):
+    """An environment's signals by name; printed as their shapes."""
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in self.items())
+        return f"<Signals: {shapes or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of their shapes, types and ranges, for notebooks."""
+        rows = [
+            [
+                name,
+                str(value.dtype).removeprefix("torch."),
+                str(list(value.shape)),
+                *(number(bound.item()) for bound in (value.aminmax() if value.numel() else ())),
+            ]
+            for name, value in self.items()
+        ]
+        return html_table(("signal", "type", "shape", "least", "most"), rows, names=3)
+
+
 class Recording:
     """Tensors of an agent or channel, kept every few steps.
 
@@ -427,6 +448,15 @@ class Recording:
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(values)} of {quantity}" for quantity, values in self.values.items())
         return f"<Recording of {self.name}: {counts}>"
+
+    def _repr_html_(self) -> str:
+        """Return what each quantity's entries are, for notebooks."""
+        rows = [
+            [quantity, str(len(values)), str(list(values[0].shape)), f"{steps[0]:,}", f"{steps[-1]:,}"]
+            for quantity, values in self.values.items()
+            if (steps := self.steps[quantity])
+        ]
+        return html_of(repr(self), html_table(("quantity", "entries", "shape", "first step", "last"), rows))
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
         """Record the tensors of `step`; called by the simulation."""

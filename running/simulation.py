@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
 import networkx as nx
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from antiphon.base.counts import check_flags, check_names
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
@@ -43,7 +43,7 @@ from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import RunDirectory, run_folder
-from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
+from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording, Signals
 from antiphon.running.observers import Callbacks, RunProgress
 from antiphon.running.resume import resume
 from antiphon.running.run import Run, StepInfo
@@ -252,9 +252,9 @@ class Simulation:
         return self.running.events
 
     @property
-    def signals(self) -> dict[str, Tensor]:
+    def signals(self) -> Signals:
         """Copies of the environment's signals at the present step by name, [batch, …]: observations and targets."""
-        return {name: value.clone() for name, value in self.running.signals.items()}
+        return Signals({name: value.clone() for name, value in self.running.signals.items()})
 
     @property
     def epoch(self) -> float | None:

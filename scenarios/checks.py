@@ -202,7 +202,7 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
         return
     name = readouts[0] if feedback.of is None else feedback.of
     if name not in scene.agents:
-        yield "feedback.of", f"no agent {name!r}{suggest(name, scene.agents)}"
+        yield "feedback.of", f"no agent {name!r}{suggest(name, _with_objective(scene, group))}"
         return
     objective, apart = scene.agents[name].objective, scene.locked[name] is not group
     if apart or not scene.agents[name].goals:
@@ -368,15 +368,20 @@ def channel_ends(scene: Relations) -> Iterator[DocumentError]:
     """Every channel joins agents that there are, and is declared once."""
     indices: dict[str, int] = {}
     for index, channel in enumerate(scene.channels):
-        for key, name in (("from", channel.sender), ("to", channel.receiver)):
-            if name not in scene.agents:
-                message = f"no agent {name!r}{suggest(name, scene.agents)}"
-                yield DocumentError(("channels", index, key), message)
+        for key, message in unknown_ends(channel, scene.agents):
+            yield DocumentError(("channels", index, key), message)
         first = indices.setdefault(channel.name, index)
         if first != index:
             mend = "an agent has one state; leave it out" if channel.state else "give one of them another key"
             message = f"{channel.name} is already declared as channels[{first}]; {mend}"
             yield DocumentError(("channels", index), message)
+
+
+def unknown_ends(channel: ChannelSpec, agents: Collection[str]) -> Iterator[Problem]:
+    """Yield the ends of a channel that no agent is."""
+    for key, name in (("from", channel.sender), ("to", channel.receiver)):
+        if name not in agents:
+            yield key, f"no agent {name!r}{suggest(name, agents)}"
 
 
 def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
@@ -390,7 +395,8 @@ def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents",), f"{message} {example}")
     for name in scene.scenario.readout or ():
         if name not in scene.agents:
-            yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, scene.agents)}")
+            known = _with_objective(scene, scene.agents)
+            yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, known)}")
         elif not scene.agents[name].goals:
             yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -55,7 +55,7 @@ from antiphon.base.spellings import spelled, standard_keys, suggest_key
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.checks import check
+from antiphon.scenarios.checks import check, unknown_ends
 from antiphon.scenarios.graphs.generators import (
     GraphSpec,
     document_of,
@@ -514,6 +514,17 @@ class Template:
         return cls._of_document(text, read(text, source))
 
     @classmethod
+    def rest_of(cls, text: str, source: str, problems: Iterable[DocumentError]) -> Template:
+        """Return a template of a file without what has problems, which hide others.
+
+        Raises:
+            ScenarioError: See `from_yaml`.
+        """
+        document = read(text, source)
+        rest = without(document.data, [problem.path for problem in problems])
+        return cls._of_document(text, replace(document, data={"scenario": "unnamed", **rest}), whole=False)
+
+    @classmethod
     def _of_document(cls, text: str, document: Document, *, whole: bool = True) -> Template:
         """Read a document; `whole`: it is not what is left of one, in which parameters may have lost their use."""
 
@@ -670,15 +681,17 @@ class Template:
 
     def readable_parts(
         self, variant: str | None, values: Mapping[str, Any], problems: Iterable[DocumentError]
-    ) -> Scenario:
+    ) -> tuple[Scenario, Problems, Problems]:
         """Return the environment and those agents and channels that can be read without what has problems, or as they are.
 
-        It is not checked as a whole: what is wrong with its single parts shows.
+        It is not checked as a whole: what is wrong with its single parts shows. The problems of their values are returned too, and
+        the channels' ends that are no agent.
 
         Raises:
             ScenarioError: The environment cannot be read, or there is no list of agents.
         """
-        rest = without(self.document.data, [problem.path for problem in problems])
+        left_out = [problem.path for problem in problems]
+        rest = without(self.document.data, left_out)
         first = replace(self, document=replace(self.document, data=rest))._explicit(variant, values).data
         env = EnvSpec.model_validate(first.get("env"))
         bodies = [first]
@@ -686,18 +699,34 @@ class Template:
             bodies.append(
                 self._explicit(variant, values).data
             )  # it has the keys that a part cannot be without
+        found = Problems()
+        for key, spec in (("training", TrainingSpec), ("telemetry", TelemetrySpec)):
+            with found.gathered((key,)):
+                spec.model_validate(first.get(key, {}))
         read: dict[str, AgentSpec] = {}
         joined: dict[str, ChannelSpec] = {}
+        names = set[str]()
         for body in bodies:
+            refused = found if body is first else Problems()
             agents, channels = body.get("agents"), body.get("channels")
             for name, agent in (agents if isinstance(agents, dict) else {}).items():
-                with suppress(ScenarioError):
+                names.add(name)
+                with refused.gathered(("agents", name)):
                     read[name] = read.get(name) or AgentSpec.model_validate(agent)
-            for item in channels if isinstance(channels, list) else ():
-                with suppress(ScenarioError):
+            numbers = (
+                count() if body is not first else (n for n in count() if ("channels", n) not in left_out)
+            )
+            for number, item in zip(numbers, channels if isinstance(channels, list) else (), strict=False):
+                with refused.gathered(("channels", number)):
                     channel = ChannelSpec.model_validate(item)
                     joined.setdefault(channel.name, channel)
-        return Scenario.model_construct(env=env, agents=read, channels=tuple(joined.values()))
+        ends = Problems(
+            DocumentError(("channels", name, key), message)
+            for name, channel in (joined.items() if names else ())
+            for key, message in unknown_ends(channel, names)
+        )
+        parts = Scenario.model_construct(env=env, agents=read, channels=tuple(joined.values()))
+        return parts, found, ends
 
     def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
         """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.

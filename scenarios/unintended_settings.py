@@ -61,7 +61,9 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
     used = coupling.keys
-    yield from (_unused(key, reason) for key in OPTIONAL_KEYS if key in given and key not in used)
+    # one that is written out, although it is the default, is meant
+    written = given | ({"gradient"} & channel.model_fields_set)
+    yield from (_unused(key, reason) for key in OPTIONAL_KEYS if key in written and key not in used)
     if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
         yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)

@@ -23,7 +23,7 @@ from pydantic import PrivateAttr
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.memory import uncollected
-from antiphon.base.nearest_names import suggest
+from antiphon.base.nearest_names import suggest_file
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.base.spellings import OTHER_SPELLINGS, standard
@@ -362,11 +362,8 @@ def read_file(path: FilePath) -> str:
 
 def _beside(path: FilePath) -> str:
     """Return "; …" with the nearest of the YAML files in the folder of one that is missing, or what to give."""
-    folder = path.parent
-    names = [file.name for file in folder.glob("*.y*ml")] if folder.is_dir() else []
-    return (
-        suggest(path.name, names, "" if folder == FilePath() else f"{folder}/") or "; give the path of a file"
-    )
+    files = path.parent.glob("*.y*ml") if path.parent.is_dir() else ()
+    return suggest_file(path, files) or "; give the path of a file"
 
 
 def _no_document(status: os.stat_result) -> str | None:

@@ -141,9 +141,16 @@ def cut_names(
     Raises:
         ScenarioError: It is none of these.
     """
+    return _balanced(model, at, example, heads) if type(at) is int else named_cuts(model, at)
+
+
+def named_cuts(model: nn.Module, at: Any) -> list[str]:
+    """Return the paths of the submodules to cut before that are given as paths, or positions of an `nn.Sequential`.
+
+    Raises:
+        ScenarioError: It is none of these.
+    """
     first = next(iter(dict(model.named_children())), "blocks.1")
-    if isinstance(at, int) and not isinstance(at, bool):
-        return _balanced(model, at, example, heads)
     if at is None:
         second = [*dict(model.named_children()), "blocks.1"][1:2]  # before the first nothing is cut off
         fix = f"name submodules to cut before (at={second}; antiphon.cuts lists them), or give a number of parts (at=2)"

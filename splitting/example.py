@@ -163,7 +163,7 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
         if name not in names:
             raise ScenarioError(f"inputs: {_no_argument(name, names)}")
         if signal not in env.signals:
-            raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.signals)}")
+            raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.observations)}")
     return {name: inputs[name] for name in names if name in inputs}
 
 

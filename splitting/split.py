@@ -33,7 +33,7 @@ from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.splitting.credit import WORDS, Credit
 from antiphon.splitting.cut_plan import Message, Place, at_path, no_submodule, plan_parts
-from antiphon.splitting.cuts import containers, cut_names, flop_of
+from antiphon.splitting.cuts import containers, cut_names, flop_of, named_cuts
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.join import Origin
@@ -152,10 +152,10 @@ def _in_sequence(parts: Sequence[nn.Module], model: object, at: object) -> tuple
 
 
 def _check_given(model: nn.Module, at: object, env: Any) -> None:
-    """Refuse unknown submodules in `at`, and a missing environment, before other arguments are read, whose defaults may fit no environment of the model's."""
+    """Refuse wrong cuts in `at`, and a missing environment, before other arguments are read, whose defaults may fit no environment of the model's."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    for name in at if isinstance(at, Sequence) and not isinstance(at, str) else ():
-        if isinstance(name, str) and name and name not in modules:
+    for name in [] if type(at) is int else named_cuts(model, at):
+        if name not in modules:
             raise no_submodule(name, modules)
     if env is None:
         raise ScenarioError(

@@ -3,9 +3,10 @@ With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.base.errors import DataError, ScenarioError, in_one_line, write_error
+from antiphon.base.notebook import html_table
 from antiphon.base.problems import Problems, placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
-from antiphon.engine.planning.advice import advice, expected_updates
+from antiphon.engine.planning.advice import advice, expected_updates, several_a_window
 from antiphon.envs import describe
 from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
 from antiphon.running.library import scenario_names, template_of_document
@@ -25,7 +27,7 @@ from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
-from antiphon.scenarios.yaml_text import find_document
+from antiphon.scenarios.yaml_text import find_document, read_file
 from antiphon.terminal.output import (
     console,
     percent,
@@ -58,6 +60,7 @@ class Findings:
         problems: By message, the variants or runs that have the problem.
         warnings: By message, the variants or runs with the warning, which have no problem.
         updates: The steps of the first variant without problems, and the updates of each agent that learns.
+        several_a_window: The agents of that variant that take several optimiser steps for each window.
         by_gates: The agents of that variant that only channels with a gate teach.
         placement: The part of each agent, where a division into parts was checked and there is one.
         division: What it cuts.
@@ -69,6 +72,7 @@ class Findings:
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
     updates: tuple[int, Mapping[str, int | None]] | None = None
+    several_a_window: Sequence[str] = ()
     by_gates: Sequence[str] = ()
     placement: Mapping[str, int] | None = None
     division: Division | None = None
@@ -95,7 +99,10 @@ class Findings:
             yield in_one_line(f"warning: {only}{line}"), "warning"
         if self.updates is not None and self.ok:
             steps, updates = self.updates
-            yield f"updates in {steps:,} steps: {updates_in_words(updates, self.by_gates)}", ""
+            yield (
+                f"updates in {steps:,} steps: {updates_in_words(updates, self.several_a_window, self.by_gates)}",
+                "",
+            )
         if self.ok:
             variants = [label for label in self.checked if label != DEFAULT]
             checked = f" with variants {_listed(variants)}" if len(self.checked) > 1 else ""
@@ -105,6 +112,11 @@ class Findings:
         return "\n".join(line for line, _ in self.lines())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return a table of the lines, for notebooks."""
+        rows = [[kind or "–", line.removeprefix(f"{kind}: ")] for line, kind in self.lines()]
+        return html_table(("", "line"), rows, names=2)
 
     def refuse(self, problems: Iterable[DocumentError]) -> None:
         """Add problems of no variant or run in particular."""
@@ -159,7 +171,12 @@ def findings_of(
         return check_study(study, options_of_study, problems)
     except DocumentError as error:
         found = Findings(str(what), str(what))
-        found.add(variant or DEFAULT, error.separate(), [])
+        refused = error.separate()
+        with suppress(ScenarioError):  # nothing is left of it, or it is no file
+            path = Path(str(what))
+            rest = Template.rest_of(read_file(path), str(path), refused)
+            refused += _hidden(rest, variant, values, refused)
+        found.add(variant or DEFAULT, refused, [])
         return found
 
 
@@ -278,24 +295,41 @@ def _examine(
     found.add(label, [], advice(scenario, others))
     if found.updates is None:
         found.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
+        found.several_a_window = several_a_window(scenario)
         found.by_gates = [*scenario.relations.learners_by_gates]
     return scenario
 
 
 def _hidden(
-    template: Template, variant: str | None, values: Mapping[str, Any], problems: Sequence[DocumentError]
+    template: Template,
+    variant: str | None,
+    values_given: Mapping[str, Any],
+    problems: Sequence[DocumentError],
 ) -> list[DocumentError]:
-    """The problems with names of signals that others hide."""
+    """The problems of single values, and with names of signals and agents, that others hide."""
     from antiphon.engine.build.shapes import check_signals
 
     hidden = Problems()
-    with suppress(ScenarioError, DataError):  # there is no environment
-        parts = template.readable_parts(variant, values, problems)
-        env = describe(parts.env)
-        with hidden.gathered(), template.placing(variant, values):
-            check_signals(parts, env)
     known = {problem.path for problem in problems}
-    return [problem for problem in hidden if problem.path not in known]
+    changed = {path[:-1] for path in known} - {()}  # sections of which something is left out
+
+    def note(check: Callable[[], None], *, values: bool) -> None:
+        found = Problems()
+        with found.gathered(), template.placing(variant, values_given):
+            check()
+        for problem in found:
+            within = {problem.path[:length] for length in range(len(problem.path))}
+            if problem.path not in known and not (values and within & changed):
+                hidden.append(problem)
+
+    with suppress(ScenarioError, DataError):  # there is no environment
+        _, refused, _ = template.readable_parts(variant, values_given, problems)
+        note(refused.raise_any, values=True)
+        parts, _, ends = template.readable_parts(variant, values_given, [*problems, *hidden])
+        note(ends.raise_any, values=False)
+        env = describe(parts.env)
+        note(partial(check_signals, parts, env), values=False)
+    return sorted(hidden, key=lambda problem: problem.line(template.document.lines) or 0)
 
 
 def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:

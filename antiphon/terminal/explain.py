@@ -14,7 +14,7 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
-from antiphon.engine.planning.advice import expected_updates
+from antiphon.engine.planning.advice import expected_updates, several_a_window
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
@@ -44,6 +44,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "steps": scenario.training.steps,
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
         "updates": expected_updates(scenario, system.description),
+        "several_a_window": several_a_window(scenario),
         "by_gates": [*scenario.relations.learners_by_gates],
         "evaluation": _evaluation(scenario, system),
         "agents": agents,

@@ -195,13 +195,20 @@ def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     return words + (f", in {taken:,} steps" if (taken := episodes.get("steps")) else "")
 
 
-def updates_in_words(counts: Mapping[str, int | None], by_gates: Sequence[str] = ()) -> str:
+def updates_in_words(
+    counts: Mapping[str, int | None], several: Sequence[str] = (), by_gates: Sequence[str] = ()
+) -> str:
     """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths.
 
-    `by_gates`: those whose updates do nothing while the gates of their channels are shut.
+    `several`: those that take several steps for each window. `by_gates`: those whose updates do nothing while the gates of their
+    channels are shut.
     """
-    words = _updates_in_words(counts)
-    return f"{words}; of {some(by_gates)} only while a gate is open" if by_gates else words
+    words = [_updates_in_words(counts)]
+    if several:
+        words.append(f"several for each window of {some(several)}")
+    if by_gates:
+        words.append(f"those of {some(by_gates)} change nothing until a gate applies the predicted gradient")
+    return "; ".join(words)
 
 
 def _updates_in_words(counts: Mapping[str, int | None]) -> str:

@@ -251,7 +251,8 @@ def _order(explained: Mapping[str, Any]) -> str:
     lines = [
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
     ]
-    lines.append(f"updates of each agent: {updates_in_words(explained['updates'], explained['by_gates'])}")
+    words = updates_in_words(*(explained[key] for key in ("updates", "several_a_window", "by_gates")))
+    lines.append(f"updates of each agent: {words}")
     lines.append(_evaluated_by(explained["evaluation"]))
     lines.append(
         "ticks in order: " + " | ".join(waves)

@@ -28,6 +28,7 @@ from antiphon.base.errors import (
 )
 from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
+from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import (
     Gradients,
@@ -55,6 +56,7 @@ from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
 from antiphon.comms.model import LossAndGradients
 from antiphon.comms.module_predictors import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
+from antiphon.nets.devices import existing_device
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
@@ -230,12 +232,8 @@ class Channel:
         if not 0 <= number < math.inf:
             raise self._error(f"lr: {rate!r} is not a learning rate; use a number of 0 or more")
         rates = Rate(base=number, run_steps=1)
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, TypeError):
-            raise self._error(
-                f"device: no device {str(device)!r} on this machine; use cpu, or cuda if torch finds a GPU"
-            ) from None
+        with self._named("device"):
+            existing_device(device)
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rates.base}
         options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
@@ -258,7 +256,25 @@ class Channel:
             )
 
     def __repr__(self) -> str:
-        return f"Channel(name={self.name!r}, size={self.size}, coupling={self.coupling!r})"
+        size = " x ".join(map(str, self.shape))
+        return (
+            f"<Channel {self.name}: {', '.join([self.coupling, *self._gradient_in_words, f'size {size}'])}>"
+        )
+
+    @property
+    def _gradient_in_words(self) -> list[str]:
+        """What predicts its gradient, and from which signals; empty: nothing does."""
+        if self.predictor is None:
+            return []
+        signals = " and ".join(self._specs)
+        return [f"{self.predictor.kind} gradient" + (f" from {signals}" if signals else "")]
+
+    def _repr_html_(self) -> str:
+        """Return its predictor's updates and newest alignment, for notebooks."""
+        newest = {} if self.predictor is None else {"updates": self.predictor.updates}
+        newest |= {name: value.item() for name, value in (self.alignment() or {}).items()}
+        rows = [[name, number(value)] for name, value in newest.items()]
+        return html_of(repr(self), html_table(("", "newest"), rows))
 
     def send(self, message: Tensor, **context: Tensor) -> None:
         """Send a message; the gradient for the sender is predicted at once.
@@ -346,6 +362,8 @@ class Channel:
             raise self._error(
                 "return_gradient: it is locked; pass both networks' parameters to one comms.learn"
             )
+        if self._newest is None:
+            raise self._error("return_gradient: no message has been sent; call send and receive before")
         if self.predictor is None or not self.predictor.needs_returned:
             return
         if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
@@ -375,6 +393,8 @@ class Channel:
             the kind's own loss, summed over messages. None without returned gradients.
         """
         with self._lock, own_context():
+            if self._newest is None:
+                raise self._error("learn: no message has been sent; call send, then comms.learn, then learn")
             self._step.over, self._step = True, ChannelStep(self.name)
             predictor = self.predictor
             if predictor is None:
@@ -652,6 +672,11 @@ def learn(
             raise ScenarioError(
                 f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
                 "received of one learn call, with the parameters of both"
+            )
+    for channel in sent:
+        if channel._newest is None:
+            raise channel._error(
+                "learn: it is in sent=, but no message has been sent; call send before comms.learn"
             )
     uses = {channel: channel._received() for channel in received}
     injections = [(channel, *pair) for channel in sent for pair in channel._injections]

@@ -24,7 +24,7 @@ from antiphon.distributed.parts.halves import part_of, steps_remembered, travell
 from antiphon.distributed.parts.placement import Placement, lookahead_of
 from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.build.builder import build, chosen_device, without_weights
+from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import take_step
@@ -37,6 +37,7 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.envs import registry
+from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure

@@ -586,20 +586,6 @@ def without_weights(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"agents": agents})
 
 
-def chosen_device(name: torch.device | str) -> torch.device:
-    """Return a device by its name; ScenarioError where there is none of it here."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ScenarioError(
-            f"device: no device '{name}' on this machine; use cpu, or cuda if torch finds a GPU"
-        )
-    return device
-
-
 @in_own_context
 def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
     """Return the system of a scenario without numbers, so that it takes hardly any memory; users' modules have theirs.

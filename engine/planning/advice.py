@@ -314,6 +314,13 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     return {name: None if (n := found[name]) is None else round(n * p) for name, p in shares.items()}
 
 
+def several_a_window(scenario: Scenario) -> list[str]:
+    """Return the agents that take several optimiser steps for each window, in the passes of a policy."""
+    groups = scenario.relations.learning_groups
+    names = {name for group in groups if _updates_of_window(scenario, group) > 1 for name in group}
+    return [name for name in scenario.agents if name in names & {*scenario.relations.learners}]
+
+
 def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
     """Return in how many of the first windows an episode of `length` steps ends: in others there is no loss."""
     turn = (

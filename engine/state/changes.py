@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
-from antiphon.base.spec import AUTO, frozen_data, plain
+from antiphon.base.spec import AUTO, accepted_keys, frozen_data, plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_of
 from antiphon.scenarios.agent_specs import AgentSpec
@@ -65,9 +65,11 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
                 f"set: no {kind} '{pattern}'{suggest(pattern, agents if of_agents else channels)}"
             )
         if path is None:
-            raise ScenarioError(
-                f"set: '{setting}' of '{pattern}' cannot change during a run; these can: {', '.join(keys)}"
-            )
+            known = {
+                key for name in names for key in _changeable(agents[name] if of_agents else channels[name])
+            }
+            fix = suggest(setting, known, listed="these can")
+            raise ScenarioError(f"set: '{setting}' of '{pattern}' cannot change during a run{fix}")
         refused = {
             name: why
             for name in names
@@ -121,6 +123,27 @@ def _check_defaults(scenario: Scenario, changed: Scenario) -> None:
             raise ScenarioError(
                 f"set: channel {now.name}: by default it has what this run has no state for; {fix}"
             )
+
+
+def _changeable(part: AgentSpec | ChannelSpec) -> Iterator[str]:
+    """Yield the keys that can change of an agent or a channel that a document declares so."""
+    if isinstance(part, ChannelSpec):
+        yield from (key for key, path in _CHANNEL_KEYS.items() if _refusal(part, path, value=1) is None)
+        return
+    objective = part.objective
+    for key, path in _AGENT_KEYS.items():
+        stars: Iterable[str] = ("",)
+        if key == "scale.*":
+            stars = map(str, range(0 if objective is not None else len(part.objectives)))
+        elif key == "reward.*":
+            weights = None if objective is None else objective.reward
+            stars = weights if isinstance(weights, Mapping) else ()
+        for star in stars:
+            own = tuple((int(star) if star.isdecimal() else star) if step == "*" else step for step in path)
+            if _lacks(part, own) is not None:
+                continue
+            if own[0] != "objective" or len(own) > 2 or own[1] in accepted_keys(type(objective)):  # type: ignore[arg-type]
+                yield key.replace("*", star)
 
 
 def _lacks(agent: AgentSpec, path: Path) -> str | None:

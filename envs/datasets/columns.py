@@ -11,12 +11,16 @@ import numpy as np
 from safetensors import safe_open
 
 from antiphon.base.errors import DataError, first_line, require
+from antiphon.base.nearest_names import suggest_file
 from antiphon.envs.datasets.dataset_files import check_fits
 
 
 def read(path: Path) -> dict[str, Any]:
     """Read the columns of a file, as tensors or arrays by name; DataError if it is missing or damaged."""
-    require(path.is_file(), path, "no such file")
+    if not path.is_file():
+        files = [file for file in path.parent.glob("*") if file.suffix in _READERS]
+        fix = suggest_file(path, files) or f"; give the path of a file, {' or '.join(_READERS)}"
+        raise DataError(f"{path}: no such file{fix}")
     others = f"unknown type of file; use one of {', '.join(_READERS)}"
     require(path.suffix in _READERS, path, others)
     try:

@@ -29,6 +29,22 @@ def test_a_long_line_keeps_a_fix_of_several_parts_whole() -> None:
     assert str(RunError(f"split: {line}")).endswith(f" …; if a module of yours registers it, {fix}")
 
 
+def test_a_long_line_and_a_long_list_are_cut_between_words() -> None:
+    line = str(RunError("place: " + "environment-name, " * 40 + "; take another"))
+    head, _, end = line.partition(" …")
+    assert {word.strip(",;") for word in head.split()[1:]} == {"environment-name"}
+    assert end.endswith("; take another")
+    names = [f"antiphon/{word}-v0" for word in ("Copy", "Digits", "Keys", "Pole")] + ["x" * 90, "y" * 90]
+    assert suggest("zzz", names, longest=40).endswith("-v0, …")
+    assert len(suggest("zzz", names, longest=40)) < 60
+
+
+def test_a_list_that_is_too_long_has_the_names_that_are_most_similar() -> None:
+    names = [f"{letter}{letter}{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    assert suggest("zz--y", names).startswith("; known: zzzz, yyyy, aaaa")
+    assert suggest("zz--y", names[20:]) == f"; known: {', '.join(names[20:])}"
+
+
 @pytest.mark.parametrize("sign", ["\n", "\x1b", "\u2028", "\u202e", "\ud800", "\x00"])
 def test_control_characters_are_escaped(sign: str) -> None:
     line = in_one_line(f"a{sign * 500}b")

@@ -70,7 +70,16 @@ def test_problems_are_listed_by_line_those_of_values_or_of_the_whole_then_those_
     here: Path, cli: Commands
 ) -> None:
     unknown_key, *signals, period, name, drop, context, batch = PROBLEMS
-    assert problems(cli, MANY) == [unknown_key, period, batch, *signals, context]
+    assert problems(cli, MANY) == [unknown_key, period, batch, *signals, name, context]
+    misspelled = MANY.replace("training:", "trainig: {}\ntraining:").replace("  a: {", "  a: {obsrves: [], ")
+    key, *others = problems(cli, misspelled)
+    assert key == "4: agents.a.obsrves: unknown key 'obsrves'; did you mean 'observes'?"
+    assert others == [
+        unknown_key,
+        "20: trainig: unknown key 'trainig'; did you mean 'training'?",
+        *(*signals, period, name, context),
+        batch.replace("20:", "21:"),
+    ], "what a key of the top level hid"
     text = MANY.replace("hiden", "hidden").replace("period: 0", "period: 1").replace("batch: 0", "batch: 4")
     assert problems(cli, text) == [name, *signals, context]
     text = text.replace("to: B", "to: c")
@@ -211,9 +220,9 @@ def test_show_names_the_metrics_of_evaluations(here: Path, cli: Commands) -> Non
 
 
 def test_updates_behind_a_gate_are_not_promised(cli: Commands) -> None:
-    gated = "16,250 (motor), 1,250 (sensor); of sensor only while a gate is open"
+    gated = "16,250 (motor), 1,250 (sensor); several for each window of motor; those of sensor change nothing until a gate applies the predicted gradient"
     assert f"updates in 20,000 steps: {gated}" in cli("check cartpole-team")
-    assert f"updates of each agent: {gated}" in cli("show cartpole-team")
+    assert f"updates of each agent: {gated}" in " ".join(cli("show cartpole-team").split())
     assert "gate" not in cli("check cartpole-team --variant locked")
 
 

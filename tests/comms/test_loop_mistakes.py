@@ -114,3 +114,33 @@ def test_an_iterator_of_parameters_that_is_used_up_is_refused() -> None:
         channel.send(network(torch.ones(2, SIZE)))
         with error:
             comms.learn(None, parameters, sent=[channel])
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda channel: channel.receive(), "no message has been sent; call send before receive"),
+        (
+            lambda channel: channel.learn(),
+            "learn: no message has been sent; call send, then comms.learn, then learn",
+        ),
+        (
+            lambda channel: channel.return_gradient(torch.ones(2, SIZE), torch.ones(2, SIZE)),
+            "return_gradient: no message has been sent; call send and receive before",
+        ),
+        (
+            lambda channel: comms.learn(None, [torch.ones(2, requires_grad=True)], sent=[channel]),
+            "learn: it is in sent=, but no message has been sent; call send before comms.learn",
+        ),
+    ],
+    ids=["receive", "learn", "return_gradient", "comms.learn"],
+)
+def test_what_is_called_before_a_message_has_been_sent_is_refused(call: Any, line: str) -> None:
+    channel = comms.Channel(SIZE, name="up")
+    with pytest.raises(ScenarioError) as refused:
+        call(channel)
+    assert str(refused.value) == f"channel up: {line}"
+    channel.send(torch.ones(2, SIZE, requires_grad=True))
+    for _ in range(2):  # without a returned gradient there is nothing to learn
+        assert channel.learn() is None
+    assert channel.alignment() is None

@@ -226,12 +226,16 @@ def test_every_hyperparameter_is_in_some_scene() -> None:
     own = {key for name in ("decoupled", "locked", "ppo", "q") for key in numbers(name)}
     own = {re.sub(r"\.(scale|reward)\..+", r".\1.*", key) for key in own}
     others = {"schedule", "learn", "input.schedule", "input.learn", "bits"}
-    with Simulation(scene("decoupled")) as simulation:
-        for of_channels in (False, True):
-            with pytest.raises(ScenarioError, match="cannot change during a run; these can: ") as refused:
-                simulation.set("*->*.size" if of_channels else "*.size", 2)
-            known = {*str(refused.value).partition("these can: ")[2].split(", ")} - others
-            assert known == {key.partition(".")[2] for key in own if ("->" in key) is of_channels}
+    for of_channels in (False, True):
+        known: set[str] = set()
+        for name in ("decoupled", "locked", "ppo", "q"):
+            with Simulation(scene(name)) as simulation:
+                for part in simulation.channels if of_channels else simulation.agents:
+                    with pytest.raises(ScenarioError, match="cannot change during a run") as refused:
+                        simulation.set(f"{part}.xyz", 2)
+                    known |= {*str(refused.value).partition("; these can: ")[2].split(", ")}
+        known = {re.sub(r"^(scale|reward)\..+", r"\1.*", key) for key in known} - {*others, ""}
+        assert known == {key.partition(".")[2] for key in own if ("->" in key) is of_channels}
 
 
 @pytest.mark.parametrize("name", ["decoupled", "ppo"])

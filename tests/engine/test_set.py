@@ -181,7 +181,7 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     "n0->n9.scale": (1.0, "set: no channel 'n0->n9'"),
     "n0.clock": (
         2,
-        "'clock' of 'n0' cannot change during a run; these can: learning_rate, .*, schedule, learn",
+        "'clock' of 'n0' cannot change during a run; these can: learn, learning_rate, optimiser.clip, optimiser.weight_decay, p_update, scale, schedule$",
     ),
     "n0": (2, "'' of 'n0' cannot change"),
     "n0.entropy": (
@@ -196,7 +196,9 @@ REFUSED: dict[Any, tuple[Any, str]] = {
         1.0,
         "set: scale.2 of n0: it has one objective, not a list; leave out the number",
     ),
-    f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: .*, bits"),
+    f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: bits, .*schedule$"),
+    "n0.learning_rte": (2, "'learning_rte' of 'n0' cannot change during a run; did you mean 'learning_rate'"),
+    "n0.epsilom": (2, "'epsilom' of 'n0' cannot change during a run; these can: "),
     f"{NAME}.drop": (0.0, "changes only between values above 0"),
     "n0.learning_rate": (-1.0, "set: n0.learning_rate: must be greater than 0, not -1"),
     "n1.learning_rate": (torch.ones(()), "set: n1.learning_rate: must be plain data"),

@@ -71,7 +71,8 @@ def test_a_scenario_names_the_line_of_a_file_that_is_missing(folder: Path, cli: 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"file": "none.npz"}, "none.npz: no such file"),
+        ({"file": "none.npz"}, "none.npz: no such file; give the path of a file, .npz or .safetensors"),
+        ({"file": "dat.npz"}, "dat.npz: no such file; did you mean 'data.npz'?"),
         ({"file": "data.csv"}, "data.csv: unknown type of file; use one of .npz, .safetensors"),
         ({"file": "short.npz"}, "short.npz: lengths disagree: x 60, label 3; pass one row per example in"),
         ({"file": "data.npz", "test": "wide.npz"}, "data.npz: test: x is torch.float64 [2] per row, but"),

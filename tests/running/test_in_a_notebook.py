@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import antiphon
+from antiphon import comms
 from antiphon.agents.models import ResNet
 from antiphon.telemetry import read_run
 from tests.kit.documented import ablate
@@ -219,3 +220,46 @@ def test_of_many_curves_the_mean_and_the_range_are_drawn() -> None:
     (line,) = axes.get_lines()
     assert line.get_label() == "mean of 12"
     assert len(axes.collections) == 1
+
+
+def test_what_a_check_returns_and_what_is_recorded_are_tables(simulation: Any) -> None:
+    found = antiphon.check(simulation.scenario)
+    assert tables(found)[0][1][1].startswith("updates in 20 steps: ")
+    recording = simulation.recordings[0]
+    assert tables(recording)[0][1] == ["delta", "12", "[8, 8]", "0", "11"]
+    signals = simulation.signals
+    assert repr(signals) == "<Signals: image [8, 1, 8, 8], label [8]>"
+    assert [row[:3] for row in tables(signals)[0][1:]] == [
+        ["image", "float32", "[8, 1, 8, 8]"],
+        ["label", "int64", "[8]"],
+    ]
+
+
+def test_settings_show_what_differs_from_the_defaults_and_no_module_tree() -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 10))
+    scenario = antiphon.split(model, at=[2], env="antiphon/Digits-v0")
+    (channel,) = scenario.channels
+    assert repr(channel.gradient) == "gradient(kind='local', target='label', network=<SiteHead>)"
+    assert "\n" not in f"{channel.gradient}"
+    assert ["network", "<SiteHead>"] in tables(channel.gradient)[0]
+    assert ["from", "'part0'"] in tables(channel)[0]
+    (agent,) = (tables(scenario.agents[name])[0] for name in ("part1",))
+    assert "objective" in [row[0] for row in agent]
+    assert repr(antiphon.Scenario(**scenario.model_dump()).channels[0].gradient) == repr(channel.gradient)
+
+
+def test_a_channel_of_a_loop_is_one_line_and_a_table() -> None:
+    torch.manual_seed(0)
+    channel = comms.Channel((2, 3), context={"label": 4}, name="up")
+    assert repr(channel) == "<Channel up: decoupled, linear gradient from label, size 2 x 3>"
+    assert repr(comms.Channel(3, coupling="locked")) == "<Channel channel: locked, size 3>"
+    assert tables(channel)[0][1:] == [["updates", "0"]]
+    layer = torch.nn.Linear(2, 6)
+    optimiser = torch.optim.SGD(layer.parameters(), 0.1)
+    for _ in range(2):
+        channel.send(layer(torch.ones(4, 2)).view(4, 2, 3), label=torch.arange(4))
+        loss = channel.receive().square().mean()
+        comms.learn(loss, layer.parameters(), sent=[channel], received=[channel])
+        optimiser.step()
+        channel.learn()
+    assert [row[0] for row in tables(channel)[0][1:3]] == ["updates", "cosine"]

@@ -85,9 +85,11 @@ def test_a_kind_gives_advice_of_its_own() -> None:
     kind = {"kind": Wide, "width": 9}
     line = "channel a->b: a width of 9 for messages (4, 2, 2) is wide"
     assert advice({"size": [4, 2, 2], "gradient": kind}) == ["channel a->b: is a control", line]
-    assert advice({"coupling": "locked", "gradient": kind}) == [
-        "channel a->b: gradient is not used by a locked channel"
-    ]
+    for own in (kind, "linear", {"kind": "linear"}):  # the default too, where it is written
+        assert advice({"coupling": "locked", "gradient": own}) == [
+            "channel a->b: gradient is not used by a locked channel"
+        ]
+    assert advice({"coupling": "locked"}) == []
 
 
 def test_a_kind_refuses_messages_by_itself() -> None:

@@ -326,7 +326,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "d"}}, {"coupling": "locked"}),
-        "channels[0].feedback.of: no agent 'd'; known: a, b, c",
+        "channels[0].feedback.of: no agent 'd'; known: c",
     ),
     (
         chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "b"}}, {"coupling": "locked"}),

@@ -161,7 +161,8 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (template, template.name, template.source) == (load(str(path)), "small", str(path))
     for name, line in {
         "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
-        "mine.yaml": "mine.yaml: no such file; did you mean 'latin.yaml'?",
+        "mine.yaml": "mine.yaml: no such file; give the path of a file",
+        "latim.yaml": "latim.yaml: no such file; did you mean 'latin.yaml'?",
         "some/where": "some/where: no such file; give the path of a file",
         "gymnasium/A-v1": "gymnasium/A-v1 is an environment, not a scenario; name it in one: env: {id: gymnasium/A-v1}",
         "latin.yaml": "latin.yaml: not a text file in UTF-8; save it as one",

@@ -597,6 +597,10 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
     [
         ({"at": ["secnd"]}, "'secnd'.*'second'"),
         ({"at": ["secnd"], "objective": "labl"}, "split: at: no submodule 'secnd'; did you mean 'second'"),
+        (
+            {"at": [3], "objective": "labl"},
+            f"split: at=.3.: positions need an nn.Sequential; name submodules of Chain, {NEAREST}",
+        ),
         ({"at": [""]}, f"split: at: a list of str; give names of submodules, {NEAREST}"),
         (
             {"at": [3]},
