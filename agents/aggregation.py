@@ -72,7 +72,8 @@ class Aggregated(Network):
 
         try:
             module = module_of(assembled, seed)
-            features = output_size(module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
+            given = f"messages [2, {senders}, {size}] and present [2, {senders}]"
+            features = output_size(module, joined, f"{name_of(kind)} of {given}")
             if draws(module, joined):
                 random = "uses random numbers (dropout?); use them in the network instead"
                 raise ScenarioError(f"{name_of(kind)} {random}")

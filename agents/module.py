@@ -47,28 +47,51 @@ class SideBySide(nn.Module):
     Args:
         module: The module.
         inputs: Its input features, without the state.
-        state: Whether it reads and returns a state.
+        outputs: Its output features, without the state and the loss.
+        state: Components of the state that it reads and returns; 0: it has none.
         loss: The column of the output where its loss goes; None: it returns none.
     """
 
-    def __init__(self, module: nn.Module, inputs: int, *, state: bool, loss: int | None) -> None:
+    def __init__(self, module: nn.Module, inputs: int, outputs: int, *, state: int, loss: int | None) -> None:
         super().__init__()
         self.module = module
-        self.inputs, self.state, self.loss = inputs, state, loss
+        self.inputs, self.outputs, self.state, self.loss = inputs, outputs, state, loss
+
+    @property
+    def takes(self) -> str:
+        """Its arguments, for errors."""
+        return f"[batch, {self.inputs}]" + f" and the state [batch, {self.state}]" * (self.state > 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs + state_size], the loss among the outputs, from [B, inputs + state_size]."""
         found = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
-        parts = ["the output", *["the state for the next tick"] * self.state]
+        parts = ["the output", *["the state for the next tick"] * (self.state > 0)]
         parts += ["the loss per sample, [batch]"] * (self.loss is not None)
         if not isinstance(found, tuple) or len(found) != len(parts):
             raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
         output, *rest = found
+        self._check_sizes(output, *rest[: self.state > 0])
         if self.loss is not None:
             what = f"the loss that {type(self.module).__name__} returns"
             loss = per_sample(what, rest.pop(), x.shape[0]).unsqueeze(1)  # len cannot be traced
             output = torch.cat([output[:, : self.loss], loss, output[:, self.loss :]], 1)
         return torch.cat([output, *rest], 1)
+
+    def _check_sizes(self, *returned: object) -> None:
+        """Refuse an output and a state whose sizes are others, as where they are returned in the other order."""
+        needed = [self.outputs, self.state]
+        if any(
+            isinstance(one, Tensor) and one.shape[-1:] != (size,)
+            for one, size in zip(returned, needed, strict=False)
+        ):
+            name = type(self.module).__name__
+            shapes = " and the state ".join(
+                str(list(one.shape)) for one in returned if isinstance(one, Tensor)
+            )
+            wanted = " and the state ".join(f"[batch, {size}]" for size in needed[: len(returned)])
+            raise ScenarioError(
+                f"{name} returns {shapes}; the graph needs {wanted}" + " (state_size)" * (self.state > 0)
+            )
 
 
 @final
@@ -114,7 +137,7 @@ class ModuleNetwork(Network):
             needs = "the objective's size plus the sizes of its messages"
             needs += ", and its state" * (self.state_size > 0) + ", and its loss" * own_loss
             if self.state_size or own_loss:
-                module = SideBySide(module, inputs, state=self.state_size > 0, loss=column)
+                module = SideBySide(module, inputs, outputs - own_loss, state=self.state_size, loss=column)
             inputs, outputs = inputs + self.state_size, outputs + self.state_size
             check_module(module, inputs, outputs, needs, random=True, data=data)
         except ScenarioError as error:

@@ -584,7 +584,7 @@ class Weighted(Objective):
 def _unflattened(output: Tensor, target: Tensor) -> str:
     """Return how an output `[batch, size]` gets the axes of a target of several, for an error; "": it cannot."""
     sites = tuple(target.shape[1:])
-    if not sites or output.shape[1] % math.prod(sites):
+    if output.shape == target.shape or not sites or output.shape[1] % math.prod(sites):
         return ""
     each = output.shape[1] // math.prod(sites)
     return (

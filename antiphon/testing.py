@@ -13,6 +13,7 @@ import torch
 from antiphon import envs
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
+from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Unlocked
 from antiphon.running.simulation import Simulation
@@ -36,7 +37,8 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
     Args:
         kind: The class or factory, or its registered name; the id of an environment.
         point: Its extension point, such as `gradient` or `environment`; None: the point where it is registered.
-        options: Keys of the kind in a scenario file; they may name signals of `antiphon/Digits-v0`, such as `image`, `label`.
+        options: Keys of the kind in a scenario file; they may name signals of `antiphon/Digits-v0`, such as `image`, `label`. An
+            objective's `target` is `label`, ten classes, or given: `numbers` are three floats.
 
     Raises:
         AssertionError: A check fails; one line names the kind, the check and the result.
@@ -49,15 +51,21 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         return
     if point not in POINTS:
         raise ScenarioError(
-            f"check: unknown extension point {point!r}; known: {', '.join(POINTS)}, environment"
+            f"check: unknown extension point {point!r}{suggest(point, [*POINTS, 'environment'])}"
         )
     with _tried(name, "in a scenario"):
         scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}))
         if isinstance(kind, str):
             again = Scenario.from_yaml(scenario.to_yaml())
             _require(again == scenario, "the scenario differs after it was written to YAML and read back")
+        if point == "objective":
+            scenario = scenario.model_copy(update={"env": _with_numbers()})
     default_target = point == "objective" and "target" not in options
-    hint = "; its target is 'label', a class: for numbers give target='image'" if default_target else ""
+    hint = (
+        "; its target is 'label', a class: for floats [batch, 3] give target='numbers'"
+        if default_target
+        else ""
+    )
     with _tried(name, "alone", hint):
         if scenario.agents["s0"].layers is None:
             _require(_returns_finite(scenario), "it returns NaN or infinite numbers")
@@ -150,6 +158,15 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
     document["agents"] = {f"{end}{i}": own for i in range(2) for end, own in (("s", sender), ("r", receiver))}
     document["channels"] = [{"from": f"s{i}", "to": f"r{j}", **channel} for i in range(2) for j in range(2)]
     return document
+
+
+def _with_numbers() -> object:
+    """Return random examples with the signals of the digits, and numbers to regress on."""
+    source = torch.Generator().manual_seed(0)
+    shapes = {"image": (1, 8, 8), "numbers": (3,)}
+    floats = {name: torch.rand(64, *shape, generator=source) for name, shape in shapes.items()}
+    label = torch.randint(10, (64,), generator=source)
+    return envs.from_tensors(**floats, label=label, classes={"label": 10}, training_only=["label", "numbers"])
 
 
 def _returns_finite(scenario: Scenario) -> bool:

@@ -541,7 +541,9 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
         key = _wrong_key(factory, arguments)
         place, fix = "", f"mend it, or its keys: {called}"
         if key is not None:
-            place, fix = f" for {key}={arguments[key]!r}", "write another value, or leave it out"
+            unknown = isinstance(error, TypeError) and "unexpected keyword" in str(error)
+            fix = f"let it take {key}" if unknown else "write another value, or leave it out"
+            place = f" for {key}={arguments[key]!r}"
         raise ScenarioError(f"{name} failed{place}: {first_line(error)}; {fix}") from None
 
 

@@ -197,6 +197,8 @@ class KindSpec(Spec):
             raise DocumentError(("kind",), reason)
         if not (callable(kind) or by_name):
             fix = suggest_registered(str(kind), [*known, *cls.none], fix_of_word(cls.point, kind))
+            if type(kind).__module__ != "builtins":
+                fix = f"; give the class, {type(kind).__name__}, with its options as further keys"
             message = f"unknown kind {show_value(kind)}{fix}"
             raise DocumentError(("kind",), message)
         if not isinstance(kind, str):
@@ -358,8 +360,8 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
     options = _options_of(section.point, name, source)
     taken = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
     if taken:
-        message = (
-            f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; rename it"
+        message = f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; " + (
+            "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
         )
         message += _as_it_is(point, name, source)
         raise DocumentError(("kind",), message)

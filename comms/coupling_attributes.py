@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from inspect import get_annotations, isfunction, signature
+from inspect import get_annotations, isfunction, signature, unwrap
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
@@ -56,6 +56,26 @@ def check_attributes(coupling_class: type, base: type) -> None:
         if near is not None:
             fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
             raise ScenarioError(f"{class_name}.{name}: no coupling has '{name}'; {fix}")
+
+
+_SOURCES = {"applied_prediction": ("predicts",), "returned_gradient": ("uses_returned", "predicts")}
+"""What `credit` reads of a message, with the attributes of which one gives it a value."""
+
+
+def check_declared(coupling: Any) -> None:
+    """Refuse a coupling whose `credit` reads what its class does not ask for, so that it is always None.
+
+    Raises:
+        ScenarioError: It reads the prediction without `predicts`, or the returned gradient without `uses_returned`.
+    """
+    credit = unwrap(type(coupling).credit)
+    read = credit.__code__.co_names if isfunction(credit) else ()
+    if any(name in read and any(getattr(coupling, one) for one in _SOURCES[name]) for name in _SOURCES):
+        return
+    for name, declared in _SOURCES.items():
+        if name in read:
+            line = f"{type(coupling).__name__}.credit reads {name}, which is None without {declared[0]}"
+            raise ScenarioError(f"{line}; set `{declared[0]} = True` in the class")
 
 
 def _attributes(classes: Sequence[type]) -> dict[str, Any]:

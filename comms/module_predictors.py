@@ -61,7 +61,8 @@ class _ModuleModel(Model):
                 )
             seed, sizes = generator.initial_seed() % 2**63, {"inputs": inputs, "outputs": outputs}
             self.module = module_of(self._source, seed, **sizes, **self._options)
-            check_module(self.module, inputs, outputs, "the message's components")
+            takes = f"[batch, {inputs}], the message and its context side by side"
+            check_module(self.module, inputs, outputs, "the message's components", takes=takes)
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
         self._outputs = outputs

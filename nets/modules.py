@@ -92,7 +92,7 @@ def output_size(module: nn.Module, inputs: int, subject: str) -> int:
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(f"{subject} fails: {first_line(error)}; it is given [batch, {inputs}]") from None
+        raise ScenarioError(f"{subject} fails: {first_line(error)}") from None
     if isinstance(shape, str) or len(shape) != 2 or shape[0] != 2:
         raise ScenarioError(f"{subject} returns {shape}; return [batch, features]")
     return shape[1]
@@ -274,6 +274,7 @@ def check_module(
     outputs: int,
     needs: str,
     *,
+    takes: str = "",
     random: bool = False,
     data: Callable[[], Tensor | None] | None = None,
 ) -> None:
@@ -286,6 +287,7 @@ def check_module(
         inputs: Input features.
         outputs: Output features.
         needs: What the outputs are, for the error.
+        takes: What the inputs are; empty: as the module says, or their shape.
         random: Whether it may use random numbers in training.
         data: Returns inputs [2, inputs], or None; None: there are none.
 
@@ -317,9 +319,10 @@ def check_module(
         users_error = call_error(error, "") if raised_by_user(error) else None
         if users_error is not None:
             raise ScenarioError(str(users_error)) from None
+        takes = takes or getattr(module, "takes", f"[batch, {inputs}]")
         raise ScenarioError(
-            f"{name} does not take inputs of [batch, {inputs}], flat numbers (begin with nn.Unflatten(1, shape) for another "
-            f"shape, with .long() for integers): {first_line(error)}"
+            f"{name} does not take inputs of {takes}, flat numbers (begin with nn.Unflatten(1, shape) for another shape, "
+            f"with .long() for integers): {first_line(error)}"
         ) from None
     if shape != [2, outputs]:
         raise ScenarioError(

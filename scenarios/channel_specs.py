@@ -32,6 +32,7 @@ from antiphon.base.spec import (
     plain,
 )
 from antiphon.base.spellings import fix_of_word
+from antiphon.comms.coupling_attributes import check_declared
 from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
@@ -62,7 +63,7 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
     @model_validator(mode="after")
     def _is_a_coupling(self) -> Self:
         try:
-            _ = self.made
+            check_declared(self.made)
         except ScenarioError as error:
             raise DocumentError(("kind",), str(error)) from None
         return self
@@ -89,6 +90,8 @@ def _coupling(value: object) -> object:
     """Refuse a kind of gradient or feedback, and a word of the field, with what is written instead."""
     if isinstance(value, CouplingSpec | Mapping | type):
         return value
+    if isinstance(value, Coupling):
+        return {"kind": value}  # refused with its class as the fix
     known = Catalogue("coupling")
     if not isinstance(value, str) or value not in known:
         fix = _fix_of_coupling(value) or suggest_registered(str(value), known)

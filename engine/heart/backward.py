@@ -168,8 +168,9 @@ class BackwardPass:
             predict_applied=partial(self.applied_prediction, channel, message, gate_is_open=has_prediction),
         )
         credit = coupling.credit(credited_message, step)
-        if credit is not None and credit.shape != channel.content.zeros.shape:
-            shapes = f"{list(credit.shape)}, not {list(channel.content.zeros.shape)}"
+        if credit is not None and getattr(credit, "shape", None) != channel.content.zeros.shape:
+            given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
+            shapes = f"{given}, not {list(channel.content.zeros.shape)}"
             raise ScenarioError(
                 f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"

@@ -80,6 +80,66 @@ def distance(output: Tensor, target: Tensor) -> Tensor:
     return (output - target.flatten(1)).abs().mean(1)
 
 
+def vector_distance(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target).abs().sum(1)
+
+
+def of_three(output: Tensor, target: Tensor, more: Tensor) -> Tensor:
+    return output.sum(1)
+
+
+def of_one(messages: Tensor) -> Tensor:
+    return messages.sum(1)
+
+
+class Remembering(nn.Module):
+    """A network that returns its output and its state, one component more."""
+
+    state_size = 5
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.read, self.out = nn.Linear(inputs + self.state_size, 5), nn.Linear(5, outputs)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.read(torch.cat([x, state], 1)).tanh()
+        return self.out(state), state
+
+
+class Swapped(Remembering):
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        output, state = super().forward(x, state)
+        return state, output
+
+
+class Stateless(Remembering):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x
+
+
+class Apart(Small):
+    def forward(self, message: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        found: Tensor = super().forward(torch.cat([message, context], 1))
+        return found
+
+
+class RateLess(torch.optim.SGD):
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, lr=0.1)
+
+
+class Undeclared(Coupling):
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return message.returned_gradient
+
+
+class UndeclaredPrediction(Coupling):
+    uses_returned = waits = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return message.applied_prediction
+
+
 class Returned(Coupling):
     """The returned gradient, where it is back in time."""
 
@@ -92,6 +152,11 @@ class Returned(Coupling):
 class Flat(Returned):
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return None if message.returned_gradient is None else message.returned_gradient.sum(1)
+
+
+class Number(Returned):
+    def credit(self, message: CreditedMessage, step: int) -> Any:
+        return 0.5
 
 
 class Creditless(Returned):
@@ -157,6 +222,8 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     ("conv", "network", {"hidden": [2]}),
     (largest, "aggregation", {}),
     (distance, "objective", {"target": "image"}),
+    (vector_distance, "objective", {"target": "numbers"}),
+    (Remembering, "network", {}),
     (Returned, "coupling", {}),
     ("RMSprop", "optimiser", {"alpha": 0.9}),
     ("cosine", "schedule", {"scale": 0.5}),
@@ -175,10 +242,51 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         distance,
         "objective",
         {},
-        "distance, alone: .*output.*; its target is 'label', .* give target='image'$",
+        r"distance, alone: .*output.*; its target is 'label', .* floats \[batch, 3\] give target='numbers'$",
     ),
     (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
     (Creditless, "coupling", {}, "Creditless, alone: no sender is trained; let `credit` return a gradient"),
+    (
+        Number,
+        "coupling",
+        {},
+        r"Number, alone: .*gives a credit of float, not \[8, 4\]; return a value for each",
+    ),
+    (
+        Undeclared,
+        "coupling",
+        {},
+        "reads returned_gradient, which is None without uses_returned; set `uses_returned = True` in the class",
+    ),
+    (UndeclaredPrediction, "coupling", {}, "reads applied_prediction, which is None without predicts; set"),
+    (
+        Returned(),
+        "coupling",
+        {},
+        "unknown kind a Python Returned; give the class, Returned, with its options as further keys",
+    ),
+    (
+        Swapped,
+        "network",
+        {},
+        r"Swapped returns \[2, 5\] and the state \[2, 8\]; the graph needs \[batch, 8\] and the state \[batch, 5\]",
+    ),
+    (Stateless, "network", {}, r"does not take inputs of \[batch, 64\] and the state \[batch, 5\], flat"),
+    (
+        Apart,
+        "gradient",
+        {},
+        r"does not take inputs of \[batch, 14\], the message and its context side by side",
+    ),
+    (
+        of_one,
+        "aggregation",
+        {},
+        r"of_one of messages \[2, 2, 4\] and present \[2, 2\] fails: of_one\(\) takes 1",
+    ),
+    (of_three, "objective", {"target": "numbers"}, r"with output \[8, 3\], target \[8, 3\]$"),
+    (nn.HuberLoss, "objective", {}, "a key of every objective; give an object, or a function that calls it"),
+    (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; let it take lr$"),
     (forgetful, "schedule", {}, "forgetful, alone: schedule forgetful: it returns "),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
     ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
@@ -232,7 +340,7 @@ def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
 def test_a_kind_without_a_point_is_refused() -> None:
     with pytest.raises(ScenarioError, match="check: Random is not registered; give point="):
         check(Random)
-    with pytest.raises(ScenarioError, match="check: unknown extension point 'gradeint'"):
+    with pytest.raises(ScenarioError, match=r"unknown extension point 'gradeint'; did you mean 'gradient'\?"):
         check(Random, point="gradeint")
 
 

@@ -466,8 +466,8 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             {"heads": 2},
             "agents.n0.fan_in.heads: mean has no heads; leave it out, or use attention",
         ),
-        ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. returns .2, 2, 4."),
-        ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. fails: "),
+        ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. and present .2, 2. returns .2, 2, 4."),
+        ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. and present .2, 2. fails: "),
         ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> uses random numbers"),
         ("network", Wrong, {}, "agents.n0.network: Wrong does not take inputs of "),
         (

@@ -345,8 +345,11 @@ class Unreturned(Coupling):
     noted: ClassVar[list[tuple[bool, Mask]]] = []
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        self.noted.append((message.returned_gradient is None, message.counted))
+        self._note(message)  # read by `credit` itself, it is refused
         return None
+
+    def _note(self, message: CreditedMessage) -> None:
+        self.noted.append((message.returned_gradient is None, message.counted))
 
 
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
