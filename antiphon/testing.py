@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from antiphon import envs
-from antiphon.base.errors import AntiphonError, ScenarioError
-from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
+from antiphon.base.errors import AntiphonError, ScenarioError, first_line
+from antiphon.base.extensions import POINTS, Catalogue, call_error, name_of, registered
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Unlocked
@@ -45,6 +45,9 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         ScenarioError: The kind is not registered, and no point is given.
     """
     name, point = name_of(kind), point or _point_of(kind)
+    if point == "environment" and not isinstance(kind, str):
+        fix = f"register it, antiphon.envs.register('my/{name}-v0', {name}), and give that id"
+        raise ScenarioError(f"check: environments are checked by id; {fix}")
     if point == "environment":
         with _tried(name, "as an environment"):
             envs.check_vector_env(lambda: envs.make({"id": kind, **options}, batch=4))
@@ -163,10 +166,12 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
 def _with_numbers() -> object:
     """Return random examples with the signals of the digits, and numbers to regress on."""
     source = torch.Generator().manual_seed(0)
-    shapes = {"image": (1, 8, 8), "numbers": (3,)}
-    floats = {name: torch.rand(64, *shape, generator=source) for name, shape in shapes.items()}
+    image, numbers = torch.rand(64, 1, 8, 8, generator=source), torch.rand(64, 3, generator=source)
     label = torch.randint(10, (64,), generator=source)
-    return envs.from_tensors(**floats, label=label, classes={"label": 10}, training_only=["label", "numbers"])
+    targets = ["label", "numbers"]
+    return envs.from_tensors(
+        image=image, label=label, numbers=numbers, classes={"label": 10}, training_only=targets
+    )
 
 
 def _returns_finite(scenario: Scenario) -> bool:
@@ -233,5 +238,5 @@ def _tried(name: str, what: str, hint: str = "") -> Iterator[None]:
     except (AssertionError, AntiphonError) as error:
         raise AssertionError(f"{name}, {what}: {str(error).splitlines()[0]}{hint}") from error
     except Exception as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise AssertionError(f"{name}, {what}: {type(error).__name__}: {line}{hint}") from error
+        line = call_error(error, "") or f"{type(error).__name__}: {first_line(error)}"
+        raise AssertionError(f"{name}, {what}: {line}{hint}") from error

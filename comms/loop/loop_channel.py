@@ -271,7 +271,7 @@ class Channel:
 
     def _repr_html_(self) -> str:
         """Return its predictor's updates and newest alignment, for notebooks."""
-        newest = {} if self.predictor is None else {"updates": self.predictor.updates}
+        newest: dict[str, float] = {} if self.predictor is None else {"updates": self.predictor.updates}
         newest |= {name: value.item() for name, value in (self.alignment() or {}).items()}
         rows = [[name, number(value)] for name, value in newest.items()]
         return html_of(repr(self), html_table(("", "newest"), rows))

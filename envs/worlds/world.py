@@ -298,6 +298,9 @@ class World(Pictured):
         self._require(three, "transition", found, "return (state, rewards, ends)")
         assert isinstance(found, tuple | list)
         self._check_state("transition", found[0])
+        for name in found[0].keys() - self._state.keys():
+            line = f"transition returned '{name}', which start does not; return it there too"
+            raise ScenarioError(f"env: {type(self).__name__}: {line}")
         for name, value in zip(("rewards", "ends"), found[1:], strict=True):
             self._require(
                 isinstance(value, Tensor),
@@ -314,9 +317,8 @@ class World(Pictured):
         for name in self.requested:
             signal = self.signals[name]
             if name not in values:
-                missing = (
-                    f"observe returned no '{name}'{suggest(name, values)}; return each signal of describe"
-                )
+                given = ", ".join(map(repr, values)) or "nothing"
+                missing = f"observe returned {given}, and no '{name}'; return each signal of describe"
                 require(signal.known != "tick", f"env: {type(self).__name__}", missing, ScenarioError)
                 continue
             fix = f"return a tensor {[self.num_envs, *signal.shape]}"

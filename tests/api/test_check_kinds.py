@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 from torch import Tensor, nn
@@ -342,6 +343,15 @@ def test_a_kind_without_a_point_is_refused() -> None:
         check(Random)
     with pytest.raises(ScenarioError, match=r"unknown extension point 'gradeint'; did you mean 'gradient'\?"):
         check(Random, point="gradeint")
+
+
+def test_an_environment_is_checked_by_its_id() -> None:
+    class Divided(gymnasium.Env):  # type: ignore[type-arg]
+        observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    line = r"by id; register it, antiphon.envs.register\('my/Divided-v0', Divided\), and give that id"
+    with pytest.raises(ScenarioError, match=line):
+        check(Divided, point="environment")
 
 
 def test_a_class_may_be_the_kind_of_every_section() -> None:

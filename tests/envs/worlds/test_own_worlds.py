@@ -13,6 +13,7 @@ from torch import Tensor
 from antiphon import Scenario, Simulation, environment, envs
 from antiphon.envs import Description, Signal, registry
 from antiphon.errors import RunError, ScenarioError
+from antiphon.testing import check
 from tests.engine.numbers import one_line
 from tests.kit.tiers import sampled
 
@@ -226,7 +227,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no observations": ({"observe": lambda self, state: None}, "observe returned None; return a dict"),
     "an observation of another name": (
         {"observe": lambda self, state: {"plaice": state["place"]}},
-        "observe returned no 'place'; did you mean 'plaice'.; return each signal of describe",
+        "observe returned 'plaice', and no 'place'; return each signal of describe",
+    ),
+    "a state of another name": (
+        {"transition": lambda self, state, actions: ({"plaice": state["place"]}, torch.zeros(3), ends(self))},
+        "transition returned 'plaice', which start does not; return it there too",
     ),
     "no description": (
         {"describe": staticmethod(lambda options: None)},
@@ -252,6 +257,15 @@ def test_a_mistake_is_one_line_with_class_method_and_fix(mistake: str) -> None:
 
     with one_line(f"^env: Mine: {line}", ScenarioError):
         begin()
+
+
+def test_a_check_names_the_line_of_an_error_in_a_world() -> None:
+    own = {"transition": lambda self, state, actions: state["plaice"]}
+    environment("my/Misread-v0")(type("Misread", (Line,), own))
+    with pytest.raises(
+        AssertionError, match=r"<lambda> failed at test_own_worlds.py:\d+: KeyError: 'plaice'"
+    ):
+        check("my/Misread-v0")
 
 
 def test_an_observation_in_another_form_is_refused() -> None:
