@@ -247,7 +247,7 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             yield DocumentError(path, reason)
             continue
         if signal is None:
-            yield DocumentError(path, f"no signal '{name}'{_nearest(name, reader, env)}")
+            yield DocumentError(path, f"no signal '{name}'{_nearest(name, path, reader, env)}")
             continue
         if signal.training_only and reader in ("agent", "synthetic input"):
             verb = "observe" if reader == "agent" else "use"
@@ -310,16 +310,26 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
                     yield signal, (*place, "input", "context"), "synthetic input"
 
 
-def _nearest(name: str, reader: str, env: Description) -> str:
-    """The end of a line about a signal that is not there: the fix, with signals that its reader may have."""
+def _nearest(name: str, path: Path, reader: str, env: Description) -> str:
+    """The end of a line about a signal that is not there: the fix, with signals and words that its reader may have there."""
     family, _, number = name.rpartition("_")
     if not (number.isdecimal() and f"{family}_0" in env.signals):
-        return suggest(name, [other for other, signal in env.signals.items() if _may_read(reader, signal)])
+        words = next((words for keys, words in _WORDS.items() if path[-len(keys) :] == keys), ())
+        known = [other for other, signal in env.signals.items() if _may_read(reader, signal)]
+        return suggest(name, known, also=words)
     count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
     return (
         f"; the environment has {family}_0 to {family}_{count - 1}: raise their number in env, or deal them in turn "
         f"(graph.deal.of: {count})"
     )
+
+
+_WORDS: dict[Path, tuple[str, ...]] = {
+    ("gradient", "context"): GRADIENT_ENDPOINTS,
+    ("input", "context"): INPUT_ENDPOINTS,
+    ("observes",): (AGE,),
+}
+"""Words among the names of signals, by the keys where they stand."""
 
 
 def _may_read(reader: str, signal: Signal) -> bool:

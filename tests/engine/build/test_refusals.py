@@ -70,6 +70,12 @@ REFUSED: dict[str, Making] = {
     ),
     "agents.a.objective: regression does not fit the target 'label' (10 classes, shape []); give it as floats (.float()), or use "
     "classification": digits({**SEES, "objective": {"kind": "regression", "target": "label"}}),
+    "channels[a->b].gradient.context: no signal 'returnd'; did you mean 'returned'?": told(
+        size=3, gradient={"context": ["returnd"]}
+    ),
+    "agents.a.observes: no signal 'labl'; known: image, left_half, right_half": digits(  # no agent may read the label
+        {"observes": ["labl"], **NAMES}
+    ),
     "channels[a->b].gradient.context: no signal 'labels'": told(size=3, gradient={"context": ["labels"]}),
     "channels[a->b].gradient.target: no signal 'labels'": told(
         size=3, gradient={"kind": "local", "target": "labels"}
