@@ -505,8 +505,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "errors-a-long-line-loses-its-fix",
         "base/errors.py",
-        'text = f"{text[: _LONGEST_LINE - len(end) - 2]} …{end}"',
-        'text = f"{text[: _LONGEST_LINE - 2]} …"',
+        'text = f"{_whole_words(text[: _LONGEST_LINE - len(end) - 1])} …{end}"',
+        'text = f"{_whole_words(text[: _LONGEST_LINE - 1])} …"',
         "tests/base/test_errors.py::test_control_characters_are_escaped[\\u2028]",
     ),
     Fault(
