@@ -143,10 +143,7 @@ class _Bisection:
     def _pass(self, graph: WeightedGraph, initial: list[int]) -> list[int] | None:
         """Move nodes one by one, each once, and return the best bisection on the way; None: the given one is it."""
         sides, sizes = list(initial), [initial.count(0), initial.count(1)]
-        gains = [
-            sum(weight if sides[neighbour] != sides[node] else -weight for neighbour, weight in near.items())
-            for node, near in enumerate(graph.neighbours)
-        ]
+        gains = _gains(graph, sides)
         waiting: list[list[tuple[float, int]]] = [[], []]
         for node, gain in enumerate(gains):
             waiting[sides[node]].append((-gain, node))
@@ -204,6 +201,17 @@ def _cut(graph: WeightedGraph, sides: Sequence[int]) -> float:
         for neighbour, weight in near.items()
         if sides[neighbour]
     )
+
+
+def _gains(graph: WeightedGraph, sides: Sequence[int]) -> list[float]:
+    """By node: the weight by which the cut falls if it alone changes its side."""
+    gains = []
+    for node, near in enumerate(graph.neighbours):
+        side = sides[node]
+        gains.append(
+            sum(weight if sides[neighbour] != side else -weight for neighbour, weight in near.items())
+        )
+    return gains
 
 
 def _contracted(graph: WeightedGraph, heaviest: float) -> tuple[list[int], WeightedGraph]:

@@ -290,32 +290,10 @@ class _Merger:
             for base, saved in zip(self.bases, self.saved, strict=True)
             for group, tree in zip(base.groups, saved["groups"], strict=True)
         }
-        merged: list[Tree] = []
-        for group in self.system.groups:
-            members = [
-                (stacked.seed, groups[key]) for stacked in self._stacked for key in stacked.groups_of(group)
-            ]
-            seeds = [seed for seed, _ in members]
-
-            def joined(
-                windows: Sequence[Tree], group: LearningGroup = group, seeds: list[int] = seeds
-            ) -> Tree:
-                return self._window(group, list(zip(seeds, windows, strict=True)))
-
-            kept_windows = {
-                key: [
-                    joined(windows)
-                    for windows in zip(*(tree["kept_windows"][key] for _, tree in members), strict=True)
-                ]
-                for key in members[0][1]["kept_windows"]
-            }
-            merged.append(
-                {"window": joined([tree["window"] for _, tree in members]), "kept_windows": kept_windows}
-            )
         return {
             **self.saved[0],
             "ledgers": ledgers,
-            "groups": merged,
+            "groups": [self._group(group, groups) for group in self.system.groups],
             "agents": {
                 name: self._joined(Agent, self._members("agents", agent), agent)
                 for name, agent in self.system.agents.items()
@@ -323,6 +301,23 @@ class _Merger:
             },
             "signals": self.all_signals,
         }
+
+    def _group(self, group: LearningGroup, saved: Mapping[LearningGroup, Tree]) -> Tree:
+        """The windows of a group of stacks, of those of the groups of single agents."""
+        seeds, trees = [], []
+        for stacked in self._stacked:
+            for key in stacked.groups_of(group):
+                seeds.append(stacked.seed)
+                trees.append(saved[key])
+
+        def joined(windows: Sequence[Tree]) -> Tree:
+            return self._window(group, list(zip(seeds, windows, strict=True)))
+
+        kept_windows = {}
+        for name in trees[0]["kept_windows"]:
+            by_window = zip(*(tree["kept_windows"][name] for tree in trees), strict=True)
+            kept_windows[name] = [joined(windows) for windows in by_window]
+        return {"window": joined([tree["window"] for tree in trees]), "kept_windows": kept_windows}
 
     def _members(self, key: str, stack: AgentOrChannel) -> list[Any]:
         """What is saved of the members of a stack."""

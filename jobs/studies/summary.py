@@ -140,6 +140,14 @@ def _good(metric: str, value: float) -> float:
     return 1 - value if less_is_better(metric) else value
 
 
+def _iqm(values: Sequence[float]) -> dict[str, float] | None:
+    """The interquartile mean and its interval; None: of too few seeds."""
+    if len(values) < FEWEST:
+        return None
+    low, high = bootstrap(values)
+    return {"value": interquartile_mean(values), "low": low, "high": high}
+
+
 def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) -> dict[str, Any]:
     line, share, scores = choice.line, choice.is_share(metric), choice.scores(metric)
     examples = choice.examples if share else None
@@ -150,11 +158,7 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan)
     locked, detached = good.get(LOCKED, {}), good.get(DETACHED, {})
     gap = contrast(locked, detached, examples)
     regained = recovered(good[line.variant], locked, detached) if gap is not None and gap.resolved else None
-    values, iqm = list(scores.values()), None
-    if len(values) >= FEWEST:
-        iqm = dict(
-            zip(("value", "low", "high"), (interquartile_mean(values), *bootstrap(values)), strict=True)
-        )
+    values = list(scores.values())
     results = [run.result for run in choice.runs.values()]
     shut = _shut(list(choice.runs.values()))
     return {
@@ -168,7 +172,7 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan)
         "values": values,
         "diverged": sum(result["exit"] == "diverged" for result in results),
         "mean": asdict(mean(values, examples, share=share)) if values else None,
-        "iqm": iqm,
+        "iqm": _iqm(values),
         "recovered": None if regained is None else asdict(regained),
         "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
         "share": share,
