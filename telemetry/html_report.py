@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
+from antiphon.telemetry.causes import common_hints
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
-from antiphon.telemetry.statistics import mean, of_few_seeds
+from antiphon.telemetry.statistics import interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements
 from antiphon.telemetry.tab.page import page
-from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds
+from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
 from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.verdicts import MEASURES, Measure
 
@@ -30,8 +31,10 @@ _RANKED = 20
 """Most channels in a ranking,"""
 _MOST_BESIDE = 6
 """most runs beside one another,"""
+_FOREMOST = 12
+"""rows of a table of all channels before its fold,"""
 _JUDGED = 1000
-"""and most rows of the table of all channels."""
+"""and most rows in all."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
 _KIND = "scenario", "variant"
 """What tells runs apart before their settings do."""
@@ -170,6 +173,22 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return named
 
 
+def _by_name(groups: Mapping[str, list[ReportRun]]) -> tuple[dict[str, list[ReportRun]], dict[str, str]]:
+    """Return groups under the names that their runs have in the Channels tab, and in what each differs from the others; empty: in its name."""
+    found: dict[str, list[ReportRun]] = {}
+    apart = {}
+    for what, group in groups.items():
+        stems = {stem_of(run.name, run.facts.get("seed")) for run in group}
+        stem = next(iter(stems)) if len(stems) == 1 else None
+        whole = what if stem is None else stem or str(group[0].facts.get("scenario"))
+        name = group[0].name if len(group) == 1 else whole
+        name = what if name in found else name
+        found[name] = group
+        known = {name, group[0].variant, str(group[0].facts.get("scenario"))}
+        apart[name] = ", ".join(word for word in what.split(" · ") if word not in known)
+    return found, apart
+
+
 def _by_scenario(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     """Group runs by the name of their scenario: metrics of others are not compared."""
     found: dict[str, list[ReportRun]] = {}
@@ -186,7 +205,7 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         made: When the report was made, and by which version.
         sections: Studies and populations of which there are runs among the runs.
     """
-    groups = grouped(runs)
+    groups, apart = _by_name(grouped(runs))
     scenarios = _by_scenario(runs)
     about = [one.name for one in sections] or [str(run.facts.get("scenario")) for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
@@ -207,15 +226,19 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         if run.data and run.name not in live
     ]
     told = set(chain.from_iterable(section.runs for section in sections))
-    others = grouped([run for run in runs if run.name not in told])
+    others = {
+        name: left
+        for name, group in groups.items()
+        if (left := [run for run in group if run.name not in told])
+    }
     several = any(len(group) > 1 for group in others.values())
     content = [
         f"<h1>{escape(title)}</h1>",
         *map(_summary, sections),
         _section(
             "Results",
-            _over_seeds(others) if several else "",
-            _results(runs),
+            _over_seeds(others, apart) if several else "",
+            _results(runs, {} if several else apart),
             _of_returns(runs),
             _items(notes),
         ),
@@ -224,18 +247,7 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         )
         if shown
         else "",
-        _judged(
-            "Channels over seeds",
-            {f"{name}, {len(one.graph['seeds'])} seeds": one for name, one in pooled.items()},
-            "A verdict of worth is one over seeds: the 95 % interval, Student's t over them, lies above or below 0. In brackets: what "
-            "each seed finds by itself. ",
-            of_few_seeds(len(one.graph["seeds"]) for one in pooled.values()),
-        ),
-        _judged(
-            "Channels: what helps, what harms, what to try",
-            {run.name: run.data for of in _by_scenario(runs).values() for run in of if run.data is not None},
-        ),
-        *(_beside(of, measure) for of in _by_scenario(runs).values() for measure in MEASURES),
+        *_worths(groups, scenarios, pooled),
         "<h2>Channels</h2>" if shown else "",
     ]
     return page(
@@ -292,21 +304,39 @@ def _items(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
 
 
-def _results(runs: Sequence[ReportRun]) -> str:
+def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
+    """Return the table of runs; `apart`: in what each differs from the others, by name."""
+    named = ["differs in"] if any(apart.values()) else []
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.scores))
     rows = []
     for run in runs:
         facts = run.facts
         ended = str(facts.get("exit")) + (f": {facts['error']}" if facts.get("error") else "")
-        what = [run.name, str(facts.get("scenario")), run.variant or "–", ended]
+        what = [
+            run.name,
+            *(apart.get(run.name) or "–" for _ in named),
+            str(facts.get("scenario")),
+            run.variant or "–",
+            ended,
+        ]
         numbers = [
             f"{facts.get('seed')}",
             f"{facts.get('step')} of {facts.get('steps')}",
             _number(facts.get("seconds")),
         ]
         rows.append([*what, *numbers, *(_score(metric, run.scores.get(metric)) for metric in metrics)])
-    heads = ["run", "scenario", "variant", "exit", "seed", "steps", "seconds", *map(_score_title, metrics)]
-    return _table(heads, rows, 4)
+    heads = [
+        "run",
+        *named,
+        "scenario",
+        "variant",
+        "exit",
+        "seed",
+        "steps",
+        "seconds",
+        *map(_score_title, metrics),
+    ]
+    return _table(heads, rows, 4 + len(named))
 
 
 def _of_returns(runs: Sequence[ReportRun]) -> str:
@@ -315,20 +345,24 @@ def _of_returns(runs: Sequence[ReportRun]) -> str:
     return "<p>Test return: mean over whole episodes, with the most likely actions.</p>" if known else ""
 
 
-def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
-    """Return the table of groups: means over the runs that came to their end, with the intervals that the Channels tab has too."""
+def _over_seeds(groups: Mapping[str, Sequence[ReportRun]], apart: Mapping[str, str]) -> str:
+    """Return the table of groups: means over the runs that came to their end, with the intervals that the Channels tab has too.
+
+    `apart`: in what each group differs from the others.
+    """
+    named = ["differ in"] if any(apart[name] for name in groups) else []
     done = {name: [run for run in runs if run.facts.get("exit") == "done"] for name, runs in groups.items()}
     metrics = list(dict.fromkeys(metric for runs in done.values() for run in runs for metric in run.scores))
     rows = []
     for name, runs in done.items():
-        row = [name, f"{len(runs)} of {len(groups[name])}"]
+        row = [name, *(apart[name] or "–" for _ in named), f"{len(runs)} of {len(groups[name])}"]
         for metric in metrics:
             values = [run.scores[metric] for run in runs if metric in run.scores]
             row.append(_mean(metric, values) if values else "–")
         rows.append(row)
-    heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
+    heads = ["runs that differ only in their seed", *named, "done", *map(_score_title, metrics)]
     few = of_few_seeds(len(runs) for runs in done.values())
-    return _table(heads, rows, 1) + _lines(
+    return _table(heads, rows, 1 + len(named)) + _lines(
         [
             "Means of the runs that are done [95 % interval, Student's t over seeds], as in the Channels tab.",
             *few,
@@ -345,7 +379,11 @@ def _mean(metric: str, values: Sequence[float]) -> str:
 def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:
     """Return what the bands of the curves are; nothing where there are none."""
     several = any(len(runs) > 1 for runs in groups.values())
-    return _lines(["Curves are means over seeds; bands: ± standard deviation."]) if several else ""
+    return (
+        _lines(["Curves are means over seeds; bands: their 95 % intervals, Student's t over seeds."])
+        if several
+        else ""
+    )
 
 
 def _score_title(metric: str) -> str:
@@ -381,8 +419,18 @@ def _pooled(name: str, runs: Sequence[ReportRun]) -> RunData | None:
     return run_over_seeds(name + ALL_SEEDS, found) if len(found) > 1 and len(alike) == 1 else None
 
 
-def _judged(title: str, runs: Mapping[str, RunData], begins: str = "", ends: Sequence[str] = ()) -> str:
-    """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict."""
+def _judged(
+    title: str,
+    runs: Mapping[str, RunData],
+    begins: str = "",
+    ends: Sequence[str] = (),
+    *,
+    folded: bool = False,
+) -> str:
+    """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict.
+
+    What most channels of a run have alike is said once; of many rows the foremost stand before a fold, none where all are `folded`.
+    """
     known = {name: judgements(data) for name, data in runs.items()}
     known = {name: found for name, found in known.items() if any(one.verdicts for one in found)}
     every = [(name, one) for name, found in known.items() for one in found]
@@ -391,8 +439,9 @@ def _judged(title: str, runs: Mapping[str, RunData], begins: str = "", ends: Seq
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
         name, one = row
-        worths = [worth.value if one.cause else -worth.value for worth in one.worth.values()] or [math.inf]
-        return not one.cause, all(word == "unresolved" for word in one.verdicts), worths, places[name]
+        ill = one.bad or bool(one.cause)
+        worths = [worth.value if ill else -worth.value for worth in one.worth.values()] or [math.inf]
+        return not ill, all(word == "unresolved" for word in one.verdicts), worths, places[name]
 
     rows = [
         [
@@ -405,28 +454,82 @@ def _judged(title: str, runs: Mapping[str, RunData], begins: str = "", ends: Seq
         ]
         for name, one in sorted(every, key=rank)[:_JUDGED]
     ]
+    if not rows:
+        return ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}What has a hint at the cause first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
+    says = f"{begins}What is bad first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
-    table = _table([*heads, "hint at the cause", "try"], rows, 3, words=2)
-    return _section(title, _lines([says, *ends]), table) if rows else ""
+    tables = [
+        _table([*heads, "hint at the cause", "try"], part, 3, words=2) for part in (rows[:_FOREMOST], rows)
+    ]
+    whole = len(rows) <= _FOREMOST and not folded
+    fold = f"<details><summary>All {len(rows):,} rows</summary>{tables[1]}</details>"
+    common = (
+        []
+        if folded
+        else [f"{name}: {line}." for name in known for line in common_hints(runs[name].graph).values()]
+    )
+    return _section(
+        title, _items(common), _lines([says, *ends]), "" if folded else tables[0], "" if whole else fold
+    )
 
 
-def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
-    """Return the channels of runs by a measure of worth at the step that is shown first, highest in the first run first; nothing without results."""
-    known = {
-        run.name: {one.channel: one.worth.get(measure) for one in judgements(run.data)}
-        for run in runs
-        if run.data is not None
-    }
+def _worths(
+    groups: Mapping[str, Sequence[ReportRun]],
+    scenarios: Mapping[str, Sequence[ReportRun]],
+    pooled: Mapping[str, RunData],
+) -> list[str]:
+    """Return the tables of channels: over seeds, of runs that are of no such group, beside one another, and of each seed."""
+    of_seeds = {run.name for name in pooled for run in groups[name]}
+    single = {run.name: run.data for of in scenarios.values() for run in of if run.data is not None}
+    return [
+        _judged(
+            "Channels over seeds",
+            {one.name: one for one in pooled.values()},
+            "A verdict of worth is one over seeds: the 95 % interval, Student's t over them, lies above or below 0. In brackets: what "
+            "each seed finds by itself. ",
+            of_few_seeds(len(one.graph["seeds"]) for one in pooled.values()),
+        ),
+        _judged(
+            "Channels: what helps, what harms, what to try",
+            {name: one for name, one in single.items() if name not in of_seeds},
+        ),
+        *(
+            _beside(_of_scenario(groups, pooled, of), measure)
+            for of in scenarios.values()
+            for measure in MEASURES
+        ),
+        _judged(
+            "Channels of each seed",
+            {name: one for name, one in single.items() if name in of_seeds},
+            folded=True,
+        ),
+    ]
+
+
+def _of_scenario(
+    groups: Mapping[str, Sequence[ReportRun]], pooled: Mapping[str, RunData], runs: Sequence[ReportRun]
+) -> list[RunData]:
+    """Return what is compared of the runs of a scenario: of groups that are read as one the whole, of others each run."""
+    found = []
+    for name, group in groups.items():
+        if group[0] in runs:
+            single = [replace(run.data, name=run.name) for run in group if run.data is not None]
+            found += [pooled[name]] if name in pooled else single
+    return found
+
+
+def _beside(runs: Sequence[RunData], measure: Measure) -> str:
+    """Return the channels of runs by a measure of worth at the step that is shown first, what is resolved and highest in the first run first; nothing without results."""
+    known = {run.name: {one.channel: one.worth.get(measure) for one in judgements(run)} for run in runs}
     known = {name: rows for name, rows in known.items() if any(rows.values())}
     names = list(known)[:_MOST_BESIDE]
     channels = list(dict.fromkeys(channel for name in names for channel, one in known[name].items() if one))
 
-    def rank(channel: str) -> float:
-        return -next(
-            (one.value for name in names if (one := known[name].get(channel)) is not None), -math.inf
-        )
+    def rank(channel: str) -> tuple[bool, float]:
+        """What is resolved in any run stands first."""
+        found = [one for name in names if (one := known[name].get(channel)) is not None]
+        return all(one.verdict == "unresolved" for one in found), -found[0].value
 
     channels.sort(key=rank)
     rows = [
@@ -434,12 +537,17 @@ def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
     ]
     info = EXPLANATIONS["channel"][measure]
     left = {name: sum(one is None for one in known[name].values()) for name in names}
-    says = [
-        f"{info.says} Where it tells most: {', '.join(f'{run.name} at step {_shown(run, measure)}' for run in runs if run.name in names)}."
-    ]
+    steps: dict[str, list[str]] = {}
+    for run in runs:
+        if run.name in names:
+            steps.setdefault(_shown(run, measure), []).append(run.name)
+    told = [f"{', '.join(of)} at step {step}" for step, of in steps.items()]
+    says = [f"{info.says} Where it tells most: {'; '.join(told)}."]
     says += [f"Shown: the first {_RANKED} of {len(channels)} channels."] if len(channels) > _RANKED else []
     says += (
-        [f"{len(known) - len(names)} further runs are in the table above."] if len(known) > len(names) else []
+        [f"{len(known) - len(names)} further runs are in the tables of channels."]
+        if len(known) > len(names)
+        else []
     )
     says += [
         f"{name}: {count} of {len(known[name])} channels have no result there."
@@ -457,11 +565,10 @@ def _beside(runs: Sequence[ReportRun], measure: Measure) -> str:
     )
 
 
-def _shown(run: ReportRun, measure: Measure) -> str:
+def _shown(run: RunData, measure: Measure) -> str:
     """Return the step of a measure's results that is shown first, and the links that they name: "30 over perfect links"."""
-    assert run.data is not None
-    results = results_of(lambda metric: _series(run, "channel", metric))[measure]
-    told = {one["metric"]: one for one in run.data.catalogue()["verdicts"]["measures"]}[measure]
+    results = results_of(lambda metric: run.figures.get(("channel", metric)))[measure]
+    told = {one["metric"]: one for one in run.catalogue()["verdicts"]["measures"]}[measure]
     over = told.get("links") if results.step == results.newest else ""
     return f"{results.step:,}" + (f" over {over}" if over else "")
 
@@ -482,20 +589,27 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
     of_env = Explanation("", "A metric of the environment.")
-    wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
-        *((*EXPLANATIONS["agent"][metric][:2], partial(_of, "agent", metric)) for metric in CURVES),
-        *((_env_title(one), OF_EPISODES.get(one, of_env).says, partial(_of_env, one)) for one in env),
-        *((*EXPLANATIONS["channel"][metric][:2], partial(_of, "channel", metric)) for metric in SIGNALS),
-        ("local loss", _LOCAL, partial(_of, "channel", "sg_loss", compared=False)),
+    known = EXPLANATIONS["channel"]
+    wanted: list[tuple[Explanation, Callable[[ReportRun], Curve]]] = [
+        *((EXPLANATIONS["agent"][metric], partial(_of, "agent", metric)) for metric in CURVES),
+        *(
+            (OF_EPISODES.get(one, of_env)._replace(title=_env_title(one)), partial(_of_env, one))
+            for one in env
+        ),
+        *((known[metric], partial(_of, "channel", metric)) for metric in SIGNALS),
+        (
+            known["sg_loss"]._replace(title="local loss", says=_LOCAL),
+            partial(_of, "channel", "sg_loss", compared=False),
+        ),
     ]
     drawn = []
-    for title, says, curve in wanted:
-        found = [_line(name, [curve(run) for run in runs]) for name, runs in groups.items()]
+    for info, curve in wanted:
+        found = [_line(name, [curve(run) for run in runs], info) for name, runs in groups.items()]
         lines = [{"place": place, **line} for place, line in enumerate(found) if line is not None]
         several = any(len(line["steps"]) > 1 for line in lines)  # the tables have what was measured once
         if several and lines not in drawn:  # an environment's return may be the policy's
             drawn.append(lines)
-            yield {"title": title, "says": says, "lines": lines}
+            yield {"title": info.title, "says": info.says, "positive": info.positive, "lines": lines}
 
 
 def _of_env(metric: str, run: ReportRun) -> Curve:
@@ -519,33 +633,23 @@ def _of(family: str, metric: str, run: ReportRun, *, compared: bool = True) -> C
             ["target" in channel.get("predictor", ()) for channel in run.data.graph["channels"]]
         )
         values = series.values[:, targets != compared]
-    return dict(zip(series.steps.tolist(), _mean_and_deviation(values)[0].tolist(), strict=True))
+    return dict(zip(series.steps.tolist(), over_seeds(values.T.astype(np.float64))[0].tolist(), strict=True))
 
 
-def _line(name: str, curves: Sequence[Curve]) -> dict[str, Any] | None:
-    """Return the mean of some curves with their standard deviation as plain data; None where they have no number."""
+def _line(name: str, curves: Sequence[Curve], info: Explanation) -> dict[str, Any] | None:
+    """Return the mean of some curves with its 95 % interval as plain data; None where they have no number."""
     every = sorted(set(chain.from_iterable(curves)))
     chosen = np.unique(np.linspace(0, len(every) - 1, min(_POINTS, len(every))).round().astype(int))
     steps = [every[at] for at in chosen]
-    values = np.array([[curve.get(step, math.nan) for curve in curves] for step in steps])
+    values = np.array([[curve.get(step, math.nan) for step in steps] for curve in curves])
     if not np.isfinite(values).any():
         return None
-    middle, spread = _mean_and_deviation(values)
+    middle, halves, _ = over_seeds(values)
+    low, high = interval_ends(middle, halves, positive=info.positive)
+    if info.scale == "share":
+        low, high = np.maximum(low, 0), np.minimum(high, 1)
     line = {"name": name, "steps": steps, "values": _plain(middle)}
-    return (
-        line if len(curves) < 2 else line | {"low": _plain(middle - spread), "high": _plain(middle + spread)}
-    )
-
-
-def _mean_and_deviation(values: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each row's finite values; nan where there are none, or only one."""
-    found = np.isfinite(values)
-    count = found.sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        middle = np.where(found, values, 0.0).sum(1) / count
-        squares = np.where(found, (values - middle[:, None]) ** 2, 0.0).sum(1)
-        deviation = np.sqrt(squares / (count - 1))
-    return middle, np.where(count > 1, deviation, np.nan)
+    return line if len(curves) < 2 else line | {"low": _plain(low), "high": _plain(high)}
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

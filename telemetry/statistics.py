@@ -148,6 +148,17 @@ def over_seeds(
     return np.where(counts > 0, means, math.nan), quantiles[counts] * errors, counts
 
 
+def interval_ends(
+    means: NDArray[np.float64], halves: NDArray[np.float64], *, positive: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of intervals, […] each: of `over_seeds`, or of a `positive` quantity those of its logarithm, which never reach zero."""
+    if not positive:
+        return means - halves, means + halves
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factors = np.exp(halves / means)
+    return means / factors, means * factors
+
+
 def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:
     """Return `mean` with its standard `error`, `median`, interquartile mean (`iqm`) with the ends `low` and `high` of its 95 %
     interval, and `n`, of at least one value per seed; a single seed has neither error nor interval.

@@ -432,10 +432,8 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
 
     names = [figure.name for figure in measured.rows]
     data = read_run(directory.path)
-    common = common_hints(data.graph)
-    said = {hint.says for hint in common}
-    judged = [one for one in judgements(data) if one.cause and one.cause not in said and one.channel in names]
-    for sentence in common.values():
+    judged = [one for one in judgements(data) if one.cause and one.channel in names]
+    for sentence in common_hints(data.graph).values():
         console().print(sentence)
     for one in judged[:_ROWS]:
         console().print(f"{one.channel}: {one.cause}" + (f"; try {one.fix}" if one.fix else ""))

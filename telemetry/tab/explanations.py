@@ -45,6 +45,7 @@ class Explanation(NamedTuple):
         caution: What the metric does not show; may be empty.
         limit: End of a diverging scale on either side, at most; None: the largest magnitude of the values.
         good: Which numbers are good: `high`, `low`, or near `one`; empty: neither end is better.
+        positive: Whether it has no zero, so that orders of magnitude count (`interval_ends`).
     """
 
     title: str
@@ -53,6 +54,7 @@ class Explanation(NamedTuple):
     caution: str = ""
     limit: float | None = None
     good: Literal["high", "low", "one", ""] = ""
+    positive: bool = False
 
 
 def _aligned(title: str, says: str) -> Explanation:
@@ -114,6 +116,7 @@ _CHANNEL: dict[str, Explanation] = {
         "The loss of the synthetic gradient's model before its newest update.",
         caution="Small gradients are easy to predict: do not compare channels of different energy by it.",
         good="low",
+        positive=True,
     ),
     "cosine": _aligned(
         "cosine",
@@ -156,15 +159,19 @@ _CHANNEL: dict[str, Explanation] = {
         "The part of the synthetic gradient's squared error that is the same in every sample.",
         caution=_SCALED,
         good="low",
+        positive=True,
     ),
     "variance": Explanation(
         "error variance",
         "The part of the synthetic gradient's squared error that differs between samples.",
         caution=_SCALED,
         good="low",
+        positive=True,
     ),
     "injection_norm": Explanation(
-        "injection norm", "Mean norm, per sample, of the synthetic gradient injected on the newest messages."
+        "injection norm",
+        "Mean norm, per sample, of the synthetic gradient injected on the newest messages.",
+        positive=True,
     ),
     "skill": Explanation(
         "skill",
@@ -242,6 +249,7 @@ _CHANNEL: dict[str, Explanation] = {
         "The loss of the synthetic input's model before its newest update.",
         caution=_SCALED,
         good="low",
+        positive=True,
     ),
     "outliers": Explanation("outliers", "Number of a state's returned gradients that were clipped so far."),
     "sg_learning_rate": Explanation(

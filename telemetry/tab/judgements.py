@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import BAD, hints_of
+from antiphon.telemetry.causes import BAD, common_hints, hints_of
 from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import MEAN, REASONS
@@ -48,8 +48,9 @@ class Judgement(NamedTuple):
         channel: Its name.
         verdicts: The words of its verdicts, that of the first measure first.
         worth: By measure, if it has a result.
-        cause: The best hint at the cause, if it is bad; may be empty.
+        cause: The best hint at the cause that is the channel's own (`common_hints` are the run's), if it is bad; may be empty.
         fix: What to try; may be empty.
+        bad: Whether a verdict is bad.
     """
 
     channel: str
@@ -57,6 +58,7 @@ class Judgement(NamedTuple):
     worth: Mapping[Measure, Worth]
     cause: str = ""
     fix: str = ""
+    bad: bool = False
 
 
 def judgements(data: RunData) -> list[Judgement]:
@@ -81,7 +83,8 @@ def judgements(data: RunData) -> list[Judgement]:
         for metric in MEANS
         if means[metric]
     }
-    hints = hints_of(data.graph)
+    hints, common = hints_of(data.graph), common_hints(data.graph)
+    *_, (_, unknown) = hints
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     found = []
     for place, channel in enumerate(channels):
@@ -98,14 +101,17 @@ def judgements(data: RunData) -> list[Judgement]:
             bad = any(name in BAD for name in names)
         words = [VERDICTS[name].one or name for name in names]
         held = int(np.nan_to_num(reasons[place]))
-        asked = (
+        asked = [
             each[place]
             for cause, each in hints
             if (bad or any(name in cause.also for name in names)) and (not cause.flag or held & cause.flag)
-        )
+        ]
+        if any(each in common for each in asked):
+            asked = [each for each in asked if each not in common and each != unknown[place]]
         hint = next(filter(None, asked), None)
-        told = ("", "") if hint is None else (_filled(clause, place, metrics) for clause in hint)
-        found.append(Judgement(channel["name"], words, own, *told))
+        cause, fix = ("", "") if hint is None else (_filled(clause, place, metrics) for clause in hint)
+        ill = any(VERDICTS[name].side < 0 for name in names)
+        found.append(Judgement(channel["name"], words, own, cause, fix, ill))
     return found
 
 

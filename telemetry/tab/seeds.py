@@ -38,7 +38,7 @@ class Likeness(NamedTuple):
     """What runs have in common that differ in their seed alone.
 
     Attributes:
-        stem: The name without the seed: "small" of "small-s0" and of "small/seed0"; None: it does not name the seed.
+        stem: The name without the seed (`stem_of`).
         digest: Of the graph without the seed, and without the settings that follow from it.
         seed: The seed.
     """
@@ -52,9 +52,13 @@ class Likeness(NamedTuple):
         """Read the name of a run and its graph."""
         seed = graph.get("seed")
         text = json.dumps({**graph, "seed": None, "settings": _common(graph)}, sort_keys=True)
-        place = rf"(^|[-_./ ])s(eed)?[-_]?{re.escape(str(seed))}(?![0-9])"
-        stem = re.sub(place, "", name) if seed is not None and re.search(place, name) else None
-        return cls(stem, hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), seed)
+        return cls(stem_of(name, seed), hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), seed)
+
+
+def stem_of(name: str, seed: Any) -> str | None:
+    """Return a run's name without its seed: "small" of "small-s0" and of "small/seed0"; None: it does not name the seed."""
+    place = rf"(^|[-_./ ])s(eed)?[-_]?{re.escape(str(seed))}(?![0-9])"
+    return re.sub(place, "", name) if seed is not None and re.search(place, name) else None
 
 
 def _common(graph: Mapping[str, Any]) -> dict[str, str]:

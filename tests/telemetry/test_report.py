@@ -103,20 +103,56 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
     assert "differ only in their seed" not in page(*again)  # one seed, of which there is no deviation
 
 
+def test_runs_of_several_seeds_bear_the_name_that_they_have_in_the_tab() -> None:
+    """And in what they differ stands beside it; a single run bears its own."""
+
+    def seed(name: str, lr: float, place: int) -> ReportRun:
+        found = data(name)
+        graph = {**found.graph, "seed": place}
+        return run(name, place, facts={"values": {"lr": lr}}, data=replace(found, graph=graph))
+
+    quick = [seed(f"quick-s{place}", 0.5, place) for place in (0, 1)]
+    text = page(*quick, *(seed(f"slow-s{place}", 0.25, place) for place in (0, 1)))
+    (head, *rows), *_ = tables(text)
+    assert head[:3] == ["runs that differ only in their seed", "differ in", "done"]
+    assert [row[:2] for row in rows] == [["quick", "lr=0.5"], ["slow", "lr=0.25"]]
+    assert [line["name"] for line in charts(text)["SG loss"]] == ["quick", "slow"]
+    assert '"run":"quick · all seeds"' in text
+    (head, *rows), *_ = tables(page(quick[0], seed("slow-s0", 0.25, 0)))
+    assert head[:2] == ["run", "differs in"]
+    assert [row[:2] for row in rows] == [["quick-s0", "lr=0.5"], ["slow-s0", "lr=0.25"]]
+
+
+def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() -> None:
+    found = some(measured((-0.4, 0.4), (-0.2, 0.6)).data)
+    lossy = [channel | {"drop": 0.9} for channel in found.graph["channels"]]
+    lost = replace(found, graph={**found.graph, "channels": lossy})
+    runs = [run(name, data=lost, facts={"variant": name}) for name in "abcdefg"]
+    text = page(*runs)
+    _, foremost, whole, *_ = tables(text)
+    assert (len(foremost), len(whole)) == (1 + 12, 1 + 14)
+    assert "<summary>All 14 rows</summary>" in text
+    assert foremost[1][2] == "misleads", "what is bad stands first"
+    says = "90 % of its messages are lost, and nothing stands in for them"
+    assert f"<li>a: each of 2 channels: {says}; try a smaller link.drop.</li>" in text
+    assert {row[4] for row in whole[1:]} == {"–"}
+    assert "<details>" not in page(run(data=found))
+
+
 def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
     other = run("b", 1, env={"solved": {10: 3.0, 20: 2.0, 30: math.nan}})
     found = charts(page(run(), other))
     assert found.keys() == {"training loss", "solved", "SG loss"}
-    assert "bands: ± standard deviation" in page(run(), other)
+    assert "bands: their 95 % intervals" in page(run(), other)
     (line,) = found["solved"]
     assert line["steps"] == [10, 20, 30]
     assert line["values"] == [2.0, 2.0, 3.0]
-    assert line["low"] == [0.585786, 2.0, None]  # 2 - sqrt(2); of one value there is no deviation
-    assert line["high"] == [3.41421, 2.0, None]
+    assert line["low"] == [-10.706, 2.0, None]  # 2 - 12.706 · √2 / √2; of one value there is no interval
+    assert line["high"] == [14.706, 2.0, None]
     (line,) = charts(page(run()))[
         "training loss"
     ]  # rows are [0, .2], [.4, .6], [.8, 1]; the second agent is the readout
-    assert (line["name"], line["values"]) == ("s", [0.2, 0.6, 1.0])
+    assert (line["name"], line["values"]) == ("one", [0.2, 0.6, 1.0])
     assert "low" not in line
     (line,) = charts(page(run()))["SG loss"]
     assert line["values"] == pytest.approx([0.1, 0.5, 0.9])
@@ -146,8 +182,8 @@ def test_a_loss_of_a_target_of_its_own_is_not_beside_losses_of_predicted_gradien
     local = replace(found, graph={**found.graph, "channels": channels})
     runs = [run("a", facts={"variant": "decoupled"}), run("b", facts={"variant": "local"})]
     drawn = charts(page(runs[0], replace(runs[1], data=replace(local, figures=figures))))
-    assert [line["name"] for line in drawn["SG loss"]] == ["decoupled"]
-    assert [line["name"] for line in drawn["local loss"]] == ["local"]
+    assert [line["name"] for line in drawn["SG loss"]] == ["a"]
+    assert [line["name"] for line in drawn["local loss"]] == ["b"]
     drawn = charts(page(run(data=replace(found, figures=figures))))
     assert "local loss" not in drawn
     assert "SG loss" in drawn
@@ -210,12 +246,13 @@ def test_channels_over_seeds_have_means_verdicts_and_how_many_seeds_agree() -> N
 
     runs = [seed(0, -0.5, 0.25), seed(1, -0.6, 0.5), seed(2, -0.55, 0.75)]
     text = page(*runs)
-    _, _, whole, single, *_ = tables(text)
+    _, _, whole, beside, single, *_ = tables(text)
+    assert beside[0] == ["channel", "s · all seeds"]
     assert whole[0][:4] == ["channel", "run", "verdicts", "value"]
-    assert whole[1][:4] == ["a-&gt;b", "s, 3 seeds", "harms", "−0.55 [−0.6742, −0.4258] (3 harm)"]
+    assert whole[1][:4] == ["a-&gt;b", "s · all seeds", "harms", "−0.55 [−0.6742, −0.4258] (3 harm)"]
     assert whole[2][:4] == [
         "b-&gt;a",
-        "s, 3 seeds",
+        "s · all seeds",
         "unresolved",
         "0.5 [−0.1211, 1.121] (3 help)",
     ]
@@ -229,7 +266,7 @@ def test_channels_over_seeds_have_means_verdicts_and_how_many_seeds_agree() -> N
 def test_runs_of_a_scenario_stand_side_by_side_and_others_apart() -> None:
     """In the tables of their channels, and in the curves."""
     first, other = measured((-0.1, 0.4), (0.2, 0.6)), measured((0.3, 0.4), (0.5, 0.6))
-    second = replace(other, name="two", facts={**other.facts, "seed": 1})
+    second = replace(other, name="two", facts={**other.facts, "variant": "other"})
     apart = replace(other, name="three", facts={**other.facts, "scenario": "elsewhere"})
     text = page(first, second, apart)
     beside = [table for table in tables(text) if table[0][0] == "channel" and "run" not in table[0]]

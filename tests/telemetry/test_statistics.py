@@ -16,6 +16,7 @@ from antiphon.telemetry.statistics import (
     bootstrap,
     contrast,
     interquartile_mean,
+    interval_ends,
     mean,
     over_seeds,
     ratio,
@@ -42,6 +43,16 @@ def test_intervals_are_the_percentiles_of_all_resamples() -> None:
     low, high = bootstrap(values)
     assert (low, high) == (pytest.approx(every[0]), pytest.approx(every[-1]))  # 1 of 27 is more than 2.5 %
     assert bootstrap(values) == (low, high)
+
+
+def test_the_interval_of_a_positive_quantity_never_reaches_zero() -> None:
+    """It is the same on the scale of its logarithm: as many times as large as it is small; a small one is that of the mean."""
+    means, halves = np.array([1191.0, 100.0]), np.array([1525.0, 0.1])
+    low, high = interval_ends(means, halves, positive=True)
+    assert low[0] > 0
+    assert low * high == pytest.approx(means**2)
+    assert (high - low)[1] == pytest.approx(0.2, rel=1e-5)
+    assert interval_ends(means, halves, positive=False)[0] == pytest.approx([-334.0, 99.9])
 
 
 def test_what_a_few_seeds_say() -> None:
