@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.extensions import with_imports
-from antiphon.telemetry.statistics import student_t
+from antiphon.telemetry.statistics import FEWEST, student_t
 
 Verdict: TypeAlias = Literal[
     "helps",
@@ -409,6 +409,17 @@ def worths_in_words(measure: Measure, verdicts: Iterable[Verdict | None]) -> str
     """Return how many channels have each verdict of a measure, in one line; None does not count."""
     found = [verdict for verdict in verdicts if verdict is not None]
     return f"{in_words({verdict: found.count(verdict) for verdict in FLAGS[measure]})} of {len(found)}"
+
+
+def more_seeds(found: Mapping[Verdict, int], seeds: int) -> str:
+    """Return what resolves more, where few seeds leave most channels unresolved; "": they do not.
+
+    Args:
+        found: How many channels have each verdict of a measure over seeds.
+        seeds: How many.
+    """
+    most = 2 * found.get("unresolved", 0) > sum(found.values())
+    return f"try --seeds {FEWEST}" if most and 1 < seeds < FEWEST else ""
 
 
 _FORKED = 750

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.causes import common_hints, hints_of, ways
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
+from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     FLAGS,
@@ -25,6 +26,7 @@ from antiphon.telemetry.verdicts import (
     measuring_command,
     measuring_seconds,
     measuring_time,
+    more_seeds,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -32,6 +34,7 @@ Scale = Literal["sequential", "diverging", "share"]
 
 _SCALED = "It depends on the gradients' scale: do not compare channels by it."
 _ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not. What a signal is worth is its value."
+_UNLIKE = "perfect links, not the run's"
 _TRUE = "the true gradient (of all later losses, by backpropagation)"
 
 
@@ -454,7 +457,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `first`: the channels that `by` measures (empty: all); `common`: the sentences of `common_hints`;
+    `first`: the channels that `by` measures (empty: all); `common`: `_common`; `few`: `more_seeds` of the first measure;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -493,8 +496,8 @@ def verdicts_document(
     by = measuring_command(path, graph) if path and graph["channels"] else ""
     lossy = any(link.get("drop", 0) > 0 for link in graph["channels"])
     for measure in measures:
-        if measure["metric"] == "value" and lossy:  # forks lose what the run loses
-            measure["links"] = ", ".join(filter(None, ["links as in the run", measure.get("links", "")]))
+        if lossy:
+            measure["links"] = _links_of_lossy(measure["metric"], measure.get("links", ""))
         measure["again"] = (
             measuring_command(path, graph, measure["again"]) if by and not measure["instead"] else ""
         )
@@ -505,13 +508,34 @@ def verdicts_document(
         "signals": signals,
         "causes": _causes(graph),
         "first": [] if graph.get("no_fork") else measured_first(graph),
-        "common": list(common_hints(graph).values()),
+        "common": _common(graph, measures),
+        "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
     }
     known = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
     cost = duration(measuring_seconds(graph))
     return {**known, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
+
+
+def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is said once for the run: what most channels have alike, that two seeds are few, and over which links `measures` are."""
+    return [
+        *common_hints(graph).values(),
+        *(line.removesuffix(".") for line in of_few_seeds([len(graph.get("seeds", ()))])),
+        *(
+            f"The {measure['title']} is over perfect links: evaluate --links as_run measures it over the run's"
+            for measure in measures
+            if measure.get("links", "").startswith(_UNLIKE)
+        ),
+    ]
+
+
+def _links_of_lossy(metric: str, links: str) -> str:
+    """Return over which links a measure of a run that loses messages is: forks lose what the run loses, an ablation need not."""
+    if metric == "value":
+        return ", ".join(filter(None, ["links as in the run", links]))
+    return links.replace("perfect links", _UNLIKE)
 
 
 def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:

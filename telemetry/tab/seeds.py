@@ -190,25 +190,33 @@ class Seeds:
             if (spread := self._spread(_of("channel", measure))) is not None:
                 told = [one.undefined.get(measure, {}) for one in self._members]
                 entries = [
-                    self._entry(int(step), counts, told)
+                    self._entry(measure, int(step), counts, told)
                     for step, counts in zip(spread.steps, spread.counts, strict=True)
                 ]
                 newest = max(told, key=lambda one: one.get("step", -1))
                 found[measure] = {**newest, **entries[-1], "earlier": entries[:-1]}
         return found
 
-    def _entry(self, step: int, counts: NDArray[Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _entry(
+        self, measure: str, step: int, counts: NDArray[Any], told: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Return what is said of a measurement of a measure at a step; `told`: of each seed, what is said of it by itself."""
         of_step: list[Mapping[str, Any]] = [
             next((each for each in (one, *one.get("earlier", ())) if each.get("step") == step), {})
             for one in told
         ]
         reasons, total = {}, len(self._members)
+        elsewhere = [
+            f"{one.name}: measured at step {series.steps[-1]:,}; means are of one step"
+            for one in self._members
+            if (series := one.read("channel", measure)) is not None and step not in series.steps
+        ]
         for channel, count in zip(self.graph["channels"], counts.tolist(), strict=True):
             if count < _FEWEST:
                 name, known = channel["name"], zip(self._members, of_step, strict=True)
                 reason = ((one.name, said.get("reasons", {}).get(name)) for one, said in known)
                 why = next((f"; {seed}: {text}" for seed, text in reason if text), "")
+                why = "".join(f"; {text}" for text in elsewhere[:1]) or why
                 reasons[name] = f"{count} of {total} seeds {'has' if count == 1 else 'have'} one{why}"
         links = dict.fromkeys(each.get("links", "") for each in of_step)
         return {

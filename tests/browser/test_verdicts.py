@@ -582,7 +582,11 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     aligned |= interval("parameter_cosine", [0.13, 0.2] + [NAN] * 7, [0.1] * 9)
     found = data({10: LOGGED | aligned, 20: LOGGED | aligned})
     tab = opened(found)
-    assert strip(tab).endswith("2 of 9 against the gradient 1 stale 2 silent")
+    worst = f"{NAMES[2]} {NAMES[0]}"
+    assert strip(tab).endswith(f"2 of 9 against the gradient {worst} 1 stale 2 silent")
+    tab.part("worst").first.click()
+    tab.idle()
+    assert tab.title == NAMES[2]
     tab.push("verdict-against")
     assert left(tab) == [0, 2]
     tab.select("channel", 0)
@@ -645,6 +649,10 @@ def test_channels_without_a_result_are_a_table_by_their_numbers_under_one_reason
         "no column is clipped"
     )
     assert listed.inner_text().count(why) == 1
+    tab.select("channel", 2)
+    panel = tab.part("panel-why")
+    assert f"No value at this step: {why}.\n" in panel.inner_text(), "its numbers stand among what is more"
+    assert "−0.018, no signal − own 0.1 [−0.2, 0.4], standard error 0.017." in told(panel)
     rows = [row.split("\t") for row in listed.locator("tr").all_inner_texts()]
     assert rows == [
         ["channel", "gain", "no signal − own", "standard error"],
@@ -697,7 +705,7 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     for step, words in {
         40: f"value, {AS_RUN} 2 help, 2 harm, 4 unresolved at step 20 {HARMED} undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 against the gradient (parameter cosine of step 20)",
-        20: f"value {counts} 1 of 9 against the gradient 1 stale",
+        20: f"value {counts} 1 of 9 against the gradient {NAMES[0]} 1 stale",
     }.items():
         tab.at(step)
         assert strip(tab).startswith(words)
@@ -754,10 +762,8 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     tab.at(40)
     tab.select("channel", 0)
     assert tab.part("panel-verdicts").inner_text().strip() == "signal helps at step 20"
-    assert (
-        f"No value at this step: {worse.replace(' -', ' −').replace('[-', '[−')}."
-        in tab.part("panel-why").inner_text()
-    )
+    assert "No value at this step: worse than none; no gain.\n" in tab.part("panel-why").inner_text()
+    assert "No signal − own −0.05 [−0.07, −0.03], gain 0.01." in told(tab.part("panel-why"))
     tab.part("verdicts").get_by_test_id("step-link").click()
     assert tab.step == 20
     cosines = {10: {"cosine": [0.6] * 4 + [0.4] * 5}, 20: {"cosine": [-0.4] * 4 + [0.6] * 5}}
@@ -801,7 +807,10 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     for name, rate, numbers, accuracy in (("slow", "0.001", rows, 0.7), ("fast", "0.01", rows | ahead, 0.9)):
         learning = {"sg_learning_rate": [float(rate)] * 9, "age": [1.0 if name == "slow" else 9.0] * 9}
         made = given(data({10: learning, 20: numbers | learning}), 3 if name == "slow" else 9)
-        graph = {**made.graph, "settings": {"training.predictor.lr": rate, "training.batch": "64"}}
+        graph = {
+            **made.graph,
+            "settings": {"sg_lr": rate, "training.predictor.lr": rate, "training.batch": "64"},
+        }
         scores = {
             ("agent", "test_accuracy"): Series(
                 np.array([20]), np.full((1, len(graph["agents"])), accuracy, np.float32)
@@ -828,7 +837,8 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     ]
     told = tab.part("apart").inner_text()
     assert "gradient: linear, given returned | linear, given label (6)" in told
-    assert "training.predictor.lr: 0.001 | 0.01" in told
+    assert "\nsg lr, training.predictor.lr: 0.001 | 0.01\n" in told, "one change is one line"
+    assert "Channels differ most in value: 4 of 8 beyond the intervals, median 0.4 | 0.95." in told
     assert "batch" not in told
     assert (
         f"Most different value: 4 beyond the intervals (over examples, not seeds)\n{NAMES[1]}\n−0.8 | 0.95"
@@ -1131,6 +1141,7 @@ def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
         == f"helps over {AS_RUN}, 3 seeds: value 0.3 [0.25, 0.35] (seeds: 3 unresolved)"
     )
     assert "mean of 3 seeds" in tab.part("panel").inner_text()
+    assert "by chance; try --seeds 5" not in strip(tab), "it is all resolved"
     assert "Messages" not in tab.part("panel").inner_text()
     legend = tab.frame.locator(".ap-chart[data-metric=cosine]").inner_text()
     assert "0.2 [0.15, 0.25]" in legend

@@ -154,6 +154,8 @@ def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
     ]  # rows are [0, .2], [.4, .6], [.8, 1]; the second agent is the readout
     assert (line["name"], line["values"]) == ("one", [0.2, 0.6, 1.0])
     assert "low" not in line
+    positive = re.findall(r'"title":"([^"]*)","says":"[^"]*","positive":true', page(run()))
+    assert positive == ["SG loss"], "its axis may be logarithmic"
     (line,) = charts(page(run()))["SG loss"]
     assert line["values"] == pytest.approx([0.1, 0.5, 0.9])
     (line,) = charts(page(run(data=data(rows=5000))))["training loss"]

@@ -12,10 +12,10 @@ export function mountCharts(host, charts, page) {
     applyTheme(document.documentElement, theme);
     drawn.forEach((chart) => chart.destroy());
     clear(host);
-    drawn = charts.map(({ title, says, lines }) => {
+    drawn = charts.map(({ title, says, positive, lines }) => {
       const step = Math.max(...lines.map(({ steps }) => steps.at(-1)));
       const coloured = lines.map((line) => ({ ...line, colour: categoryColour(line.place, theme) }));
-      return lineChart(host, { title, says, lines: coloured, step, theme });
+      return lineChart(host, { title, says, positive, lines: coloured, step, theme });
     });
   };
   new MutationObserver(draw).observe(page, { attributes: true, attributeFilter: ["data-theme"] });

@@ -11,6 +11,7 @@ import pytest
 from werkzeug.test import Client
 
 from antiphon.telemetry.statistics import student_t
+from antiphon.telemetry.tab.series import RunData, Series
 from tests.telemetry.tab.serving import client, figure, get, refused
 from tests.telemetry.tab.writing import LOSS, graph, write
 
@@ -95,6 +96,47 @@ def test_verdicts_are_over_seeds_and_beside_them_stands_what_each_finds(served: 
     loop = told["verdicts"]["by"]
     assert loop.startswith("for run in ")
     assert loop.endswith('/small-s2; do antiphon evaluate --value "$run"; done')
+
+
+def test_seeds_that_were_measured_at_different_steps_are_said_to_be(tmp_path: Path) -> None:
+    """Means are of one step. An interval of two seeds is one that rests on them; where few leave most unresolved there are more to take."""
+    for seed, step in ((0, 10), (1, 20)):
+        ends = {
+            f"antiphon/channel/value{end}": [0.5 + by] * 2
+            for end, by in (("", 0), ("_low", -1), ("_high", 1))
+        }
+        write(tmp_path / f"s{seed}", {step: ends}, document=graph(seed=seed))
+    told = get(client(tmp_path), "catalog", run="ring · all seeds").json["verdicts"]
+    why = "1 of 2 seeds has one; s0: measured at step 10; means are of one step"
+    assert told["measures"][0]["reasons"] == {"a->b": why, "b->a": why}
+    assert told["common"] == [
+        "An interval of two seeds rests on the one difference between them: take --seeds 5"
+    ]
+    assert told["few"] == ""
+
+
+def test_few_seeds_that_leave_most_channels_unresolved_are_too_few(tmp_path: Path) -> None:
+    for seed in range(5):
+        ends = {f"antiphon/channel/value{end}": [seed - 2.0, seed - 1.0] for end in ("", "_low", "_high")}
+        write(tmp_path / "few" / f"s{seed % 3}", {10: ends}, document=graph(seed=seed % 3))
+        write(tmp_path / "many" / f"s{seed}", {10: ends}, document=graph(seed=seed))
+    for name, advice in (("few", "try --seeds 5"), ("many", "")):
+        told = get(client(tmp_path / name), "catalog", run="ring · all seeds").json["verdicts"]
+        assert told["few"] == advice
+
+
+def test_what_is_measured_over_other_links_than_the_runs_says_so(tmp_path: Path) -> None:
+    for drop, links in ((0.0, "perfect links"), (0.5, "perfect links, not the run's")):
+        made = graph()
+        made["channels"] = [channel | {"drop": drop} for channel in made["channels"]]
+        undefined = {"ablation_zero": {"step": 10, "reasons": {}, "links": "perfect links"}}
+        figures = {
+            ("channel", f"ablation_zero{end}"): Series(np.array([10]), np.array([[0.5, 0.5]], np.float32))
+            for end in ("", "_low", "_high")
+        }
+        told = RunData("run", made, None, figures, undefined=undefined).catalogue()["verdicts"]
+        assert told["measures"][0]["links"] == links
+        assert any("--links as_run" in line for line in told["common"]) == (drop > 0)
 
 
 def test_a_name_for_seeds_that_are_none_is_no_run(served: Client) -> None:

@@ -1,6 +1,7 @@
 // Why a channel is as it is: hints at the cause where it is bad, its learning signal, the way to a readout, how often messages arrive.
 
 import { formatInterval, formatNumber, formatStep, ofStep } from "../drawing/format.js";
+import { medianOf } from "./shown.js";
 
 /**
  * Say it for a step, in the order of importance; nothing where neither the worth (`judged`) nor the signal is known.
@@ -41,15 +42,14 @@ export function filled(run, channel, step, says) {
   return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
 }
 
+/** Return the reason of a missing result, and what it says of one channel alone, in brackets at its end. */
+export function reasonOf(why) {
+  return /^(.*?)(?: \(([^()]*)\))?$/s.exec(why).slice(1);
+}
+
 /** The same with a capital letter. */
 export function capital(text) {
   return text.slice(0, 1).toUpperCase() + text.slice(1);
-}
-
-/** The median of all channels' numbers. */
-function medianOf(run, metric, step) {
-  const sorted = Float32Array.from(run.channels, (_, channel) => run.numberAt(metric, channel, step).value).filter(Number.isFinite).sort();
-  return sorted[sorted.length >> 1];
 }
 
 /** Say of how many entries a number is the mean, and of which step, where it is not the one shown; "": of one of this step. */

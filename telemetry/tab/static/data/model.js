@@ -1,6 +1,6 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
-import { capital, diagnosisOf, filled, sourceOf } from "./diagnosis.js";
+import { capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
@@ -213,7 +213,7 @@ export class Model {
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], common = [], by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], common = [], few = "", by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
     if (this.#loads(run)) return { loading: run.name, common };
     const measure = this.measure(run, step);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
@@ -221,7 +221,10 @@ export class Model {
     const found = known.map((word) => {
       const bit = verdictBit(word, measure);
       const older = word.name === "against" ? this.#older(run, step) : "";
-      const names = run.channels.filter((_, channel) => flags[channel] & bit).map(({ name }) => name);
+      const found = [...run.channels.keys()].filter((channel) => flags[channel] & bit);
+      const lowest = (channel) => Math.min(...this.#below(run, channel, step).map(({ value }) => value));
+      if (word.name === "against") found.sort((one, other) => lowest(one) - lowest(other));
+      const names = found.map((channel) => run.nameOf("channel", channel));
       return { ...word, older, count: names.length, names: names.slice(0, NAMED) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
@@ -231,7 +234,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { name: run.name, common, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
+    return { name: run.name, common, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
   }
 
   /** The channels that a measure found bad at a step, with their words, the worst first. */
@@ -326,17 +329,25 @@ export class Model {
       ...causes.map(({ says, fix }) => `${capital(says)}${fix && `; try ${fix}`}.`),
       ...told.map(([says, , name]) => `${capital(name)}: ${says}`), ...said.map(({ says }) => filled(run, channel, step, says)), ...more,
     ];
-    const missing = this.#missing(run, channel, flags, step).map((why) => `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${why.replace(/(?<=[ [(])-(?=\d)/g, "−")}.`);
+    const missing = this.#missing(run, channel, flags, step).map((why) => {
+      const [reason, own] = reasonOf(why.replace(/(?<=[ [(])-(?=\d)/g, "−"));
+      if (own) sentences.unshift(`${capital(own)}.`);
+      return `No ${title} at this step${at && at !== step ? ` (measured at step ${formatStep(at)})` : ""}: ${reason}.`;
+    });
     const late = missing.length > 0 && at > 0;
     const last = at === newest; // advice is of the newest measurement
     const next = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
     return { verdicts, lead, cause, rows: [...rest, ...rows], more: sentences, none: [...missing, ...next], again: late ? last && again : ask && by };
   }
 
-  /** Which measures of a channel's signal are below 0, with their numbers. */
+  /** The measures of a channel's signal that are below 0. */
+  #below(run, channel, step) {
+    return run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) })).filter(({ high }) => high < 0);
+  }
+
+  /** Say which they are, with their numbers. */
   #against(run, channel, step) {
-    const found = run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) }));
-    return found.filter(({ high }) => high < 0).map(({ title, value, low, high, ...from }) => `${title} ${formatInterval(value, low, high)}${sourceOf(run, from, step)}`).join("; ");
+    return this.#below(run, channel, step).map(({ title, value, low, high, ...from }) => `${title} ${formatInterval(value, low, high)}${sourceOf(run, from, step)}`).join("; ");
   }
 
   /** The verdicts that the filter asks for. */

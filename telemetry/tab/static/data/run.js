@@ -1,5 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
+import { endsOf } from "../drawing/format.js";
 import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
@@ -64,7 +65,8 @@ export class Run {
     const { values, at = NaN, counts, halves } = this.shownAt(kind, metric, step) ?? {};
     const value = values?.[item] ?? NaN;
     const [low, high] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), at, item));
-    return { value, low: low ?? value - halves?.[item], high: high ?? value + halves?.[item], of: at, count: counts?.[item] ?? 1 };
+    const [least, most] = endsOf(this.info(kind, metric), value, halves?.[item]);
+    return { value, low: low ?? least, high: high ?? most, of: at, count: counts?.[item] ?? 1 };
   }
 
   /** The names of the runs of several seeds that this one is the mean of; none: it is one run. */
@@ -94,7 +96,7 @@ export class Run {
     const values = columnOf(means ?? series, item);
     const halves = means && columnOf(means, series.items + item);
     const ends = this.boundsOf(kind, metric).map((bound) => this.peek(kind, bound)).filter((end) => end?.steps.length === values.length);
-    const [low, high] = halves ? [-1, 1].map((sign) => values.map((value, row) => value + sign * halves[row])) : ends.map((end) => columnOf(end, item));
+    const [low, high] = halves ? [0, 1].map((end) => values.map((value, row) => endsOf(this.info(kind, metric), value, halves[row])[end])) : ends.map((end) => columnOf(end, item));
     return { steps: series.steps, values, ...(high && { low, high }) };
   }
 

@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { LEVELS, levelColour, levelOf, rangeFor, warped } from "../drawing/colours.js";
-import { formatInterval } from "../drawing/format.js";
+import { endsOf, formatInterval, formatNumber } from "../drawing/format.js";
 import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -38,7 +38,8 @@ export function headlineAt(run, step, runs = [run]) {
   const [value, half] = [0, 1].map((part) => itemAt(series, step, part));
   const [least, most] = info.scale === "share" ? [0, 1] : [-Infinity, Infinity];
   const curve = { steps: Array.from(series.steps), values: Array.from(columnOf(series, 0)) };
-  return { ...found, ...curve, title: info.title, good: info.good, share: info.scale === "share", value, low: Math.max(value - half, least), high: Math.min(value + half, most) };
+  const over = /^(test|validation)_/.test(metric) && run.channels.some(({ drop }) => drop > 0) ? ", over perfect links" : "";
+  return { ...found, ...curve, over, title: info.title, good: info.good, share: info.scale === "share", value, low: Math.max(value - half, least), high: Math.min(value + half, most) };
 }
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
@@ -67,7 +68,37 @@ export function settingsApart([run, other]) {
   const whole = ({ graph }) => ({ ...(graph.scenario && { scenario: graph.scenario }), ...graph.settings });
   compare(whole(run), whole(other), 0);
   const every = [...found.values()].sort((one, other) => other.count - one.count);
-  return every.filter(({ name }, at) => every.findIndex((one) => one.name === name) === at).map((one) => ({ ...one, more: every.filter(({ name }) => name === one.name).length - 1 }));
+  const named = every.filter(({ name }, at) => every.findIndex((one) => one.name === name) === at).map((one) => ({ ...one, more: every.filter(({ name }) => name === one.name).length - 1 }));
+  return named.reduce((told, one) => (one.count ? [...told, one] : withoutRepeats(told, one)), []);
+}
+
+/** Add a setting of the run: one that another has in its words is left out, one with the same numbers stands beside its name. */
+function withoutRepeats(told, one) {
+  const ends = ["first", "second"];
+  const alike = told.find((other) => !other.count && ends.every((end) => other[end] === one[end] || Number(other[end]) === Number(one[end])));
+  if (alike) alike.name += `, ${one.name}`;
+  const said = told.some((other) => ends.some((end) => other[end].split(", ").includes(`${one.name} ${one[end]}`)));
+  return alike || said ? told : [...told, one];
+}
+
+/** Say in which metric most channels of two runs differ: in how many beyond the intervals, and the medians; "": in none that has intervals. */
+export function apartIn(runs, step) {
+  const known = runs[0].catalog.verdicts?.signals.concat(measuresOf(runs[0])) ?? [];
+  const found = known.map(({ metric }) => {
+    const both = runs[0].channels.map(({ name }) => runs.map((run) => run.numberAt(metric, run.find("channel", name), step)));
+    return { metric, there: both.filter(([one, other]) => one.low + other.low), apart: both.filter(([one, other]) => one.low > other.high || other.low > one.high) };
+  });
+  const [most] = found.filter(({ there }) => there.length).sort((one, other) => other.apart.length - one.apart.length);
+  if (!most) return "";
+  if (!most.apart.length) return "No channel differs beyond the intervals in value, ablation or cosine.";
+  const medians = runs.map((run) => formatNumber(medianOf(run, most.metric, step))).join(" | ");
+  return `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${most.apart.length} of ${most.there.length} beyond the intervals, median ${medians}.`;
+}
+
+/** The median of all channels' numbers. */
+export function medianOf(run, metric, step) {
+  const sorted = Float32Array.from(run.channels, (_, channel) => run.numberAt(metric, channel, step).value).filter(Number.isFinite).sort();
+  return sorted[sorted.length >> 1];
 }
 
 /** Return the measures of worth of a run's channels: {metric, title, bounds, measured, step, reasons, again}, that of most channels first. */
@@ -76,12 +107,12 @@ export function measuresOf(run) {
 }
 
 /** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] helps"; of several seeds how many find it by themselves. */
-export function resultText({ run, name, at, values, lower, upper, counts, halves, words }, index) {
+export function resultText({ run, info, name, at, values, lower, upper, counts, halves, words }, index) {
   const { name: verdict, beside, one, told } = words?.[index] ?? {};
   if (beside) return told?.() ?? one;
   const value = values?.[index] ?? NaN;
   const half = run.seeds.length ? halves?.[index] : NaN;
-  const text = formatInterval(value, ...(lower ? [lower[index], upper[index]] : [value - half, value + half]));
+  const text = formatInterval(value, ...(lower ? [lower[index], upper[index]] : endsOf(info, value, half)));
   const [mean, seeds] = counts && !Number.isNaN(value) ? [run.meanOf(counts[index]), run.agreement(name, index, at)] : ["", ""];
   return text + (verdict ? ` ${verdict}` : "") + (mean && `, ${mean}`) + (seeds && ` (${seeds})`);
 }

@@ -6,6 +6,14 @@ import { rowAt } from "../data/source.js";
 import { themeColours } from "./colours.js";
 
 const CHART_HEIGHT = 132;
+/** The largest of positive numbers, as a multiple of the least, from which their axis is logarithmic. */
+const CHART_DECADES = 1000;
+/** What a logarithmic axis has: some powers of ten. */
+const CHART_POWERS = {
+  splits: (_, axis, low, high) => [...new Set([0, 1, 2, 3, 4].map((part) => Math.round(Math.log10(low) + (part * Math.log10(high / low)) / 4)))].map((power) => 10 ** power),
+  filter: (_, splits) => splits,
+  values: (_, splits) => splits.map((value) => value.toExponential(0).replace("e+", "e").replace("-", "−")),
+};
 /** Colours of the first run, the second, and what stands in the background; told apart by colour-blind people. */
 const CHART_LINES = {
   light: ["#0b61a4", "#c2570c", "#7b8794"],
@@ -18,7 +26,7 @@ const CHART_DASHES = [undefined, [6, 3], [2, 3]];
  * A line: {name, steps, values, low, high, ground, colour}; `low` and `high` make a band around it; `ground` puts it into the
  * background (grey), else the first line is the first run's and the second the second run's, unless they have colours. NaN
  * and null are gaps.
- * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
+ * @param {Object} options title, says, caution, lines, positive (as of the metric), step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
  * @returns {{setStep: function(number), setData: function(Array), resize: function(), destroy: function(), node: HTMLElement}}
  */
 export function lineChart(host, options) {
@@ -29,8 +37,8 @@ export function lineChart(host, options) {
 }
 
 class LineChart {
-  constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", metric = null, span = null }) {
-    Object.assign(this, { title, says, onStep, theme, step, span });
+  constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", metric = null, span = null, positive = false }) {
+    Object.assign(this, { title, says, onStep, theme, step, span, positive });
     this.colours = CHART_LINES[theme];
     this.lines = lines;
     this.plot = null;
@@ -54,6 +62,8 @@ class LineChart {
     clear(this.place);
     if (!this.lines.some(({ values }) => values.some(Number.isFinite))) return this.say("No values yet.");
     if (typeof globalThis.uPlot !== "function") return this.say("No charts: uPlot is not loaded.");
+    const drawn = this.lines.flatMap(({ values }) => Array.from(values)).filter((value) => value > 0);
+    this.log = this.positive && Math.max(...drawn) > CHART_DECADES * Math.min(...drawn);
     this.writeLegend();
     const width = Math.max(this.place.clientWidth, 120);
     this.width = width;
@@ -97,10 +107,11 @@ class LineChart {
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
       scales: {
         x: { time: false, range: (plot) => this.range(plot.data[0]) },
+        ...(this.log && { y: { distr: 3 } }),
       },
       axes: [
         { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
-        { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by) },
+        { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by), ...(this.log && CHART_POWERS) },
       ],
       hooks: { setCursor: [(plot) => this.hover(plot)], drawSeries: [chartBar], draw: [() => this.setStep(this.step)] },
     };
@@ -108,7 +119,7 @@ class LineChart {
 
   /** The lines as uPlot takes them: one list of steps, a column per line; null is a gap. */
   table() {
-    const sound = (value) => (Number.isFinite(value) ? value : null);
+    const sound = (value) => (Number.isFinite(value) && (!this.log || value > 0) ? value : null);
     const tables = this.lines.map((line) => {
       const columns = line.low ? [line.values, line.low, line.high] : [line.values];
       return [Array.from(line.steps), ...columns.map((column) => Array.from(column, sound))];

@@ -21,6 +21,12 @@ export function formatInterval(value, low, high) {
   return formatNumber(value) + (Number.isFinite(low) ? ` [${formatNumber(low)}, ${formatNumber(high)}]` : "");
 }
 
+/** Return the ends of an interval from half its length; of what is `positive` those of its logarithm, which never reach zero. */
+export function endsOf({ positive }, value, half) {
+  const factor = Math.exp(half / value);
+  return positive ? [value / factor, value * factor] : [value - half, value + half];
+}
+
 /** Format the result of a run with its interval, where it has one: a share in per cent. */
 export function formatResult({ share, value, low, high }) {
   return formatInterval(...[value, low, high].map((one) => (share ? 100 * one : one))) + (share && Number.isFinite(value) ? " %" : "");

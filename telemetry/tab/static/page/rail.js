@@ -5,7 +5,7 @@ import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/fo
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
-import { metricsOf, misleads, settingsApart } from "../data/shown.js";
+import { apartIn, metricsOf, misleads, settingsApart } from "../data/shown.js";
 import { definedSteps } from "../data/source.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
@@ -118,7 +118,8 @@ export class Rail {
     const lines = (settings.length ? settings : ["none that is known"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
     const title = `Most different ${here.info.title}${here.lower ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
-    clear(this.#apart).append(heading("Settings that differ"), ...lines, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
+    const telling = el("p", { class: "ap-says", testid: "most-apart", text: apartIn(runs, data[0].step) });
+    clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 
   #explain(runs, data, theme) {

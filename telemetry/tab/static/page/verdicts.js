@@ -2,7 +2,7 @@
 
 import { clear, el, setText, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
-import { capital } from "../data/diagnosis.js";
+import { capital, reasonOf } from "../data/diagnosis.js";
 
 /** So many channels that another step or measure found bad are links. */
 const LINKED = 3;
@@ -46,9 +46,14 @@ export class VerdictStrip {
     const told = found.measuring ? [el("span", { class: "ap-muted", testid: "measuring", text: `value of step ${formatStep(found.measuring.step)}: ${found.measuring.done} of ${found.measuring.of} measurements are done` })] : [];
     const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];
     const open = Boolean(this.node.querySelector("details[open]"));
-    clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []));
+    clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []).flatMap((chip, place) => [chip, ...this.#worst(others[place])]));
     this.node.querySelector("details")?.toggleAttribute("open", open);
     if (focused) this.node.querySelector(`[data-verdict="${focused}"]`)?.focus();
+  }
+
+  /** Links to the channels of a bad verdict, the worst first. */
+  #worst({ side, names }) {
+    return side < 0 ? names.slice(0, LINKED).map((name) => el("button", { class: "ap-link", type: "button", testid: "worst", text: name, on: { click: () => this.#actions.select("channel", name) } })) : [];
   }
 
   /** The measure that the verdicts of worth are by; a list where there are several. */
@@ -70,13 +75,13 @@ export class VerdictStrip {
     return Boolean(list);
   }
 
-  #worth({ missing: left, words, total, measure, measures, says, step, at, early, finding, harmed, together }, chips) {
+  #worth({ missing: left, words, total, measure, measures, few, says, step, at, early, finding, harmed, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (at !== step && left.length < total) chips.unshift(stepLink("of step", at, this.#actions.setStep));
     const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all together (no sum) ${together.replace(/:.*/, "")}` })] : [];
     const judged = total - left.length;
     const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
-    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} by chance` }));
+    if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} by chance${few && `; ${few}`}` }));
     const show = (name = "") => {
       if (finding) this.#actions.setStep(finding.shown);
       if (finding) this.#actions.setMetric("channel", finding.metric);
@@ -88,7 +93,7 @@ export class VerdictStrip {
     if (!left.length) return [...chips, ...found, ...whole];
     // What a reason says of one channel alone stands in brackets at its end, "(-0.02, standard error 0.01)": a column for each number.
     const told = left.map(({ name, why }) => {
-      const [, reason, own = ""] = /^(.*?)(?: \(([^()]*)\))?$/s.exec(why);
+      const [reason, own = ""] = reasonOf(why);
       return { name, reason, own: own.split(/, (?![^[]*\])/).filter(Boolean).map((text) => /^(.*?) ?(\S+(?: \[.*\])?)$/.exec(text).slice(1)) };
     });
     const reasons = [...new Set(told.map(({ reason }) => reason))].sort();

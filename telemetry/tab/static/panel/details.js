@@ -6,7 +6,7 @@ import { columnOf } from "../data/source.js";
 import { aheadOf, badnessOf, measuresOf, resultText } from "../data/shown.js";
 import { lineChart } from "../drawing/chart.js";
 import { partName } from "./parts.js";
-import { arrivalOf, wayOf } from "../data/diagnosis.js";
+import { arrivalOf, reasonOf, wayOf } from "../data/diagnosis.js";
 import { panelChannel, panelClock, panelConstant, panelEntries, panelFacts, panelGround, panelGroups, panelOnce, panelPair, panelText } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
@@ -259,7 +259,7 @@ export class SidePanel {
     clear(slot.host);
     const info = this.infoOf(slot);
     slot.chart = lineChart(slot.host, {
-      title: info.title, says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
+      title: info.title, says: info.says, positive: info.positive, caution: slot.caution, lines, step: this.step, theme: this.theme,
       onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.span(),
     });
   }
@@ -284,7 +284,7 @@ export class SidePanel {
   noResult({ metric, node }) {
     const texts = this.runs.flatMap(({ run, label, name }) => {
       const { reasons = {}, step } = (this.kind === "channel" && measuresOf(run).find((one) => one.metric === metric)) || {};
-      return reasons[name] ? [`${this.runs.length > 1 ? `${label}: ` : ""}none at step ${formatStep(step)}: ${reasons[name]}`] : [];
+      return reasons[name] ? [`${this.runs.length > 1 ? `${label}: ` : ""}none at step ${formatStep(step)}: ${reasonOf(reasons[name])[0]}`] : [];
     });
     node.hidden &&= !texts.length;
     return texts.join("; ");
@@ -362,15 +362,19 @@ export class SidePanel {
         const [cell, { value, low, high, of }] = [this.rows[place].cells[at], found[at]];
         const { better, why } = compared(place);
         cell.title = why || this.runs[at].run.meanOf(found[at].count);
-        setText(cell, (better === at ? "✓ " : "") + formatInterval(value, low, high) + (of !== this.step && of !== usual ? ` (${formatStep(of)})` : ""));
+        const [number, interval] = formatInterval(value, low, high).split(" [");
+        const ends = interval ? [" ", el("span", { class: "ap-interval", text: `[${interval}` })] : [];
+        clear(cell).append((better === at ? "✓ " : "") + number, ...ends, of !== this.step && of !== usual ? ` (${formatStep(of)})` : "");
         cell.dataset.value = String(value);
         cell.classList.toggle("ap-unresolved", of !== this.step);
       });
       this.heads[at].textContent = (this.runs.length > 1 ? label : "Value") + (usual ? `, grey: as of step ${formatStep(usual)}${earlier[0] === earlier.at(-1) ? "" : " or (step)"}` : "");
     });
+    const means = shown.map((found) => this.runs[0].run.meanOf(Math.max(...found.map(({ count }) => count))));
+    const [usual] = means.filter((_, place) => !this.rows[place].row.hidden);
+    const alike = usual && this.rows.every(({ row }, place) => row.hidden || means[place] === usual) ? `, each ${usual}` : "";
     for (const [place, { difference, metric, mean }] of this.rows.entries()) {
-      const of = this.runs[0].run.meanOf(Math.max(...shown[place].map(({ count }) => count)));
-      setText(mean, of && ` ${of}`);
+      setText(mean, alike ? "" : means[place] && ` ${means[place]}`);
       if (!difference) continue;
       const [{ better, short, why }, [one, other]] = [compared(place), shown[place]];
       difference.title = why;
@@ -383,7 +387,7 @@ export class SidePanel {
     for (const write of this.clocks) write();
     const over = this.runs.every(({ run }) => run.seeds.length) ? "seeds" : "examples, not seeds";
     const legend = `: what differs first; ✓: better, never of the run whose score is worse; “overlap”: the intervals (over ${over}) do; “no interval”: the metric misleads without one`;
-    this.caption.textContent = `Values at step ${formatStep(this.step)}${this.runs.length > 1 ? legend : ""}`;
+    this.caption.textContent = `Values at step ${formatStep(this.step)}${alike}${this.runs.length > 1 ? legend : ""}`;
   }
 
   /** The newest number of a metric, the ends of its interval, and its step: `of`. */
