@@ -480,6 +480,6 @@ class Recording:
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
             injected = (update.newest_injected_by_channel.get(self.name) for update in learned.updates)
-            return next((rows for rows in injected if rows is not None), None)
+            return next((credit.gradient for credit in injected if credit is not None), None)
         update = learned.predictor_updates.get(self.name)
         return None if update is None else update.examples[-1].returned

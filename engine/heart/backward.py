@@ -110,8 +110,7 @@ class BackwardPass:
             injection = channel.injection(output, credit.gradient, rows, step)
             pending.injections.append(injection)
             if channel.predicts:
-                by_row = channel.synthetic_gradient.needs_actions
-                update.keep_injected(name, injection.gradient, by_row=by_row)
+                update.keep_injected(channel, Credit(injection.gradient, rows))
             if nonzero(injection.scale):
                 update.injected_rows[name, message.stamp] = rows
         for feature in self.learning_points.after_credit:

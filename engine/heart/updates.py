@@ -9,12 +9,12 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -113,9 +113,9 @@ class Update:
     gradient_by_read: dict[CountedRead, Tensor] = field(default_factory=dict)
     """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients return;
     until they are booked (`BackwardPass.book`)."""
-    newest_injected_by_channel: dict[str, Tensor] = field(default_factory=dict)
-    """What was injected into the newest message, [rows, size] before `scale`, by channel whose coupling predicts; for metrics and a
-    run's handles."""
+    newest_injected_by_channel: dict[str, Credit] = field(default_factory=dict)
+    """What was injected into each member's newest message with credit, before `scale`, by channel whose coupling predicts; for metrics
+    and a run's handles."""
     injected_rows: dict[tuple[str, int], Mask] = field(default_factory=dict)
     """By channel and stamp: the rows of a message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
@@ -153,15 +153,20 @@ class Update:
         """Lift all restrictions of an agent before it moves, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
         self.moving_members_by_agent[agent_name] = ALL
 
-    def keep_injected(self, channel_name: str, injected: Tensor, *, by_row: bool) -> None:
-        """Keep what is injected into a message, [rows, size], as its channel's newest, for metrics and a run's handles alone.
+    def keep_injected(self, channel: Channel, injected: Credit) -> None:
+        """Keep what is injected into a message as its channel's newest, for metrics and a run's handles alone.
 
-        `by_row`: a row of zeros, whose action has not come back, keeps that of the message before.
+        A member without credit for the message keeps that of the message before; and where actions are needed, so does a row of zeros,
+        whose action has not come back.
         """
-        injected_before = self.newest_injected_by_channel.get(channel_name)
-        if by_row and injected_before is not None:
-            injected = torch.where(injected.any(1, keepdim=True), injected, injected_before)
-        self.newest_injected_by_channel[channel_name] = injected
+        gradient, rows = injected
+        if rows is not ALL:
+            rows = channel.layout.rows_of(channel.layout.members_in(rows))
+        before = self.newest_injected_by_channel.get(channel.name)
+        if before is not None:
+            newer = Mask.of(gradient.any(1)) if channel.synthetic_gradient.needs_actions else rows
+            gradient, rows = newer.where(gradient, before.gradient), before.rows | rows
+        self.newest_injected_by_channel[channel.name] = Credit(gradient, rows)
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,14 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, ReportedLoss, StepReport, Update, WindowLoss
+from antiphon.engine.heart.updates import (
+    Credit,
+    PredictorUpdate,
+    ReportedLoss,
+    StepReport,
+    Update,
+    WindowLoss,
+)
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
@@ -161,12 +168,12 @@ class AgentReport:
                     single.window_loss.reported_loss_by_agent[member.name] = losses.select_members([n])
         for name, injected in update.newest_injected_by_channel.items():
             channel = self._stacked.system.channels[name]
-            rows = torch.split(injected, channel.batch)
-            learned = channel.learning_rows_from_sender(update.window.learning_rows_by_agent[channel.sender])
-            injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
+            gradients = torch.split(injected.gradient, channel.batch)
+            injecting = channel.layout.members_in(injected.rows).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
-                    updates[base.group_by_agent[lone.sender]].newest_injected_by_channel[lone.name] = rows[k]
+                    single = updates[base.group_by_agent[lone.sender]]
+                    single.newest_injected_by_channel[lone.name] = Credit(gradients[k])
         yield from updates.values()
 
 

@@ -317,10 +317,10 @@ def of_channels(
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
             yield Measured(names, "si_loss", losses, _list(trained.moving_members, len(names)))
-    injected = {
-        name: (rows, update)
+    injected_by_channel = {
+        name: injected
         for update in learned.updates
-        for name, rows in update.newest_injected_by_channel.items()
+        for name, injected in update.newest_injected_by_channel.items()
     }
     for name, channel in system.channels.items():
         names, count = channel.member_names, len(channel.member_names)
@@ -328,14 +328,10 @@ def of_channels(
             continue
         if name in learned.predictor_updates:
             yield from _trained(names, learned.predictor_updates[name])
-        if name in injected:
-            rows, update = injected[name]
-            learned_in = channel.learning_rows_from_sender(
-                update.window.learning_rows_by_agent[channel.sender]
-            )
-            put = channel.layout.members_in(learned_in)
-            norms = rows.norm(dim=1).view(count, -1).mean(1)
-            yield Measured(names, "injection_norm", norms.tolist(), _list(put, count))
+        if (injected := injected_by_channel.get(name)) is not None:
+            norms = injected.gradient.norm(dim=1).view(count, -1).mean(1)
+            members = channel.layout.members_in(injected.rows)
+            yield Measured(names, "injection_norm", norms.tolist(), _list(members, count))
         messages = channel.ledger.messages
         if messages:
             message = messages[max(messages)].sent_value.reshape(count, -1)

@@ -22,7 +22,7 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import CountedRead
-from antiphon.engine.heart.updates import GroupWindows, ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.updates import Credit, GroupWindows, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.policies.policy_window import PolicyWindows
 from tests.reference import ledger
@@ -196,8 +196,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         elif credit is not None:
             put = synthetic.injection
             found.append(Injection(output, credit, put.scale(step), put.discount))
-            shown = noted[name] if name in noted and synthetic.needs_actions else credit
-            noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
+            shown = noted[name].gradient if name in noted and synthetic.needs_actions else credit
+            noted[name] = Credit(torch.where(credit.any(1, keepdim=True), credit, shown))
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
             for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):
