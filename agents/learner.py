@@ -63,7 +63,7 @@ class Learner(TrainedParameters):
         modules = network.modules()
         if critic is not None:
             modules |= {f"{CRITIC}.{prefix}": module for prefix, module in critic.modules().items()}
-        super().__init__(parameters, buffers, modules=modules, **settings)
+        super().__init__(parameters, buffers, modules=modules, seed=generator.initial_seed(), **settings)
 
     def places_of(self, heads: Collection[str]) -> frozenset[int]:
         """Return the places, among the parameters, of those of some heads: maps and norms."""

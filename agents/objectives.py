@@ -9,7 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from itertools import accumulate
 from operator import or_
 from typing import Annotated, Any, ClassVar, final
@@ -25,7 +25,8 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
-from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.isolation.global_numbers import UsersDraws, draws_of, seeded_globally
+from antiphon.nets.isolation.own_random import NoDraws
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
@@ -92,6 +93,11 @@ class Objective(AnyObjective):
     """Factor of each class, relative to the mean over the targets of a tick; None: all classes count alike."""
     label_smoothing: float = 0.0
     """Share of a target that is spread evenly over the classes."""
+    is_own: bool = False
+    """Whether it is a user's, which may draw random numbers."""
+
+    def seed(self, seed: int) -> None:
+        """Draw the random numbers of this seed in the calls that follow."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
@@ -377,10 +383,13 @@ class OwnObjective(Objective):
         ScenarioError: It has parameters, which no agent would train, or its metric has the name of another metric.
     """
 
+    is_own = True
+
     def __init__(self, loss: Any, name: str, key: Hashable, place: str = "", *, owned: bool = False) -> None:
         self._name, self._key, self._place = name, key, place
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
+        self._draws, self._seed = UsersDraws(late=NoDraws()), 0
         self.kept = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
         self._said = False
@@ -400,6 +409,9 @@ class OwnObjective(Objective):
     @property
     def key(self) -> Hashable:
         return self._key
+
+    def seed(self, seed: int) -> None:
+        self._seed = seed
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
@@ -438,7 +450,7 @@ class OwnObjective(Objective):
         """Call the user's loss or score; CallError where it fails."""
         try:
             with self.kept.seen():
-                return function(output, target)
+                return self._draws(self._seed, partial(function, output, target), output.device)
         except Exception as error:
             line = call_error(error, self._place, self._name)
             if line is None:
@@ -465,12 +477,11 @@ class OwnObjective(Objective):
         return self.stackable(outputs, target, classes) is not None
 
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
-        with seeded(0), torch.no_grad():
+        with seeded_globally(0), torch.no_grad():
             output = torch.rand(4, outputs, dtype=torch.float64)
             some = torch.rand(4, *target, dtype=torch.float64)
             if classes is not None:
                 some = torch.randint(classes, (4, *target))
-            state = torch.get_rng_state()
             try:
                 probed = OwnObjective(copied_object(self._loss), self._name, self._key)
                 before = outline_of(probed._on(output))
@@ -481,7 +492,7 @@ class OwnObjective(Objective):
                     mixed = "its objective keeps a state from call to call"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
-            if not torch.equal(torch.get_rng_state(), state):
+            if not isinstance(draws_of(partial(probed.loss, output, some)), NoDraws):
                 return "its objective uses random numbers"
         return mixed
 

@@ -186,7 +186,7 @@ class Model(TrainedParameters, ABC):
         self.norm = norm
         initial = self.initial_values(inputs, outputs, generator)
         modules = {} if self.layers is None else {"": self.layers.module}
-        super().__init__(*initial, modules=modules, **settings)
+        super().__init__(*initial, modules=modules, seed=generator.initial_seed(), **settings)
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator

@@ -2,13 +2,13 @@
 
 Such a module maps [B, inputs], the message and its context side by side (for an input the context alone), to the
 gradient or the message, [B, outputs]. Its loss is the squared error, unless it has a method
-`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B]. It must not use random numbers.
+`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B]. Its forward must not use random numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, final
 
 import torch
@@ -27,7 +27,10 @@ from antiphon.comms.synthetic_gradients import (
     counted,
 )
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
+from antiphon.nets.isolation.global_numbers import UsersDraws
+from antiphon.nets.isolation.own_random import NoDraws
 from antiphon.nets.modules import check_module, mixed_rows, per_sample
+from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import module_of
 from antiphon.nets.users.kept_state import KeptState, copied_object
 from antiphon.nets.users.outlines import outline_of
@@ -47,6 +50,7 @@ class _ModuleModel(Model):
         **settings: Any,
     ) -> None:
         self._source, self._options = source, options
+        self._loss_draws = UsersDraws(late=NoDraws())
         super().__init__(*message_and_context, **settings)
 
     def initial_values(
@@ -77,7 +81,8 @@ class _ModuleModel(Model):
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
         with self.kept.seen():
-            values = loss(flat, truth.reshape(flat.shape))
+            seed = seed_for(self.seed, "loss", str(self.updates))
+            values = self._loss_draws(seed, partial(loss, flat, truth.reshape(flat.shape)), flat.device)
         return per_sample(f"{self.point} {type(self.module).__name__}: its loss", values, len(flat)).view(
             prediction.shape[:-1]
         )

@@ -25,7 +25,8 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.extensions import call_error, raised_by_user
-from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws, draws_of, seeded
+from antiphon.nets.isolation.global_numbers import UsersDraws, draws_of, seeded_globally
+from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws
 from antiphon.nets.user_modules import (
     buffers_of,
     cast,
@@ -125,7 +126,7 @@ def _output(module: nn.Module, inputs: int, data: Tensor | None = None) -> objec
     rows = torch.zeros(2, inputs, dtype=own_type(module))
     if data is not None:
         rows[:, : data.shape[1]] = data
-    with torch.no_grad(), seeded(0):
+    with torch.no_grad(), seeded_globally(0):
         output: object = set_mode(module, False)(rows)
     return output
 
@@ -145,7 +146,7 @@ def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) 
 
 
 def draws(module: nn.Module, inputs: int) -> bool:
-    """Whether a module uses torch's random numbers in training."""
+    """Whether a module uses random numbers of torch, numpy or Python in training."""
     return not isinstance(draws_of(partial(_call, probe_of(module), inputs, training=True)), NoDraws)
 
 
@@ -157,7 +158,7 @@ def draws_of_module(module: nn.Module, inputs: int) -> Draws:
     in_training, in_evaluation = (
         draws_of(partial(_call, probe, inputs, training=training)) for training in (True, False)
     )
-    for kind in (SeededDraws, OwnDraws):
+    for kind in (UsersDraws, SeededDraws, OwnDraws):
         for needed in (in_training, in_evaluation):
             if isinstance(needed, kind):
                 return needed
@@ -187,7 +188,7 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
         parameters = {name: p.data for name, p in parameters_of(copy).items()}
         buffers = buffers_of(copy)
         try:
-            with seeded(0), torch.no_grad():
+            with seeded_globally(0), torch.no_grad():
                 return called(copy, parameters, buffers, batch)[0]
         except Exception:  # noqa: BLE001  (anything a user's module may raise)
             return None
@@ -211,7 +212,7 @@ def changed_parameter(module: nn.Module, inputs: int) -> str | None:
     """
     batch = torch.rand(2, inputs, generator=torch.Generator().manual_seed(0)).to(own_type(module))
     before: Tensors = {}
-    with suppress(Exception), seeded(0), torch.enable_grad():  # anything that other checks report
+    with suppress(Exception), seeded_globally(0), torch.enable_grad():  # anything that other checks report
         probe = set_mode(probe_of(module), True)
         parameters = {name: p.data for name, p in parameters_of(probe).items()}
         for _ in range(2):
@@ -238,7 +239,7 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
     tensors_before = tensors_in([dict(vars(submodule)) for submodule in probe.modules()])
     set_mode(probe, True)
     try:
-        with seeded(0), torch.enable_grad():
+        with seeded_globally(0), torch.enable_grad():
             returned = tensors_in(call())
     except Exception:  # noqa: BLE001  (a user's module may raise anything; other checks report it)
         return None
@@ -638,7 +639,7 @@ def _tried(module: nn.Module, inputs: int) -> str | None:
     for dtype in (torch.float64, torch.float32):
         probe = cast(copied(module), dtype)
         try:
-            with seeded(0), warnings.catch_warnings(record=True) as warned:
+            with seeded_globally(0), warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 for training in (True, False):
                     _try(set_mode(probe, training), torch.rand(2, _ROWS, inputs, dtype=dtype))

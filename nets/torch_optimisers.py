@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | steps | parameters without a gradient stay | those that need a closure, sparse gradients or a graph |
 | `train()`, `eval()` | called around evaluations, where it has both | |
+| random numbers | those of a user's class are of the run's seed and the number of its step | |
 | state | `state_dict`; plain data in groups and attributes (`users/plain_trees.py`) | other objects that change, unless its `state_dict` has them |
 """
 
@@ -24,7 +25,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line, with_article
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
+from antiphon.nets.isolation.global_numbers import UsersDraws
+from antiphon.nets.isolation.own_random import OwnDraws
 from antiphon.nets.optimisers import MemberMask, Optimiser, Skip, clipped
+from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import ClassChanges, Outlines
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
@@ -51,6 +55,7 @@ class TorchOptimiser:
         groups: By number of axes, other kinds with their options and learning rates for the parameters that have so many.
         names: The parameters' names, for errors.
         owner: Who is optimised, such as `agents.eye`, for errors.
+        seed: Of the random numbers that a user's class draws.
 
     Raises:
         ScenarioError: The optimiser cannot be made, or its step needs more than gradients; the line begins with the key.
@@ -69,14 +74,18 @@ class TorchOptimiser:
         groups: Mapping[int, tuple[Any, Mapping[str, Any], float]] = MappingProxyType({}),
         names: Sequence[str] = (),
         owner: str = "",
+        seed: int = 0,
     ) -> None:
-        self.parameters, self.names, self.owner = list(parameters), names, owner
+        self.parameters, self.names, self.owner, self.seed = list(parameters), names, owner, seed
         self.kind, self.options, self.lr, self.clip, self.groups = kind, options, lr, clip, groups
         self.torch = self.make()
         self._shares, self._rate = rate_shares(self.torch, lr), cast("float | Tensor", lr)
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
         self._checked = False
+        parts = () if self.torch is None else _parts(self.torch)
+        of_torch = all(type(one).__module__.startswith("torch.") for one in parts)
+        self._draws = None if of_torch else UsersDraws(late=OwnDraws())
         self._first = None if self.torch is None else _outlines(self.torch)
         if self._first is not None and not self._first.is_whole:
             line = (
@@ -241,25 +250,36 @@ class TorchOptimiser:
 
     @torch.no_grad()
     def step(
-        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask = None
+        self,
+        gradients: Sequence[Tensor | None],
+        rate: float | Tensor,
+        member_mask: MemberMask = None,
+        counts: Sequence[int] = (0,),
     ) -> None:
-        """Update the parameters along `-gradients`; for the arguments see `Optimiser`. `skip` is read on the host."""
+        """Update the parameters along `-gradients`.
+
+        Args:
+            gradients: See `Optimiser`, as for the rate and the mask; `skip` is read on the host.
+            rate: The learning rate.
+            member_mask: The members that take the step.
+            counts: The number of this step, of each member.
+        """
         if self.skip is not None and bool(self.skip.flag):
             return
         rates = rate.tolist() if isinstance(rate, Tensor) and rate.dim() else [rate] * len(self.members)
         for n, member in enumerate(self.members):
             if member_mask is None or member_mask[n]:
                 addresses = [p.data_ptr() for p in member.parameters]
-                member.step([None if g is None else g[n] for g in gradients], rates[n])
+                member.step([None if g is None else g[n] for g in gradients], rates[n], None, [counts[n]])
                 if not self._checked and addresses != [p.data_ptr() for p in member.parameters]:
                     raise ScenarioError(
                         f"optimiser: {name_of(member.kind)} replaces its parameters' memory; change them in place"
                     )
         self._checked = True
         if not self.members and self.torch is not None:
-            self._step(gradients, rate)
+            self._step(gradients, rate, counts[0])
 
-    def _step(self, gradients: Sequence[Tensor | None], rate: float | Tensor) -> None:
+    def _step(self, gradients: Sequence[Tensor | None], rate: float | Tensor, count: int) -> None:
         assert self.torch is not None
         if self.clip is not None and self.clips:
             short = iter(clipped([g for g in gradients if g is not None], self.clip))
@@ -267,7 +287,11 @@ class TorchOptimiser:
         self.follow(rate)
         for p, g in zip(self.parameters, gradients, strict=True):
             p.grad = g
-        self.take()
+        if self._draws is None:
+            self.take()
+        else:
+            seed = seed_for(self.seed, "optimiser", str(count))
+            self._draws(seed, self.take, self.parameters[0].device)
         for p in self.parameters:
             p.grad = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -15,9 +16,11 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, Mask, Members
+from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.kernel_calls import Call, Numbers, padded_zeros
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.random import seed_for
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -28,11 +31,13 @@ AnyOptimiser = Optimiser | TorchOptimiser
 Evaluated = TypeVar("Evaluated")
 
 
-def _optimiser(parameters: Mapping[str, Tensor], owner: str, settings: Mapping[str, Any]) -> AnyOptimiser:
+def _optimiser(
+    parameters: Mapping[str, Tensor], owner: str, seed: int, settings: Mapping[str, Any]
+) -> AnyOptimiser:
     """An optimiser of antiphon's kinds, or where there are `options` one of torch's or a user's."""
     tensors = list(parameters.values())
     if "options" in settings:
-        return TorchOptimiser(tensors, names=list(parameters), owner=owner, **settings)
+        return TorchOptimiser(tensors, names=list(parameters), owner=owner, seed=seed, **settings)
     return Optimiser(parameters=[as_real(tensor) for tensor in tensors], **settings)
 
 
@@ -72,6 +77,7 @@ class TrainedParameters:
         device: Device of all tensors.
         dtype: Type of parameters and float buffers.
         owner: Who is trained, such as `agents.eye`, for errors.
+        seed: Of the random numbers that a user's optimiser, and hooks of accumulated gradients, draw.
         modules: The users' modules, by the prefix of their tensors' names: these keep other types than the module's own.
 
     Attributes:
@@ -98,11 +104,13 @@ class TrainedParameters:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         owner: str = "",
+        seed: int = 0,
         modules: Mapping[str, nn.Module] = MappingProxyType({}),
     ) -> None:
         self.rate = rate
         self.frozen = frozen
-        self.owner = owner
+        self.owner, self.seed = owner, seed
+        self._draws = UsersDraws()
         self._called = ", ".join(
             type(getattr(module, "module", module)).__name__ for module in modules.values()
         )
@@ -131,7 +139,7 @@ class TrainedParameters:
         self.trainable = [] if frozen else list(self.parameters.values())
         prefixes = tuple(_dotted(prefix, "") for prefix in modules)
         self._stays = [name.startswith(prefixes) for name in self.parameters]
-        self.optimiser = _optimiser({} if frozen else self.parameters, owner, optimiser)
+        self.optimiser = _optimiser({} if frozen else self.parameters, owner, seed, optimiser)
 
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
@@ -267,17 +275,22 @@ class TrainedParameters:
             p.grad is None and not p._post_accumulate_grad_hooks for p in self.trainable
         ):
             return gradients
-        with torch.no_grad():
-            for p, gradient in zip(self.trainable, gradients, strict=True):
-                if gradient is None:
-                    continue
-                p.grad = gradient if p.grad is None else p.grad + gradient
-                for hook in list((p._post_accumulate_grad_hooks or {}).values()):
-                    self._named(hook, p)
+        seed, device = seed_for(self.seed, "hooks", str(self.updates)), self.trainable[0].device
+        self._draws(seed, partial(self._accumulate, gradients), device)
         after = [p.grad for p in self.trainable]
         for p in self.trainable:
             p.grad = None
         return after
+
+    @torch.no_grad()
+    def _accumulate(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add gradients to the parameters' `grad`, and call the hooks that follow."""
+        for p, gradient in zip(self.trainable, gradients, strict=True):
+            if gradient is None:
+                continue
+            p.grad = gradient if p.grad is None else p.grad + gradient
+            for hook in list((p._post_accumulate_grad_hooks or {}).values()):
+                self._named(hook, p)
 
     def filled(self, gradients: Sequence[Tensor | None], resting: Container[int] = ()) -> list[Tensor | None]:
         """Return gradients, in the order of `trainable`, with zeros where none reaches a network of antiphon's own.
@@ -354,7 +367,7 @@ class TrainedParameters:
         """Return the kernel's calls of a step that has begun, which others may share; empty where it shares none and is taken."""
         optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
-            optimiser.step(gradients, rate, members)
+            optimiser.step(gradients, rate, members, self.counts())
         elif not (self.members and not self._complex and fused_step(gradients, optimiser, rate, members)):
             return optimiser.calls(gradients, rate, members)
         return []

@@ -32,7 +32,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from antiphon.base.errors import ScenarioError, first_line, with_article
 from antiphon.base.extensions import call_factory, name_of
-from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.nets.users.enclosing import deep_copy
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
@@ -72,7 +72,7 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
         check_hooks(source)
         module = copied(source)
     else:
-        with seeded(seed):
+        with seeded_globally(seed):
             module = call_factory(source, name_of(source), **arguments)
         if not isinstance(module, nn.Module):
             raise ScenarioError(

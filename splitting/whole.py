@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.nets.isolation.global_numbers import seed_globally
 from antiphon.nets.user_modules import (
     cast,
     copied,
@@ -40,7 +41,7 @@ class _Alike(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """See `torch.fx.Interpreter`."""
-        torch.default_generator.manual_seed(1)
+        seed_globally(1)
         return super().run_node(n)
 
 

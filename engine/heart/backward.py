@@ -11,7 +11,7 @@ read by B; it also weighs injections, by `scale` for the parameters and by `disc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask, Members, simplified
-from antiphon.comms.backward_requests import BackwardRequest, backward_all
+from antiphon.comms.backward_requests import BackwardRequest, Gradients, backward_all
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
@@ -27,8 +27,11 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, GroupWindows, PendingUpdate, Update
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
+from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.per_member import nonzero
+from antiphon.nets.random import seed_for
 
 
 class BackwardPass:
@@ -44,6 +47,10 @@ class BackwardPass:
         self.system, self.agents, self.learning_points = system, system.agents, features.learning_points
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
+        self._draws_by_agent = {
+            group.agent_names[0]: UsersDraws() for group in system.groups if self._is_own(group)
+        }
+        """By the first agent of a group that goes back through a user's hooks and functions: how these draw random numbers."""
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
@@ -70,10 +77,35 @@ class BackwardPass:
                 auxiliary_loss=pending.auxiliary_loss,
             )
             requests.append(request)
-        results = backward_all(requests, self.system.batch)
+        results = self._gradients(windows, requests, step)
         for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
             pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)
         return [pending.update for pending in pending_updates]
+
+    def _gradients(
+        self, windows: GroupWindows, requests: Sequence[BackwardRequest], step: int
+    ) -> list[tuple[dict[str, Gradients], Gradients]]:
+        """Return what `backward_all` does: where users' code may draw random numbers, window by window, each with its own."""
+        draws = [
+            self._draws_by_agent.get(group.agent_names[0]) for group, _ in windows if self._draws_by_agent
+        ]
+        if all(one is None or one.is_idle for one in draws):
+            return backward_all(requests, self.system.batch)
+        results = []
+        for (group, _), one, request in zip(windows, draws, requests, strict=True):
+            agent = self.agents[group.agent_names[0]]
+            alone = partial(backward_all, [request], self.system.batch)
+            seed = seed_for(agent.random_seed, "backward", str(step))
+            results += alone() if one is None else one(seed, alone, self.system.device)
+        return results
+
+    def _is_own(self, group: LearningGroup) -> bool:
+        """Whether a group has users' modules or losses."""
+        agents = [self.agents[name] for name in group.agent_names]
+        goals = [term for agent in agents if agent.goal is not None for term in agent.goal.terms]
+        return any(agent.learner.has_hooks for agent in agents) or any(
+            term.rewards is None and term.output_objective.is_own for term in goals
+        )
 
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read.

@@ -19,6 +19,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ReportedLoss, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.per_member import scaled
+from antiphon.nets.random import seed_for
 
 
 class TickLoss(NamedTuple):
@@ -169,6 +170,9 @@ class ObjectiveEvaluator:
             target = agent.layout.to_rows(target)
             sites = None if sites is None else agent.layout.to_rows(sites)
         scored_rows = present.map(agent.layout.to_rows) & learning_rows
+        if objective.is_own:
+            place = goal.target_signal_name, str(step_signals.step)
+            objective.seed(seed_for(agent.random_seed, "objective", *place))
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)

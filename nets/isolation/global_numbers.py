@@ -5,20 +5,23 @@
 | a loader's, an environment's while it is made | the generators are seeded and restored (`seeded_globally`) |
 | an environment's, from its reset on | they have its own numbers, which go on from call to call, in all generators from which its first calls draw (`GlobalNumbers`) |
 | those in a process of its own | the generators are seeded, there alone (`seed_globally`) |
+| a network's, loss's, optimiser's or hook's in a run | the generators are seeded for each call and restored (`UsersDraws`) |
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.isolation.own_random import Draws, OwnDraws, alone, seeded, torch_draws_of
+
+R = TypeVar("R")
 
 _NOTHING = nullcontext()
 _TRIED = 32
@@ -66,6 +69,10 @@ _GENERATORS = {
 }
 
 
+_ARRAYS = ("numpy", "python")
+"""Those that torch's calls do not draw from."""
+
+
 def seed_globally(seed: int) -> None:
     """Seed the global generators, of a process in which nobody else draws from them."""
     for generator in _GENERATORS.values():
@@ -75,17 +82,73 @@ def seed_globally(seed: int) -> None:
 @contextmanager
 def seeded_globally(seed: int) -> Iterator[None]:
     """Seed the global generators within the block, and restore them after it."""
-    python, arrays = random.getstate(), np.random.get_state()
-    with seeded(seed):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+    with seeded(seed), _arrays_seeded(seed):
         before = _seeded.set(True)
         try:
             yield
         finally:
             _seeded.reset(before)
-            random.setstate(python)
-            np.random.set_state(arrays)
+
+
+@contextmanager
+def _arrays_seeded(seed: int) -> Iterator[None]:
+    """Seed Python's and numpy's within the block, and restore them after it."""
+    before = {name: _GENERATORS[name].state() for name in _ARRAYS}
+    for name in _ARRAYS:
+        _GENERATORS[name].seed(seed)
+    try:
+        yield
+    finally:
+        for name, state in before.items():
+            _GENERATORS[name].load(state)
+
+
+class UsersDraws(Draws):
+    """Numbers of a seed, in the generators from which a user's calls draw: every call's are a function of its seed alone.
+
+    Args:
+        drawn: Generators from which calls are known to draw.
+        late: How calls get torch's where the first ones have drawn none; None: they are made as they are, which costs nothing.
+    """
+
+    def __init__(self, drawn: Collection[str] = (), *, late: Draws | None = None) -> None:
+        self._drawn, self._late, self._left = {*drawn}, late, _TRIED
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a call is made as it is: none has drawn, and none is tried any more."""
+        return not (self._left or self._late or self._drawn)
+
+    def __call__(self, seed: int, compute: Callable[[], R], device: torch.device | None = None) -> R:
+        """Return what `compute` returns, with numbers of this seed, also on `device` if that is a GPU."""
+        if device is not None and device.type == "cuda" and not self.is_idle:
+            with seeded(seed, device):
+                return self(seed, compute)
+        if not self._left and self._drawn <= {"torch"}:
+            draws = OwnDraws() if self._drawn else self._late
+            return compute() if draws is None else draws(seed, compute)
+        with alone(), _arrays_seeded(seed):
+            begun = {name: _GENERATORS[name].state() for name in _ARRAYS} if self._left else {}
+            computed, drew = OwnDraws.watched(seed, compute)
+            self._drawn |= _drawn_since(begun) | ({"torch"} if drew else set())
+        self._left = max(0, self._left - 1)
+        return computed
+
+
+def draws_of(compute: Callable[[], object]) -> Draws:
+    """Return how calls like this one get random numbers; one that fails may draw."""
+    with seeded_globally(0):
+        begun = {name: _GENERATORS[name].state() for name in _ARRAYS}
+        found = torch_draws_of(compute)
+        drawn = _drawn_since(begun)
+    return UsersDraws(drawn, late=OwnDraws()) if drawn else found
+
+
+def _drawn_since(begun: Mapping[str, Any]) -> set[str]:
+    """Return the generators whose states are others than they were."""
+    return {
+        name for name, state in begun.items() if not _GENERATORS[name].same(state, _GENERATORS[name].state())
+    }
 
 
 class GlobalNumbers:

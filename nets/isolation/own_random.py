@@ -72,6 +72,7 @@ class _SharedGenerator:
 
 
 _SHARED = _SharedGenerator()
+alone = _SHARED.alone
 
 
 @contextmanager
@@ -115,6 +116,16 @@ class OwnDraws(Draws):
         with seeded(seed) if _alone() else _Drawing(seed):
             return compute()
 
+    @staticmethod
+    def watched(seed: int, compute: Callable[[], R]) -> tuple[R, bool]:
+        """Return what `compute` returns, and whether it has drawn."""
+        if not _alone():
+            with _Drawing(seed) as drawing:
+                return compute(), drawing.drew
+        with seeded(seed):
+            before = torch.default_generator.get_state()
+            return compute(), not torch.equal(before, torch.default_generator.get_state())
+
 
 class NoDraws(Draws):
     """No numbers; a call that draws after all is repeated with those of a generator of its own, and so are those after it."""
@@ -146,8 +157,8 @@ class NoDraws(Draws):
         return computed
 
 
-def draws_of(compute: Callable[[], object]) -> Draws:
-    """Return how calls like this one get random numbers; one that fails may draw."""
+def torch_draws_of(compute: Callable[[], object]) -> Draws:
+    """Return how calls like this one get torch's random numbers; one that fails may draw."""
     with seeded(_MARK):
         before = torch.default_generator.get_state()
         try:

@@ -77,6 +77,13 @@ REST: tuple[Fault, ...] = (
         "tests/engine/inference/test_episodes.py::test_progress_counts_the_episodes_that_count",
     ),
     Fault(
+        "draws-on-the-way-back-are-the-caller-s",
+        "engine/heart/backward.py",
+        "if all(one is None or one.is_idle for one in draws):",
+        "if True:",
+        "tests/doors/test_threads.py::test_what_users_code_draws_is_of_the_runs_seed[backward-numpy]",
+    ),
+    Fault(
         "draws-after-all-are-of-another-threads-seed",
         "nets/isolation/own_random.py",
         "                if self._calling:  # none begins meanwhile",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.nets.isolation.own_random import NoDraws, OwnDraws, SeededDraws, draws_of, seeded
+from antiphon.nets.isolation.own_random import NoDraws, OwnDraws, SeededDraws, seeded, torch_draws_of
 
 DRAWING: dict[str, Callable[[], Any]] = {
     "rand": lambda: torch.rand(5),
@@ -70,7 +70,7 @@ def test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay(name: 
     assert torch.equal(NoDraws()(11, DRAWING[name]), expected), "it draws after all"
     assert torch.equal(SeededDraws()(11, DRAWING[name]), expected)
     assert torch.equal(torch.get_rng_state(), before)
-    assert isinstance(draws_of(DRAWING[name]), OwnDraws)
+    assert isinstance(torch_draws_of(DRAWING[name]), OwnDraws)
 
 
 def test_a_generator_that_is_given_is_used() -> None:
