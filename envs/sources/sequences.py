@@ -31,7 +31,7 @@ from antiphon.envs.sources.tensors import (
     is_whole,
     signals_of,
 )
-from antiphon.envs.sources.values import Value, join_values, read_value, stack_values
+from antiphon.envs.sources.values import Value, join_values, read_value, refuse_packed, stack_values
 from antiphon.envs.stream import Table, shuffled
 from antiphon.nets.isolation.own_context import in_own_context
 
@@ -230,6 +230,7 @@ def _packed(given: Any, place: str, per_sequence: Collection[str], classes: Coll
 
 def _parts(name: str, given: Any, place: str, indices: bool) -> list[Value]:
     """Return the values of each sequence: of a list one by one, of an array or table by its first axis."""
+    refuse_packed(name, given, place)
     listed = f"{name}: {type(given).__name__}; pass a list of tensors, one per sequence"
     require(isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0, place, listed)
     if hasattr(given, "ndim") and getattr(given, "dtype", None) != object:

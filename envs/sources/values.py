@@ -10,7 +10,7 @@
 
 | refused | fix |
 |---|---|
-| sparse, nested, quantised and `meta` tensors, tensors that require a gradient | `to_dense()`, a list of sequences, `dequantize()`, `detach()` |
+| sparse, nested, packed, quantised and `meta` tensors, tensors that require a gradient | `to_dense()`, a list of sequences, `dequantize()`, `detach()` |
 | float8 and other types without arithmetic, `numpy.longdouble` | `float()`, `astype('float64')` |
 | texts, dates, Python objects, arrays with fields | numbers, classes from 0, a signal per field |
 | pictures of mode `I`, and arrays of 16-bit pictures, as classes | floats of a known range, or `classes` |
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from antiphon.base.errors import DataError, require, with_article
 from antiphon.envs.datasets.dataset_files import check_fits
@@ -91,6 +92,7 @@ def read_value(name: str, given: Any, place: str, *, indices: bool = False) -> V
     """
     if isinstance(given, Tensor):
         return _of_tensor(name, given, place)
+    refuse_packed(name, given, place)
     if _is_of("PIL.Image", ["Image"], given):
         return _of_picture(name, given, place, indices)
     if _is_of("pandas", ["Series", "Index", "DataFrame", "api.extensions.ExtensionArray"], given):
@@ -111,6 +113,12 @@ def read_value(name: str, given: Any, place: str, *, indices: bool = False) -> V
         array.dtype != object or array.ndim > 0, place, str(_not_numbers(name, given, "")).removeprefix(": ")
     )
     return _of_array(name, array, place, shared=not isinstance(given, list | tuple))
+
+
+def refuse_packed(name: str, given: Any, place: str) -> None:
+    """Raise DataError for sequences that torch has packed for a recurrent network: their steps are laid across one another."""
+    fix = f"pass {name}=torch.nn.utils.rnn.unpack_sequence({name}) to from_sequences"
+    require(not isinstance(given, PackedSequence), place, f"{name}: a PackedSequence; {fix}")
 
 
 def stack_values(name: str, values: Sequence[Value], place: str) -> Value:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
 
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs.datasets import dataset_files
@@ -222,6 +223,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "compressed": (X.to_sparse_csr, "x: a sparse tensor (sparse_csr); pass x.to_dense()"),
     "nested": (lambda: torch.nested.nested_tensor([X, X]), "x: a nested tensor; pass x=list(x.unbind()) to from_seq"),
     "jagged": (lambda: torch.nested.nested_tensor([X, X], layout=torch.jagged), "x: a nested tensor; pass x=list("),
+    "packed": (lambda: pack_sequence([X, X]), "x: a PackedSequence; pass x=torch.nn.utils.rnn.unpack_sequence(x) to from_seq"),
     "quantised": (lambda: torch.quantize_per_tensor(X.float(), 0.1, 0, torch.quint8), "x: a quantised tensor; pass x.deq"),
     "float8": (lambda: X.to(torch.float8_e4m3fn), "x: has type torch.float8_e4m3fn, with which torch does not compute; pass"),
     "meta": (lambda: torch.ones(3, device="meta"), "x: a tensor on the device meta has no values"),
