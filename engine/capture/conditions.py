@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from pydantic import BaseModel
+
+from antiphon.base.extensions import name_of
+from antiphon.base.kinds import KindSpec
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
+from antiphon.scenarios import Scenario
 
 LONGEST = 64
 """Steps of the longest period that is recorded."""
+_NOT_RECORDED = ("schedule", "recorder")
+"""Extension points whose kinds the host calls for replayed steps too; an optimiser has a reason of its own below."""
 
 
 def period_of(system: System) -> int:
@@ -30,9 +37,29 @@ def period_of(system: System) -> int:
     return math.lcm(*lengths)
 
 
-def obstacle_of(system: System) -> str | None:
+def obstacle_of(system: System, scenario: Scenario) -> str | None:
     """Return why the steps of a scenario are taken one by one, in a line; None: they can be recorded."""
-    return next(_obstacles(system), None)
+    return next(_obstacles(system), None) or next(_own_kinds(scenario, ""), None)
+
+
+def _own_kinds(value: object, place: str) -> Iterator[str]:
+    """Yield a line for each kind of a user's own whose Python code is not run by a replay; it may count, or depend on the step."""
+    if (
+        isinstance(value, KindSpec)
+        and value.sources
+        and not value.built_in
+        and value.point not in _NOT_RECORDED
+    ):
+        yield f"{place}: '{value.kind_name or name_of(value.sources[0])}' is your own, and may count its calls or depend on the step"
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        value = {str(fields[name].validation_alias or name): each for name, each in value if name in fields}
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _own_kinds(each, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, tuple | list):
+        for index, each in enumerate(value):
+            yield from _own_kinds(each, f"{place}[{index}]")
 
 
 def _obstacles(system: System) -> Iterator[str]:

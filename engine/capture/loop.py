@@ -213,7 +213,8 @@ class CapturedLoop(Executor):
         known = self._backend is backend and self._divergence is backend.divergence_check
         if known or not isinstance(backend, StackedBackend):
             return
-        self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
+        self.obstacle = obstacle_of(backend.system, running.scenario)
+        self.period = period_of(backend.system)
         if self.obstacle is None and not backend.divergence_check.deferred:
             check_later(backend)
         self._backend, self._divergence = backend, backend.divergence_check

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import Scenario, Simulation
@@ -58,6 +59,71 @@ def test_the_step_at_which_an_own_coupling_changes_is_not_recorded() -> None:
         simulation.run(60)
     assert_same(captured, plain)
     assert "its coupling 'Late' is your own" in str(loop.obstacle)
+
+
+class Grown(nn.Linear):
+    """A synthetic gradient, or input, that is another one after so many calls."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(x) * (1 if self.calls < 60 else 3)
+
+
+class Graver:
+    """A loss that weighs more after so many calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return nn.functional.cross_entropy(output, target, reduction="none") * (1 if self.calls < 60 else 3)
+
+
+def _sum(messages: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    return messages.sum(1)
+
+
+LABEL: dict[str, Any] = {"kind": "classification", "target": "label"}
+OWN_LABEL: dict[str, Any] = {"kind": Graver, "target": "label"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (
+            {"gradient": {"kind": Grown, "context": ["label"]}},
+            "channels[0].gradient: 'Grown' is your own, and may",
+        ),
+        ({"input": {"kind": Grown, "context": ["image"]}}, "channels[0].input: 'Grown' is your own, and may"),
+        ({"objective": OWN_LABEL}, "agents.b.objective: 'Graver' is your own, and may count its calls"),
+        ({"objective": [LABEL, OWN_LABEL]}, "agents.b.objective[1]: 'Graver' is your own, and may count"),
+        (
+            {"fan_in": _sum},
+            "agents.b.fan_in: '_sum' is your own, and may count its calls or depend on the step",
+        ),
+    ],
+)
+def test_steps_with_code_of_ones_own_that_a_replay_does_not_run_are_not_recorded(
+    keys: dict[str, Any], line: str
+) -> None:
+    agent = {"objective": LABEL} | {key: each for key, each in keys.items() if key in ("objective", "fan_in")}
+    channel = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label"]}}
+    channel |= {key: each for key, each in keys.items() if key in ("gradient", "input")}
+    document: dict[str, Any] = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}, "channels": [channel]}
+    document |= {"agents": {"a": {"observes": ["image"]}, "b": agent}, "training": {"batch": 4}}
+    loop = CapturedLoop(DispatchRecorder)
+    plain, captured = (
+        Simulation(Scenario.model_validate(document), seed=3, capture=how) for how in (None, loop)
+    )
+    for simulation in (plain, captured):
+        simulation.run(80)
+    assert_same(captured, plain)
+    assert str(loop.obstacle).startswith(line)
 
 
 class Failing(DispatchRecorder):
