@@ -23,6 +23,8 @@ def check(
 ) -> Findings:
     """Check a scenario without running it, and return its problems and warnings; `print(found)` prints what the command prints.
 
+    Only an environment of your own takes steps: ten, with random actions.
+
     Args:
         scenario: A scenario; a template, library name or file; the name or file of a study or population; or a function
             that returns a scenario.

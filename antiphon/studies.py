@@ -83,11 +83,12 @@ def study(
     episodes: int | None = None,
     jobs: int | None = None,
     logdir: str | Path | None = None,
+    exist: str = "resume",
     device: str = "cpu",
 ) -> Table:
     """Run variants of a scenario over seeds, at every point of a grid, and return their table.
 
-    The same call with the same `logdir` continues where it stopped. On a terminal, every run that ends is reported.
+    The same call with the same `logdir` continues where it stopped, unless `exist` says otherwise. On a terminal, every run that ends is reported.
 
     Args:
         scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
@@ -105,11 +106,13 @@ def study(
         jobs: Number of parallel processes, each with one run; None: one per core. What other processes cannot import (a
             function of the main program, a scenario object) runs in this process, one run at a time.
         logdir: The study's directory; None: a new one in the directory for runs.
+        exist: What to do if `logdir` already exists and is not empty, as of `Simulation`: `resume` its runs, `number` the new folder
+            (`table.directory`), `overwrite` (remove the runs of this study there) or `error`.
         device: The device of all runs.
 
     Raises:
         ScenarioError: A scenario, variant or value that is not accepted; nothing has been run.
-        RunError: `logdir` has a run with other values or data (nothing has been run), or a run failed.
+        RunError: `logdir` has a run with other values or data, or is refused by `exist` (nothing has been run); or a run failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
     check_counts("study", seeds=seeds, steps=steps, episodes=episodes, jobs=jobs)
@@ -135,6 +138,7 @@ def study(
         wanted = find_study_or_scenario(str(scenario), options, directory)
     else:
         wanted = _study(scenario, named, options, directory, keys)
+    wanted = wanted.in_folder(exist)
     if wanted.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs one at a time in this process, as others cannot import {wanted.in_process}"
         warnings.warn(f"{line}; put the function into a module", stacklevel=2)

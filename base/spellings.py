@@ -89,7 +89,6 @@ _FIXES: Mapping[str, dict[str, str]] = {
         },
         "epochs": "write simulation.run(epochs=…)",
     },
-    "study": {"exist": "the same call continues what is in logdir; another logdir begins anew"},
     "coupling": {**_OF_CHANNELS},
     "gradient": {**_OF_CHANNELS},
     "network": _fixes("kind", _NETWORKS),

@@ -213,6 +213,16 @@ def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torc
         return {name: found[name] for name in wanted if name in found}
 
 
+def is_users_own(spec: Any) -> bool:
+    """Return whether a specification makes environments of a user's own code, again and again."""
+    if isinstance(spec, VectorEnv):
+        return False
+    kind, name, _ = _declared(spec)
+    if kind is None:
+        return not type(spec).__module__.startswith("antiphon.")
+    return kind == "id" and not name.startswith("antiphon/")
+
+
 def copied(spec: Any, reason: str) -> Any:
     """Return a specification whose environments share nothing with the environments of `spec`: environment objects are copied.
 

@@ -19,12 +19,12 @@ from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import RunDirectory, check_exist, check_free, holds_objects, is_free
 from antiphon.running.directory_writer import check_interval, open_writer
 from antiphon.running.execution import divide, executor_of
-from antiphon.running.library import MADE_IN_PYTHON
+from antiphon.running.library import template_named
 from antiphon.running.request import Request
 from antiphon.running.resume import resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
+from antiphon.scenarios.document import MADE_IN_PYTHON, as_scenario
 
 
 def _own_modules(scenario: Scenario, template: Mapping[str, str]) -> dict[str, Any]:
@@ -87,6 +87,8 @@ def begin(
     if path is None and exist in ("resume", "overwrite"):
         raise ScenarioError(f"exist: {exist!r} has no effect without a logdir; give one")
     folder = None if path is None else given_path(path, "logdir")
+    if isinstance(scenario, str) and scenario in MADE_IN_PYTHON:
+        scenario = template_named(scenario).resolve()
     scenario = as_scenario(scenario)
     if folder is not None and not isinstance(settings.backend, str):
         raise ScenarioError(

@@ -191,6 +191,11 @@ def is_free(path: Path) -> bool:
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
 
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run directory."""
+    return (path / _RUN).is_file()
+
+
 def check_exist(exist: str) -> None:
     """Raise ScenarioError where `exist` is none of `EXIST`."""
     if exist not in EXIST:

@@ -10,17 +10,11 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
-from antiphon.scenarios.document import suggest_document
+from antiphon.scenarios.document import MADE_IN_PYTHON, suggest_document
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 
-MADE_IN_PYTHON = {
-    "gpt": "antiphon.splitting.split_scenarios:gpt",
-    "resnet": "antiphon.splitting.split_scenarios:resnet",
-    "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
-}
-"""Functions of the scenarios that no YAML file can hold, by name."""
 _loaded = cache(load_python)
 
 

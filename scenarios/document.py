@@ -949,6 +949,14 @@ def catalogue() -> dict[str, Template]:
     return {name: load(name) for name in library_names()}
 
 
+MADE_IN_PYTHON = {
+    "gpt": "antiphon.splitting.split_scenarios:gpt",
+    "resnet": "antiphon.splitting.split_scenarios:resnet",
+    "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
+}
+"""Functions of the scenarios of the library that no YAML file can hold, by name."""
+
+
 def suggest_document(name: str, known: Iterable[str]) -> str:
     """Return what `suggest` does, or the YAML file of this name in the working directory; if no name is near, how a file is given."""
     if os.path.isfile(file := f"{name}.yaml"):
@@ -972,6 +980,11 @@ def load(name_or_path: str | Path) -> Template:
     if isinstance(name_or_path, str) and name_or_path in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
     if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
+        if (function := MADE_IN_PYTHON.get(str(name_or_path))) is not None:
+            module, _, name = function.partition(":")
+            raise ScenarioError(
+                f"{name_or_path}: is made in Python, and has no YAML template; call it: from {module} import {name}; {name}()"
+            )
         fix = suggest_document(str(name_or_path), library_names())
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
     if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():

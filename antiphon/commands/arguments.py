@@ -22,10 +22,10 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.profile import find_profile
 from antiphon.envs.registry import is_known
 from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
-from antiphon.running.library import MADE_IN_PYTHON, as_template, is_document, scenario_names, template_named
+from antiphon.running.library import as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
-from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.document import MADE_IN_PYTHON, EnvSpec
 from antiphon.scenarios.yaml_text import read, read_file
 
 _PART = re.compile(r"[0-9]{1,9}")

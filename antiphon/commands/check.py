@@ -20,6 +20,7 @@ from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates, several_a_window
 from antiphon.envs import describe
+from antiphon.envs.trials import trial_problem
 from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
 from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
@@ -288,6 +289,8 @@ def _examine(
             check_build(scenario, describe(scenario.env))
             if not member:
                 check_alone(scenario)
+            if (line := trial_problem(scenario.env)) is not None:
+                raise ScenarioError(line)
     except ScenarioError as error:
         found.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None

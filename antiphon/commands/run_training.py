@@ -15,11 +15,11 @@ from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, finite
 from antiphon.commands.arguments import scenario_template
 from antiphon.envs import describe
-from antiphon.running.library import MADE_IN_PYTHON, scenario_names
+from antiphon.running.library import scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import COMPARED
+from antiphon.scenarios.document import COMPARED, MADE_IN_PYTHON
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import History, of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result

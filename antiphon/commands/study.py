@@ -19,6 +19,7 @@ from antiphon.commands import options
 from antiphon.commands.arguments import check_no_run, new_directory, scenario_template, values_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
+from antiphon.running.directory import EXIST
 from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios.document import Template, suggest_document
@@ -81,6 +82,13 @@ def study(
             "DIR", "The study's directory itself (default: a new one in $ANTIPHON_LOGDIR or runs)."
         ),
     ] = None,
+    exist: Annotated[
+        str,
+        options.text(
+            "|".join(EXIST),
+            "If the directory exists: write to DIR-2, remove its runs, resume them (default), or stop.",
+        ),
+    ] = "resume",
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> int:
@@ -100,7 +108,7 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    wanted = find_study_or_scenario(what, asked, logdir)
+    wanted = find_study_or_scenario(what, asked, logdir).in_folder(exist)
     jobs, folder = jobs or cores(), display_path(wanted.directory)
     runs, steps_of_runs = len(wanted.plan.runs) * wanted.plan.seeds, wanted.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))

@@ -43,7 +43,6 @@ from antiphon.jobs.populations.selection import (
 from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import POPULATION, RunDirectory, is_free, remove_run
-from antiphon.running.library import MADE_IN_PYTHON
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
@@ -51,6 +50,7 @@ from antiphon.running.request import Request
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome
 from antiphon.scenarios import Template
+from antiphon.scenarios.document import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.event_file import SUFFIX, EventFile

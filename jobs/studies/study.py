@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, write_error
+from antiphon.base.files import display_path
 from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
@@ -19,6 +20,7 @@ from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
+from antiphon.running.directory import check_exist, is_free, is_run, numbered, remove_run
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
@@ -72,6 +74,43 @@ class Study:
         """The source of a template that workers cannot import: then all runs take place in this process."""
         python = isinstance(self.template, PythonTemplate) and not self.template.importable
         return self.template.source if python and self.template is not None else None
+
+    def in_folder(self, exist: str) -> Study:
+        """Return the study in its folder, or in one numbered after it.
+
+        Args:
+            exist: If the folder exists and is not empty: `resume` its runs, `number` the new folder, `overwrite` (remove the runs of this
+                study there) or `error`.
+
+        Raises:
+            ScenarioError: `exist` is none of these, or the study is not accepted.
+            RunError: The folder exists, or has no run of this study to overwrite; nothing has been removed.
+        """
+        check_exist(exist)
+        if exist == "resume" or is_free(self.directory):
+            return self
+        if exist == "number":
+            directory = next(place for place in numbered(self.directory) if is_free(place))
+            there, here = display_path(self.directory), display_path(directory)
+            write_error(f"{there} already exists: this study is written to {here}")
+            return replace(self, directory=directory)
+        if exist == "error":
+            raise RunError(
+                f"{self.directory}: already exists and is not empty; choose another name, or --exist resume, number or overwrite "
+                "(in Python exist=…)"
+            )
+        names = [f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)]
+        runs = [path for path in (self.directory / name for name in names) if is_run(path)]
+        if not runs:
+            raise RunError(
+                f"{self.directory}: already exists and holds no run of this study, so nothing is removed; choose another name"
+            )
+        with DirectoryLock(self.directory), ExitStack() as locks:
+            for path in runs:
+                locks.enter_context(DirectoryLock(path))
+            for path in runs:
+                remove_run(path)
+        return self
 
     @cached_property
     def plan(self) -> Plan:

@@ -49,7 +49,7 @@ def test_mistakes_are_one_line_with_the_fix(tmp_path: Path) -> None:
         ),
         ({"variants": {"a": ["width"]}}, r"variants.a: must map parameters to values, not list; write \{"),
         ({"grid": {"lr": {"from": 1, "to": 2}}}, "grid.lr: must be a list of values, .*; give each value"),
-        ({"exist": "error"}, "study: no argument 'exist'; the same call continues"),
+        ({"exist": "new"}, "exist: 'new'; must be number, overwrite, resume or error"),
     ]
     for given, line in mistakes:
         with one_line(line, ScenarioError):
@@ -57,6 +57,33 @@ def test_mistakes_are_one_line_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with one_line("file: is a file, and runs are written to a folder; choose another name", RunError):
         study("digits-mlp", values=TINY, logdir=tmp_path / "file", seeds=1, steps=1, jobs=1)
+
+
+@pytest.mark.long
+def test_what_a_study_does_where_its_folder_exists_is_what_a_run_does(here: Path, cli: Commands) -> None:
+    """It resumes by default."""
+    settings: dict[str, Any] = {"values": TINY, "variants": ["locked"], "seeds": 1, "jobs": 1}
+
+    def begun(folder: str = "it") -> float:
+        return (here / folder / "locked-s0/run.json").stat().st_mtime_ns
+
+    first = study("digits-mlp", **settings, steps=2, logdir="it")
+    time = begun()
+    again = study("digits-mlp", **settings, steps=2, logdir="it", exist="resume")
+    assert again.result["lines"] == first.result["lines"]
+    assert begun() == time
+    with one_line(r"it: already exists and is not empty; .* \(in Python exist=…\)", RunError):
+        study("digits-mlp", **settings, steps=3, logdir="it", exist="error")
+    assert study("digits-mlp", **settings, steps=3, logdir="it", exist="number").directory.name == "it-2"
+    assert begun() == time
+    (here / "it/notes").write_text("mine")
+    assert study("digits-mlp", **settings, steps=3, logdir="it", exist="overwrite").result["steps"] == [3]
+    assert (here / "it/notes").read_text() == "mine"
+    with one_line("it-2: already exists and holds no run of this study, so nothing is removed", RunError):
+        study("digits-mlp", **{**settings, "variants": ["detached"]}, logdir="it-2", exist="overwrite")
+    words = "study digits-mlp --set width=8 --set batch=16 --variant locked --seeds 1 --steps 3 --jobs 1"
+    assert cli.json(f"{words} --logdir it --exist number")["study_dir"].endswith("it-3")
+    assert "it: already exists and is not empty" in cli.refused(f"{words} --logdir it --exist error")
 
 
 @pytest.mark.long

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import antiphon
+from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 
 TINY = "--set length=8 --set width=8 --set heads=2 --set blocks=2 --set batch=4"
@@ -33,3 +35,14 @@ def test_a_misspelled_name_or_parameter(cli: Commands) -> None:
     assert "did you mean 'resnet'" in cli.refused("run resnt")
     line = cli.refused("run gpt --set widht=3 --logdir .")
     assert "has no parameter 'widht'; did you mean 'width'?" in line
+
+
+def test_what_is_made_in_python_runs_by_its_name_in_python_too_and_load_names_the_function() -> None:
+    with antiphon.Simulation("resnet") as simulation:
+        assert simulation.scenario.scenario == "resnet"
+        assert list(simulation.agents) == ["part0", "part1", "part2", "part3"]
+    with one_line(
+        r"resnet: is made in Python, and has no YAML template; call it: "
+        r"from antiphon\.splitting\.split_scenarios import resnet; resnet\(\)"
+    ):
+        antiphon.load("resnet")

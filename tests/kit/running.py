@@ -173,7 +173,11 @@ def captured(
     """
     loop = CapturedLoop() if recorder is None else CapturedLoop(recorder)
     simulation = Simulation(scenario, capture=loop, **settings)
-    return (simulation, loop) if obstacle_of(simulation.running.backend.system, simulation.scenario) is None else None
+    return (
+        (simulation, loop)
+        if obstacle_of(simulation.running.backend.system, simulation.scenario) is None
+        else None
+    )
 
 
 def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
