@@ -73,15 +73,28 @@ class Sites:
 
     def divides(self, spec: ContextSpec) -> bool:
         """Whether a signal is divided among the sites."""
-        count = len(self.axes)
-        axes = spec.shape[:count] if self.tokens else spec.shape[len(spec.shape) - count :]
-        return len(spec.shape) >= count and axes == self.axes and spec.name not in _WHOLE
+        return self._site_axes_of(spec) > 0
+
+    def _site_axes_of(self, spec: ContextSpec) -> int:
+        """How many axes of a signal are those of the sites; 0: it goes to every site whole."""
+        if spec.name in _WHOLE:
+            return 0
+        if self.tokens:
+            return len(self.axes) * (spec.shape[: len(self.axes)] == self.axes)
+        axes = self.axes
+        while axes:
+            if spec.shape[-len(axes) :] == axes:
+                return len(axes)
+            if axes[-1] != 1:
+                return 0
+            axes = axes[:-1]  # messages [C, L, 1] are those of a `Conv1d`, whose signals have no such axis
+        return 0
 
     def at_site(self, spec: ContextSpec) -> ContextSpec:
         """Return the signal of one site."""
         if not self.divides(spec):
             return spec
-        count = len(self.axes)
+        count = self._site_axes_of(spec)
         rest = spec.shape[count:] if self.tokens else spec.shape[: len(spec.shape) - count]
         return spec._replace(shape=rest)
 
@@ -148,7 +161,7 @@ class Sites:
 
     def _by_site(self, spec: ContextSpec, value: Tensor, lead: int) -> Tensor:
         """Return the values of a signal, [..., *shape, ...] with `lead` axes before its own, as [..., S, rest, ...]."""
-        count = len(self.axes)
+        count = self._site_axes_of(spec)
         if not self.tokens:
             first = lead + len(spec.shape) - count
             value = value.movedim(tuple(range(first, first + count)), tuple(range(lead, lead + count)))

@@ -50,11 +50,11 @@ class _FeatureAxes(TorchFunctionMode):
         given = kwargs or {}
         read = [
             (x, x.stride(), axis) for x in tensors_in((args, given)) if (axis := self.axis_of(x)) is not None
-        ]
+        ]  # the strides of before the call, which may change them in place
         returned = func(*args, **given)
         name = getattr(func, "__name__", "")
         for made in tensors_in(returned):
-            axis = _axis(name, made, read, (args, given)) if made.dim() > 2 else None
+            axis = _axis(name, made, read, (args, given)) if made.dim() > 1 else None
             self._marked.pop(id(made), None)
             if axis is not None:
                 self._marked[id(made)] = made, axis
@@ -74,8 +74,7 @@ def _axis(
         ):  # a view: transposed, flattened
             if made.shape == tensor.shape and made.stride() == strides:
                 return axis
-            same = [i for i, stride in enumerate(made.stride()) if i and stride == strides[axis]]
-            return same[0] if len(same) == 1 else None
+            return _axis_of_view(made, strides[axis], tensor.shape[axis], divisible=tensor.dim() > 2)
     axes = {axis for tensor, _, axis in read if tensor.dim() == made.dim()}
     if _FIRST.search(name):
         return 1 if axes <= {1} else None
@@ -87,6 +86,29 @@ def _axis(
     if axes and (_KEEPING.fullmatch(name) or _pointwise(name)):
         return axes.pop() if len(axes) == 1 else None
     return 1 if not read and _FIRST_AS_READ.search(name) else None
+
+
+def _axis_of_view(made: Tensor, stride: int, size: int, *, divisible: bool) -> int | None:
+    """The axis of a view that has the features of an axis with this stride and size; None: it is not certain.
+
+    It has all of them, some (`x[:, ::2]`), or more, as it was flattened with others. `divisible`: whether a view that divides them has
+    features in the axis of the same stride, as heads of tokens have; of [B, n] both axes may be features.
+    """
+    axes = [(i, *pair) for i, pair in enumerate(zip(made.stride(), made.shape, strict=True)) if i and pair[0]]
+    alike = [i for i, own, _ in axes if own == stride]
+    whole = [i for i in alike if made.shape[i] == size]
+    if len(whole) == 1 or (divisible and len(alike) == 1):
+        return (whole or alike)[0]
+    if whole:
+        return None
+    some = [
+        i for i, own, count in axes if count > 1 and own % stride == 0 and own * (count - 1) < stride * size
+    ]
+    flattened = [
+        i for i, own, count in axes if own < stride and stride % own == 0 and stride * size <= own * count
+    ]
+    found = {*some, *flattened}
+    return found.pop() if len(found) == 1 else None
 
 
 def _reduced(tensor: Tensor, axis: int, args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:

@@ -178,6 +178,23 @@ def test_classes_of_pixels_go_to_pixels() -> None:
     close(predictor.predict(given), (F.linear(rows, weight, bias) / (H * W)).permute(0, 3, 1, 2).flatten(1))
 
 
+def test_messages_of_a_conv1d_have_the_classes_of_places_at_their_places() -> None:
+    """Their size is [C, L, 1], and signals of places are [L] and [C', L]."""
+    sound = ContextSpec("sound", (2, T))
+    values = signals() | {"sound": draw(B, 2, T, seed=5)}
+    context = (FOLLOWING, LABEL, sound)
+    one_hot = F.one_hot(values["following"], V).to(DOUBLE)
+    given = example(values, context, C * T)
+    label = F.one_hot(values["label"], 3).to(DOUBLE)[:, None].expand(B, T, 3)
+    parts = [given.message.view(B, C, T).mT, one_hot, label, values["sound"].mT]
+    weight, bias = (predictor := make("linear", (C, T, 1), context)).trainable
+    close(predictor.predict(given), (F.linear(torch.cat(parts, 2), weight, bias) / T).mT.flatten(1))
+    local = make("local", (C, T, 1), (), FOLLOWING)
+    given = example(values, (), C * T)
+    logits = F.linear(given.message.view(B, C, T).mT, *local.trainable)
+    close(local.loss_and_gradients([given])[0], F.cross_entropy(logits.mT, values["following"]))
+
+
 @pytest.mark.parametrize("target", [FOLLOWING, LABEL])
 def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
     values, context = signals(), (WORDS,)

@@ -153,6 +153,31 @@ def test_an_axis_that_is_not_certain_is_that_of_tokens(
     assert split_at_the_second_block(Chain(*before), "linear").channels[0].size == size
 
 
+DENSE = nn.Sequential(nn.Flatten(), nn.Linear(LENGTH, 6))
+
+
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [
+        ((DENSE, Apply(lambda x: x[:, :, None])), (6, 1, 1)),
+        ((DENSE, nn.ReLU(), Apply(lambda x: x.unsqueeze(-1))), (6, 1, 1)),
+        ((DENSE, Apply(lambda x: x[:, None])), (1, 6)),
+        ((DENSE, Apply(lambda x: x.unflatten(1, (2, 3)))), (2, 3)),
+        ((CONV, Apply(lambda x: x[:, ::2])), (LENGTH // 2, LENGTH, 1)),
+        ((CONV, Apply(lambda x: x[:, 1:5])), (4, LENGTH, 1)),
+        ((CONV, Apply(lambda x: x[:, :, ::2])), (LENGTH, LENGTH // 2, 1)),
+        ((CONV, Apply(lambda x: x.unflatten(2, (2, 4)).flatten(1, 2))), (2 * LENGTH, 4, 1)),
+        ((TOKENS, nn.Linear(1, 6), Apply(lambda x: x[..., ::2])), (LENGTH, 3)),
+        ((TOKENS, nn.Linear(1, 6), Apply(lambda x: x.unflatten(1, (2, 4)).flatten(2, 3))), (2, 24)),
+    ],
+)
+def test_a_view_keeps_the_axis_also_where_it_has_some_of_the_features_or_more(
+    before: tuple[nn.Module, ...], size: tuple[int, ...]
+) -> None:
+    """Of a vector that is divided, none is certain."""
+    assert split_at_the_second_block(Chain(*before), "linear").channels[0].size == size
+
+
 @pytest.mark.parametrize(
     ("model", "gradient", "size", "sites"),
     [
