@@ -164,7 +164,8 @@ class BackwardPass:
         back: Mask[Members] = ALL if message.is_back(step) else NONE
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
-            back = simplified(back & layout.members_in(message.booked.rows))
+            if back is ALL:
+                back = simplified(layout.members_in(message.booked.rows))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
         total: Credit | None = None
         for members, has_returned in _parts(back):
