@@ -65,7 +65,7 @@ class Cells(World):
     ("cells", "problem"),
     [
         (5, None),
-        (6, "env: Cells: observe returned no 'place'; did you mean 'plaec'?; return each signal of describe"),
+        (6, "env: Cells: observe returned 'plaec', and no 'place'; return each signal of describe"),
         (7, "env: Cells.transition failed at test_checks.py:LINE: ValueError: seven cells"),
     ],
 )
