@@ -111,15 +111,19 @@ class _Options(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            _, _, given = self.make_parser(ctx).parse_args(list(args))
+            _, _, occurrences = self.make_parser(ctx).parse_args(list(args))
         except _UsageError as error:
             error.ctx = ctx  # type: ignore[attr-defined]  # the parser does not say whose option it is
             raise
-        for option in [one for one in given if isinstance(one, TyperOption) and not one.multiple]:
+        for option in [
+            parameter
+            for parameter in occurrences
+            if isinstance(parameter, TyperOption) and not parameter.multiple
+        ]:
             same_flag = option.is_flag and not option.secondary_opts
-            if given.count(option) > 1 and not same_flag:
+            if occurrences.count(option) > 1 and not same_flag:
                 name = max(option.opts, key=len)
-                raise ScenarioError(f"{name}: is given {given.count(option)} times; keep one")
+                raise ScenarioError(f"{name}: is given {occurrences.count(option)} times; keep one")
         return super().parse_args(ctx, args)
 
 
@@ -151,15 +155,15 @@ app = typer.Typer(
 
 def command(name: str) -> Any:
     """Return a command with its options, from the file of its name."""
-    one = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     examples = "\n\n".join(["Examples:", *COMMANDS[name].examples])  # an empty line is a line break there
     function = getattr(import_module(f"antiphon.commands.{name}"), name)
-    one.command(name, cls=_Options, help=COMMANDS[name].summary, epilog=examples)(function)
-    return typer.main.get_command(one)
+    app.command(name, cls=_Options, help=COMMANDS[name].summary, epilog=examples)(function)
+    return typer.main.get_command(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show_version: bool) -> None:
+    if show_version:
         print(f"antiphon {antiphon.__version__}")
         raise typer.Exit
 
@@ -199,23 +203,25 @@ def _usage_of(error: Any) -> str:
     message = " ".join(error.format_message().split()).rstrip(".").replace(". Did", "; did")
     if "--allow-import" in message:
         return "--allow-import: belongs before the command: antiphon --allow-import PACKAGE run …"
-    found = re.fullmatch(r"Invalid value for '(?P<place>[^']*)'(?: / '[^']*')?: (?P<problem>.*)", message)
-    if found is not None:
-        return f"{found['place']}: {found['problem']}"
+    match = re.fullmatch(r"Invalid value for '(?P<place>[^']*)'(?: / '[^']*')?: (?P<problem>.*)", message)
+    if match is not None:
+        return f"{match['place']}: {match['problem']}"
     command = "antiphon" if error.ctx is None else error.ctx.command_path
-    found = re.fullmatch(r"Option '(?P<place>[^']*)' requires an argument", message)
-    if found is not None and error.ctx is not None:
-        options = [one for one in error.ctx.command.params if found["place"] in one.opts]
-        message += "".join(f" {one.metavar} ({' '.join(one.help.split()).rstrip('.')})" for one in options)
-    found = re.match(r"No such option: (?P<option>[^\s;]+)", message)
-    if found is not None and command == "antiphon":
-        option = found["option"]
-        own = [name for one in error.ctx.command.params for name in one.opts]
-        near = get_close_matches(option, own, n=1)
+    match = re.fullmatch(r"Option '(?P<place>[^']*)' requires an argument", message)
+    if match is not None and error.ctx is not None:
+        options = [parameter for parameter in error.ctx.command.params if match["place"] in parameter.opts]
+        message += "".join(
+            f" {parameter.metavar} ({' '.join(parameter.help.split()).rstrip('.')})" for parameter in options
+        )
+    match = re.match(r"No such option: (?P<option>[^\s;]+)", message)
+    if match is not None and command == "antiphon":
+        option = match["option"]
+        spellings = [name for parameter in error.ctx.command.params for name in parameter.opts]
+        near = get_close_matches(option, spellings, n=1)
         fix = f"did you mean '{near[0]}'?" if near else f"write it after a command: antiphon run … {option}"
         return f"{option}: is no option of antiphon itself; {fix}"
-    if found := re.fullmatch(r"Got unexpected extra arguments?(\(s\))? \((?P<words>.*)\)", message):
-        return f"{found['words']}: is not expected here; leave it out, or see {command} --help"
+    if match := re.fullmatch(r"Got unexpected extra arguments?(\(s\))? \((?P<words>.*)\)", message):
+        return f"{match['words']}: is not expected here; leave it out, or see {command} --help"
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
@@ -223,20 +229,20 @@ _UNSAID = re.compile(rf"(antiphon (?:--allow-import (?!MODULE )\S+ )*){COMMAND}"
 """Where a line lacks the words of the command."""
 
 
-def _whole(found: re.Match[str], words: Sequence[str]) -> str:
+def _whole(match: re.Match[str], words: Sequence[str]) -> str:
     """Return the command of a line with the words that it lacks, but for the imports that it allows already."""
-    own = shlex.join(words)
-    for package in re.findall(r"--allow-import (\S+)", found[1]):
-        own = re.sub(rf"--allow-import[ =]{re.escape(package)} ", "", own)
-    return found[1] + own
+    line = shlex.join(words)
+    for package in re.findall(r"--allow-import (\S+)", match[1]):
+        line = re.sub(rf"--allow-import[ =]{re.escape(package)} ", "", line)
+    return match[1] + line
 
 
 def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
     """Return an error's line with the words of this command; of a document with further problems, with that which lists all."""
-    others = getattr(error, "others", ())
-    line = _UNSAID.sub(lambda found: _whole(found, words), str(error))
+    further = getattr(error, "others", ())
+    line = _UNSAID.sub(lambda match: _whole(match, words), str(error))
     document = next((word for word in words if line.startswith(f"{word}:")), None)
-    if document is None or not others:
+    if document is None or not further:
         return line
     command = with_imports(f"antiphon check {shlex.quote(document)}")
     return f"{line.removesuffix(')')}; {command} lists all)"
@@ -244,11 +250,11 @@ def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
 
 def _with_ray(words: Sequence[str]) -> list[str]:
     """Return words with `--ray local` for a `--ray` that no HOST:PORT follows: Typer has no option with an optional value."""
-    found: list[str] = []
+    expanded: list[str] = []
     for at, word in enumerate(words):
         alone = word == "--ray" and not re.fullmatch(r"local|.*:[0-9]+", "".join(words[at + 1 : at + 2]))
-        found += [word, "local"] if alone else [word]
-    return found
+        expanded += [word, "local"] if alone else [word]
+    return expanded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -83,13 +83,13 @@ def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: s
 
 def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str]:
     """Return the folder of a population, with a number where that is asked for and there is one, and what to do if it exists."""
-    wanted = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
+    requested = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
     if exist != "number":
-        return wanted, exist
-    directory = next(place for place in numbered(wanted) if is_free(place))
-    if directory != wanted:
-        there, here = display_path(wanted), display_path(directory)
-        write_error(f"{there} already exists: this population is written to {here}")
+        return requested, exist
+    directory = next(candidate for candidate in numbered(requested) if is_free(candidate))
+    if directory != requested:
+        existing, written = display_path(requested), display_path(directory)
+        write_error(f"{existing} already exists: this population is written to {written}")
     return directory, "error"
 
 
@@ -156,19 +156,19 @@ def population(
     check_counts("population", jobs=jobs, until=until)
     check_mappings("population", values=values)
     check_exist(exist)
-    given: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
-    given |= {"seed": seed, "variant": variant}
-    keys = {key: in_python(value) for key, value in given.items() if value is not None}
+    settings: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
+    settings |= {"seed": seed, "variant": variant}
+    keys = {key: in_python(value) for key, value in settings.items() if value is not None}
     keys |= {} if vary is None else {"vary": vary}
-    found = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
+    document = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
     with _of_arguments():
-        if found is not None:
-            template, spec = template_of_document(found), found.with_keys(**keys)
+        if document is not None:
+            template, spec = template_of_document(document), document.with_keys(**keys)
         else:
             template = scenario_template(scenario)
             spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
     with _of_arguments():
-        name = spec.population if found is not None else _called(spec, template, logdir)
+        name = spec.population if document is not None else _called(spec, template, logdir)
         directory, exist = _folder(logdir, name, exist)
         how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
         run = PopulationRun(spec, template, directory, **how)

@@ -52,8 +52,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         """Return the table of each metric, for notebooks."""
-        found = [html_table(one.headings, one.cells, names=one.names) for one in tables(self.result)]
-        return html_of(f"{heading(self.result)} · runs in {display_path(self.directory)}", *found)
+        html_tables = [
+            html_table(table.headings, table.cells, names=table.names) for table in tables(self.result)
+        ]
+        return html_of(f"{heading(self.result)} · runs in {display_path(self.directory)}", *html_tables)
 
     def to_pandas(self) -> DataFrame:
         """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""
@@ -135,21 +137,21 @@ def study(
     keys = {name: in_python(key) for name, key in keys.items() if key is not None}
     directory = None if logdir is None else given_path(logdir, "logdir")
     if isinstance(scenario, str | Path) and named is None and not keys:
-        wanted = find_study_or_scenario(str(scenario), options, directory)
+        comparison = find_study_or_scenario(str(scenario), options, directory)
     else:
-        wanted = _study(scenario, named, options, directory, keys)
-    wanted = wanted.in_folder(exist)
-    if wanted.in_process is not None and jobs is not None and jobs > 1:
-        line = f"study: runs one at a time in this process, as others cannot import {wanted.in_process}"
+        comparison = _study(scenario, named, options, directory, keys)
+    comparison = comparison.in_folder(exist)
+    if comparison.in_process is not None and jobs is not None and jobs > 1:
+        line = f"study: runs one at a time in this process, as others cannot import {comparison.in_process}"
         warnings.warn(f"{line}; put the function into a module", stacklevel=2)
-    result = wanted.go(int(jobs or cores()), remark if is_terminal(sys.stderr) else lambda line: None)
-    same = f"the same call with logdir='{wanted.directory}' continues"
+    result = comparison.go(int(jobs or cores()), remark if is_terminal(sys.stderr) else lambda line: None)
+    same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:
         deliver(result["exit_code"] - 128, same)
     else:
         for name, error in result["failed"].items():
             raise RunError(f"{name}: {error}; {same}")
-    return Table(result, given_path(wanted.directory))
+    return Table(result, given_path(comparison.directory))
 
 
 def _study(

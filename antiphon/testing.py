@@ -158,7 +158,9 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
         channel = {"gradient": channel["gradient"], "sample": kind, **size}
     else:
         document["telemetry"] = {"recorders": [kind]}
-    document["agents"] = {f"{end}{i}": own for i in range(2) for end, own in (("s", sender), ("r", receiver))}
+    document["agents"] = {
+        f"{end}{i}": agent for i in range(2) for end, agent in (("s", sender), ("r", receiver))
+    }
     document["channels"] = [{"from": f"s{i}", "to": f"r{j}", **channel} for i in range(2) for j in range(2)]
     return document
 
@@ -217,12 +219,12 @@ def _parameters(simulation: Simulation) -> dict[str, torch.Tensor]:
 
 
 def _same(
-    found: dict[str, torch.Tensor], other: dict[str, torch.Tensor], what: str, tolerance: float
+    parameters: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], action: str, tolerance: float
 ) -> None:
-    for key, value in found.items():
-        away = float((value - other[key]).abs().max()) if value.numel() else 0.0
+    for key, value in parameters.items():
+        away = float((value - expected[key]).abs().max()) if value.numel() else 0.0
         most = tolerance * (1 + float(value.abs().max())) if value.numel() else 0.0
-        _require(away <= most, f"{what} gives other parameters: {key!r} differs by {away:.2g}")
+        _require(away <= most, f"{action} gives other parameters: {key!r} differs by {away:.2g}")
 
 
 def _require(condition: bool, problem: str) -> None:
@@ -231,12 +233,12 @@ def _require(condition: bool, problem: str) -> None:
 
 
 @contextmanager
-def _tried(name: str, what: str, hint: str = "") -> Iterator[None]:
+def _tried(name: str, attempt: str, hint: str = "") -> Iterator[None]:
     """Give the first line of an error in the body as an AssertionError that names the kind and what was tried; `hint` is its end."""
     try:
         yield
     except (AssertionError, AntiphonError) as error:
-        raise AssertionError(f"{name}, {what}: {str(error).splitlines()[0]}{hint}") from error
+        raise AssertionError(f"{name}, {attempt}: {str(error).splitlines()[0]}{hint}") from error
     except Exception as error:
         line = call_error(error, "") or f"{type(error).__name__}: {first_line(error)}"
-        raise AssertionError(f"{name}, {what}: {line}{hint}") from error
+        raise AssertionError(f"{name}, {attempt}: {line}{hint}") from error

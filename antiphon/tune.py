@@ -75,8 +75,8 @@ class _Trial:
 
     def setup(self, config: Mapping[str, Any]) -> None:
         """Build the simulation of a config, at step 0."""
-        given: dict[str, Any] = in_python(config)
-        seed, values = given.pop("seed", 0), {**self.request.values, **given}
+        settings: dict[str, Any] = in_python(config)
+        seed, values = settings.pop("seed", 0), {**self.request.values, **settings}
         self._own = replace(self.request, values=values, seed=seed)
         self.simulation = Simulation(self._own.scenario, seed=seed, device=self._own.device)
         self._steps = 0
@@ -102,9 +102,9 @@ class _Trial:
 
     def load_checkpoint(self, folder: str) -> None:
         """Continue from a simulation, this trial's or another's, with this trial's values."""
-        own, device = self._own.scenario, self._own.device
+        scenario, device = self._own.scenario, self._own.device
         saved = Simulation.load(Path(folder) / "simulation", self._own.given, device=device)
-        changes = differences_of(saved.scenario, own.model_copy(update={"env": saved.scenario.env}))
+        changes = differences_of(saved.scenario, scenario.model_copy(update={"env": saved.scenario.env}))
         if changes:
             saved.running.set(changes, "continues from a checkpoint with the values of its trial")
         self.cleanup()

@@ -162,18 +162,20 @@ class Observing(Spec):
     @model_validator(mode="wrap")
     @classmethod
     def _with_options(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
-        given = data.get("observes") if isinstance(data, Mapping) else None
-        if not isinstance(given, Mapping):
+        observations = data.get("observes") if isinstance(data, Mapping) else None
+        if not isinstance(observations, Mapping):
             return handler(data)
         entering, problems = {}, Problems()
-        for name, options in given.items():
+        for name, options in observations.items():
             with problems.gathered(("observes", str(name))):
                 entering[name] = ObservationSpec.model_validate({} if options is None else options)
         problems.raise_any()
-        made = handler({**data, "observes": tuple(given)})
+        spec = handler({**data, "observes": tuple(observations)})
         plainly = ObservationSpec()
-        made.__dict__["entering"] = FrozenMap({name: own for name, own in entering.items() if own != plainly})
-        return made
+        spec.__dict__["entering"] = FrozenMap(
+            {name: observation for name, observation in entering.items() if observation != plainly}
+        )
+        return spec
 
     def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return its plain data: observations as a mapping where one has options."""
@@ -187,14 +189,16 @@ class Observing(Spec):
     @property
     def normalised(self) -> tuple[int, ...]:
         """The places among its observations that are normalised."""
-        own = self.entering
-        return tuple(i for i, name in enumerate(self.observes) if name in own and own[name].normalise)
+        entering = self.entering
+        return tuple(
+            i for i, name in enumerate(self.observes) if name in entering and entering[name].normalise
+        )
 
     @property
     def in_words(self) -> str:
         """What is observed, and how it enters."""
         normalised = self.normalised
-        marks = (" (normalised)" if place in normalised else "" for place in range(len(self.observes)))
+        marks = (" (normalised)" if index in normalised else "" for index in range(len(self.observes)))
         return ", ".join(f"{name}{mark}" for name, mark in zip(self.observes, marks, strict=True))
 
 
@@ -365,15 +369,15 @@ def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[Objective
         return None
     if not isinstance(value, list | tuple):
         return ObjectiveSpec.model_validate(value)
-    found, problems = [], Problems()
-    for i, one in enumerate(value):
+    objectives, problems = [], Problems()
+    for i, item in enumerate(value):
         with problems.gathered((i,)):
-            found.append(ObjectiveSpec.model_validate(one))
-            if found[-1].reduction == "mean" and len(value) > 1:
+            objectives.append(ObjectiveSpec.model_validate(item))
+            if objectives[-1].reduction == "mean" and len(value) > 1:
                 message = "mean is of a single objective; of several use batchmean, or an agent for each"
                 raise DocumentError(("reduction",), message)
     problems.raise_any()
-    return tuple(found) if len(found) > 1 else found[0] if found else None
+    return tuple(objectives) if len(objectives) > 1 else objectives[0] if objectives else None
 
 
 def _is_network(value: object) -> bool:
@@ -435,7 +439,9 @@ class AgentSpec(Observing):
     @cached_property
     def goals(self) -> dict[Path, ObjectiveSpec]:
         """Its objectives by path: one, several or none."""
-        several: dict[Path, ObjectiveSpec] = {("objective", i): one for i, one in enumerate(self.objectives)}
+        several: dict[Path, ObjectiveSpec] = {
+            ("objective", i): goal for i, goal in enumerate(self.objectives)
+        }
         return several if self.objective is None else {("objective",): self.objective}
 
     @property
@@ -551,11 +557,11 @@ class AgentSpec(Observing):
         if self.objectives and self.acts:
             message = "an action is the output of one objective; give the others to other agents"
             raise DocumentError(("objective",), message)
-        for i, one in enumerate(self.objectives):
-            if one.policy:
-                message = f"a policy ({name_of(one.kind)}) is an agent's only objective; give the others to other agents"
+        for i, objective in enumerate(self.objectives):
+            if objective.policy:
+                message = f"a policy ({name_of(objective.kind)}) is an agent's only objective; give the others to other agents"
                 raise DocumentError(("objective", i, "kind"), message)
-            if one.of_network and i < len(self.objectives) - 1:
+            if objective.of_network and i < len(self.objectives) - 1:
                 raise DocumentError(
                     ("objective", i, "kind"), "own_loss is the last objective; put it at the end"
                 )

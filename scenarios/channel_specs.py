@@ -92,9 +92,9 @@ def _coupling(value: object) -> object:
         return value
     if isinstance(value, Coupling):
         return {"kind": value}  # refused with its class as the fix
-    known = Catalogue("coupling")
-    if not isinstance(value, str) or value not in known:
-        fix = _fix_of_coupling(value) or suggest_registered(str(value), known)
+    catalogue = Catalogue("coupling")
+    if not isinstance(value, str) or value not in catalogue:
+        fix = _fix_of_coupling(value) or suggest_registered(str(value), catalogue)
         fail(f"unknown coupling {show_value(value)}{fix}")
     return _BARE.get(value, value)
 
@@ -178,8 +178,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @cached_property
     def own_target(self) -> str | None:
         """The target of the kind's own loss; None: it has none."""
-        found: str | None = self.get("target")
-        return found
+        target: str | None = self.get("target")
+        return target
 
     @property
     def learns_from_returns(self) -> bool:
@@ -225,9 +225,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        given = frozenset() if self.apply else self.given_keys
+        given_keys = frozenset() if self.apply else self.given_keys
         applied = ("schedule", "clip", "gate", "passes", "trace", "auxiliary")
-        yield from ((key, "where scale and discount are 0") for key in applied if key in given)
+        yield from ((key, "where scale and discount are 0") for key in applied if key in given_keys)
 
 
 class InputSpec(KindSpec, sections=("input",)):
@@ -282,8 +282,8 @@ class FeedbackSpec(Spec):
             yield "of", f"by feedback of kind {self.kind}"
 
 
-def _or_none(given: InputSpec | None) -> InputSpec | None:
-    return None if given is None or given.kind == "none" else given
+def _or_none(spec: InputSpec | None) -> InputSpec | None:
+    return None if spec is None or spec.kind == "none" else spec
 
 
 class LinkSpec(Spec):
@@ -330,10 +330,10 @@ class LinkSpec(Spec):
         """Steps of the gradient's way back to the sender."""
         return self._way(1)
 
-    def _way(self, place: int) -> int:
+    def _way(self, index: int) -> int:
         if isinstance(self.ways, str):
             return 0
-        return self.ways if isinstance(self.ways, int) else self.ways[place]
+        return self.ways if isinstance(self.ways, int) else self.ways[index]
 
 
 class SampleSpec(KindSpec, sections=("sample",)):
@@ -420,8 +420,8 @@ class ChannelSpec(Spec):
 
     def always_written(self) -> frozenset[str]:
         """Return the coupling, and a gradient with keys whose defaults depend on the scenario."""
-        given = self.gradient.always_written() > self.gradient.written
-        return self.written | ({"gradient"} if given else frozenset())
+        adds_keys = self.gradient.always_written() > self.gradient.written
+        return self.written | ({"gradient"} if adds_keys else frozenset())
 
     def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the plain data with a coupling without keys as a bare word."""
@@ -447,8 +447,8 @@ class ChannelSpec(Spec):
         implied: dict[str, Any] = {"coupling": Detached.name} if sample.learned else {}
         if sample.symbols is not None:
             implied["size"] = prod(sample.symbols)
-        given = {key: value for key, value in data.items() if value is not None or key not in implied}
-        return {**implied, **given, "sample": sample}
+        explicit = {key: value for key, value in data.items() if value is not None or key not in implied}
+        return {**implied, **explicit, "sample": sample}
 
     @model_validator(mode="after")
     def _samples_fit(self) -> Self:

@@ -98,14 +98,14 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "to", f"{message}; make them the same, or use another key"
     network = scene.agents[channel.sender].layers
     if not has_state(scene.agents[channel.sender]):
-        what = (
+        reason = (
             f"is of kind {network.kind}" if network is not None else "is user-defined and has no state_size"
         )
-        message = f"agent {channel.sender!r} has no state: its network {what}"
+        message = f"agent {channel.sender!r} has no state: its network {reason}"
         yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
-    given = channel.given_keys
+    given_keys = channel.given_keys
     yield from (
-        (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given
+        (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given_keys
     )
     if not channel.made_coupling.allows_states:
         message = f"a state channel cannot be {channel.coupling}"
@@ -115,8 +115,8 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`horizon` and `auxiliary` are of states."""
-    given = frozenset() if channel.state else channel.given_keys
-    yield from ((key, "is for state channels only; leave it out") for key in _FOR_STATES if key in given)
+    given_keys = frozenset() if channel.state else channel.given_keys
+    yield from ((key, "is for state channels only; leave it out") for key in _FOR_STATES if key in given_keys)
 
 
 def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -164,8 +164,8 @@ _FOR_GRADIENTS = ("returned", *STATES)
 def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Which signals a synthetic gradient or input may be conditioned on."""
     ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
-    for place, name in enumerate(channel.gradient.context):
-        where = f"gradient.context.{place}"
+    for index, name in enumerate(channel.gradient.context):
+        where = f"gradient.context.{index}"
         if name in _FOR_INPUTS:
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
         if name in ends and channel.state:
@@ -173,9 +173,9 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
         if name in ends and not has_state(scene.agents[ends[name]]):
             message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
             yield where, f"{name!r}: {message}"
-    for place, name in enumerate(channel.input.context if channel.input is not None else ()):
+    for index, name in enumerate(channel.input.context if channel.input is not None else ()):
         if name in _FOR_GRADIENTS:
-            yield f"input.context.{place}", f"{name!r} is for synthetic gradients only; leave it out"
+            yield f"input.context.{index}", f"{name!r} is for synthetic gradients only; leave it out"
 
 
 def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -196,8 +196,8 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
         return
     group, readouts = scene.locked[channel.sender], scene.scenario.readouts
     if feedback.of is None and len(readouts) != 1:
-        known = _some(_with_objective(scene, group)) or "none in its locked group"
-        message = f"the scenario has {len(readouts)} readouts; name the agent whose error is used: {known}"
+        hint = _some(_with_objective(scene, group)) or "none in its locked group"
+        message = f"the scenario has {len(readouts)} readouts; name the agent whose error is used: {hint}"
         yield "feedback.of", message
         return
     name = readouts[0] if feedback.of is None else feedback.of
@@ -208,8 +208,8 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
     if apart or not scene.agents[name].goals:
         why = f"is not in the locked group of {channel.name}" if apart else "has no objective"
         choices = _with_objective(scene, group)
-        known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
-        yield "feedback.of", f"agent {name!r} {why}{known}"
+        hint = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
+        yield "feedback.of", f"agent {name!r} {why}{hint}"
     elif objective is not None and objective.policy:
         message = f"agent {name!r} is a policy, whose error belongs to a whole window; use fa"
         yield "feedback.kind", message
@@ -296,10 +296,10 @@ def rule_28_inputs(scene: Relations, name: str) -> Iterator[Problem]:
         message = f"{AGE!r} is the age of incoming messages, and no channel leads to this agent"
         yield "observes", f"{message}; leave it out, or give a signal that has this name another"
     sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
-    for other, size in sizes[1:]:
+    for channel_name, size in sizes[1:]:
         if not agent.fan_in.side_by_side and size != sizes[0][1]:
             first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
-            message = f"{name_of(agent.fan_in.kind)} needs messages of equal size, but {first} and {other} {show_value(size)}"
+            message = f"{name_of(agent.fan_in.kind)} needs messages of equal size, but {first} and {channel_name} {show_value(size)}"
             yield "fan_in", message
 
 
@@ -330,8 +330,8 @@ def rule_39_goal(scene: Relations, name: str) -> Iterator[Problem]:
     """The goal of a policy is the message of a channel that leads to it."""
     objective, names = scene.agents[name].objective, [channel.name for channel in scene.inputs[name]]
     if objective is not None and objective.goal is not None and objective.goal.channel not in names:
-        known = suggest(objective.goal.channel, names)
-        message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
+        fix = suggest(objective.goal.channel, names)
+        message = f"no channel {objective.goal.channel!r} leads to this agent{fix}"
         yield "objective.goal.channel", message
 
 
@@ -340,12 +340,12 @@ def rule_42a_replay(scene: Relations, name: str) -> Iterator[Problem]:
     unroll, objective = scene.agents[name].clock.unroll, scene.agents[name].objective
     if objective is None or objective.get("replay", 1) == 1:
         return
-    others = [other for other in scene.learning[name] if other != name]
+    companions = [companion for companion in scene.learning[name] if companion != name]
     reason = None
     if scene.inputs[name]:
         reason = f"earlier messages are of earlier parameters, and {scene.inputs[name][0].name} leads here"
-    elif others:
-        reason = f"the agent learns together with {others[0]!r}, which would repeat other windows"
+    elif companions:
+        reason = f"the agent learns together with {companions[0]!r}, which would repeat other windows"
     elif unroll == "episode":
         reason = "windows of whole episodes differ in length"
     elif objective.passes == 1:
@@ -395,8 +395,8 @@ def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents",), f"{message} {example}")
     for name in scene.scenario.readout or ():
         if name not in scene.agents:
-            known = _with_objective(scene, scene.agents)
-            yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, known)}")
+            candidates = _with_objective(scene, scene.agents)
+            yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, candidates)}")
         elif not scene.agents[name].goals:
             yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
 
@@ -405,22 +405,24 @@ def rule_37_acting(scene: Relations) -> Iterator[DocumentError]:
     """One agent acts, or one for each part of the action; its objective reads that output."""
     acting = {name: agent.acts for name, agent in scene.agents.items() if agent.acts}
     first: dict[bool | str, str] = {}
-    wholes = [name for name, part in acting.items() if part is True][:2]
-    for name, part in acting.items():
+    wholes = [name for name, acts in acting.items() if acts is True][:2]
+    for name, acts in acting.items():
         path = ("agents", name, "acts")
-        other = first.setdefault(part, name)
-        whole = next((one for one in wholes if one != name), None)
-        if whole is not None:
-            message = f"{whole!r} already acts, and the environment takes the action of one agent"
+        earlier = first.setdefault(acts, name)
+        sole = next((candidate for candidate in wholes if candidate != name), None)
+        if sole is not None:
+            message = f"{sole!r} already acts, and the environment takes the action of one agent"
             mend = "leave it out, or give each agent its part of a Dict of actions"
-            if whole < name or part is not True:
+            if sole < name or acts is not True:
                 yield DocumentError(path, f"{message}; {mend}")
-        elif other != name:
-            message = f"{other!r} already acts for {part!r}; name another part, or leave it out"
+        elif earlier != name:
+            message = f"{earlier!r} already acts for {acts!r}; name another part, or leave it out"
             yield DocumentError(path, message)
-        for wider, own in acting.items():
-            if isinstance(part, str) and isinstance(own, str) and part.startswith(f"{own}."):
-                message = f"{wider!r} already acts for all of {own!r}; name another part, or leave it out"
+        for wider, wider_acts in acting.items():
+            if isinstance(acts, str) and isinstance(wider_acts, str) and acts.startswith(f"{wider_acts}."):
+                message = (
+                    f"{wider!r} already acts for all of {wider_acts!r}; name another part, or leave it out"
+                )
                 yield DocumentError(path, message)
         if scene.agents[name].objective is None:
             message = "the action is the output for an objective, and the agent has none; give it one"
@@ -435,8 +437,8 @@ def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Itera
     """
     first: dict[Hashable, tuple[T, Mapping[str, object]]] = {}
     for group, item, values in items:
-        other, equal = first.setdefault(group, (item, values))
-        yield from ((item, other, key) for key in values if values[key] != equal[key])
+        earlier, equal = first.setdefault(group, (item, values))
+        yield from ((item, earlier, key) for key in values if values[key] != equal[key])
 
 
 def rule_26_port(scene: Relations) -> Iterator[DocumentError]:
@@ -447,10 +449,17 @@ def rule_26_port(scene: Relations) -> Iterator[DocumentError]:
         | {"link.rate": channel.link.rate if channel.learned_by_policy else None}
         for channel in scene.channels
     ]
-    of_ports = ((n, one) for n, one in enumerate(scene.channels) if one.port is not None and not one.state)
-    for mine, theirs, key in _unequal(((one.sender, one.port), n, values[n]) for n, one in of_ports):
+    of_ports = (
+        (n, channel)
+        for n, channel in enumerate(scene.channels)
+        if channel.port is not None and not channel.state
+    )
+    for mine, theirs, key in _unequal(
+        ((channel.sender, channel.port), n, values[n]) for n, channel in of_ports
+    ):
         shown = [
-            plain(one) if isinstance(one, Spec) else one for one in (values[mine][key], values[theirs][key])
+            plain(value) if isinstance(value, Spec) else value
+            for value in (values[mine][key], values[theirs][key])
         ]
         message = f"{show_value(shown[0])} differs from channels[{theirs}].{key}, {show_value(shown[1])}"
         mend = f"on the same port {scene.channels[mine].port!r}; make them equal"
@@ -470,11 +479,9 @@ def rule_27a_share(scene: Relations) -> Iterator[DocumentError]:
         for name, agent in scene.agents.items()
         if agent.share is not None
     )
-    for name, other, key in _unequal(sharing):
-        what = "differs from" if key else "has another state channel than"
-        message = (
-            f"{what} agent {other!r}, with which it shares parameters (share: {scene.agents[name].share})"
-        )
+    for name, earlier, key in _unequal(sharing):
+        difference = "differs from" if key else "has another state channel than"
+        message = f"{difference} agent {earlier!r}, with which it shares parameters (share: {scene.agents[name].share})"
         yield DocumentError(("agents", name, *_keys(key)), f"{message}; make them equal")
 
 
@@ -482,15 +489,17 @@ def rule_42_equal_in_a_group(scene: Relations) -> Iterator[DocumentError]:
     """Agents that learn as one make the same passes over their windows."""
     objectives = ((name, agent.objective) for name, agent in scene.agents.items())
     declared = (
-        (name, one, one.declared("equal_in_group", ())) for name, one in objectives if one is not None
+        (name, objective, objective.declared("equal_in_group", ()))
+        for name, objective in objectives
+        if objective is not None
     )
     values = (
-        ((scene.learning[name][0], keys), name, {key: one.get(key) for key in keys})
-        for name, one, keys in declared
+        ((scene.learning[name][0], keys), name, {key: objective.get(key) for key in keys})
+        for name, objective, keys in declared
         if keys
     )
-    for name, other, key in _unequal(values):
-        message = f"differs from {other!r}, with which the agent learns together; make them equal"
+    for name, earlier, key in _unequal(values):
+        message = f"differs from {earlier!r}, with which the agent learns together; make them equal"
         yield DocumentError(("agents", name, "objective", key), message)
 
 
@@ -509,10 +518,10 @@ def rule_13_zero_delay_cycle(scene: Relations) -> Iterator[DocumentError]:
 def rule_3_discount(scene: Relations) -> Iterator[DocumentError]:
     """No discount on a cycle is above 1."""
     growing = [index for index, channel in enumerate(scene.channels) if channel.gradient.discount > 1]
-    part = components(scene.agents, [(c.sender, c.receiver) for c in scene.channels]) if growing else {}
+    component = components(scene.agents, [(c.sender, c.receiver) for c in scene.channels]) if growing else {}
     for index in growing:
         channel = scene.channels[index]
-        if part[channel.sender] == part[channel.receiver]:
+        if component[channel.sender] == component[channel.receiver]:
             message = f"must be at most 1 on a cycle, not {channel.gradient.discount}"
             yield DocumentError(("channels", index, "gradient", "discount"), message)
 
@@ -522,7 +531,7 @@ def rule_11_cycle(scene: Relations) -> Iterator[DocumentError]:
     asked = [(index, c, key) for index, c in enumerate(scene.channels) for key in _used_at_once(c)]
     groups = {scene.learning[name][0] for name in scene.agents} if asked else set[str]()
     credit = {(scene.learning[c.sender][0], scene.learning[c.receiver][0]) for _, c, _ in asked}
-    if levels(groups, {(one, other) for one, other in credit if one != other})[1]:
+    if levels(groups, {(sender, receiver) for sender, receiver in credit if sender != receiver})[1]:
         message = "channels with this key form a cycle; leave it out of one of them"
         yield DocumentError(("channels", asked[0][0], "gradient", asked[0][2]), message)
 
@@ -596,18 +605,20 @@ def _problems(scene: Relations) -> Iterator[DocumentError]:
     for check_several in speaking(OF_SEVERAL, scene.given):
         yield from check_several(scene)
     for check_agent, name in product(speaking(OF_AGENTS, scene.given), scene.agents):
-        for place, message in check_agent(scene, name):
-            yield DocumentError(("agents", name, *_keys(place)), message)
+        for key_path, message in check_agent(scene, name):
+            yield DocumentError(("agents", name, *_keys(key_path)), message)
     of_channels = product(speaking(OF_CHANNELS, scene.given), enumerate(scene.channels))
     for check_channel, (number, channel) in of_channels:
-        for place, message in check_channel(scene, channel):
-            yield DocumentError(("channels", number, *_keys(place)), message)
+        for key_path, message in check_channel(scene, channel):
+            yield DocumentError(("channels", number, *_keys(key_path)), message)
 
 
-def _keys(place: str) -> Path:
-    return tuple(int(key) if key.isdecimal() else key for key in place.split(".") if key)
+def _keys(key_path: str) -> Path:
+    return tuple(int(key) if key.isdecimal() else key for key in key_path.split(".") if key)
 
 
-def speaking(rules: Mapping[Rule, Sequence[str]], given: Collection[str]) -> list[Rule]:
+def speaking(rules: Mapping[Rule, Sequence[str]], given_settings: Collection[str]) -> list[Rule]:
     """Return the rules that speak of a setting that is given, in order; a rule of no setting in particular is among them."""
-    return [rule for rule, settings in rules.items() if not settings or not {*settings}.isdisjoint(given)]
+    return [
+        rule for rule, settings in rules.items() if not settings or not {*settings}.isdisjoint(given_settings)
+    ]

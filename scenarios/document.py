@@ -132,10 +132,10 @@ class EnvSpec(Spec):
     def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
         from antiphon.envs.registry import ids, options_of
 
-        others = handler(core)
-        handler.resolve_ref_schema(others)["properties"]["id"]["not"] = {"enum": list(ids())}
-        own = [options_of(name).schema_of(name) for name in ids()]
-        return {"anyOf": [{"type": "string"}, *own, others]}
+        any_schema = handler(core)
+        handler.resolve_ref_schema(any_schema)["properties"]["id"]["not"] = {"enum": list(ids())}
+        registered = [options_of(name).schema_of(name) for name in ids()]
+        return {"anyOf": [{"type": "string"}, *registered, any_schema]}
 
 
 def _fix_of_object(value: object) -> str:
@@ -145,16 +145,16 @@ def _fix_of_object(value: object) -> str:
         return f"; an environment of PettingZoo is made by its id: {register}, where MAKE returns it"
     if hasattr(value, "reset") and hasattr(value, "step"):
         name = getattr(getattr(value, "spec", None), "id", None) if not isinstance(value, type) else None
-        own = value.__name__ if isinstance(value, type) else f"lambda: {type(value).__name__}(…)"
-        ways = [f"env={{'id': 'gymnasium/{name}'}}"] if name else [register.replace("MAKE", own)]
+        maker = value.__name__ if isinstance(value, type) else f"lambda: {type(value).__name__}(…)"
+        ways = [f"env={{'id': 'gymnasium/{name}'}}"] if name else [register.replace("MAKE", maker)]
         ways.append("a gymnasium.vector.SyncVectorEnv of training.batch")
         return f"; a run needs a batch of environments, and this is one: {', or '.join(ways)}"
     if hasattr(value, "entry_point"):
         return f"; write env={{'id': 'gymnasium/{getattr(value, 'id', 'ID')}'}}"
     if isinstance(value, list | tuple):
-        if value and all(hasattr(one, "shape") and hasattr(one, "dtype") for one in value):
+        if value and all(hasattr(item, "shape") and hasattr(item, "dtype") for item in value):
             return "; use antiphon.envs.from_tensors(image=…, label=…)"
-        if not value or not all(hasattr(one, "reset") or callable(one) for one in value):
+        if not value or not all(hasattr(item, "reset") or callable(item) for item in value):
             return "; write {id: ID}"
         makers = "them" if all(map(callable, value)) else "functions that make them: [lambda: …]"
         return f"; write gymnasium.vector.SyncVectorEnv(…) of {makers}"
@@ -191,16 +191,16 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
         passes: Whether its sender learns in all passes.
     """
     gradient, chosen = channel.gradient, dict[str, Any]()
-    given, training = gradient.model_fields_set, scene.scenario.training
+    given_keys, training = gradient.model_fields_set, scene.scenario.training
     if passes:
         chosen["passes"] = "all"
-        own = type(gradient).model_fields.keys() - given
-        chosen |= {key: value for key, value in gradient.in_all_passes.items() if key in own}
+        unset = type(gradient).model_fields.keys() - given_keys
+        chosen |= {key: value for key, value in gradient.in_all_passes.items() if key in unset}
         if gradient.optimiser is None and training.predictor is None:
             chosen["optimiser"] = OptimiserSpec(lr=_FAST)
     returned = gradient.learns_from_returns and gradient.own_target is None
     symbols = channel.symbols is not None and channel.made_coupling.predicts and returned
-    if (symbols or passes) and "context" not in given:
+    if (symbols or passes) and "context" not in given_keys:
         chosen["context"] = observed_context(scene, channel)
     return channel.model_copy(update={"gradient": gradient.model_copy(update=chosen)}) if chosen else channel
 
@@ -243,12 +243,12 @@ class Scenario(Spec):
         try:
             return handler(data)
         except ValidationError as error:
-            found = translate(error)
+            refused = translate(error)
         if not isinstance(data, Mapping):
-            raise found
+            raise refused
         from antiphon.envs.registry import unknown_keys
 
-        problems = Problems([*found.separate(), *unknown_keys(data.get("env"))])
+        problems = Problems([*refused.separate(), *unknown_keys(data.get("env"))])
         raise with_all_unknown_keys(problems.as_one(), data, cls.model_validate)
 
     @model_validator(mode="after")
@@ -258,7 +258,7 @@ class Scenario(Spec):
         check(self)
         scene = Relations(self)
         passes = in_all_passes(scene)
-        channels = (_predicting(one, scene, passes=one.name in passes) for one in self.channels)
+        channels = (_predicting(channel, scene, passes=channel.name in passes) for channel in self.channels)
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
         return self
 
@@ -266,7 +266,9 @@ class Scenario(Spec):
     def readouts(self) -> tuple[str, ...]:
         """The agents whose mean metric is the scenario's metric: not those with a loss of their network alone."""
         goals = {name: agent.goals.values() for name, agent in self.agents.items() if agent.goals}
-        scored = tuple(name for name, own in goals.items() if not all(goal.of_network for goal in own))
+        scored = tuple(
+            name for name, objectives in goals.items() if not all(goal.of_network for goal in objectives)
+        )
         return self.readout or scored or tuple(goals)
 
     @cached_property
@@ -357,17 +359,17 @@ class Scenario(Spec):
             placement: The part of each agent; None: each agent is a part.
             bits: Of channels between two parts whose bits are `auto`; None: not quantised.
         """
-        part = placement or {name: number for number, name in enumerate(self.agents)}
+        part_of = placement or {name: number for number, name in enumerate(self.agents)}
         depth = dict.fromkeys(self.agents, 0)
         for name in chain(*self.waves()):
             for channel in self._automatic:
                 if channel.receiver == name:
-                    crosses = part[channel.sender] != part[name]
+                    crosses = part_of[channel.sender] != part_of[name]
                     depth[name] = max(depth[name], depth[channel.sender] + crosses)
         links: dict[str, dict[str, Any]] = {c.name: {} for c in self.channels}
         for channel in self.channels:
             if channel.link.resolution == AUTO:
-                crosses = part[channel.sender] != part[channel.receiver]
+                crosses = part_of[channel.sender] != part_of[channel.receiver]
                 links[channel.name]["resolution"] = bits if crosses else None
         for channel in self._automatic:
             links[channel.name]["ways"] = delay * (depth[channel.receiver] - depth[channel.sender])
@@ -401,8 +403,8 @@ class Scenario(Spec):
     def _yaml(self) -> str:
         """Every checkpoint has it: written each time, it was a third of the time of one of 300 agents."""
         document = plain(self)
-        for path, found in _python_objects(document):
-            message = f"a Python {name_of(found)} cannot be written as YAML; give it a name with antiphon.register, and"
+        for path, python_object in _python_objects(document):
+            message = f"a Python {name_of(python_object)} cannot be written as YAML; give it a name with antiphon.register, and"
             raise DocumentError(path, f"{message} use that")
         return write(document)
 
@@ -452,8 +454,8 @@ class Scenario(Spec):
         Raises:
             ScenarioError: The graph is undirected, or not a valid scenario.
         """
-        own = [name for name in cls.model_fields if name not in ("agents", "channels")]
-        document = document_of(graph, fields, own)
+        keys = [name for name in cls.model_fields if name not in ("agents", "channels")]
+        document = document_of(graph, fields, keys)
         try:
             return cls.model_validate(document)
         except DocumentError as error:
@@ -522,29 +524,29 @@ class Template:
         """
         document = read(text, source)
         rest = without(document.data, [problem.path for problem in problems])
-        return cls._of_document(text, replace(document, data={"scenario": "unnamed", **rest}), whole=False)
+        return cls._of_document(text, replace(document, data={"scenario": "unnamed", **rest}), complete=False)
 
     @classmethod
-    def _of_document(cls, text: str, document: Document, *, whole: bool = True) -> Template:
-        """Read a document; `whole`: it is not what is left of one, in which parameters may have lost their use."""
+    def _of_document(cls, text: str, document: Document, *, complete: bool = True) -> Template:
+        """Read a document; `complete`: it is not what is left of one, in which parameters may have lost their use."""
 
         def read_rest(data: dict[str, Any]) -> Scenario:
             named = {"scenario": "unnamed", **data}  # its key may be the one that is misspelled
-            return cls._of_document(text, replace(document, data=named), whole=False).resolve()
+            return cls._of_document(text, replace(document, data=named), complete=False).resolve()
 
         problems = Problems()
         with _located(document, read_rest):
             body = dict(document.data)
-            known = (*Scenario.model_fields, *_KEYS)
+            accepted = (*Scenario.model_fields, *_KEYS)
             for key in body:
-                if key not in known:
-                    problems.append(UnknownKey((key,), _unknown_key(Scenario, key, known)))
+                if key not in accepted:
+                    problems.append(UnknownKey((key,), _unknown_key(Scenario, key, accepted)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
                 parameters = read_parameters(body.pop("parameters", None))
                 variants = read_variants(body.pop("variants", None), parameters)
-                for unused in unused_parameters(body, parameters) if whole else ():
+                for unused in unused_parameters(body, parameters) if complete else ():
                     problems.append(unused)
             problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
             if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
@@ -564,8 +566,8 @@ class Template:
     def _repr_html_(self) -> str:
         """Return the parameters, the variants, and the scenario of the default values, for notebooks."""
         rows = [
-            [name, show_value(one.default), one.accepts, one.description]
-            for name, one in self.parameters.items()
+            [name, show_value(parameter.default), parameter.accepts, parameter.description]
+            for name, parameter in self.parameters.items()
         ]
         table = html_table(("parameter", "default", "accepts", ""), rows, names=4)
         variants = [
@@ -585,13 +587,26 @@ class Template:
         self.resolve()  # what is not accepted is refused first
         body = copy.deepcopy(dict(self.document.data))
         channels = [body["channel"]] if "channel" in body else list(body.get("channels", ()))
-        chosen = [one for one in channels if one.get("coupling", DEFAULT) == DEFAULT and "key" not in one]
+        chosen = [
+            channel
+            for channel in channels
+            if channel.get("coupling", DEFAULT) == DEFAULT and "key" not in channel
+        ]
         objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
-        targets = {one["target"] for one in objectives if isinstance(one, dict) and "target" in one}
-        specs = [ObjectiveSpec.spec_of(one["kind"]) for one in objectives if isinstance(one, dict)]
+        targets = {
+            objective["target"]
+            for objective in objectives
+            if isinstance(objective, dict) and "target" in objective
+        }
+        specs = [
+            ObjectiveSpec.spec_of(objective["kind"])
+            for objective in objectives
+            if isinstance(objective, dict)
+        ]
         classify = all(spec.declared("labels", False) for spec in specs)
         gradients = [
-            own if isinstance(own := one.get("gradient", {}), dict) else {"kind": own} for one in chosen
+            written if isinstance(written := channel.get("gradient", {}), dict) else {"kind": written}
+            for channel in chosen
         ]
         kinds = {gradient.get("kind", "linear") for gradient in gradients}
         couplings = (Locked.name, DEFAULT, Detached.name)
@@ -630,8 +645,8 @@ class Template:
         for name, value in values.items():
             name, value = spelled(name, self.parameters), in_python(value)
             if (problem := self.problem_of_value(name, value)) is not None:
-                known = f"parameter {name!r}: " if name in self.parameters else ""
-                raise DocumentError((), f"{known}{problem}")
+                where = f"parameter {name!r}: " if name in self.parameters else ""
+                raise DocumentError((), f"{where}{problem}")
             try:
                 resolved[name] = frozen_data(value)
             except DocumentError as error:
@@ -652,9 +667,11 @@ class Template:
         """Return "; write …" where a word that a parameter cannot be is a choice of another one, as `local` is a gradient."""
         if not isinstance(value, str) or not self.parameters[name].choices:
             return ""
-        others = (other for other, one in self.parameters.items() if value in (one.choices or ()))
-        other = next(others, None)
-        return "" if other is None else f"; write {other}={value}"
+        holders = (
+            holder for holder, parameter in self.parameters.items() if value in (parameter.choices or ())
+        )
+        holder = next(holders, None)
+        return "" if holder is None else f"; write {holder}={value}"
 
     def resolve(
         self,
@@ -699,15 +716,15 @@ class Template:
             bodies.append(
                 self._explicit(variant, values).data
             )  # it has the keys that a part cannot be without
-        found = Problems()
+        refusals = Problems()
         for key, spec in (("training", TrainingSpec), ("telemetry", TelemetrySpec)):
-            with found.gathered((key,)):
+            with refusals.gathered((key,)):
                 spec.model_validate(first.get(key, {}))
         read: dict[str, AgentSpec] = {}
         joined: dict[str, ChannelSpec] = {}
         names = set[str]()
         for body in bodies:
-            refused = found if body is first else Problems()
+            refused = refusals if body is first else Problems()
             agents, channels = body.get("agents"), body.get("channels")
             for name, agent in (agents if isinstance(agents, dict) else {}).items():
                 names.add(name)
@@ -726,7 +743,7 @@ class Template:
             for key, message in unknown_ends(channel, names)
         )
         parts = Scenario.model_construct(env=env, agents=read, channels=tuple(joined.values()))
-        return parts, found, ends
+        return parts, refusals, ends
 
     def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
         """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.
@@ -734,10 +751,10 @@ class Template:
         Those that cannot be resolved are left out.
         """
         for settings in (values, {}) if values else ({},):
-            for other in (None, *self.variants):
-                if other != variant or settings != values:
+            for name in (None, *self.variants):
+                if name != variant or settings != values:
                     with suppress(ScenarioError):
-                        yield self.resolve(other, settings)
+                        yield self.resolve(name, settings)
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
@@ -745,17 +762,17 @@ class Template:
         try:
             yield
         except ScenarioError as error:
-            found = error if isinstance(error, DocumentError) else placed(error)
-            if not found.path or found.path[0] not in Scenario.model_fields:
+            problem = error if isinstance(error, DocumentError) else placed(error)
+            if not problem.path or problem.path[0] not in Scenario.model_fields:
                 raise
             with self._placing(self._explicit(variant, values)):
-                raise found from None
+                raise problem from None
         except DataError as error:
-            found = placed(ScenarioError(str(error)))
-            if found.path[:1] != ("env",):
+            problem = placed(ScenarioError(str(error)))
+            if problem.path[:1] != ("env",):
                 env = self.document.data.get("env")
-                found = DocumentError(("env", "file") if "file" in (env or ()) else ("env",), str(error))
-            raise DataError(str(found.located(self.source, self.document.lines))) from None
+                problem = DocumentError(("env", "file") if "file" in (env or ()) else ("env",), str(error))
+            raise DataError(str(problem.located(self.source, self.document.lines))) from None
 
     @contextmanager
     def _placing(self, document: ExplicitDocument) -> Iterator[None]:
@@ -812,10 +829,10 @@ class Template:
             )
         refuse_what_is_too_large(body, spec)
         try:
-            made = generate(spec, sections)
+            generated = generate(spec, sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
-        used = {section for found in made.templates.values() for section in found}
+        used = {section for used_sections in generated.templates.values() for section in used_sections}
         if split in sections and split not in used and not uses_parameters(unfilled):
             who = " and ".join(f"may use {signal}" for signal in spec.of_adjacent)
             line = f"has no effect, as every sender {who}; use fewer readouts, or leave it out"
@@ -824,15 +841,15 @@ class Template:
         if not isinstance(agents, dict) or not isinstance(channels, list):
             return ExplicitDocument(body, self.document.lines)
         for name in agents:
-            if name in made.agents:
+            if name in generated.agents:
                 raise DocumentError(
                     ("agents", name), "the graph generates an agent with this name too; rename one"
                 )
-        body["agents"] = {**agents, **made.agents}
-        body["channels"] = [*channels, *made.channels]
+        body["agents"] = {**agents, **generated.agents}
+        body["channels"] = [*channels, *generated.channels]
         if ("agent", "readout") in sections:
-            body.setdefault("readout", list(made.readouts))
-        return ExplicitDocument(body, self.document.lines, made.templates, len(channels))
+            body.setdefault("readout", list(generated.readouts))
+        return ExplicitDocument(body, self.document.lines, generated.templates, len(channels))
 
 
 @dataclass(frozen=True)
@@ -853,25 +870,29 @@ class ExplicitDocument:
 
     def as_written(self, problems: Iterable[DocumentError]) -> Problems:
         """Return one problem for each mistake, of generated agents and channels at the section that they were made from."""
-        found: dict[DocumentPath, DocumentError] = {}  # of a place, the first
+        by_path: dict[DocumentPath, DocumentError] = {}  # of a place, the first
         for problem in problems:
             path, subject, names = problem.path, problem.subject, self._names
             if path[:1] == ("channels",) and subject in names:
                 path = ("channels", names.index(subject), *path[2:])
             elif path[:1] == ("channels",) and path[1:] and isinstance(path[1], int):
                 subject = names[path[1]]
-            found.setdefault(path, problem.at(self._section(path), subject))
-        made = Counter(section for sections in self.sections.values() for section in sections)
-        return Problems(found.values()).said_once(made)
+            by_path.setdefault(path, problem.at(self._section(path), subject))
+        uses = Counter(section for sections in self.sections.values() for section in sections)
+        return Problems(by_path.values()).said_once(uses)
 
     @cached_property
     def _names(self) -> list[str]:
         """The names of the channels; none where the section is no list."""
         channels = self.data.get("channels")
         ends = [
-            one if isinstance(one, dict) else {} for one in (channels if isinstance(channels, list) else ())
+            channel if isinstance(channel, dict) else {}
+            for channel in (channels if isinstance(channels, list) else ())
         ]
-        return [channel_name(str(one.get("from")), str(one.get("to")), one.get("key", 0)) for one in ends]
+        return [
+            channel_name(str(channel.get("from")), str(channel.get("to")), channel.get("key", 0))
+            for channel in ends
+        ]
 
     def _section(self, path: DocumentPath) -> DocumentPath:
         """Return the path in the section that an agent or channel was made from; others are as they are."""
@@ -893,14 +914,14 @@ def _located(document: Document, read_rest: Callable[[dict[str, Any]], object]) 
         yield
     except DocumentError as error:
         located = error.located(document.source, document.lines)
-        found = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
-        found.sort(key=lambda problem: problem.line(document.lines) or 0)
-        raise found.as_one() from None
+        problems = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
+        problems.sort(key=lambda problem: problem.line(document.lines) or 0)
+        raise problems.as_one() from None
 
 
-def _unknown_key(spec: type[Spec], key: str, known: Iterable[str]) -> str:
+def _unknown_key(spec: type[Spec], key: str, accepted: Iterable[str]) -> str:
     """Return the line about a key that is neither one of a part, nor one that only a document has there."""
-    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*known])}"
+    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*accepted])}"
 
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
@@ -908,15 +929,15 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     spec = _OF_SECTIONS[name]
     accepted = {*accepted_keys(spec), *_SECTIONS[name]}
     keys = _standard_section((name,), value, accepted)
-    known = accepted - {"from", "to"}  # which the graph gives
+    suggested = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
-    Problems(UnknownKey((name, key), _unknown_key(spec, key, known)) for key in unknown).raise_any()
+    Problems(UnknownKey((name, key), _unknown_key(spec, key, suggested)) for key in unknown).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
-    for part in _SECTIONS[name]:
-        if part not in keys:
+    for subsection in _SECTIONS[name]:
+        if subsection not in keys:
             continue
-        path, items = (name, part), keys[part]
-        if part != "deal":
+        path, items = (name, subsection), keys[subsection]
+        if subsection != "deal":
             items = _standard_section(path, items, accepted)
         elif not isinstance(items, list) or not items:
             raise DocumentError(path, f"must be a list of agents' keys, not {kind_of(items)}")
@@ -925,11 +946,11 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
         yield path, items
 
 
-def _standard_section(path: DocumentPath, value: Any, known: Collection[str]) -> dict[str, Any]:
+def _standard_section(path: DocumentPath, value: Any, accepted: Collection[str]) -> dict[str, Any]:
     """Return a section with the standard spelling of its keys: sections of some agents are merged with that of all."""
     keys = section(path, value)
     try:
-        return standard_keys(keys, known)
+        return standard_keys(keys, accepted)
     except DocumentError as error:
         raise error.under(path) from None
 
@@ -957,12 +978,16 @@ MADE_IN_PYTHON = {
 """Functions of the scenarios of the library that no YAML file can hold, by name."""
 
 
-def suggest_document(name: str, known: Iterable[str]) -> str:
+def suggest_document(name: str, names: Iterable[str]) -> str:
     """Return what `suggest` does, or the YAML file of this name in the working directory; if no name is near, how a file is given."""
     if os.path.isfile(file := f"{name}.yaml"):
         return f"; did you mean '{file}'?"
-    found = suggest(name, known)
-    return found if found.startswith("; did") else f"{found}; a file is given with its ending, .yaml"
+    suggestion = suggest(name, names)
+    return (
+        suggestion
+        if suggestion.startswith("; did")
+        else f"{suggestion}; a file is given with its ending, .yaml"
+    )
 
 
 def load(name_or_path: str | Path) -> Template:
@@ -993,22 +1018,22 @@ def load(name_or_path: str | Path) -> Template:
     return Template.from_yaml(read_file(path), str(path))
 
 
-def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
+def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
     """Return the scenario of a scenario, a template (with its defaults), or a name or file (see `load`).
 
     Raises:
         ScenarioError: It is something else; or see `load`.
     """
-    if isinstance(given, str | Path):
-        given = load(given)
-    if isinstance(given, Template):
-        given = given.resolve()
-    if not isinstance(given, Scenario):
-        kind = type(given).__name__
+    if isinstance(source, str | Path):
+        source = load(source)
+    if isinstance(source, Template):
+        source = source.resolve()
+    if not isinstance(source, Scenario):
+        kind = type(source).__name__
         raise ScenarioError(
             f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}"
         )
-    return given
+    return source
 
 
 @cache

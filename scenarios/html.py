@@ -59,21 +59,21 @@ def drawing(scenario: Graph) -> str:
         return ""
     pairs = [(c.sender, c.receiver) for c in scenario.channels if c.sender != c.receiver]
     observing = [name for name, agent in scenario.agents.items() if agent.observes]
-    places: dict[str, tuple[int, int]] = {}
+    points: dict[str, tuple[int, int]] = {}
     column, names = 0, observing or list(scenario.agents)[:1]
     while names:
-        places |= {name: (column * _WIDE + 60, row * _HIGH + 25) for row, name in enumerate(names)}
-        reached = dict.fromkeys(to for start, to in pairs if start in names and to not in places)
-        column, names = column + 1, list(reached) or [n for n in scenario.agents if n not in places]
-    width, height = (max(place[axis] for place in places.values()) + 60 for axis in (0, 1))
+        points |= {name: (column * _WIDE + 60, row * _HIGH + 25) for row, name in enumerate(names)}
+        reached = dict.fromkeys(to for start, to in pairs if start in names and to not in points)
+        column, names = column + 1, list(reached) or [n for n in scenario.agents if n not in points]
+    width, height = (max(point[axis] for point in points.values()) + 60 for axis in (0, 1))
     lines = [
-        f'<path d="{_arrow(places[a], places[b])}" stroke="#999" fill="none" marker-end="url(#antiphon-arrow)"/>'
+        f'<path d="{_arrow(points[a], points[b])}" stroke="#999" fill="none" marker-end="url(#antiphon-arrow)"/>'
         for a, b in pairs
     ]
     texts = [
         f'<circle cx="{x}" cy="{y}" r="6" fill="#4477aa"/><text x="{x}" y="{y - 9}" font-size="11" '
         f'text-anchor="middle" fill="currentColor">{escape(name)}</text>'
-        for name, (x, y) in places.items()
+        for name, (x, y) in points.items()
     ]
     arrow = '<marker id="antiphon-arrow" viewBox="0 0 9 8" refX="16" refY="4" markerWidth="9" markerHeight="8" orient="auto">'
     head = f'<defs>{arrow}<path d="M0 0L9 4L0 8z" fill="#999"/></marker></defs>'

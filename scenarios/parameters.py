@@ -121,15 +121,15 @@ class ParameterSpec(Spec):
         """Return why the parameter cannot have this value; None where it can."""
         if isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed:
             return None
-        shown = [show_value(one) for one in (self.choices or ())[:_MOST_SHOWN]]
+        shown = [show_value(choice) for choice in (self.choices or ())[:_MOST_SHOWN]]
         if self.type is None and self.choices is None:
             return f"must be a number, a word, true, false or a list, not {show_value(value)}; or name the choices"
         if self.type is None:
             more = len(self.choices or ()) - _MOST_SHOWN
-            known = ", ".join(shown) + (f", … and {more:,} more" if more > 0 else "")
+            choices = ", ".join(shown) + (f", … and {more:,} more" if more > 0 else "")
             near = suggest(str(value), [choice for choice in self.choices or () if isinstance(choice, str)])
             mend = near if near.startswith("; did") and isinstance(value, str) else ""
-            return f"must be one of {known}, not {show_value(value)}{mend}"
+            return f"must be one of {choices}, not {show_value(value)}{mend}"
         words, types = _TYPES[self.type]
         if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
             mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
@@ -154,12 +154,12 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
                     path, f"key {show_value(key)}: '$name' can replace a value, not a key; write the key out"
                 )
         free = _FREE_TEXT if not path else ()
-        found = {
+        substituted = {
             key: item if key in free else substitute(item, values, (*path, key))
             for key, item in value.items()
         }
         chosen = isinstance(value.get("kind"), str) and value["kind"].startswith("$")
-        return fitting(str(path[-1]), found) if chosen and path else found
+        return fitting(str(path[-1]), substituted) if chosen and path else substituted
     if isinstance(value, list):
         return [substitute(item, values, (*path, index)) for index, item in enumerate(value)]
     if not isinstance(value, str) or "$" not in value:

@@ -64,12 +64,12 @@ def _ranged(value: object, read: Callable[[object], Any]) -> Any:
     if isinstance(value, Mapping):
         return RangeSpec.model_validate(value)
     if isinstance(value, list | tuple) and len(value) > 1:
-        for place, one in enumerate(value):
-            if isinstance(one, str):
-                raise DocumentError((place,), f"must be a number, not {kind_of(one)}; {_STRUCTURE}")
+        for index, item in enumerate(value):
+            if isinstance(item, str):
+                raise DocumentError((index,), f"must be a number, not {kind_of(item)}; {_STRUCTURE}")
         return read(value)
-    wanted = "{from: …, to: …}, or a list of two numbers or more"
-    raise DocumentError((), f"must be a range {wanted}, not {kind_of(value)}")
+    form = "{from: …, to: …}, or a list of two numbers or more"
+    raise DocumentError((), f"must be a range {form}, not {kind_of(value)}")
 
 
 Ranged = Annotated[tuple[Real, ...], WrapValidator(_ranged)]

@@ -68,11 +68,11 @@ class Relations:
         return self._messages("sender")
 
     def _messages(self, end: Literal["sender", "receiver"]) -> dict[str, tuple[ChannelSpec, ...]]:
-        found: dict[str, list[ChannelSpec]] = {agent: [] for agent in self.agents}
+        by_agent: dict[str, list[ChannelSpec]] = {agent: [] for agent in self.agents}
         for channel in sorted(self.channels, key=lambda channel: channel.order):
             if not channel.state:
-                found[getattr(channel, end)].append(channel)
-        return {agent: tuple(its) for agent, its in found.items()}
+                by_agent[getattr(channel, end)].append(channel)
+        return {agent: tuple(its) for agent, its in by_agent.items()}
 
     @cached_property
     def states(self) -> dict[str, ChannelSpec]:
@@ -126,11 +126,11 @@ class Relations:
     @cached_property
     def late(self) -> dict[str, list[ChannelSpec]]:
         """The delayed channels out of each learning group that has some, by its first agent."""
-        found: dict[str, list[ChannelSpec]] = {}
+        delayed: dict[str, list[ChannelSpec]] = {}
         for channel in self.channels:
             if channel.made_coupling.waits:
-                found.setdefault(self.learning[channel.sender][0], []).append(channel)
-        return found
+                delayed.setdefault(self.learning[channel.sender][0], []).append(channel)
+        return delayed
 
     @cached_property
     def _episodic(self) -> frozenset[str]:
@@ -269,7 +269,7 @@ def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], 
     """
     import networkx as nx
 
-    order = {agent: place for place, agent in enumerate(agents)}
+    order = {agent: index for index, agent in enumerate(agents)}
     placed: list[tuple[str, ...]] = []
     with suppress(nx.NetworkXUnfeasible):  # what is left lies on or behind a cycle
         for level in nx.topological_generations(_graph(agents, arcs)):
@@ -290,12 +290,12 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
     for sender, receiver in sorted(arcs, reverse=True):
         if sender in agents and receiver in agents:
             senders[receiver] = sender
-    place = {min(senders): 0}
+    position = {min(senders): 0}
     last = min(senders)
-    while senders[last] not in place:
+    while senders[last] not in position:
         last = senders[last]
-        place[last] = len(place)
-    cycle = list(place)[place[senders[last]] :][::-1]
+        position[last] = len(position)
+    cycle = list(position)[position[senders[last]] :][::-1]
     start = cycle.index(min(cycle))
     return tuple(cycle[start:] + cycle[:start])
 
@@ -304,16 +304,16 @@ def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
     import networkx as nx
 
-    found = nx.connected_components(_graph(agents, pairs).to_undirected())
-    return tuple(sorted(tuple(sorted(members)) for members in found))
+    connected = nx.connected_components(_graph(agents, pairs).to_undirected())
+    return tuple(sorted(tuple(sorted(members)) for members in connected))
 
 
 def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:
     """Number the strongly connected components: two agents lie on a common cycle if their numbers agree."""
     import networkx as nx
 
-    found = nx.strongly_connected_components(_graph(agents, arcs))
-    return {agent: number for number, members in enumerate(found) for agent in members}
+    strongly_connected = nx.strongly_connected_components(_graph(agents, arcs))
+    return {agent: number for number, members in enumerate(strongly_connected) for agent in members}
 
 
 def _graph(agents: Collection[str], arcs: Arcs) -> nx.DiGraph[str]:

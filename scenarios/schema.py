@@ -40,10 +40,10 @@ def json_schema() -> dict[str, Any]:
         "scenario": Scenario.model_json_schema(),
     }
     shared: dict[str, Any] = {}
-    for part in parts.values():
-        shared |= part.pop("$defs", {})
+    for model in parts.values():
+        shared |= model.pop("$defs", {})
     parts["channel"].pop("required")
-    named = shared | {f"{part}_section": parts[part] for part in ("agent", "channel", "graph")}
+    named = shared | {f"{section}_section": parts[section] for section in ("agent", "channel", "graph")}
     definitions = {name: _with_references(schema) for name, schema in named.items()}
     definitions["parameter"] = _explained(parts["parameter"])
     definitions["reference"] = dict(_REFERENCE)
@@ -52,14 +52,17 @@ def json_schema() -> dict[str, Any]:
     dealt = {"type": "array", "items": agent, "minItems": 1}
     within = {"agent": {"first": agent, "readout": agent, "deal": dealt}, "channel": {"split": channel}}
     for name, sections in within.items():
-        whole = definitions[f"{name}_section"]
-        definitions[f"{name}_section"] = {**whole, "properties": whole["properties"] | sections}
+        generated_section = definitions[f"{name}_section"]
+        definitions[f"{name}_section"] = {
+            **generated_section,
+            "properties": generated_section["properties"] | sections,
+        }
     scenario = _with_references(parts["scenario"])
     scenario["required"].remove("agents")
     scenario["properties"] |= {
         "parameters": {"type": "object", "additionalProperties": {"$ref": "#/$defs/parameter"}},
         "variants": {"type": "object", "additionalProperties": {"type": "object"}},
-        **{part: {"$ref": f"#/$defs/{part}_section"} for part in ("graph", "agent", "channel")},
+        **{section: {"$ref": f"#/$defs/{section}_section"} for section in ("graph", "agent", "channel")},
     }
     scenario["patternProperties"] = {f"^{EXTENSION}": {}}
     return {

@@ -75,7 +75,9 @@ def may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
         and channel.gradient.learn
         and not scene.agents[channel.sender].goals
         and not any(
-            other.name in scene.teaching for other in scene.outputs[channel.sender] if other is not channel
+            sibling.name in scene.teaching
+            for sibling in scene.outputs[channel.sender]
+            if sibling is not channel
         )
         and channel.link.ways != AUTO
         and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
@@ -89,9 +91,11 @@ def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
         return False  # at once, as it is for most channels
     ends = [scene.agents[name] for name in (channel.sender, channel.receiver)]
     norms: list[str | None] = [
-        one.norm for name in (channel.sender, channel.receiver) for one in scene.outputs[name]
+        outgoing.norm for name in (channel.sender, channel.receiver) for outgoing in scene.outputs[name]
     ]
-    norms += [one.layers.get(key) for one in ends if one.layers is not None for key in ("norm", "cell_norm")]
+    norms += [
+        agent.layers.get(key) for agent in ends if agent.layers is not None for key in ("norm", "cell_norm")
+    ]
     if "batch" in norms or not_at_once(scene, channel, ticks=True) is not None:
         return False
     return bool(observed_context(scene, channel)) and next(_obstacles(scene, channel), None) is None
@@ -111,8 +115,8 @@ def needed_keys(scene: Relations, channel: ChannelSpec) -> dict[str, str]:
 
 def _has_context(scene: Relations, channel: ChannelSpec) -> bool:
     """Return whether the predictor of a sender that learns in all passes reads more than the message."""
-    given = "context" in channel.gradient.model_fields_set
-    return bool(channel.gradient.context if given else observed_context(scene, channel))
+    is_written = "context" in channel.gradient.model_fields_set
+    return bool(channel.gradient.context if is_written else observed_context(scene, channel))
 
 
 def _lost_codes(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
@@ -153,9 +157,9 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"
-    if any(other.replayed for other in scene.outputs[channel.sender] if other is not channel):
+    if any(sibling.replayed for sibling in scene.outputs[channel.sender] if sibling is not channel):
         yield f"is for one channel of a sender, and {channel.sender!r} has several; make others first"
-    if any(other.read != "last" for other in scene.inputs[channel.receiver]):
+    if any(incoming.read != "last" for incoming in scene.inputs[channel.receiver]):
         yield f"needs channels into {channel.receiver!r} that read last; make them so"
     for name in (channel.sender, channel.receiver):
         yield from _obstacles_of_end(scene, name)
@@ -172,7 +176,7 @@ def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
         yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
     if agent.align is not None:
         yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
-    for other in scene.outputs[name]:
-        gradient = other.gradient
-        if other.made_coupling.predicts and (gradient.trace or gradient.follows_actions):
-            yield f"does not go with {other.name}, whose credit returns at the same step; leave out its trace or kind"
+    for outgoing in scene.outputs[name]:
+        gradient = outgoing.gradient
+        if outgoing.made_coupling.predicts and (gradient.trace or gradient.follows_actions):
+            yield f"does not go with {outgoing.name}, whose credit returns at the same step; leave out its trace or kind"

@@ -138,13 +138,13 @@ class StudySpec(DocumentSpec):
 
     def given_values(self) -> Iterator[tuple[Path, str, tuple[Any, ...]]]:
         """Yield each place that gives a parameter values, with the parameter and these values."""
-        places: dict[Path, Mapping[str, Any]] = {("set",): self.set}
+        sections: dict[Path, Mapping[str, Any]] = {("set",): self.set}
         for line, variant in (self.variants or {}).items():
-            places["variants", line, "set"] = variant.set
-        places |= {("budgets", name, "set"): budget.set for name, budget in self.budgets.items()}
+            sections["variants", line, "set"] = variant.set
+        sections |= {("budgets", name, "set"): budget.set for name, budget in self.budgets.items()}
         lists: dict[Path, Axes] = {("grid",): self.grid, ("tune",): self.tune}
         lists |= {("budgets", name, "grid"): budget.grid for name, budget in self.budgets.items()}
-        for path, values in places.items():
+        for path, values in sections.items():
             yield from (((*path, name), name, (value,)) for name, value in values.items())
         for path, axes in lists.items():
             yield from (((*path, name), name, values) for name, values in axes.items())

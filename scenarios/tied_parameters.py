@@ -29,14 +29,14 @@ def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
 
 def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
     """Ties name parameters of agents once each, and these agents learn at the same steps and rates."""
-    known: dict[str, int] = {}
+    group_of: dict[str, int] = {}
     for index, group in enumerate(scene.scenario.share):
         if len(group) < 2:
             message = f"names {len(group)} parameters; name at least two, or leave it out"
             yield DocumentError(("share", index), message)
         agents: dict[str, str] = {}
-        for place, name in enumerate(group):
-            path: Path = ("share", index, place)
+        for position, name in enumerate(group):
+            path: Path = ("share", index, position)
             agent, parameter = agent_and_parameter(name)
             if not parameter:
                 yield DocumentError(
@@ -44,15 +44,15 @@ def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
                 )
             elif agent not in scene.agents:
                 yield DocumentError(path, f"no agent {agent!r}{suggest(agent, scene.agents)}")
-            elif name in known:
+            elif name in group_of:
                 where = (
                     "twice; leave one out"
-                    if known[name] == index
-                    else f"in share[{known[name]}] too; make them one group"
+                    if group_of[name] == index
+                    else f"in share[{group_of[name]}] too; make them one group"
                 )
                 yield DocumentError(path, f"names {name!r} {where}")
             else:
-                known[name] = index
+                group_of[name] = index
                 agents.setdefault(agent, name)
         if len(agents) > 1:
             yield from _differences(scene, agents)
@@ -62,8 +62,8 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
     """What would let the parameters of tied agents come to differ; `agents`: by name, the parameter that is tied."""
     names = list(agents)
     for name in names:
-        other = names[1] if name == names[0] else names[0]
-        tie = f"{agents[name]!r} is tied to {agents[other]!r}"
+        partner = names[1] if name == names[0] else names[0]
+        tie = f"{agents[name]!r} is tied to {agents[partner]!r}"
         spec = scene.agents[name]
         if spec.share is not None:
             message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
@@ -74,17 +74,17 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
                 message = f"{tie}, and passes of {name_of(objective.kind)} after the first update one agent only; use epochs: 1, or a2c"
                 yield DocumentError(("agents", member, "objective", "epochs"), message)
         clip = (spec.optimiser or scene.scenario.training.optimiser).clip
-        if clip is not None and len({scene.learning[one] for one in names}) > 1:
+        if clip is not None and len({scene.learning[tied] for tied in names}) > 1:
             message = (
                 f"{tie}, and a clip of {clip:g} applies to each agent's gradients separately, unless locked channels join the "
                 "agents; leave out the clip"
             )
             yield DocumentError(("agents", name, "optimiser"), message)
-    first, *others = names
-    for name in others:
+    first, *rest = names
+    for name in rest:
         tie = f"{agents[name]!r} is tied to {agents[first]!r}"
-        for key, own in _settings(scene, name).items():
-            if own != _settings(scene, first)[key]:
+        for key, setting in _settings(scene, name).items():
+            if setting != _settings(scene, first)[key]:
                 message = f"differs from agent {first!r}, and {tie}; make them equal"
                 yield DocumentError(("agents", name, key), message)
     yield from _learning_times(scene, agents)
@@ -99,9 +99,9 @@ def _settings(scene: Relations, name: str) -> dict[str, object]:
 def _learning_times(scene: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
     if len({scene.locked[name] for name in agents}) == 1:
         return
-    first, *others = agents
+    first, *rest = agents
     times = {name: scene.learns(name) for name in agents}
-    for name in others:
+    for name in rest:
         tie = f"{agents[name]!r} is tied to {agents[first]!r}"
         if times[name] != times[first]:
             message = (
@@ -111,7 +111,7 @@ def _learning_times(scene: Relations, agents: Mapping[str, str]) -> Iterator[Doc
             yield DocumentError(("agents", name, "clock"), f"{message}, and {tie}; {fix}")
     for name in agents:
         delayed = scene.late.get(scene.learning[name][0], ())
-        if any(scene.locked[one.sender] is not scene.locked[one.receiver] for one in delayed):
+        if any(scene.locked[channel.sender] is not scene.locked[channel.receiver] for channel in delayed):
             tie = f"{agents[name]!r} is tied to parameters of agents with other windows"
             message = f"waits for delayed gradients, and {tie}; use another coupling, or leave out the tie"
             yield DocumentError(("agents", name), message)

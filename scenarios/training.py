@@ -50,14 +50,14 @@ class _OptimiserKeys(KindSpec):
     @model_validator(mode="after")
     def _of_the_types_of_defaults(self) -> Self:
         torchs = f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim.")
-        whole = self._whole
+        integers = self._whole
         for key in self.own_keys:
             default, value = type(self).model_fields[key].default, getattr(self, key)
             if torchs and key in _CHOSEN_BY_TORCH and value is not None:
                 default = False
             needs = "" if value == default else _needed_type(default, value, torchs=torchs)
             if (
-                key in whole
+                key in integers
                 and value != default
                 and not (isinstance(value, int) and not isinstance(value, bool))
             ):
@@ -73,7 +73,7 @@ class _OptimiserKeys(KindSpec):
             parameters = signature(self.source).parameters.values()
         except (TypeError, ValueError):  # of some built-in callables no signature is known
             return frozenset()
-        return frozenset(one.name for one in parameters if one.annotation in (int, "int"))
+        return frozenset(parameter.name for parameter in parameters if parameter.annotation in (int, "int"))
 
 
 def _needed_type(default: object, value: object, *, torchs: bool) -> str:
@@ -82,7 +82,7 @@ def _needed_type(default: object, value: object, *, torchs: bool) -> str:
         return "" if isinstance(value, bool) or (value is None and not torchs) else "true or false"
     if torchs and isinstance(default, tuple):
         fits = isinstance(value, tuple) and len(value) == len(default)
-        fits = fits and all(one is None or _is_number(one) for one in cast("tuple[object, ...]", value))
+        fits = fits and all(item is None or _is_number(item) for item in cast("tuple[object, ...]", value))
         return "" if fits else f"a list of {len(default)} numbers"
     return "a number" if torchs and _is_number(default) and not _is_number(value) else ""
 
@@ -107,8 +107,8 @@ class GroupSpec(_OptimiserKeys):
 
 def _one_group_each(groups: tuple[GroupSpec, ...]) -> tuple[GroupSpec, ...]:
     axes = [group.axes for group in groups]
-    for place, number in enumerate(axes):
-        if number in axes[:place]:
+    for index, number in enumerate(axes):
+        if number in axes[:index]:
             fail(f"has two groups with axes: {number}; leave one out")
     return groups
 
@@ -138,9 +138,9 @@ class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the message about an unknown key; if torch's optimiser of the same name has the key, it names that kind."""
         kind = cls.kind_name or ""
-        own = _torch_kind(kind)
-        if own != kind and key in accepted_keys(cls.section.spec_of(own)):
-            return f"{kind} has no {key}; write kind: {own}, torch's own optimiser, which has it"
+        torch_kind = _torch_kind(kind)
+        if torch_kind != kind and key in accepted_keys(cls.section.spec_of(torch_kind)):
+            return f"{kind} has no {key}; write kind: {torch_kind}, torch's own optimiser, which has it"
         return super().unknown_key(key, data)
 
     def settings(self, lr: float) -> dict[str, Any]:
@@ -211,8 +211,8 @@ class EvaluateSpec(Spec):
     @property
     def judged_by(self) -> dict[Path, str]:
         """The metrics of `keep_best` and `patience`, by the place that names them."""
-        found: dict[Path, str] = {("patience", metric): metric for metric in self.patience}
-        return found if self.keep_best is None else {("keep_best",): self.keep_best, **found}
+        by_path: dict[Path, str] = {("patience", metric): metric for metric in self.patience}
+        return by_path if self.keep_best is None else {("keep_best",): self.keep_best, **by_path}
 
 
 _PRECISIONS = {"bfloat16": "bf16"}
@@ -324,8 +324,8 @@ _LESS = ("error", "bits", "loss")
 
 def split_metric(metric: str) -> tuple[str | None, str]:
     """Split a metric into its agent (None: the readouts, or the environment) and its name."""
-    agent, dot, what = metric.rpartition(".")
-    return (agent, what) if dot else (None, what)
+    agent, dot, name = metric.rpartition(".")
+    return (agent, name) if dot else (None, name)
 
 
 def selected_in_words(keys: Iterable[str]) -> str:
@@ -335,19 +335,19 @@ def selected_in_words(keys: Iterable[str]) -> str:
 
 def is_of_env(metric: str) -> bool:
     """Whether a metric is the environment's."""
-    agent, what = split_metric(metric)
-    return agent is None and what not in OF_AGENTS
+    agent, name = split_metric(metric)
+    return agent is None and name not in OF_AGENTS
 
 
-def metric_of_agents(what: str) -> str | None:
+def metric_of_agents(name: str) -> str | None:
     """Return which metric of agents a name is, also of one of several objectives (`label_accuracy`); None: none."""
-    return next((metric for metric in OF_AGENTS if what == metric or what.endswith(f"_{metric}")), None)
+    return next((metric for metric in OF_AGENTS if name == metric or name.endswith(f"_{metric}")), None)
 
 
 def on_validation(metric: str) -> bool:
     """Whether a metric exists on the validation split: those of the environment do not."""
-    agent, what = split_metric(metric)
-    return what in OF_AGENTS or (agent is not None and metric_of_agents(what) is not None)
+    agent, name = split_metric(metric)
+    return name in OF_AGENTS or (agent is not None and metric_of_agents(name) is not None)
 
 
 def less_is_better(metric: str) -> bool:
@@ -359,13 +359,13 @@ def _metric(value: object) -> str:
     """Read a metric; an unknown name is the environment's, unless it is close to a known one."""
     if not isinstance(value, str):
         fail(f"must be a metric, not {kind_of(value)}")
-    agent, what = split_metric(value)
-    if agent is not None and (name_problem(agent) is not None or metric_of_agents(what) is None):
-        fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(what, OF_AGENTS)}")
-    if name_problem(what) is not None:
-        fail(f"unknown metric {show_value(value)}{suggest(what, OF_AGENTS)}")
-    if metric_of_agents(what) is None and difflib.get_close_matches(what, OF_AGENTS, n=1):
-        fail(f"unknown metric {show_value(value)}{suggest(what, OF_AGENTS)}")
+    agent, name = split_metric(value)
+    if agent is not None and (name_problem(agent) is not None or metric_of_agents(name) is None):
+        fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(name, OF_AGENTS)}")
+    if name_problem(name) is not None:
+        fail(f"unknown metric {show_value(value)}{suggest(name, OF_AGENTS)}")
+    if metric_of_agents(name) is None and difflib.get_close_matches(name, OF_AGENTS, n=1):
+        fail(f"unknown metric {show_value(value)}{suggest(name, OF_AGENTS)}")
     return value
 
 

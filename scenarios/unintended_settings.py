@@ -56,13 +56,13 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         channel.link,
         channel.made_coupling,
     )
-    loses, given = coupling.replaces_messages or link.drop > 0, channel.given_keys
+    loses, given_keys = coupling.replaces_messages or link.drop > 0, channel.given_keys
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
     used = coupling.keys
     # one that is written out, although it is the default, is meant
-    written = given | ({"gradient"} & channel.model_fields_set)
+    written = given_keys | ({"gradient"} & channel.model_fields_set)
     yield from (_unused(key, reason) for key in OPTIONAL_KEYS if key in written and key not in used)
     if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
@@ -73,10 +73,10 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         yield from (_unused(f"feedback.{key}", why) for key, why in channel.feedback.unused())
     if link.back != link.delay and not coupling.uses_return_path:
         yield _unused("the second value of link.delay", reason)
-    if channel.size is None and "norm" in given:
+    if channel.size is None and "norm" in given_keys:
         yield _unused("norm", "by a channel without a size")
     for key in ("link.noise", "link.bits") if link.drop == 1 else ():
-        if key in given:
+        if key in given_keys:
             yield _unused(key, "where every message is lost")
 
 
@@ -149,8 +149,8 @@ def warn_14_one_window(scenario: Scenario) -> Iterator[Finding]:
         learns = "once an episode" if window == "episode" else f"every {window} steps"
         for name in group:
             agent, alone = scenario.agents[name], scenario.window([name])
-            given = "unroll" in agent.clock.model_fields_set
-            if given and alone != window and not (agent.valued and agent.clock.unroll == POLICY_WINDOW):
+            is_given = "unroll" in agent.clock.model_fields_set
+            if is_given and alone != window and not (agent.valued and agent.clock.unroll == POLICY_WINDOW):
                 message = (
                     f"learns {learns}, not every {alone} as its clock.unroll says: {listed('agent', list(group))} learn as "
                     "one network; give them the same unroll"
@@ -158,10 +158,10 @@ def warn_14_one_window(scenario: Scenario) -> Iterator[Finding]:
                 yield Finding("agent", name, message, control=True)
 
 
-def _without_layers(spec: KindSpec, place: str) -> Iterator[str]:
+def _without_layers(spec: KindSpec, path: str) -> Iterator[str]:
     if not spec.get("hidden", True):
         for key in {"norm", "activation"} & set(plain(spec)):
-            yield _unused(f"{place}.{key}", "without hidden layers")
+            yield _unused(f"{path}.{key}", "without hidden layers")
 
 
 _MOST_NAMED = 4
@@ -199,22 +199,22 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
         compared = {finding for finding in compared if not _differs(finding, same)}
         if not compared:
             break
-    found: dict[tuple[str, str], list[str]] = {}
+    names_by_finding: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         if finding in compared or not _subject(finding):
             kind, name, message, _ = finding
-            found.setdefault((kind, message), []).append(name)
-    return [f"{listed(kind, names)}: {message}" for (kind, message), names in found.items()]
+            names_by_finding.setdefault((kind, message), []).append(name)
+    return [f"{listed(kind, names)}: {message}" for (kind, message), names in names_by_finding.items()]
 
 
 def fast_predictor(scenario: Scenario, channel: ChannelSpec) -> str:
     """Return what is said of a channel's predictor if it learns far faster than its sender; empty: it does not."""
     training, gradient = scenario.training, channel.gradient
-    own = scenario.agents[channel.sender].optimiser or training.optimiser
+    sender = scenario.agents[channel.sender].optimiser or training.optimiser
     predictor = gradient.optimiser or training.predictor or training.optimiser
-    if not gradient.learn or predictor.lr <= _FASTER * own.lr:
+    if not gradient.learn or predictor.lr <= _FASTER * sender.lr:
         return ""
-    return f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}"
+    return f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {sender.lr:g}"
 
 
 def listed(kind: str, names: list[str]) -> str:
@@ -265,8 +265,8 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from warn_2_signal(scenario)
     reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
     for channel in scenario.channels:
-        found = (warn(scenario, channel, reach) for warn in rules)
-        messages = chain(*found, unused_by_channel(channel))
+        warned = (warn(scenario, channel, reach) for warn in rules)
+        messages = chain(*warned, unused_by_channel(channel))
         controls = _COLLAPSE, _LOST, f"{_UPDATE_LOCKED}kind{_WAITS}", channel.gradient.declared("control")
         yield from (Finding("channel", channel.name, line, line in controls) for line in messages)
     for name, agent in scenario.agents.items():
@@ -433,12 +433,12 @@ def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
 
 def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
-    known = {*scenario.agents[channel.sender].observes, "from.state"}
-    if channel.state or not _is_direct(channel) or not known.isdisjoint(channel.gradient.context):
+    observed = {*scenario.agents[channel.sender].observes, "from.state"}
+    if channel.state or not _is_direct(channel) or not observed.isdisjoint(channel.gradient.context):
         return
     if channel.symbols is not None:
         yield _COLLAPSE
-    elif len(known) > 1 and channel.receiver in reach.acting:
+    elif len(observed) > 1 and channel.receiver in reach.acting:
         yield _BLIND
 
 

@@ -23,13 +23,17 @@ def with_all_unknown_keys(
     rest = without(data, [problem.path for problem in problems if isinstance(problem, UnknownKey)])
     if rest == data:
         return error
-    known = {problem.path for problem in problems}
+    reported = {problem.path for problem in problems}
     of_unknown_kind = {problem.path[:-1] for problem in problems if isinstance(problem, MisspeltKind)}
     try:
         read(rest)
     except DocumentError as later:
-        found = (one for one in later.separate() if isinstance(one, UnknownKey))
-        problems += [one for one in found if one.path not in known and one.path[:-1] not in of_unknown_kind]
+        unknown = (problem for problem in later.separate() if isinstance(problem, UnknownKey))
+        problems += [
+            problem
+            for problem in unknown
+            if problem.path not in reported and problem.path[:-1] not in of_unknown_kind
+        ]
     return Problems(problems).as_one()
 
 
@@ -42,5 +46,7 @@ def without(data: Any, paths: Collection[Path]) -> Any:
     if not within or not isinstance(data, Mapping | list | tuple):
         return data
     items = data.items() if isinstance(data, Mapping) else enumerate(data)
-    kept = {key: without(item, within.get(key, ())) for key, item in items if () not in within.get(key, ())}
-    return kept if isinstance(data, Mapping) else [*kept.values()]
+    remaining = {
+        key: without(item, within.get(key, ())) for key, item in items if () not in within.get(key, ())
+    }
+    return remaining if isinstance(data, Mapping) else [*remaining.values()]

@@ -181,10 +181,10 @@ class DocumentSpec(Spec):
             ScenarioError: Something that is not accepted; the line begins `source:line: `.
         """
         problems = Problems()
-        found = cls.accepted_of(text, source, problems)
+        spec = cls.accepted_of(text, source, problems)
         problems.raise_any()
-        assert found is not None
-        return found
+        assert spec is not None
+        return spec
 
     @classmethod
     def accepted_of(cls, text: str, source: str, problems: Problems) -> Self | None:
@@ -194,44 +194,50 @@ class DocumentSpec(Spec):
             ScenarioError: It is not YAML.
         """
         document = read(text, source, next(iter(cls.model_fields)))
-        found = cls._accepted(document.data, document, problems)
-        if found is not None:
-            found._document_read = document
-        return found
+        spec = cls._accepted(document.data, document, problems)
+        if spec is not None:
+            spec._document_read = document
+        return spec
 
     @classmethod
-    def _accepted(cls, given: Mapping[str, Any], document: Document, problems: Problems) -> Self | None:
-        data, refused = deepcopy(dict(given)), set[Path]()
+    def _accepted(cls, written: Mapping[str, Any], document: Document, problems: Problems) -> Self | None:
+        data, refused = deepcopy(dict(written)), set[Path]()
         while True:
             try:
                 return cls.model_validate(data)
             except DocumentError as error:
-                new = [one for one in error.separate() if one.path not in refused]
+                new = [problem for problem in error.separate() if problem.path not in refused]
             around = {path[:n] for path in refused for n in range(len(path))}  # they lack what was left out
             problems.extend(
-                one.located(document.source, document.lines) for one in new if one.path not in around
+                problem.located(document.source, document.lines)
+                for problem in new
+                if problem.path not in around
             )
-            refused.update(one.path for one in new)
-            if not new or not _leave_out(data, (one.path for one in new)):
+            refused.update(problem.path for problem in new)
+            if not new or not _leave_out(data, (problem.path for problem in new)):
                 return None
 
     def without(self, refused: Iterable[Path]) -> Self | None:
         """Return it without some of its keys; None where it needs them."""
         data = plain(self)
         _leave_out(data, refused)
-        found = self._accepted(data, self._document_read, Problems())
-        return None if found is None else found.with_lines_of(self)
+        spec = self._accepted(data, self._document_read, Problems())
+        return None if spec is None else spec.with_lines_of(self)
 
-    def with_lines_of(self, other: Self) -> Self:
+    def with_lines_of(self, original: Self) -> Self:
         """Return it with the lines of another one's file, but for keys whose values differ."""
-        own, others, document = plain(self), plain(other), other._document_read
-        differ = {(key,) for key in own.keys() | others.keys() if own.get(key) != others.get(key)}
-        found, kept = (
+        values, original_values, document = plain(self), plain(original), original._document_read
+        differ = {
+            (key,)
+            for key in values.keys() | original_values.keys()
+            if values.get(key) != original_values.get(key)
+        }
+        copy, unchanged = (
             self.model_copy(),
             {p: line for p, line in document.lines.items() if p[:1] not in differ},
         )
-        found._document_read = replace(document, lines=kept)
-        return found
+        copy._document_read = replace(document, lines=unchanged)
+        return copy
 
     def located(self, problem: DocumentError) -> DocumentError:
         """Return a problem of one of its keys with the line of its file; of keys that are from elsewhere, with its kind."""
@@ -246,20 +252,20 @@ Found = TypeVar("Found", bound=DocumentSpec)
 
 def _leave_out(data: dict[str, Any], paths: Iterable[Path]) -> bool:
     """Leave out the deepest key that is there of each path; return whether each has one."""
-    found = [_deepest(data, path) for path in paths]
-    for inside, key in filter(None, found):
+    deepest = [_deepest(data, path) for path in paths]
+    for inside, key in filter(None, deepest):
         inside.pop(key, None)  # two paths may have one
-    return None not in found
+    return None not in deepest
 
 
 def _deepest(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], str] | None:
     """Return the deepest key of a path that is there, with its mapping; None: there is none."""
     inside: Any = data
     key: tuple[dict[str, Any], str] | None = None
-    for part in path:
-        if not isinstance(inside, dict) or part not in inside:
+    for segment in path:
+        if not isinstance(inside, dict) or segment not in inside:
             break
-        key, inside = (inside, str(part)), inside[part]
+        key, inside = (inside, str(segment)), inside[segment]
     return key
 
 
@@ -287,11 +293,11 @@ def find_document(
     )
     if read_of is None:
         return None
-    found: Found = read_of
-    scenario: str = vars(found)["scenario"]
+    spec: Found = read_of
+    scenario: str = vars(spec)["scenario"]
     if not scenario.endswith(_SUFFIXES):
-        return found
-    return found.model_copy(update={"scenario": str(path.parent / scenario)})
+        return spec
+    return spec.model_copy(update={"scenario": str(path.parent / scenario)})
 
 
 def _begins_with(key: str, path: FilePath) -> bool:
@@ -312,7 +318,7 @@ def _read(text: str, source: str, kind: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        parts = [part for part in (error.problem, error.context) if part]
+        parts = [phrase for phrase in (error.problem, error.context) if phrase]
         fix = next((fix for word, fix in _FIXES.items() if word in parts[0]), "")
         raise ScenarioError(
             f"{source}{line}: broken YAML: {' '.join(', '.join(parts).split())}{fix}"
@@ -334,7 +340,7 @@ def _read(text: str, source: str, kind: str) -> Document:
             f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}; begin with '{kind}: NAME'"
         )
     lines = builder.lines
-    if not OTHER_SPELLINGS.isdisjoint(part for path in lines for part in path):
+    if not OTHER_SPELLINGS.isdisjoint(key for path in lines for key in path):
         lines = lines | {standard(path): line for path, line in lines.items()}
     data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
     return Document(data, lines, source, text)
@@ -419,17 +425,17 @@ class _Builder:
         merging: list[tuple[yaml.Node, Path]] = []
         for key_node, value_node in node.value:
             key, line = _key(key_node, path), key_node.start_mark.line + 1
-            place = (*path, key)
+            key_path = (*path, key)
             if key in data or (merging and _merges(key_node)):
-                first, self.lines[place] = self.lines[place], line
-                raise DocumentError(place, f"is given twice, first in line {first}; keep one")
-            self.lines[place] = line
+                first, self.lines[key_path] = self.lines[key_path], line
+                raise DocumentError(key_path, f"is given twice, first in line {first}; keep one")
+            self.lines[key_path] = line
             if _merges(key_node):
-                merging.append((value_node, place))
+                merging.append((value_node, key_path))
             else:
-                data[key] = self.build(value_node, place, above)
-        for value_node, place in merging:
-            for key_node, item in _merged(value_node, place, above, set()):
+                data[key] = self.build(value_node, key_path, above)
+        for value_node, key_path in merging:
+            for key_node, item in _merged(value_node, key_path, above, set()):
                 key = _key(key_node, path)
                 if key not in data:
                     self.lines[(*path, key)] = key_node.start_mark.line + 1
@@ -449,21 +455,21 @@ def _merges(key: yaml.Node) -> bool:
 
 
 def _merged(
-    node: yaml.Node, place: Path, above: tuple[yaml.Node, ...], seen: set[int]
+    node: yaml.Node, path: Path, above: tuple[yaml.Node, ...], seen: set[int]
 ) -> Iterator[tuple[yaml.Node, yaml.Node]]:
     """Yield the keys and values that a merge key adds to its mapping, those that count first."""
     for mapping in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         if not isinstance(mapping, yaml.MappingNode):
-            raise DocumentError(place, "merges a mapping, or a list of mappings; write <<: *anchor")
+            raise DocumentError(path, "merges a mapping, or a list of mappings; write <<: *anchor")
         if mapping in above:
-            raise DocumentError(place, "is an alias that contains itself; write the value out")
+            raise DocumentError(path, "is an alias that contains itself; write the value out")
         if id(mapping) in seen:  # its keys are there already
             continue
         seen.add(id(mapping))
         yield from (pair for pair in mapping.value if not _merges(pair[0]))
         for key, value in mapping.value:
             if _merges(key):
-                yield from _merged(value, place, above, seen)
+                yield from _merged(value, path, above, seen)
 
 
 def _scalar(node: yaml.ScalarNode, path: Path) -> Any:

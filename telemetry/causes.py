@@ -113,7 +113,7 @@ class Peers(NamedTuple):
     def of(cls, graph: Mapping[str, Any]) -> Peers:
         """Read the graph of the Channels tab."""
         agents, channels = graph["agents"], graph["channels"]
-        hops = [np.nan if found is None else found for found in hops_to_readout(graph)]
+        hops = [np.nan if distance is None else distance for distance in hops_to_readout(graph)]
         onward: dict[int, set[int]] = {}
         for channel in channels:
             onward.setdefault(channel["from"], set()).add(channel["to"])
@@ -132,8 +132,8 @@ class Peers(NamedTuple):
             [tuple(predictor.get("fast", ("", ""))) for predictor in predictors],
             [_losses(channel) for channel in channels],
             [
-                "local, or detached" if each and "target" not in each else "coupling: detached"
-                for each in predictors
+                "local, or detached" if predictor and "target" not in predictor else "coupling: detached"
+                for predictor in predictors
             ],
             np.array([predictor.get("scale", np.nan) for predictor in predictors]),
         )
@@ -142,19 +142,23 @@ class Peers(NamedTuple):
         """Return, by each value of a setting, the other value that most channels have; nothing where all are alike."""
         counts = Counter(value for value in self.settings[setting] if value)
         order = [value for value, _ in counts.most_common()]
-        return {value: next(each for each in order if each != value) for value in order if len(order) > 1}
+        return {
+            value: next(alternative for alternative in order if alternative != value)
+            for value in order
+            if len(order) > 1
+        }
 
     def texts(self, setting: int) -> list[tuple[str, str]]:
         """Return, per channel, how a setting differs from what others have, and the setting of those; empty: it does not."""
-        values, other = self.settings[setting], self.other(setting)
+        values, alternatives = self.settings[setting], self.other(setting)
         counts, says = Counter(values), SETTINGS[setting]
-        total = sum(counts[value] for value in other)
+        total = sum(counts[value] for value in alternatives)
         return [
             (
-                f"{says.says} {value}, not {other[value]} as with {counts[other[value]]} of the other {total - 1} channels",
-                f"{says.key}: {other[value]}",
+                f"{says.says} {value}, not {alternatives[value]} as with {counts[alternatives[value]]} of the other {total - 1} channels",
+                f"{says.key}: {alternatives[value]}",
             )
-            if value in other
+            if value in alternatives
             else ("", "")
             for value in values
         ]
@@ -208,12 +212,12 @@ _OF_SETTINGS = (
 )
 _SURE = [
     Cause(
-        _SURELY << place,
+        _SURELY << setting,
         "{text}; those are better aligned by more than chance",
         "{fix}",
-        partial(Peers.texts, setting=place),
+        partial(Peers.texts, setting=setting),
     )
-    for place in range(len(SETTINGS))
+    for setting in range(len(SETTINGS))
 ]
 _OF_METRICS: tuple[Cause, ...] = (
     Cause(
@@ -247,12 +251,12 @@ _OF_PREDICTORS = (
 )
 _PERHAPS = [
     Cause(
-        _MAYBE << place,
+        _MAYBE << setting,
         "{text}; those are better aligned on average",
         "{fix}",
-        partial(Peers.texts, setting=place),
+        partial(Peers.texts, setting=setting),
     )
-    for place in range(len(SETTINGS))
+    for setting in range(len(SETTINGS))
 ]
 _OF_INTERVALS = (
     Cause(
@@ -292,26 +296,26 @@ CAUSES = (
 
 def ways(graph: Mapping[str, Any]) -> list[str]:
     """Return where the receiver of each channel stands, in the graph of the Channels tab; empty: nothing is to be said."""
-    hops, onward, found = hops_to_readout(graph), dict[int, set[int]](), []
+    hops, onward, sentences = hops_to_readout(graph), dict[int, set[int]](), []
     for channel in graph["channels"]:
         onward.setdefault(channel["from"], set()).add(channel["to"])
     for channel in graph["channels"]:
         ends = channel["from"], channel["to"]
         sender, receiver = (graph["agents"][end]["name"] for end in ends)
         far = hops[channel["to"]]
-        if ends[0] == ends[1] or all(one is None for one in hops):
-            found.append("")
+        if ends[0] == ends[1] or all(distance is None for distance in hops):
+            sentences.append("")
         elif far is None:
-            found.append(f"no path leads from {receiver} to a readout")
+            sentences.append(f"no path leads from {receiver} to a readout")
         elif far == 0:
-            found.append(f"{receiver} is a readout")
+            sentences.append(f"{receiver} is a readout")
         else:
             told = f"{far:,} channel{'s' * (far != 1)} from a readout"
             back = onward[channel["to"]] <= {*ends}
-            found.append(
+            sentences.append(
                 f"{receiver}, {told}, sends only back to {sender}" if back else f"{receiver} is {told}"
             )
-    return found
+    return sentences
 
 
 def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
@@ -382,16 +386,16 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         read(bounds("r2")[1]) < 0,
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
-    found = np.zeros(shape, dtype=np.uint32)
+    flags = np.zeros(shape, dtype=np.uint32)
     for causes, conditions in ((_OF_METRICS, metrics), ((*_OF_INTERVALS, _OF_PLACE), last)):
         for cause, holds in zip(causes, conditions, strict=True):
-            found[holds] |= cause.flag
+            flags[holds] |= cause.flag
     aligned = np.where(np.isfinite(parameter).any(-1, keepdims=True), parameter, cosine)
     for setting, (sure, perhaps) in enumerate(zip(_SURE, _PERHAPS, strict=True)):
         better, surely = _better_aligned(aligned, peers, setting)
-        found[surely] |= sure.flag
-        found[better & ~surely] |= perhaps.flag
-    return found
+        flags[surely] |= sure.flag
+        flags[better & ~surely] |= perhaps.flag
+    return flags
 
 
 def _better_aligned(
@@ -401,12 +405,14 @@ def _better_aligned(
     readout, by more than chance in this run; [..., channels] each."""
     better, surely = (np.zeros(aligned.shape, dtype=np.bool_) for _ in range(2))
     values = np.array(peers.settings[setting])
-    for value, other in peers.other(setting).items():
-        own = values == value
-        better[..., own] = _apart(aligned[..., own], aligned[..., values == other], chance=False)[..., None]
-        for hops in np.unique(peers.hops[own & np.isfinite(peers.hops)]):
+    for value, alternative in peers.other(setting).items():
+        has_value = values == value
+        better[..., has_value] = _apart(
+            aligned[..., has_value], aligned[..., values == alternative], chance=False
+        )[..., None]
+        for hops in np.unique(peers.hops[has_value & np.isfinite(peers.hops)]):
             near = peers.hops == hops
-            mine, theirs = own & near, (values == other) & near
+            mine, theirs = has_value & near, (values == alternative) & near
             if min(mine.sum(), theirs.sum()) >= _GROUPED:
                 surely[..., mine] = _apart(aligned[..., mine], aligned[..., theirs], chance=True)[..., None]
     return better, surely
@@ -414,21 +420,21 @@ def _better_aligned(
 
 def _apart(mine: Values, theirs: Values, *, chance: bool) -> NDArray[np.bool_]:
     """Return whether the mean of `theirs` over channels is larger, by more than `chance` leaves, [...]."""
-    (few, own, spread), (many, other, more) = (_mean(values) for values in (mine, theirs))
+    (few, mean_mine, spread), (many, mean_theirs, more) = (_mean(values) for values in (mine, theirs))
     least = np.minimum(few, many)
     if not chance:
-        found: NDArray[np.bool_] = (least > 0) & (other > own)
-        return found
+        is_larger: NDArray[np.bool_] = (least > 0) & (mean_theirs > mean_mine)
+        return is_larger
     quantile = np.array([student_t(freedom) for freedom in range(1, _FREEDOM + 1)])
     half = quantile[np.clip(least - 2, 0, _FREEDOM - 1)] * np.sqrt(spread + more)
-    sure: NDArray[np.bool_] = (least >= _GROUPED) & (other - own > half)
+    sure: NDArray[np.bool_] = (least >= _GROUPED) & (mean_theirs - mean_mine > half)
     return sure
 
 
 def _mean(values: Values) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return how many numbers there are, their mean, and its variance, [...]."""
-    known = np.isfinite(values)
-    counts = known.sum(-1)
-    means = np.where(known, values, 0.0).sum(-1) / np.maximum(counts, 1)
-    squares = np.where(known, values - means[..., None], 0.0) ** 2
+    finite = np.isfinite(values)
+    counts = finite.sum(-1)
+    means = np.where(finite, values, 0.0).sum(-1) / np.maximum(counts, 1)
+    squares = np.where(finite, values - means[..., None], 0.0) ** 2
     return counts, means, squares.sum(-1) / np.maximum(counts - 1, 1) / np.maximum(counts, 1)

@@ -85,9 +85,11 @@ def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
         for step, rows in groupby(_figures(path), key=itemgetter(0)):
             figures = [figure for _, figure in rows]
             # an entry has both or neither of an agent
-            known = {figure.name for figure in figures if figure.metric == VALUE_TARGET}
+            with_target = {figure.name for figure in figures if figure.metric == VALUE_TARGET}
             for figure in figures:
-                earlier = figure.kind == "agent" and figure.metric == "return" and figure.name not in known
+                earlier = (
+                    figure.kind == "agent" and figure.metric == "return" and figure.name not in with_target
+                )
                 yield step, figure._replace(metric=VALUE_TARGET) if earlier else figure
 
 

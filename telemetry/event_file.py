@@ -66,16 +66,16 @@ _BUCKETS = 30
 
 def event_files(folder: Path) -> dict[Path, int]:
     """Return the event files in a folder, each with the time in its name (seconds)."""
-    found = {path: _FILE_NAME.match(path.name) for path in folder.glob("events.out.tfevents.*")}
-    return {path: int(match[1]) for path, match in found.items() if match}
+    matches = {path: _FILE_NAME.match(path.name) for path in folder.glob("events.out.tfevents.*")}
+    return {path: int(match[1]) for path, match in matches.items() if match}
 
 
-def read_events(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Any]:
+def read_events(path: Path, selects: Callable[[bytes], bool]) -> Iterator[Any]:
     """Yield the events of a file, up to a truncated or damaged one, which is logged.
 
     Args:
         path: The file.
-        wanted: Whether a record is parsed, and its checksum verified.
+        selects: Whether a record is parsed, and its checksum verified.
 
     Raises:
         RunError: The file cannot be read.
@@ -88,7 +88,7 @@ def read_events(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Any]:
                 break
             record = file.read(length)
             (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
-            if not wanted(record):
+            if not selects(record):
                 continue
             try:
                 event = Event.FromString(record) if masked_checksum(record) == checksum else None
@@ -141,10 +141,10 @@ class EventFile:
     def histograms(self, step: int, values: Iterable[tuple[str, str, np.ndarray[Any, Any]]]) -> None:
         """Write distributions as (tag, display name, array); values that are not finite are left out."""
         protos = ((tag, display_name, _histogram(array)) for tag, display_name, array in values)
-        found = (
+        encoded = (
             (tag, display_name, {"histo": proto}) for tag, display_name, proto in protos if proto is not None
         )
-        self._values(step, "histograms", found)
+        self._values(step, "histograms", encoded)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write text that is displayed verbatim: Markdown and HTML are escaped."""

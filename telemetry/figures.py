@@ -174,7 +174,7 @@ class Recorder:
     def measuring(self, step: int, done: int, total: int) -> None:
         """Write that so many of all measurements of a step's values are done; its figures follow."""
 
-    def undefined(self, step: int, found: verdicts.Undefined) -> None:
+    def undefined(self, step: int, missing: verdicts.Undefined) -> None:
         """Write why channels have no result of a measure at one step; its figures follow."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:

@@ -105,22 +105,22 @@ def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image.Image]:
     scale = min(_BOX[0] / width, _BOX[1] / height)
     scale = math.floor(scale) if scale >= 2 else scale  # pixels stay squares
     box = max(round(width * scale), 1), max(round(height * scale), 1)
-    left = box[0] + 2 * _PAD
+    text_x = box[0] + 2 * _PAD
     tall = max(box[1], _ROW * len(shown) + 20 * (len(shown) < len(channels)))
     for frame in frames:
-        image = Image.new("RGB", (left + _BARS + _PAD, _HEAD + tall + _FOOT), "white")
+        image = Image.new("RGB", (text_x + _BARS + _PAD, _HEAD + tall + _FOOT), "white")
         draw = ImageDraw.Draw(image)
         resampling = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
         image.paste(Image.fromarray(frame.unpacked()).resize(box, resampling), (_PAD, _HEAD))
         draw.text((_PAD, 8), title, fill=_INK, font=font)
         draw.text((_PAD, _HEAD + tall + 10), frame.text, fill=_INK, font=font)
         for row, name in enumerate(shown):
-            draw.text((left, _HEAD + row * _ROW), name, fill=_INK, font=small)
+            draw.text((text_x, _HEAD + row * _ROW), name, fill=_INK, font=small)
             if name in frame.messages:
-                _bars(draw, frame.messages[name], (left, _HEAD + row * _ROW + 36), highest or 1.0)
+                _bars(draw, frame.messages[name], (text_x, _HEAD + row * _ROW + 36), highest or 1.0)
         if len(shown) < len(channels):
             more = f"… and {len(channels) - len(shown)} more channels"
-            draw.text((left, _HEAD + len(shown) * _ROW), more, fill=_INK, font=small)
+            draw.text((text_x, _HEAD + len(shown) * _ROW), more, fill=_INK, font=small)
         yield image
 
 
@@ -132,6 +132,6 @@ def _bars(draw: ImageDraw.ImageDraw, message: SentMessage, start: tuple[int, int
     for column, value in enumerate(values):
         end = y - 20 * float(value) / highest
         colour = (_POSITIVE if value > 0 else _NEGATIVE) if message.new else _OLD
-        left = x + wide * column
-        draw.rectangle((left, min(y, end), left + wide - 2, max(y, end)), fill=colour)
+        bar_x = x + wide * column
+        draw.rectangle((bar_x, min(y, end), bar_x + wide - 2, max(y, end)), fill=colour)
     draw.line((x, y, x + wide * len(values), y), fill=_INK)

@@ -32,8 +32,8 @@ def communities(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     plain: nx.Graph[str] = nx.Graph()
     plain.add_nodes_from(graph)
     plain.add_edges_from(sorted({(a, b) for a, b in graph.edges() if a != b}))
-    found = nx.community.louvain_communities(plain, seed=0)
-    group = {name: number for number, names in enumerate(found) for name in names}
+    groups = nx.community.louvain_communities(plain, seed=0)
+    group = {name: number for number, names in enumerate(groups) for name in names}
     numbers: dict[int, int] = {}
     return {name: numbers.setdefault(group[name], len(numbers)) for name in graph}
 
@@ -64,40 +64,40 @@ def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> d
     plain.add_edges_from(channels)
     if nx.is_directed_acyclic_graph(plain):
         return _columns(plain)
-    found = nx.circular_layout(plain)
+    layout = nx.circular_layout(plain)
     if len(plain) <= _SPRINGS:
         near = 2.2 / np.sqrt(len(plain))
-        found = nx.spring_layout(plain.to_undirected(), pos=found, k=near, iterations=200, seed=0)
-    return {name: point / 2 + 0.5 for name, point in nx.rescale_layout_dict(found).items()}
+        layout = nx.spring_layout(plain.to_undirected(), pos=layout, k=near, iterations=200, seed=0)
+    return {name: point / 2 + 0.5 for name, point in nx.rescale_layout_dict(layout).items()}
 
 
 def _columns(plain: nx.DiGraph[str]) -> dict[str, Points]:
     """Place by topological generation, each column ordered by the mean height of its senders."""
     generations = [sorted(names) for names in nx.topological_generations(plain)]
-    places: dict[str, Points] = {}
+    points: dict[str, Points] = {}
     for column, names in enumerate(generations):
         heights = {
-            name: float(np.mean([places[sender][1] for sender in plain.predecessors(name)] or [0.0]))
+            name: float(np.mean([points[sender][1] for sender in plain.predecessors(name)] or [0.0]))
             for name in names
         }
         for row, name in enumerate(sorted(names, key=lambda name: -heights[name])):
-            places[name] = np.array([(column + 0.5) / len(generations), 1 - (row + 0.5) / len(names)])
-    return places
+            points[name] = np.array([(column + 0.5) / len(generations), 1 - (row + 0.5) / len(names)])
+    return points
 
 
 def _levels(placed: dict[str, Points], periods: dict[str, int]) -> dict[str, Points]:
     """Place each period's agents in a row, in the placement's order from left to right."""
     levels = sorted(set(periods.values()))
-    found = {}
+    points = {}
     for level, period in enumerate(levels):
-        own = sorted(
+        names = sorted(
             (name for name in placed if periods[name] == period), key=lambda n: (placed[n][0], -placed[n][1])
         )
-        rows = -(-len(own) // _ROW)
-        wide = -(-len(own) // rows)
-        for place_, name in enumerate(own):
-            row, column = place_ % rows, place_ // rows
+        rows = -(-len(names) // _ROW)
+        wide = -(-len(names) // rows)
+        for index, name in enumerate(names):
+            row, column = index % rows, index // rows
             x = (column + 0.5 + (row % 2) * 0.5 * (rows > 1)) / (wide + 0.5 * (rows > 1))
             y = (level + 0.5 + (row - (rows - 1) / 2) * 0.7 / rows) / len(levels)
-            found[name] = np.array([x, y])
-    return found
+            points[name] = np.array([x, y])
+    return points

@@ -46,14 +46,14 @@ class History(Recorder, Sequence[HistoryRow]):
 
     Args:
         read: Returns the earlier steps and metrics; it is called when they are first needed.
-        whole: The history that this one is a part of; None: it is whole.
+        source: The history that this one is a part of; None: it is whole.
     """
 
     def __init__(
-        self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple, whole: History | None = None
+        self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple, source: History | None = None
     ) -> None:
         self._read: Callable[[], Iterable[tuple[int, Figure]]] | None = read
-        self._whole = self if whole is None else whole
+        self._source = self if source is None else source
         self._steps = array("q")
         self._about = array("q")
         self._values = array("d")
@@ -87,9 +87,9 @@ class History(Recorder, Sequence[HistoryRow]):
             ScenarioError: The run has logged metrics so far, and not this one.
         """
         if not self.has(name, metric):
-            self._whole._check_logged(name, metric)
-        wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
-        chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
+            self._source._check_logged(name, metric)
+        matching = [index for index, about in enumerate(self._names) if about[1:] == (name, metric)]
+        chosen = np.isin(np.array(self._about, dtype=np.int64), matching)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
 
     def has(self, name: str, metric: str) -> bool:
@@ -102,7 +102,7 @@ class History(Recorder, Sequence[HistoryRow]):
         pairs = [about[1:] for about in self._names]
         if not pairs or (name, metric) in pairs:
             return
-        metrics = [other for owner, other in pairs if owner == name]
+        metrics = [metric for owner, metric in pairs if owner == name]
         if not metrics:
             names = {owner or '""' for owner, _ in pairs}
             raise ScenarioError(f"history: nothing of '{name}' is logged so far{suggest(name, names)}")
@@ -138,14 +138,14 @@ class History(Recorder, Sequence[HistoryRow]):
         return len(self._steps)
 
     @overload
-    def __getitem__(self, place: int) -> HistoryRow: ...
+    def __getitem__(self, index: int) -> HistoryRow: ...
     @overload
-    def __getitem__(self, place: slice) -> list[HistoryRow]: ...
-    def __getitem__(self, place: int | slice) -> HistoryRow | list[HistoryRow]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def __getitem__(self, index: slice) -> list[HistoryRow]: ...
+    def __getitem__(self, index: int | slice) -> HistoryRow | list[HistoryRow]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         self._load()
-        return HistoryRow(self._steps[place], *self._names[self._about[place]], self._values[place])
+        return HistoryRow(self._steps[index], *self._names[self._about[index]], self._values[index])
 
     def __iter__(self) -> Iterator[HistoryRow]:
         self._load()
@@ -200,17 +200,17 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def _add(self, step: int, row: Figure) -> None:
         about = row[:3]
-        place = self._known.get(about)
-        if place is None:
-            place = self._known[about] = len(self._names)
+        number = self._known.get(about)
+        if number is None:
+            number = self._known[about] = len(self._names)
             self._names.append(about)
         self._steps.append(step)
-        self._about.append(place)
+        self._about.append(number)
         self._values.append(row.value)
 
     def _forget(self, step: int) -> None:
-        kept = int(np.searchsorted(np.array(self._steps), step))
-        del self._steps[kept:], self._about[kept:], self._values[kept:]
+        count = int(np.searchsorted(np.array(self._steps), step))
+        del self._steps[count:], self._about[count:], self._values[count:]
 
 
 def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
@@ -232,8 +232,8 @@ def shut_in(history: History, channels: Iterable[str]) -> list[str]:
 def of_shut_gates(count: int, setting: str = "") -> str:
     """Return what it means that the gates of so many channels were shut, and what may open them, among it perhaps a `setting`."""
     whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
-    others = f"{setting} or " if setting else ""
+    alternative = f"{setting} or " if setting else ""
     return (
-        f"gate 0 at the end and most log entries: {whose} there, as with detached; set {others}coupling: locked, "
+        f"gate 0 at the end and most log entries: {whose} there, as with detached; set {alternative}coupling: locked, "
         "or train longer"
     )

@@ -81,8 +81,8 @@ class ReportRun:
     @property
     def scores(self) -> dict[str, float]:
         """Metrics of the readouts on the test split, and of the environment, if there are any."""
-        found = {metric: self.result.get(metric) for metric in METRICS} | dict(self.result.get("env") or {})
-        return {metric: float(value) for metric, value in found.items() if isinstance(value, int | float)}
+        metrics = {metric: self.result.get(metric) for metric in METRICS} | dict(self.result.get("env") or {})
+        return {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -91,12 +91,12 @@ class ReportRun:
         values = {
             k: v for k, v in (facts.get("values") or {}).items() if not (k.endswith("seed") and v == seed)
         }
-        known = {"scenario": facts.get("scenario"), "variant": self.variant or "default"}
+        names = {"scenario": facts.get("scenario"), "variant": self.variant or "default"}
         if self.member:
-            return {"scenario": str(known["scenario"]), "run": self.name}
+            return {"scenario": str(names["scenario"]), "run": self.name}
         document = {} if values else {"document": self.document}
-        whole = {**known, "steps": facts.get("steps"), **values, **document}
-        return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in whole.items()}
+        settings = {**names, "steps": facts.get("steps"), **values, **document}
+        return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in settings.items()}
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
         # Within a variant, as what a variant sets tells no more than its name.
         if len(
             {
-                (() if key in _KIND else kind, one.get(key))
-                for kind, one in zip(kinds, identities, strict=True)
+                (() if key in _KIND else kind, identity.get(key))
+                for kind, identity in zip(kinds, identities, strict=True)
             }
         )
         > (1 if key in _KIND else len(set(kinds)))
@@ -175,39 +175,39 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
 
 def _by_name(groups: Mapping[str, list[ReportRun]]) -> tuple[dict[str, list[ReportRun]], dict[str, str]]:
     """Return groups under the names that their runs have in the Channels tab, and in what each differs from the others; empty: in its name."""
-    found: dict[str, list[ReportRun]] = {}
+    by_name: dict[str, list[ReportRun]] = {}
     apart = {}
-    for what, group in groups.items():
+    for label, group in groups.items():
         stems = {stem_of(run.name, run.facts.get("seed")) for run in group}
         stem = next(iter(stems)) if len(stems) == 1 else None
-        whole = what if stem is None else stem or str(group[0].facts.get("scenario"))
-        name = group[0].name if len(group) == 1 else whole
-        name = what if name in found else name
-        found[name] = group
-        known = {name, group[0].variant, str(group[0].facts.get("scenario"))}
-        apart[name] = ", ".join(word for word in what.split(" · ") if word not in known)
-    return found, apart
+        shared_name = label if stem is None else stem or str(group[0].facts.get("scenario"))
+        name = group[0].name if len(group) == 1 else shared_name
+        name = label if name in by_name else name
+        by_name[name] = group
+        shown_words = {name, group[0].variant, str(group[0].facts.get("scenario"))}
+        apart[name] = ", ".join(word for word in label.split(" · ") if word not in shown_words)
+    return by_name, apart
 
 
 def _by_scenario(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     """Group runs by the name of their scenario: metrics of others are not compared."""
-    found: dict[str, list[ReportRun]] = {}
+    by_scenario: dict[str, list[ReportRun]] = {}
     for run in runs:
-        found.setdefault(str(run.facts.get("scenario")), []).append(run)
-    return found
+        by_scenario.setdefault(str(run.facts.get("scenario")), []).append(run)
+    return by_scenario
 
 
-def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSection] = ()) -> str:
+def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportSection] = ()) -> str:
     """Return the page.
 
     Args:
         runs: The runs, with different names, in order.
-        made: When the report was made, and by which version.
+        footer: When the report was made, and by which version.
         sections: Studies and populations of which there are runs among the runs.
     """
     groups, apart = _by_name(grouped(runs))
     scenarios = _by_scenario(runs)
-    about = [one.name for one in sections] or [str(run.facts.get("scenario")) for run in runs]
+    about = [section.name for section in sections] or [str(run.facts.get("scenario")) for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
     turns = (
         run
@@ -217,8 +217,8 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
     )
     live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
     shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
-    pooled = {name: one for name, group in groups.items() if (one := _pooled(name, group)) is not None}
-    whole = [one for name, one in pooled.items() if all(run.name in live for run in groups[name])]
+    pooled = {name: data for name, group in groups.items() if (data := _pooled(name, group)) is not None}
+    pooled_shown = [data for name, data in pooled.items() if all(run.name in live for run in groups[name])]
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     notes += [
         f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
@@ -226,18 +226,18 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         if run.data and run.name not in live
     ]
     told = set(chain.from_iterable(section.runs for section in sections))
-    others = {
-        name: left
+    unsectioned = {
+        name: remaining
         for name, group in groups.items()
-        if (left := [run for run in group if run.name not in told])
+        if (remaining := [run for run in group if run.name not in told])
     }
-    several = any(len(group) > 1 for group in others.values())
+    several = any(len(group) > 1 for group in unsectioned.values())
     content = [
         f"<h1>{escape(title)}</h1>",
         *map(_summary, sections),
         _section(
             "Results",
-            _over_seeds(others, apart) if several else "",
+            _over_seeds(unsectioned, apart) if several else "",
             _results(runs, {} if several else apart),
             _of_returns(runs),
             _items(notes),
@@ -251,10 +251,10 @@ def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSec
         "<h2>Channels</h2>" if shown else "",
     ]
     return page(
-        [*whole, *shown],
+        [*pooled_shown, *shown],
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
-        after=f'<footer class="ap ap-report">{escape(made)}</footer>',
+        after=f'<footer class="ap ap-report">{escape(footer)}</footer>',
         charts=[
             {**chart, "title": chart["title"] + (f": {scenario}" if len(scenarios) > 1 else "")}
             for scenario, of in scenarios.items()
@@ -275,8 +275,8 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int, w
     last = len(headings) - words - texts
     cells = [
         "".join(
-            f"<td{' class=ap-report-words' if place >= last else ''}>{escape(cell)}</td>"
-            for place, cell in enumerate(row[texts:])
+            f"<td{' class=ap-report-words' if column >= last else ''}>{escape(cell)}</td>"
+            for column, cell in enumerate(row[texts:])
         )
         for row in rows
     ]
@@ -288,7 +288,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int, w
 
 def _summary(section: ReportSection) -> str:
     """Return a study or a population; as a picture its drawing runs no script and fetches nothing, whatever it holds."""
-    tables = [_table(one.headings, one.cells, one.names) for one in section.tables]
+    tables = [_table(table.headings, table.cells, table.names) for table in section.tables]
     drawing = ""
     if section.drawing:
         address = f"data:image/svg+xml;base64,{b64encode(section.drawing.encode()).decode()}"
@@ -312,7 +312,7 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
     for run in runs:
         facts = run.facts
         ended = str(facts.get("exit")) + (f": {facts['error']}" if facts.get("error") else "")
-        what = [
+        texts = [
             run.name,
             *(apart.get(run.name) or "–" for _ in named),
             str(facts.get("scenario")),
@@ -324,7 +324,7 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
             f"{facts.get('step')} of {facts.get('steps')}",
             _number(facts.get("seconds")),
         ]
-        rows.append([*what, *numbers, *(_score(metric, run.scores.get(metric)) for metric in metrics)])
+        rows.append([*texts, *numbers, *(_score(metric, run.scores.get(metric)) for metric in metrics)])
     heads = [
         "run",
         *named,
@@ -341,8 +341,10 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
 
 def _of_returns(runs: Sequence[ReportRun]) -> str:
     """Return what the test returns of policies are; nothing where there are none."""
-    known = any("return" in run.scores for run in runs)
-    return "<p>Test return: mean over whole episodes, with the most likely actions.</p>" if known else ""
+    has_returns = any("return" in run.scores for run in runs)
+    return (
+        "<p>Test return: mean over whole episodes, with the most likely actions.</p>" if has_returns else ""
+    )
 
 
 def _over_seeds(groups: Mapping[str, Sequence[ReportRun]], apart: Mapping[str, str]) -> str:
@@ -371,9 +373,9 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]], apart: Mapping[str, s
 
 
 def _mean(metric: str, values: Sequence[float]) -> str:
-    found = mean(values, share=_is_share(metric))
-    middle, low, high = (_score(metric, end) for end in (found.value, found.low, found.high))
-    return middle if found.low is None else f"{middle} [{low}, {high}]"
+    estimate = mean(values, share=_is_share(metric))
+    middle, low, high = (_score(metric, end) for end in (estimate.value, estimate.low, estimate.high))
+    return middle if estimate.low is None else f"{middle} [{low}, {high}]"
 
 
 def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:
@@ -414,9 +416,11 @@ def _score(metric: str, value: float | None) -> str:
 
 def _pooled(name: str, runs: Sequence[ReportRun]) -> RunData | None:
     """Return a group of runs as one, by the seeds that have data; None where there are not several, or their graphs differ."""
-    found = [replace(run.data, name=run.name) for run in runs if run.data is not None]
-    alike = {tuple(item["name"] for of in ("agents", "channels") for item in one.graph[of]) for one in found}
-    return run_over_seeds(name + ALL_SEEDS, found) if len(found) > 1 and len(alike) == 1 else None
+    with_data = [replace(run.data, name=run.name) for run in runs if run.data is not None]
+    alike = {
+        tuple(item["name"] for of in ("agents", "channels") for item in run.graph[of]) for run in with_data
+    }
+    return run_over_seeds(name + ALL_SEEDS, with_data) if len(with_data) > 1 and len(alike) == 1 else None
 
 
 def _judged(
@@ -431,28 +435,32 @@ def _judged(
 
     What most channels of a run have alike is said once; of many rows the foremost stand before a fold, none where all are `folded`.
     """
-    known = {name: judgements(data) for name, data in runs.items()}
-    known = {name: found for name, found in known.items() if any(one.verdicts for one in found)}
-    every = [(name, one) for name, found in known.items() for one in found]
-    measures = [measure for measure in MEASURES if any(one.worth.get(measure) for _, one in every)]
-    places = {name: place for place, name in enumerate(known)}
+    judged = {name: judgements(data) for name, data in runs.items()}
+    judged = {
+        name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
+    }
+    every = [(name, judgement) for name, of_run in judged.items() for judgement in of_run]
+    measures = [
+        measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
+    ]
+    run_order = {name: position for position, name in enumerate(judged)}
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
-        name, one = row
-        ill = one.bad or bool(one.cause)
-        worths = [worth.value if ill else -worth.value for worth in one.worth.values()] or [math.inf]
-        return not ill, all(word == "unresolved" for word in one.verdicts), worths, places[name]
+        name, judgement = row
+        ill = judgement.bad or bool(judgement.cause)
+        worths = [worth.value if ill else -worth.value for worth in judgement.worth.values()] or [math.inf]
+        return not ill, all(word == "unresolved" for word in judgement.verdicts), worths, run_order[name]
 
     rows = [
         [
-            one.channel,
+            judgement.channel,
             name,
-            ", ".join(one.verdicts) or "–",
-            *(_worth(one.worth.get(measure), named=False) for measure in measures),
-            one.cause or "–",
-            one.fix or "–",
+            ", ".join(judgement.verdicts) or "–",
+            *(_worth(judgement.worth.get(measure), named=False) for measure in measures),
+            judgement.cause or "–",
+            judgement.fix or "–",
         ]
-        for name, one in sorted(every, key=rank)[:_JUDGED]
+        for name, judgement in sorted(every, key=rank)[:_JUDGED]
     ]
     if not rows:
         return ""
@@ -460,17 +468,18 @@ def _judged(
     says = f"{begins}What is bad first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
     tables = [
-        _table([*heads, "hint at the cause", "try"], part, 3, words=2) for part in (rows[:_FOREMOST], rows)
+        _table([*heads, "hint at the cause", "try"], shown_rows, 3, words=2)
+        for shown_rows in (rows[:_FOREMOST], rows)
     ]
-    whole = len(rows) <= _FOREMOST and not folded
+    all_shown = len(rows) <= _FOREMOST and not folded
     fold = f"<details><summary>All {len(rows):,} rows</summary>{tables[1]}</details>"
     common = (
         []
         if folded
-        else [f"{name}: {line}." for name in known for line in common_hints(runs[name].graph).values()]
+        else [f"{name}: {line}." for name in judged for line in common_hints(runs[name].graph).values()]
     )
     return _section(
-        title, _items(common), _lines([says, *ends]), "" if folded else tables[0], "" if whole else fold
+        title, _items(common), _lines([says, *ends]), "" if folded else tables[0], "" if all_shown else fold
     )
 
 
@@ -485,14 +494,14 @@ def _worths(
     return [
         _judged(
             "Channels over seeds",
-            {one.name: one for one in pooled.values()},
+            {data.name: data for data in pooled.values()},
             "A verdict of worth is one over seeds: the 95 % interval, Student's t over them, lies above or below 0. In brackets: what "
             "each seed finds by itself. ",
-            of_few_seeds(len(one.graph["seeds"]) for one in pooled.values()),
+            of_few_seeds(len(data.graph["seeds"]) for data in pooled.values()),
         ),
         _judged(
             "Channels: what helps, what harms, what to try",
-            {name: one for name, one in single.items() if name not in of_seeds},
+            {name: data for name, data in single.items() if name not in of_seeds},
         ),
         *(
             _beside(_of_scenario(groups, pooled, of), measure)
@@ -501,7 +510,7 @@ def _worths(
         ),
         _judged(
             "Channels of each seed",
-            {name: one for name, one in single.items() if name in of_seeds},
+            {name: data for name, data in single.items() if name in of_seeds},
             folded=True,
         ),
     ]
@@ -511,32 +520,37 @@ def _of_scenario(
     groups: Mapping[str, Sequence[ReportRun]], pooled: Mapping[str, RunData], runs: Sequence[ReportRun]
 ) -> list[RunData]:
     """Return what is compared of the runs of a scenario: of groups that are read as one the whole, of others each run."""
-    found = []
+    compared = []
     for name, group in groups.items():
         if group[0] in runs:
             single = [replace(run.data, name=run.name) for run in group if run.data is not None]
-            found += [pooled[name]] if name in pooled else single
-    return found
+            compared += [pooled[name]] if name in pooled else single
+    return compared
 
 
 def _beside(runs: Sequence[RunData], measure: Measure) -> str:
     """Return the channels of runs by a measure of worth at the step that is shown first, what is resolved and highest in the first run first; nothing without results."""
-    known = {run.name: {one.channel: one.worth.get(measure) for one in judgements(run)} for run in runs}
-    known = {name: rows for name, rows in known.items() if any(rows.values())}
-    names = list(known)[:_MOST_BESIDE]
-    channels = list(dict.fromkeys(channel for name in names for channel, one in known[name].items() if one))
+    worths = {
+        run.name: {judgement.channel: judgement.worth.get(measure) for judgement in judgements(run)}
+        for run in runs
+    }
+    worths = {name: rows for name, rows in worths.items() if any(rows.values())}
+    names = list(worths)[:_MOST_BESIDE]
+    channels = list(
+        dict.fromkeys(channel for name in names for channel, worth in worths[name].items() if worth)
+    )
 
     def rank(channel: str) -> tuple[bool, float]:
         """What is resolved in any run stands first."""
-        found = [one for name in names if (one := known[name].get(channel)) is not None]
-        return all(one.verdict == "unresolved" for one in found), -found[0].value
+        results = [worth for name in names if (worth := worths[name].get(channel)) is not None]
+        return all(worth.verdict == "unresolved" for worth in results), -results[0].value
 
     channels.sort(key=rank)
     rows = [
-        [channel, *(_worth(known[name].get(channel)) for name in names)] for channel in channels[:_RANKED]
+        [channel, *(_worth(worths[name].get(channel)) for name in names)] for channel in channels[:_RANKED]
     ]
     info = EXPLANATIONS["channel"][measure]
-    left = {name: sum(one is None for one in known[name].values()) for name in names}
+    without_result = {name: sum(worth is None for worth in worths[name].values()) for name in names}
     steps: dict[str, list[str]] = {}
     for run in runs:
         if run.name in names:
@@ -545,13 +559,13 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
     says = [f"{info.says} Where it tells most: {'; '.join(told)}."]
     says += [f"Shown: the first {_RANKED} of {len(channels)} channels."] if len(channels) > _RANKED else []
     says += (
-        [f"{len(known) - len(names)} further runs are in the tables of channels."]
-        if len(known) > len(names)
+        [f"{len(worths) - len(names)} further runs are in the tables of channels."]
+        if len(worths) > len(names)
         else []
     )
     says += [
-        f"{name}: {count} of {len(known[name])} channels have no result there."
-        for name, count in left.items()
+        f"{name}: {count} of {len(worths[name])} channels have no result there."
+        for name, count in without_result.items()
         if count
     ]
     return (
@@ -568,18 +582,18 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
 def _shown(run: RunData, measure: Measure) -> str:
     """Return the step of a measure's results that is shown first, and the links that they name: "30 over perfect links"."""
     results = results_of(lambda metric: run.figures.get(("channel", metric)))[measure]
-    told = {one["metric"]: one for one in run.catalogue()["verdicts"]["measures"]}[measure]
+    told = {entry["metric"]: entry for entry in run.catalogue()["verdicts"]["measures"]}[measure]
     over = told.get("links") if results.step == results.newest else ""
     return f"{results.step:,}" + (f" over {over}" if over else "")
 
 
-def _worth(one: Worth | None, *, named: bool = True) -> str:
+def _worth(worth: Worth | None, *, named: bool = True) -> str:
     """Return a result as "0.5 [0.4, 0.6] helps", the verdict where it is `named`; of several seeds in brackets what each finds."""
-    if one is None:
+    if worth is None:
         return "–"
-    interval = f" [{_number(one.low)}, {_number(one.high)}]" if math.isfinite(one.low) else ""
-    verdict, seeds = one.verdict if named else "", f"({one.seeds})" if one.seeds else ""
-    return " ".join(filter(None, [_number(one.value) + interval, verdict, seeds]))
+    interval = f" [{_number(worth.low)}, {_number(worth.high)}]" if math.isfinite(worth.low) else ""
+    verdict, seeds = worth.verdict if named else "", f"({worth.seeds})" if worth.seeds else ""
+    return " ".join(filter(None, [_number(worth.value) + interval, verdict, seeds]))
 
 
 # --- curves ------------------------------------------------------------------------------------------------
@@ -589,23 +603,23 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
     of_env = Explanation("", "A metric of the environment.")
-    known = EXPLANATIONS["channel"]
-    wanted: list[tuple[Explanation, Callable[[ReportRun], Curve]]] = [
+    explanations = EXPLANATIONS["channel"]
+    curve_readers: list[tuple[Explanation, Callable[[ReportRun], Curve]]] = [
         *((EXPLANATIONS["agent"][metric], partial(_of, "agent", metric)) for metric in CURVES),
         *(
-            (OF_EPISODES.get(one, of_env)._replace(title=_env_title(one)), partial(_of_env, one))
-            for one in env
+            (OF_EPISODES.get(metric, of_env)._replace(title=_env_title(metric)), partial(_of_env, metric))
+            for metric in env
         ),
-        *((known[metric], partial(_of, "channel", metric)) for metric in SIGNALS),
+        *((explanations[metric], partial(_of, "channel", metric)) for metric in SIGNALS),
         (
-            known["sg_loss"]._replace(title="local loss", says=_LOCAL),
+            explanations["sg_loss"]._replace(title="local loss", says=_LOCAL),
             partial(_of, "channel", "sg_loss", compared=False),
         ),
     ]
     drawn = []
-    for info, curve in wanted:
-        found = [_line(name, [curve(run) for run in runs], info) for name, runs in groups.items()]
-        lines = [{"place": place, **line} for place, line in enumerate(found) if line is not None]
+    for info, curve in curve_readers:
+        group_lines = [_line(name, [curve(run) for run in runs], info) for name, runs in groups.items()]
+        lines = [{"place": index, **line} for index, line in enumerate(group_lines) if line is not None]
         several = any(len(line["steps"]) > 1 for line in lines)  # the tables have what was measured once
         if several and lines not in drawn:  # an environment's return may be the policy's
             drawn.append(lines)

@@ -82,15 +82,15 @@ class _Service(Recorder, ABC):
 
     def begin(self, description: RunDescription) -> None:
         """Begin or resume the run at the service; RunError where it cannot."""
-        kept = self.directory / f"{self.name}.id"
-        before = kept.read_text(encoding="utf-8").strip() if kept.exists() else None
+        id_file = self.directory / f"{self.name}.id"
+        before = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else None
         try:
             run_id, self._next_step = self.open(description, before)
         except Exception as error:  # noqa: BLE001  (anything a service may raise)
             raise RunError(f"recorder {self.name}: {_line(error)}") from None
         self._curves, self._done = Curves(description), False
         if run_id != before:
-            write_text(kept, run_id + "\n")
+            write_text(id_file, run_id + "\n")
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Log the metrics of one step that are finite, unless an earlier session did."""
@@ -101,8 +101,8 @@ class _Service(Recorder, ABC):
     def end(self, result: Mapping[str, Any]) -> None:
         """Log the run's result at its last step."""
         self._done = True
-        found = {key: result[key] for key in RESULTS if isinstance(result.get(key), int | float)}
-        self._logged(self._last_step, {f"result/{key}": value for key, value in found.items()})
+        metrics = {key: result[key] for key in RESULTS if isinstance(result.get(key), int | float)}
+        self._logged(self._last_step, {f"result/{key}": value for key, value in metrics.items()})
 
     def close(self) -> None:
         """End the run at the service."""
@@ -173,17 +173,17 @@ class MlflowRecorder(_Service):
         if run_id is None:
             return self.run_id, 0
         self.client.update_run(run_id, status="RUNNING")
-        steps = [one.step for one in self.client.get_metric_history(run_id, "run/seconds")]
+        steps = [entry.step for entry in self.client.get_metric_history(run_id, "run/seconds")]
         return run_id, max(steps, default=-1) + 1
 
     def _created(self, description: RunDescription) -> str:
         name = self.project or os.environ.get("MLFLOW_EXPERIMENT_NAME") or description.scenario
-        found = self.client.get_experiment_by_name(name)
-        experiment = self.client.create_experiment(name) if found is None else found.experiment_id
+        existing = self.client.get_experiment_by_name(name)
+        experiment = self.client.create_experiment(name) if existing is None else existing.experiment_id
         run = self.client.create_run(experiment, run_name=self.directory.name)
         parameters = [self.package.entities.Param(k, str(v)) for k, v in description.hparams.items()]
-        for some in _in_parts(parameters, _MOST_PARAMETERS):
-            self.client.log_batch(run.info.run_id, params=some)
+        for chunk in _in_parts(parameters, _MOST_PARAMETERS):
+            self.client.log_batch(run.info.run_id, params=chunk)
         return str(run.info.run_id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -192,8 +192,8 @@ class MlflowRecorder(_Service):
         entities = [
             self.package.entities.Metric(key, float(value), now, step) for key, value in metrics.items()
         ]
-        for some in _in_parts(entities, _MOST_METRICS):
-            self.client.log_batch(self.run_id, metrics=some)
+        for chunk in _in_parts(entities, _MOST_METRICS):
+            self.client.log_batch(self.run_id, metrics=chunk)
 
     def finish(self, *, done: bool) -> None:
         """End the run; one that is not done can be resumed."""

@@ -25,11 +25,11 @@ Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
 """Name of an agent or channel (empty: the environment or run), metric, steps and values."""
 
 
-def empty_figure(what: str) -> Figure:
+def empty_figure(subject: str) -> Figure:
     """Return an empty figure on white, which a notebook shows.
 
     Args:
-        what: What is drawn, for the error.
+        subject: What is drawn, for the error.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -37,22 +37,22 @@ def empty_figure(what: str) -> Figure:
     try:
         from antiphon.telemetry.notebook_figure import NotebookFigure
     except ImportError as error:
-        raise RunError(f"{what} needs matplotlib: pip install 'antiphon[plots]'") from error
+        raise RunError(f"{subject} needs matplotlib: pip install 'antiphon[plots]'") from error
     return NotebookFigure(facecolor="white", layout="constrained")
 
 
-def curves_figure(what: str, curves: Iterable[Curve], below: str = "") -> Figure:
+def curves_figure(subject: str, curves: Iterable[Curve], below: str = "") -> Figure:
     """Draw curves, a panel for each metric; of more than eight in a panel the mean, and the range behind it.
 
     Args:
-        what: What is drawn, for errors.
+        subject: What is drawn, for errors.
         curves: At least one.
         below: A line below the panels; empty: none.
 
     Raises:
         RunError: matplotlib is not installed.
     """
-    figure = empty_figure(what)
+    figure = empty_figure(subject)
     panels: dict[str, list[Curve]] = {}
     for curve in curves:
         panels.setdefault(curve[1], []).append(curve)
@@ -60,8 +60,8 @@ def curves_figure(what: str, curves: Iterable[Curve], below: str = "") -> Figure
     down = -(-len(panels) // across)
     figure.set_size_inches(4.2 * across, 3 * down)
     grid = figure.subplots(down, across, squeeze=False)
-    for axes, (metric, found) in zip(grid.flat, panels.items(), strict=False):
-        _draw(axes, found)
+    for axes, (metric, panel_curves) in zip(grid.flat, panels.items(), strict=False):
+        _draw(axes, panel_curves)
         axes.set(title=metric, xlabel="step")
         axes.grid(alpha=0.25, linewidth=0.5)
     for axes in grid.flat[len(panels) :]:
@@ -99,23 +99,23 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def chosen(
-    what: str, given: str | Sequence[str] | None, known: Sequence[str], default: Sequence[str]
+    kind: str, choice: str | Sequence[str] | None, logged: Sequence[str], default: Sequence[str]
 ) -> list[str]:
     """Return the names or metrics to draw.
 
     Args:
-        what: What they are, for the error.
-        given: The caller's choice; None: those of the default that are known, or all if none is.
-        known: What has been logged.
+        kind: What they are, for the error.
+        choice: The caller's choice; None: those of the default that are known, or all if none is.
+        logged: What has been logged.
         default: What is drawn without a choice.
 
     Raises:
         ScenarioError: One is not known.
     """
-    if given is None:
-        return [one for one in default if one in known] or list(dict.fromkeys(known))
-    wanted = [given] if isinstance(given, str) else list(given)
-    for one in wanted:
-        if one not in known:
-            raise ScenarioError(f"plot: no {what} '{one}' is logged{suggest(one, known)}")
-    return wanted
+    if choice is None:
+        return [name for name in default if name in logged] or list(dict.fromkeys(logged))
+    names = [choice] if isinstance(choice, str) else list(choice)
+    for name in names:
+        if name not in logged:
+            raise ScenarioError(f"plot: no {kind} '{name}' is logged{suggest(name, logged)}")
+    return names

@@ -138,11 +138,11 @@ def over_seeds(
     Returns:
         […] each; nan where there is no mean, or of a single seed no interval.
     """
-    known = np.isfinite(values)
-    counts = known.sum(0)
+    finite = np.isfinite(values)
+    counts = finite.sum(0)
     several = np.maximum(counts, 1)
-    means = np.where(known, values, 0.0).sum(0) / several
-    squares = np.where(known, values - means, 0.0) ** 2
+    means = np.where(finite, values, 0.0).sum(0) / several
+    squares = np.where(finite, values - means, 0.0) ** 2
     errors = np.sqrt(squares.sum(0) / np.maximum(counts - 1, 1) / several)
     quantiles = np.array([math.nan, math.nan, *map(student_t, range(1, len(values)))])
     return np.where(counts > 0, means, math.nan), quantiles[counts] * errors, counts
@@ -232,14 +232,14 @@ def recovered(
     if not seeds:
         return None
     gain = np.array([variant[seed] - detached[seed] for seed in seeds])
-    whole = np.array([locked[seed] - detached[seed] for seed in seeds])
-    if whole.mean() <= 0:
+    full_gain = np.array([locked[seed] - detached[seed] for seed in seeds])
+    if full_gain.mean() <= 0:
         return None
-    value = float(gain.mean() / whole.mean())
+    value = float(gain.mean() / full_gain.mean())
     if len(seeds) == 1:
         return Estimate(value)
     chosen = np.random.default_rng(0).integers(len(seeds), size=(_RESAMPLES, len(seeds)))
-    gains, wholes = gain[chosen].mean(axis=1), whole[chosen].mean(axis=1)
+    gains, wholes = gain[chosen].mean(axis=1), full_gain[chosen].mean(axis=1)
     return Estimate(value, *_interval(gains[wholes > 0] / wholes[wholes > 0]))
 
 
@@ -253,13 +253,13 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
         parts: One value per repeat; at least two.
         wholes: One value per repeat. The ratio is undefined unless their mean exceeds three standard errors.
     """
-    part, whole, error = statistics.fmean(parts), statistics.fmean(wholes), standard_error(wholes)
-    if not whole > ERRORS * error:
-        return Ratio(None, None, None, whole, error)
-    value = part / whole
+    numerator, denominator, error = statistics.fmean(parts), statistics.fmean(wholes), standard_error(wholes)
+    if not denominator > ERRORS * error:
+        return Ratio(None, None, None, denominator, error)
+    value = numerator / denominator
     residuals = [p - value * w for p, w in zip(parts, wholes, strict=True)]
-    half = student_t(len(parts) - 1) * standard_error(residuals) / whole
-    return Ratio(value, value - half, value + half, whole, error)
+    half = student_t(len(parts) - 1) * standard_error(residuals) / denominator
+    return Ratio(value, value - half, value + half, denominator, error)
 
 
 def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:

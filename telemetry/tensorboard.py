@@ -119,17 +119,19 @@ class TensorBoardRecorder(Recorder):
             self._told, self._measuring = now, done < total
             self._files[2].measuring(step, done, total)
 
-    def undefined(self, step: int, found: Undefined) -> None:
+    def undefined(self, step: int, missing: Undefined) -> None:
         """Write why channels have no result of a measure at one step."""
-        self._files[2].undefined(step, found)
+        self._files[2].undefined(step, missing)
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
         events, curves, _ = self._files
         if self._in_events(step):
             named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
-            found = [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
-            events.histograms(step, found)
+            tagged = [
+                (f"{curve[0]}/histogram", curve[1], values) for curve, values in named if curve is not None
+            ]
+            events.histograms(step, tagged)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write messages of one step, for the Channels tab."""
@@ -140,10 +142,10 @@ class TensorBoardRecorder(Recorder):
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result's metric and seconds for the HParams tab, and the agents' scores for the Channels tab."""
         events, _, channels = self._files
-        found = [
+        metrics = [
             (f"{_RESULT}{key}", result[key]) for key in RESULTS if isinstance(result.get(key), int | float)
         ]
-        events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
+        events.scalars(self._last_step, [(tag, tag, value) for tag, value in metrics])
         scores = [
             Figure("agent", name, f"test_{metric}", agent[metric])
             for name, agent in result.get("agents", {}).items()
@@ -211,8 +213,12 @@ class Curves:
         """Return (tag, display name) of a curve, or None for a metric without a curve."""
         if kind not in self._tags:
             return f"{kind}/{tag_part(metric)}", f"{kind}/{metric}"
-        part = self._tags[kind].get(name)
-        return None if part is None else (f"{kind}/{part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
+        name_part = self._tags[kind].get(name)
+        return (
+            None
+            if name_part is None
+            else (f"{kind}/{name_part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
+        )
 
     def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
         """Yield (tag, display name, value) for the metrics of one step: curves, then aggregates over the finite values."""

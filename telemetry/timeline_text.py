@@ -103,12 +103,12 @@ _STEP_NUMBERS = {"since", "back", "trained"}
 
 def _plain(times: AgentTimes | ChannelTimes) -> dict[str, Any]:
     values = {field.name: getattr(times, field.name) for field in fields(times) if field.name != "name"}
-    found = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
-    for name in _STEP_NUMBERS & found.keys():
-        found[name] = [step + 1 if step >= 0 else step for step in found[name]]
-    if "stamps" in found:
-        found["stamps"] = [[stamp + 1 for stamp in stamps] for stamps in found["stamps"]]
-    return found
+    document = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+    for name in _STEP_NUMBERS & document.keys():
+        document[name] = [step + 1 if step >= 0 else step for step in document[name]]
+    if "stamps" in document:
+        document["stamps"] = [[stamp + 1 for stamp in stamps] for stamps in document["stamps"]]
+    return document
 
 
 # --- as text -----------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
         lines += [_line(name, cells, block, margin, cell, timeline) for name, cells in rows]
         lines.append("")
     counts = {"agent": len(timeline.agents) - MOST_AGENTS, "channel": len(timeline.channels) - MOST_CHANNELS}
-    omitted = [f"{n:,} more {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n > 0]
+    omitted = [f"{n:,} more {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n > 0]
     return [*lines, *([f"… and {', '.join(omitted)}", ""] if omitted else []), *_LEGEND.splitlines()]
 
 
@@ -165,12 +165,14 @@ def _agent(agent: AgentTimes, start: int) -> Iterator[Row]:
     marks = {(True, False): "o", (True, True): "#", (False, True): ":", (False, False): "."}
     pairs = zip(agent.ticks.tolist(), agent.ends.tolist(), strict=True)
     yield agent.name, [marks[pair] for pair in pairs]
-    each = zip(agent.since.tolist(), agent.synthetic_credit.tolist(), agent.late_credit.tolist(), strict=True)
+    credits_by_step = zip(
+        agent.since.tolist(), agent.synthetic_credit.tolist(), agent.late_credit.tolist(), strict=True
+    )
     yield (
         "  credit",
         [
             "" if since < 0 else f"{step - since}{'+' * synthetic}{'~' * late}"
-            for step, (since, synthetic, late) in enumerate(each, start)
+            for step, (since, synthetic, late) in enumerate(credits_by_step, start)
         ],
     )
 

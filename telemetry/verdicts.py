@@ -196,19 +196,19 @@ def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tupl
     The interval is Student's t over the entries, that of `cosines` no smaller than chance leaves so many of samples (two standard
     errors); nan for a single entry.
     """
-    known = np.isfinite(values)
-    numbers = np.where(known, values, 0.0).astype(np.float64)
+    finite = np.isfinite(values)
+    numbers = np.where(finite, values, 0.0).astype(np.float64)
     rows = [slice(max(0, row + 1 - traits.span), row + 1) for row in range(len(values))]
-    counts = np.array([known[each].sum(0) for each in rows])
+    counts = np.array([finite[entries].sum(0) for entries in rows])
     several = np.maximum(counts - 1, 1)
-    means = np.array([numbers[each].sum(0) for each in rows]) / np.maximum(counts, 1)
-    squares = np.array([(numbers[each] ** 2).sum(0) for each in rows])
+    means = np.array([numbers[entries].sum(0) for entries in rows]) / np.maximum(counts, 1)
+    squares = np.array([(numbers[entries] ** 2).sum(0) for entries in rows])
     spread = np.sqrt(np.maximum(squares - counts * means**2, 0.0) / several / np.maximum(counts, 1))
     samples = counts * traits.sizes * traits.batch * cosines
     by_chance = np.where(samples > 0, 2 / np.sqrt(np.maximum(samples, 1)), 0.0)
     halves = np.maximum(np.array(quantiles(traits.span))[several - 1] * spread, by_chance)
-    found: Values = np.where(counts > 0, means, np.nan).astype(np.float32)
-    return found, np.where(counts > 1, halves, np.nan).astype(np.float32), counts.astype(np.float32)
+    averages: Values = np.where(counts > 0, means, np.nan).astype(np.float32)
+    return averages, np.where(counts > 1, halves, np.nan).astype(np.float32), counts.astype(np.float32)
 
 
 def quantiles(span: int) -> list[float]:
@@ -269,8 +269,8 @@ def fullest_first(results: Mapping[Measure, Results]) -> list[Measure]:
     order = list(MEASURES)
 
     def rank(measure: Measure) -> tuple[int, bool, int, int]:
-        found = results[measure]
-        return -found.channels, measure != "value", -found.step, order.index(measure)
+        result = results[measure]
+        return -result.channels, measure != "value", -result.step, order.index(measure)
 
     return sorted(results, key=rank)
 
@@ -304,43 +304,43 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         traits: Traits of the same channels.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
-    found = np.zeros(shape, dtype=np.uint32)
+    flags = np.zeros(shape, dtype=np.uint32)
     for measure in MEASURES:
         low, high = (figures.get(bound) for bound in bounds(measure))
         if low is None or high is None:
             continue
         (above, below, around), sound = FLAGS[measure].values(), low <= high
-        found[sound & (low > 0)] += above
-        found[sound & (high < 0)] += below
-        found[sound & (low <= 0) & (high >= 0)] += around
+        flags[sound & (low > 0)] += above
+        flags[sound & (high < 0)] += below
+        flags[sound & (low <= 0) & (high >= 0)] += around
     low, high = (figures.get(bound) for bound in bounds(OWN_GAIN))
     if low is not None and high is not None:
-        valued = found & sum(FLAGS["value"].values()) > 0
-        found[~valued & (low > 0)] += FLAGS[""]["better"]
-        found[~valued & (high < 0)] += FLAGS[""]["worse"]
+        valued = flags & sum(FLAGS["value"].values()) > 0
+        flags[~valued & (low > 0)] += FLAGS[""]["better"]
+        flags[~valued & (high < 0)] += FLAGS[""]["worse"]
     age = figures.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
         typical = median(ticks)
-        found[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
-    found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
+        flags[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
+    flags[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
     if (shut := figures.get("shut")) is not None:
-        found[shut == 1] += FLAGS[""]["shut"]
+        flags[shut == 1] += FLAGS[""]["shut"]
     for signal in SIGNALS:
         if (highest := figures.get(bounds(signal.metric)[1])) is not None:
-            found[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["against"]
-    return found
+            flags[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["against"]
+    return flags
 
 
 def remark_flags(figures: Mapping[str, Values], channels: int) -> NDArray[np.uint32]:
     """Return which of `REMARKS` are made on channels as the sum of their flags, [..., channels]; `figures`: see `verdict_flags`."""
     shape = np.broadcast_shapes((channels,), *(values.shape for values in figures.values()))
-    found = np.zeros(shape, dtype=np.uint32)
+    flags = np.zeros(shape, dtype=np.uint32)
     for remark in REMARKS:
         if all(metric in figures for metric in remark.metrics):
             holds = remark.holds(*(figures[metric] for metric in remark.metrics))
-            found[np.broadcast_to(holds, shape)] |= remark.flag
-    return found
+            flags[np.broadcast_to(holds, shape)] |= remark.flag
+    return flags
 
 
 def shut_so_far(gates: Values) -> NDArray[np.bool_]:
@@ -378,8 +378,8 @@ def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.
 def median(values: Values) -> Values:
     """Return the median over channels, nan left out, [..., 1]; 0 where there is no number."""
     empty = np.isnan(values).all(axis=-1, keepdims=True)
-    found: Values = np.nanmedian(np.where(empty, 0.0, values), axis=-1, keepdims=True)
-    return found
+    medians: Values = np.nanmedian(np.where(empty, 0.0, values), axis=-1, keepdims=True)
+    return medians
 
 
 def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
@@ -390,35 +390,37 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
         measure: The measure whose verdicts of worth are counted; None: none.
     """
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
-    known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
-    found = {
-        verdict: int(np.count_nonzero(bits & known[verdict])) for verdict in VERDICTS if verdict in known
+    bits_by_verdict = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
+    count_by_verdict = {
+        verdict: int(np.count_nonzero(bits & bits_by_verdict[verdict]))
+        for verdict in VERDICTS
+        if verdict in bits_by_verdict
     }
-    return {verdict: count for verdict, count in found.items() if count or verdict not in _RARE}
+    return {verdict: count for verdict, count in count_by_verdict.items() if count or verdict not in _RARE}
 
 
-def in_words(found: Mapping[Verdict, int]) -> str:
+def in_words(verdict_counts: Mapping[Verdict, int]) -> str:
     """Return counts of verdicts (`counts`) in one line: "5 matter, 3 mislead, 56 unresolved, 2 silent"."""
     return ", ".join(
         f"{count} {(count == 1 and VERDICTS[verdict].one) or VERDICTS[verdict].counted}"
-        for verdict, count in found.items()
+        for verdict, count in verdict_counts.items()
     )
 
 
 def worths_in_words(measure: Measure, verdicts: Iterable[Verdict | None]) -> str:
     """Return how many channels have each verdict of a measure, in one line; None does not count."""
-    found = [verdict for verdict in verdicts if verdict is not None]
-    return f"{in_words({verdict: found.count(verdict) for verdict in FLAGS[measure]})} of {len(found)}"
+    judged = [verdict for verdict in verdicts if verdict is not None]
+    return f"{in_words({verdict: judged.count(verdict) for verdict in FLAGS[measure]})} of {len(judged)}"
 
 
-def more_seeds(found: Mapping[Verdict, int], seeds: int) -> str:
+def more_seeds(verdict_counts: Mapping[Verdict, int], seeds: int) -> str:
     """Return what resolves more, where few seeds leave most channels unresolved; "": they do not.
 
     Args:
-        found: How many channels have each verdict of a measure over seeds.
+        verdict_counts: How many channels have each verdict of a measure over seeds.
         seeds: How many.
     """
-    most = 2 * found.get("unresolved", 0) > sum(found.values())
+    most = 2 * verdict_counts.get("unresolved", 0) > sum(verdict_counts.values())
     return f"try --seeds {FEWEST}" if most and 1 < seeds < FEWEST else ""
 
 
@@ -449,10 +451,10 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
         measure = ["--ablate", "zero"] if graph.get("no_fork") else by_value
     scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
     if seeds := graph.get("seeds"):
-        one = with_imports(
+        measuring = with_imports(
             shlex.join(["antiphon", "evaluate", *measure, *scenario]), graph.get("imports", ())
         )
-        return f'for run in {shlex.join(seeds.values())}; do {one} "$run"; done'
+        return f'for run in {shlex.join(seeds.values())}; do {measuring} "$run"; done'
     command = shlex.join(["antiphon", "evaluate", path, *measure, *scenario])
     return with_imports(command, graph.get("imports", ()))
 
@@ -462,8 +464,8 @@ def measured_first(graph: Mapping[str, Any]) -> list[str]:
     channels = graph.get("channels", ())
     if len(channels) <= _FEW or _seconds(graph, len(channels)) <= _LONGEST:
         return []
-    hops = [len(channels) if found is None else found for found in hops_to_readout(graph)]
-    return [channel["name"] for channel in sorted(channels, key=lambda one: hops[one["to"]])[:_FEW]]
+    hops = [len(channels) if distance is None else distance for distance in hops_to_readout(graph)]
+    return [channel["name"] for channel in sorted(channels, key=lambda channel: hops[channel["to"]])[:_FEW]]
 
 
 def measuring_seconds(graph: Mapping[str, Any]) -> float:
@@ -472,8 +474,10 @@ def measuring_seconds(graph: Mapping[str, Any]) -> float:
 
 
 def _seconds(graph: Mapping[str, Any], channels: int) -> float:
-    one = _SECONDS * _FORKED * len(graph["agents"]) * (1 + channels)  # all channels together are measured too
-    return one * len(graph.get("seeds") or [graph])
+    seconds = (
+        _SECONDS * _FORKED * len(graph["agents"]) * (1 + channels)
+    )  # all channels together are measured too
+    return seconds * len(graph.get("seeds") or [graph])
 
 
 def measuring_time(graph: Mapping[str, Any]) -> str:
@@ -667,8 +671,8 @@ def conclusion_flags(
     """
     returned = False if cosine is None else cosine >= np.maximum(_SHARE * ceiling, FOLLOWS)
     learned = np.where(true_cosine >= _SHARE * ceiling, 0, np.where(returned, RETURNED, UNLEARNED))
-    found = np.where(ceiling < FOLLOWS, LACKING, learned)
-    return np.where(np.isfinite(true_cosine + ceiling), found, 0).astype(np.uint32)
+    conclusions = np.where(ceiling < FOLLOWS, LACKING, learned)
+    return np.where(np.isfinite(true_cosine + ceiling), conclusions, 0).astype(np.uint32)
 
 
 def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
@@ -680,12 +684,14 @@ def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
     senders: dict[int, list[int]] = {}
     for channel in graph["channels"]:
         senders.setdefault(channel["to"], []).append(channel["from"])
-    found: list[int | None] = [0 if agent.get("role") == "readout" else None for agent in graph["agents"]]
-    reached = [agent for agent, hops in enumerate(found) if hops == 0]
-    for hops in range(1, len(found)):
+    hops_by_agent: list[int | None] = [
+        0 if agent.get("role") == "readout" else None for agent in graph["agents"]
+    ]
+    reached = [agent for agent, hops in enumerate(hops_by_agent) if hops == 0]
+    for hops in range(1, len(hops_by_agent)):
         reached = list(
-            dict.fromkeys(s for agent in reached for s in senders.get(agent, ()) if found[s] is None)
+            dict.fromkeys(s for agent in reached for s in senders.get(agent, ()) if hops_by_agent[s] is None)
         )
         for agent in reached:
-            found[agent] = hops
-    return found
+            hops_by_agent[agent] = hops
+    return hops_by_agent

@@ -64,9 +64,9 @@ def scenario_template(
         return template_named(name)
     if python is not None or (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)
-        given = given_scenario(directory, python)
-        if given is not None:
-            return PythonTemplate(base=given, source=python or name)
+        from_python = given_scenario(directory, python)
+        if from_python is not None:
+            return PythonTemplate(base=from_python, source=python or name)
         directory.check_document()
     document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
@@ -119,10 +119,10 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     with directory.importing():
         template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
-    known = {name: value for name, value in values.items() if name in template.parameters}
+    accepted = {name: value for name, value in values.items() if name in template.parameters}
     saved = plain(directory.scenario) if described is None else described
     steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
-    return template.resolve(None, known, steps)
+    return template.resolve(None, accepted, steps)
 
 
 def _check_environment(directory: RunDirectory, source: str) -> None:
@@ -173,8 +173,8 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
         if _NUMBERS.fullmatch(entry):
             raise ScenarioError(f"--parts {entry}: {one_each}")
         pattern, equals, number = entry.rpartition("=")
-        found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
-        for name, part in found.items():
+        parts_by_pattern: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
+        for name, part in parts_by_pattern.items():
             pattern = name.strip()
             if not _PART.fullmatch(str(part)):
                 raise ScenarioError(
@@ -189,9 +189,9 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
             placement |= dict.fromkeys(matching, int(str(part)))
     missing = [agent for agent, part in placement.items() if part is None]
     if missing:
-        others = f" and {len(missing) - 1} more have" if len(missing) > 1 else " has"
+        rest = f" and {len(missing) - 1} more have" if len(missing) > 1 else " has"
         raise ScenarioError(
-            f"--parts: agent '{missing[0]}'{others} no part; start with --parts '*=0' for all others"
+            f"--parts: agent '{missing[0]}'{rest} no part; start with --parts '*=0' for all others"
         )
     return {agent: part for agent, part in placement.items() if part is not None}
 
@@ -249,15 +249,15 @@ def parts_of(
     Raises:
         ScenarioError: An option has no effect, or a value that cannot be.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    settings = {name: value for name, value in options.items() if value is not None}
     division = division_of(parts or (), agents)
     if isinstance(division, int):
-        return PartsSettings(count=division, **given)
+        return PartsSettings(count=division, **settings)
     if division is not None:
-        return PartsSettings(placement=division, **given)
+        return PartsSettings(placement=division, **settings)
     if before is not None:
-        return replace(before, **given) if given else None
-    for name in given:
+        return replace(before, **settings) if settings else None
+    for name in settings:
         raise ScenarioError(f"--{name}: has no effect without parts; add --parts N")
     return None
 
@@ -298,4 +298,4 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
             raise RunError(f"--name: '{name}' cannot name a run directory; {mend}")
         return root / name
     path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(place for place in numbered(path) if not place.exists())
+    return next(candidate for candidate in numbered(path) if not candidate.exists())

@@ -81,9 +81,9 @@ class Findings:
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
         self.checked.append(label)
-        for lines, found in ((map(str, problems), self.problems), (warnings, self.warnings)):
+        for lines, labels_by_line in ((map(str, problems), self.problems), (warnings, self.warnings)):
             for line in lines:
-                found.setdefault(line, []).append(label)
+                labels_by_line.setdefault(line, []).append(label)
 
     @property
     def ok(self) -> bool:
@@ -138,47 +138,47 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
     """
-    found = findings_of(name_or_file, variant, values_of(settings or ()), parts or ())
+    findings = findings_of(name_or_file, variant, values_of(settings or ()), parts or ())
     if json:
-        print_json(_as_dict(found))
+        print_json(_as_dict(findings))
     else:
-        _print(found)
-    return ScenarioError.exit_code if found.problems else 0
+        _print(findings)
+    return ScenarioError.exit_code if findings.problems else 0
 
 
 def findings_of(
-    what: Buildable | Template | str | Path,
+    subject: Buildable | Template | str | Path,
     variant: str | None,
     values: Mapping[str, Any],
     parts: Sequence[str] = (),
 ) -> Findings:
     """Return the findings of a scenario, study or population; for `parts` and what is raised see `check`."""
     try:
-        name = what if isinstance(what, str | Path) and what not in scenario_names() else None
+        name = subject if isinstance(subject, str | Path) and subject not in scenario_names() else None
         problems = Problems()
         study = None if name is None else find_document(StudySpec, name, problems)
         population = None if name is None else find_document(PopulationSpec, name, problems)
         if study is None and population is None:
             problems.raise_any()
         if population is not None and (variant or parts):
-            raise ScenarioError(f"check: {what} is a population; leave out --variant and --parts")
+            raise ScenarioError(f"check: {subject} is a population; leave out --variant and --parts")
         if population is not None:
             return check_population(population, values, problems)
         if study is None:
-            return check_scenario(scenario_template(what), variant, values, parts)
+            return check_scenario(scenario_template(subject), variant, values, parts)
         if parts:
-            raise ScenarioError(f"check: {what} is a study; --parts needs a scenario")
+            raise ScenarioError(f"check: {subject} is a study; --parts needs a scenario")
         options_of_study = StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
         return check_study(study, options_of_study, problems)
     except DocumentError as error:
-        found = Findings(str(what), str(what))
+        findings = Findings(str(subject), str(subject))
         refused = error.separate()
         with suppress(ScenarioError):  # nothing is left of it, or it is no file
-            path = Path(str(what))
+            path = Path(str(subject))
             rest = Template.rest_of(read_file(path), str(path), refused)
             refused += _hidden(rest, variant, values, refused)
-        found.add(variant or DEFAULT, refused, [])
-        return found
+        findings.add(variant or DEFAULT, refused, [])
+        return findings
 
 
 def check_scenario(
@@ -188,21 +188,21 @@ def check_scenario(
     parts: Sequence[str] = (),
 ) -> Findings:
     """Check a variant of a template, or all of them; with the entries of `--parts`, one of them and its division."""
-    found = Findings(template.name, template.source)
+    findings = Findings(template.name, template.source)
     only = variant or parts or not template.variants
-    for each in [variant] if only else [None, *template.variants]:
-        scenario = _examine(found, each or DEFAULT, template, each, values)
+    for checked_variant in [variant] if only else [None, *template.variants]:
+        scenario = _examine(findings, checked_variant or DEFAULT, template, checked_variant, values)
         if parts and scenario is not None:
-            _divide(found, scenario, division_of(parts, scenario.agents))
-    return found
+            _divide(findings, scenario, division_of(parts, scenario.agents))
+    return findings
 
 
 def check_study(study: StudySpec, options: StudyOptions, refused: Problems) -> Findings:
     """Check every run of a study's first budget with one seed; `refused`: problems of what was left out of it."""
-    found, template = Findings(study.study, study.study), template_of(study, options)
+    findings, template = Findings(study.study, study.study), template_of(study, options)
     problems = problems_beside(study, template)
-    rest = study.without(one.path for one in problems) if problems else study
-    if any(one.path == ("variants", name) for one in problems for name in options.variants):
+    rest = study.without(problem.path for problem in problems) if problems else study
+    if any(problem.path == ("variants", name) for problem in problems for name in options.variants):
         rest = None  # nothing is left of what was asked for
     try:
         planned = None if rest is None else plan(rest, options, template)
@@ -214,12 +214,12 @@ def check_study(study: StudySpec, options: StudyOptions, refused: Problems) -> F
         planned, problems = None, Problems([*problems, DocumentError((), str(error))])
     for run in planned.runs.values() if planned is not None else ():
         request = run.request
-        _examine(found, run.label, request.template, request.variant, request.values, request.steps)
-    if planned is not None and not found.problems:
+        _examine(findings, run.label, request.template, request.variant, request.values, request.steps)
+    if planned is not None and not findings.problems:
         with problems.gathered():
             planned.check_metrics()
-    found.refuse([*refused, *problems])
-    return found
+    findings.refuse([*refused, *problems])
+    return findings
 
 
 def check_population(population: PopulationSpec, values: Mapping[str, Any], refused: Problems) -> Findings:
@@ -233,35 +233,35 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
     from antiphon.jobs.populations.selection import problem_of_score
     from antiphon.terminal.explain import built
 
-    found = Findings(population.population, population.population)
+    findings = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
     template = template_of_document(population)
     problems = problems_of_parameters(population, template)
-    rest = population.without(one.path for one in problems) if problems else population
-    found.refuse([*refused, *problems])
+    rest = population.without(problem.path for problem in problems) if problems else population
+    findings.refuse([*refused, *problems])
     if rest is None:
-        return found
-    first, *others = requests_of(rest, template)
+        return findings
+    first, *later = requests_of(rest, template)
     scenario = _examine(
-        found, "member 0", first.template, first.variant, first.values, first.steps, member=True
+        findings, "member 0", first.template, first.variant, first.values, first.steps, member=True
     )
     if scenario is not None:
         try:
-            for other in others:
-                differences_of(scenario, other.scenario)
+            for request in later:
+                differences_of(scenario, request.scenario)
             advised = advice_on_members(rest, first.scenario.training.steps)
-            found.warnings |= {line: list(found.checked) for line in advised}
+            findings.warnings |= {line: list(findings.checked) for line in advised}
         except ScenarioError as error:
-            found.add("members", [DocumentError((), str(error))], [])
+            findings.add("members", [DocumentError((), str(error))], [])
         if rest.select is not None and rest.select.by is not None:
             line = problem_of_score(scenario, built(scenario), rest.select.by)
             if line:
-                found.refuse([rest.located(DocumentError(("select", "by"), line))])
-    return found
+                findings.refuse([rest.located(DocumentError(("select", "by"), line))])
+    return findings
 
 
 def _examine(
-    found: Findings,
+    findings: Findings,
     label: str,
     template: Template | PythonTemplate,
     variant: str | None,
@@ -282,7 +282,7 @@ def _examine(
         problems = (error if isinstance(error, DocumentError) else placed(error)).separate()
         if isinstance(template, Template):
             problems += _hidden(template, variant, values, problems)
-        found.add(label, problems, [])
+        findings.add(label, problems, [])
         return None
     try:
         with template.placing(variant, values):
@@ -292,14 +292,14 @@ def _examine(
             if (line := trial_problem(scenario.env)) is not None:
                 raise ScenarioError(line)
     except ScenarioError as error:
-        found.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
+        findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None
-    others = islice(template.other_variants(variant, values), _MOST_COMPARED)
-    found.add(label, [], advice(scenario, others))
-    if found.updates is None:
-        found.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
-        found.several_a_window = several_a_window(scenario)
-        found.by_gates = [*scenario.relations.learners_by_gates]
+    variants = islice(template.other_variants(variant, values), _MOST_COMPARED)
+    findings.add(label, [], advice(scenario, variants))
+    if findings.updates is None:
+        findings.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
+        findings.several_a_window = several_a_window(scenario)
+        findings.by_gates = [*scenario.relations.learners_by_gates]
     return scenario
 
 
@@ -313,16 +313,16 @@ def _hidden(
     from antiphon.engine.build.shapes import check_signals
 
     hidden = Problems()
-    known = {problem.path for problem in problems}
-    changed = {path[:-1] for path in known} - {()}  # sections of which something is left out
+    reported = {problem.path for problem in problems}
+    changed = {path[:-1] for path in reported} - {()}  # sections of which something is left out
 
     def note(check: Callable[[], None], *, values: bool) -> None:
-        found = Problems()
-        with found.gathered(), template.placing(variant, values_given):
+        new = Problems()
+        with new.gathered(), template.placing(variant, values_given):
             check()
-        for problem in found:
+        for problem in new:
             within = {problem.path[:length] for length in range(len(problem.path))}
-            if problem.path not in known and not (values and within & changed):
+            if problem.path not in reported and not (values and within & changed):
                 hidden.append(problem)
 
     with suppress(ScenarioError, DataError):  # there is no environment
@@ -335,7 +335,7 @@ def _hidden(
     return sorted(hidden, key=lambda problem: problem.line(template.document.lines) or 0)
 
 
-def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
+def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
     """Note what a division of the scenario cuts, or why there is none."""
     from antiphon.distributed.parts import division
     from antiphon.distributed.parts.placement import placement_for
@@ -345,10 +345,10 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
     system = built(scenario)
     count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
     try:
-        found.placement = placement_for(system, scenario, count, placement)
-        found.division = division.division_of(system, found.placement)
+        findings.placement = placement_for(system, scenario, count, placement)
+        findings.division = division.division_of(system, findings.placement)
     except ScenarioError as error:
-        found.problems[str(error)] = list(found.checked)
+        findings.problems[str(error)] = list(findings.checked)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -356,26 +356,26 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
 
 
-def _as_dict(found: Findings) -> dict[str, Any]:
-    problems = [{"problem": line, "variants": where} for line, where in found.problems.items()]
-    warnings = [{"warning": line, "variants": where} for line, where in found.warnings.items()]
-    result = {"scenario": found.name, "ok": not problems, "checked": found.checked}
+def _as_dict(findings: Findings) -> dict[str, Any]:
+    problems = [{"problem": line, "variants": where} for line, where in findings.problems.items()]
+    warnings = [{"warning": line, "variants": where} for line, where in findings.warnings.items()]
+    result = {"scenario": findings.name, "ok": not problems, "checked": findings.checked}
     result |= {"problems": problems, "warnings": warnings}
-    if found.updates is not None:
-        result["updates"] = found.updates[1]
-    if found.division is not None:
-        result["parts"] = {"placement": found.placement, "division": asdict(found.division)}
+    if findings.updates is not None:
+        result["updates"] = findings.updates[1]
+    if findings.division is not None:
+        result["parts"] = {"placement": findings.placement, "division": asdict(findings.division)}
     return result
 
 
-def _print(found: Findings) -> None:
-    for line, kind in found.lines():
+def _print(findings: Findings) -> None:
+    for line, kind in findings.lines():
         if kind == "error":
             write_error(line)
         else:
             write_line(line, "yellow" if kind else "")
-    if found.division is not None:
-        _show_division(found.division)
+    if findings.division is not None:
+        _show_division(findings.division)
 
 
 def _show_division(division: Division) -> None:

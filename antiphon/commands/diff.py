@@ -60,22 +60,26 @@ def diff(
 
 
 def _metrics(comparison: Comparison) -> str:
-    found = comparison.metric
-    if found is None:
+    difference = comparison.metric
+    if difference is None:
         return _equal_at(comparison.steps)
-    subject = f"{found.kind} '{found.name}'" if found.name else found.kind
-    values = f"{found.a!r} and {found.b!r}"
-    return f"the first difference is at step {found.step:,}: {subject}, {found.metric}: {values}"
+    subject = f"{difference.kind} '{difference.name}'" if difference.name else difference.kind
+    values = f"{difference.a!r} and {difference.b!r}"
+    return f"the first difference is at step {difference.step:,}: {subject}, {difference.metric}: {values}"
 
 
 def _checkpoints(comparison: Comparison) -> str:
-    found = comparison.tensor
-    if found is None:
+    difference = comparison.tensor
+    if difference is None:
         return _equal_at(comparison.checkpoints)
-    section, *names, tensor = found.path
+    section, *names, tensor = difference.path
     where = " ".join([_SAVED.get(section, section), *(f"'{name}'," for name in names[:1]), *names[1:]])
-    size = "different shape or dtype" if found.largest is None else f"largest difference {found.largest:.2g}"
-    return f"the first difference is at step {found.step:,}: {where} '{tensor}' ({size})"
+    size = (
+        "different shape or dtype"
+        if difference.largest is None
+        else f"largest difference {difference.largest:.2g}"
+    )
+    return f"the first difference is at step {difference.step:,}: {where} '{tensor}' ({size})"
 
 
 def _equal_at(steps: Sequence[int]) -> str:

@@ -56,15 +56,15 @@ def report(
         _run(directory, name, variants.get(directory.path.resolve(), ""))
         for directory, name in zip(directories, names, strict=True)
     ]
-    made = f"Made with antiphon {antiphon.__version__}, {now()}."
-    by_directory = {one.path.resolve(): run for one, run in zip(directories, runs, strict=True)}
+    footer = f"Made with antiphon {antiphon.__version__}, {now()}."
+    by_directory = {directory.path.resolve(): run for directory, run in zip(directories, runs, strict=True)}
     sections = [study_section(path, by_directory) for path in paths if (path / STUDY).is_file()]
     sections += [
         population_section(path, by_directory) for path in paths if (path / LINEAGE_FIGURE).is_file()
     ]
     order = [name for section in sections for name in section.runs]  # their order is that of their tables
     runs.sort(key=lambda run: order.index(run.name) if run.name in order else len(order))
-    content = page_of(runs, made=made, sections=sections).encode()
+    content = page_of(runs, footer=footer, sections=sections).encode()
     write_bytes(Path(os.path.realpath(output)), content)
     for run in runs:
         for note in run.notes:
@@ -78,10 +78,10 @@ def report(
 
 def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
     """Return the named runs and those in named folders, each once."""
-    found: dict[Path, RunDirectory] = {}
+    by_path: dict[Path, RunDirectory] = {}
     for path in paths:
         if (path / "run.json").exists() or not path.is_dir():
-            found.setdefault(path.resolve(), RunDirectory.open(path))
+            by_path.setdefault(path.resolve(), RunDirectory.open(path))
             continue
         inside = list(_inside(path)) or _of_seeds(path)
         if not inside:
@@ -89,22 +89,22 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
             raise RunError(f"{path}: contains no run (a run directory has a run.json); {begins}")
         for folder in inside:
             try:
-                found.setdefault(folder.resolve(), RunDirectory.open(folder))
+                by_path.setdefault(folder.resolve(), RunDirectory.open(folder))
             except RunError as error:
                 remark(f"warning: skipped: {error}", "yellow")
-    if not found:
+    if not by_path:
         raise RunError(
             f"{paths[0]}: contains no run that can be read; name others, or see the warnings above"
         )
-    return list(found.values())
+    return list(by_path.values())
 
 
 def _inside(folder: Path) -> Iterator[Path]:
     """Yield the run directories below a folder; unfinished ones begin with a dot and are skipped."""
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         if "run.json" in files:
             folders.clear()
-            yield Path(place)
+            yield Path(parent)
         else:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
 
@@ -125,23 +125,23 @@ def _names(folders: Sequence[Path]) -> list[str]:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) == len(names):
         return names
-    whole = [folder.resolve() for folder in folders]
-    shared = os.path.commonpath(whole)
-    return [str(path.relative_to(shared)) for path in whole]
+    resolved = [folder.resolve() for folder in folders]
+    shared = os.path.commonpath(resolved)
+    return [str(path.relative_to(shared)) for path in resolved]
 
 
 def _run(directory: RunDirectory, name: str, of_study: str) -> ReportRun:
     """Read a run; what cannot be read of it is noted."""
-    known: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     notes = []
-    for part, read in (
+    for key, read in (
         ("result", lambda: directory.result or {}),
         ("document", lambda: directory.document),
         ("data", lambda: read_run(directory.path)),
         ("env", lambda: _environment(directory.verified("metrics.csv"))),
     ):
         try:
-            known[part] = read()
+            contents[key] = read()
         except RunError as error:
             notes.append(str(error))
     return ReportRun(
@@ -151,16 +151,16 @@ def _run(directory: RunDirectory, name: str, of_study: str) -> ReportRun:
         notes=notes,
         member=(directory.path.parent / LINEAGE_FIGURE).is_file(),
         of_study=of_study,
-        **known,
+        **contents,
     )
 
 
 def _environment(table: Path) -> dict[str, dict[int, float]]:
     """Return the environment's metrics of a metrics.csv by step; of its lines, maybe millions, only theirs are parsed."""
-    found: dict[str, dict[int, float]] = {}
+    by_metric: dict[str, dict[int, float]] = {}
     with fitting(table), open_text(table) as file:
         lines = (line for line in file if ",env,," in line and line.endswith("\n"))
         for step, kind, _, metric, value in csv.reader(lines):
             if kind == "env":
-                found.setdefault(metric, {})[int(step)] = float(value)
-    return found
+                by_metric.setdefault(metric, {})[int(step)] = float(value)
+    return by_metric

@@ -22,14 +22,14 @@ def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSect
     Raises:
         RunError: It cannot be read.
     """
-    place = directory / STUDY
-    result = read_checked(place)
-    with fitting(place):
-        found = [ReportTable(one.headings, one.cells, one.names) for one in tables(result)]
+    file = directory / STUDY
+    result = read_checked(file)
+    with fitting(file):
+        study_tables = [ReportTable(table.headings, table.cells, table.names) for table in tables(result)]
         of_lines = [runs.get((directory / name).resolve()) for name in result["runs"]]
         names = [run.name for run in of_lines if run is not None]
         title = f"Study {heading(result)}"
-        return ReportSection(result["study"], title, names, tables=found, after=notes(result))
+        return ReportSection(result["study"], title, names, tables=study_tables, after=notes(result))
 
 
 def study_variants(directory: Path) -> dict[Path, str]:
@@ -38,11 +38,11 @@ def study_variants(directory: Path) -> dict[Path, str]:
     Raises:
         RunError: It cannot be read.
     """
-    place = directory / STUDY
-    if not place.is_file():
+    file = directory / STUDY
+    if not file.is_file():
         return {}
-    result = read_checked(place)
-    with fitting(place):
+    result = read_checked(file)
+    with fitting(file):
         return {
             (directory / name).resolve(): ", ".join(run["variants"]) for name, run in result["runs"].items()
         }
@@ -62,11 +62,11 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     from antiphon.jobs.populations.population_run import standings  # it loads torch, which help does not need
     from antiphon.jobs.populations.selection import Entry, in_words, meaning
 
-    found = standings(directory)
-    metric, score = found.metric or "score", in_words(found.metric)
-    members = [(path.name, runs.get(path.resolve()), entry) for path, entry in found.members]
+    standing = standings(directory)
+    metric, score = standing.metric or "score", in_words(standing.metric)
+    members = [(path.name, runs.get(path.resolve()), entry) for path, entry in standing.members]
     tests = {name: {} if run is None else run.scores for name, run, _ in members}
-    tested = next((one for one in METRICS if any(one in scores for scores in tests.values())), None)
+    tested = next((metric for metric in METRICS if any(metric in scores for scores in tests.values())), None)
     names = list(dict.fromkeys(name for *_, entry in members for name in entry.values))
 
     def numbers(entry: Entry | None, values: Mapping[str, float]) -> list[str]:
@@ -75,12 +75,12 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
         return [scored, *(f"{values[name]:.3g}" for name in names)]
 
     rows = []
-    for place, (name, _, entry) in enumerate(members):
-        won = place == 0 and entry.score is not None
+    for rank, (name, _, entry) in enumerate(members):
+        won = rank == 0 and entry.score is not None
         test = [] if tested is None else [written(tested, tests[name].get(tested))]
         rows.append([f"{name} (winner)" if won else name, *numbers(entry, entry.values), *test])
     headings = ["member", score, *names, *([] if tested is None else [f"test {tested}"])]
-    stages, past = found.ancestry, list[list[str]]()
+    stages, past = standing.ancestry, list[list[str]]()
     if stages:
         past.append(["0", f"member {stages[0].member} begins", *numbers(None, stages[0].values)])
         for before, after in pairwise(stages):
@@ -90,10 +90,10 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
         last = stages[-1]
         past.append([f"{last.step:,}", f"member {last.member} has won", *numbers(last.entry, last.values)])
     lead = lead_in_words([(name, entry.score, entry.error) for name, _, entry in members])
-    measured = f"Score: {meaning(found.metric)}, ± its standard error. " if found.metric else ""
+    measured = f"Score: {meaning(standing.metric)}, ± its standard error. " if standing.metric else ""
     return ReportSection(
-        found.name,
-        f"Population {found.name}",
+        standing.name,
+        f"Population {standing.name}",
         [run.name for _, run, _ in members if run is not None],
         before=[
             f"{measured}Best first, with the values at the end.",
@@ -109,17 +109,17 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
 
 def _of_tests(tests: Mapping[str, Mapping[str, float]], metric: str | None) -> Iterator[str]:
     """Yield what the test split says of the first of some members, the winner, where it was measured."""
-    known = {name: scores[metric] for name, scores in tests.items() if metric in scores} if metric else {}
+    measured = {name: scores[metric] for name, scores in tests.items() if metric in scores} if metric else {}
     winner: Sequence[str] = list(tests)[:1]
-    if metric is None or winner[0] not in known:
+    if metric is None or winner[0] not in measured:
         return
-    best = (min if less_is_better(metric) else max)(known, key=lambda name: known[name])
-    of_test = f"The test {metric} of {winner[0]} is {written(metric, known[winner[0]])}"
-    if known[best] == known[winner[0]]:
+    best = (min if less_is_better(metric) else max)(measured, key=lambda name: measured[name])
+    of_test = f"The test {metric} of {winner[0]} is {written(metric, measured[winner[0]])}"
+    if measured[best] == measured[winner[0]]:
         yield f"{of_test}, the best of all members."
         return
     differs = "takes the most likely actions, training samples them" if metric == RETURN else "has other data"
     yield (
-        f"{of_test}, and {best} has {written(metric, known[best])}: the winner is the member with the best score, and the "
+        f"{of_test}, and {best} has {written(metric, measured[best])}: the winner is the member with the best score, and the "
         f"test {differs}."
     )

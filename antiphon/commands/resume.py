@@ -47,10 +47,10 @@ def resume(
         "--jobs": jobs,
         "--checkpoint-every": checkpoint_every,
     }
-    given = [name for name, value in of_steps.items() if value is not None]
+    given_options = [name for name, value in of_steps.items() if value is not None]
     is_done = f"{display_path(path)}: is done; --steps N continues to a later step"
     if (path / POPULATION).is_file():
-        if any(each is not None for each in (settings, parts, mode)):
+        if any(option is not None for option in (settings, parts, mode)):
             raise RunError(f"{path}: is a population; leave out --set, --parts and --mode")
         from antiphon.commands.run_population import train_population
         from antiphon.jobs.populations.population_run import PopulationRun
@@ -59,7 +59,7 @@ def resume(
             path, python, until=steps, jobs=jobs, ray=ray, checkpoint_every=checkpoint_every
         )
         if run.scheduler.start == run.until:
-            _end(is_done, given)
+            _end(is_done, given_options)
         return train_population(run, json)
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
@@ -69,15 +69,15 @@ def resume(
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
-        _end(is_done, given)
+        _end(is_done, given_options)
         return print_outcome(resumed, json)
     if resumed.running.now == 0:
         remark(f"{display_path(path)}: ended before its first checkpoint, so it begins anew, at step 0")
     return train(resumed, json)
 
 
-def _end(line: str, given: Sequence[str]) -> None:
+def _end(line: str, given_options: Sequence[str]) -> None:
     """Say that no step is taken; RunError where options are given that only steps obey."""
-    if given:
-        raise RunError(f"{given[0]}: has no effect, as {line}")
+    if given_options:
+        raise RunError(f"{given_options[0]}: has no effect, as {line}")
     remark(line)

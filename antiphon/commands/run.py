@@ -175,7 +175,7 @@ def _run_seeds(
     paths, summary_dir = _directories(requests, name, logdir, exist)
     how: Any = {"exist": "error" if exist == "number" else exist, "checkpoint_every": checkpoint_every}
     with request.template.placing(request.variant, request.values):
-        runs = Scheduler([Job(one, path, **how) for one, path in zip(requests, paths, strict=True)])
+        runs = Scheduler([Job(of_seed, path, **how) for of_seed, path in zip(requests, paths, strict=True)])
     print_warnings(advice(request.scenario, request.variants))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
@@ -189,14 +189,14 @@ def _run_seeds(
     else:
         show_seeds(outcomes, summary_dir, logdir_root(logdir))
     warn_of_lessons_missed(
-        request.scenario, [one.result for one in outcomes.by_seed.values() if one.error is None]
+        request.scenario, [outcome.result for outcome in outcomes.by_seed.values() if outcome.error is None]
     )
     if not json and outcomes.exit_code == 0:
-        results = [one.result for one in outcomes.by_seed.values()]
+        results = [outcome.result for outcome in outcomes.by_seed.values()]
         show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts)
-    for seed, one in outcomes.by_seed.items():
-        if one.error is not None:
-            remark(f"error: seed {seed}: {one.error}")
+    for seed, outcome in outcomes.by_seed.items():
+        if outcome.error is not None:
+            remark(f"error: seed {seed}: {outcome.error}")
     if outcomes.exit_code > 128:
         remark(f"stopped; {remedy}")
     return outcomes.exit_code
@@ -213,7 +213,7 @@ def _directories(
     for number in count(1):
         numbered = stem if number == 1 else f"{stem}-{number}"
         summary_dir = summary_dir.with_name(f"{numbered}-seeds{ending}")
-        paths = [summary_dir.with_name(f"{numbered}-s{one.seed}{ending}") for one in requests]
+        paths = [summary_dir.with_name(f"{numbered}-s{request.seed}{ending}") for request in requests]
         if exist != "number" or all(map(is_free, (*paths, summary_dir))):
             break
     if numbered != stem:

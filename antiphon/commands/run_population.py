@@ -40,10 +40,10 @@ def run_population(
 ) -> int:
     """Run a population; return the exit code. The settings are those of `PopulationRun`, the rest is as in `antiphon run`."""
     if exist == "number":
-        taken, exist = directory, "error"
-        directory = next(place for place in numbered(taken) if is_free(place))
-        if directory != taken:
-            remark(f"{taken.name} already exists: this population is called {directory.name}")
+        requested, exist = directory, "error"
+        directory = next(candidate for candidate in numbered(requested) if is_free(candidate))
+        if directory != requested:
+            remark(f"{requested.name} already exists: this population is called {directory.name}")
     settings["command"] = ("antiphon", *sys.argv[1:])
     run = PopulationRun(spec, template_of_document(spec), directory, exist=exist, **settings)
     return train_population(run, json)
@@ -80,7 +80,7 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
     title, columns, rows = members_table(result)
     show_table(columns, rows, right=len(columns) - 1, title=f"\n{title}", out=out)
-    scores = [(str(one["member"]), one["score"], one["error"]) for one in _best_first(result)]
+    scores = [(str(member["member"]), member["score"], member["error"]) for member in _best_first(result)]
     if line := lead_in_words(scores):
         out.print(Text(line, style="dim"))
 
@@ -91,7 +91,7 @@ def lead_in_words(members: Sequence[tuple[str, float | None, float]]) -> str:
     Args:
         members: Names, scores and their standard errors, the winner first.
     """
-    near = [members[place][0] for place in near_the_best([(score, error) for _, score, error in members])]
+    near = [members[index][0] for index in near_the_best([(score, error) for _, score, error in members])]
     return (
         f"Within two standard errors of the winner, whose lead may be chance: {some(near)}." if near else ""
     )
@@ -101,17 +101,19 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[
     """Return title, headings and rows of a population's table."""
     metric, words = result["metric"] or "score", in_words(result["metric"])
     members = _best_first(result)
-    names, rows, steps = list(members[0]["values"]), [], max(one["steps"] for one in members)
-    for one in members:
-        whole = one["exit"] == "done" and one["steps"] == steps
-        ended = "" if whole else f" ({one['exit']} after step {one['steps']:,})"
-        error = f" ± {written(metric, one['error'])}" if one["error"] else ""
-        values = [f"{one['values'][name]:.3g}" for name in names]
-        rows.append([f"{one['member']}{ended}", f"{written(metric, one['score'])}{error}", *values])
+    names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
+    for member in members:
+        is_complete = member["exit"] == "done" and member["steps"] == steps
+        ended = "" if is_complete else f" ({member['exit']} after step {member['steps']:,})"
+        error = f" ± {written(metric, member['error'])}" if member["error"] else ""
+        values = [f"{member['values'][name]:.3g}" for name in names]
+        rows.append([f"{member['member']}{ended}", f"{written(metric, member['score'])}{error}", *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
     return title, ["member", words, *names], rows
 
 
 def _best_first(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the members of a result, the best first."""
-    return sorted(result["members"], key=lambda one: -quality(one["score"], result["metric"] or "score"))
+    return sorted(
+        result["members"], key=lambda member: -quality(member["score"], result["metric"] or "score")
+    )

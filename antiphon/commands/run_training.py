@@ -84,8 +84,8 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
         return missing_in_run(scenario, env, result["steps"], had) if len(logged) else []
 
     short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
-    for found in (short, map(missing, results)):
-        print_warnings(next((lines for lines in found if lines), []))
+    for warnings_of_runs in (short, map(missing, results)):
+        print_warnings(next((lines for lines in warnings_of_runs if lines), []))
 
 
 def show_decoupling(
@@ -105,14 +105,26 @@ def show_decoupling(
     figures = [channel for name, channel in channels if name in names]
     if not figures:
         return
-    measured = [one for one in figures if one.get("cosine") is not None]
-    cosine = decimal(sum(one["cosine"] for one in measured) / len(measured)) if measured else "not measured"
-    if earlier := [one["earlier"]["cosine"] for one in measured if "cosine" in one.get("earlier", {})]:
+    measured = [figure for figure in figures if figure.get("cosine") is not None]
+    cosine = (
+        decimal(sum(figure["cosine"] for figure in measured) / len(measured)) if measured else "not measured"
+    )
+    if earlier := [
+        figure["earlier"]["cosine"] for figure in measured if "cosine" in figure.get("earlier", {})
+    ]:
         cosine += f" (at step {steps_in_words(earlier)})"
     folders = [Path(result["run_dir"]) for result in results]
-    found = {} if scenario.telemetry.value is None else {at: explain_verdicts(at) for at in folders}
-    lines = {at.name: one["line"] for at, one in found.items() if one is not None and one["measure"]}
-    worth = [one["value"] for one in figures if one.get("value") is not None]  # also without an event file
+    verdicts_by_folder = (
+        {} if scenario.telemetry.value is None else {at: explain_verdicts(at) for at in folders}
+    )
+    lines = {
+        at.name: verdicts["line"]
+        for at, verdicts in verdicts_by_folder.items()
+        if verdicts is not None and verdicts["measure"]
+    }
+    worth = [
+        figure["value"] for figure in figures if figure.get("value") is not None
+    ]  # also without an event file
     value = f", mean value {decimal(sum(worth) / len(worth))}" if worth else ", value not measured"
     write_line(f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if lines else value}")
     for name, line in lines.items():
@@ -124,7 +136,7 @@ def show_decoupling(
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))
         source = source if Path(source).is_file() else source.removesuffix(".yaml")
-        source = next((name for name, place in MADE_IN_PYTHON.items() if place == source), source)
+        source = next((name for name, function in MADE_IN_PYTHON.items() if function == source), source)
         template = scenario_template(source)
         template = template.with_couplings() if isinstance(template, Template) else template
         variants = [name for name in COMPARED if name in template.variants]

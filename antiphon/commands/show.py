@@ -75,8 +75,8 @@ def show(
     values = values_of(settings or ())
     if what in (_ENV, _KINDS):
         if yaml or resolved or schema or timeline or variant or (what == _KINDS and values):
-            taken = "--json" if what == _KINDS else "--json and --set"
-            raise ScenarioError(f"show {what} describes no scenario; leave out all options but {taken}")
+            accepted = "--json" if what == _KINDS else "--json and --set"
+            raise ScenarioError(f"show {what} describes no scenario; leave out all options but {accepted}")
         _kinds(which, json) if what == _KINDS else _environment(which, values, json)
         return
     if which is not None:
@@ -121,11 +121,11 @@ def show(
         show_scenario(what, scenario_template(what, python), variant, values, json)
 
 
-def _document(what: str) -> PopulationSpec | StudySpec | None:
+def _document(name_or_file: str) -> PopulationSpec | StudySpec | None:
     """Return a population or study by its name or file; None where it is neither, or has the name of a scenario."""
-    if what in scenario_names():
+    if name_or_file in scenario_names():
         return None
-    return find_document(PopulationSpec, what) or find_document(StudySpec, what)
+    return find_document(PopulationSpec, name_or_file) or find_document(StudySpec, name_or_file)
 
 
 def _kinds(section: str | None, json: bool) -> None:
@@ -163,13 +163,13 @@ def _is_environment(name: str) -> bool:
 
 
 def _list(json: bool) -> None:
-    found, trained = templates(), PopulationSpec.whole_library()
+    scenario_templates, trained = templates(), PopulationSpec.whole_library()
     if json:
         scenarios = {
             name: {"description": template.description, "variants": list(template.variants)}
-            for name, template in found.items()
+            for name, template in scenario_templates.items()
         }
-        of_members = {name: {"description": one.description} for name, one in trained.items()}
+        of_members = {name: {"description": spec.description} for name, spec in trained.items()}
         print_json({"scenarios": scenarios, "populations": of_members, "environments": list(ids())})
         return
     for table in library_tables():
@@ -200,10 +200,10 @@ def _timeline(scenario: Scenario, steps: int | None, *, json: bool) -> None:
     from antiphon.terminal.explain import built
 
     system = built(scenario)
-    found = timeline(system, 0, span(system) if steps is None else steps)
+    times = timeline(system, 0, span(system) if steps is None else steps)
     if json:
-        print_json({"scenario": scenario.scenario, **found.plain()})
+        print_json({"scenario": scenario.scenario, **times.plain()})
         return
     out = console()
-    for line in raster_lines(found, out.width):
+    for line in raster_lines(times, out.width):
         out.print(Text(line), soft_wrap=True)

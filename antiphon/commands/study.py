@@ -108,31 +108,31 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    wanted = find_study_or_scenario(what, asked, logdir).in_folder(exist)
-    jobs, folder = jobs or cores(), display_path(wanted.directory)
-    runs, steps_of_runs = len(wanted.plan.runs) * wanted.plan.seeds, wanted.plan.steps
+    comparison = find_study_or_scenario(what, asked, logdir).in_folder(exist)
+    jobs, folder = jobs or cores(), display_path(comparison.directory)
+    runs, steps_of_runs = len(comparison.plan.runs) * comparison.plan.seeds, comparison.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
     remark(f"{runs} run{'s' * (runs != 1)} of {length} steps, {jobs} at a time, in {folder}")
     same = f"the same command with --logdir {folder} continues"
     with second_signal(same):
-        result = wanted.go(jobs, remark)
+        result = comparison.go(jobs, remark)
     code: int = result["exit_code"]
     if json:
         print_json(result)
     elif code < 128:
         remark("")
         print_tables(result, console())
-        table = f"table        {display_path(wanted.directory / 'table.md')}, table.csv"
-        figure = ", figure.svg" if (wanted.directory / "figure.svg").exists() else ""
+        table = f"table        {display_path(comparison.directory / 'table.md')}, table.csv"
+        figure = ", figure.svg" if (comparison.directory / "figure.svg").exists() else ""
         write_line(f"\n{table}{figure}")
-        how_to_look(wanted.directory)
+        how_to_look(comparison.directory)
     if code:
         failed = f"error: {len(result['failed'])} of the runs failed"
         remark(f"{'stopped' if code > 128 else failed}; {same}")
     return code
 
 
-def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None) -> Study:
+def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Path | None) -> Study:
     """Return the study of a name or file: a document, or all variants of one scenario.
 
     Raises:
@@ -140,16 +140,20 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
     """
     from antiphon.jobs.studies.study import Study  # help does not load torch
 
-    spec = find_document(StudySpec, what)
+    spec = find_document(StudySpec, name_or_file)
     if spec is not None:
         directory = logdir or new_directory(None, None, f"study-{spec.study}")
         return Study(spec=spec, directory=directory, options=options)
-    known = {*StudySpec.library_names(), *scenario_names()}
-    bare = ":" not in what and Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
-    if bare and what not in known and not Path(what).exists():
-        raise ScenarioError(f"no study or scenario {what!r}{suggest_document(what, known)}")
-    check_no_run(what, "study", "a study of its scenario")
-    return study_of(scenario_template(what), options, logdir)
+    names = {*StudySpec.library_names(), *scenario_names()}
+    bare = (
+        ":" not in name_or_file
+        and Path(name_or_file).suffix not in _DOCUMENTS
+        and Path(name_or_file).parent == Path()
+    )
+    if bare and name_or_file not in names and not Path(name_or_file).exists():
+        raise ScenarioError(f"no study or scenario {name_or_file!r}{suggest_document(name_or_file, names)}")
+    check_no_run(name_or_file, "study", "a study of its scenario")
+    return study_of(scenario_template(name_or_file), options, logdir)
 
 
 def study_of(
@@ -168,7 +172,9 @@ def _list(json: bool) -> None:
     """Print the library's studies: the question of each, and seeds and steps of its budgets."""
     listed = {}
     for name, spec in StudySpec.whole_library().items():
-        budgets = {key: {"seeds": one.seeds, "steps": one.steps} for key, one in spec.budgets.items()}
+        budgets = {
+            key: {"seeds": budget.seeds, "steps": budget.steps} for key, budget in spec.budgets.items()
+        }
         listed[name] = {"description": " ".join(spec.description.split()), "budgets": budgets}
     if json:
         print_json({"studies": listed})

@@ -12,7 +12,7 @@ from antiphon.scenarios.study_spec import StudySpec
 from antiphon.terminal.output import console, remark, show_table, write_line
 
 
-def show_study(what: str, spec: StudySpec) -> None:
+def show_study(name_or_file: str, spec: StudySpec) -> None:
     """Print the lines and axes of a study, its budgets with their cells and runs, and where its scenario is described."""
     from antiphon.jobs.studies.plan import StudyOptions, plan  # loads torch
 
@@ -27,13 +27,15 @@ def show_study(what: str, spec: StudySpec) -> None:
     rows.append(["metric", "", ", ".join(spec.metric) or "that of the readouts' objective"])
     show_table(["compares", "parameter", "values"], rows, names=3)
     budgets = []
-    for name, one in planned.items():
-        tried = prod(map(len, one.tuned.values()))
-        steps = " to ".join(f"{count:,}" for count in dict.fromkeys((one.steps[0], one.steps[-1])))
-        runs = len(one.runs) * one.seeds
-        budgets.append([name, steps, str(one.seeds), str(len(one.lines)), str(tried), f"{runs:,}"])
+    for name, budget in planned.items():
+        tried = prod(map(len, budget.tuned.values()))
+        steps = " to ".join(f"{count:,}" for count in dict.fromkeys((budget.steps[0], budget.steps[-1])))
+        runs = len(budget.runs) * budget.seeds
+        budgets.append([name, steps, str(budget.seeds), str(len(budget.lines)), str(tried), f"{runs:,}"])
     show_table(["budget", "steps", "seeds", "lines", "tuned values of each", "runs"], budgets, right=5)
-    remark(f"antiphon show {spec.scenario} describes the scenario, antiphon study {what} runs the study")
+    remark(
+        f"antiphon show {spec.scenario} describes the scenario, antiphon study {name_or_file} runs the study"
+    )
 
 
 def _heading(name: str, description: str) -> None:
@@ -48,15 +50,17 @@ def _listed(values: object) -> str:
     return show_value(values).strip("[]") if isinstance(values, tuple) else show_value(values)
 
 
-def show_population(what: str, spec: PopulationSpec) -> None:
+def show_population(name_or_file: str, spec: PopulationSpec) -> None:
     """Print what varies in a population, how it is selected, and where its scenario is described."""
     variant = f", variant {spec.variant}" if spec.variant else ""
     _heading(spec.population, spec.description)
     rows = []
-    for name, given in spec.vary.items():
-        ranged = f"{given.low:g} to {given.high:g}" if isinstance(given, RangeSpec) else ""
-        beginning = "uniform in the logarithm" if isinstance(given, RangeSpec) and given.log else "uniform"
-        rows.append([name, ranged or ", ".join(f"{value:g}" for value in given), beginning])
+    for name, choices in spec.vary.items():
+        ranged = f"{choices.low:g} to {choices.high:g}" if isinstance(choices, RangeSpec) else ""
+        beginning = (
+            "uniform in the logarithm" if isinstance(choices, RangeSpec) and choices.log else "uniform"
+        )
+        rows.append([name, ranged or ", ".join(f"{value:g}" for value in choices), beginning])
     show_table(["varies", "values", "at the beginning"], rows, names=3)
     fixed = ", ".join(f"{name}={show_value(value)}" for name, value in spec.set.items())
     if fixed:
@@ -71,4 +75,6 @@ def show_population(what: str, spec: PopulationSpec) -> None:
             f"every {select.every:,} steps the worst {select.copy_share:.0%} become copies of the best by "
             f"{select.by or 'the metric of the readouts'}, with values times {factors} (of a list: a neighbour)"
         )
-    remark(f"antiphon show {spec.scenario} describes the scenario, antiphon run {what} trains the population")
+    remark(
+        f"antiphon show {spec.scenario} describes the scenario, antiphon run {name_or_file} trains the population"
+    )

@@ -93,10 +93,10 @@ def show_result(result: Mapping[str, Any]) -> None:
 
 def _steps_in_words(steps: Mapping[str, int]) -> str:
     """Return of which step a channel's metrics are; that of its SG loss apart, where it has gone on without returned gradients."""
-    loss, others = steps.get("sg_loss"), {at for metric, at in steps.items() if metric != "sg_loss"}
-    if loss is None or not others or loss in others:
+    loss, other_steps = steps.get("sg_loss"), {at for metric, at in steps.items() if metric != "sg_loss"}
+    if loss is None or not other_steps or loss in other_steps:
         return steps_in_words(set(steps.values())) if steps else "–"
-    return f"{steps_in_words(others)} (SG loss {loss:,})"
+    return f"{steps_in_words(other_steps)} (SG loss {loss:,})"
 
 
 def _show_evaluated(result: Mapping[str, Any]) -> None:
@@ -114,22 +114,23 @@ def _show_evaluated(result: Mapping[str, Any]) -> None:
 def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     """Print the results of several seeds: each run, statistics over seeds, and the directories (`root` holds the runs')."""
     seeds, summary = outcomes.result["seeds"], outcomes.result["summary"]
-    first, ends = seeds[0], sorted({one["steps"] for one in seeds})
+    first, ends = seeds[0], sorted({result["steps"] for result in seeds})
     variant = f" · {first['variant']}" if first["variant"] else ""
     count = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
     steps = " – ".join(f"{number:,}" for number in dict.fromkeys((ends[0], ends[-1])))
-    seconds = sum(one["seconds"] for one in seeds)
+    seconds = sum(result["seconds"] for result in seeds)
     rows = []
-    for one in seeds:
-        ended = "" if one["exit"] == "done" else f" ({one['exit']} after step {one['steps']:,})"
-        figures = [written(metric, {**one, **one["env"]}.get(metric)) for metric in summary]
-        rows.append([f"{one['seed']}{ended}", display_path(one["run_dir"]), *figures])
+    for result in seeds:
+        ended = "" if result["exit"] == "done" else f" ({result['exit']} after step {result['steps']:,})"
+        figures = [written(metric, {**result, **result["env"]}.get(metric)) for metric in summary]
+        rows.append([f"{result['seed']}{ended}", display_path(result["run_dir"]), *figures])
     if summary:
         rows.append([""] * (2 + len(summary)))
     for heading, keys, between in _STATISTICS if summary else ():
         cells = [
-            between.join(written(metric, found[key]) for key in keys if found[key] is not None) or "–"
-            for metric, found in summary.items()
+            between.join(written(metric, statistics[key]) for key in keys if statistics[key] is not None)
+            or "–"
+            for metric, statistics in summary.items()
         ]
         rows.append([heading, "", *cells])
     columns = ["seed", "run", *(metric.replace("_", " ") for metric in summary)]
@@ -139,10 +140,10 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
         write_line(f"Test scores  {selected_in_words(keys)}")
     if summary:
         line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
-        complete = max(found["n"] for found in summary.values())
+        complete = max(statistics["n"] for statistics in summary.values())
         line = "\n".join([line, *of_few_seeds([complete])])
         if complete < len(seeds):
-            which = "finished" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
+            which = "finished" if any(result["exit"] == "done" for result in seeds) else "did not diverge"
             line += f"\nOnly the {complete} of {len(seeds)} seeds that {which}."
         console().print(Text(line, style="dim"))
     write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")

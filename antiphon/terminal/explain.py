@@ -86,16 +86,22 @@ def _evaluation(scenario: Scenario, system: System) -> dict[str, Any]:
 def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
     if isinstance(template, PythonTemplate):  # of its parameters only the values are known
-        given = {
+        parameters = {
             name: {"value": value, "accepts": "", "description": template.explained.get(name, "")}
             for name, value in resolved.items()
         }
-        variants = {name: one for name, one in template.variants.items() if isinstance(one, Mapping)}
-        return {"parameters": given, "variants": variants}
+        variants = {
+            name: settings for name, settings in template.variants.items() if isinstance(settings, Mapping)
+        }
+        return {"parameters": parameters, "variants": variants}
     return {
         "parameters": {
-            name: {"value": resolved[name], "accepts": one.accepts, "description": one.description}
-            for name, one in template.parameters.items()
+            name: {
+                "value": resolved[name],
+                "accepts": parameter.accepts,
+                "description": parameter.description,
+            }
+            for name, parameter in template.parameters.items()
         },
         "variants": {name: dict(values) for name, values in template.variants.items()},
     }
@@ -183,10 +189,10 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
         data = read_run(folder)
     except RunError:
         return None
-    found = opening_verdicts(data)
-    if found is None:
+    opening = opening_verdicts(data)
+    if opening is None:
         return None
-    measure, step, counts, line = found
+    measure, step, counts, line = opening
     command, no_fork = measuring_command(data.path, data.graph), data.graph.get("no_fork")
     missing = (
         f"value cannot be measured, as {no_fork} ({command})"

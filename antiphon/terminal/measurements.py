@@ -99,14 +99,18 @@ def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) ->
     return False
 
 
-def keep_scores(directory: RunDirectory, simulation: Simulation, found: Evaluation) -> None:
+def keep_scores(directory: RunDirectory, simulation: Simulation, evaluation: Evaluation) -> None:
     """Store the agents' scores for the Channels tab, unless the run's end has stored them; those of a run that goes on are not."""
     facts, now = directory.facts, simulation.now
-    if found.links != Links() or (facts["exit"], facts["step"], found.split) == ("done", now, "test"):
+    if evaluation.links != Links() or (facts["exit"], facts["step"], evaluation.split) == (
+        "done",
+        now,
+        "test",
+    ):
         return
     rows = [
-        Figure("agent", name, f"{found.split}_{metric}", figures[metric])
-        for name, figures in found.agents.items()
+        Figure("agent", name, f"{evaluation.split}_{metric}", figures[metric])
+        for name, figures in evaluation.agents.items()
         for metric in METRICS
         if metric in figures
     ]
@@ -146,49 +150,49 @@ def check_measurable(
 
 
 def result_of(
-    directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation
+    directory: RunDirectory, path: Path, simulation: Simulation, evaluation: Evaluation
 ) -> dict[str, Any]:
     """Return the scores of a run as plain data."""
-    readouts = list(found.readout)
+    readouts = list(evaluation.readout)
     return {
         "scenario": directory.facts["scenario"],
         "run_dir": str(path),
         "member": directory.as_member,
-        "split": found.split,
-        "links": found.links.kind,
-        "drop": found.links.drop,
-        "inputs": found.links.inputs,
-        "examples": found.examples,
-        "episodes": None if found.episodes is None else asdict(found.episodes),
+        "split": evaluation.split,
+        "links": evaluation.links.kind,
+        "drop": evaluation.links.drop,
+        "inputs": evaluation.links.inputs,
+        "examples": evaluation.examples,
+        "episodes": None if evaluation.episodes is None else asdict(evaluation.episodes),
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
-        **({"selected_on_test": list(found.selected)} if found.selected else {}),
-        **{metric: over(readouts, metric, found.agents) for metric in METRICS},
-        "agents": found.agents,
+        **({"selected_on_test": list(evaluation.selected)} if evaluation.selected else {}),
+        **{metric: over(readouts, metric, evaluation.agents) for metric in METRICS},
+        "agents": evaluation.agents,
     }
 
 
-def show_scores(result: dict[str, Any], found: Evaluation) -> None:
+def show_scores(result: dict[str, Any], evaluation: Evaluation) -> None:
     """Print the scores of a run."""
-    metrics = {metric for figures in found.agents.values() for metric in SCORES if metric in figures}
+    metrics = {metric for figures in evaluation.agents.values() for metric in SCORES if metric in figures}
     heading = metrics.pop() if len(metrics) == 1 else "metric"
     rows = [
         [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures.get("loss")))]
-        for name, figures in found.agents.items()
+        for name, figures in evaluation.agents.items()
     ]
-    links = "" if found.links.kind == "perfect" else f" · {_links(found.links)}"
-    scored_on = f"{found.split} split, {found.examples:,} examples"
+    links = "" if evaluation.links.kind == "perfect" else f" · {_links(evaluation.links)}"
+    scored_on = f"{evaluation.split} split, {evaluation.examples:,} examples"
     if result["episodes"] is not None:
         scored_on = episodes_in_words(result["episodes"])
-    if found.selected:
-        scored_on += f", {selected_in_words(found.selected)}"
+    if evaluation.selected:
+        scored_on += f", {selected_in_words(evaluation.selected)}"
     member = "" if result["member"] is None else f" · {result['member']}"
     title = f"{result['scenario']} after {result['steps']:,} steps{member} · {scored_on}"
     show_measured(["agent", heading, "loss"], rows, title=title + links)
     for metric in SCORES:
         if finite(result[metric]) is not None:
             console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")
-    values = [value for figures in found.agents.values() for value in figures.values()]
+    values = [value for figures in evaluation.agents.values() for value in figures.values()]
     if values and not any(map(isfinite, values)):
         why = "outputs are too large, as of a run that diverged, or none of its targets has a value"
         write_line(f"{title}{links}: no score is finite: {why}")
@@ -217,64 +221,64 @@ def measured_ablation(
     how: dict[str, Any] = {"examples": limit or _ABLATED}
     if readouts_act(simulation.running):
         how = {"episodes": episodes, "sampled": sampled}
-    found = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
-    plain = _ablation(found)
-    kept = {found.metric: {"split": split, **plain}}
+    ablation = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
+    plain = _ablation(ablation)
+    stored = {ablation.metric: {"split": split, **plain}}
     reasons = dict.fromkeys(simulation.running.system.channels, LEFT_OUT)
     reasons |= {
-        name: "" if found.change(name).interval else "a single example has no interval"
-        for name in found.readouts
+        name: "" if ablation.change(name).interval else "a single example has no interval"
+        for name in ablation.readouts
     }
-    undefined = Undefined(found.metric, _given(reasons), ["--ablate", kind], links=found.links.in_words)
-    rows = ablation_rows(found)
-    return Measured("ablation", plain, kept, rows, lambda: _show_ablation(found), undefined)
+    undefined = Undefined(ablation.metric, _given(reasons), ["--ablate", kind], links=ablation.links.in_words)
+    rows = ablation_rows(ablation)
+    return Measured("ablation", plain, stored, rows, lambda: _show_ablation(ablation), undefined)
 
 
 def _given(reasons: Mapping[str, str]) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if why}
 
 
-def _ablation(found: Ablation) -> dict[str, Any]:
+def _ablation(ablation: Ablation) -> dict[str, Any]:
     def plain(changes: dict[str, Change]) -> dict[str, dict[str, float | None]]:
         return {metric: {"change": c.value, "half": c.half} for metric, c in changes.items()}
 
     return {
-        "kind": found.kind,
-        "measure": found.measure,
-        "links": found.links.in_words,
-        "count": found.count,
-        "intact": found.intact,
-        "ranked": found.ranked(),
+        "kind": ablation.kind,
+        "measure": ablation.measure,
+        "links": ablation.links.in_words,
+        "count": ablation.count,
+        "intact": ablation.intact,
+        "ranked": ablation.ranked(),
         "channels": {
             name: {
-                "readouts": plain(found.readouts[name]),
-                "agents": {agent: plain(changes) for agent, changes in found.channels[name].items()},
+                "readouts": plain(ablation.readouts[name]),
+                "agents": {agent: plain(changes) for agent, changes in ablation.channels[name].items()},
             }
-            for name in found.ranked()
+            for name in ablation.ranked()
         },
     }
 
 
-def _show_ablation(found: Ablation) -> None:
-    metric = next((name for name in next(iter(found.readouts.values())) if name != found.measure), None)
+def _show_ablation(ablation: Ablation) -> None:
+    metric = next((name for name in next(iter(ablation.readouts.values())) if name != ablation.measure), None)
     rows = []
-    for name in found.ranked():
-        changes, agents = found.readouts[name], found.channels[name]
-        affects = {agent: abs(of[found.measure].cost.value) for agent, of in agents.items()}
-        resolved = [agent for agent in agents if agents[agent][found.measure].verdict != "unresolved"]
-        row = [name, *_change(found.change(name), 1, 4)]
+    for name in ablation.ranked():
+        changes, agents = ablation.readouts[name], ablation.channels[name]
+        affects = {agent: abs(of[ablation.measure].cost.value) for agent, of in agents.items()}
+        resolved = [agent for agent in agents if agents[agent][ablation.measure].verdict != "unresolved"]
+        row = [name, *_change(ablation.change(name), 1, 4)]
         if metric is not None:
             row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
         affected = max(resolved, key=lambda agent: affects[agent], default="–")
-        rows.append([*row, found.change(name).verdict, affected])
-    heads = ["channel", found.measure, "±"]
+        rows.append([*row, ablation.change(name).verdict, affected])
+    heads = ["channel", ablation.measure, "±"]
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
-    own = [found.intact[name][found.measure] for name in found.readout]
-    intact = f"{found.measure} {sum(own) / len(own):.4g} with all channels"
-    title = f"\nWithout each channel ({found.kind}): change over {found.pairs}, {found.links.in_words} ({intact}), 95 % interval"
+    intact_values = [ablation.intact[name][ablation.measure] for name in ablation.readout]
+    intact = f"{ablation.measure} {sum(intact_values) / len(intact_values):.4g} with all channels"
+    title = f"\nWithout each channel ({ablation.kind}): change over {ablation.pairs}, {ablation.links.in_words} ({intact}), 95 % interval"
     show_table([*heads, "verdict", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
-    verdicts = [found.change(name).verdict for name in found.readouts]
+    verdicts = [ablation.change(name).verdict for name in ablation.readouts]
     console().print(f"channels: {worths_in_words('ablation_zero', verdicts)}")
 
 
@@ -290,28 +294,31 @@ def measured_language(
     simulation: Simulation, split: str, channels: Sequence[str] | None, limit: int | None
 ) -> Measured:
     """Measure the languages of channels of symbols."""
-    found = language(simulation, split=split, channels=channels, examples=limit or _SPOKEN)
-    plain = {name: own.to_dict() for name, own in found.items()}
-    kept = {"language": {"split": split, "channels": plain}}
-    return Measured("language", plain, kept, language_rows(found), lambda: _show_language(found))
+    languages = language(simulation, split=split, channels=channels, examples=limit or _SPOKEN)
+    plain = {name: measured.to_dict() for name, measured in languages.items()}
+    stored = {"language": {"split": split, "channels": plain}}
+    return Measured("language", plain, stored, language_rows(languages), lambda: _show_language(languages))
 
 
-def _show_language(found: Mapping[str, Language]) -> None:
-    labels = list(dict.fromkeys(label for own in found.values() for label in own.information))
+def _show_language(languages: Mapping[str, Language]) -> None:
+    labels = list(dict.fromkeys(label for spoken in languages.values() for label in spoken.information))
     rows = [
         [
             name,
-            f"{own.messages:,}",
-            f"{own.different:,}",
-            " ".join(decimal(bits, 2) for bits in own.entropy[:_POSITIONS])
-            + ("" if len(own.entropy) <= _POSITIONS else " …"),
-            decimal(own.message_entropy, 2),
-            *(_with_share(own.information.get(label), own.information_share.get(label)) for label in labels),
-            _with_share(own.signalling, own.signalling_share),
-            _with_share(own.listening, own.listening_share),
-            decimal(own.topographic_similarity, 2),
+            f"{spoken.messages:,}",
+            f"{spoken.different:,}",
+            " ".join(decimal(bits, 2) for bits in spoken.entropy[:_POSITIONS])
+            + ("" if len(spoken.entropy) <= _POSITIONS else " …"),
+            decimal(spoken.message_entropy, 2),
+            *(
+                _with_share(spoken.information.get(label), spoken.information_share.get(label))
+                for label in labels
+            ),
+            _with_share(spoken.signalling, spoken.signalling_share),
+            _with_share(spoken.listening, spoken.listening_share),
+            decimal(spoken.topographic_similarity, 2),
         ]
-        for name, own in found.items()
+        for name, spoken in languages.items()
     ]
     heads = [
         "channel",
@@ -338,17 +345,19 @@ def measured_value(
 ) -> Measured:
     """Measure the value of the channels' learning signals."""
     remark("measuring the value of learning signals, in forks …")
-    given: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
-    values = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
+    settings: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
+    values = value(
+        simulation, channels=channels, **{name: n for name, n in settings.items() if n is not None}
+    )
     every = predicted_channels(simulation.running.system)
     predicted = [name for name in every if not channels or name in channels]
     signals = signal_alignment(simulation, channels=predicted)
     highest = ceilings(simulation, channels=predicted)
     # beside the value stands the alignment of the same channels with its ceiling, since alignment misleads
     alignments = {
-        name: finite({key: number for own in found for key, number in own.to_dict().items()})
+        name: finite({key: number for result in results for key, number in result.to_dict().items()})
         for name in predicted
-        if (found := [each[name] for each in (signals, highest) if name in each])
+        if (results := [by_channel[name] for by_channel in (signals, highest) if name in by_channel])
     }
     plain = values.to_dict() | {"alignment": alignments}
     rows = [*value_rows(values), *signal_rows(signals)]
@@ -372,30 +381,34 @@ def measured_value(
     return Measured("value", plain, {"value": plain}, rows, show, undefined)
 
 
-def _during_a_run(running: LiveSystem, found: Values) -> str:
+def _during_a_run(running: LiveSystem, values: Values) -> str:
     """Return the advice to measure earlier, where a longer horizon cannot help: learning rates have nearly fallen to 0."""
-    if not rates_fallen(running, found.horizon):
+    if not rates_fallen(running, values.horizon):
         return ""
-    left = rates_left(running, found.horizon)
-    spec = f"telemetry: {{value: {{period: {max(running.now // 10, 1)}, horizon: {found.horizon}}}}}"
-    fallen = f"the agents' learning rates have fallen to {percent(left)} of their first"
-    own = running.scenario.telemetry.value is not None
-    where = "see those of earlier steps" if own else f"measure during a run, with {spec} in the scenario"
+    share_left = rates_left(running, values.horizon)
+    spec = f"telemetry: {{value: {{period: {max(running.now // 10, 1)}, horizon: {values.horizon}}}}}"
+    fallen = f"the agents' learning rates have fallen to {percent(share_left)} of their first"
+    measures_value = running.scenario.telemetry.value is not None
+    where = (
+        "see those of earlier steps"
+        if measures_value
+        else f"measure during a run, with {spec} in the scenario"
+    )
     return f"{fallen}, so that no signal gains much: {where}"
 
 
 def _show_value(
-    found: Values, alignments: dict[str, dict[str, Any]], undefined: Undefined, samples: int
+    values: Values, alignments: dict[str, dict[str, Any]], undefined: Undefined, samples: int
 ) -> None:
     rows = []
-    for row in found.rows:
+    for row in values.rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         middle = "undefined" if row.value is None else f"{row.value:.2f}"
         like = alignments.get(row.name, {})
         cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling", "parameter_cosine")]
         rows.append([row.name, middle, interval, *losses, *cosines])
-    title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
+    title = f"\nValue over {values.horizon} steps, {values.repeats} repeats, {values.seconds:.0f} s"
     heads = [
         "channel",
         "value",
@@ -413,14 +426,14 @@ def _show_value(
             f"true cosine, ceiling: with the true gradient, up to {samples:,} samples a channel; cosine in the log is with the returned "
             "gradient of one batch"
         )
-    verdicts = [worth("value", row.low, row.high) for row in found.rows if row.name != COUPLING]
+    verdicts = [worth("value", row.low, row.high) for row in values.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words('value', verdicts)}")
     if undefined.instead:
         console().print(f"undefined: {undefined.instead}")
     elif undefined.cost:
         console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
-    for row in found.rows[:_ROWS]:
+    for row in values.rows[:_ROWS]:
         if row.why:
             console().print(f"{row.name}: {row.why}")
 
@@ -432,8 +445,10 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
 
     names = [figure.name for figure in measured.rows]
     data = read_run(directory.path)
-    judged = [one for one in judgements(data) if one.cause and one.channel in names]
+    judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
     for sentence in common_hints(data.graph).values():
         console().print(sentence)
-    for one in judged[:_ROWS]:
-        console().print(f"{one.channel}: {one.cause}" + (f"; try {one.fix}" if one.fix else ""))
+    for judgement in judged[:_ROWS]:
+        console().print(
+            f"{judgement.channel}: {judgement.cause}" + (f"; try {judgement.fix}" if judgement.fix else "")
+        )

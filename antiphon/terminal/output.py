@@ -156,15 +156,15 @@ def _groups(least: list[int], names: int, width: int) -> list[list[int]]:
     These columns are squeezed further where the widest of the others needs it: `least` is set.
     """
     room = (width - max(least[names:], default=0)) // names - _GAP
-    least[:names] = [min(one, max(_SHORTEST, room)) for one in least[:names]]
+    least[:names] = [min(size, max(_SHORTEST, room)) for size in least[:names]]
     first = list(range(names))
-    taken = sum(least[:names]) + _GAP * (names - 1)
-    groups, used = [[*first]], taken
+    names_width = sum(least[:names]) + _GAP * (names - 1)
+    groups, used = [[*first]], names_width
     for index in range(names, len(least)):
         needed = least[index] + _GAP
         if used + needed > width and groups[-1] != first:
             groups.append([*first])
-            used = taken
+            used = names_width
         groups[-1].append(index)
         used += needed
     return groups
@@ -192,7 +192,7 @@ def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
     steps = "step" if length == "1" else "steps"
     words = f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
-    return words + (f", in {taken:,} steps" if (taken := episodes.get("steps")) else "")
+    return words + (f", in {duration:,} steps" if (duration := episodes.get("steps")) else "")
 
 
 def updates_in_words(
@@ -218,8 +218,8 @@ def _updates_in_words(counts: Mapping[str, int | None]) -> str:
     for name, count in counts.items():
         agents.setdefault("one per episode" if count is None else f"{count:,}", []).append(name)
     if len(agents) > 3:
-        known = [count for count in counts.values() if count is not None]
-        return f"{min(known):,} to {max(known):,}"
+        numbers = [count for count in counts.values() if count is not None]
+        return f"{min(numbers):,} to {max(numbers):,}"
     return ", ".join(f"{count} ({some(names)})" for count, names in agents.items())
 
 

@@ -60,16 +60,21 @@ def show_plan(plan: Plan) -> None:
         "activations kept until windows end": plan.not_swept,
         "each minibatch replays all environments": plan.replayed_whole,
     }
-    for heading, found in tables.items():
-        if found:
-            show_table([heading, "why"], [[some(one.agents), one.reason] for one in found])
+    for heading, plans in tables.items():
+        if plans:
+            show_table([heading, "why"], [[some(entry.agents), entry.reason] for entry in plans])
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
     """Print the largest cohorts."""
     rows = [
-        [some(one.agents), ", ".join(_in_common(one)), f"{len(one.agents):,}", f"{one.parameters:,}"]
-        for one in sorted(cohorts, key=lambda cohort: -len(cohort.agents))
+        [
+            some(cohort_plan.agents),
+            ", ".join(_in_common(cohort_plan)),
+            f"{len(cohort_plan.agents):,}",
+            f"{cohort_plan.parameters:,}",
+        ]
+        for cohort_plan in sorted(cohorts, key=lambda cohort: -len(cohort.agents))
     ]
     if rows:
         show_table(["cohort", "in common", "agents", "parameters each"], rows, right=2, most=_ROWS)
@@ -114,7 +119,7 @@ Row = tuple[str, tuple[str, ...], str, int]
 
 
 def show_scenario(
-    what: str,
+    name_or_file: str,
     template: Template | PythonTemplate,
     variant: str | None,
     values: Mapping[str, Any],
@@ -125,14 +130,14 @@ def show_scenario(
     scenario = template.resolve(variant, values)
     with template.placing(variant, values):
         system = built(scenario)
-    folder = run_folder(what)
+    folder = run_folder(name_or_file)
     run = RunDirectory.open(folder) if (folder / "run.json").is_file() else None
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
-    found = plan(scenario, system=system, **settings)
+    execution_plan = plan(scenario, system=system, **settings)
     explained = explain(scenario, system, template.other_variants(variant, values))
     explained["template"] = explain_template(template, resolved)
-    explained["plan"] = found.as_dict()
+    explained["plan"] = execution_plan.as_dict()
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
@@ -158,7 +163,7 @@ def show_scenario(
     out.print()
     show_signals(explained["environment"])
     out.print()
-    show_plan(found)
+    show_plan(execution_plan)
     for line in explained["warnings"]:
         remark(f"warning: {line}", "yellow")
 
@@ -168,9 +173,9 @@ def _run(run: Mapping[str, Any]) -> None:
     name = "".join(f"{word}, " for word in (run["member"], run["variant"]) if word)
     text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
-    for taken in run["weights"] or ():
-        line = f"{taken['agent']} loaded the weights of {taken['from']} (step {taken['from_step']:,})"
-        write_line(f"{line} at step {taken['step']:,}")
+    for loaded in run["weights"] or ():
+        line = f"{loaded['agent']} loaded the weights of {loaded['from']} (step {loaded['from_step']:,})"
+        write_line(f"{line} at step {loaded['step']:,}")
     if run["error"]:
         write_line(run["error"])
     if run["verdicts"]:
@@ -182,8 +187,8 @@ def _template(template: Mapping[str, Any]) -> None:
     parameters = template["parameters"]
     if parameters:
         rows = [
-            [name, _written(found["value"]), found["accepts"], found["description"]]
-            for name, found in parameters.items()
+            [name, _written(parameter["value"]), parameter["accepts"], parameter["description"]]
+            for name, parameter in parameters.items()
         ]
         show_table(["parameter", "value", "accepts", ""], rows)
     if template["variants"]:
@@ -210,8 +215,8 @@ def _agents(explained: Mapping[str, Any]) -> None:
     cells = []
     for names, (_, common, first, _), inputs, counts in _joined(rows):
         low, high = f"{min(counts):,}", f"{max(counts):,}"
-        each = "" if len(counts) == 1 else "each "
-        parameters = each + (low if low == high else f"{low} – {high}")
+        prefix = "" if len(counts) == 1 else "each "
+        parameters = prefix + (low if low == high else f"{low} – {high}")
         cells.append([names, first + (", …" if len(set(inputs)) > 1 else ""), *common, parameters])
     heads = ["agent", "inputs", "network", "ticks", "learns", "objective", "parameters"]
     show_table(heads, cells, right=1)

@@ -143,12 +143,14 @@ class GraphSpec(Spec):
 
 def refuse_what_is_too_large(body: Mapping[str, Any], graph: GraphSpec | None = None) -> None:
     """Raise DocumentError where a document has too many agents and channels, written out and to be generated together."""
-    written = [len(part) if isinstance(part, Mapping | list) else 0 for part in map(body.get, _WRITTEN)]
-    made = [0, 0] if graph is None else [graph.agents, graph.channels]
-    agents, channels = (one + other for one, other in zip(written, made, strict=True))
+    written = [
+        len(section) if isinstance(section, Mapping | list) else 0 for section in map(body.get, _WRITTEN)
+    ]
+    generated = [0, 0] if graph is None else [graph.agents, graph.channels]
+    agents, channels = (explicit + implied for explicit, implied in zip(written, generated, strict=True))
     if agents + channels / 2 > _MOST:
         raise DocumentError(
-            ("graph",) if made > written else ("agents",) if written[0] else ("channels",),
+            ("graph",) if generated > written else ("agents",) if written[0] else ("channels",),
             f"{agents:,} agents and {channels:,} channels; the limit is {_MOST:,} agents, two channels counting as one: use "
             "fewer, or make the scenario in Python",
         )
@@ -208,8 +210,8 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
         used = [("channel",)]
         if hidden or graph.split == number + 1:
             used.append(("channel", "split"))
-        made, templates[number] = _merged(sections, used)
-        channel = {"from": names[sender], "to": names[receiver], **made}
+        settings, templates[number] = _merged(sections, used)
+        channel = {"from": names[sender], "to": names[receiver], **settings}
         for signal in hidden:
             channel = _unknown_to_sender(channel, signal)
         for signal in unheard:
@@ -225,13 +227,13 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
 def _merged(sections: Mapping[Path, Any], used: list[Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
     """Merge the sections at some paths, later ones first; return it and the paths that exist."""
     merged: dict[str, Any] = {}
-    found: list[Path] = []
+    existing: list[Path] = []
     for path in used:
         at = path[:2]
         if at in sections:
             merged |= sections[at][path[2]] if len(path) > 2 else sections[at]
-            found.append(path)
-    return merged, tuple(reversed(found))
+            existing.append(path)
+    return merged, tuple(reversed(existing))
 
 
 def _readout_indices(graph: GraphSpec) -> list[int]:
@@ -240,12 +242,14 @@ def _readout_indices(graph: GraphSpec) -> list[int]:
     return [number * graph.agents // graph.readout for number in range(graph.readout)]
 
 
-def _in_context(channel: dict[str, Any], key: str, signal: str, others: tuple[str, ...]) -> dict[str, Any]:
+def _in_context(
+    channel: dict[str, Any], key: str, signal: str, replacements: tuple[str, ...]
+) -> dict[str, Any]:
     """Return a channel with one signal replaced by others in the context of its predictor `key`."""
     model = channel.get(key)
     if not isinstance(model, Mapping) or not isinstance(model.get("context"), list | tuple):
         return channel
-    context = [new for name in model["context"] for new in (others if name == signal else (name,))]
+    context = [new for name in model["context"] for new in (replacements if name == signal else (name,))]
     return {**channel, key: {**model, "context": context}}
 
 
@@ -270,9 +274,9 @@ def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:
     elif graph.kind == "tree":
         yield from ((child, (child - 1) // (graph.neighbours or 1)) for child in range(1, count))
     else:
-        for one, other in _undirected(graph):
-            yield one, other
-            yield other, one
+        for a, b in _undirected(graph):
+            yield a, b
+            yield b, a
 
 
 def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
@@ -282,10 +286,10 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
     neighbours, rate = graph.neighbours or 0, graph.rate or 0.0
     if graph.kind == "small_world":
         try:
-            made = nx.connected_watts_strogatz_graph(count, neighbours, rate, seed=seed)
+            small_world = nx.connected_watts_strogatz_graph(count, neighbours, rate, seed=seed)
         except nx.NetworkXError:
             raise DocumentError((), "no connected small world was found; use more neighbours") from None
-        return list(made.edges)
+        return list(small_world.edges)
     return list(nx.barabasi_albert_graph(count, neighbours, seed=seed).edges)
 
 
@@ -322,24 +326,24 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     if not graph.is_directed():
         raise DocumentError((), "the graph is undirected, and channels are directed; use graph.to_directed()")
     of_training = TrainingSpec.model_fields
-    given: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     training: dict[str, Any] = {}
     attributes = {key: value for key, value in graph.graph.items() if key not in _OF_NETWORKX}
-    for what, one in (
+    for origin, settings in (
         ("graph attribute", attributes),
         ("argument", fields),
     ):  # the second overrides the first
-        named = standard_keys(one, [*keys, *of_training])
+        named = standard_keys(settings, [*keys, *of_training])
         if "training" in named:
             training = standard_keys(_as_mapping(named.pop("training")), of_training)
         for key, value in named.items():
             if key in of_training:
                 training[key] = value
             elif key in keys:
-                given[key] = value
+                chosen[key] = value
             else:
-                known = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
-                raise DocumentError((key,), f"unknown {what} {key!r}{known}")
+                fix = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
+                raise DocumentError((key,), f"unknown {origin} {key!r}{fix}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)
@@ -349,7 +353,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     channels = [_channel(*edge) for edge in _edges(graph)]
     title = graph.graph.get("name")
     scenario = "graph" if name_problem(title) else title
-    return {"scenario": scenario, **given, "agents": agents, "channels": channels, "training": training}
+    return {"scenario": scenario, **chosen, "agents": agents, "channels": channels, "training": training}
 
 
 def _as_mapping(training: object) -> Mapping[str, Any]:
@@ -369,12 +373,12 @@ def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
 
 
 def _channel(sender: object, receiver: object, key: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    one, other = _node_name(sender), _node_name(receiver)
+    source, target = _node_name(sender), _node_name(receiver)
     for end in _ENDS:
         if end in attributes:
-            path = ("channels", channel_name(one, other, 0), end)
+            path = ("channels", channel_name(source, target, 0), end)
             raise DocumentError(path, "is given by the edge itself; leave it out")
-    return {**attributes, "from": one, "to": other, "key": key}
+    return {**attributes, "from": source, "to": target, "key": key}
 
 
 def _node_name(node: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from antiphon.telemetry.csv_files import TableRecorder
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-PARTS_HEADER = ("step", *(one.name for one in fields(PartFigures)))
+PARTS_HEADER = ("step", *(field.name for field in fields(PartFigures)))
 """Columns: the run's step, then the attributes of `PartFigures`."""
 
 

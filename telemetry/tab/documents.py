@@ -26,8 +26,8 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     """
     graph, edges, parts = description.graph, description.edges, description.parts
     agents, channels = description.agents, description.channels
-    number = {name: place for place, name in enumerate(agents)}
-    places, by_timescale = positions(graph)
+    number = {name: index for index, name in enumerate(agents)}
+    points, by_timescale = positions(graph)
     grouped = communities(graph)
     return {
         "format": FORMAT,
@@ -44,11 +44,11 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         **({"no_fork": description.no_fork} if description.no_fork else {}),
         **({"imports": imports} if (imports := allowed_imports()) else {}),
         **({"parts": parts} if parts else {}),
-        "agents": [_agent(name, graph.nodes[name], places[name], grouped.get(name)) for name in agents],
+        "agents": [_agent(name, graph.nodes[name], points[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
         "figures": {
-            family: {metric: explanation._asdict() for metric, explanation in found.items()}
-            for family, found in EXPLANATIONS.items()
+            family: {metric: explanation._asdict() for metric, explanation in explanations.items()}
+            for family, explanations in EXPLANATIONS.items()
             if parts or family != "part"
         },
     }
@@ -60,25 +60,25 @@ def timeline_document(timeline: Timeline, description: RunDescription) -> dict[s
     by_channel = {channel.name: channel for channel in timeline.channels}
     agents, channels = description.agents, description.channels
     start = timeline.start
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "start": start,
         "steps": timeline.steps,
         "episode_ends": _where(timeline.episode_ends, start),
         "agents": [{"ticks": [], "ends": [], "since": []} for _ in agents],
         "channels": [{"cells": []} for _ in channels],
     }
-    for name, row in zip(agents, found["agents"], strict=True):
+    for name, row in zip(agents, document["agents"], strict=True):
         if (agent := by_agent.get(name)) is not None:
             ticks = _where(agent.ticks, start)
             since = [[step, int(agent.since[step - start])] for step in ticks]
             row |= {"ticks": ticks, "ends": _where(agent.ends, start), "since": since}
-    for name, row in zip(channels, found["channels"], strict=True):
+    for name, row in zip(channels, document["channels"], strict=True):
         if (channel := by_channel.get(name)) is not None:
             row["cells"] = [[step, text] for step, text in enumerate(channel_cells(channel), start) if text]
     entries = sum(
-        len(values) for rows in ("agents", "channels") for row in found[rows] for values in row.values()
+        len(values) for rows in ("agents", "channels") for row in document[rows] for values in row.values()
     )
-    return found if entries <= _LONGEST else None
+    return document if entries <= _LONGEST else None
 
 
 LINEAGE_FIGURE = "lineage.svg"
@@ -91,7 +91,7 @@ def lineage_document(name: str, picture: str) -> dict[str, Any]:
 
 
 def _where(flags: Any, start: int) -> list[int]:
-    return [int(place) + start for place in np.flatnonzero(flags)]
+    return [int(index) + start for index in np.flatnonzero(flags)]
 
 
 _AGENT = {"role": "agent", "period": 1, "phase": 0, "unroll": 1, "about": {}}
@@ -99,8 +99,8 @@ _CHANNEL = {"coupling": "locked", "delay": 0, "drop": 0.0, "size": None, "about"
 """Attributes of an ordinary agent, and of a locked channel without delay."""
 
 
-def _agent(name: str, node: Mapping[str, Any], place: Points, community: int | None) -> dict[str, Any]:
-    x, y = (round(float(side), 5) for side in place)
+def _agent(name: str, node: Mapping[str, Any], point: Points, community: int | None) -> dict[str, Any]:
+    x, y = (round(float(side), 5) for side in point)
     grouped = {} if community is None else {"community": community}
     return {"name": name, **_AGENT, **node, **grouped, "x": x, "y": y}
 
@@ -108,7 +108,7 @@ def _agent(name: str, node: Mapping[str, Any], place: Points, community: int | N
 def _channel(
     name: str, ends: tuple[str, str, int | str], edge: Mapping[str, Any], number: Mapping[str, int]
 ) -> dict[str, Any]:
-    known = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
+    values = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
     ends_by_number = {"from": number[ends[0]], "to": number[ends[1]]}
     predictor = {"predictor": edge["predictor"]} if "predictor" in edge else {}
-    return {"name": name, **ends_by_number, **known, **predictor, "state": edge.get("carries") == "state"}
+    return {"name": name, **ends_by_number, **values, **predictor, "state": edge.get("carries") == "state"}

@@ -98,8 +98,8 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     **_ends("value", "value", 1.0),
     **{
-        metric: Explanation(f"loss {what}", f"Mean loss of the readouts {what}.")
-        for metric, what in zip(
+        metric: Explanation(f"loss {condition}", f"Mean loss of the readouts {condition}.")
+        for metric, condition in zip(
             LOSSES, ("with no signal", "with its own signal", "with the true gradient"), strict=True
         )
     },
@@ -338,10 +338,10 @@ _AGENT: dict[str, Explanation] = {
 }
 _AGENT |= {
     f"{split}_{metric}": _AGENT[metric]._replace(
-        title=f"{split} {metric}", says=f"{what} on the {split} split."
+        title=f"{split} {metric}", says=f"{meaning} on the {split} split."
     )
     for split in EVALUATED
-    for metric, what in (
+    for metric, meaning in (
         ("loss", "Its objective's mean loss"),
         ("accuracy", "Share of correct answers"),
         ("error", "Mean squared error, or a loss of your own,"),
@@ -469,7 +469,7 @@ def verdicts_document(
     """
     channel = EXPLANATIONS["channel"]
     results = dict.fromkeys(MEASURES, Results(0, {}, 0)) | dict(results)
-    order = fullest_first({measure: found for measure, found in results.items() if found.newest})
+    order = fullest_first({measure: result for measure, result in results.items() if result.newest})
     measures = [
         {
             "metric": measure,
@@ -513,9 +513,9 @@ def verdicts_document(
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
     }
-    known = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
+    contents = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
     cost = duration(measuring_seconds(graph))
-    return {**known, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
+    return {**contents, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
 
 
 def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -539,13 +539,13 @@ def _links_of_lossy(metric: str, links: str) -> str:
 
 
 def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = []
+    entries = []
     for cause, hints in hints_of(graph):
-        places = {hint: place for place, hint in enumerate(dict.fromkeys(hints))}
-        if any(hint is not None for hint in places):
-            of = [places[hint] for hint in hints] if len(places) > 1 else []
-            found.append({"flag": cause.flag, "also": cause.also, "texts": list(places), "of": of})
-    return found
+        numbers = {hint: number for number, hint in enumerate(dict.fromkeys(hints))}
+        if any(hint is not None for hint in numbers):
+            of = [numbers[hint] for hint in hints] if len(numbers) > 1 else []
+            entries.append({"flag": cause.flag, "also": cause.also, "texts": list(numbers), "of": of})
+    return entries
 
 
 def _words(logged: Sequence[str]) -> list[dict[str, Any]]:

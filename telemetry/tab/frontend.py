@@ -23,8 +23,8 @@ _EXPORT = re.compile(r"^export (?=async |function|class|const|let)", re.MULTILIN
 
 def bundled(folder: Path = STATIC) -> str:
     """Return all modules of a folder and its folders except `index.js` as one script, each after the modules that it imports."""
-    own = [path for path in sorted(folder.rglob("*.js")) if path.parent.name != _VENDOR]
-    texts = {path.relative_to(folder).as_posix(): _read(path) for path in own if path != folder / _ENTRY}
+    modules = [path for path in sorted(folder.rglob("*.js")) if path.parent.name != _VENDOR]
+    texts = {path.relative_to(folder).as_posix(): _read(path) for path in modules if path != folder / _ENTRY}
     needs = {
         name: [
             posixpath.normpath(posixpath.join(posixpath.dirname(name), path))

@@ -86,56 +86,58 @@ def judgements(data: RunData) -> list[Judgement]:
     hints, common = hints_of(data.graph), common_hints(data.graph)
     *_, (_, unknown) = hints
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
-    found = []
-    for place, channel in enumerate(channels):
-        own = {
-            measure: results[place]
+    judged = []
+    for index, channel in enumerate(channels):
+        channel_worths = {
+            measure: results[index]
             for measure, results in worths.items()
-            if np.isfinite(results[place].value)
+            if np.isfinite(results[index].value)
         }
-        besides = [name for name, bit in FLAGS[""].items() if int(flags[place]) & bit]
-        names = [*(one.verdict for one in own.values() if one.verdict), *besides]
-        if "worse" in names and not gained[place]:
+        besides = [name for name, bit in FLAGS[""].items() if int(flags[index]) & bit]
+        names = [*(result.verdict for result in channel_worths.values() if result.verdict), *besides]
+        if "worse" in names and not gained[index]:
             bad = "harms" in names or "against" in names
         else:
             bad = any(name in BAD for name in names)
         words = [VERDICTS[name].one or name for name in names]
-        held = int(np.nan_to_num(reasons[place]))
+        held = int(np.nan_to_num(reasons[index]))
         asked = [
-            each[place]
-            for cause, each in hints
+            texts[index]
+            for cause, texts in hints
             if (bad or any(name in cause.also for name in names)) and (not cause.flag or held & cause.flag)
         ]
-        if any(each in common for each in asked):
-            asked = [each for each in asked if each not in common and each != unknown[place]]
+        if any(hint in common for hint in asked):
+            asked = [hint for hint in asked if hint not in common and hint != unknown[index]]
         hint = next(filter(None, asked), None)
-        cause, fix = ("", "") if hint is None else (_filled(clause, place, metrics) for clause in hint)
+        cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
         ill = any(VERDICTS[name].side < 0 for name in names)
-        found.append(Judgement(channel["name"], words, own, cause, fix, ill))
-    return found
+        judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill))
+    return judged
 
 
 def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
     """Return the results of all channels by measure, and the step of the measure of most channels; the last one where there is none."""
-    found: dict[Measure, list[Worth]] = {}
+    worths: dict[Measure, list[Worth]] = {}
     steps: dict[Measure, float] = {}
     for measure in MEASURES:
         series = [data.figures.get(("channel", metric)) for metric in (measure, *bounds(measure))]
-        if any(one is None for one in series):
+        if any(entries is None for entries in series):
             continue
-        middle, low, high = (one for one in series if one is not None)
+        middle, low, high = (entries for entries in series if entries is not None)
         row = telling_row(low.values, high.values)
         steps[measure] = float(low.steps[row])
-        numbers = [one.values[row].astype(float).tolist() for one in (middle, low, high)]
+        numbers = [entries.values[row].astype(float).tolist() for entries in (middle, low, high)]
         seeds = agreement(data, measure, steps[measure]) or [""] * low.values.shape[1]
-        found[measure] = [
+        worths[measure] = [
             Worth(value, least, most, worth(measure, least, most), by)
             for value, least, most, by in zip(*numbers, seeds, strict=True)
         ]
     fullest = max(
-        found, key=lambda measure: sum(one.verdict is not None for one in found[measure]), default=None
+        worths,
+        key=lambda measure: sum(result.verdict is not None for result in worths[measure]),
+        default=None,
     )
-    return found, np.inf if fullest is None else steps[fullest]
+    return worths, np.inf if fullest is None else steps[fullest]
 
 
 def _row(series: Series | None, step: float, items: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -146,15 +148,15 @@ def _row(series: Series | None, step: float, items: int) -> np.ndarray[tuple[int
 
 def _filled(
     clause: str,
-    place: int,
+    index: int,
     metrics: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]],
 ) -> str:
     """Put a channel's numbers into a clause of a `Hint`."""
 
     def text(match: re.Match[str]) -> str:
         inverse, name, median = match.groups()
-        values = metrics.get(name, np.full(place + 1, np.nan))
-        value = float(np.nanmedian(values)) if median else float(values[place])
+        values = metrics.get(name, np.full(index + 1, np.nan))
+        value = float(np.nanmedian(values)) if median else float(values[index])
         return f"{1 / value:.1g}" if inverse else f"{value:.3g}".replace("-", "−")
 
     return _PLACE.sub(text, clause)

@@ -75,8 +75,8 @@ def page(
         script = f'(() => {{\n"use strict";\n{bundled(static)}{_MOUNT}}})();'  # in a scope of its own
         scripts = [vendored(_LOCALE, static), vendored(_UPLOT, static), script]
         drawn = _data(_CHARTS, charts) if charts else ""
-        others = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
-        fitting, note = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
+        fixed_size = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
+        fitting, note = fitted(runs, max(most - fixed_size - _FRAME, _LEAST_DATA))
         graph = drawn + _graph(fitting, note, scripts)
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
     policy = (
@@ -149,8 +149,8 @@ def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
         rows = max(rows * 9 // 10, _FEWEST)
     if rows == logged:
         return list(runs), ""
-    kept = f"This page has {rows:,} of {logged:,} log entries"
-    return [_thinned(run, rows) for run in runs], f"{kept}, evenly spaced, including the first and the last."
+    note = f"This page has {rows:,} of {logged:,} log entries"
+    return [_thinned(run, rows) for run in runs], f"{note}, evenly spaced, including the first and the last."
 
 
 def _size(run: RunData, most: int) -> float:
@@ -166,7 +166,7 @@ def _thinned(run: RunData, most: int) -> RunData:
         return np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp)
 
     figures = {key: (series, chosen(len(series.steps))) for key, series in run.figures.items()}
-    messages = {channel: (found, chosen(len(found.steps))) for channel, found in run.messages.items()}
+    messages = {channel: (samples, chosen(len(samples.steps))) for channel, samples in run.messages.items()}
     return replace(
         run,
         figures={key: Series(s.steps[rows], s.values[rows]) for key, (s, rows) in figures.items()},

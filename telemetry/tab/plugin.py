@@ -74,12 +74,17 @@ class _Question:
     """
 
     def __init__(
-        self, request: Request, data: Any, most: int, known: dict[tuple[str, float], Likeness], logdir: str
+        self,
+        request: Request,
+        data: Any,
+        most: int,
+        likenesses: dict[tuple[str, float], Likeness],
+        logdir: str,
     ) -> None:
         self.args = request.args
         self._data = data
         self._most = most
-        self._known = known
+        self._known = likenesses
         self._logdir = logdir
         self._whose = {
             "ctx": plugin_util.context(request.environ),
@@ -89,34 +94,34 @@ class _Question:
 
     def text(self, name: str) -> str:
         """Return a required parameter."""
-        found = self.args.get(name)
-        if not found:
+        value = self.args.get(name)
+        if not value:
             raise BadRequest(f"{name}: missing; add it to the request")
-        return found
+        return value
 
     def integer(self, name: str) -> int:
         """Return a required parameter that is an integer of at most 15 digits."""
-        found = self.text(name)
-        if not _INTEGER.fullmatch(found):
-            raise BadRequest(f"{name}: {_short(found)} is not an integer of at most 15 digits")
-        return int(found)
+        value = self.text(name)
+        if not _INTEGER.fullmatch(value):
+            raise BadRequest(f"{name}: {_short(value)} is not an integer of at most 15 digits")
+        return int(value)
 
     def series(self, *, run: str | None = None, tag: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the tags of runs that have rows, with TensorBoard's metadata of each, such as `max_step`."""
         chosen = RunTagFilter(runs=None if run is None else [run], tags=None if tag is None else [tag])
-        found = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
+        tags_by_run = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
         # TensorBoard keeps tags of which a resumed run has dropped all rows.
         return {
-            one: {name: about for name, about in tags.items() if about.max_step is not None}
-            for one, tags in found.items()
+            run_name: {name: about for name, about in tags.items() if about.max_step is not None}
+            for run_name, tags in tags_by_run.items()
         }
 
     def rows(self, run: str, tag: str, most: int | None = None) -> list[Row]:
         """Return the rows of a tag in the order of writing, an even sample with the newest where there are more than `most`."""
         chosen = RunTagFilter(runs=[run], tags=[tag])
         most = self._most if most is None else most
-        found = self._data.read_tensors(**self._whose, downsample=most, run_tag_filter=chosen)
-        return [(row.step, row.numpy) for row in found.get(run, {}).get(tag, ())]
+        tensors = self._data.read_tensors(**self._whose, downsample=most, run_tag_filter=chosen)
+        return [(row.step, row.numpy) for row in tensors.get(run, {}).get(tag, ())]
 
     def document(self, run: str, tag: str) -> list[Row]:
         """Return the document that was written last, as the one row of its tag."""
@@ -155,14 +160,14 @@ class _Question:
         runs = self.runs()
         return self.graph_of(*runs) if len(runs) == 1 else self.seeds(runs).graph
 
-    def member(self, run: str, *, whole: bool = False) -> Member:
-        """Return one run; if it is read `whole`, with its metrics and why channels have no result."""
+    def member(self, run: str, *, with_metrics: bool = False) -> Member:
+        """Return one run, `with_metrics` or with its graph alone; with them come the reasons why channels have no result."""
         graph = self.graph_of(run)
-        found = self.series(run=run)[run] if whole else {}
-        metrics = present_names(what for what in map(parsed, sorted(found)) if isinstance(what, tuple))
+        tags = self.series(run=run)[run] if with_metrics else {}
+        metrics = present_names(key for key in map(parsed, sorted(tags)) if isinstance(key, tuple))
         undefined = {
             tag.removeprefix(UNDEFINED): undefined_from(self.rows(run, tag))
-            for tag in found
+            for tag in tags
             if tag.startswith(UNDEFINED)
         }
         return Member(run, self.path(run), graph, metrics, partial(self.read, run), undefined)
@@ -171,9 +176,9 @@ class _Question:
         """Return a run's folder as the log directory was given; the run's name where there are several."""
         return os.path.normpath(os.path.join(self._logdir, run))
 
-    def seeds(self, runs: Sequence[str], *, whole: bool = False) -> Seeds:
-        """Return runs that differ in their seed alone; `whole`: see `member`."""
-        return Seeds([self.member(run, whole=whole) for run in runs], self._most)
+    def seeds(self, runs: Sequence[str], *, with_metrics: bool = False) -> Seeds:
+        """Return runs that differ in their seed alone; `with_metrics`: see `member`."""
+        return Seeds([self.member(run, with_metrics=with_metrics) for run in runs], self._most)
 
     def read(self, run: str, family: str, metric: str) -> Series | None:
         """Return the log entries of a metric of one run, or what follows from them; None: there are none."""
@@ -262,12 +267,12 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         runs = question.runs()
         alone = len(runs) == 1
         shown: Member | Seeds = (
-            question.member(runs[0], whole=True) if alone else question.seeds(runs, whole=True)
+            question.member(runs[0], with_metrics=True) if alone else question.seeds(runs, with_metrics=True)
         )
-        found = question.series(run=runs[0])[runs[0]]
-        tags = {tag: parsed(tag) for tag in sorted(found)}
+        metadata = question.series(run=runs[0])[runs[0]]
+        tags = {tag: parsed(tag) for tag in sorted(metadata)}
         figures = list(shown.metrics)
-        last = max((found[tag].max_step for tag, what in tags.items() if isinstance(what, tuple)), default=0)
+        last = max((metadata[tag].max_step for tag, key in tags.items() if isinstance(key, tuple)), default=0)
         every = shown.graph["every"]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
@@ -282,17 +287,17 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             figures,
             results_of(partial(shown.read, "channel")),
             shown.undefined,
-            [what for what in tags.values() if isinstance(what, int)] if alone else (),
+            [key for key in tags.values() if isinstance(key, int)] if alone else (),
             shown.graph,
             question.path(runs[0]),
-            timeline=TIMELINE in found,
-            parts=PARTS in found and alone,
+            timeline=TIMELINE in metadata,
+            parts=PARTS in metadata and alone,
             sampled=rows > (self._kept or _EVERYTHING),
         )
         begun, measuring = question.begun(), None
         session = max(begun[run] for run in runs)
         # Else it is of a killed session.
-        if alone and MEASURING in found and found[MEASURING].max_wall_time >= session:
+        if alone and MEASURING in metadata and metadata[MEASURING].max_wall_time >= session:
             measuring = document_from(question.document(runs[0], MEASURING))
             if measuring["done"] == measuring["of"] or last > measuring["step"]:
                 measuring = None
@@ -306,10 +311,12 @@ def _file(_: _Question, path: Path) -> _Answer:
 def _runs(question: _Question) -> _Answer:
     """Return the names of the runs, the newest first: the tab opens it; that of several seeds stands before the newest of them."""
     begun = question.begun()
-    whole = {runs: name for name, members in question.of_seeds().items() for runs in [frozenset(members)]}
+    pooled_names = {
+        runs: name for name, members in question.of_seeds().items() for runs in [frozenset(members)]
+    }
     names = []
     for run in sorted(begun, key=lambda run: (-begun[run], run)):
-        names += [whole.pop(runs) for runs in [*whole] if run in runs]
+        names += [pooled_names.pop(runs) for runs in [*pooled_names] if run in runs]
         names.append(run)
     return names, _JSON
 
@@ -325,8 +332,8 @@ def _metric(question: _Question) -> _Answer:
         raise BadRequest(f"kind: {_short(kind)} is not one of {', '.join(kinds)}")
 
     runs = question.runs()
-    whole = question.seeds(runs).read if len(runs) > 1 else partial(question.read, run)
-    series = whole(kind, metric)
+    read = question.seeds(runs).read if len(runs) > 1 else partial(question.read, run)
+    series = read(kind, metric)
     if series is None:
         raise NotFound(f"{_short(run)}: no {kind} metric {_short(metric)}")
     if "after" in question.args:

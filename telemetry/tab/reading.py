@@ -50,15 +50,15 @@ def read_run(folder: str | Path) -> RunData:
         written: dict[tuple[str, str], Series] = {}
         messages: dict[int, Messages] = {}
         for tag in sorted(tags):
-            what = parsed(tag)
-            if isinstance(what, tuple) and (series := series_of(tags[tag])) is not None:
-                written[what] = series
-            elif isinstance(what, int) and (samples := messages_of(tags[tag])) is not None:
-                messages[what] = samples
+            content = parsed(tag)
+            if isinstance(content, tuple) and (series := series_of(tags[tag])) is not None:
+                written[content] = series
+            elif isinstance(content, int) and (samples := messages_of(tags[tag])) is not None:
+                messages[content] = samples
         figures = {
-            what: series
-            for what in present_names(written)
-            if (series := renamed(lambda *key: written.get(key), *what)) is not None
+            figure_key: series
+            for figure_key in present_names(written)
+            if (series := renamed(lambda *key: written.get(key), *figure_key)) is not None
         }
         return RunData(
             name=folder.resolve().name,
@@ -94,8 +94,8 @@ def _rows_by_tag(files: Iterable[Path]) -> dict[str, list[Row]]:
 
 def series_of(rows: Iterable[Row]) -> Series | None:
     """Return the log entries of a metric, by step; None if there are none. The last one written at a step is kept."""
-    found = messages_of(rows)
-    return None if found is None else Series(found.steps, np.stack(found.samples))
+    entries = messages_of(rows)
+    return None if entries is None else Series(entries.steps, np.stack(entries.samples))
 
 
 def messages_of(rows: Iterable[Row]) -> Messages | None:
@@ -105,8 +105,8 @@ def messages_of(rows: Iterable[Row]) -> Messages | None:
     return Messages(np.array(steps, dtype=np.int64), [newest[step] for step in steps]) if steps else None
 
 
-def graph_from(place: str, rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the graph that was written last; `place` begins the error.
+def graph_from(source: str, rows: Iterable[Row]) -> dict[str, Any]:
+    """Return the graph that was written last; `source` begins the error.
 
     Raises:
         RunError: The graph has a newer format.
@@ -114,15 +114,15 @@ def graph_from(place: str, rows: Iterable[Row]) -> dict[str, Any]:
     graph = document_from(rows)
     if graph["format"] > FORMAT:
         newer = f"has data of a newer Channels tab (format {graph['format']})"
-        raise RunError(f"{place}: {newer}; open it with that version of antiphon")
+        raise RunError(f"{source}: {newer}; open it with that version of antiphon")
     return graph
 
 
 def document_from(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the JSON that was written last, as plain data."""
     *_, (_, text) = rows
-    found: dict[str, Any] = json.loads(text.item())
-    return found
+    document: dict[str, Any] = json.loads(text.item())
+    return document
 
 
 def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
@@ -131,5 +131,5 @@ def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
     *before, newest = (by_step[step] for step in sorted(by_step))
     return {
         **newest,
-        "earlier": [{key: each.get(key, "") for key in ("step", "reasons", "links")} for each in before],
+        "earlier": [{key: entry.get(key, "") for key in ("step", "reasons", "links")} for entry in before],
     }

@@ -57,7 +57,7 @@ class ChannelsWriter:
             "run": [""],
         }
         self._places = {
-            kind: {name: place for place, name in enumerate(found)} for kind, found in names.items()
+            kind: {name: index for index, name in enumerate(of_kind)} for kind, of_kind in names.items()
         }
 
     def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
@@ -79,9 +79,9 @@ class ChannelsWriter:
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write sampled messages of channels at one step."""
-        places = self._places["channel"]
-        known = [(messages_tag(places[name]), array) for name, array in rows if name in places]
-        self._events.arrays(step, known, PLUGIN)
+        indices = self._places["channel"]
+        tagged = [(messages_tag(indices[name]), array) for name, array in rows if name in indices]
+        self._events.arrays(step, tagged, PLUGIN)
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Write the metrics of the parts of a run at one step, and their machines if these have changed."""
@@ -98,18 +98,23 @@ class ChannelsWriter:
         """Write that so many of all measurements of a step's values are done."""
         self._document(step, MEASURING, {"step": step, "done": done, "of": total})
 
-    def undefined(self, step: int, found: Undefined) -> None:
+    def undefined(self, step: int, missing: Undefined) -> None:
         """Write why channels have no result of a measure, and that until its figures are written no channel has one."""
-        families: tuple[Family, ...] = ("channel", "run") if found.measure == "value" else ("channel",)
+        families: tuple[Family, ...] = ("channel", "run") if missing.measure == "value" else ("channel",)
         nothing = {
             (family, metric): np.full(len(self._places[family]), np.nan, dtype=np.float32)
             for family in families
-            for metric in (found.measure, *bounds(found.measure))
+            for metric in (missing.measure, *bounds(missing.measure))
         }
         self.arrays(step, nothing)
-        advice = {"again": found.again, "instead": found.instead, "cost": found.cost, "links": found.links}
-        content = {"step": step, "reasons": found.reasons, **advice}
-        self._document(step, f"{UNDEFINED}{found.measure}", content)
+        advice = {
+            "again": missing.again,
+            "instead": missing.instead,
+            "cost": missing.cost,
+            "links": missing.links,
+        }
+        content = {"step": step, "reasons": missing.reasons, **advice}
+        self._document(step, f"{UNDEFINED}{missing.measure}", content)
 
     def _document(self, step: int, tag: str, content: Any) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -124,18 +129,18 @@ def part_rows(parts: Iterable[PartFigures]) -> Iterator[Figure]:
 
 
 def _by_metric(
-    rows: Iterable[Sequence[Any]], places: Mapping[str, Mapping[str, int]]
+    rows: Iterable[Sequence[Any]], indices: Mapping[str, Mapping[str, int]]
 ) -> dict[tuple[Family, str], Values]:
     """Return the figures (kind, name, metric, value) of one step as an array for each metric, nan where there is none."""
-    found: dict[tuple[Any, str], Values] = {}
+    arrays: dict[tuple[Any, str], Values] = {}
     with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
         for kind, name, metric, value in rows:
-            known = places.get(kind)
-            place = None if known is None else known.get(name)
-            if place is None or known is None or (kind == "run" and metric not in _OF_RUNS):
+            index_by_name = indices.get(kind)
+            index = None if index_by_name is None else index_by_name.get(name)
+            if index is None or index_by_name is None or (kind == "run" and metric not in _OF_RUNS):
                 continue
-            array = found.get((kind, metric))
+            array = arrays.get((kind, metric))
             if array is None:
-                found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
-            array[place] = value
-    return found
+                arrays[kind, metric] = array = np.full(len(index_by_name), np.nan, dtype=np.float32)
+            array[index] = value
+    return arrays

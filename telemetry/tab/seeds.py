@@ -57,8 +57,8 @@ class Likeness(NamedTuple):
 
 def stem_of(name: str, seed: Any) -> str | None:
     """Return a run's name without its seed: "small" of "small-s0" and of "small/seed0"; None: it does not name the seed."""
-    place = rf"(^|[-_./ ])s(eed)?[-_]?{re.escape(str(seed))}(?![0-9])"
-    return re.sub(place, "", name) if seed is not None and re.search(place, name) else None
+    pattern = rf"(^|[-_./ ])s(eed)?[-_]?{re.escape(str(seed))}(?![0-9])"
+    return re.sub(pattern, "", name) if seed is not None and re.search(pattern, name) else None
 
 
 def _common(graph: Mapping[str, Any]) -> dict[str, str]:
@@ -73,16 +73,18 @@ def seed_groups(runs: Mapping[str, Likeness], scenario: Callable[[str], str]) ->
     Runs of one seed, as of other code, are not read as one.
     """
     alike: dict[tuple[str, str], list[str]] = {}
-    for name, one in runs.items():
-        if one.stem is not None:
-            alike.setdefault((one.stem, one.digest), []).append(name)
-    found: dict[str, list[str]] = {}
+    for name, likeness in runs.items():
+        if likeness.stem is not None:
+            alike.setdefault((likeness.stem, likeness.digest), []).append(name)
+    groups: dict[str, list[str]] = {}
     for (stem, _), names in alike.items():
         if len(names) > 1 and len({runs[name].seed for name in names}) == len(names):
             names.sort(key=lambda name: runs[name].seed)
-            whole = (stem or scenario(names[0])) + ALL_SEEDS
-            found[whole if whole not in found and whole not in runs else names[0] + ALL_SEEDS] = names
-    return found
+            group_name = (stem or scenario(names[0])) + ALL_SEEDS
+            groups[
+                group_name if group_name not in groups and group_name not in runs else names[0] + ALL_SEEDS
+            ] = names
+    return groups
 
 
 class Member(NamedTuple):
@@ -138,11 +140,15 @@ class Seeds:
         kept: So many log entries of a metric are kept at most, others of each seed perhaps, so that its newest one counts at every step; 0: all.
     """
 
-    def __init__(self, members: Sequence[Member], kept: int = 0) -> None:
+    def __init__(self, members: Sequence[Member], entry_limit: int = 0) -> None:
         self._members = members
-        self._kept = kept
+        self._kept = entry_limit
         first = members[0].graph
-        graph = {**first, "settings": _common(first), "seeds": {one.name: one.path for one in members}}
+        graph = {
+            **first,
+            "settings": _common(first),
+            "seeds": {member.name: member.path for member in members},
+        }
         for key in ("seed", "parts"):
             graph.pop(key, None)
         self.graph: Mapping[str, Any] = graph
@@ -151,8 +157,8 @@ class Seeds:
     @property
     def metrics(self) -> list[tuple[str, str]]:
         """The metrics of any of the runs, with those that follow from them."""
-        logged = dict.fromkeys(what for one in self._members for what in one.metrics if what[0] in _POOLED)
-        of = {family: [metric for known, metric in logged if known == family] for family in _POOLED}
+        logged = dict.fromkeys(key for member in self._members for key in member.metrics if key[0] in _POOLED)
+        of = {family: [metric for kind, metric in logged if kind == family] for family in _POOLED}
         derived = [key for key, inputs in DERIVED.items() if key[0] != MEAN and {*inputs} & {*of["channel"]}]
         means = [*of["channel"], *(_OF_AGENT + metric for metric in of["agent"])]
         measured = [measure for measure in MEASURES if {measure, *bounds(measure)} <= {*of["channel"]}]
@@ -173,52 +179,54 @@ class Seeds:
         if family == SEEDS:
             return self._found(metric)
         if family == HEADLINE:
-            found = self._spread(lambda one: _scores(one, metric))
-            return None if found is None else found.packed()
+            spread = self._spread(lambda member: _scores(member, metric))
+            return None if spread is None else spread.packed()
         middle, sign = _ENDS.get(metric, (metric, 0))
-        found = self._spread(_of(family, middle))
-        if found is None:
+        spread = self._spread(_of(family, middle))
+        if spread is None:
             return None
-        values = found.means + sign * found.halves if sign else found.means
-        return Series(found.steps, values.astype(np.float32))
+        values = spread.means + sign * spread.halves if sign else spread.means
+        return Series(spread.steps, values.astype(np.float32))
 
     @property
     def undefined(self) -> dict[str, dict[str, Any]]:
         """By measure, of how many seeds the numbers are, and why channels have no interval over seeds; the newest step first (`RunData.undefined`)."""
-        found: dict[str, dict[str, Any]] = {}
+        by_measure: dict[str, dict[str, Any]] = {}
         for measure in MEASURES:
             if (spread := self._spread(_of("channel", measure))) is not None:
-                told = [one.undefined.get(measure, {}) for one in self._members]
+                told = [member.undefined.get(measure, {}) for member in self._members]
                 entries = [
                     self._entry(measure, int(step), counts, told)
                     for step, counts in zip(spread.steps, spread.counts, strict=True)
                 ]
-                newest = max(told, key=lambda one: one.get("step", -1))
-                found[measure] = {**newest, **entries[-1], "earlier": entries[:-1]}
-        return found
+                newest = max(told, key=lambda entry: entry.get("step", -1))
+                by_measure[measure] = {**newest, **entries[-1], "earlier": entries[:-1]}
+        return by_measure
 
     def _entry(
         self, measure: str, step: int, counts: NDArray[Any], told: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Return what is said of a measurement of a measure at a step; `told`: of each seed, what is said of it by itself."""
         of_step: list[Mapping[str, Any]] = [
-            next((each for each in (one, *one.get("earlier", ())) if each.get("step") == step), {})
-            for one in told
+            next(
+                (entry for entry in (document, *document.get("earlier", ())) if entry.get("step") == step), {}
+            )
+            for document in told
         ]
         reasons, total = {}, len(self._members)
         elsewhere = [
-            f"{one.name}: measured at step {series.steps[-1]:,}; means are of one step"
-            for one in self._members
-            if (series := one.read("channel", measure)) is not None and step not in series.steps
+            f"{member.name}: measured at step {series.steps[-1]:,}; means are of one step"
+            for member in self._members
+            if (series := member.read("channel", measure)) is not None and step not in series.steps
         ]
         for channel, count in zip(self.graph["channels"], counts.tolist(), strict=True):
             if count < _FEWEST:
-                name, known = channel["name"], zip(self._members, of_step, strict=True)
-                reason = ((one.name, said.get("reasons", {}).get(name)) for one, said in known)
+                name, pairs = channel["name"], zip(self._members, of_step, strict=True)
+                reason = ((member.name, said.get("reasons", {}).get(name)) for member, said in pairs)
                 why = next((f"; {seed}: {text}" for seed, text in reason if text), "")
                 why = "".join(f"; {text}" for text in elsewhere[:1]) or why
                 reasons[name] = f"{count} of {total} seeds {'has' if count == 1 else 'have'} one{why}"
-        links = dict.fromkeys(each.get("links", "") for each in of_step)
+        links = dict.fromkeys(entry.get("links", "") for entry in of_step)
         return {
             "step": step,
             "reasons": reasons,
@@ -228,12 +236,12 @@ class Seeds:
     def _means(self, metric: str) -> Series | None:
         """Return the means of a metric in the layout of the family `MEAN`; of `MEANS` over the newest entries of each seed first."""
         if metric.startswith(_OF_AGENT):
-            found = self._spread(_of("agent", metric.removeprefix(_OF_AGENT)))
+            spread = self._spread(_of("agent", metric.removeprefix(_OF_AGENT)))
         elif metric in MEANS:
-            found = self._spread(lambda one: _newest(one, metric))
+            spread = self._spread(lambda member: _newest(member, metric))
         else:
-            found = self._spread(_of("channel", metric))
-        return None if found is None else found.packed()
+            spread = self._spread(_of("channel", metric))
+        return None if spread is None else spread.packed()
 
     def _found(self, measure: str) -> Series | None:
         """Return how many seeds find which verdict of a measure, each by itself (`SEEDS`)."""
@@ -246,44 +254,44 @@ class Seeds:
 
     def _spread(self, read: Callable[[Member], Series | None]) -> Spread | None:
         """Return what is read of each seed over all."""
-        found = self._aligned(read)
-        return None if found is None else Spread(found[0], *over_seeds(found[1]))
+        aligned = self._aligned(read)
+        return None if aligned is None else Spread(aligned[0], *over_seeds(aligned[1]))
 
     def _aligned(
         self, read: Callable[[Member], Series | None]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Return the steps at which any seed has a log entry, and the values of all, [seeds, steps, items]; nan where a seed has none."""
-        found = [series for one in self._members if (series := read(one)) is not None]
-        if not found:
+        logged = [series for member in self._members if (series := read(member)) is not None]
+        if not logged:
             return None
-        steps = np.unique(np.concatenate([series.steps for series in found]))
-        values = np.full((len(found), len(steps), found[0].values.shape[1]), np.nan)
-        sampled = 0 < self._kept <= max(len(series.steps) for series in found)
-        for place, series in enumerate(found):
+        steps = np.unique(np.concatenate([series.steps for series in logged]))
+        values = np.full((len(logged), len(steps), logged[0].values.shape[1]), np.nan)
+        sampled = 0 < self._kept <= max(len(series.steps) for series in logged)
+        for seed, series in enumerate(logged):
             if not len(series.steps):
                 continue
             rows = np.searchsorted(series.steps, steps, side="right") - 1
-            there = (rows >= 0) & ((series.steps[rows] == steps) | sampled) & (steps <= series.steps[-1])
-            values[place, there] = series.values[rows[there]]
+            covered = (rows >= 0) & ((series.steps[rows] == steps) | sampled) & (steps <= series.steps[-1])
+            values[seed, covered] = series.values[rows[covered]]
         return steps, values
 
 
 def _of(family: str, metric: str) -> Callable[[Member], Series | None]:
-    return lambda one: one.read(family, metric)
+    return lambda member: member.read(family, metric)
 
 
-def _newest(one: Member, metric: str) -> Series | None:
+def _newest(member: Member, metric: str) -> Series | None:
     """Return a seed's means of a metric over its newest log entries, [entries, channels]."""
-    series = derived_series(partial(one.read, "channel"), one.graph, (MEAN, metric))
+    series = derived_series(partial(member.read, "channel"), member.graph, (MEAN, metric))
     return None if series is None else Series(series.steps, np.split(series.values, 3, axis=1)[0])
 
 
-def _scores(one: Member, metric: str) -> Series | None:
-    series = one.read("agent", metric)
+def _scores(member: Member, metric: str) -> Series | None:
+    series = member.read("agent", metric)
     if series is None:
         return None
-    found = headline_series(series, one.graph)
-    return Series(found.steps, found.values[:, :1])
+    scores = headline_series(series, member.graph)
+    return Series(scores.steps, scores.values[:, :1])
 
 
 def run_over_seeds(name: str, runs: Sequence[RunData]) -> RunData:
@@ -296,7 +304,7 @@ def run_over_seeds(name: str, runs: Sequence[RunData]) -> RunData:
     seeds = Seeds(
         [Member(run.name, run.path, run.graph, run.figures, _reader(run), run.undefined) for run in runs]
     )
-    figures = {what: series for what in seeds.metrics if (series := seeds.read(*what)) is not None}
+    figures = {key: series for key in seeds.metrics if (series := seeds.read(*key)) is not None}
     return RunData(name, seeds.graph, runs[0].timeline, figures, path=runs[0].path, undefined=seeds.undefined)
 
 

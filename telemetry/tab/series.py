@@ -53,23 +53,23 @@ def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
     Args:
         read: Returns the log entries of a metric of channels; None if there are none.
     """
-    found = {}
+    results = {}
     for measure in MEASURES:
         low, high = (read(bound) for bound in bounds(measure))
         if low is not None and high is not None:
             row = telling_row(low.values, high.values)
             verdicts = [worth(measure, *ends) for ends in zip(low.values[row], high.values[row], strict=True)]
             counts = {verdict: verdicts.count(verdict) for verdict in FLAGS[measure]}
-            found[measure] = Results(int(low.steps[row]), counts, int(low.steps[-1]))
-    return found
+            results[measure] = Results(int(low.steps[row]), counts, int(low.steps[-1]))
+    return results
 
 
 def present_names(written: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return metrics by family under their present names (`renamed`)."""
-    found = list(written)
+    names = list(written)
     targets = "agent", VALUE_TARGET
-    old = targets not in found
-    return [targets if old and what == ("agent", _RETURN) else what for what in found]
+    old = targets not in names
+    return [targets if old and name == ("agent", _RETURN) else name for name in names]
 
 
 def renamed(read: Callable[[str, str], Series | None], family: str, metric: str) -> Series | None:
@@ -89,7 +89,7 @@ def renamed(read: Callable[[str, str], Series | None], family: str, metric: str)
         return targets if metric == VALUE_TARGET else None
     earlier = returns.before(np.inf if targets is None else targets.steps[0])
     if metric == VALUE_TARGET:
-        parts = [part for part in (earlier, targets) if part is not None]
+        parts = [entries for entries in (earlier, targets) if entries is not None]
         return Series(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else None
     rows = 0 if earlier is None else len(earlier.steps)
     return Series(returns.steps[rows:], returns.values[rows:]) if rows < len(returns.steps) else None
@@ -143,19 +143,21 @@ def cloud(messages: Messages) -> Cloud:
     rows, longest = len(messages.steps), max((len(row) for row in messages.samples), default=0)
     points = np.full((rows, longest, 2), np.nan, dtype=np.float32)
     labels = np.full((rows, longest), np.nan, dtype=np.float32)
-    for row, found in enumerate(messages.samples):
-        labels[row, : len(found)] = found[:, -1]
-    everything = [np.asarray(found[:, :-1], dtype=np.float64) for found in messages.samples]
-    finite = [np.flatnonzero(np.isfinite(part).all(1)) for part in everything]
-    whole = np.concatenate([part[kept] for part, kept in zip(everything, finite, strict=True)])
+    for row, sample in enumerate(messages.samples):
+        labels[row, : len(sample)] = sample[:, -1]
+    everything = [np.asarray(sample[:, :-1], dtype=np.float64) for sample in messages.samples]
+    finite = [np.flatnonzero(np.isfinite(vectors).all(1)) for vectors in everything]
+    pooled = np.concatenate(
+        [vectors[finite_rows] for vectors, finite_rows in zip(everything, finite, strict=True)]
+    )
     explained = np.zeros(2, dtype=np.float32)
-    if len(whole):
-        centre = whole.mean(0)
-        basis, shares = _principal(whole - centre)
+    if len(pooled):
+        centre = pooled.mean(0)
+        basis, shares = _principal(pooled - centre)
         basis = basis * np.where(basis[np.abs(basis).argmax(0), np.arange(basis.shape[1])] < 0, -1.0, 1.0)
         with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
-            for row, (part, kept) in enumerate(zip(everything, finite, strict=True)):
-                points[row, kept, : basis.shape[1]] = (part[kept] - centre) @ basis
+            for row, (vectors, finite_rows) in enumerate(zip(everything, finite, strict=True)):
+                points[row, finite_rows, : basis.shape[1]] = (vectors[finite_rows] - centre) @ basis
         if basis.shape[1] == 1:  # a message of one component: a line
             points[..., 1] = np.where(np.isnan(points[..., 0]), np.nan, 0.0)
         explained[: basis.shape[1]] = shares.clip(0.0, 1.0)
@@ -177,12 +179,12 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
         variances, directions = np.linalg.eigh(covariance)
         total = max(float(variances.sum()), 1e-30)
         return directions[:, ::-1][:, :2], variances[::-1][:2] / total
-    some = deviations[np.linspace(0, count - 1, min(count, _COMPONENTS)).astype(np.int64)]
-    products, weights = np.linalg.eigh(some @ some.T)
-    found = some.T @ weights[:, ::-1][:, :2]
-    lengths = np.linalg.norm(found, axis=0)
+    sample = deviations[np.linspace(0, count - 1, min(count, _COMPONENTS)).astype(np.int64)]
+    products, weights = np.linalg.eigh(sample @ sample.T)
+    axes = sample.T @ weights[:, ::-1][:, :2]
+    lengths = np.linalg.norm(axes, axis=0)
     total = max(float(products.sum()), 1e-30)
-    return found / np.maximum(lengths, 1e-30), products[::-1][:2] / total
+    return axes / np.maximum(lengths, 1e-30), products[::-1][:2] / total
 
 
 def catalogue(
@@ -253,7 +255,7 @@ class RunData:
 
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
-        there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
+        available = {"timeline": self.timeline is not None, "parts": self.parts is not None}
         results = results_of(lambda metric: self.figures.get(("channel", metric)))
         return catalogue(
             self.figures,
@@ -262,7 +264,7 @@ class RunData:
             self.messages,
             self.graph,
             self.path,
-            **there,
+            **available,
             sampled=False,
         )
 
@@ -278,15 +280,17 @@ class RunData:
                 f"{family}/{metric}": _text(series.pack())
                 for (family, metric), series in self.figures.items()
             },
-            "clouds": {str(channel): _text(cloud(found).pack()) for channel, found in self.messages.items()},
+            "clouds": {
+                str(channel): _text(cloud(messages).pack()) for channel, messages in self.messages.items()
+            },
         }
 
 
 def _newest_mean(series: Series) -> float | None:
     """Return the mean of the newest values; None: there are none."""
     newest = series.values[-1]
-    there = newest[np.isfinite(newest)]
-    return float(there.mean()) if len(there) else None
+    finite = newest[np.isfinite(newest)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def _floats(values: Values) -> bytes:

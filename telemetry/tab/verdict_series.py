@@ -70,30 +70,30 @@ def derived_series(
     Returns:
         None if no such metric was logged.
     """
-    found = {metric: series for metric in DERIVED[key] if (series := read(metric)) is not None}
-    if not found:
+    logged = {metric: series for metric in DERIVED[key] if (series := read(metric)) is not None}
+    if not logged:
         return None
-    steps = np.unique(np.concatenate([series.steps for series in found.values()]))
+    steps = np.unique(np.concatenate([series.steps for series in logged.values()]))
     traits = ChannelTraits.of(graph)
 
     def of_entries(metric: str) -> Series:
-        parts = newest_mean(found[metric].values, traits, cosines=metric == "cosine")
-        return Series(found[metric].steps, np.concatenate(parts, axis=1).astype(np.float32))
+        parts = newest_mean(logged[metric].values, traits, cosines=metric == "cosine")
+        return Series(logged[metric].steps, np.concatenate(parts, axis=1).astype(np.float32))
 
     means = means or of_entries
     if key[0] == MEAN:
         return means(key[1])
     for metric, (name, since) in _OVER_TIME.items():
-        if (series := found.pop(metric, None)) is not None:
-            found[name] = Series(series.steps, since(series.values).astype(np.float32))
-    for metric in found.keys() & set(MEANS):
+        if (series := logged.pop(metric, None)) is not None:
+            logged[name] = Series(series.steps, since(series.values).astype(np.float32))
+    for metric in logged.keys() & set(MEANS):
         if (series := means(metric)) is None:
             continue
         middle, half, _ = np.split(series.values, 3, axis=1)
-        found[metric] = Series(series.steps, middle)
+        logged[metric] = Series(series.steps, middle)
         for end, by in zip(bounds(metric), (-half, half), strict=True):
-            found[end] = Series(series.steps, (middle + by).astype(np.float32))
-    rows = {metric: _at(series, steps) for metric, series in found.items()}
+            logged[end] = Series(series.steps, (middle + by).astype(np.float32))
+    rows = {metric: _at(series, steps) for metric, series in logged.items()}
     if key == VERDICTS:
         flags = verdict_flags(rows, traits)
     else:
@@ -107,8 +107,8 @@ def derived_series(
 
 def _of_first(rates: Values) -> Values:
     """Return learning rates as shares of the first, [entries, channels]."""
-    known = np.isfinite(rates)
-    first = np.take_along_axis(rates, known.argmax(0)[None], axis=0)
+    finite = np.isfinite(rates)
+    first = np.take_along_axis(rates, finite.argmax(0)[None], axis=0)
     shares: Values = (rates / np.where(first > 0, first, np.nan)).astype(np.float32)
     return shares
 
@@ -124,43 +124,43 @@ def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the newest values at each step, [steps, items]; nan before the first."""
     if np.array_equal(series.steps, steps):
         return series.values
-    places = np.searchsorted(series.steps, steps, side="right") - 1
-    return np.where(places[:, None] >= 0, series.values[np.maximum(places, 0)], np.float32(np.nan))
+    rows = np.searchsorted(series.steps, steps, side="right") - 1
+    return np.where(rows[:, None] >= 0, series.values[np.maximum(rows, 0)], np.float32(np.nan))
 
 
 def with_verdicts(
     figures: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
 ) -> dict[tuple[str, str], Series]:
     """Return a run's metrics with the verdicts on its channels and their reasons first, if the metrics allow any, and its scores."""
-    found = {
+    derived = {
         key: derived_series(lambda metric: figures.get(("channel", metric)), graph, key) for key in DERIVED
     }
-    found |= {
+    derived |= {
         (HEADLINE, metric): headline_series(figures["agent", metric], graph)
         for metric in headline_metrics(figures)
     }
-    return {**{key: series for key, series in found.items() if series is not None}, **figures}
+    return {**{key: series for key, series in derived.items() if series is not None}, **figures}
 
 
 def headline_metrics(figures: Iterable[tuple[str, str]]) -> list[str]:
     """Return the metrics of agents that say how well a run does, first choice first: of evaluations before those of training."""
     logged = {metric for family, metric in figures if family == "agent"}
-    found = (
+    first_choices = (
         next((split + metric for metric in METRICS if split + metric in logged), None)
         for split in ("test_", "validation_", "")
     )
-    return [metric for metric in found if metric is not None]
+    return [metric for metric in first_choices if metric is not None]
 
 
 def headline_series(series: Series, graph: Mapping[str, Any]) -> Series:
     """Return a score of a run: the mean of a metric over its readouts, or over all agents where none is a readout."""
-    readouts = [place for place, agent in enumerate(graph["agents"]) if agent.get("role") == "readout"]
+    readouts = [index for index, agent in enumerate(graph["agents"]) if agent.get("role") == "readout"]
     values = series.values[:, readouts or slice(None)].astype(np.float64)
-    known = np.isfinite(values)
-    there = known.any(1)
-    means = np.where(known, values, 0.0).sum(1)[there] / known.sum(1)[there]
+    finite = np.isfinite(values)
+    scored = finite.any(1)
+    means = np.where(finite, values, 0.0).sum(1)[scored] / finite.sum(1)[scored]
     scores = np.column_stack([means, np.full(len(means), np.nan), np.ones(len(means))])
-    return Series(series.steps[there], scores.astype(np.float32))
+    return Series(series.steps[scored], scores.astype(np.float32))
 
 
 class OpeningVerdicts(NamedTuple):
@@ -188,13 +188,15 @@ def opening_verdicts(data: RunData) -> OpeningVerdicts | None:
     measure = next(iter(fullest_first(results)), None)
     step = int(series.steps[-1]) if measure is None else results[measure].step
     (flags,) = _at(series, np.array([step]))
-    found, total = counts(flags, measure), len(flags)
-    left = 0 if measure is None else total - results[measure].channels
+    verdict_counts, total = counts(flags, measure), len(flags)
+    without_result = 0 if measure is None else total - results[measure].channels
     # Where the value was measured, those without one alone are better or worse.
     bracketed = ("worse", "better") if measure == "value" else ()
-    among: dict[Verdict, int] = {name: count for name, count in found.items() if name in bracketed}
-    besides = f", {left} without a result" + (f" ({in_words(among)})" if among else "") if left else ""
-    line = (
-        f"{in_words({name: count for name, count in found.items() if name not in among})}{besides} of {total}"
+    among: dict[Verdict, int] = {name: count for name, count in verdict_counts.items() if name in bracketed}
+    besides = (
+        f", {without_result} without a result" + (f" ({in_words(among)})" if among else "")
+        if without_result
+        else ""
     )
-    return OpeningVerdicts(measure, step, found, line)
+    line = f"{in_words({name: count for name, count in verdict_counts.items() if name not in among})}{besides} of {total}"
+    return OpeningVerdicts(measure, step, verdict_counts, line)

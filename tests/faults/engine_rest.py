@@ -900,7 +900,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "resume-options-beside-a-run-that-is-done-are-ignored",
         "antiphon/commands/resume.py",
-        "    if given:\n",
+        "    if given_options:\n",
         "    if False:\n",
         "tests/running/test_run.py::test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
     ),

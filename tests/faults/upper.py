@@ -106,8 +106,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-several-channels-of-a-sender-are-replayed",
         "scenarios/sender_passes.py",
-        "other.name in scene.teaching for other",
-        "False for other",
+        "sibling.name in scene.teaching for sibling",
+        "False for sibling",
         "tests/engine/heart/test_replayed_senders.py::test_of_several_channels_of_a_sender_none_is_replayed_by_default",
     ),
     Fault(
@@ -190,15 +190,15 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "statistics-a-ratio's-interval-is-not-divided-by-the-mean",
         "telemetry/statistics.py",
-        "half = student_t(len(parts) - 1) * standard_error(residuals) / whole",
+        "half = student_t(len(parts) - 1) * standard_error(residuals) / denominator",
         "half = student_t(len(parts) - 1) * standard_error(residuals)",
         "tests/telemetry/test_statistics.py",
     ),
     Fault(
         "statistics-a-ratio-is-defined-too-soon",
         "telemetry/statistics.py",
-        "if not whole > ERRORS * error:",
-        "if not whole > error:",
+        "if not denominator > ERRORS * error:",
+        "if not denominator > error:",
         "tests/telemetry/test_statistics.py::test_without_a_whole_that_is_told_from_nothing_there_is_no_ratio[wholes2]",
     ),
     Fault(
@@ -211,8 +211,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "statistics-recovered-is-not-paired",
         "telemetry/statistics.py",
-        "gains, wholes = gain[chosen].mean(axis=1), whole[chosen].mean(axis=1)",
-        "gains, wholes = gain[chosen].mean(axis=1), whole[chosen[::-1]].mean(axis=1)",
+        "gains, wholes = gain[chosen].mean(axis=1), full_gain[chosen].mean(axis=1)",
+        "gains, wholes = gain[chosen].mean(axis=1), full_gain[chosen[::-1]].mean(axis=1)",
         "tests/telemetry/test_statistics.py::test_recovered_of_the_references_is_one_and_zero",
     ),
     Fault(
@@ -246,7 +246,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "causes-a-hint-has-the-number-of-another-channel",
         "telemetry/tab/judgements.py",
-        "value = float(np.nanmedian(values)) if median else float(values[place])",
+        "value = float(np.nanmedian(values)) if median else float(values[index])",
         "value = float(np.nanmedian(values))",
         "tests/telemetry/test_report.py::test_a_channel_that_harms_has_what_to_try",
     ),
@@ -288,8 +288,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-no-signal-is-off",
         "telemetry/verdicts.py",
-        "found[np.broadcast_to(highest < 0, shape)]",
-        "found[np.broadcast_to(highest < -1, shape)]",
+        "flags[np.broadcast_to(highest < 0, shape)]",
+        "flags[np.broadcast_to(highest < -1, shape)]",
         "tests/telemetry/test_verdicts.py::test_a_signal_that_points_against_the_gradient_is_off",
     ),
     Fault(
@@ -316,7 +316,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "verdicts-of-the-measure-that-few-channels-have",
         "telemetry/verdicts.py",
-        'return -found.channels, measure != "value"',
+        'return -result.channels, measure != "value"',
         'return 0, measure != "value"',
         "tests/telemetry/tab/test_verdict_series.py::test_the_measure_of_most_channels_counts_then_value_then_the_newest[steps4-ablation_mean]",
     ),
@@ -330,8 +330,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "history-a-restart-drops-the-step-before",
         "telemetry/history.py",
-        "kept = int(np.searchsorted(np.array(self._steps), step))",
-        "kept = int(np.searchsorted(np.array(self._steps), step - 1))",
+        "count = int(np.searchsorted(np.array(self._steps), step))",
+        "count = int(np.searchsorted(np.array(self._steps), step - 1))",
         "tests/telemetry/test_history.py::test_a_run_that_begins_again_forgets_what_came_after",
     ),
     Fault(
@@ -407,15 +407,15 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "series-values-come-a-row-early",
         "telemetry/tab/verdict_series.py",
-        'places = np.searchsorted(series.steps, steps, side="right") - 1',
-        'places = np.searchsorted(series.steps, steps, side="left")',
+        'rows = np.searchsorted(series.steps, steps, side="right") - 1',
+        'rows = np.searchsorted(series.steps, steps, side="left")',
         "tests/telemetry/tab/test_verdict_series.py::test_the_newest_row_counts_at_each_step_of_any_figure",
     ),
     Fault(
         "cloud-points-are-not-centred",
         "telemetry/tab/series.py",
-        "points[row, kept, : basis.shape[1]] = (part[kept] - centre) @ basis",
-        "points[row, kept, : basis.shape[1]] = part[kept] @ basis",
+        "points[row, finite_rows, : basis.shape[1]] = (vectors[finite_rows] - centre) @ basis",
+        "points[row, finite_rows, : basis.shape[1]] = vectors[finite_rows] @ basis",
         "tests/telemetry/tab/test_series.py::test_the_first_direction_is_that_of_most_variance_the_same_for_all_rows",
     ),
     Fault(
@@ -561,8 +561,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "cli-an-import-is-allowed-twice-in-a-line",
         "antiphon/cli.py",
-        "lambda found: _whole(found, words)",
-        "lambda found: found[1] + shlex.join(words)",
+        "lambda match: _whole(match, words)",
+        "lambda match: match[1] + shlex.join(words)",
         "tests/cli/test_python.py::test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them",
     ),
     Fault(
@@ -589,8 +589,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "advice-missing-targets-of-seeds-are-not-seen",
         "antiphon/commands/run_training.py",
-        "    for found in (short, map(missing, results)):\n",
-        "    for found in (short,):\n",
+        "    for warnings_of_runs in (short, map(missing, results)):\n",
+        "    for warnings_of_runs in (short,):\n",
         "tests/cli/test_seeds.py::test_seeds_whose_loader_has_no_target_are_told_so",
     ),
 )

@@ -18,7 +18,7 @@ from tests.telemetry.made import HOSTILE, Elements, data, run
 
 
 def page(*runs: ReportRun) -> str:
-    return report(runs, made="now")
+    return report(runs, footer="now")
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -207,7 +207,7 @@ def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seed
     section = ReportSection(
         "mine", "Study mine", ["one", "two"], before=["x < y"], tables=[table], after=["z"], **drawn
     )
-    text = report(runs, made="now", sections=[section])
+    text = report(runs, footer="now", sections=[section])
     assert "<h1>Report on mine</h1><section><h2>Study mine</h2><p>x &lt; y</p>" in text
     assert "</div><p>z</p><p>Lines.</p><img" in text
     assert tables(text)[0] == [["variant", "accuracy %"], ["&lt;b&gt;", "9.5 ± 0.5"]]
