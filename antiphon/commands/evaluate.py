@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,17 @@ from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import print_json
 
 if TYPE_CHECKING:
+    from antiphon.running.simulation import Simulation
     from antiphon.terminal.measurements import Measured
+
+
+_MEASURED_BY = {
+    "examples": ("ablate", "language"),
+    "channels": ("ablate", "language", "value"),
+    "horizon": ("value",),
+    "repeats": ("value",),
+}
+"""Measurements that an option is of, by the option."""
 
 
 def evaluate(
@@ -80,10 +90,7 @@ def evaluate(
     from antiphon.terminal import measurements
 
     asked = {"ablate": ablate is not None, "language": language, "value": value}
-    _check_users("examples", examples, asked, ("ablate", "language"))
-    _check_users("channels", channels, asked, ("ablate", "language", "value"))
-    _check_users("horizon", horizon, asked, ("value",))
-    _check_users("repeats", repeats, asked, ("value",))
+    _check_options(asked, examples=examples, channels=channels, horizon=horizon, repeats=repeats)
     over, only, directory = Links(links, drop, inputs), channels or None, RunDirectory.open(path)
     scenario = given_scenario(directory, python)
     if scenario is None:
@@ -99,38 +106,49 @@ def evaluate(
             episodes=episodes,
             sampled=sampled,
         )
-        found = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
+        evaluation = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
         if not sampled:
-            measurements.keep_scores(directory, simulation, found)
-        result = measurements.result_of(directory, path, simulation, found)
+            measurements.keep_scores(directory, simulation, evaluation)
+        result = measurements.result_of(directory, path, simulation, evaluation)
         if not json:
-            measurements.show_scores(result, found)
-        made: list[Callable[[], Measured]] = []
+            measurements.show_scores(result, evaluation)
+        requested: list[Callable[[], Measured]] = []
         if ablate is not None:
-            made.append(
+            requested.append(
                 lambda: measurements.measured_ablation(
                     simulation, ablate, split, only, over, examples, episodes=episodes, sampled=sampled
                 )
             )
         if language:
-            made.append(lambda: measurements.measured_language(simulation, split, only, examples))
+            requested.append(lambda: measurements.measured_language(simulation, split, only, examples))
         if value:
-            made.append(lambda: measurements.measured_value(simulation, only, horizon, repeats))
-        for measure in made:
-            measured = measure()
-            result[measured.name] = measured.result
-            kept = measurements.keep(directory, simulation, measured)
-            if not json:
-                measured.show()
-                if kept:
-                    measurements.show_causes(directory, measured)
+            requested.append(lambda: measurements.measured_value(simulation, only, horizon, repeats))
+        for measure in requested:
+            result |= _measure(measure, directory, simulation, silent=json)
     if json:
         print_json(finite(result))
     return 0
 
 
-def _check_users(option: str, value: object, asked: Mapping[str, bool], measured_by: Sequence[str]) -> None:
-    """Check that an option is of some measurement that is asked for."""
-    if value and not any(asked[user] for user in measured_by):
-        wanted = " or ".join(", ".join(f"--{user}" for user in measured_by).rsplit(", ", 1))
-        raise RunError(f"--{option}: has no effect here; use it with {wanted}")
+def _measure(
+    measure: Callable[[], Measured], directory: RunDirectory, simulation: Simulation, *, silent: bool
+) -> dict[str, Any]:
+    """Measure, store the result with the run, and print it unless `silent`; return it under its name."""
+    from antiphon.terminal import measurements
+
+    measured = measure()
+    is_stored = measurements.keep(directory, simulation, measured)
+    if not silent:
+        measured.show()
+        if is_stored:
+            measurements.show_causes(directory, measured)
+    return {measured.name: measured.result}
+
+
+def _check_options(asked: Mapping[str, bool], **options_by_name: object) -> None:
+    """Check that each option is of a measurement that is asked for."""
+    for option, value in options_by_name.items():
+        measured_by = _MEASURED_BY[option]
+        if value and not any(asked[user] for user in measured_by):
+            users = " or ".join(", ".join(f"--{user}" for user in measured_by).rsplit(", ", 1))
+            raise RunError(f"--{option}: has no effect here; use it with {users}")

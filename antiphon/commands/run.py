@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,42 +87,24 @@ def run(
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
     with uncollected(kept=True):  # 0.96 times the processor time of a run of one step, in eight paired turns
-        from antiphon.running.begin import begin_request
-
-    if steps is not None and epochs is not None:
-        raise RunError("--epochs: --steps is given as well; leave out one of them")
-    if epochs is not None and not epochs > 0:
-        raise RunError(f"--epochs: must be above 0, not {epochs:g}")
-    if exist in ("resume", "overwrite") and name is None:
-        raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
+        import_module("antiphon.running.begin")
+    _check_combinations(steps, epochs, exist, name)
     if (population := find_document(PopulationSpec, name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
         refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
-        for option, given in refused.items():
-            if given is not None:
-                raise RunError(f"{option}: {name_or_file} is a population; leave it out")
-        from antiphon.commands.run_population import run_population
-
-        changed = {
-            "steps": steps,
-            "seed": seed,
-            "set": {**population.set, **values_of(settings or ())} or None,
-        }
-        population = population.with_keys(**{k: value for k, value in changed.items() if value is not None})
-        of_processes: dict[str, Any] = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
+        _check_not_given(refused, f"{name_or_file} is a population")
+        of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
         of_processes["checkpoint_every"] = checkpoint_every
-        directory = new_directory(logdir, name, population.population)
-        return run_population(population, directory, exist, json, **of_processes)
-    if jobs is not None:
-        raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
+        population = _with_options(population, values_of(settings or ()), steps, seed)
+        return _run_population(population, name, logdir, exist, of_processes, json)
+    _check_not_given({"--jobs": jobs}, f"{name_or_file} is no population")
     check_no_run(name_or_file, "run", "a new one")
-    seed = seed or 0
     request = Request(
         template=scenario_template(name_or_file),
         variant=variant,
         values=values_of(settings or ()),
         steps=steps,
-        seed=seed,
+        seed=seed or 0,
         device=device,
         backend=backend,
         capture=capture,
@@ -131,27 +115,87 @@ def run(
     if epochs is not None:
         from antiphon.engine.environment import steps_for_epochs
 
-        request = replace(request, steps=steps_for_epochs(request.scenario, seed, epochs))
-    agents, of_parts = request.scenario.agents, {"ray": ray, "mode": mode}
-    on_cluster = cluster is not None and cluster_of(cluster, parts, agents, backend, of_parts)
+        request = replace(request, steps=steps_for_epochs(request.scenario, request.seed, epochs))
+    request = _divided(request, parts, {"ray": ray, "mode": mode}, cluster)
+    run_all = _run_one if seeds is None else partial(_run_seeds, count=seeds)
+    return run_all(request, name, logdir, checkpoint_every, exist, json)
+
+
+def _check_combinations(steps: int | None, epochs: float | None, exist: str, name: str | None) -> None:
+    if steps is not None and epochs is not None:
+        raise RunError("--epochs: --steps is given as well; leave out one of them")
+    if epochs is not None and not epochs > 0:
+        raise RunError(f"--epochs: must be above 0, not {epochs:g}")
+    if exist in ("resume", "overwrite") and name is None:
+        raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
+
+
+def _check_not_given(options_by_name: Mapping[str, object], reason: str) -> None:
+    for option, value in options_by_name.items():
+        if value is not None:
+            raise RunError(f"{option}: {reason}; leave it out")
+
+
+def _divided(
+    request: Request, parts: list[str] | None, of_parts: Mapping[str, Any], cluster: str | None
+) -> Request:
+    """Return a request with its division into parts, if it has one."""
+    agents = request.scenario.agents
+    on_cluster = cluster is not None and cluster_of(cluster, parts, agents, request.backend, of_parts)
     division = on_cluster or parts_of(parts, agents, of_parts)
     if division is not None:  # else the scenario of this request would be read again
         request = replace(request, division=division)
-    if capture and cluster is not None:
+    if request.capture and cluster is not None:
         raise RunError("--capture: cannot be combined with --cluster; leave out one of them")
-    if seeds is not None:
-        return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
-    stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
+    return request
+
+
+def _run_one(
+    request: Request,
+    name: str | None,
+    logdir: Path | None,
+    checkpoint_every: int | None,
+    exist: str,
+    json: bool,
+) -> int:
+    """Run a scenario with one seed, or print the result of a run that is done and would be resumed."""
+    from antiphon.running.begin import begin_request
+
+    stem = f"{request.scenario.scenario}-{request.variant or 'default'}-s{request.seed}"
     path = new_directory(logdir, name, stem)
-    there = request.existing(path) if exist == "resume" else None
-    outcome = None if there is None else request.outcome(there, request.scenario.training.steps)
+    existing = request.existing(path) if exist == "resume" else None
+    outcome = None if existing is None else request.outcome(existing, request.scenario.training.steps)
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
-    with request.template.placing(variant, request.values):
+    with request.template.placing(request.variant, request.values):
         started = begin_request(
-            request, path, exist=exist, checkpoint_every=checkpoint_every, directory=there
+            request, path, exist=exist, checkpoint_every=checkpoint_every, directory=existing
         )
     return train(started, json)
+
+
+# --- a population ------------------------------------------------------------------------------------------
+
+
+def _with_options(
+    population: PopulationSpec, values: Mapping[str, Any], steps: int | None, seed: int | None
+) -> PopulationSpec:
+    changed = {"steps": steps, "seed": seed, "set": {**population.set, **values} or None}
+    return population.with_keys(**{key: value for key, value in changed.items() if value is not None})
+
+
+def _run_population(
+    population: PopulationSpec,
+    name: str | None,
+    logdir: Path | None,
+    exist: str,
+    of_processes: Mapping[str, Any],
+    json: bool,
+) -> int:
+    from antiphon.commands.run_population import run_population
+
+    directory = new_directory(logdir, name, population.population)
+    return run_population(population, directory, exist, json, **of_processes)
 
 
 # --- several seeds -----------------------------------------------------------------------------------------
@@ -159,12 +203,13 @@ def run(
 
 def _run_seeds(
     request: Request,
-    count: int,
     name: str | None,
     logdir: Path | None,
     checkpoint_every: int | None,
     exist: str,
     json: bool,
+    *,
+    count: int,
 ) -> int:
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
     from antiphon.jobs.job import Job
