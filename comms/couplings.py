@@ -130,6 +130,11 @@ class Coupling(DeclaredCoupling):
         """
         return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.COUNTED
 
+    @property
+    def gives_credit(self) -> bool:
+        """Whether `credit` may give a gradient: its class, or one that it is derived from, has a `credit` other than this one."""
+        return type(self).credit is not Coupling.credit
+
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 

@@ -135,6 +135,9 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.connections.send_channels:
             if channel.injects_returned:
                 yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
+            timetable = channel.ledger.timetable
+            if channel.coupling.gives_credit and not (system.description.endless or timetable.reads_as_sent):
+                yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"
             if not channel.predicts:
                 continue
             synthetic_gradient = channel.synthetic_gradient
@@ -143,7 +146,3 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 signal_names.append(synthetic_gradient.target_signal_name)
             for signal_name in filter(known_after_step, signal_names):
                 yield f"the synthetic gradient of {channel.member_names[0]} reads {signal_name}, known after the step"
-            if not channel.injects or system.description.endless:
-                continue
-            if not channel.ledger.timetable.reads_as_sent:
-                yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"

@@ -167,6 +167,11 @@ class BackwardPass:
             if back is ALL:
                 back = simplified(layout.members_in(message.booked.rows))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
+        if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
+            credit = self._coupling_credit(
+                channel, message, output, step, has_returned=back is ALL, has_prediction=True
+            )
+            return None if credit is None else Credit(credit)
         total: Credit | None = None
         for members, has_returned in _parts(back):
             for members_by_gate, has_prediction in _parts(is_open):

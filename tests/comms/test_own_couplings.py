@@ -392,6 +392,26 @@ def test_a_window_that_has_waited_is_replayed_with_the_present_parameters() -> N
     assert 0 < Replayed.moved[-1] < 1
 
 
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+@pytest.mark.parametrize("back", [0, 20])
+def test_a_window_without_a_delayed_gradient_has_the_credit_of_an_own_coupling(back: int) -> None:
+    """Back after 20 steps, the delayed gradient is given up; that of the other channel reaches the sender all the same (rule 27b)."""
+    seen = {"observes": ["x"], "objective": LABEL}
+    agents: Document = {"a": {"observes": ["x"], "clock": {"unroll": 4}}, "b": seen, "c": seen}
+    delayed = {
+        "from": "a",
+        "to": "b",
+        "size": 2,
+        "coupling": "delayed",
+        "horizon": 1,
+        "link": {"delay": [0, back]},
+    }
+    own = {"from": "a", "to": "c", "size": 2, "coupling": Returned}
+    with Simulation(Scenario.model_validate(document(agents, [delayed, own])), seed=3) as simulation:
+        simulation.run(20)
+        assert simulation.agents["a"].updates > 2
+
+
 class Relaxed(Mixed):
     """A mixture that is waited for at first."""
 

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from antiphon import DivergenceError, Scenario, Simulation
+from antiphon.comms import Coupling, CreditedMessage
 from benchmarks.split import Kept
-from tests.contracts.builders import LABEL, TOLD, Document, document
+from tests.contracts.builders import LABEL, TOLD, Document, Play, document
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import equal, parameters
 
@@ -86,6 +87,30 @@ def test_modules_with_dropout_learn_what_they_do_in_the_joint_order() -> None:
     with made(swept(scene), "cohort") as one, made(scene, "cohort") as other:
         for simulation in (one, other):
             simulation.run(9)
+        assert not list(differences(facts(other), facts(one)))
+
+
+class Itself(Coupling):
+    """The message, without a prediction or anything that returns."""
+
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
+        return message.sent
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+@pytest.mark.parametrize("keys", [{"coupling": Itself}, {"coupling": "decoupled"}])
+def test_what_an_end_voids_before_it_is_read_has_no_credit_of_any_coupling(keys: Document) -> None:
+    """Windows of four ticks; the message of step 6 is read at 8, and void after 7, at which its sender learns."""
+    agents: Document = {
+        "a": {"observes": ["x"], "clock": {"unroll": 4}},
+        "b": {"observes": ["x"], "clock": {"period": 4, "unroll": 2}, "objective": LABEL},
+    }
+    channel = {"from": "a", "to": "b", "size": 2, "link": {"delay": 2}, **keys}
+    scene = document(agents, [channel], Play(lengths=(8, 9)))
+    with made(swept(scene), "cohort") as one, made(scene, "cohort") as other:
+        for simulation in (one, other):
+            simulation.run(12)
+            assert simulation.agents["a"].updates == 2
         assert not list(differences(facts(other), facts(one)))
 
 
