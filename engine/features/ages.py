@@ -46,8 +46,8 @@ class Ages(Feature):
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
         agent = self.agents[tick.agent_name]
         if AGE in agent.inputs.observed.signal_names:
-            each = zip(agent.connections.incoming, arrivals_by_channel, strict=True)
-            ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
+            channel_arrivals = zip(agent.connections.incoming, arrivals_by_channel, strict=True)
+            ages = [_age(channel, arrivals, tick.step) for channel, arrivals in channel_arrivals]
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))
 
     def message_ages(self, tick: Tick) -> Tensor | None:

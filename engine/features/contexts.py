@@ -72,7 +72,7 @@ class Contexts(Feature):
         endpoints, plan = channel.synthetic_gradient.context.endpoint_values.items(), message.read_plan
         # an episode's last state, which only its own window reads, is shown no tick of a reader
         tick = plan.first_tick if plan.is_bookable else None
-        return _joined(context, [self._endpoint(channel, *each, message, tick) for each in endpoints])
+        return _joined(context, [self._endpoint(channel, *endpoint, message, tick) for endpoint in endpoints])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
@@ -84,15 +84,15 @@ class Contexts(Feature):
         if not channel.synthetic_input.context.endpoint_values:
             return signals
         endpoints = channel.synthetic_input.context.endpoint_values.items()
-        return _joined(signals, [self._endpoint(channel, *each, message, step) for each in endpoints])
+        return _joined(signals, [self._endpoint(channel, *endpoint, message, step) for endpoint in endpoints])
 
     def _endpoint(
         self, channel: Channel, name: str, windows: WindowGrid | None, message: Message, tick: int | None
     ) -> Tensor:
         """[rows, features]: a value of a channel's endpoints, for a message that its receiver uses at `tick`."""
-        then = EndpointValues.of(message) or EndpointValues()
+        noted = EndpointValues.of(message) or EndpointValues()
         if name == "returned":
-            return channel.content.zeros if then.newest_returned is None else then.newest_returned
+            return channel.content.zeros if noted.newest_returned is None else noted.newest_returned
         if name == "held":
             return self._held(channel)
         if name == "age":
@@ -100,13 +100,13 @@ class Contexts(Feature):
         sends, ledger = name.startswith("from"), channel.ledger
         agent = channel.sender if sends else channel.receiver
         if name.endswith("state"):  # zeros before its first
-            if name in then.states:
-                return then.states[name]
+            if name in noted.states:
+                return noted.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
         period = (ledger.timetable.send_times if sends else ledger.timetable.receiver_clock).tick_period
         assert windows is not None
-        return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
+        return self._phase(channel, windows, period, message.stamp if sends else tick, noted.episode_start)
 
     @staticmethod
     def _held(channel: Channel) -> Tensor:
@@ -131,8 +131,8 @@ class Contexts(Feature):
             self._phases[count] = torch.eye(
                 count + 1, count, dtype=self.system.dtype, device=self.system.device
             )
-        place = count if tick is None else windows.position(tick, period, episode_start)
-        return self._phases[count][place].expand(channel.row_count, count)
+        tick_index = count if tick is None else windows.position(tick, period, episode_start)
+        return self._phases[count][tick_index].expand(channel.row_count, count)
 
 
 def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
@@ -187,7 +187,9 @@ class EndpointStates(Feature):
                 continue
             newest = NewestStates.of(agent)
             crossed = (
-                [] if newest is None else [state for made, state in newest.states if made <= step - delay]
+                []
+                if newest is None
+                else [state for state_step, state in newest.states if state_step <= step - delay]
             )
             if crossed:
                 states[endpoint] = to_rows(crossed[-1])
@@ -199,4 +201,6 @@ class EndpointStates(Feature):
             agent = self.system.agents[name]
             if (newest := NewestStates.of(agent)) is not None:
                 going_on = ~agent.episodes_over(ends)
-                newest.states = [(made, going_on.zero_elsewhere(state)) for made, state in newest.states]
+                newest.states = [
+                    (state_step, going_on.zero_elsewhere(state)) for state_step, state in newest.states
+                ]

@@ -61,10 +61,10 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
 
 def _error(evaluator: ObjectiveEvaluator, tick: Tick, window_loss: WindowLoss) -> Tensor | None:
     """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
-    found = evaluator.tick_loss(tick)
-    if found is None or not found.losses.requires_grad:
+    tick_loss = evaluator.tick_loss(tick)
+    if tick_loss is None or not tick_loss.losses.requires_grad:
         return None
-    losses, factor = found.losses, window_loss.factor_by_agent.get(tick.agent_name)
+    losses, factor = tick_loss.losses, window_loss.factor_by_agent.get(tick.agent_name)
     if factor is not None:
-        losses = losses * found.target_counts * factor
+        losses = losses * tick_loss.target_counts * factor
     return torch.autograd.grad(losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

@@ -25,17 +25,17 @@ class FeedbackAlignment(Feature):
 
     def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
         """Return the messages whose gradient goes back through fixed weights, of all agents of a call."""
-        found, batch = [], self.system.batch
+        transports, batch = [], self.system.batch
         for first, tick in zip(count(0, batch), ticks, strict=False):
             for read in tick.reads() if tick.learning_rows is not NONE else ():
                 channel = self.system.channels[read.channel_name]
                 if channel.feedback.weights is not None and isinstance(read, WithGraph):
                     rows = slice(first, first + batch)
-                    found.append(
+                    transports.append(
                         Transport(
                             channel.carried_output(read, window.outputs_with_graph),
                             channel.feedback.weights,
                             rows,
                         )
                     )
-        return found
+        return transports

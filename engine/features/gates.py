@@ -32,10 +32,10 @@ class Gates(Feature):
     ) -> None:
         """Compare predictions with what has come back, before anything learns from it; gates move with all else."""
         self._compared.clear()
-        for name, some in messages.items():
+        for name, channel_messages in messages.items():
             channel = self.system.channels[name]
             if channel.synthetic_gradient.gate is not None:
-                self._compare(channel, some)
+                self._compare(channel, channel_messages)
 
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
@@ -45,7 +45,9 @@ class Gates(Feature):
             if gradient is None or prediction is None:
                 continue
             pairs = (prediction, gradient), (prediction, prediction), (gradient, gradient)
-            sums.append(torch.stack([rows.zero_elsewhere((one * other).sum(1)) for one, other in pairs]))
+            sums.append(
+                torch.stack([rows.zero_elsewhere((first * second).sum(1)) for first, second in pairs])
+            )
         gate = channel.synthetic_gradient.gate
         if sums and gate is not None:
             products, squares, returned = sum(sums[1:], sums[0])

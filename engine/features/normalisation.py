@@ -49,30 +49,30 @@ class NormalisedObservations(Feature):
             tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
             statistics: Its running statistics, of the window.
         """
-        places = agent.inputs.observed.normalised_indices
-        if not places or not _shown(agent, tick):
+        indices = agent.inputs.observed.normalised_indices
+        if not indices or not _shown(agent, tick):
             return None
-        return partial(self._normalised, agent, statistics, OF_NETWORKS, places)
+        return partial(self._normalised, agent, statistics, OF_NETWORKS, indices)
 
     def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
         """Return the same of what its critic observes."""
-        places = agent.inputs.critic_observed.normalised_indices if _shown(agent, tick) else ()
-        return partial(self._normalised, agent, statistics, OF_CRITICS, places)
+        indices = agent.inputs.critic_observed.normalised_indices if _shown(agent, tick) else ()
+        return partial(self._normalised, agent, statistics, OF_CRITICS, indices)
 
     def _normalised(
         self,
         agent: Agent,
         statistics: Tensors,
         kind: str,
-        places: tuple[int, ...],
-        place: int,
+        indices: tuple[int, ...],
+        index: int,
         values: Tensor,
     ) -> Tensor:
         """An observation, [rows, …], or one that all members share, [B, …]."""
-        if place not in places:
+        if index not in indices:
             return values
-        own = statistics[f"{kind}.{place}"].view(len(agent.members), -1)
-        return normalised(_rows(agent, values), own)
+        member_statistics = statistics[f"{kind}.{index}"].view(len(agent.members), -1)
+        return normalised(_rows(agent, values), member_statistics)
 
 
 class ObservationStatistics(Feature):
@@ -122,13 +122,13 @@ class ObservationStatistics(Feature):
                     self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)
 
     def _update(self, agent: Agent, ticks: Sequence[Tick], learning: Mask) -> None:
-        members = agent.layout.members_in(learning).map(lambda own: own.to(self.system.device))
+        members = agent.layout.members_in(learning).map(lambda mask: mask.to(self.system.device))
         for name, signals in _observations(agent) if ticks else ():
             values = torch.cat([self._values(agent, tick, signals) for tick in ticks], 1)
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])
-            each = before.view(len(agent.members), -1)
-            after = members.where(merged(each, values, missing), each).view_as(before)
+            by_member = before.view(len(agent.members), -1)
+            after = members.where(merged(by_member, values, missing), by_member).view_as(before)
             agent.learner.put_statistics({name: after})
 
     @staticmethod
@@ -145,8 +145,8 @@ class ObservationStatistics(Feature):
         if all(mask is NONE for mask in masks):
             return None
         members = len(agent.members)
-        each = [mask.tensor(members * agent.batch, agent.layout.device) for mask in masks]
-        return torch.cat([rows.view(members, -1) for rows in each], 1)
+        missing_by_tick = [mask.tensor(members * agent.batch, agent.layout.device) for mask in masks]
+        return torch.cat([rows.view(members, -1) for rows in missing_by_tick], 1)
 
     def _values(self, agent: Agent, tick: Tick, names: tuple[str, ...]) -> Tensor:
         """One observation of the members at a tick, [N, B, n]."""
@@ -163,13 +163,13 @@ def _observations(agent: Agent) -> Iterator[Observation]:
     """What of an agent is normalised."""
     inputs = agent.inputs
     yield from (
-        (f"{OF_NETWORKS}.{place}", inputs.observed.names_by_member[place])
-        for place in inputs.observed.normalised_indices
+        (f"{OF_NETWORKS}.{index}", inputs.observed.names_by_member[index])
+        for index in inputs.observed.normalised_indices
     )
     if inputs.critic_observed.signal_names:
         yield from (
-            (f"{OF_CRITICS}.{place}", inputs.critic_observed.names_by_member[place])
-            for place in inputs.critic_observed.normalised_indices
+            (f"{OF_CRITICS}.{index}", inputs.critic_observed.names_by_member[index])
+            for index in inputs.critic_observed.normalised_indices
         )
 
 

@@ -36,8 +36,8 @@ class ClippedReturns(Feature):
         self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
         """Clip what has come back."""
-        for name, some in messages.items():
-            for message in some:
+        for name, channel_messages in messages.items():
+            for message in channel_messages:
                 self._clip(self.system.channels[name], message, step)
 
     def _clip(self, channel: Channel, message: Message, step: int) -> None:
@@ -52,24 +52,26 @@ class ClippedReturns(Feature):
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):
             return
-        known = self.first.get(channel.name)
-        self.first[channel.name] = torch.where(first, stamp_number(step), -1 if known is None else known)
+        first_steps = self.first.get(channel.name)
+        self.first[channel.name] = torch.where(
+            first, stamp_number(step), -1 if first_steps is None else first_steps
+        )
         if not self.notes_later:
             self.synchronize()
 
     def synchronize(self) -> None:
         """Note the first clipped gradient of each channel, with its step; waits for the device."""
-        found = [
+        first_clips = [
             (step, self.system.channels[name], k)
             for name, steps in self.first.items()
             for k, step in enumerate(steps.tolist())
             if step >= 0
         ]
         self.first.clear()
-        for step, channel, k in sorted(found, key=lambda one: one[0]):
-            own, seed = channel.members[k], channel.layout.seed_of(k)
+        for step, channel, k in sorted(first_clips, key=lambda clip: clip[0]):
+            member, seed = channel.members[k], channel.layout.seed_of(k)
             line = (
-                f"channel {own.name}: the norm of a returned gradient is more than ten times the median; "
+                f"channel {member.name}: the norm of a returned gradient is more than ten times the median; "
                 "it is clipped, and so are later ones"
             )
             self.system.divergence_rule.add_event(Report(step, line, seed))

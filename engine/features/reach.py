@@ -39,7 +39,7 @@ class Reach(Feature):
             if any(system.agents[name].has_member_axis for name in group.agent_names)
         }
         """The agents of the groups in which any is stacked."""
-        self.places = {
+        self.indices_by_channel = {
             name: tuple(
                 None if index is None else index.cpu()
                 for index in (channel.endpoints.sender_index, channel.endpoints.receiver_index)
@@ -64,14 +64,16 @@ class Reach(Feature):
                 continue  # not every member sends over it
             if injected_rows is ALL:
                 return ALL
-        return _Window(self.system, update, self.places).of(agent)
+        return _Window(self.system, update, self.indices_by_channel).of(agent)
 
 
 class _Window:
     """A window read backwards: the signals are followed from its end to its start."""
 
-    def __init__(self, system: System, update: Update, places: Mapping[str, Sequence[Tensor | None]]) -> None:
-        self.system, self.update, self.places = system, update, places
+    def __init__(
+        self, system: System, update: Update, indices_by_channel: Mapping[str, Sequence[Tensor | None]]
+    ) -> None:
+        self.system, self.update, self.indices_by_channel = system, update, indices_by_channel
         self.by_tick: dict[tuple[str, int], Tensor] = {}
         """By agent and step: the members reached, [N] bool."""
         for (name, stamp), injected_rows in update.injected_rows.items():
@@ -79,20 +81,20 @@ class _Window:
         for tick in reversed(list(update.window.ticks())):
             key = tick.agent_name, tick.step
             if (tick.step, tick.agent_name) in update.window_loss.ticks_with_loss:
-                known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
-                self.by_tick[key] = known | self._with_target(tick.agent_name)
+                reached = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
+                self.by_tick[key] = reached | self._with_target(tick.agent_name)
             if key in self.by_tick:
                 self._pass_on(tick, self.by_tick[key])
 
     def of(self, agent: Agent) -> Mask[Members]:
         """The members of a stack that are reached at some tick."""
-        found = torch.zeros(len(agent.members), dtype=torch.bool)
+        reached = torch.zeros(len(agent.members), dtype=torch.bool)
         for (name, _), members in self.by_tick.items():
             if name == agent.name:
-                found = found | members
+                reached = reached | members
         if agent.name in self.update.agents_with_auxiliary_loss:
             return ALL
-        return ALL if bool(found.all()) else Mask.of(found)
+        return ALL if bool(reached.all()) else Mask.of(reached)
 
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
@@ -112,11 +114,11 @@ class _Window:
         """Note that a channel's senders are reached where it is `available`: through their receivers, or (`ALL`) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
-        senders, ends = self.places[name]
+        senders, ends = self.indices_by_channel[name]
         count = len(self.system.agents[channel.sender].members)
-        found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
+        reached_at_tick = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
         if ends is not None:
             receivers = receivers.map(partial(torch.index_select, dim=0, index=ends))
         reached = receivers & channel.layout.members_in(available)
-        members = reached.tensor(len(channel.members), found.device)
-        found[members if senders is None else senders[members]] = True
+        members = reached.tensor(len(channel.members), reached_at_tick.device)
+        reached_at_tick[members if senders is None else senders[members]] = True

@@ -55,12 +55,12 @@ def _book(reads: Sequence[CountedRead], loss: Tensor) -> None:
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
     """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
-    found = list(update.window_loss.loss_by_agent.values())
-    if not found:
+    losses = list(update.window_loss.loss_by_agent.values())
+    if not losses:
         rows = len(system.agents[update.group.agent_names[0]].members) * system.batch
         loss = torch.zeros(rows, dtype=system.dtype, device=system.device)
     else:
-        loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
     for name, message in update.window.sent_messages:
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
@@ -80,6 +80,6 @@ def _to_senders(channel: Channel, rows: Tensor) -> Tensor:
     index = channel.endpoints.sender_index
     if index is None:
         return rows
-    each = rows.view(-1, channel.batch, *rows.shape[1:])
-    total = each.new_zeros(channel.endpoints.sender_count, *each.shape[1:])
-    return indexed.add(total, index, each).flatten(0, 1)
+    member_rows = rows.view(-1, channel.batch, *rows.shape[1:])
+    total = member_rows.new_zeros(channel.endpoints.sender_count, *member_rows.shape[1:])
+    return indexed.add(total, index, member_rows).flatten(0, 1)

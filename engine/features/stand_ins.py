@@ -75,8 +75,8 @@ def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
     signals, message, before = arrival.step_signals, arrival.message, arrival.value
     value = missing.zero_elsewhere(prediction) if before is None else missing.where(prediction, before)
     if signals is not None:
-        own = merged_signals(missing, message.step_signals.signals, signals.signals)
-        signals = StepSignals(signals.step, own)
+        merged = merged_signals(missing, message.step_signals.signals, signals.signals)
+        signals = StepSignals(signals.step, merged)
     return Arrival(
         message,
         value,

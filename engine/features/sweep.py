@@ -99,9 +99,9 @@ class SweepOrder(Feature):
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
         sender, receiver = groups[channel.sender], groups[channel.receiver]
-        kept = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
-        kept |= not self._replayed_groups.isdisjoint((sender, receiver))
-        if kept or sender.window.has_sent(channel.name, message.stamp):
+        is_needed = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
+        is_needed |= not self._replayed_groups.isdisjoint((sender, receiver))
+        if is_needed or sender.window.has_sent(channel.name, message.stamp):
             return False
         # sent at every step and read at its own, it is read once, and metrics of the next step read a newer one
         newer_follows = timetable.send_times.sends_at(message.stamp + 1)

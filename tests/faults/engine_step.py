@@ -166,8 +166,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-the-far-end's-state-does-not-cross-the-link",
         "engine/features/contexts.py",
-        "for made, state in newest.states if made <= step - delay]",
-        "for made, state in newest.states if made <= step]",
+        "for state_step, state in newest.states if state_step <= step - delay]",
+        "for state_step, state in newest.states if state_step <= step]",
         "tests/contracts/test_contracts.py::test_documents[context of states-reference]",
     ),
     Fault(
