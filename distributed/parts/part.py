@@ -105,7 +105,7 @@ class Part:
             numbers: dict[str, Any] = {"seed": seed, "device": on_device, "dtype": dtype}
             own_agents = {name for name, part in placement.items() if part == index}
             own_scenario = scenario_of_part(without_weights(scenario), placement, index)
-            system = build(own_scenario, self._env.description, here=own_agents, **numbers)
+            system = build(own_scenario, self._env.description, local_agents=own_agents, **numbers)
         part_system, self._share = part_of(system, placement, index), Share.of(system, placement, index)
         self.backend = StackedBackend(system, stacked=stacked, part=part_system)
         travelling = travelling_signals(system, part_system.remote_parts, free is not None)

@@ -67,7 +67,7 @@ def build(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
-    here: Container[str] | None = None,
+    local_agents: Container[str] | None = None,
 ) -> System:
     """Make a system; every part samples from `seed`, that of the run, by its own name.
 
@@ -77,12 +77,12 @@ def build(
         seed: Of the run.
         device: Of all tensors.
         dtype: Of all floats.
-        here: The agents that are computed; others, and the predictors of their messages, have shapes and no memory. None: all.
+        local_agents: The agents that are computed; others, and the predictors of their messages, have shapes and no memory. None: all.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    builder = _Builder(scenario, env, seed, Devices(device, here), dtype, resolve(scenario, env))
+    builder = _Builder(scenario, env, seed, Devices(device, local_agents), dtype, resolve(scenario, env))
     with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
         system = builder.build(progress)
     _check_evaluation(scenario, system)
@@ -115,16 +115,16 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     if (split := training.evaluate.split) not in splits:
         message = f"no split {split!r}{suggest(split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
-    for place, metric in training.evaluate.judged_by.items():
+    for path, metric in training.evaluate.judged_by.items():
         if problem := problem_of_metric(scenario, system, metric):
-            raise DocumentError(("training", "evaluate", *place), problem)
+            raise DocumentError(("training", "evaluate", *path), problem)
 
 
 def _warn_of_loss(name: str, network: ModuleNetwork) -> None:
     """Warn of a loss that a module leaves in an attribute."""
-    if (left := network.loss_left()) is not None:
+    if (attribute := network.loss_left()) is not None:
         line = (
-            f"agents.{name}.network: forward leaves a number with a gradient in '{left}', which the agent does not learn from: if "
+            f"agents.{name}.network: forward leaves a number with a gradient in '{attribute}', which the agent does not learn from: if "
             "it is a loss, return it per sample, [batch], last, and give the agent the objective own_loss (docs/extending.md); if "
             "not, detach() it"
         )
@@ -153,14 +153,18 @@ def problem_of_metric(
     scenario: Scenario, system: System, metric: str, of_env: Collection[str] = frozenset()
 ) -> str:
     """Return why neither an evaluation of the agents nor the environment, with these metrics, has one; empty: it is there."""
-    agent, what = split_metric(metric)
+    agent, metric_name = split_metric(metric)
     goals = system.goals()
     if agent is not None and agent not in goals:
         return f"no agent {agent!r} with an objective{suggest(agent, goals)}"
     judged = scenario.readouts if agent is None else (agent,)
     metrics = {metric for name in judged for metric in goals[name].objective.metrics}
     metrics |= {"loss" for name in judged if goals[name].policy is None}
-    return "" if what in metrics else f"no metric {what!r} here{suggest(what, metrics.union(of_env))}"
+    return (
+        ""
+        if metric_name in metrics
+        else f"no metric {metric_name!r} here{suggest(metric_name, metrics.union(of_env))}"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ class _Builder:
             self.env,
             self.scenario.training.batch,
             self.dtype,
-            self.devices.whole,
+            self.devices.default,
             DivergenceRule(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
             tied_parameters=tied,
         )
@@ -250,7 +254,7 @@ class _Builder:
                 if computed_by_network
                 else str(spec.fan_in.kind)
             )
-            layout = Layout.single(self.scenario.training.batch, self.devices.whole)
+            layout = Layout.single(self.scenario.training.batch, self.devices.default)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -336,14 +340,16 @@ class _Builder:
         if critic is not None:
             observers.append((("objective", "critic", "observes"), OF_CRITICS, critic))
         for path, kind, observer in observers:
-            for place in observer.normalised:
-                observed = observer.observes[place]
+            for index in observer.normalised:
+                observed = observer.observes[index]
                 signal = None if observed == AGE else self.env.all_signals[observed]
                 if signal is None or signal.classes is not None:
-                    what = "is a count of ticks" if signal is None else f"is one of {signal.classes} classes"
-                    message = f"{what}, which is not normalised; leave it out"
+                    reason = (
+                        "is a count of ticks" if signal is None else f"is one of {signal.classes} classes"
+                    )
+                    message = f"{reason}, which is not normalised; leave it out"
                     raise DocumentError(("agents", name, *path, observed, "normalise"), message)
-                statistics[f"{kind}.{place}"] = initial(features_of(signal.shape))
+                statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
         return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
@@ -372,13 +378,13 @@ class _Builder:
             raise placed(error, ("agents", name)) from None
 
     def _seen(
-        self, place: tuple[str, str], observes: tuple[str, ...], spec: AgentSpec
+        self, network_key: tuple[str, str], observes: tuple[str, ...], spec: AgentSpec
     ) -> tuple[tuple[tuple[int, ...], str], ...]:
         """The shape and layout of each observation, for a network that finds the images among its flat inputs."""
-        layouts = self.shapes.layouts.get(place)
+        layouts = self.shapes.layouts.get(network_key)
         if layouts is None:
             return ()
-        ages = (len(self.scenario.inputs_of(place[0])),)
+        ages = (len(self.scenario.inputs_of(network_key[0])),)
         shapes = [
             ages if name == AGE else self.env.signals[name].shape_as(spec.categories) for name in observes
         ]
@@ -451,9 +457,9 @@ class _Builder:
                 "give their channels a common `port`",
             )
         spec = self.scenario.agents[name]
-        wanted = {key: buffer.shape for key, buffer in self._statistics(name, spec, spec.critic).items()}
+        needed = {key: buffer.shape for key, buffer in self._statistics(name, spec, spec.critic).items()}
         have = {key: b.shape for key, b in learner.buffers.items() if key.startswith(_STATISTICS)}
-        if have != wanted:
+        if have != needed:
             message = "tied agents need the same observations normalised"
             raise DocumentError(
                 ("agents", name, "observes"), f"{message}, in the same order; make them equal"
@@ -487,14 +493,14 @@ class _Builder:
         )
 
     def _target_goal(
-        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: AnyObjective
+        self, name: str, spec: AgentSpec, path: Path, goal: ObjectiveSpec, objective: AnyObjective
     ) -> Goal:
         """Bind an objective, at a place in its agent's spec, to its target; a network's own loss may have none."""
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
         last = goal.read == "last" or (goal.read is None and episodes)
         if last and not self.env.is_stream:
             raise DocumentError(
-                ("agents", name, *place, "read"), "'last' needs a stream of examples; use 'each'"
+                ("agents", name, *path, "read"), "'last' needs a stream of examples; use 'each'"
             )
         # semantics 14: some tick is at an example's last step, and some at a value of the target
         if not spec.align:
@@ -508,7 +514,7 @@ class _Builder:
                 )
             if (phase + 1) % math.gcd(period, every):
                 raise DocumentError(
-                    ("agents", name, *place, "target"),
+                    ("agents", name, *path, "target"),
                     f"'{goal.target}' has a value every {every} steps, at {every}, "
                     f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
                     "change its phase or period",
@@ -544,7 +550,7 @@ class _Builder:
         return waves
 
 
-def read_weights(learner: Learner, source: str, place: Path) -> None:
+def read_weights(learner: Learner, source: str, path: Path) -> None:
     """Fill a learner with the parameters and running statistics of an agent of another run.
 
     Args:
@@ -559,20 +565,20 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     try:
         _, learners = read_learners(run, [name])
     except RunError as error:
-        raise DocumentError(place, str(error)) from None
+        raise DocumentError(path, str(error)) from None
     if name not in learners:
-        raise DocumentError(place, f"run {run} has no agent '{name}'{suggest(name, learners)}")
+        raise DocumentError(path, f"run {run} has no agent '{name}'{suggest(name, learners)}")
     saved = learners[name]
-    for part, own in (("parameters", learner.parameters), ("buffers", learner.buffers)):
-        have = {key: tuple(t.shape) for key, t in saved[part].items()}
-        want = {key: tuple(t.shape) for key, t in own.items()}
+    for section, tensors in (("parameters", learner.parameters), ("buffers", learner.buffers)):
+        have = {key: tuple(t.shape) for key, t in saved[section].items()}
+        want = {key: tuple(t.shape) for key, t in tensors.items()}
         if have != want:
             key = next(k for k in [*want, *have] if have.get(k) != want.get(k))
             observed = "normalised observations" if key.startswith(_STATISTICS) else "network and ports"
             same = "objective.normalise" if key == RETURNS else observed
             raise DocumentError(
-                place,
-                f"'{name}' of {run} has {part} {key} {have.get(key)}, this agent needs {want.get(key)}; "
+                path,
+                f"'{name}' of {run} has {section} {key} {have.get(key)}, this agent needs {want.get(key)}; "
                 f"give both the same {same}",
             )
     for key, parameter in learner.parameters.items():
@@ -596,7 +602,9 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     scenario = without_weights(scenario)
     of_user = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
     of_user |= any(
-        part is not None and not part.built_in for c in scenario.channels for part in (c.gradient, c.input)
+        predictor is not None and not predictor.built_in
+        for c in scenario.channels
+        for predictor in (c.gradient, c.input)
     )
     with torch.device("cpu" if of_user else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)

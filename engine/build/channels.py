@@ -57,11 +57,11 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
         return Rate(base=base, run_steps=scenario.training.steps)
     if not schedule.built_in:
         function = made("schedule", schedule.kind, schedule.options)
-        own = OwnSchedule(
+        user_schedule = OwnSchedule(
             name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
         )
-        own.check()
-        return Rate(base=base, run_steps=scenario.training.steps, schedule=own)
+        user_schedule.check()
+        return Rate(base=base, run_steps=scenario.training.steps, schedule=user_schedule)
     moves = schedule.source(**schedule.options, warmup=schedule.warmup)
     return Rate(base=base, run_steps=scenario.training.steps, schedule=moves)
 
@@ -87,14 +87,15 @@ _MOST_STAMPS = 10_000
 
 @dataclass(frozen=True)
 class Devices:
-    """Where the tensors of agents are: those of agents that are not `here` (None: all are) have no memory."""
+    """Where the tensors of agents are: those of agents that are not `local_agents` (None: all are) have no memory."""
 
-    whole: torch.device
-    here: Container[str] | None = None
+    default: torch.device
+    local_agents: Container[str] | None = None
 
     def of(self, agent: str) -> torch.device:
         """Return the device of an agent's parameters, and of the predictors at its end of channels."""
-        return self.whole if self.here is None or agent in self.here else torch.device("meta")
+        is_local = self.local_agents is None or agent in self.local_agents
+        return self.default if is_local else torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -120,16 +121,16 @@ class Wiring:
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.made_coupling.predicts:
-            own = None
+            local_loss = None
             if gradient.has_own_loss:
-                own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
-                target = own.target  # a model of the target does not see it
+                local_loss = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
+                target = local_loss.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDPOINTS)
             endpoints = self._windows_by_endpoint(spec, gradient.context, GRADIENT_ENDPOINTS)
             if not gradient.needs_returned:
                 endpoints.pop("returned", None)
             predictor = self._predictor(
-                spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), own
+                spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), local_loss
             )
         returns = spec.made_coupling.uses_returned or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
@@ -138,9 +139,9 @@ class Wiring:
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
         of_state = StateGradientSettings()
         if spec.state and predictor is not None:
-            outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
+            outliers = Outliers(self.devices.default) if predictor.needs_returned else None
             of_state = StateGradientSettings(gradient.horizon, gradient.trace, gradient.auxiliary, outliers)
-        zeros = torch.zeros((), dtype=self.dtype, device=self.devices.whole)
+        zeros = torch.zeros((), dtype=self.dtype, device=self.devices.default)
         return Channel(
             spec.name,
             spec.sender,
@@ -165,7 +166,7 @@ class Wiring:
                     trace=0.0 if spec.state else gradient.trace,
                 ),
                 state_settings=of_state,
-                gate=SkillGate(self.devices.whole, begins_open=spec.replayed)
+                gate=SkillGate(self.devices.default, begins_open=spec.replayed)
                 if self.scenario.relations.gated(spec)
                 else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
@@ -185,15 +186,15 @@ class Wiring:
         seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
         path, name = ("channels", spec.name, "sample", "kind"), name_of(sample.kind)
         try:
-            found = call_factory(sample.source, name, seed=seed, **sample.options)
+            sampler = call_factory(sample.source, name, seed=seed, **sample.options)
         except ScenarioError as error:
             raise DocumentError(path, str(error)) from None
-        if not isinstance(found, MessageSampler):
-            kind = type(found).__name__
+        if not isinstance(sampler, MessageSampler):
+            kind = type(sampler).__name__
             raise DocumentError(
                 path, f"{name} returns a {kind}; return an antiphon.comms.symbols.MessageSampler"
             )
-        return found
+        return sampler
 
     def _ledger(self, spec: ChannelSpec, returns: bool, *, conditioned: bool) -> Ledger:
         """A channel's ledger; `conditioned`: whether its predictor reads the newest returned gradient."""
@@ -285,11 +286,11 @@ class Wiring:
     # --- predictors ---------------------------------------------------------------------------------------
 
     def _predictor(
-        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], own: LocalLoss | None
+        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], local_loss: LocalLoss | None
     ) -> Predictor:
         gradient = spec.gradient
-        options = gradient.options if own is None else own.settings()
-        target = None if own is None else options.pop("target")
+        options = gradient.options if local_loss is None else local_loss.settings()
+        target = None if local_loss is None else options.pop("target")
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         settings["all_passes"] = gradient.passes == "all"
         if gradient.follows_actions:
@@ -327,12 +328,12 @@ class Wiring:
         return policy.distribution
 
     def _settings(
-        self, channel: ChannelSpec, end: str, part: str, spec: GradientSpec | InputSpec
+        self, channel: ChannelSpec, end: str, key: str, spec: GradientSpec | InputSpec
     ) -> dict[str, Any]:
         """What every kind of predictor takes; `end`: the agent where it is computed."""
         optimiser, rate = optimiser_of(spec.optimiser or self.scenario.training.predictor, self.scenario)
         return {
-            "generator": generator(self.seed, "channel", channel.name, part),
+            "generator": generator(self.seed, "channel", channel.name, key),
             "optimiser": optimiser,
             "rate": rate,
             "frozen": not spec.learn,
@@ -349,10 +350,10 @@ class Wiring:
         options = {key: value for key, value in model.options.items() if key != "sites"}
         sites = model.get("sites")
         try:
-            made = input_of(model.kind, options, shape, context, sites=sites, **settings)
+            input_model = input_of(model.kind, options, shape, context, sites=sites, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
-        return SyntheticInput(made, PredictorContext(signals, endpoints))
+        return SyntheticInput(input_model, PredictorContext(signals, endpoints))
 
     def _feedback(self, spec: ChannelSpec, feedback: FeedbackSpec, shape: Shape) -> Feedback:
         """The fixed weights that carry a locked channel's gradient back."""

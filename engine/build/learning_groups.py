@@ -38,7 +38,7 @@ def _episodes(
     scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
 ) -> WindowGrid:
     name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
-    place = ("agents", name, "clock", "unroll")
+    path = ("agents", name, "clock", "unroll")
     declared = scenario.agents[name].clock.unroll == "episode"
     longest = env.longest_episode if env.episode_steps is None else env.episode_steps
     if longest is None and not declared:
@@ -50,10 +50,10 @@ def _episodes(
     if longest is None:
         of_examples = isinstance(scenario.env, EnvSpec) and "episode" in option_names(scenario.env.id)
         fix = f"{'write `episode: example` in env, or ' * of_examples}use a number of ticks, such as 16"
-        raise DocumentError(place, f"'episode' needs episodes of one known length; {fix}")
+        raise DocumentError(path, f"'episode' needs episodes of one known length; {fix}")
     if longest > LONGEST_WINDOW:
         raise DocumentError(
-            place,
+            path,
             f"an episode of {longest:,} steps is a window of more than {LONGEST_WINDOW:,}; use a number of ticks",
         )
     if env.episode_steps is not None:

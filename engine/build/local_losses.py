@@ -51,12 +51,12 @@ class LocalLoss:
     def settings(self) -> dict[str, Any]:
         """Return the options of the predictor, names of signals and agents resolved."""
         options = {key: value for key, value in self.gradient.options.items() if key not in _RESOLVED}
-        found = {**options, "target": self.signal(self.target)}
+        settings = {**options, "target": self.signal(self.target)}
         if self.lens:
             losses = self._goal().output_objective.loss
-            found["sources"], found["mean"] = self._sources(), self._goal().mean_over_targets
-            found["losses"] = lambda out, *target: scaled(losses(out, *target), self._goal().weight)
-        return found
+            settings["sources"], settings["mean"] = self._sources(), self._goal().mean_over_targets
+            settings["losses"] = lambda out, *target: scaled(losses(out, *target), self._goal().weight)
+        return settings
 
     def _error(self, key: str, message: str) -> DocumentError:
         return DocumentError(("channels", self.channel.name, "gradient", key), message)
@@ -77,19 +77,20 @@ class LocalLoss:
 
     def _sources(self) -> dict[str, Tensor]:
         """The tensors whose present values the lens' layers have."""
-        given = self.gradient.get("parameters")
+        source_names = self.gradient.get("parameters")
         reader = self.agents[self.reader].learner
-        found = {name.removeprefix("module."): p for name, p in reader.parameters.items()}
-        for name, place in given.items():
-            agent, _, own = place.partition(".")
-            own = own.removeprefix("module.")
+        sources = {name.removeprefix("module."): p for name, p in reader.parameters.items()}
+        for name, source_name in source_names.items():
+            agent, _, parameter_name = source_name.partition(".")
+            parameter_name = parameter_name.removeprefix("module.")
             if agent not in self.agents:
                 raise self._error("parameters", f"no agent '{agent}'{suggest(agent, self.agents)}")
             parameters = self.agents[agent].learner.parameters
-            known = {key.removeprefix("module."): p for key, p in parameters.items()}
-            if own not in known:
+            parameters_by_name = {key.removeprefix("module."): p for key, p in parameters.items()}
+            if parameter_name not in parameters_by_name:
                 raise self._error(
-                    "parameters", f"agent '{agent}' has no parameter '{own}'{suggest(own, known)}"
+                    "parameters",
+                    f"agent '{agent}' has no parameter '{parameter_name}'{suggest(parameter_name, parameters_by_name)}",
                 )
-            found[name] = known[own]
-        return found
+            sources[name] = parameters_by_name[parameter_name]
+        return sources

@@ -70,8 +70,8 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
             f"'{goal.mask}' has {have}; a mask has {distribution.parameters} numbers, one for each choice"
         )
         raise DocumentError(path, message)
-    place = spec.observes.index(goal.mask)
-    if place in spec.normalised:
+    index = spec.observes.index(goal.mask)
+    if index in spec.normalised:
         message = "is the mask of its choices, which is not normalised; leave it out"
         raise DocumentError(("agents", name, "observes", goal.mask, "normalise"), message)
     if len(shapes.inputs[name]) > 1:
@@ -80,7 +80,7 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     ages = len(scenario.inputs_of(name))
     return sum(
         ages if observed == AGE else features_of(env.signals[observed].shape_as(spec.categories))
-        for observed in spec.observes[:place]
+        for observed in spec.observes[:index]
     )
 
 
@@ -103,13 +103,13 @@ def _own_agent(name: str, spec: AgentSpec, env: Description) -> str:
     rewards = () if goal is None or not goal.reward else goal.reward
     whose = {reward.partition(".")[2] for reward in rewards if reward != COSINE}
     sees = {life for life in lives if observed and all(signal.startswith(f"{life}.") for signal in observed)}
-    wanted = (
+    candidates = (
         [life for life in lives if acts == life or acts.startswith(f"{life}.")],
         [life for life in lives if life == name],
         [life for life in lives if {life} == whose],
         [life for life in lives if {life} == sees],
     )
-    return next((lives_wanted[0] for lives_wanted in wanted if lives_wanted), "")
+    return next((matching[0] for matching in candidates if matching), "")
 
 
 def _life(name: str, spec: AgentSpec, env: Description) -> tuple[tuple[str, str], str | None]:
@@ -168,22 +168,22 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
     replayed = [c.sender for c in scenario.inputs_of(name) if c.replayed]
     for member in (*group, *replayed):
         agent = scenario.agents[member]
-        places: list[Path] = []
+        paths: list[Path] = []
         if agent.layers is not None:
             norms = {
                 "norm": agent.layers.get("norm") or default_norm(agent, env),
                 "cell_norm": agent.layers.get("cell_norm"),
             }
-            places += [("agents", member, "network", key) for key, norm in norms.items() if norm == "batch"]
+            paths += [("agents", member, "network", key) for key, norm in norms.items() if norm == "batch"]
         outputs = scenario.outputs_of(member)
-        places += [("channels", c.name, "norm") for c in outputs if port_norm(c, agent, env) == "batch"]
+        paths += [("channels", c.name, "norm") for c in outputs if port_norm(c, agent, env) == "batch"]
         critic = agent.critic
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
-            places.append(("agents", member, "objective", "critic", "network", "norm"))
-        for place in places:
+            paths.append(("agents", member, "objective", "critic", "network", "norm"))
+        for path in paths:
             message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or "
             message += "gradient.passes: first of its channel" if member in replayed else "epochs: 1"
-            raise DocumentError(place, message)
+            raise DocumentError(path, message)
 
 
 def _check_replay(name: str, network: Network) -> None:

@@ -168,8 +168,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             if (critic := agent.critic) is not None:
                 seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
                 seen = _maps(seen, layouts.get((name, "critic"), ()))
-                place = ("agents", name, "objective", "critic")
-                critics[name] = _joined_shape(critic.network, seen, place)
+                path = ("agents", name, "objective", "critic")
+                critics[name] = _joined_shape(critic.network, seen, path)
     problems.raise_any()
     return Shapes(inputs, messages, heads, critics, objectives, layouts)
 
@@ -192,8 +192,8 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
         networks: list[tuple[Path, str, NetworkSpec | None, tuple[str, ...]]]
         networks = [(("agents", name, "network"), "network", agent.layers, agent.observes)]
         if critic is not None:
-            place = ("agents", name, "objective", "critic", "network")
-            networks.append((place, "critic", critic.network, critic.observes))
+            critic_path = ("agents", name, "objective", "critic", "network")
+            networks.append((critic_path, "critic", critic.network, critic.observes))
         for path, key, network, observes in networks:
             if network is not None and (network.on_maps or network.sees_images):
                 order = network.get("channels")
@@ -273,11 +273,11 @@ def _words(scenario: Scenario) -> Iterator[tuple[str, Path]]:
     for name, agent in scenario.agents.items():
         yield from ((AGE, ("agents", name, "observes")) for signal in agent.observes if signal == AGE)
     for channel in scenario.channels:
-        for key, part, words in (
+        for key, spec, words in (
             ("gradient", channel.gradient, GRADIENT_ENDPOINTS),
             ("input", channel.input, INPUT_ENDPOINTS),
         ):
-            for name in () if part is None else part.context:
+            for name in () if spec is None else spec.context:
                 if name in words:
                     yield name, ("channels", channel.name, key, "context")
 
@@ -285,29 +285,29 @@ def _words(scenario: Scenario) -> Iterator[tuple[str, Path]]:
 def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
     """Yield the signals that a scenario names, each with its place and who reads it: a loss may have any at any time."""
     for name, agent in scenario.agents.items():
-        place: Path = ("agents", name)
+        path: Path = ("agents", name)
         mask = None if agent.objective is None else agent.objective.mask  # the agent observes it too
         for signal in agent.observes:
             if signal != AGE:
-                yield signal, (*place, *(("objective", "mask") if signal == mask else ("observes",))), "agent"
+                yield signal, (*path, *(("objective", "mask") if signal == mask else ("observes",))), "agent"
         for where, goal in agent.goals.items():
             if goal.target is not None:
-                yield goal.target, (*place, *where, "target"), "loss"
+                yield goal.target, (*path, *where, "target"), "loss"
             if goal.critic is not None:
-                seen = (*place, *where, "critic", "observes")
+                seen = (*path, *where, "critic", "observes")
                 yield from ((signal, seen, "value") for signal in goal.critic.observes)
     for channel in scenario.channels:
         if channel.mask is not None:
             yield channel.mask, ("channels", channel.name, "mask"), "mask"
         if channel.made_coupling.predicts:
-            place, gradient = ("channels", channel.name), channel.gradient
+            path, gradient = ("channels", channel.name), channel.gradient
             named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDPOINTS]
             if gradient.own_target is not None:
                 named.append((gradient.own_target, "target"))
-            yield from ((signal, (*place, "gradient", key), "loss") for signal, key in named)
+            yield from ((signal, (*path, "gradient", key), "loss") for signal, key in named)
             for signal in () if channel.input is None else channel.input.context:
                 if signal not in INPUT_ENDPOINTS:
-                    yield signal, (*place, "input", "context"), "synthetic input"
+                    yield signal, (*path, "input", "context"), "synthetic input"
 
 
 def _nearest(name: str, path: Path, reader: str, env: Description) -> str:
@@ -315,8 +315,8 @@ def _nearest(name: str, path: Path, reader: str, env: Description) -> str:
     family, _, number = name.rpartition("_")
     if not (number.isdecimal() and f"{family}_0" in env.signals):
         words = next((words for keys, words in _WORDS.items() if path[-len(keys) :] == keys), ())
-        known = [other for other, signal in env.signals.items() if _may_read(reader, signal)]
-        return suggest(name, known, also=words)
+        readable = [signal_name for signal_name, signal in env.signals.items() if _may_read(reader, signal)]
+        return suggest(name, readable, also=words)
     count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
     return (
         f"; the environment has {family}_0 to {family}_{count - 1}: raise their number in env, or deal them in turn "
@@ -398,7 +398,7 @@ def objective_in(
     goal = agent.objective
     if goal is not None and goal.policy:
         return _policy_in(name, agent, env, batch)
-    fits_by_goal = [_on_target(("agents", name, *place), goal, env) for place, goal in agent.goals.items()]
+    fits_by_goal = [_on_target(("agents", name, *path), goal, env) for path, goal in agent.goals.items()]
     if not fits_by_goal:
         return None
     if len(fits_by_goal) > 1:
@@ -457,8 +457,10 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
         message = f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})"
-        others = {n: objective.size(signal.shape, signal.classes) for n, signal in env.signals.items()}
-        fits = [other for other, size in others.items() if size is not None]
+        size_by_signal = {
+            n: objective.size(signal.shape, signal.classes) for n, signal in env.signals.items()
+        }
+        fits = [signal_name for signal_name, size in size_by_signal.items() if size is not None]
         fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
         raise DocumentError(path, f"{message}; {objective.way_out(signal.shape, signal.classes) or fix}")
     return objective, size
@@ -473,14 +475,14 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
         )
         raise DocumentError(path, message)
     try:
-        own = acted_space(space, agent.acts)
+        acted = acted_space(space, agent.acts)
     except ScenarioError as error:
         raise placed(error, path) from None
-    if agent.acts and isinstance(own, spaces.Dict) and not agent.policy:
+    if agent.acts and isinstance(acted, spaces.Dict) and not agent.policy:
         within = f"{agent.acts}." if isinstance(agent.acts, str) else ""
-        parts = ", ".join(within + part for part in own.spaces)
+        parts = ", ".join(within + key for key in acted.spaces)
         raise DocumentError(path, f"the environment's actions have parts; name one of {parts}")
-    return own
+    return acted
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tuple[PolicyObjective, int]:

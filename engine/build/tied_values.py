@@ -13,12 +13,12 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 
-Places = tuple[tuple[str, str], ...]
+Tie = tuple[tuple[str, str], ...]
 """Agents and parameters."""
 
 
 @torch.no_grad()
-def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tuple[Places, ...], list[str]]:
+def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tuple[Tie, ...], list[str]]:
     """Give all parameters of each tie the values of its first.
 
     Returns:
@@ -28,37 +28,37 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
     Raises:
         ScenarioError: There is no such parameter, or the shapes differ.
     """
-    found: list[Places] = []
+    ties: list[Tie] = []
     notes: list[str] = []
     for index, group in enumerate(scenario.share):
-        places = tuple(agent_and_parameter(name) for name in group)
+        tied = tuple(agent_and_parameter(name) for name in group)
         first: Tensor | None = None
-        for place, (name, parameter) in enumerate(places):
-            own = agents[name].learner.parameters
-            path = ("share", index, place)
-            if parameter not in own:
+        for position, (name, parameter) in enumerate(tied):
+            parameters = agents[name].learner.parameters
+            path = ("share", index, position)
+            if parameter not in parameters:
                 raise DocumentError(
-                    path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, own)}"
+                    path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, parameters)}"
                 )
-            tensor = own[parameter]
+            tensor = parameters[parameter]
             if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
                 message = (
-                    f"{group[place]!r} has a hook, which would see a part of the tied gradient; remove it"
+                    f"{group[position]!r} has a hook, which would see a part of the tied gradient; remove it"
                 )
                 raise DocumentError(path, message)
             if first is None:
                 first = tensor
             elif tensor.shape != first.shape:
                 shapes = f"has shape {list(tensor.shape)}, {group[0]!r} has {list(first.shape)}"
-                raise DocumentError(path, f"{group[place]!r} {shapes}; tied parameters need one shape")
+                raise DocumentError(path, f"{group[position]!r} {shapes}; tied parameters need one shape")
             else:
                 if _given(scenario, name) and not tensor.is_meta and not torch.equal(tensor, first):
                     notes.append(
-                        f"share: {group[place]!r} begins with the values of {group[0]!r}, not with its own"
+                        f"share: {group[position]!r} begins with the values of {group[0]!r}, not with its own"
                     )
                 tensor.copy_(first)
-        found.append(places)
-    return tuple(found), notes
+        ties.append(tied)
+    return tuple(ties), notes
 
 
 def _given(scenario: Scenario, agent: str) -> bool:
