@@ -89,12 +89,12 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"channel {name}: its gate decides at every window whether its sender takes a step"
     learners, *predictors = (stateful(system)[key] for key in ("learners", "predictors", "inputs"))
     owners = [(f"agent '{name}'", learner) for name, learner in learners.items()]
-    owners += [(f"channel {name}", model) for each in predictors for name, model in each.items()]
-    for place, owner in owners:
+    owners += [(f"channel {channel}", model) for models in predictors for channel, model in models.items()]
+    for title, owner in owners:
         if not isinstance(owner.optimiser, Optimiser):
-            yield f"{place} has an optimiser that is not antiphon's"
+            yield f"{title} has an optimiser that is not antiphon's"
         elif not owner.optimiser.counts_steps and not owner.rate.constant:
-            yield f"{place}: the learning rate of its SGD has a schedule"
+            yield f"{title}: the learning rate of its SGD has a schedule"
     period = period_of(system)
     if period > LONGEST:
         yield f"its schedule repeats after {period:,} steps; at most {LONGEST} are recorded"

@@ -20,34 +20,34 @@ class StepInput:
     """What the environment gives a step.
 
     Attributes:
-        known: Signals by name, as they are known at the tick.
-        later: Those that are known after it.
+        tick_signals: By name, as they are known at the tick.
+        later_signals: Those that are known after it.
         uniform: Of the masks among both: see `StepSignals`.
         ends: Which episodes end.
     """
 
-    known: dict[str, Tensor]
-    later: dict[str, Tensor]
+    tick_signals: dict[str, Tensor]
+    later_signals: dict[str, Tensor]
     uniform: dict[str, Mask]
     ends: EpisodeEnds
 
     def complete(self, signals: StepSignals, action: Action | None) -> EpisodeEnds:
         """Add to a step's signals what is known after it, and return which episodes end; no agent acts."""
-        signals.signals.update(self.later)
+        signals.signals.update(self.later_signals)
         signals.uniform_masks.update(self.uniform)
         return self.ends
 
 
 def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
     """Take the next steps of an environment in which no agent acts, and return what each gives."""
-    found = []
+    step_inputs = []
     for _ in range(steps):
         signals = world.step_signals
-        known = dict(signals.signals)
+        observed = dict(signals.signals)
         ends = world.advance(None)
-        later = {name: value for name, value in signals.signals.items() if name not in known}
-        found.append(StepInput(known, later, dict(signals.uniform_masks), ends))
-    return found
+        later = {name: value for name, value in signals.signals.items() if name not in observed}
+        step_inputs.append(StepInput(observed, later, dict(signals.uniform_masks), ends))
+    return step_inputs
 
 
 class StaticInputs:
@@ -58,7 +58,14 @@ class StaticInputs:
     """
 
     def __init__(self, inputs: Sequence[StepInput]) -> None:
-        self.inputs = [replace(one, known=copy_tree(one.known), later=copy_tree(one.later)) for one in inputs]
+        self.inputs = [
+            replace(
+                step_input,
+                tick_signals=copy_tree(step_input.tick_signals),
+                later_signals=copy_tree(step_input.later_signals),
+            )
+            for step_input in inputs
+        ]
 
     def fill(self, inputs: Sequence[StepInput]) -> None:
         """Copy the inputs of another period."""
@@ -67,10 +74,10 @@ class StaticInputs:
     def fits(self, inputs: Sequence[StepInput]) -> bool:
         """Return whether other inputs have the same signals and ends."""
         return all(
-            (mine.ends, mine.uniform) == (other.ends, other.uniform)
-            and list(mine.known) == list(other.known)
-            and list(mine.later) == list(other.later)
-            for mine, other in zip(self.inputs, inputs, strict=True)
+            (recorded.ends, recorded.uniform) == (present.ends, present.uniform)
+            and list(recorded.tick_signals) == list(present.tick_signals)
+            and list(recorded.later_signals) == list(present.later_signals)
+            for recorded, present in zip(self.inputs, inputs, strict=True)
         )
 
     def tensors(self) -> list[Tensor]:
@@ -79,7 +86,12 @@ class StaticInputs:
 
 
 def _tensors(inputs: Sequence[StepInput]) -> list[Tensor]:
-    return [value for one in inputs for some in (one.known, one.later) for value in some.values()]
+    return [
+        value
+        for step_input in inputs
+        for signals in (step_input.tick_signals, step_input.later_signals)
+        for value in signals.values()
+    ]
 
 
 Number = int | float
@@ -120,10 +132,13 @@ class Numbers:
         kinds = [dtype for _, _, dtype in self._asked]
         if [dtype for _, _, dtype in before] != kinds:
             raise NotRecordable("it does not ask for the same numbers in every period")
-        self._growth = [(now[1] - then[1]) // periods for now, then in zip(self._asked, before, strict=True)]
+        self._growth = [
+            (now[1] - earlier_number[1]) // periods
+            for now, earlier_number in zip(self._asked, before, strict=True)
+        ]
         if any(
-            now[1] - then[1] != periods * growth
-            for now, then, growth in zip(self._asked, before, self._growth, strict=True)
+            now[1] - earlier_number[1] != periods * growth
+            for now, earlier_number, growth in zip(self._asked, before, self._growth, strict=True)
         ):
             raise NotRecordable("the numbers that it reads do not grow evenly with the periods")
         on_device = [dtype for dtype in kinds if dtype is not torch.bool]
@@ -131,11 +146,11 @@ class Numbers:
             dtype: torch.zeros(on_device.count(dtype), dtype=dtype, device=device) for dtype in on_device
         }
         self._decided = self._values(0, torch.bool)
-        each: dict[torch.dtype, Iterator[Number | Tensor]] = {
+        values_by_type: dict[torch.dtype, Iterator[Number | Tensor]] = {
             torch.bool: iter(self._decided),
             **{dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()},
         }
-        self._slots = [next(each[dtype]) for dtype in kinds]
+        self._slots = [next(values_by_type[dtype]) for dtype in kinds]
         self._places: dict[tuple[Function, int, torch.dtype], Number | Tensor] = {}
         self.fill(0)
 
@@ -143,10 +158,10 @@ class Numbers:
         """Return the tensor [] that holds a number, or what was decided by it: see `numbers_from`."""
         key = function, step, dtype
         if key not in self._places:
-            place = len(self._places)
-            if place >= len(self._slots) or self._asked[place][1:] != key[1:]:
+            index = len(self._places)
+            if index >= len(self._slots) or self._asked[index][1:] != key[1:]:
                 raise NotRecordable("it does not ask for the same numbers in every period")
-            self._places[key] = self._slots[place]
+            self._places[key] = self._slots[index]
         return self._places[key]
 
     def fits(self, periods: int) -> bool:
@@ -156,11 +171,11 @@ class Numbers:
     def fill(self, periods: int) -> None:
         """Fill in the numbers of the period that comes `periods` after the recorded one."""
         for dtype, memory in self._memory.items():
-            found = torch.tensor(self._values(periods, dtype), dtype=dtype)
+            values = torch.tensor(self._values(periods, dtype), dtype=dtype)
             if memory.device.type == "cuda":
-                memory.copy_(found.pin_memory(), non_blocking=True)
+                memory.copy_(values.pin_memory(), non_blocking=True)
             else:
-                memory.copy_(found)
+                memory.copy_(values)
 
     def _values(self, periods: int, dtype: torch.dtype) -> list[Number]:
         """The numbers of a type in the period that comes `periods` after the recorded one."""

@@ -210,8 +210,8 @@ class CapturedLoop(Executor):
     def _follow(self, running: LiveSystem) -> None:
         """Begin anew with another backend, or where another state has been loaded into it."""
         backend = running.backend
-        known = self._backend is backend and self._divergence is backend.divergence_check
-        if known or not isinstance(backend, StackedBackend):
+        is_followed = self._backend is backend and self._divergence is backend.divergence_check
+        if is_followed or not isinstance(backend, StackedBackend):
             return
         self.obstacle = obstacle_of(backend.system, running.scenario)
         self.period = period_of(backend.system)
@@ -244,7 +244,9 @@ class CapturedLoop(Executor):
     def _take_period(self, running: LiveSystem) -> None:
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
-        varying = any(one.ends.ended is not ALL and one.ends.ended is not NONE for one in inputs)
+        varying = any(
+            step_input.ends.ended is not ALL and step_input.ends.ended is not NONE for step_input in inputs
+        )
         if varying or (recording is not None and not recording.fits(self._later(recording, step), inputs)):
             self._take_over()
             if varying:
@@ -266,11 +268,15 @@ class CapturedLoop(Executor):
         assert self._backend is not None
         backend, means = self._backend, self._state.means
         with numbers_from((numbers or NumberLog()).number):
-            for step, one in enumerate(inputs, first):
-                uniform = {name: value for name, value in one.uniform.items() if name in one.known}
-                signals = StepSignals(step, dict(one.known), uniform)
-                given = partial(one.complete, signals)
-                _, report = take_step(backend, step, signals, given, keep_messages=False)
+            for step, step_input in enumerate(inputs, first):
+                uniform = {
+                    name: value
+                    for name, value in step_input.uniform.items()
+                    if name in step_input.tick_signals
+                }
+                signals = StepSignals(step, dict(step_input.tick_signals), uniform)
+                complete = partial(step_input.complete, signals)
+                _, report = take_step(backend, step, signals, complete, keep_messages=False)
                 means.add(AgentReport(report, backend.stacked))
 
     def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
@@ -327,15 +333,15 @@ class CapturedLoop(Executor):
         assert self._backend is not None
         periods = (step - observation.step) // self.period
         numbers = Numbers(observation.log, log, periods, self._backend.system.device)
-        static, recorder, left = StaticInputs(inputs), self._recorder(), []
+        static, recorder, snapshots = StaticInputs(inputs), self._recorder(), []
 
         def work() -> None:
             self._state.load(before)
             self._take_steps(step, static.inputs, numbers)
-            left.append(_unshared(self._state.read(), [*before.tensors, *static.tensors()]))
+            snapshots.append(_unshared(self._state.read(), [*before.tensors, *static.tensors()]))
 
         recorder.record(work)
-        after: Snapshot = left[-1]
+        after: Snapshot = snapshots[-1]
         if after.kinds != before.kinds or _less(after.numbers, before.numbers) != observation.growth:
             raise NotRecordable("its state does not repeat with the period of its schedule")
         return _Recording(step, recorder, before, after, static, numbers)
@@ -379,20 +385,20 @@ class CapturedLoop(Executor):
         in_place = self._state.in_place()
         before = _copies(in_place)
         self._take_steps(step, inputs, log)
-        left, now = _copied(self._state.read()), self._state.in_place()
+        state, now = _copied(self._state.read()), self._state.in_place()
         values = _copies(now)
-        if before is None or left is None or values is None:
+        if before is None or state is None or values is None:
             self._refuse(_NO_MEMORY)
             return None
         if len(now) > len(in_place):
             return None
         torch._foreach_copy_(in_place, before)
-        return _Computed(left, now, values)
+        return _Computed(state, now, values)
 
     def _check(self, recording: _Recording, truth: _Computed) -> None:
         """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
-        left = [*recording.after.tensors, *truth.in_place]
-        if all(map(same_bits, left, [*truth.state.tensors, *truth.values])):
+        replayed = [*recording.after.tensors, *truth.in_place]
+        if all(map(same_bits, replayed, [*truth.state.tensors, *truth.values])):
             recording.checked += 1
         else:
             self._give_up("a replayed period differs from one that is computed step by step", truth)
@@ -426,9 +432,9 @@ class CapturedLoop(Executor):
 _NO_MEMORY = "there is not enough memory for a second copy of its state"
 
 
-def _less(numbers: Sequence[int], others: Sequence[int]) -> list[int]:
+def _less(numbers: Sequence[int], subtracted: Sequence[int]) -> list[int]:
     """Return the differences of numbers of the same places."""
-    return [b - a for a, b in zip(others, numbers, strict=True)]
+    return [b - a for a, b in zip(subtracted, numbers, strict=True)]
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor] | None:
@@ -445,8 +451,8 @@ def _copied(snapshot: Snapshot) -> Snapshot | None:
     return None if tensors is None else snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
 
 
-def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
+def _unshared(snapshot: Snapshot, owners: Sequence[Tensor]) -> Snapshot:
     """Return a state none of whose tensors lies in the memory of others."""
-    taken = {tensor.untyped_storage().data_ptr() for tensor in others}
-    tensors = [t.clone() if t.untyped_storage().data_ptr() in taken else t for t in snapshot.tensors]
+    addresses = {tensor.untyped_storage().data_ptr() for tensor in owners}
+    tensors = [t.clone() if t.untyped_storage().data_ptr() in addresses else t for t in snapshot.tensors]
     return snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)

@@ -65,11 +65,15 @@ class Snapshot:
 
     def with_leaves(self, tensors: list[Tensor], numbers: list[int], counts: list[int]) -> Snapshot:
         """Return the same structure with other tensors and numbers."""
-        each = iter(tensors)
+        next_tensors = iter(tensors)
 
-        def put(own: Iterator[int]) -> Callable[[Any], Any]:
+        def put(next_numbers: Iterator[int]) -> Callable[[Any], Any]:
             return lambda leaf: (
-                next(each) if isinstance(leaf, Tensor) else next(own) if _is_number(leaf) else leaf
+                next(next_tensors)
+                if isinstance(leaf, Tensor)
+                else next(next_numbers)
+                if _is_number(leaf)
+                else leaf
             )
 
         return Snapshot(mapped(self.stamps, put(iter(numbers))), mapped(self.counters, put(iter(counts))))
@@ -99,11 +103,11 @@ class LoopState:
 
     def in_place(self) -> list[Tensor]:
         """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
-        found = [p for owner in self._owners for p in owner.parameters.values()]
+        tensors = [p for owner in self._owners for p in owner.parameters.values()]
         for owner in self._owners:
-            found += owner.optimiser.tensors()
-        found += [] if self._guard is None else self._guard.in_place()
-        return [constant(tensor) for tensor in found]
+            tensors += owner.optimiser.tensors()
+        tensors += [] if self._guard is None else self._guard.in_place()
+        return [constant(tensor) for tensor in tensors]
 
     def read(self) -> Snapshot:
         """Return the state as it is now."""
@@ -122,7 +126,7 @@ class LoopState:
             },
             {
                 "means": list(self._sums().items()),
-                "updates": [[one.updates, *one.steps_taken.tolist()] for one in self._owners],
+                "updates": [[owner.updates, *owner.steps_taken.tolist()] for owner in self._owners],
             },
         )
 
@@ -132,11 +136,11 @@ class LoopState:
         for names, sums in present.items():
             if names not in self._zeros:
                 self._zeros[names] = tuple(
-                    torch.zeros_like(own) if isinstance(own, Tensor) else 0 for own in sums
+                    torch.zeros_like(total) if isinstance(total, Tensor) else 0 for total in sums
                 )
-        found = self._zeros | present
-        self.means.load_sums(found)
-        return found
+        sums_by_agents = self._zeros | present
+        self.means.load_sums(sums_by_agents)
+        return sums_by_agents
 
     def load(self, snapshot: Snapshot) -> None:
         """Load a state; its tensors are used as they are, and open windows are replayed."""
@@ -147,8 +151,8 @@ class LoopState:
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.put_statistics(buffers)
-        kept = {"events": system.divergence_rule.events, "signals": all_signals}
-        load_messages(system, {**stamps["messages"], **kept})
+        unchanged = {"events": system.divergence_rule.events, "signals": all_signals}
+        load_messages(system, {**stamps["messages"], **unchanged})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
         for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
@@ -156,8 +160,8 @@ class LoopState:
         if self._clipped is not None:
             self._clipped.first = dict(stamps["first_clips"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
-        for owner, (updates, *taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
-            owner.load_counts(updates, taken)
+        for owner, (updates, *steps_taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
+            owner.load_counts(updates, steps_taken)
         self.backend.move_on()
         self.backend.divergence_check.statistics.keep()
         for group in system.groups:

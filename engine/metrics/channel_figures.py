@@ -52,8 +52,8 @@ def _of_steps(twin: LiveSystem) -> Iterable[Figure]:
 
 
 def _by_channel(running: LiveSystem, rows: Iterable[Figure]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {name: {} for name in running.system.channels}
+    values_by_channel: dict[str, dict[str, float]] = {name: {} for name in running.system.channels}
     for row in rows:
         if row.kind == "channel":
-            found[row.name][row.metric] = row.value
-    return found
+            values_by_channel[row.name][row.metric] = row.value
+    return values_by_channel

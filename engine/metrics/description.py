@@ -109,7 +109,7 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
         for name, inner in settings.items():
             yield from _leaves(f"{key}.{name}", inner)
     else:
-        yield key, json.dumps(settings, default=lambda found: type(found).__name__)
+        yield key, json.dumps(settings, default=lambda value: type(value).__name__)
 
 
 def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
@@ -153,7 +153,9 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
         about["acts"] = "its output is the environment's action"
     if agent.share is not None:
         about["shares"] = f"its parameters with group {agent.share}"
-    ties = [tie for tie in scenario.share if any(agent_and_parameter(one)[0] == name for one in tie)]
+    ties = [
+        tie for tie in scenario.share if any(agent_and_parameter(tied_name)[0] == name for tied_name in tie)
+    ]
     if ties:
         about["tied"] = ", ".join(" = ".join(tie) for tie in ties)
     return about

@@ -49,12 +49,12 @@ class _Rhythm:
 
     def at(self, step: int) -> bool:
         """Whether it can happen at a step."""
-        source, then = self.source, step - self.later
+        source, source_step = self.source, step - self.later
         if isinstance(source, EpisodeWindows):
-            return source.number_ending_at(then) is not None or then == source.episode_start - 1
+            return source.number_ending_at(source_step) is not None or source_step == source.episode_start - 1
         if isinstance(source, WindowGrid):
-            return source.number_ending_at(then) is not None
-        return source.latest(then) == then
+            return source.number_ending_at(source_step) is not None
+        return source.latest(source_step) == source_step
 
 
 class NewestFigures:
@@ -74,7 +74,7 @@ class NewestFigures:
             *(("agent", name) for name in system.agents),
             *(("channel", name) for name in system.channels),
         ]
-        self._order: dict[Owner, int] = {owner: place for place, owner in enumerate(owners)}
+        self._order: dict[Owner, int] = {owner: index for index, owner in enumerate(owners)}
         self._taken: set[int] = set()
         """Places of those whose metrics have been taken of all since the previous entry."""
         self._found: dict[Owner, dict[str, Figure]] = {}
@@ -95,18 +95,18 @@ class NewestFigures:
         """
         if not self._rhythms or not rows.period:
             return None
-        left = rows.following(step) - step
-        if not left:
+        steps_left = rows.following(step) - step
+        if not steps_left:
             return None
         learning: list[str] = []
         messages: list[str] = []
-        for place, (rhythm, owners) in enumerate(self._rhythms):
-            last = left < rhythm.interval
-            if not (last or (rhythm.by_chance and place not in self._taken)) or not rhythm.at(step):
+        for index, (rhythm, owners) in enumerate(self._rhythms):
+            last = steps_left < rhythm.interval
+            if not (last or (rhythm.by_chance and index not in self._taken)) or not rhythm.at(step):
                 continue
             names = [owner[1] for owner in owners if last or rhythm.metric not in self._found.get(owner, ())]
             if not names:
-                self._taken.add(place)
+                self._taken.add(index)
             (learning if rhythm.metric else messages).extend(names)
         return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
 
@@ -129,8 +129,8 @@ class NewestFigures:
         for figure in figures:
             by_owner.setdefault((figure.kind, figure.name), []).append(figure)
         for owner, newest in missed.items():
-            there = {figure.metric for figure in by_owner.get(owner, ())}
-            missing = [figure for metric, figure in newest.items() if metric not in there]
+            logged = {figure.metric for figure in by_owner.get(owner, ())}
+            missing = [figure for metric, figure in newest.items() if metric not in logged]
             if missing:  # a synthetic input's loss comes first: parts have it apart from what the sender has
                 by_owner[owner] = sorted(
                     [*by_owner.get(owner, ()), *missing], key=lambda figure: figure.metric != "si_loss"

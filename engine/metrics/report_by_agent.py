@@ -230,8 +230,8 @@ class MeanAccumulator:
         *others: Those of other seeds; of several, agents are `name@seed` here.
     """
 
-    def __init__(self, system: System, *others: System) -> None:
-        systems = (system, *others)
+    def __init__(self, system: System, *other_seeds: System) -> None:
+        systems = (system, *other_seeds)
         self._agents = {
             name_in_seed(name, seed, len(systems)): agent
             for seed, system_of_seed in enumerate(systems)

@@ -116,13 +116,13 @@ class Row(NamedTuple):
 def returns_of(computed: Computed) -> dict[str, float]:
     """Return the mean undiscounted return in training by policy, of its own reward (`EpisodeStatistics.mean`)."""
     episodes = computed.world.episodes
-    found: dict[str, float] = {}
+    return_by_agent: dict[str, float] = {}
     for name, agent in computed.backend.stacked.single_system.agents.items():
         if episodes is not None and agent.goal is not None and agent.goal.policy is not None:
             rewards = () if agent.goal.rewards is None else agent.goal.rewards.names
             if (mean := episodes.mean(own_reward(rewards))) is not None:
-                found[name] = mean
-    return found
+                return_by_agent[name] = mean
+    return return_by_agent
 
 
 def training_means(trained: Trained) -> dict[str, dict[str, float]]:
@@ -136,8 +136,8 @@ def _with_returns(
 ) -> dict[str, dict[str, float]]:
     """Return means by agent with the returns of policies, of those that have any."""
     return {
-        name: {**({RETURN: returns[name]} if name in returns else {}), **found}
-        for name, found in means.items()
+        name: {**({RETURN: returns[name]} if name in returns else {}), **mean_by_metric}
+        for name, mean_by_metric in means.items()
     }
 
 
@@ -150,7 +150,9 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
     for update in report.updates:
         parts += [system.agents[name].member_names for name in update.gradients_by_learner]
         parts += [system.channels[name].member_names for name in update.newest_injected_by_channel]
-    names = watched.messages | (watched.learning & {name for each in parts for name in each})
+    names = watched.messages | (
+        watched.learning & {name for names_of_update in parts for name in names_of_update}
+    )
     if not names:
         return
     with uncollected():
@@ -174,8 +176,8 @@ def score_figures(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -
     """Return scores by agent and name as metrics of agents, whose names begin with a prefix."""
     return [
         Figure("agent", name, f"{prefix}{metric}", value)
-        for name, found in scores.items()
-        for metric, value in found.items()
+        for name, value_by_metric in scores.items()
+        for metric, value in value_by_metric.items()
     ]
 
 
@@ -234,12 +236,12 @@ def _rows(
     kind: Kind, names: Iterable[str], measured: Iterable[Measured], of: Collection[str] | None
 ) -> list[Figure]:
     """Return the metrics of one agent or channel after the other; `of`: whose, None: of all."""
-    found: dict[str, list[Figure]] = {name: [] for name in names}
+    figures_by_name: dict[str, list[Figure]] = {name: [] for name in names}
     for members, metric, values, present in measured:
-        for place, (name, value) in enumerate(zip(members, values, strict=True)):
-            if (present is None or present[place]) and (of is None or name in of):
-                found[name].append(Figure(kind, name, metric, float(value)))
-    return [row for rows in found.values() for row in rows]
+        for index, (name, value) in enumerate(zip(members, values, strict=True)):
+            if (present is None or present[index]) and (of is None or name in of):
+                figures_by_name[name].append(Figure(kind, name, metric, float(value)))
+    return [row for rows in figures_by_name.values() for row in rows]
 
 
 def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
@@ -270,9 +272,9 @@ def of_agents(
             agent = system.agents[name]
             if not _any(agent.member_names, of):
                 continue
-            if found := [g for g in gradients if g is not None]:
+            if present_gradients := [g for g in gradients if g is not None]:
                 present = _list(update.moving_members_by_agent.get(name, ALL), len(agent.member_names))
-                yield Measured(agent.member_names, "gradient_norm", _norms(found, agent), present)
+                yield Measured(agent.member_names, "gradient_norm", _norms(present_gradients, agent), present)
     for agent in system.agents.values():
         if not _any(agent.member_names, of):
             continue
@@ -455,22 +457,22 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
     target = next((goal.target for goal in goals if goal.labels), None)
     channels = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     held = {
-        name: (channel, place)
+        name: (channel, index)
         for channel in system.channels.values()
-        for place, name in enumerate(channel.member_names)
+        for index, name in enumerate(channel.member_names)
     }
-    wanted = [channel.name for channel in channels][: scenario.telemetry.max]
-    found = ((name, _messages(*held[name], target)) for name in wanted if name in held)
-    return [(name, rows) for name, rows in found if rows is not None]
+    shown_names = [channel.name for channel in channels][: scenario.telemetry.max]
+    message_rows = ((name, _messages(*held[name], target)) for name in shown_names if name in held)
+    return [(name, rows) for name, rows in message_rows if rows is not None]
 
 
-def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[Any, Any] | None:
+def _messages(channel: Channel, index: int, target: str | None) -> np.ndarray[Any, Any] | None:
     """Return the newest messages of the channel at a place of a stack, with their labels."""
     messages = channel.ledger.messages
     if not messages:
         return None
     message = messages[max(messages)]
-    sent = message.sent_value.reshape(len(channel.member_names), -1, message.sent_value.shape[-1])[place]
+    sent = message.sent_value.reshape(len(channel.member_names), -1, message.sent_value.shape[-1])[index]
     if sent.shape[1] > LARGEST:
         return None
     labels = torch.full((len(sent),), torch.nan)
@@ -479,5 +481,5 @@ def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[An
         labels = label.float().where(label >= 0, torch.nan)
     most = min(len(sent), _MOST, _NUMBERS // (sent.shape[1] + 1))
     rows = torch.cat([sent.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
-    found: np.ndarray[Any, Any] = constant(rows[:most]).numpy()
-    return found
+    array: np.ndarray[Any, Any] = constant(rows[:most]).numpy()
+    return array

@@ -67,9 +67,9 @@ class _Reach(NamedTuple):
     synthetic: bool = False
     late: bool = False
 
-    def joined(self, other: _Reach) -> _Reach:
+    def joined(self, reach: _Reach) -> _Reach:
         return _Reach(
-            min(self.since, other.since), self.synthetic or other.synthetic, self.late or other.late
+            min(self.since, reach.since), self.synthetic or reach.synthetic, self.late or reach.late
         )
 
 
@@ -117,13 +117,13 @@ class _Times:
             assert windows is not None  # windows of another kind are episodes
             self.windows[name] = windows
         self.credit = {name: _Credit.of(channel) for name, channel in system.channels.items()}
-        known = {
+        first_steps = {
             windows: windows.end_of(windows.number_at(steps.start) - 1) + 1
             for windows in self.windows.values()
         }
-        every = range(max(min(known.values(), default=steps.start), 0), steps.stop)
+        every = range(max(min(first_steps.values(), default=steps.start), 0), steps.stop)
         """Those of the windows that are open at the first step too."""
-        bounds = {windows: dict(zip(every, windows.spans(every), strict=True)) for windows in known}
+        bounds = {windows: dict(zip(every, windows.spans(every), strict=True)) for windows in first_steps}
         self.bounds = {name: bounds[windows] for name, windows in self.windows.items()}
         """By agent and step, the first and the last step of its window."""
         self.reads: dict[tuple[str, int], tuple[int, ...]] = {}
@@ -173,14 +173,14 @@ class _Times:
 
     def agent(self, agent: Agent) -> AgentTimes:
         """Return the times of one agent."""
-        each = [self.reaches[agent.name].get(step, _Reach(-1)) for step in self.steps]
+        reaches = [self.reaches[agent.name].get(step, _Reach(-1)) for step in self.steps]
         return AgentTimes(
             name=agent.name,
             ticks=self.flags(agent.clock.among(self.steps)),
             ends=self.flags({end for _, end in self.bounds[agent.name].values()}),
-            since=np.array([reach.since for reach in each], dtype=np.int64),
-            synthetic_credit=np.array([reach.synthetic for reach in each], dtype=np.bool_),
-            late_credit=np.array([reach.late for reach in each], dtype=np.bool_),
+            since=np.array([reach.since for reach in reaches], dtype=np.int64),
+            synthetic_credit=np.array([reach.synthetic for reach in reaches], dtype=np.bool_),
+            late_credit=np.array([reach.late for reach in reaches], dtype=np.bool_),
         )
 
     # --- messages ----------------------------------------------------------------------------------------
@@ -193,8 +193,8 @@ class _Times:
         uses = self._uses(channel, sent)
 
         def credit(when: Callable[[Channel, int, tuple[int, int]], int]) -> NDArray[np.int64]:
-            each = [when(channel, step, uses[step]) if step in uses else -1 for step in self.steps]
-            return np.array(each, dtype=np.int64)
+            steps = [when(channel, step, uses[step]) if step in uses else -1 for step in self.steps]
+            return np.array(steps, dtype=np.int64)
 
         ages = [step - stamps[-1] if stamps else -1 for step, stamps in read.items()]
         return ChannelTimes(

@@ -74,33 +74,33 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
     from antiphon.engine.planning.missing_targets import missing_in_data
     from antiphon.engine.planning.samples import of_samples
 
-    found: list[str] = []
+    warnings: list[str] = []
     if env.is_stream:
-        found += _of_stream(scenario, env)
+        warnings += _of_stream(scenario, env)
     for rule in speaking(_RULES, scenario.relations.given):
-        found += rule(scenario, env)
+        warnings += rule(scenario, env)
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
-        found.append(
+        warnings.append(
             f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
         )
-    found += of_samples(scenario, env, acts=acts)
-    found += missing_in_data(scenario, env)
+    warnings += of_samples(scenario, env, acts=acts)
+    warnings += missing_in_data(scenario, env)
     if not saved:
-        found += _without_logdir(scenario)
+        warnings += _without_logdir(scenario)
     if saved and not env.can_be_saved:
-        found.append(
+        warnings.append(
             f"env: {env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
             "telemetry.value and probes raise an error; evaluate, export and diff work"
             + ("" if env.unsaved else "; give it state_dict and load_state_dict")
         )
     grows = env.longest_episode is not None and not env.splits
     if grows and not any(agent.acts for agent in scenario.agents.values()):
-        found.append(
+        warnings.append(
             "env: its task becomes harder as an acting agent solves it, and no agent acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
-    return found
+    return warnings
 
 
 def _without_logdir(scenario: Scenario) -> Iterator[str]:
@@ -151,23 +151,25 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of decoupled channels, the most usual causes of what decoupling costs: one line for each cause."""
     goals = (goal for agent in scenario.agents.values() for goal in agent.goals.values())
     targets = dict.fromkeys(goal.target for goal in goals if goal.labels)
-    known = [name for name in targets if name in env.signals and env.is_stream]
-    found: dict[str, list[str]] = {}
+    shown_targets = [name for name in targets if name in env.signals and env.is_stream]
+    names_by_line: dict[str, list[str]] = {}
     for channel in scenario.channels:
         gradient = channel.gradient
         if not channel.made_coupling.predicts or channel.state or not gradient.apply:
             continue
-        if gradient.direct and known and "context" not in gradient.model_fields_set:  # [] is a decision
-            line = f"predicts gradients without {known[0]!r}, on which they depend; give gradient.context [{known[0]}]"
-            found.setdefault(line, []).append(channel.name)
+        if (
+            gradient.direct and shown_targets and "context" not in gradient.model_fields_set
+        ):  # [] is a decision
+            line = f"predicts gradients without {shown_targets[0]!r}, on which they depend; give gradient.context [{shown_targets[0]}]"
+            names_by_line.setdefault(line, []).append(channel.name)
         ends = [scenario.windows[name] for name in (channel.sender, channel.receiver)]
         alike = scenario.agents[channel.receiver].clock.period == scenario.agents[channel.sender].clock.period
         if alike and isinstance(ends[0], int) and isinstance(ends[1], int) and ends[1] >= _LONGER * ends[0]:
             line = f"its sender learns every {ends[0]} steps, its receiver every {ends[1]}; give the sender the same unroll"
-            found.setdefault(line, []).append(channel.name)
+            names_by_line.setdefault(line, []).append(channel.name)
         if line := fast_predictor(scenario, channel):
-            found.setdefault(f"{line}; lower it", []).append(channel.name)
-    yield from (f"{listed('channel', names)}: {line}" for line, names in found.items())
+            names_by_line.setdefault(f"{line}; lower it", []).append(channel.name)
+    yield from (f"{listed('channel', names)}: {line}" for line, names in names_by_line.items())
 
 
 def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -192,7 +194,7 @@ def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
 
 def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of learning rates that take parameters far from where networks compute, in one step: the loss stays finite."""
-    found: dict[str, list[str]] = {}
+    names_by_line: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
         optimiser = agent.optimiser or scenario.training.optimiser
         schedule = optimiser.schedule
@@ -200,8 +202,8 @@ def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
             continue  # the first steps are shorter, or of a length that only your function knows
         if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.declared("unit_steps"):
             line = f"its learning rate, {optimiser.lr:g}, is about what a step of {optimiser.kind} adds to each parameter; lower it"
-            found.setdefault(line, []).append(name)
-    yield from (f"{listed('agent', names)}: {line}" for line, names in found.items())
+            names_by_line.setdefault(line, []).append(name)
+    yield from (f"{listed('agent', names)}: {line}" for line, names in names_by_line.items())
 
 
 def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -252,8 +254,8 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     )  # from each receiver to its senders, with the longest delay between them
     graph.add_nodes_from(scenario.agents)
     for channel in scenario.channels:
-        known = graph.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
-        graph.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
+        edge = graph.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
+        graph.add_edge(channel.receiver, channel.sender, delay=max(edge["delay"], channel.link.delay))
     walks = max(1, _MOST_WALKED // (len(scenario.agents) + len(scenario.channels)))
     order = list(nx.topological_sort(graph)) if nx.is_directed_acyclic_graph(graph) else []
     for name, agent in scenario.agents.items():
@@ -296,7 +298,7 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     0: no learning signal reaches it, or it has no parameters to train. None: it learns once an episode, and their lengths vary.
     Where windows wait for late gradients the last ones are missing.
     """
-    found: dict[str, int | None] = {}
+    count_by_agent: dict[str, int | None] = {}
     for group in scenario.relations.learning_groups:
         goals = list(filter(None, (scenario.agents[name].objective for name in group)))
         count = None
@@ -307,11 +309,11 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
             alone = len(goals) == 1 and goals[0].needs_an_end
             if alone and env.episode_steps and isinstance(windows, StepWindows):
                 count = _with_an_end(windows, count, env.episode_steps)
-        found |= dict.fromkeys(group, count)
+        count_by_agent |= dict.fromkeys(group, count)
     shares = {name: agent.p_update for name, agent in scenario.agents.items() if agent.learn}
     changed = scenario.relations.learners
-    found = {name: count if name in changed else 0 for name, count in found.items()}
-    return {name: None if (n := found[name]) is None else round(n * p) for name, p in shares.items()}
+    count_by_agent = {name: count if name in changed else 0 for name, count in count_by_agent.items()}
+    return {name: None if (n := count_by_agent[name]) is None else round(n * p) for name, p in shares.items()}
 
 
 def several_a_window(scenario: Scenario) -> list[str]:
@@ -328,7 +330,7 @@ def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
     )  # windows after which the same steps of an episode come again
     first = (windows.first_step + number * windows.length for number in range(min(turn, count)))
     ends = [(step + windows.end_offset + 1) // length > step // length for step in first]
-    return sum((count - number + turn - 1) // turn for number, one in enumerate(ends) if one)
+    return sum((count - number + turn - 1) // turn for number, ends_one in enumerate(ends) if ends_one)
 
 
 def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -431,14 +433,14 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
         if length is None or length == env.episode_steps:
             continue
         for channel in sorted(
-            (c for name in group for c in sent_in.get(name, ())), key=lambda one: one.order
+            (c for name in group for c in sent_in.get(name, ())), key=lambda channel: channel.order
         ):
             clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             sent = sender.among(range(length, 2 * length))
             delay, last = channel.link.delay, receiver.latest(2 * length - 1)
-            kept = 0 if last is None else bisect_right(sent, last - delay)
-            lost = len(sent) - kept
+            in_time = 0 if last is None else bisect_right(sent, last - delay)
+            lost = len(sent) - in_time
             if lost and 2 * lost >= len(sent) and delay < length:
                 yield (
                     f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
@@ -507,8 +509,8 @@ def _sparing(scenario: Scenario, env: Description) -> Iterator[str]:
 
 def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
     for name, agent in scenario.agents.items():
-        goal, part = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
-        mask = f"{part}action_mask"
+        goal, prefix = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
+        mask = f"{prefix}action_mask"
         if agent.acts and goal is not None and goal.policy and goal.mask is None and mask in env.signals:
             line = f"the environment has '{mask}', and the policy may choose what is not legal"
             yield f"agent {name}: {line}; write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
@@ -525,14 +527,14 @@ def _unobserved(scenario: Scenario, env: Description) -> Iterator[str]:
     goals = [goal for agent in scenario.agents.values() for goal in agent.goals.values()]
     read |= {name for goal in goals if goal.critic is not None for name in goal.critic.observes}
     parts = () if any(agent.acts is True for agent in actors) else tuple(f"{agent.acts}." for agent in actors)
-    found = [
+    unread = [
         repr(name)
         for name in env.observations
         if name not in read and not name.startswith(f"{ID}.") and not name.endswith("action_mask")
         if not parts or name.startswith(parts)
     ]
-    if found:
-        yield f"env: no agent observes {', '.join(found)}; add what the policy needs to its observes"
+    if unread:
+        yield f"env: no agent observes {', '.join(unread)}; add what the policy needs to its observes"
 
 
 def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -542,9 +544,9 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
     if not isinstance(parts, Mapping) or not acting or any(a.acts is True for a in scenario.agents.values()):
         return
     untaken = [
-        repr(part)
-        for part in parts
-        if not any(f"{part}.".startswith(f"{act}.") or act.startswith(f"{part}.") for act in acting)
+        repr(action)
+        for action in parts
+        if not any(f"{action}.".startswith(f"{act}.") or act.startswith(f"{action}.") for act in acting)
     ]
     if untaken:
         yield f"env: no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name"
@@ -553,14 +555,14 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
 def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
     """A warning of policies whose windows have about one turn: they learn from all but the last (rule 38a)."""
     takers = sum(name.startswith(f"{TURN}.") for name in env.signals)
-    found = []
+    names = []
     for name, agent in scenario.agents.items():
-        part, unroll = agent.acts if isinstance(agent.acts, str) else name, agent.clock.unroll
-        if agent.acts and agent.policy and f"{TURN}.{part}" in env.signals and not isinstance(unroll, str):
-            found += [name] * (unroll * agent.clock.period <= takers)
-    if found:
+        player, unroll = agent.acts if isinstance(agent.acts, str) else name, agent.clock.unroll
+        if agent.acts and agent.policy and f"{TURN}.{player}" in env.signals and not isinstance(unroll, str):
+            names += [name] * (unroll * agent.clock.period <= takers)
+    if names:
         yield (
-            f"agents {', '.join(found)}: {takers} agents take turns, so their windows have about one turn, and a policy does not "
+            f"agents {', '.join(names)}: {takers} agents take turns, so their windows have about one turn, and a policy does not "
             f"learn from the last turn of a window; set clock.unroll to {4 * takers} or more"
         )
 
@@ -568,8 +570,8 @@ def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
 def _in_step(scenario: Scenario, env: Description) -> Iterator[str]:
     """A warning of log entries that are all of the last step of an episode, where messages and gradients may be unlike the others."""
     period, length = scenario.telemetry.period, env.episode_steps or 1
-    given = "period" in scenario.telemetry.model_fields_set
-    if given and length > 1 and period % length == 0:
+    is_set = "period" in scenario.telemetry.model_fields_set
+    if is_set and length > 1 and period % length == 0:
         yield (
             f"telemetry.period: {period} is a multiple of an episode's {length} steps, so every log entry is of an episode's last step; "
             f"set {period + 1}"
@@ -580,22 +582,22 @@ def _mixed(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of aligned agents whose messages were made from different examples."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
-        found = {c.name: lags[c.sender] + c.link.delay for c in scenario.inputs_of(name)}
-        if agent.align and len(set(found.values())) > 1:
-            ages = ", ".join(f"{channel} {steps}" for channel, steps in found.items())
+        age_by_channel = {c.name: lags[c.sender] + c.link.delay for c in scenario.inputs_of(name)}
+        if agent.align and len(set(age_by_channel.values())) > 1:
+            ages = ", ".join(f"{channel} {steps}" for channel, steps in age_by_channel.items())
             yield f"agent {name}: is aligned, but its messages are of different steps ({ages} old)"
 
 
 def _one_object(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of parameters that are one object in the networks of several agents, which torch would train as one."""
-    places: dict[int, dict[str, str]] = {}
+    names_by_parameter: dict[int, dict[str, str]] = {}
     for name, agent in scenario.agents.items():
         if hasattr(agent.network, "named_parameters") and not isinstance(agent.network, type):
             for key, parameter in agent.network.named_parameters():
                 if parameter.requires_grad:
-                    places.setdefault(id(parameter), {})[name] = f"{name}.module.{key}"
+                    names_by_parameter.setdefault(id(parameter), {})[name] = f"{name}.module.{key}"
     tied = [set(group) for group in scenario.share]
-    for agents in places.values():
+    for agents in names_by_parameter.values():
         shares, names = {scenario.agents[name].share for name in agents}, set(agents.values())
         if (
             len(agents) > 1
@@ -619,15 +621,15 @@ def _lags(scenario: Scenario) -> dict[str, int]:
         if agent.align and inputs:
             chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
             before[name], lags[name] = chosen.sender, chosen.link.delay
-    found, at, hops = dict.fromkeys(scenario.agents, 0), {name: name for name in before}, len(before)
+    total_lags, at, hops = dict.fromkeys(scenario.agents, 0), {name: name for name in before}, len(before)
     while hops:  # `before` and `lags` are of 1, 2, 4, … channels
         if hops % 2:
-            found = {name: lag + lags[at[name]] for name, lag in found.items()}
+            total_lags = {name: lag + lags[at[name]] for name, lag in total_lags.items()}
             at = {name: before[end] for name, end in at.items()}
         lags = {name: lag + lags[before[name]] for name, lag in lags.items()}
         before = {name: before[end] for name, end in before.items()}
         hops //= 2
-    return found
+    return total_lags
 
 
 def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -642,9 +644,9 @@ def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[st
             yield f"channel {channel.name}: is delayed within a learning group, and returns nothing; make it locked"
         else:
             graph.add_edge(*ends)
-    for part in nx.strongly_connected_components(graph):
-        if len(part) > 1:
-            names = ", ".join(sorted(name for members in part for name in members))
+    for component in nx.strongly_connected_components(graph):
+        if len(component) > 1:
+            names = ", ".join(sorted(name for members in component for name in members))
             yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"
 
 

@@ -81,8 +81,8 @@ class CostModel:
                 size += sum(head.features for head in learner.network.heads.values())
                 units = size + sum(len(p) for p in learner.parameters.values() if p.dim() > 1)
                 forward = 2.0 * batch * sum(p.numel() for p in learner.parameters.values())
-                kept = self.system.dtype.itemsize * batch * units
-                self._networks[key] = NetworkCost(forward, forward * _BACKWARD, kept)
+                activation_bytes = self.system.dtype.itemsize * batch * units
+                self._networks[key] = NetworkCost(forward, forward * _BACKWARD, activation_bytes)
             else:
                 forward, saved, backward = (_at(batch, *pair) for pair in zip(few, more, strict=True))
                 self._networks[key] = NetworkCost(forward, backward, int(saved))
@@ -101,9 +101,9 @@ class CostModel:
         """Return FLOP forward, bytes saved and FLOP backward of a tick with so many rows."""
         network, parameters = agent.learner.network.probe(), _without_hooks(agent.learner.parameters)
         buffers = {name: buffer.clone() for name, buffer in agent.learner.buffers.items()}
-        place: dict[str, Any] = {"dtype": self.system.dtype, "device": _device(parameters)}
-        x = torch.zeros(rows, *network.input_shape, requires_grad=returns, **place)
-        state = torch.zeros(rows, network.state_size, **place) if network.state_size else None
+        factory_arguments: dict[str, Any] = {"dtype": self.system.dtype, "device": _device(parameters)}
+        x = torch.zeros(rows, *network.input_shape, requires_grad=returns, **factory_arguments)
+        state = torch.zeros(rows, network.state_size, **factory_arguments) if network.state_size else None
         ports: dict[str, Tensor] = {}
 
         def backward() -> None:
@@ -112,13 +112,13 @@ class CostModel:
                 leaf for leaf in (*parameters.values(), x, state) if leaf is not None and leaf.requires_grad
             ]
             if outputs and leaves:
-                given = [torch.zeros_like(port) for port in outputs]
-                torch.autograd.grad(outputs, leaves, given, allow_unused=True)
+                output_gradients = [torch.zeros_like(port) for port in outputs]
+                torch.autograd.grad(outputs, leaves, output_gradients, allow_unused=True)
 
         def evaluate() -> None:
             ports.update(network(parameters, buffers, x, training=True, state=state)[0])
             if agent.inputs.critic_observed.signal_names:
-                seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
+                seen = torch.zeros(rows, *agent.learner.critic.input_shape, **factory_arguments)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 
         if state is not None:
@@ -132,28 +132,41 @@ class CostModel:
         stamp = ledger.timetable.send_times.after(0)
         back = ledger.timetable.planned_back_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
-        known = back is not None and back < ledger.timetable.send_times.after(stamp)
-        return self._model(channel.synthetic_gradient.model, known=known) * _read(channel)
+        predicted_before = back is not None and back < ledger.timetable.send_times.after(stamp)
+        return self._model(channel.synthetic_gradient.model, predicted_before=predicted_before) * _read(
+            channel
+        )
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
         return self._model(channel.synthetic_input.model) * _read(channel)
 
-    def _model(self, model: Predictor | InputModel | None, *, known: bool = False) -> float:
+    def _model(self, model: Predictor | InputModel | None, *, predicted_before: bool = False) -> float:
         """Return the FLOP of a predictor's evaluation and training on a message; None: none.
 
         Args:
             model: The predictor.
-            known: Whether it trains with the parameters with which it predicted.
+            predicted_before: Whether it trains with the parameters with which it predicted.
         """
         if model is None:
             return 0.0
         shapes = tuple(tuple(p.shape) for p in model.parameters.values())
-        whole = model.sites or model
-        key = type(model), model.function, whole.size, whole.context, model.norm, model.frozen, shapes, known
+        site_model = model.sites or model
+        key = (
+            type(model),
+            model.function,
+            site_model.size,
+            site_model.context,
+            model.norm,
+            model.frozen,
+            shapes,
+            predicted_before,
+        )
         if key not in self._models:
             few, more = (
-                _counted(partial(_train, model, rows, self.system.dtype, known=known))[0]
+                _counted(partial(_train, model, rows, self.system.dtype, predicted_before=predicted_before))[
+                    0
+                ]
                 for rows in (_ROWS, _ROWS + 1)
             )
             self._models[key] = _at(self.system.batch, few, more)
@@ -180,40 +193,40 @@ def _read(channel: Channel) -> float:
     )
 
 
-def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:
+def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, predicted_before: bool) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
-    own: dict[str, Any] = {"buffers": dict(model.buffers)}  # its running statistics move
+    attributes: dict[str, Any] = {"buffers": dict(model.buffers)}  # its running statistics move
     if model.layers is not None:
         parameters = _without_hooks(model.parameters)
-        own |= {"layers": model.layers.probe(), "parameters": parameters}
-        own["trainable"] = [] if model.frozen else list(parameters.values())
-    model = copy_with(model, **own)
+        attributes |= {"layers": model.layers.probe(), "parameters": parameters}
+        attributes["trainable"] = [] if model.frozen else list(parameters.values())
+    model = copy_with(model, **attributes)
     read = model.sources if isinstance(model, LensGradient) else model.parameters
-    place: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
-    whole = model.sites or model
-    width = sum(spec.features for spec in whole.context)
-    context = torch.zeros(rows, width, **place) if width else None
-    message = torch.zeros(rows, whole.size, **place)
+    factory_arguments: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
+    site_model = model.sites or model
+    width = sum(spec.features for spec in site_model.context)
+    context = torch.zeros(rows, width, **factory_arguments) if width else None
+    message = torch.zeros(rows, site_model.size, **factory_arguments)
     if isinstance(model, InputModel):
         model.predict(context, rows)
         if not model.frozen:
             model.loss_and_gradients([Example(message, context, None)])
         return
-    given: dict[str, Any] = {}
+    example_fields: dict[str, Any] = {}
     target = (model.sites or model).target
     if target is not None:
-        kind = place if target.classes is None else place | {"dtype": torch.int64}
-        given["target"] = torch.zeros(rows, *target.shape, **kind)
+        kind = factory_arguments if target.classes is None else factory_arguments | {"dtype": torch.int64}
+        example_fields["target"] = torch.zeros(rows, *target.shape, **kind)
     if model.needs_loss:
-        given["loss"] = message.new_zeros(rows)
+        example_fields["loss"] = message.new_zeros(rows)
     if isinstance(model, LocalPolicyGradient):
         action = model.distribution.mode(message.new_zeros(rows, model.distribution.parameters))
         valid = torch.ones(rows, dtype=torch.bool, device=message.device)
-        given["actions"] = (ReturnedAction(action, message.new_zeros(rows), valid),)
-    example = Example(message, context, torch.zeros_like(message), **given)
+        example_fields["actions"] = (ReturnedAction(action, message.new_zeros(rows), valid),)
+    example = Example(message, context, torch.zeros_like(message), **example_fields)
     prediction = model.predict(example)
     if not model.frozen:
-        model.loss_and_gradients([replace(example, prediction=prediction) if known else example])
+        model.loss_and_gradients([replace(example, prediction=prediction) if predicted_before else example])
 
 
 def _without_hooks(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -251,8 +264,8 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _counted(evaluate: Callable[[], object], own: Iterable[Tensor] = ()) -> tuple[int, int]:
-    """Return the FLOP of an evaluation, and the bytes that autograd saves of it beside `own`, which exist anyway."""
+def _counted(evaluate: Callable[[], object], existing: Iterable[Tensor] = ()) -> tuple[int, int]:
+    """Return the FLOP of an evaluation, and the bytes that autograd saves of it beside `existing`, which exist anyway."""
     storages: dict[int, UntypedStorage] = {}  # kept alive, so that no two are at one place
 
     def save(tensor: Tensor) -> Tensor:
@@ -263,6 +276,6 @@ def _counted(evaluate: Callable[[], object], own: Iterable[Tensor] = ()) -> tupl
     counter = FlopCounter()  # type: ignore[no-untyped-call]
     with counter, torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         evaluate()
-    for tensor in own:
+    for tensor in existing:
         storages.pop(tensor.untyped_storage()._cdata, None)
     return counter.flop, sum(storage.nbytes() for storage in storages.values())

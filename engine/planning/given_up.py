@@ -81,7 +81,7 @@ def _windows_until_back(
         back: Steps of its gradient.
         read: What a tick does with several messages.
     """
-    found: list[int] = []
+    counts: list[int] = []
     timetable = Timetable(sent, receiver, windows, delay, read_mode=READ_MODES[read]())
     turn = lcm(sender.length, windows.length, sent.cycle_steps) // sender.length
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
@@ -92,7 +92,7 @@ def _windows_until_back(
             plan = timetable.read_plan(stamp)
             if plan.is_bookable:  # of those that are read the last one is back last
                 closed = windows.end_of(max(plan.window_numbers) + waits)
-                found.append(ceil((closed + max(back, 1) - end) / sender.length))
+                counts.append(ceil((closed + max(back, 1) - end) / sender.length))
                 break
             stamp = sent.latest(stamp - 1)
-    return found
+    return counts

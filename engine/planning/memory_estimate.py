@@ -58,12 +58,12 @@ def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
     channels = [channel for agent in system.agents.values() for channel in agent.connections.read_channels]
     models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(
-        parameters=sum(_size(one.parameters.values(), one.buffers.values()) for one in learners),
-        optimiser=sum(_size(one.optimiser.expected()) for one in learners),
+        parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
+        optimiser=sum(_size(learner.optimiser.expected()) for learner in learners),
         predictors=sum(
             _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected()) for m in models
         ),
-        gradients=sum(_size(one.trainable) for one in (*learners, *models)),
+        gradients=sum(_size(owner.trainable) for owner in (*learners, *models)),
         messages=sum(_messages(system, channel) for channel in channels),
         replay=sum(_replay(system, agent) for agent in system.agents.values()),
         activations=_activations(system, costs),
@@ -71,7 +71,7 @@ def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
 
 
 def _size(*tensors: Iterable[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for some in tensors for t in some)
+    return sum(t.numel() * t.element_size() for group in tensors for t in group)
 
 
 def _messages(system: System, channel: Channel) -> int:
@@ -108,12 +108,12 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
 def _activations(system: System, costs: CostModel) -> int:
     """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
-    kept = {
+    bytes_by_agent = {
         n: last[n] * system.group_by_agent[n].grid.max_ticks(agent.clock.tick_period)
         for n, agent in system.agents.items()
     }
     if not system.schedule.sweep:
-        return sum(kept.values())
+        return sum(bytes_by_agent.values())
     graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it
     for names in (group.agent_names for group in system.groups):
         nx.add_path(graphs, names)
@@ -125,7 +125,9 @@ def _activations(system: System, costs: CostModel) -> int:
     waiting = largest = 0
     for graph in nx.connected_components(graphs):
         swept = 0 if graph & obstructed else sum(last[name] for name in graph)
-        waiting += sum(kept[name] for name in graph) - swept  # earlier ticks of a window wait for its last
+        waiting += (
+            sum(bytes_by_agent[name] for name in graph) - swept
+        )  # earlier ticks of a window wait for its last
         largest = max(largest, swept)
     return waiting + largest
 

@@ -64,8 +64,8 @@ def missing_in_run(
         agent, window = scenario.agents[name], scenario.windows[name]
         targets = {goal.target for goal in agent.goals.values()}
         learns = isinstance(window, int) and window + begins <= steps and agent.p_update == 1
-        known = learns and len(targets) == 1 and waiting.isdisjoint(relations.learning[name])
-        if known and (target := targets.pop()) is not None and not had_target(name):
+        is_certain = learns and len(targets) == 1 and waiting.isdisjoint(relations.learning[name])
+        if is_certain and (target := targets.pop()) is not None and not had_target(name):
             agents.setdefault(target, []).append(name)
     return [
         _line(names, target, f"was missing in all {examples:,} examples of this run")

@@ -64,9 +64,9 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     task = isinstance(spec, EnvSpec) and spec.id in ids() and spec.id.startswith("antiphon/")
     if not is_own_data(spec) and (task or not isinstance(spec, EnvSpec)):
         return {}, math.inf
-    observers = [one for agent in scenario.agents.values() for _, one in _observers(agent)]
-    names = {name for one in observers for name in one.observes if name != AGE}
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    observers = [observer for agent in scenario.agents.values() for _, observer in _observers(agent)]
+    names = {name for observer in observers for name in observer.observes if name != AGE}
+    values_by_signal: dict[str, list[Tensor]] = {name: [] for name in names}
     seconds = math.inf
     try:
         with seeded_globally(0), closing(make(spec, batch=_ROWS)) as env:
@@ -80,14 +80,14 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
                 for name in names:
                     value = shown.get(name, info.get(name))
                     if value is not None:
-                        found[name].append(value.double().reshape(len(value), -1).cpu())
+                        values_by_signal[name].append(value.double().reshape(len(value), -1).cpu())
     except Exception as error:
         if isinstance(error, AntiphonError) or call_error(
             error, "env"
         ):  # the run tells what is wrong with it
             return {}, math.inf
         raise
-    return {name: torch.cat(values) for name, values in found.items() if values}, seconds
+    return {name: torch.cat(values) for name, values in values_by_signal.items() if values}, seconds
 
 
 def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[str]:
@@ -95,8 +95,8 @@ def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[st
     bounds."""
     agents: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
-        for place, observer in _observers(agent):
-            for line in _wild_of(observer, place, env, samples):
+        for prefix, observer in _observers(agent):
+            for line in _wild_of(observer, prefix, env, samples):
                 agents.setdefault(line, []).append(name)
     for line, names in agents.items():
         yield f"{listed('agent', names)}: {line}"
@@ -110,7 +110,7 @@ def _observers(agent: AgentSpec) -> Iterator[tuple[str, Observing]]:
             yield "objective.critic.", goal.critic
 
 
-def _wild_of(observer: Observing, place: str, env: Description, samples: Samples) -> Iterator[str]:
+def _wild_of(observer: Observing, prefix: str, env: Description, samples: Samples) -> Iterator[str]:
     """The lines about what one network observes as it is."""
     sizes: dict[str, tuple[float, float]] = {}
     for number, observed in enumerate(observer.observes):
@@ -121,14 +121,14 @@ def _wild_of(observer: Observing, place: str, env: Description, samples: Samples
                 sizes[observed] = size if len(signal.shape) < 2 else (size[1], size[1])
     most = max((large for _, large in sizes.values()), default=0.0)
     for observed, (small, large) in sizes.items():
-        what = None
+        problem = None
         if not _SMALL <= large <= _LARGE:
-            what = f"has numbers of about {large:.2g}, far from 1"
+            problem = f"has numbers of about {large:.2g}, far from 1"
         elif most <= _LARGE and most > _RATIO * small:
-            what = f"has numbers of about {small:.2g} beside others of about {most:.2g}"
-        if what is not None:
-            fix = f"write {place}observes: {{{observed}: {{normalise: true}}}}"
-            yield f"'{observed}' {what}, which networks learn from badly; {fix}"
+            problem = f"has numbers of about {small:.2g} beside others of about {most:.2g}"
+        if problem is not None:
+            fix = f"write {prefix}observes: {{{observed}: {{normalise: true}}}}"
+            yield f"'{observed}' {problem}, which networks learn from badly; {fix}"
 
 
 def _sizes(values: Tensor) -> tuple[float, float] | None:
@@ -160,9 +160,9 @@ def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[s
             groups.setdefault(agent.share, []).append(name)
     for share, names in groups.items():
         views = [[samples.get(observed) for observed in scenario.agents[name].observes] for name in names]
-        known = all(view is not None for own in views for view in own)
+        all_sampled = all(values is not None for view in views for values in view)
         same = len({scenario.agents[name].observes for name in names}) == 1
-        if len(names) > 1 and (same or (known and all(_equal(views[0], own) for own in views[1:]))):
+        if len(names) > 1 and (same or (all_sampled and all(_equal(views[0], view) for view in views[1:]))):
             number = next((f", such as {name}" for name in env.signals if name.startswith(f"{ID}.")), "")
             yield (
                 f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
@@ -190,8 +190,8 @@ def _slow(scenario: Scenario, seconds: float) -> Iterator[str]:
     )
 
 
-def _equal(one: list[Tensor | None], other: list[Tensor | None]) -> bool:
-    pairs = zip(one, other, strict=False)
-    return len(one) == len(other) and all(
+def _equal(first: list[Tensor | None], second: list[Tensor | None]) -> bool:
+    pairs = zip(first, second, strict=False)
+    return len(first) == len(second) and all(
         a is not None and b is not None and a.shape == b.shape and torch.equal(a, b) for a, b in pairs
     )

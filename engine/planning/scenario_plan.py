@@ -85,9 +85,9 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        found = asdict(self)
-        found["memory"]["total"] = self.memory.total
-        return found
+        fields = asdict(self)
+        fields["memory"]["total"] = self.memory.total
+        return fields
 
 
 def plan(
@@ -114,7 +114,7 @@ def plan(
         for channels in channel_stacks_of(system, stack_of=stack_of, alone=reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    kept = ((group, sweep_obstacle(system, group)) for group in system.groups if system.schedule.sweep)
+    obstacles = ((group, sweep_obstacle(system, group)) for group in system.groups if system.schedule.sweep)
     by_torch = (
         (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
         for agents in members
@@ -138,17 +138,17 @@ def plan(
         flop=costs.flop(),
         memory=memory_of(system, costs),
         sweep=system.schedule.sweep,
-        not_swept=_by_reason((name, why) for group, why in kept if why for name in group.agent_names),
+        not_swept=_by_reason((name, why) for group, why in obstacles if why for name in group.agent_names),
         installed=installed(torch.device(device)),
     )
 
 
 def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
     """Return what is alone for one reason together, from names with their reasons."""
-    found: dict[str, list[str]] = {}
+    names_by_reason: dict[str, list[str]] = {}
     for name, reason in reasons:
-        found.setdefault(reason, []).append(name)
-    return tuple(Alone(tuple(names), reason) for reason, names in found.items())
+        names_by_reason.setdefault(reason, []).append(name)
+    return tuple(Alone(tuple(names), reason) for reason, names in names_by_reason.items())
 
 
 def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:

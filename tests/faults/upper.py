@@ -575,7 +575,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "advice-missing-targets-are-not-seen",
         "engine/planning/advice.py",
-        "    found += missing_in_data(scenario, env)\n",
+        "    warnings += missing_in_data(scenario, env)\n",
         "",
         "tests/engine/planning/test_advice.py::test_what_goes_wrong_is_said_once[an ignored class]",
     ),
