@@ -122,14 +122,14 @@ class StackedBackend(Engine):
     def __init__(
         self,
         base: System,
-        *others: System,
+        *other_seeds: System,
         stacked: bool = True,
         part: System | None = None,
         native: bool = False,
     ) -> None:
         self.name = "native" if native else "cohort"
-        bases = (part or base, *others)
-        system = stack(base, *others, part=part) if stacked else bases[0]
+        bases = (part or base, *other_seeds)
+        system = stack(base, *other_seeds, part=part) if stacked else bases[0]
         super().__init__(system, bases)
         self.stacked = Stacked(bases[0], system)
         self._has_stacks = system is not bases[0]
@@ -184,8 +184,8 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when they are read."""
         if self.stale:
-            for part in stacked_parts(self.system):
-                part.write_members()
+            for stack_part in stacked_parts(self.system):
+                stack_part.write_members()
             for base, saved in zip(
                 self.single_systems, split_state(self.system, self.single_systems), strict=True
             ):
@@ -205,14 +205,14 @@ class StackedBackend(Engine):
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
         self._load([messages(base) for base in self.single_systems])
 
-    def _load(self, each: Sequence[dict[str, Any]], *, replays: bool = True) -> None:
+    def _load(self, states: Sequence[dict[str, Any]], *, replays: bool = True) -> None:
         """Load messages and windows of each seed by agent and channel, whose parameters have been loaded."""
         self.move_on()
         if self.stale:
-            for part in stacked_parts(self.system):
-                part.read_members()
+            for stack_part in stacked_parts(self.system):
+                stack_part.read_members()
         load_messages(
-            self.system, joined_state(self.system, self.single_systems, each) if self.stale else each[0]
+            self.system, joined_state(self.system, self.single_systems, states) if self.stale else states[0]
         )
         if replays:
             self.replay_open_windows()

@@ -118,9 +118,9 @@ class EnvironmentRunner:
         if episodes is not None:
             rows = len(runners) * env.num_envs
             episodes = EpisodeStatistics(episodes.returns, rows, env.device, env.dtype)
-        whole = copy_with(runners[0], runners=runners, episodes=episodes)
-        whole.join()
-        return whole
+        runner = copy_with(runners[0], runners=runners, episodes=episodes)
+        runner.join()
+        return runner
 
     def join(self) -> None:
         """Take over what the runners of several environments hold."""
@@ -139,9 +139,9 @@ class EnvironmentRunner:
 
     def go_on_with(self, staying: Sequence[int]) -> None:
         """Note that of several environments only those at these places are stepped together from here on."""
-        for place in staying:
-            if isinstance(env := self.runners[place].env, World):
-                env.go_on_with(staying, place, len(self.runners))
+        for index in staying:
+            if isinstance(env := self.runners[index].env, World):
+                env.go_on_with(staying, index, len(self.runners))
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
@@ -210,22 +210,22 @@ class EnvironmentRunner:
             if (mask := f"_{name}") in info:
                 self.step_signals.signals[mask] = info[mask]
                 self._note_uniform(self.step_signals, mask)
-        taken, ends = self.step_signals, self._ends(terminated, truncated, length)
+        previous, ends = self.step_signals, self._ends(terminated, truncated, length)
         if self.episodes is not None:
-            self.episodes.add(reward, info, ends.ended, taken.uniform_masks)
-        self.step_signals = self._signals(taken.step + 1, observations, info)
+            self.episodes.add(reward, info, ends.ended, previous.uniform_masks)
+        self.step_signals = self._signals(previous.step + 1, observations, info)
         if self._lives:
-            ends = replace(ends, lives=self._lives_over(taken))
-        if self._limits and self._cut_off(taken, ends):
-            ends = replace(ends, final_signals=self._final(info, ends, taken))
+            ends = replace(ends, lives=self._lives_over(previous))
+        if self._limits and self._cut_off(previous, ends):
+            ends = replace(ends, final_signals=self._final(info, ends, previous))
         return ends
 
-    def _lives_over(self, taken: StepSignals) -> dict[str, Life]:
+    def _lives_over(self, previous: StepSignals) -> dict[str, Life]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
         lives: dict[str, Life] = {}
         for name in self._lives:
-            terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
-            over = taken.not_alive(name) | Mask.of(terminated | truncated)
+            terminated, truncated = (previous.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
+            over = previous.not_alive(name) | Mask.of(terminated | truncated)
             if over.anywhere:
                 lives[name] = Life(over, Mask.of(terminated))
         return lives
@@ -252,20 +252,20 @@ class EnvironmentRunner:
         anywhere = self.env.anywhere(end)
         return NONE if anywhere is False else Mask.of(torch.as_tensor(end), anywhere)
 
-    def _cut_off(self, taken: StepSignals, ends: EpisodeEnds) -> bool:
+    def _cut_off(self, previous: StepSignals, ends: EpisodeEnds) -> bool:
         """Whether a step truncated an episode, or a single agent's, as far as somebody reads that."""
         for name in self._limits:
-            whole = name in self._outcomes or (name == "truncated" and not self.env.late_ends)
-            if ends.ended is NONE and whole:
+            for_all = name in self._outcomes or (name == "truncated" and not self.env.late_ends)
+            if ends.ended is NONE and for_all:
                 continue
-            truncated, shown = taken.uniform_masks.get(name), taken.signals.get(name)
+            truncated, shown = previous.uniform_masks.get(name), previous.signals.get(name)
             if truncated is None and shown is not None:
                 truncated = NONE if self.env.uniform(shown) is False else Mask.of(shown > 0)
             if truncated is not None and truncated.anywhere:
                 return True
         return False
 
-    def _final(self, info: Mapping[str, Any], ends: EpisodeEnds, taken: StepSignals) -> StepSignals | None:
+    def _final(self, info: Mapping[str, Any], ends: EpisodeEnds, previous: StepSignals) -> StepSignals | None:
         """The final observations of the episodes that have been reset, and the next ones elsewhere; None: they are not known.
 
         There, an agent lives on that has not terminated. Where one is truncated and lives again at once, what it observes is of
@@ -275,23 +275,23 @@ class EnvironmentRunner:
         if rows is None:
             if ends.ended is not NONE:
                 return None
-            return StepSignals(present.step, {**present.signals, **self._lives_on(taken, None)})
+            return StepSignals(present.step, {**present.signals, **self._lives_on(previous, None)})
         last = {**info.get("final_obs", {}), **info.get("final_info", {})}
         signals = {
             name: torch.where(rows.view(-1, *(1 for _ in value.shape[1:])), last[name], value)
             for name, value in present.signals.items()
             if name in last
         }
-        return StepSignals(present.step, {**signals, **self._lives_on(taken, rows)})
+        return StepSignals(present.step, {**signals, **self._lives_on(previous, rows)})
 
-    def _lives_on(self, taken: StepSignals, reset: Tensor | None) -> dict[str, Tensor]:
+    def _lives_on(self, previous: StepSignals, reset: Tensor | None) -> dict[str, Tensor]:
         """Which agents of the environment live on with final observations; `reset`: [B] the episodes that have been reset."""
         signals: dict[str, Tensor] = {}
         for name in self._lives:
-            terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
+            terminated, truncated = (previous.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
             again = self.step_signals.signals[f"{ALIVE}.{name}"] > 0
             again = again if reset is None else again & ~reset
-            lived = taken.signals[f"{ALIVE}.{name}"] > 0
+            lived = previous.signals[f"{ALIVE}.{name}"] > 0
             signals[f"{ALIVE}.{name}"] = (again | (lived & ~terminated)).to(self.env.dtype)
             signals[f"_final.{name}"] = ~(truncated & again)
         return signals
@@ -336,8 +336,8 @@ def _step_joined(envs: Sequence[TorchVectorEnv], action: Action | None, names: S
     reward, terminated, truncated = (
         torch.cat([torch.as_tensor(values) for values in parts]) for parts in outcomes
     )
-    wanted = [*names, REWARD]
-    info: dict[str, Any] = joined(infos, [*wanted, *(f"_{name}" for name in wanted)])
+    info_names = [*names, REWARD]
+    info: dict[str, Any] = joined(infos, [*info_names, *(f"_{name}" for name in info_names)])
     if any("_final_obs" in env_info for env_info in infos):
         nowhere = torch.zeros(batch, dtype=torch.bool, device=envs[0].device)
         info["_final_obs"] = torch.cat([env_info.get("_final_obs", nowhere) for env_info in infos])

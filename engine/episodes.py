@@ -117,9 +117,9 @@ class EpisodeStatistics:
 
         None: no step has been taken.
         """
-        row, there = 1 + self._rewards.index(reward), self.finished > 0
-        if bool(there.any()):
-            return float(self._newest[row, there].mean())
+        row, has_finished = 1 + self._rewards.index(reward), self.finished > 0
+        if bool(has_finished.any()):
+            return float(self._newest[row, has_finished].mean())
         begun = self._present[0] > 0
         return float(self._present[row, begun].mean()) if bool(begun.any()) else None
 
@@ -129,10 +129,10 @@ class EpisodeStatistics:
         `episode_return`, `episode_return.NAME` of single agents, `episode_length` in steps; and `episodes`: how many have
         finished, of all environments.
         """
-        there = self.finished > 0
-        if not bool(there.any()):
+        has_finished = self.finished > 0
+        if not bool(has_finished.any()):
             return {}
-        length, *returns = self._newest[:, there].mean(1).tolist()
+        length, *returns = self._newest[:, has_finished].mean(1).tolist()
         named = {
             f"episode_return{name.removeprefix(REWARD)}": value
             for name, value in zip(self._rewards, returns, strict=True)

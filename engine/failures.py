@@ -46,13 +46,14 @@ def raise_named(error: Exception, step: int, system: System) -> NoReturn:
 
 def _line_of(error: Exception, system: System) -> str | None:
     """Return the line of an error of a user's code; None if no code of theirs was called."""
-    names, place, name = [one for one, agent in system.agents.items() if _has_users(agent)], "", ""
+    names = [name for name, agent in system.agents.items() if _has_users(agent)]
+    place = name = ""
     if names and any(
         frame.f_code.co_filename.startswith(_AUTOGRAD) for frame, _ in walk_tb(error.__traceback__)
     ):
         of = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
-        for part, fault in _BACKWARD.items():
-            if part in str(error):
+        for excerpt, fault in _BACKWARD.items():
+            if excerpt in str(error):
                 return f"a network ({of}) {fault}"
         place, name = f"gradients of {of}", "the backward pass"  # one of all networks
     line = call_error(error, place, name)

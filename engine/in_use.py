@@ -27,7 +27,7 @@ def use(objects: Iterable[object], user: object, place: str, fix: str) -> None:
     Raises:
         ScenarioError: Another run uses one of them.
     """
-    by_id = {id(one): one for one in objects}
+    by_id = {id(used): used for used in objects}
     if _taken(by_id, user):
         gc.collect()  # simulations are reference cycles, and this may be one that was dropped without close()
     for key in _taken(by_id, user):
@@ -47,4 +47,4 @@ def release(user: object) -> None:
 def _taken(keys: Iterable[int], user: object) -> list[int]:
     """Return the ids of objects that another user has."""
     users = ((key, _users[key]()) for key in keys if key in _users)
-    return [key for key, other in users if other is not None and other is not user]
+    return [key for key, owner in users if owner is not None and owner is not user]

@@ -75,20 +75,20 @@ class Settings:
     stacked: bool = True
 
     @classmethod
-    def of(cls, *, seed: int = 0, device: torch.device | str = "cpu", **others: Any) -> Self:
+    def of(cls, *, seed: int = 0, device: torch.device | str = "cpu", **fields: Any) -> Self:
         """Return settings as a caller gives them.
 
         Raises:
             ScenarioError: The seed or `threads` is no whole number, `stacked` no flag, or `dtype` neither float32 nor float64;
                 there is no such device or backend.
         """
-        found = cls(seed=checked_seed(seed), device=chosen_device(device), **others)
-        if found.dtype not in (torch.float32, torch.float64):
-            raise ScenarioError(f"dtype: {found.dtype!r}; use torch.float32 or torch.float64")
-        check_flags("Simulation", stacked=found.stacked)
-        check_counts("Simulation", needed=True, threads=found.threads)
-        backend = checked_backend(found.backend) if isinstance(found.backend, str) else found.backend
-        return replace(found, threads=int(found.threads), backend=backend)
+        settings = cls(seed=checked_seed(seed), device=chosen_device(device), **fields)
+        if settings.dtype not in (torch.float32, torch.float64):
+            raise ScenarioError(f"dtype: {settings.dtype!r}; use torch.float32 or torch.float64")
+        check_flags("Simulation", stacked=settings.stacked)
+        check_counts("Simulation", needed=True, threads=settings.threads)
+        backend = checked_backend(settings.backend) if isinstance(settings.backend, str) else settings.backend
+        return replace(settings, threads=int(settings.threads), backend=backend)
 
     def context(self) -> AbstractContextManager[object]:
         """Return the context that everything is computed in (`own_context`)."""
@@ -97,8 +97,8 @@ class Settings:
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json has of them, as far as a run that is asked for again has to have the same."""
-        found = {name: getattr(self, name) for name in ("threads", "backend", "stacked", "seed")}
-        return {**found, "device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
+        fields = {name: getattr(self, name) for name in ("threads", "backend", "stacked", "seed")}
+        return {**fields, "device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Self:
@@ -254,9 +254,9 @@ class Executor:
         """Go on with another system of the same shapes, from the present state; `event`: one line for its events."""
         running.rebuild(scenario, system, event)
 
-    def state_dict(self, running: LiveSystem, *, whole: bool) -> dict[str, Any]:
+    def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
         """Return the state: see `LiveSystem.state_dict`."""
-        return running.own_state(whole=whole)
+        return running.own_state(complete=complete)
 
     def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
         """Load a state: see `LiveSystem.load_state_dict`."""
@@ -565,20 +565,24 @@ class LiveSystem:
 
     def take_values(self, scenario: Scenario, system: System, event: str | None) -> None:
         """Go on with the hyperparameters of another system, in place; `event`: one line for its events."""
-        own = self.system
+        current = self.system
         for name, agent in system.agents.items():
-            take_values(own.agents[name], agent)
+            take_values(current.agents[name], agent)
         for name, channel in system.channels.items():
-            take_values(own.channels[name], channel)
+            take_values(current.channels[name], channel)
         self.scenario = scenario
         if event is not None:
-            own.divergence_rule.events.append((self.now, event))
+            current.divergence_rule.events.append((self.now, event))
 
     def _built(self, scenario: Scenario) -> System:
         """Return the system of a scenario for this environment, seed, device and type, without pretrained weights."""
-        own = self.settings
-        made: dict[str, Any] = {"seed": own.seed, "device": own.device, "dtype": own.dtype}
-        return build(without_weights(scenario), self.world.env.description, **made)
+        settings = self.settings
+        build_arguments: dict[str, Any] = {
+            "seed": settings.seed,
+            "device": settings.device,
+            "dtype": settings.dtype,
+        }
+        return build(without_weights(scenario), self.world.env.description, **build_arguments)
 
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
@@ -588,26 +592,26 @@ class LiveSystem:
     # --- forking and saving ------------------------------------------------------------------------------
 
     @in_own_context
-    def state_dict(self, *, whole: bool = True) -> dict[str, Any]:
+    def state_dict(self, *, complete: bool = True) -> dict[str, Any]:
         """Return the state, without copying a tensor.
 
         Args:
-            whole: Whether an environment that keeps its state to itself is an error; else its state is None.
+            complete: Whether an environment that keeps its state to itself is an error; else its state is None.
 
         Raises:
             RunError: The environment, or an own objective, keeps its state to itself.
             DivergenceError: See `synchronize`.
         """
         self.synchronize()
-        return self.executor.state_dict(self, whole=whole)
+        return self.executor.state_dict(self, complete=complete)
 
-    def own_state(self, *, whole: bool) -> dict[str, Any]:
+    def own_state(self, *, complete: bool) -> dict[str, Any]:
         """Return the state as it is here; see `state_dict`."""
         lost = lost_state(self.system)
-        if whole and lost is not None:
+        if complete and lost is not None:
             raise RunError(lost)
         return {
-            **({"env": plain_state(self.env.state_dict())} if whole else environment_state(self.env)),
+            **({"env": plain_state(self.env.state_dict())} if complete else environment_state(self.env)),
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
@@ -736,7 +740,7 @@ class LiveSystem:
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder: see `Simulation.save`."""
         with uncollected():
-            state = self.state_dict(whole=False)
+            state = self.state_dict(complete=False)
             return write_simulation(
                 given_path(path), self.scenario, self.dtype, state, lambda: self.described
             )
@@ -765,7 +769,7 @@ class LiveSystem:
 def running_of_saved(saved: Saved, settings: Settings, executor: Executor | None = None) -> LiveSystem:
     """Return what runs at the state of a checkpoint, with its seed and type; the other settings may differ."""
     settings = replace(settings, seed=saved.seed, dtype=saved.dtype)
-    return LiveSystem.restored(saved.scenario, settings, lambda one: one.load_saved(saved), executor)
+    return LiveSystem.restored(saved.scenario, settings, lambda running: running.load_saved(saved), executor)
 
 
 def loaded(
@@ -776,6 +780,6 @@ def loaded(
     """Return what runs at a checkpoint: see `Simulation.load`."""
     settings = settings or Settings()
     with uncollected():
-        given = None if scenario is None else as_scenario(scenario)
-        saved = read_simulation(given_path(path), given, settings.device)
+        scenario_given = None if scenario is None else as_scenario(scenario)
+        saved = read_simulation(given_path(path), scenario_given, settings.device)
     return running_of_saved(saved, settings)

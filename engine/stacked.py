@@ -69,9 +69,9 @@ class Stacked:
             channel: The name of the single channel.
             stamp: The step at which it was sent; None: the newest.
         """
-        stack, place = self.channel_of(channel)
+        stack, index = self.channel_of(channel)
         messages = stack.ledger.messages
         message = messages.get(max(messages, default=-1) if stamp is None else stamp)
         return (
-            None if message is None else message.sent_value[place * stack.batch : (place + 1) * stack.batch]
+            None if message is None else message.sent_value[index * stack.batch : (index + 1) * stack.batch]
         )

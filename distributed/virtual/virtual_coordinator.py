@@ -133,7 +133,7 @@ class VirtualCoordinator(Executor):
     def _part(self, running: LiveSystem, number: int, **settings: Any) -> Part:
         part = Part(running.scenario, self._placement, number, stacked=False, free=self._free, **settings)
         if any(agent.parameters is not None for agent in running.scenario.agents.values()):
-            part.load_state_dict(running.own_state(whole=True))
+            part.load_state_dict(running.own_state(complete=True))
         return part
 
     def _seconds_of(
@@ -256,14 +256,14 @@ class VirtualCoordinator(Executor):
         """Raise ScenarioError: settings cannot change in virtual time."""
         raise ScenarioError(f"{change} cannot change in virtual time; start a run with the other value")
 
-    def state_dict(self, running: LiveSystem, *, whole: bool) -> dict[str, Any]:
+    def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
         """Return the whole state with that of the cluster, without copying a tensor.
 
         What is learned is where the state of any running scenario has it, so that it can be evaluated and exported as one.
-        RunError where an object of the user's keeps a state that it cannot hold, and `whole` asks for all.
+        RunError where an object of the user's keeps a state that it cannot hold, and `complete` asks for all.
         """
         learned, lost = snapshot(running.system), lost_state(running.system)
-        if whole and lost is not None:
+        if complete and lost is not None:
             raise RunError(lost)
         system = {
             **self._at_start,

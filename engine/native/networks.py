@@ -50,7 +50,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
     if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
     together = [system.agents[name] for name in system.group_by_agent[agent.name].agent_names]
-    if learner.critic is not None or any(one.policy is not None for one in together):
+    if learner.critic is not None or any(agent_in_group.policy is not None for agent_in_group in together):
         yield "it learns from rewards"  # or with one that does, whose passes evaluate it again
     if any(channel.synthetic_gradient.replayed for channel in agent.connections.outgoing):
         yield "it is replayed beside a policy"
@@ -75,14 +75,14 @@ def _network_obstacles(network: Mlp, batch: int) -> Iterator[str]:
 
 def layers_of(network: Mlp) -> list[Layer]:
     """Return the layers of a network, hidden ones and then heads, as the kernel has them."""
-    found = [
+    hidden = [
         Layer(i - 1, inputs, outputs, network.norm, network.activation)
         for i, (outputs, inputs) in enumerate(network.layer_shapes())
     ]
     (inputs,) = network.trunk_shape()
-    last = len(found) - 1
+    last = len(hidden) - 1
     heads = network.linear_heads.values()
-    return [*found, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
+    return [*hidden, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
 
 
 class NativeNetwork(Mlp):
@@ -96,7 +96,7 @@ class NativeNetwork(Mlp):
         vars(self).update(vars(network))
         layers = layers_of(network)
         names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads]
-        self._ports = {name: place for place, name in enumerate(names) if place >= len(network.widths)}
+        self._ports = {name: index for index, name in enumerate(names) if index >= len(network.widths)}
         if network.widths:
             self._ports[HIDDEN] = len(network.widths) - 1
         self._parameters: list[str] = []
@@ -114,10 +114,10 @@ class NativeNetwork(Mlp):
     ) -> tuple[Tensors, Tensors]:
         """Return the ports and the new running statistics of training; `x`: blocks of `BlockFanIn`."""
         blocks, batch = x
-        own = [parameters[name] for name in self._parameters]
+        parameter_list = [parameters[name] for name in self._parameters]
         statistics = [buffers[name] for name in self._statistics]
-        outputs, after = evaluate(self._network, own, blocks, batch, statistics)
-        ports = {name: outputs[place] for name, place in self._ports.items()}
+        outputs, after = evaluate(self._network, parameter_list, blocks, batch, statistics)
+        ports = {name: outputs[index] for name, index in self._ports.items()}
         return ports, dict(zip(self._statistics, after, strict=True))
 
 
@@ -143,10 +143,10 @@ class NativeMaps(LinearMaps):
     def errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
         if example.returned is None or self.label is not None:
             return LinearMaps.errors(self, outputs, example, batch)
-        found, error = losses.squared_error(
+        loss, error = losses.squared_error(
             outputs.flatten(0, 1), example.returned.flatten(0, 1), 1.0, 1 / batch
         )
-        return found.view(outputs.shape[:2]), error.view(outputs.shape)
+        return loss.view(outputs.shape[:2]), error.view(outputs.shape)
 
     def gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
         return map_gradients(self.network, [self.weights, self.biases], x, error)
@@ -205,8 +205,8 @@ def use_kernel(system: System) -> None:
         agent.inputs.fan_in = BlockFanIn(fan_in.kind, fan_in.member_count, fan_in.batch, fan_in.segments)
         goal = agent.goal
         if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.output_objective):
-            made = _OBJECTIVES[type(goal.objective)]
-            agent.goal = replace(goal, objective=made(float(goal.weight) / system.batch))
+            native_objective = _OBJECTIVES[type(goal.objective)]
+            agent.goal = replace(goal, objective=native_objective(float(goal.weight) / system.batch))
         for channel in agent.connections.outgoing:
             predictor = channel.synthetic_gradient.model
             if predictor is not None and predictor.maps is not None:

@@ -191,15 +191,15 @@ REST: tuple[Fault, ...] = (
     Fault(
         "errors-a-network-that-changes-itself-has-torch's-words",
         "engine/failures.py",
-        "if part in str(error):",
-        "if part == str(error):",
+        "if excerpt in str(error):",
+        "if excerpt == str(error):",
         "tests/engine/test_failures.py::test_an_error_of_a_users_code_is_one_line[a network that changes itself-cohort]",
     ),
     Fault(
         "normalisation-zeros-before-the-first-message-are-normalised",
         "engine/features/normalisation.py",
-        "if not places or not _shown(agent, tick):",
-        "if not places:",
+        "if not indices or not _shown(agent, tick):",
+        "if not indices:",
         "tests/engine/test_normalisation.py::test_zeros_before_an_aligned_agents_first_message_stay_zeros",
         "test-all",
     ),
@@ -255,8 +255,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "native-two-ports-exchange-their-gradients",
         "engine/native/networks.py",
-        "outputs[place] for name, place in self._ports.items()",
-        "outputs[place] for name, place in zip(self._ports, [*self._ports.values()][::-1])",
+        "outputs[index] for name, index in self._ports.items()",
+        "outputs[index] for name, index in zip(self._ports, [*self._ports.values()][::-1])",
         "tests/engine/native/test_networks.py::test_objectives_agree[regression-aim-1]",
     ),
     Fault(
@@ -856,7 +856,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-of-sampled-windows-are-those-of-the-last-alone",
         "engine/metrics/newest.py",
-        "(last or (rhythm.by_chance and place not in self._taken))",
+        "(last or (rhythm.by_chance and index not in self._taken))",
         "last",
         "tests/engine/metrics/test_newest.py::"
         "test_an_entry_has_the_newest_value_since_the_one_before[sampled windows]",
