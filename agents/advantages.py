@@ -92,8 +92,8 @@ def trajectory_of(
         waiting: [T, rows] bool: where it is not the agent's turn; None: nowhere.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
-    left = experience[:-1] & ~experience[1:] & ~truncated[:-1]
-    terminated = torch.cat([terminated[:-1] | left, terminated[-1:]])
+    departed = experience[:-1] & ~experience[1:] & ~truncated[:-1]
+    terminated = torch.cat([terminated[:-1] | departed, terminated[-1:]])
     bootstrapped = torch.zeros_like(truncated) if final_known is None else truncated & final_known
     rewards = rewards.masked_fill(~experience, 0.0)
     last = torch.zeros_like(terminated)
@@ -174,13 +174,13 @@ def gae(
     errors, weight = rewards + discount * following - values, discount * trace
     weights = (~(ends | unseen)).to(values.dtype) * weight
     errors_at, weights_at = errors.masked_fill(unseen, 0.0).unbind(), weights.unbind()
-    advantage, found = nothing, []
+    advantage, advantages = nothing, []
     for t in reversed(range(len(rewards))):
         later, advantage = advantage, errors_at[t] + weights_at[t] * advantage
-        found.append(advantage)
+        advantages.append(advantage)
         if waiting is not None:
             advantage = torch.where(waiting[t], later, advantage)
-    return torch.stack(found[::-1])
+    return torch.stack(advantages[::-1])
 
 
 def monte_carlo_returns(trajectory: Trajectory, discount: PerMember) -> tuple[Tensor, Tensor]:
@@ -337,8 +337,8 @@ def running_returns(statistics: Tensor, moments: Tensor) -> Tensor:
     share = WINDOW_WEIGHT / after
     change = window_mean - mean
     spread = (1 - share) * (variance + share * change.square()) + share * window_variance
-    found = torch.stack([after, mean + share * change, spread], -1)
-    return torch.where((count > 0).unsqueeze(-1), found, statistics)
+    updated = torch.stack([after, mean + share * change, spread], -1)
+    return torch.where((count > 0).unsqueeze(-1), updated, statistics)
 
 
 def _mean_and_deviation(statistics: Tensor) -> tuple[Tensor, Tensor]:

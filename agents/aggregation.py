@@ -64,23 +64,23 @@ class Aggregated(Network):
         joined = senders * size + senders
 
         def assembled() -> nn.Module:
-            found = made("aggregation", kind, options, size=size, senders=senders)
-            if isinstance(found, nn.Module):
-                found = copied(found)
-                hold_modes(found)
-            return Aggregator(found, senders, size)
+            aggregation = made("aggregation", kind, options, size=size, senders=senders)
+            if isinstance(aggregation, nn.Module):
+                aggregation = copied(aggregation)
+                hold_modes(aggregation)
+            return Aggregator(aggregation, senders, size)
 
         try:
             module = module_of(assembled, seed)
-            given = f"messages [2, {senders}, {size}] and present [2, {senders}]"
-            features = output_size(module, joined, f"{name_of(kind)} of {given}")
+            arguments = f"messages [2, {senders}, {size}] and present [2, {senders}]"
+            features = output_size(module, joined, f"{name_of(kind)} of {arguments}")
             if draws(module, joined):
                 random = "uses random numbers (dropout?); use them in the network instead"
                 raise ScenarioError(f"{name_of(kind)} {random}")
         except ScenarioError as error:
             raise ScenarioError(f"fan_in: {error}") from None
         self.observed, self.aggregator = observed, ModuleFunction(module, joined, features)
-        self.kept = KeptState(module.aggregation, owned=False)
+        self.kept_state = KeptState(module.aggregation, owned=False)
         """What it keeps between calls outside its buffers."""
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
@@ -95,9 +95,13 @@ class Aggregated(Network):
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        own, held, messages = sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :]
-        with self.kept.seen():
-            y, after = self.aggregator(own, held, messages, training=settings["training"])
+        own_parameters, own_buffers, messages = (
+            sub(parameters, _PREFIX),
+            sub(buffers, _PREFIX),
+            x[..., self.observed :],
+        )
+        with self.kept_state.seen():
+            y, after = self.aggregator(own_parameters, own_buffers, messages, training=settings["training"])
         ports, updated = self.inner(
             parameters, buffers, torch.cat([x[..., : self.observed], y], -1), **settings
         )

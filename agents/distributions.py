@@ -126,28 +126,34 @@ class MultiCategorical:
 
     def _split(self, outputs: Tensor) -> list[tuple[Categorical, Tensor]]:
         return [
-            (Categorical(n), part)
-            for n, part in zip(self.ns, torch.split(outputs, list(self.ns), -1), strict=True)
+            (Categorical(n), logits)
+            for n, logits in zip(self.ns, torch.split(outputs, list(self.ns), -1), strict=True)
         ]
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return each choice, sampled from its own uniform number, [rows, k]."""
         parts = enumerate(self._split(outputs))
-        return torch.stack([each.sample(part, uniforms[..., i : i + 1]) for i, (each, part) in parts], -1)
+        return torch.stack(
+            [categorical.sample(logits, uniforms[..., i : i + 1]) for i, (categorical, logits) in parts], -1
+        )
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Return the largest logit's index of each choice, [rows, k]."""
-        return torch.stack([each.mode(part) for each, part in self._split(outputs)], -1)
+        return torch.stack([categorical.mode(logits) for categorical, logits in self._split(outputs)], -1)
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the sum of the choices' log-probabilities, [rows]."""
         parts = enumerate(self._split(outputs))
-        return torch.stack([each.log_prob(part, action[..., i]) for i, (each, part) in parts]).sum(0)
+        return torch.stack(
+            [categorical.log_prob(logits, action[..., i]) for i, (categorical, logits) in parts]
+        ).sum(0)
 
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of both over the choices, [rows] each."""
         parts = enumerate(self._split(outputs))
-        return _sums(each.log_prob_and_entropy(part, action[..., i]) for i, (each, part) in parts)
+        return _sums(
+            categorical.log_prob_and_entropy(logits, action[..., i]) for i, (categorical, logits) in parts
+        )
 
 
 @dataclass(frozen=True)
@@ -212,16 +218,20 @@ class Joint:
     @property
     def parameters(self) -> int:
         """Network outputs of all parts, side by side."""
-        return sum(part.parameters for _, part in self.parts)
+        return sum(distribution.parameters for _, distribution in self.parts)
 
     @property
     def draws(self) -> int:
         """Uniform numbers of all parts."""
-        return sum(part.draws for _, part in self.parts)
+        return sum(distribution.draws for _, distribution in self.parts)
 
     def _split(self, outputs: Tensor) -> list[tuple[Categorical | MultiCategorical | Gaussian, Tensor]]:
-        sizes = [part.parameters for _, part in self.parts]
-        return [*zip((part for _, part in self.parts), torch.split(outputs, sizes, -1), strict=True)]
+        sizes = [distribution.parameters for _, distribution in self.parts]
+        return [
+            *zip(
+                (distribution for _, distribution in self.parts), torch.split(outputs, sizes, -1), strict=True
+            )
+        ]
 
     def by_part(self, action: Tensor, acts: str | bool = True) -> dict[str, Tensor]:
         """Return the actions of the parts, as their own distributions sample them.
@@ -231,12 +241,12 @@ class Joint:
             acts: The part of the environment's action that these are parts of, which their names begin with then.
         """
         within = f"{acts}." if isinstance(acts, str) else ""
-        each = torch.split(action, [part.draws for _, part in self.parts], -1)
-        found: dict[str, Tensor] = {}
-        for (name, part), own in zip(self.parts, each, strict=True):
-            chosen = own if isinstance(part, Gaussian) else own.long()
-            found[within + name] = chosen.squeeze(-1) if isinstance(part, Categorical) else chosen
-        return found
+        numbers_by_part = torch.split(action, [distribution.draws for _, distribution in self.parts], -1)
+        actions: dict[str, Tensor] = {}
+        for (name, distribution), numbers in zip(self.parts, numbers_by_part, strict=True):
+            chosen = numbers if isinstance(distribution, Gaussian) else numbers.long()
+            actions[within + name] = chosen.squeeze(-1) if isinstance(distribution, Categorical) else chosen
+        return actions
 
     @staticmethod
     def _joined(outputs: Tensor, actions: list[Tensor]) -> Tensor:
@@ -245,28 +255,41 @@ class Joint:
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return the actions, each sampled from uniform numbers of its own, [rows, numbers]."""
-        own = torch.split(uniforms, [part.draws for _, part in self.parts], -1)
-        each = zip(self._split(outputs), own, strict=True)
-        return self._joined(outputs, [part.sample(mine, numbers) for (part, mine), numbers in each])
+        part_uniforms = torch.split(uniforms, [distribution.draws for _, distribution in self.parts], -1)
+        pairs = zip(self._split(outputs), part_uniforms, strict=True)
+        return self._joined(
+            outputs,
+            [distribution.sample(part_outputs, numbers) for (distribution, part_outputs), numbers in pairs],
+        )
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Return the most likely action of each part, [rows, numbers]."""
-        return self._joined(outputs, [part.mode(own) for part, own in self._split(outputs)])
+        return self._joined(
+            outputs, [distribution.mode(part_outputs) for distribution, part_outputs in self._split(outputs)]
+        )
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the sum of the parts' log-probabilities, [rows]."""
-        each = zip(self._split(outputs), self.by_part(action).values(), strict=True)
-        return torch.stack([part.log_prob(own, taken) for (part, own), taken in each]).sum(0)
+        pairs = zip(self._split(outputs), self.by_part(action).values(), strict=True)
+        return torch.stack(
+            [
+                distribution.log_prob(part_outputs, part_action)
+                for (distribution, part_outputs), part_action in pairs
+            ]
+        ).sum(0)
 
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of both over the parts, [rows] each."""
-        each = zip(self._split(outputs), self.by_part(action).values(), strict=True)
-        return _sums(part.log_prob_and_entropy(own, taken) for (part, own), taken in each)
+        pairs = zip(self._split(outputs), self.by_part(action).values(), strict=True)
+        return _sums(
+            distribution.log_prob_and_entropy(part_outputs, part_action)
+            for (distribution, part_outputs), part_action in pairs
+        )
 
 
 def _sums(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the sums of log-probabilities and of entropies of independent actions."""
-    log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*pairs, strict=True))
+    log_prob, entropy = (torch.stack(terms).sum(0) for terms in zip(*pairs, strict=True))
     return log_prob, entropy
 
 
@@ -319,10 +342,10 @@ def acted_space(space: gymnasium.Space[Any] | None, acts: str | bool) -> gymnasi
     if acts in space.spaces:
         return space[acts]
     within = f"{acts}."
-    below = {name: part for name, part in space.spaces.items() if name.startswith(within)}
+    below = {name: subspace for name, subspace in space.spaces.items() if name.startswith(within)}
     if not below:
         raise ScenarioError(f"the environment's actions have no part '{acts}'{suggest(acts, space.spaces)}")
-    return spaces.Dict({name.removeprefix(within): part for name, part in below.items()})
+    return spaces.Dict({name.removeprefix(within): subspace for name, subspace in below.items()})
 
 
 def distribution_of(space: gymnasium.Space[Any]) -> Categorical | MultiCategorical | Gaussian | Joint:
@@ -335,7 +358,7 @@ def distribution_of(space: gymnasium.Space[Any]) -> Categorical | MultiCategoric
         ScenarioError: No policy acts in such a space.
     """
     if isinstance(space, spaces.Dict):
-        return Joint(tuple((name, _of_part(part)) for name, part in space.spaces.items()))
+        return Joint(tuple((name, _of_part(subspace)) for name, subspace in space.spaces.items()))
     return _of_part(space)
 
 

@@ -96,8 +96,8 @@ class HeadedNetwork(Network):
         initial = self.trunk_parameters(generator)
         inputs = features_of(self.trunk_shape())
         for head in self.linear_heads.values():  # seeded by name: independent of other heads
-            own = random.generator(generator.initial_seed(), head.name)
-            weight, bias = initial_linear(inputs, (head.features, inputs), own)
+            head_generator = random.generator(generator.initial_seed(), head.name)
+            weight, bias = initial_linear(inputs, (head.features, inputs), head_generator)
             initial |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
             initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
         return initial
@@ -124,8 +124,8 @@ class HeadedNetwork(Network):
         size = message[0] if len(self.input_shape) > 1 else features_of(message)
         initial: Tensors = {}
         for name, shape in (self.first_layer() or heads).items():
-            own = random.generator(generator.initial_seed(), name)
-            weight, _ = initial_linear(features_of(shape[1:]), (shape[0], size, *shape[2:]), own)
+            layer_generator = random.generator(generator.initial_seed(), name)
+            weight, _ = initial_linear(features_of(shape[1:]), (shape[0], size, *shape[2:]), layer_generator)
             initial[f"{name}.weight"] = weight
         return initial
 
@@ -188,8 +188,10 @@ class _Layered(HeadedNetwork):
     def of_kind(cls, described: Described) -> HeadedNetwork:
         layers: Callable[..., HeadedNetwork] = cls  # the kinds name what they have layers of
         # Where the channels of an image are belongs to what is observed: see `Shapes.layouts`.
-        own = {key: value for key, value in described.options.items() if key not in ("hidden", "channels")}
-        return layers(described.inputs, described.options["hidden"], described.heads, **own)
+        layer_options = {
+            key: value for key, value in described.options.items() if key not in ("hidden", "channels")
+        }
+        return layers(described.inputs, described.options["hidden"], described.heads, **layer_options)
 
     def __init__(
         self,
@@ -337,8 +339,8 @@ class Conv(_Layered):
 
         def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
             if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
-                given = ", ".join(str(list(shape)) for shape in shapes)
-                message = f"a conv network needs [channels, height, width] inputs of equal height and width, got {given}; use mlp, nature for images beside numbers, or images alone"
+                shown = ", ".join(str(list(shape)) for shape in shapes)
+                message = f"a conv network needs [channels, height, width] inputs of equal height and width, got {shown}; use mlp, nature for images beside numbers, or images alone"
                 raise DocumentError((), message)
             return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 

@@ -52,8 +52,8 @@ class Learner(TrainedParameters):
         self.critic: Any = critic
         parameters, buffers = network.parameters(generator), network.buffers()
         if critic is not None:
-            own = random.generator(generator.initial_seed(), CRITIC)
-            parameters |= with_prefix(CRITIC, critic.parameters(own))
+            critic_generator = random.generator(generator.initial_seed(), CRITIC)
+            parameters |= with_prefix(CRITIC, critic.parameters(critic_generator))
             buffers |= with_prefix(CRITIC, critic.buffers())
         if returns:
             buffers |= {RETURNS: torch.zeros(3)}
@@ -68,7 +68,7 @@ class Learner(TrainedParameters):
     def places_of(self, heads: Collection[str]) -> frozenset[int]:
         """Return the places, among the parameters, of those of some heads: maps and norms."""
         owners = [name.rpartition(".")[0].removesuffix(".norm") for name in self.parameters]
-        return frozenset(place for place, owner in enumerate(owners) if owner in heads)
+        return frozenset(index for index, owner in enumerate(owners) if owner in heads)
 
     def evaluate(
         self,
@@ -119,8 +119,10 @@ class Learner(TrainedParameters):
             x: The critic's observation.
             training: Whether batch statistics are used and updated.
         """
-        own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
-        ports, after = self.evaluated(self.critic.on_rows, own, before, x, count, training=training)
+        critic_parameters, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
+        ports, after = self.evaluated(
+            self.critic.on_rows, critic_parameters, before, x, count, training=training
+        )
         return ports[VALUE], with_prefix(CRITIC, after)
 
     def target_outputs(self, buffers: Tensors, x: Tensor, state: Tensor | None) -> Tensor:
@@ -131,14 +133,14 @@ class Learner(TrainedParameters):
             x: See `evaluate`.
             state: See `evaluate`.
         """
-        own, count = sub(buffers, TARGET), len(self.members)
+        target_parameters, count = sub(buffers, TARGET), len(self.members)
         evaluate = self.network.on_rows
-        ports, _ = self.evaluated(evaluate, own, buffers, x, count, training=False, state=state)
+        ports, _ = self.evaluated(evaluate, target_parameters, buffers, x, count, training=False, state=state)
         return ports[OBJECTIVE]
 
-    def update_target(self, period: int, taken: int) -> None:
-        """Copy the parameters into the target network, of members whose last `taken` optimiser steps include a multiple of `period`."""
-        due = torch.tensor([count % period < taken for count in self.counts()])
+    def update_target(self, period: int, steps_taken: int) -> None:
+        """Copy the parameters into the target network, of members whose last `steps_taken` optimiser steps include a multiple of `period`."""
+        due = torch.tensor([count % period < steps_taken for count in self.counts()])
         if not due.any():
             return
         before, copies = sub(self.buffers, TARGET), {}

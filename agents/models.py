@@ -33,7 +33,7 @@ class TransformerBlock(nn.Module):
         read = self.ln1(x)
         batch, tokens, width = read.shape
         shape = batch, tokens, self.heads, width // self.heads
-        q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv(read).chunk(3, 2))
+        q, k, v = (projection.view(shape).transpose(1, 2) for projection in self.qkv(read).chunk(3, 2))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         x = x + self.drop(self.proj(mixed.transpose(1, 2).flatten(2)))
@@ -76,8 +76,8 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of the next token at every position, [batch, length, classes], from tokens [batch, length]."""
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.drop(self.tokens(tokens) + self.positions(places))
+        indices = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.tokens(tokens) + self.positions(indices))
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.norm(x))
@@ -132,9 +132,9 @@ class ResNet(nn.Module):
         blocks: list[nn.Module] = []
         width = channels
         for stage, count in enumerate(stages):
-            for place in range(count):
+            for block_index in range(count):
                 out = channels * 2**stage
-                blocks.append(ResidualBlock(width, out, 2 if stage and not place else 1))
+                blocks.append(ResidualBlock(width, out, 2 if stage and not block_index else 1))
                 width = out
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Linear(width, classes)

@@ -64,16 +64,16 @@ class SideBySide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs + state_size], the loss among the outputs, from [B, inputs + state_size]."""
-        found = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
+        returned = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
         parts = ["the output", *["the state for the next tick"] * (self.state > 0)]
         parts += ["the loss per sample, [batch]"] * (self.loss is not None)
-        if not isinstance(found, tuple) or len(found) != len(parts):
+        if not isinstance(returned, tuple) or len(returned) != len(parts):
             raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
-        output, *rest = found
+        output, *rest = returned
         self._check_sizes(output, *rest[: self.state > 0])
         if self.loss is not None:
-            what = f"the loss that {type(self.module).__name__} returns"
-            loss = per_sample(what, rest.pop(), x.shape[0]).unsqueeze(1)  # len cannot be traced
+            loss_name = f"the loss that {type(self.module).__name__} returns"
+            loss = per_sample(loss_name, rest.pop(), x.shape[0]).unsqueeze(1)  # len cannot be traced
             output = torch.cat([output[:, : self.loss], loss, output[:, self.loss :]], 1)
         return torch.cat([output, *rest], 1)
 
@@ -81,16 +81,17 @@ class SideBySide(nn.Module):
         """Refuse an output and a state whose sizes are others, as where they are returned in the other order."""
         needed = [self.outputs, self.state]
         if any(
-            isinstance(one, Tensor) and one.shape[-1:] != (size,)
-            for one, size in zip(returned, needed, strict=False)
+            isinstance(tensor, Tensor) and tensor.shape[-1:] != (size,)
+            for tensor, size in zip(returned, needed, strict=False)
         ):
             name = type(self.module).__name__
             shapes = " and the state ".join(
-                str(list(one.shape)) for one in returned if isinstance(one, Tensor)
+                str(list(tensor.shape)) for tensor in returned if isinstance(tensor, Tensor)
             )
-            wanted = " and the state ".join(f"[batch, {size}]" for size in needed[: len(returned)])
+            needed_shapes = " and the state ".join(f"[batch, {size}]" for size in needed[: len(returned)])
             raise ScenarioError(
-                f"{name} returns {shapes}; the graph needs {wanted}" + " (state_size)" * (self.state > 0)
+                f"{name} returns {shapes}; the graph needs {needed_shapes}"
+                + " (state_size)" * (self.state > 0)
             )
 
 
@@ -208,11 +209,13 @@ class ModuleNetwork(Network):
             y, ports[STATE] = y[..., : -self.state_size], y[..., -self.state_size :]
         sizes = [head.features for head in self.heads.values()]
         parts = torch.split(y, sizes, dim=-1) if len(sizes) > 1 else (y,)  # its backward copies the gradient
-        for head, part in zip(self.heads.values(), parts, strict=True):
+        for head, output in zip(self.heads.values(), parts, strict=True):
             name = f"{head.name}.norm."
-            part, statistics = normalise(head.norm, part, parameters, buffers, name, training=training)
+            output, statistics = normalise(head.norm, output, parameters, buffers, name, training=training)
             after |= statistics
-            ports[head.name] = part if len(head.size) == 1 else part.reshape(*part.shape[:-1], *head.size)
+            ports[head.name] = (
+                output if len(head.size) == 1 else output.reshape(*output.shape[:-1], *head.size)
+            )
         return ports, after
 
     def modules(self) -> dict[str, nn.Module]:

@@ -76,12 +76,12 @@ class Nature(HeadedNetwork):
 
         @model_validator(mode="after")
         def _fits(self) -> Self:
-            for key, given in (("hidden", self.hidden), ("filters", self.filters)):
-                if not given:
+            for key, numbers in (("hidden", self.hidden), ("filters", self.filters)):
+                if not numbers:
                     raise DocumentError((key,), "is empty; a nature network needs at least one")
-            for key, given in (("sizes", self.sizes), ("strides", self.strides)):
-                if len(given) != len(self.filters):
-                    message = f"has {len(given)} entries for {len(self.filters)} filters; give one for each"
+            for key, numbers in (("sizes", self.sizes), ("strides", self.strides)):
+                if len(numbers) != len(self.filters):
+                    message = f"has {len(numbers)} entries for {len(self.filters)} filters; give one for each"
                     raise DocumentError((key,), message)
             return self
 
@@ -118,10 +118,10 @@ class Nature(HeadedNetwork):
                 maps.append(tuple(as_maps(torch.empty(1, *shape, device="meta"), layout).shape[1:]))
             start += features_of(shape)
         if len({shape[1:] for shape in maps}) != 1:
-            given = ", ".join(str(list(shape)) for shape, _ in observed)
+            shown = ", ".join(str(list(shape)) for shape, _ in observed)
             need = "one or more images of equal height and width"
             raise ScenarioError(
-                f"network.kind: nature observes {need}, and here are {given}; use mlp, or wrap the environment"
+                f"network.kind: nature observes {need}, and here are {shown}; use mlp, or wrap the environment"
             )
         channels, extent = sum(shape[0] for shape in maps), maps[0][1:]
         self.weights: list[tuple[int, ...]] = []
@@ -134,8 +134,8 @@ class Nature(HeadedNetwork):
                     "such as filters: [32, 64], sizes: [2, 2], strides: [1, 1]"
                 )
             channels, extent = count, tuple((side - size) // stride + 1 for side in extent)
-        others = inputs - sum(features_of(shape) for _, shape, _ in self.images)
-        features = channels * features_of(extent) + others
+        unmapped = inputs - sum(features_of(shape) for _, shape, _ in self.images)
+        features = channels * features_of(extent) + unmapped
         self.dense = Mlp((features,), hidden, (), norm=norm, activation=activation)
 
     def trunk_shape(self) -> tuple[int, ...]:
@@ -165,7 +165,7 @@ class Nature(HeadedNetwork):
     def trunk(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        maps, others = self._divided(x)
+        maps, flat = self._divided(x)
         after: Tensors = {}
         for i, stride in enumerate(self.strides):
             apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = partial(convolution, stride=stride)
@@ -174,19 +174,19 @@ class Nature(HeadedNetwork):
             )
             after |= updated
             maps = ACTIVATIONS[self.activation](maps)
-        joined = torch.cat([maps.flatten(-3), *others], -1)
-        own, held = sub(parameters, _DENSE), sub(buffers, _DENSE)
-        ports, updated = self.dense(own, held, joined, training=settings["training"])
+        joined = torch.cat([maps.flatten(-3), *flat], -1)
+        dense_parameters, dense_buffers = sub(parameters, _DENSE), sub(buffers, _DENSE)
+        ports, updated = self.dense(dense_parameters, dense_buffers, joined, training=settings["training"])
         return {HIDDEN: ports[HIDDEN]}, after | with_prefix(_DENSE, updated)
 
     def _divided(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the images of samples [..., inputs] as maps [..., channels, height, width], and what is beside them."""
-        maps, others, end = [], [], 0
+        maps, flat, end = [], [], 0
         for start, shape, layout in self.images:
-            others.append(x[..., end:start])
+            flat.append(x[..., end:start])
             end = start + features_of(shape)
             images = x[..., start:end].reshape(-1, *shape)
-            found = as_maps(images, layout)
-            maps.append(found.reshape(*x.shape[:-1], *found.shape[1:]))
-        others.append(x[..., end:])
-        return maps[0] if len(maps) == 1 else torch.cat(maps, -3), others
+            image_maps = as_maps(images, layout)
+            maps.append(image_maps.reshape(*x.shape[:-1], *image_maps.shape[1:]))
+        flat.append(x[..., end:])
+        return maps[0] if len(maps) == 1 else torch.cat(maps, -3), flat

@@ -255,10 +255,10 @@ class Classification(Objective):
         return None if classes is None else _components(shape) * classes
 
     def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
-        whole = "give it as classes, whole numbers from 0"
+        as_classes = "give it as classes, whole numbers from 0"
         soft = "for probabilities of classes (mixup) give as kind lambda output, target: "
         loss = "F.cross_entropy(output, target, reduction='none')"
-        return f"{whole}; {soft}{loss}" if len(shape) == 1 else whole
+        return f"{as_classes}; {soft}{loss}" if len(shape) == 1 else as_classes
 
 
 @extensions.objective("regression")
@@ -376,7 +376,7 @@ class OwnObjective(Objective):
         loss: The user's loss.
         name: Name in errors.
         key: A key that is equal for objectives that are the same function.
-        place: Whose it is, such as `agents.eye`, for errors.
+        owner: Whose it is, such as `agents.eye`, for errors.
         owned: Whether the run made the loss, of a class or by a registered name.
 
     Raises:
@@ -385,12 +385,12 @@ class OwnObjective(Objective):
 
     is_own = True
 
-    def __init__(self, loss: Any, name: str, key: Hashable, place: str = "", *, owned: bool = False) -> None:
-        self._name, self._key, self._place = name, key, place
+    def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "", *, owned: bool = False) -> None:
+        self._name, self._key, self._owner = name, key, owner
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
         self._draws, self._seed = UsersDraws(late=NoDraws()), 0
-        self.kept = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
+        self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
         self._said = False
         """Whether a loss without a gradient has been named."""
@@ -415,19 +415,19 @@ class OwnObjective(Objective):
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
-        found = per_sample(
+        losses = per_sample(
             f"{self._who}: its loss", self._called(self._on(output), output, target), len(output)
         )
-        if output.requires_grad and not found.requires_grad and not self._said:
+        if output.requires_grad and not losses.requires_grad and not self._said:
             self._said = True
             line = "its loss has no gradient, so nothing is learned from it; compute it without detach() or argmax()"
             warnings.warn(f"{self._who}: {line}", ScenarioWarning, stacklevel=2)
-        return found
+        return losses
 
     @property
     def _who(self) -> str:
         """Its agent, where that is known, and its name."""
-        return f"{self._place}: {self._name}" if self._place else self._name
+        return f"{self._owner}: {self._name}" if self._owner else self._name
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
         """Return a copy of a target, to which a user's loss may write; of classes with -100, as in torch, where they are not present."""
@@ -443,16 +443,16 @@ class OwnObjective(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if self.scores_loss:
             return self.loss(output, target, present)
-        found = self._called(self._on(output).score, output, self._with_gaps(target, present))
-        return per_sample(f"{self._who}: its score", found, len(output)).to(output.dtype)
+        scores = self._called(self._on(output).score, output, self._with_gaps(target, present))
+        return per_sample(f"{self._who}: its score", scores, len(output)).to(output.dtype)
 
     def _called(self, function: Any, output: Tensor, target: Tensor) -> object:
         """Call the user's loss or score; CallError where it fails."""
         try:
-            with self.kept.seen():
+            with self.kept_state.seen():
                 return self._draws(self._seed, partial(function, output, target), output.device)
         except Exception as error:
-            line = call_error(error, self._place, self._name)
+            line = call_error(error, self._owner, self._name)
             if line is None:
                 raise
             shapes = f"output {list(output.shape)}, target {list(target.shape)}"
@@ -462,9 +462,9 @@ class OwnObjective(Objective):
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        own = getattr(self._loss, "size", None)
-        if callable(own):
-            needed = own(shape, classes)
+        size_function = getattr(self._loss, "size", None)
+        if callable(size_function):
+            needed = size_function(shape, classes)
             try:
                 return None if needed is None else operator.index(needed)
             except TypeError:
@@ -479,15 +479,15 @@ class OwnObjective(Objective):
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         with seeded_globally(0), torch.no_grad():
             output = torch.rand(4, outputs, dtype=torch.float64)
-            some = torch.rand(4, *target, dtype=torch.float64)
+            targets = torch.rand(4, *target, dtype=torch.float64)
             if classes is not None:
-                some = torch.randint(classes, (4, *target))
+                targets = torch.randint(classes, (4, *target))
             try:
                 probed = OwnObjective(copied_object(self._loss), self._name, self._key)
                 before = outline_of(probed._on(output))
-                mixed = mixed_rows(probed.loss, output, some)
+                mixed = mixed_rows(probed.loss, output, targets)
                 if mixed is None and not self.scores_loss:
-                    mixed = mixed_rows(probed.score, output, some)
+                    mixed = mixed_rows(probed.score, output, targets)
                 if mixed is None and outline_of(probed._loss) != before:
                     mixed = "its objective keeps a state from call to call"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
@@ -528,17 +528,17 @@ class Weighted(Objective):
         self.targets, self.parts, self.weights = tuple(targets), tuple(parts), tuple(weights)
         ends = accumulate(sizes)
         self.outputs = tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
-        shared, before = Counter(part.metric for part in self.parts), Counter[str]()
+        shared, before = Counter(objective.metric for objective in self.parts), Counter[str]()
         self._names = []
-        for target, part in zip(self.targets, self.parts, strict=True):
+        for target, objective in zip(self.targets, self.parts, strict=True):
             before[target] += 1
             name = target if before[target] == 1 else f"{target}_{before[target]}"
-            metric = part.metric if shared[part.metric] == 1 else f"{name}_{part.metric}"
+            metric = objective.metric if shared[objective.metric] == 1 else f"{name}_{objective.metric}"
             self._names.append((f"{name}_loss", metric))
 
     @property
     def key(self) -> Hashable:
-        parts = tuple(part.key for part in self.parts)
+        parts = tuple(objective.key for objective in self.parts)
         return type(self), self.targets, parts, tuple(share.stop for share in self.outputs)
 
     @property
@@ -553,9 +553,9 @@ class Weighted(Objective):
 
     def _terms(self, output: Tensor, target: Mapping[str, Any]) -> list[Term | None]:
         terms: list[Term | None] = []
-        for name, part, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
-            own: tuple[Tensor, Any] = output[:, outputs], target.get(name)
-            terms.append((part.loss(*own), part.score(*own), ALL))
+        for name, objective, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
+            output_and_target: tuple[Tensor, Any] = output[:, outputs], target.get(name)
+            terms.append((objective.loss(*output_and_target), objective.score(*output_and_target), ALL))
         return terms
 
     def combined(self, terms: Sequence[Term | None]) -> Term:
@@ -564,28 +564,28 @@ class Weighted(Objective):
         Args:
             terms: Loss and metric of each objective, zero where its target is absent; None: absent everywhere.
         """
-        found = [
+        present_terms = [
             (weight, *term) for weight, term in zip(self.weights, terms, strict=True) if term is not None
         ]
-        losses = torch.stack([scaled(loss, weight) for weight, loss, _, _ in found]).sum(0)
+        losses = torch.stack([scaled(loss, weight) for weight, loss, _, _ in present_terms]).sum(0)
         nothing, columns = torch.zeros_like(losses), []
         for term in terms:
             loss, metric, present = (nothing, nothing, NONE) if term is None else term
-            there = present.tensor(len(losses), losses.device).to(losses.dtype)
-            columns += [constant(loss), constant(metric), there]
-        return losses, torch.stack(columns, 1), reduce(or_, (present for *_, present in found))
+            present_rows = present.tensor(len(losses), losses.device).to(losses.dtype)
+            columns += [constant(loss), constant(metric), present_rows]
+        return losses, torch.stack(columns, 1), reduce(or_, (present for *_, present in present_terms))
 
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
         columns = zip(self._names, score.view(len(score), -1, 3).unbind(1), strict=True)
-        return {name: own[:, i] for names, own in columns for i, name in enumerate(names)}
+        return {name: column[:, i] for names, column in columns for i, name in enumerate(names)}
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
         rows = zip(self._names, score.view(-1, 3).tolist(), strict=True)
         return {
-            name: total / there
-            for names, (*totals, there) in rows
+            name: total / present_count
+            for names, (*totals, present_count) in rows
             for name, total in zip(names, totals, strict=True)
-            if there
+            if present_count
         }
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
@@ -597,23 +597,21 @@ def _unflattened(output: Tensor, target: Tensor) -> str:
     sites = tuple(target.shape[1:])
     if output.shape == target.shape or not sites or output.shape[1] % math.prod(sites):
         return ""
-    each = output.shape[1] // math.prod(sites)
-    return (
-        f"; outputs are flat: output.unflatten(1, {(*sites, each) if each > 1 or len(sites) == 1 else sites})"
-    )
+    size_per_site = output.shape[1] // math.prod(sites)
+    return f"; outputs are flat: output.unflatten(1, {(*sites, size_per_site) if size_per_site > 1 or len(sites) == 1 else sites})"
 
 
-def objective_of(kind: Any, options: Mapping[str, Any], place: str = "") -> Objective:
-    """Return the objective of a built-in or a user's kind; `place`: whose it is, for errors of a user's.
+def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Objective:
+    """Return the objective of a built-in or a user's kind; `owner`: whose it is, for errors of a user's.
 
     Raises:
         ScenarioError: The objective cannot be made.
     """
-    found = made("objective", kind, options)
-    if isinstance(found, Objective):
-        return found
-    if not callable(found):
+    objective = made("objective", kind, options)
+    if isinstance(objective, Objective):
+        return objective
+    if not callable(objective):
         raise ScenarioError(
-            f"{name_of(kind)} returned {found!r}; return a callable of an output and a target"
+            f"{name_of(kind)} returned {objective!r}; return a callable of an output and a target"
         )
-    return OwnObjective(found, name_of(kind), key_of(kind, options), place, owned=found is not kind)
+    return OwnObjective(objective, name_of(kind), key_of(kind, options), owner, owned=objective is not kind)

@@ -37,9 +37,9 @@ def first_statistics(values: Tensor, missing: Tensor | None = None) -> Tensor:
     """
     count, mean, variance = _moments(values, missing)
     square = variance + mean.square()
-    known = square.to(values.dtype).isfinite()
-    square = torch.where(known & (square > 0), square, torch.ones_like(square))
-    mean = mean.where(known, torch.zeros_like(mean))
+    finite = square.to(values.dtype).isfinite()
+    square = torch.where(finite & (square > 0), square, torch.ones_like(square))
+    mean = mean.where(finite, torch.zeros_like(mean))
     return torch.cat([(count > 0) * _GUESSED, mean, square], 1).to(values.dtype)
 
 
@@ -66,11 +66,11 @@ def _moments(values: Tensor, missing: Tensor | None) -> tuple[Tensor, Tensor, Te
     if missing is None:
         count = torch.full_like(exact[:, 0, :1], exact.shape[1])
         return count, exact.mean(1), exact.var(1, correction=0)
-    there = torch.logical_not(missing).unsqueeze(2)
-    count = there.sum(1).to(exact.dtype)
+    present = torch.logical_not(missing).unsqueeze(2)
+    count = present.sum(1).to(exact.dtype)
     number, nothing = count.clamp(min=1), torch.zeros_like(exact)
-    mean = exact.where(there, nothing).sum(1) / number
-    return count, mean, (exact - mean.unsqueeze(1)).square().where(there, nothing).sum(1) / number
+    mean = exact.where(present, nothing).sum(1) / number
+    return count, mean, (exact - mean.unsqueeze(1)).square().where(present, nothing).sum(1) / number
 
 
 def mean_and_deviation(statistics: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,8 @@ def normalised(values: Tensor, statistics: Tensor) -> Tensor:
         statistics: [N, 1 + 2n].
     """
     mean, deviation = (moment.unsqueeze(1) for moment in mean_and_deviation(statistics))
-    found = (values.reshape(len(statistics), -1, mean.shape[2]) - mean) / deviation
-    return found.clamp(-MOST, MOST).reshape(values.shape)
+    deviations = (values.reshape(len(statistics), -1, mean.shape[2]) - mean) / deviation
+    return deviations.clamp(-MOST, MOST).reshape(values.shape)
 
 
 def _split(statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -86,11 +86,11 @@ class Pointer(HeadedNetwork):
         super().__init__((inputs,), heads)
         self.count, self.features = candidates[0], features_of(candidates[1:])
         rest = inputs - self.count * self.features
-        found = self.heads[OBJECTIVE].features if OBJECTIVE in self.heads else 0
-        if found != self.count:
+        output_count = self.heads[OBJECTIVE].features if OBJECTIVE in self.heads else 0
+        if output_count != self.count:
             raise ScenarioError(
                 f"network.kind: pointer has one output for each of {self.count} candidates, its first observation "
-                f"{list(candidates)}, but the objective needs {found}; observe the candidates first"
+                f"{list(candidates)}, but the objective needs {output_count}; observe the candidates first"
             )
         if not rest:
             raise ScenarioError("network.kind: pointer reads only candidates; give it a message as well")
@@ -111,18 +111,18 @@ class Pointer(HeadedNetwork):
         return {}
 
     def trunk_signature(self) -> Hashable:
-        return self.count, *(part.signature() for part in self.parts.values())
+        return self.count, *(network.signature() for network in self.parts.values())
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
         initial: Tensors = {}
-        for name, part in self.parts.items():
-            initial |= with_prefix(name, part.parameters(generator))
+        for name, network in self.parts.items():
+            initial |= with_prefix(name, network.parameters(generator))
         return initial
 
     def trunk_buffers(self) -> Tensors:
         buffers: Tensors = {}
-        for name, part in self.parts.items():
-            buffers |= with_prefix(name, part.buffers())
+        for name, network in self.parts.items():
+            buffers |= with_prefix(name, network.buffers())
         return buffers
 
     def trunk(
@@ -134,13 +134,15 @@ class Pointer(HeadedNetwork):
             "candidate": x[..., :columns].reshape(*x.shape[:-2], rows * count, -1),
             "query": x[..., columns:],
         }
-        made: Tensors = {}
+        embeddings: Tensors = {}
         after: Tensors = {}
-        for name, part in self.parts.items():
-            own, held = sub(parameters, name), sub(buffers, name)
-            ports, updated = part(own, held, read[name], training=settings["training"])
-            made[name] = ports[_EMBEDDING]
+        for name, network in self.parts.items():
+            network_parameters, network_buffers = sub(parameters, name), sub(buffers, name)
+            ports, updated = network(
+                network_parameters, network_buffers, read[name], training=settings["training"]
+            )
+            embeddings[name] = ports[_EMBEDDING]
             after |= with_prefix(name, updated)
-        each = made["candidate"].reshape(*x.shape[:-2], rows, count, -1)
-        scores = (each * made["query"].unsqueeze(-2)).sum(-1)
+        candidates = embeddings["candidate"].reshape(*x.shape[:-2], rows, count, -1)
+        scores = (candidates * embeddings["query"].unsqueeze(-2)).sum(-1)
         return {HIDDEN: scores, OBJECTIVE: scores}, after

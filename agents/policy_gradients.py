@@ -132,7 +132,7 @@ class PolicyGradient(PolicyObjective):
         if values is not None:
             averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
             total = total + scaled(error, self.value, 1)
-        metrics = {name: means.of(constant(each)) for name, each in averaged.items()}
+        metrics = {name: means.of(constant(term)) for name, term in averaged.items()}
         if values is not None:
             metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
         return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, change)
@@ -162,7 +162,7 @@ class PolicyGradient(PolicyObjective):
             parts.insert(0, self.distribution.log_prob_and_entropy(outputs, actions))
         if len(parts) == 1:
             return parts[0]
-        log_prob, entropy = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        log_prob, entropy = (torch.stack(terms).sum(0) for terms in zip(*parts, strict=True))
         return log_prob, entropy
 
     def _of_actions(

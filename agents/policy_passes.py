@@ -97,12 +97,12 @@ class PassConstants:
 
         Those of as many rows are made at once.
         """
-        places: dict[int, list[int]] = {}
-        for place, part in enumerate(parts):
-            places.setdefault(len(part), []).append(place)
+        indices_by_length: dict[int, list[int]] = {}
+        for index, part_rows in enumerate(parts):
+            indices_by_length.setdefault(len(part_rows), []).append(index)
         constants_at: dict[int, PassConstants] = {}
-        for equal_places in places.values():
-            rows = torch.stack([parts[place] for place in equal_places])
+        for equal_indices in indices_by_length.values():
+            rows = torch.stack([parts[index] for index in equal_indices])
             of_rows = partial(_in_parts, rows=rows)
             constants = cls.of(
                 None if actions is None else of_rows(actions),
@@ -117,8 +117,8 @@ class PassConstants:
                 member_count,
                 factors,
             )
-            constants_at |= zip(equal_places, constants._by_pass(), strict=True)
-        return [constants_at[place] for place in range(len(parts))]
+            constants_at |= zip(equal_indices, constants._by_pass(), strict=True)
+        return [constants_at[index] for index in range(len(parts))]
 
     def _by_pass(self) -> list[PassConstants]:
         values_by_field = (getattr(self, column.name) for column in fields(self))

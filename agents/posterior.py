@@ -62,6 +62,6 @@ class Posterior(Recurrent):
 
 def kl_divergence(posterior: Tensor, prior: Tensor) -> Tensor:
     """Return KL(posterior || prior) in nats, [..], of independent normals: means, then log deviations, [.., 2 size] each."""
-    (mean, log), (other, other_log) = posterior.chunk(2, -1), prior.chunk(2, -1)
-    squares = (2 * log).exp() + (mean - other).square()
-    return (other_log - log + 0.5 * (squares * (-2 * other_log).exp() - 1)).sum(-1)
+    (mean, log), (prior_mean, prior_log) = posterior.chunk(2, -1), prior.chunk(2, -1)
+    squares = (2 * log).exp() + (mean - prior_mean).square()
+    return (prior_log - log + 0.5 * (squares * (-2 * prior_log).exp() - 1)).sum(-1)

@@ -232,9 +232,9 @@ class QLearning(PolicyObjective):
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
-        taken = _taken(outputs, actions)
-        error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
-        metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
+        chosen_values = _taken(outputs, actions)
+        error, means = chosen_values - advantages.targets, MemberMeans(advantages.valid, member_count)
+        metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(chosen_values))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
         return PolicyLosses(losses, None, metrics)
 
@@ -247,9 +247,9 @@ class QLearning(PolicyObjective):
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> tuple[Slopes, PolicyChange | None]:
-        taken = _taken(outputs, constants.actions)
-        slope = (constant(taken) - constants.targets) * constants.error
-        return [(taken, slope.masked_fill_(constants.invalid, 0.0))], None
+        chosen_values = _taken(outputs, constants.actions)
+        slope = (constant(chosen_values) - constants.targets) * constants.error
+        return [(chosen_values, slope.masked_fill_(constants.invalid, 0.0))], None
 
 
 def _taken(outputs: Tensor | None, actions: Tensor | None) -> Tensor:

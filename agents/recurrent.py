@@ -71,9 +71,9 @@ class Recurrent(HeadedNetwork):
 
     @classmethod
     def of_kind(cls, described: Described) -> Recurrent:
-        own = {key: value for key, value in described.options.items() if key != "hidden"}
-        own |= {"kind": described.kind, "encoder": described.options["hidden"]}
-        return cls(described.inputs, heads=described.heads, **own)
+        cell_options = {key: value for key, value in described.options.items() if key != "hidden"}
+        cell_options |= {"kind": described.kind, "encoder": described.options["hidden"]}
+        return cls(described.inputs, heads=described.heads, **cell_options)
 
     def __init__(
         self,

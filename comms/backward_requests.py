@@ -159,10 +159,10 @@ def _each(
     operation: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], number: int
 ) -> list[Tensor | None]:
     """Return the results of an operation on each tensor and a number, in one call."""
-    places = [i for i, tensor in enumerate(tensors) if tensor is not None]
+    indices = [i for i, tensor in enumerate(tensors) if tensor is not None]
     results = list(tensors)
-    if places:
-        for i, result in zip(places, operation([results[i] for i in places], number), strict=True):
+    if indices:
+        for i, result in zip(indices, operation([results[i] for i in indices], number), strict=True):
             results[i] = result
     return results
 
@@ -332,5 +332,5 @@ def _lower_median(lengths: Tensor) -> Tensor:
     """
     counts = lengths > 0
     ordered = torch.where(counts, lengths, math.inf).sort(1).values
-    place = (counts.sum(1, keepdim=True) - 1).clamp_min(0) // 2
-    return ordered.gather(1, place).squeeze(1)
+    index = (counts.sum(1, keepdim=True) - 1).clamp_min(0) // 2
+    return ordered.gather(1, index).squeeze(1)

@@ -27,12 +27,16 @@ def check_attributes(coupling_class: type, base: type) -> None:
         ScenarioError: The class has an attribute of a former or misspelt name, or a method with other parameters.
     """
     declared = {name: value for name, value in _attributes(base.__mro__).items() if not name.startswith("_")}
-    checked = [one for one in coupling_class.__mro__[1:] if issubclass(one, base) or one in base.__mro__]
-    unchecked = [one for one in coupling_class.__mro__ if one not in checked]
+    checked = [
+        ancestor
+        for ancestor in coupling_class.__mro__[1:]
+        if issubclass(ancestor, base) or ancestor in base.__mro__
+    ]
+    unchecked = [ancestor for ancestor in coupling_class.__mro__ if ancestor not in checked]
     fields = {
         name
-        for one in unchecked
-        for name, kind in get_annotations(one).items()
+        for ancestor in unchecked
+        for name, kind in get_annotations(ancestor).items()
         if "ClassVar" not in str(kind)
     }
     options = {*fields, *signature(coupling_class.__init__).parameters}  # type: ignore[misc]
@@ -44,11 +48,11 @@ def check_attributes(coupling_class: type, base: type) -> None:
         if is_own or not (isinstance(value, bool) or isfunction(value)):
             continue
         unset = [
-            known
-            for known, default in declared.items()
+            declared_name
+            for declared_name, default in declared.items()
             if type(default) is type(value)
-            and known not in attributes
-            and getattr(coupling_class, known) != value
+            and declared_name not in attributes
+            and getattr(coupling_class, declared_name) != value
         ]
         meant = _FORMER_NAMES.get(name) if isinstance(value, bool) else None
         # helpers of a user's own may well sound like one of these: `credited`, `credit_of`
@@ -70,7 +74,7 @@ def check_declared(coupling: Any) -> None:
     """
     credit = unwrap(type(coupling).credit)
     read = credit.__code__.co_names if isfunction(credit) else ()
-    if any(name in read and any(getattr(coupling, one) for one in _SOURCES[name]) for name in _SOURCES):
+    if any(name in read and any(getattr(coupling, flag) for flag in _SOURCES[name]) for name in _SOURCES):
         return
     for name, declared in _SOURCES.items():
         if name in read:
@@ -80,13 +84,15 @@ def check_declared(coupling: Any) -> None:
 
 def _attributes(classes: Sequence[type]) -> dict[str, Any]:
     """Return the attributes of classes by name; the first class that has one decides."""
-    return {name: value for one in reversed(classes) for name, value in vars(one).items()}
+    return {name: value for ancestor in reversed(classes) for name, value in vars(ancestor).items()}
 
 
-def _check_method(place: str, method: Callable[..., Any], base_attribute: Any) -> None:
+def _check_method(method_name: str, method: Callable[..., Any], base_attribute: Any) -> None:
     """Refuse a method that stands for a value of a coupling, or that cannot be called with its method's parameters."""
     if not isfunction(base_attribute):
-        raise ScenarioError(f"{place}: is a method, and that of a coupling is a value; make it a property")
+        raise ScenarioError(
+            f"{method_name}: is a method, and that of a coupling is a value; make it a property"
+        )
     parameters = signature(base_attribute).parameters.values()
     by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     by_place = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
@@ -95,5 +101,5 @@ def _check_method(place: str, method: Callable[..., Any], base_attribute: Any) -
     except TypeError:
         listed = ", ".join([*by_place, *(["*"] if by_name else []), *by_name])
         raise ScenarioError(
-            f"{place}: has other parameters than that of a coupling; let it take ({listed})"
+            f"{method_name}: has other parameters than that of a coupling; let it take ({listed})"
         ) from None

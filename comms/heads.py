@@ -49,9 +49,9 @@ class Head(nn.Module):
     def train(self, mode: bool = True) -> Head:
         """Set batch norms to `mode`, all other modules to evaluation."""
         super().train(False)
-        for part in self.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(mode)
         return self
 
 

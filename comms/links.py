@@ -218,15 +218,15 @@ def join(
     parts = list(observations)
     if kind == "own":
         parts += messages
-        parts += [_column(there, message) for there, message in zip(valid, messages, strict=True)]
+        parts += [_column(present, message) for present, message in zip(valid, messages, strict=True)]
     elif messages:
         parts += _JOINED[kind].join(messages, valid)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _column(there: Mask, like: Tensor) -> Tensor:
+def _column(present: Mask, like: Tensor) -> Tensor:
     """[B, 1]: 1 where a message is present."""
-    return there.tensor(len(like), like.device).to(like.dtype).unsqueeze(1)
+    return present.tensor(len(like), like.device).to(like.dtype).unsqueeze(1)
 
 
 def _count(valid: Sequence[Mask], like: Tensor) -> int | Tensor:
@@ -355,7 +355,9 @@ class StackFanIn(FanIn):
         parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available, batch)
         if self.kind == "own":
-            columns = [_column(there, message) for there, message in zip(available, messages, strict=True)]
+            columns = [
+                _column(present, message) for present, message in zip(available, messages, strict=True)
+            ]
             parts += self._messages(columns, available, batch)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
@@ -378,13 +380,13 @@ class StackFanIn(FanIn):
             return []
         total = self._sum(opened)
         if self.kind == "mean":
-            there = [  # [K, B] of messages [K, B, …]: 1 where a message is present
+            present = [  # [K, B] of messages [K, B, …]: 1 where a message is present
                 mask.tensor(values.shape[0] * values.shape[1], values.device)
                 .view(values.shape[:2])
                 .to(values.dtype)
                 for values, mask in zip(opened, available, strict=True)
             ]
-            count = self._sum(there).clamp_min(1)
+            count = self._sum(present).clamp_min(1)
             total = total / count.view(*count.shape, *[1] * (total.dim() - 2))
         return [total]
 

@@ -82,7 +82,7 @@ class LinearMaps:
         for example in examples[1:]:
             loss, more = self._of_example(example)
             total = total + loss
-            gradients = [g + other for g, other in zip(gradients, more, strict=True)]
+            gradients = [g + addend for g, addend in zip(gradients, more, strict=True)]
         return total, gradients
 
     def _of_example(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
@@ -111,8 +111,8 @@ class LinearMaps:
         """Return the loss per sample [..., B] and its derivative over `batch` by the outputs [..., B, O], which it may overwrite."""
         if self.label is None:
             assert example.returned is not None
-            kept = outputs is example.prediction
-            error = outputs - example.returned if kept else outputs.sub_(example.returned)
+            is_prediction = outputs is example.prediction
+            error = outputs - example.returned if is_prediction else outputs.sub_(example.returned)
             return error.square().sum(-1), error.div_(batch / 2)
         assert example.target is not None
         if self.label == "classes":
@@ -167,7 +167,7 @@ class Model(TrainedParameters, ABC):
     it reads whole messages."""
     layers: ModuleFunction | None = None
     """A user's module in place of the layers."""
-    kept: KeptState | None = None
+    kept_state: KeptState | None = None
     """What a user's module keeps between calls outside its buffers."""
     maps: LinearMaps | None = None
     """Linear maps of stacked models without hidden layers."""
@@ -320,8 +320,8 @@ class Model(TrainedParameters, ABC):
     def _by_autograd(self, examples: Sequence[Example]) -> LossAndGradients:
         losses = [self._training_loss(example) for example in examples]
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
-        whole = total.sum() if total.dim() else total
-        gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))
+        summed = total.sum() if total.dim() else total
+        gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True))
         # Parameters that are not finite give such gradients even for zeros.
         mask = reduce(or_, (example.member_mask for example in examples))
         gradients = [None if g is None else mask.zero_elsewhere(g) for g in gradients]

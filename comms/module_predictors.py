@@ -40,7 +40,7 @@ class _ModuleModel(Model):
     """A model whose layers are a user's module, made before the rest of the model is."""
 
     point: ClassVar[str]
-    kept: KeptState
+    kept_state: KeptState
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class _ModuleModel(Model):
             raise ScenarioError(f"{self.point}.kind: {error}") from None
         self._outputs = outputs
         values = self.values_of_module(self.module, inputs, outputs)
-        self.kept = KeptState(self.module, owned=False)
+        self.kept_state = KeptState(self.module, owned=False)
         return values
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class _ModuleModel(Model):
         if loss is None:
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
-        with self.kept.seen():
+        with self.kept_state.seen():
             seed = seed_for(self.seed, "loss", str(self.updates))
             values = self._loss_draws(seed, partial(loss, flat, truth.reshape(flat.shape)), flat.device)
         return per_sample(f"{self.point} {type(self.module).__name__}: its loss", values, len(flat)).view(
@@ -99,8 +99,10 @@ class _ModuleModel(Model):
         mixed = mixed_rows(
             probed.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
         )
-        kept = None if outline_of(probed.module) == before else "its loss keeps a state from call to call"
-        return mixed or kept
+        keeps_state = (
+            None if outline_of(probed.module) == before else "its loss keeps a state from call to call"
+        )
+        return mixed or keeps_state
 
 
 @final
@@ -170,8 +172,8 @@ def predictor_of(
         settings |= options
     else:
         settings |= {"source": source, "options": options}
-    whole = settings.get("network") is not None or settings.get("pool", "none") != "none"
-    if "sites" not in predictor_type.Options.model_fields or whole:
+    reads_whole = settings.get("network") is not None or settings.get("pool", "none") != "none"
+    if "sites" not in predictor_type.Options.model_fields or reads_whole:
         sites = False
     try:
         at_sites = sites_of(shape, context, target, use_sites=sites)

@@ -114,7 +114,7 @@ class Sites:
         if context is None:
             return None
         parts = torch.split(context, [spec.features for spec in self.context], -1)
-        columns = [self._column(spec, part) for spec, part in zip(self.context, parts, strict=True)]
+        columns = [self._column(spec, features) for spec, features in zip(self.context, parts, strict=True)]
         return torch.cat(columns, -1).flatten(-3, -2)
 
     def target_rows(self, target: Tensor) -> Tensor:
@@ -150,12 +150,12 @@ class Sites:
         """Return one number per sample, [B], at its sites, [B S]."""
         return values.repeat_interleave(self.count)
 
-    def _column(self, spec: ContextSpec, part: Tensor) -> Tensor:
+    def _column(self, spec: ContextSpec, features: Tensor) -> Tensor:
         """Return the features [..., B, F] of one signal of the context for each site, [..., B, S, F']."""
         if not self.divides(spec):
-            return part.unsqueeze(-2).expand(*part.shape[:-1], self.count, part.shape[-1])
-        lead = part.dim() - 1
-        shaped = torch.unflatten(part, -1, (*spec.shape, spec.classes or 1))
+            return features.unsqueeze(-2).expand(*features.shape[:-1], self.count, features.shape[-1])
+        lead = features.dim() - 1
+        shaped = torch.unflatten(features, -1, (*spec.shape, spec.classes or 1))
         column = self._by_site(spec, shaped, lead).flatten(lead + 1)
         return column * self.count if spec.name == _DELTA else column
 

@@ -73,8 +73,10 @@ class SkillGate:
         """Return predictions [K * B, size] as they are applied; None: none is, of any member."""
         if not self.open.anywhere:
             return None
-        each = predictions.view(len(self.factors), -1)
-        return self.open.zero_elsewhere(each * self.factors.to(each.dtype).unsqueeze(1)).view_as(predictions)
+        by_member = predictions.view(len(self.factors), -1)
+        return self.open.zero_elsewhere(by_member * self.factors.to(by_member.dtype).unsqueeze(1)).view_as(
+            predictions
+        )
 
     def compared(self, products: Tensor, squares: Tensor, returned: Tensor) -> Tensor:
         """Return the sums after one more comparison; a member that nothing came back to, or that predicts zero, keeps its own.
@@ -85,13 +87,15 @@ class SkillGate:
             returned: |g|², likewise.
         """
         count = self.sums.shape[1]
-        products, squares, returned = (own.view(count, -1).double() for own in (products, squares, returned))
+        products, squares, returned = (
+            samples.view(count, -1).double() for samples in (products, squares, returned)
+        )
         scale = (squares.sum(1) * returned.sum(1)).sqrt()
         shares = products / scale.unsqueeze(1)
         new = [shares.sum(1), shares.square().sum(1), torch.ones_like(scale)]
-        kept = [before * _MEMORY**power for before, power in zip(self.sums[:3], (1, 2, 1), strict=True)]
+        decayed = [before * _MEMORY**power for before, power in zip(self.sums[:3], (1, 2, 1), strict=True)]
         ratio = squares.sum(1) / scale
-        cosine, variance, number = (before + now for before, now in zip(kept, new, strict=True))
+        cosine, variance, number = (before + now for before, now in zip(decayed, new, strict=True))
         opens = self._opens(torch.stack([cosine, variance, number, ratio, self.sums[-1]]))
         sums = torch.stack([cosine, variance, number, ratio, opens.double()])
         return torch.where((scale > 0) & sums.isfinite().all(0), sums, self.sums)
@@ -106,12 +110,12 @@ class SkillGate:
         """The factor that makes predictions least wrong, by running sums, [K]."""
         if not self.begins_open:
             return cosine / (count * ratio)
-        whole = 1 / (1 - _MEMORY)
-        return (cosine / ratio + whole - count) / whole
+        full_count = 1 / (1 - _MEMORY)
+        return (cosine / ratio + full_count - count) / full_count
 
     def move(self, sums: Tensor, members: Mask[Members]) -> None:
         """Take over the sums that `compared` returned, of some members."""
-        self.load_values([members.map(lambda own: own.to(sums.device)).where(sums.T, self.sums.T).T])
+        self.load_values([members.map(lambda mask: mask.to(sums.device)).where(sums.T, self.sums.T).T])
 
     def values(self) -> list[Tensor]:
         """Return the state, without a copy of a tensor."""
@@ -127,12 +131,12 @@ class SkillGate:
     def read_members(self) -> None:
         """Stack the members' state."""
         if self.members:
-            self.load_values([torch.cat([one.sums for one in self.members], 1)])
+            self.load_values([torch.cat([member.sums for member in self.members], 1)])
 
     def write_members(self) -> None:
         """Write the state to the members."""
-        for k, one in enumerate(self.members):
-            one.load_values([self.sums[:, k : k + 1]])
+        for k, member in enumerate(self.members):
+            member.load_values([self.sums[:, k : k + 1]])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs, of one channel."""

@@ -204,9 +204,11 @@ class Predictor(Model):
         """Return `loss_and_gradients` of a minibatch of a further pass: parameters at rest are constants, without a gradient."""
         if not self.resting_parameters:
             return self.loss_and_gradients(examples)
-        places = enumerate(self.parameters.items())
-        own = {name: constant(p) if place in self.resting_parameters else p for place, (name, p) in places}
-        with self.evaluated_with(own):
+        numbered = enumerate(self.parameters.items())
+        evaluated = {
+            name: constant(p) if index in self.resting_parameters else p for index, (name, p) in numbered
+        }
+        with self.evaluated_with(evaluated):
             return self.loss_and_gradients(examples)
 
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
@@ -286,13 +288,16 @@ class DirectGradient(Predictor):
         before = self.buffers[_RETURNED]
         deltas = torch.stack([counted(e, delta) for e in examples if (delta := e.returned) is not None])
         squares = deltas.square().view(len(examples), before[..., 0].numel(), -1).mean(-1)
-        if any(each.member_mask is not ALL for each in examples):
-            masks = (each.member_mask.map(lambda mask: mask.to(squares.device)) for each in examples)
+        if any(example.member_mask is not ALL for example in examples):
+            masks = (example.member_mask.map(lambda mask: mask.to(squares.device)) for example in examples)
             squares = torch.stack(
-                [mask.zero_elsewhere(own) for mask, own in zip(masks, squares, strict=True)]
+                [
+                    mask.zero_elsewhere(member_squares)
+                    for mask, member_squares in zip(masks, squares, strict=True)
+                ]
             )
-        some = squares > 0  # a policy returns zeros for its last tick
-        new = torch.stack([squares.sum(0), some.sum(0)], -1).view_as(before[..., :2])
+        nonzero = squares > 0  # a policy returns zeros for its last tick
+        new = torch.stack([squares.sum(0), nonzero.sum(0)], -1).view_as(before[..., :2])
         sums = before[..., :2] * _MEMORY + new
         root = (sums[..., :1] / sums[..., 1:]).sqrt()
         moved = (new[..., 1:] > 0) & root.isfinite()
@@ -495,15 +500,15 @@ class Critic(Predictor):
         hidden: Hidden = (256,)
 
     def _sizes(self) -> tuple[int, int]:
-        places, first = [], 0
+        spec_slices, first = [], 0
         for spec in self.context:
-            places.append((spec, slice(first, first + spec.features)))
+            spec_slices.append((spec, slice(first, first + spec.features)))
             first += spec.features
-        chosen = next((pair for pair in places if _selects(pair[0])), None)
+        chosen = next((pair for pair in spec_slices if _selects(pair[0])), None)
         self._selector = None if chosen is None else chosen[1]
-        self._others = [place for spec, place in places if chosen is None or spec is not chosen[0]]
-        self._real = [place for spec, place in places if spec.classes is None]
-        inputs = self.size + sum(place.stop - place.start for place in self._others)
+        self._others = [columns for spec, columns in spec_slices if chosen is None or spec is not chosen[0]]
+        self._real = [columns for spec, columns in spec_slices if spec.classes is None]
+        inputs = self.size + sum(columns.stop - columns.start for columns in self._others)
         return inputs, 1 if chosen is None else chosen[0].features
 
     def initial_values(
@@ -512,7 +517,7 @@ class Critic(Predictor):
         initial, buffers = super().initial_values(inputs, outputs, generator)
         if self._real:
             initial["bilinear"] = torch.zeros(
-                self.size, sum(place.stop - place.start for place in self._real)
+                self.size, sum(columns.stop - columns.start for columns in self._real)
             )
         return initial, buffers
 
@@ -521,14 +526,14 @@ class Critic(Predictor):
         message, _ = self.normalised(message)
         if context is None:
             return self.run(message, move=move).squeeze(-1)
-        others = [context[..., place] for place in self._others]
-        outputs = self.run(torch.cat([message, *others], -1), move=move)
+        unselected = [context[..., columns] for columns in self._others]
+        outputs = self.run(torch.cat([message, *unselected], -1), move=move)
         if self._selector is None:
             value = outputs.squeeze(-1)
         else:
             value = (outputs * context[..., self._selector]).sum(-1)
         if self._real:
-            real = torch.cat([context[..., place] for place in self._real], -1)
+            real = torch.cat([context[..., columns] for columns in self._real], -1)
             value = value + ((message @ self.parameters["bilinear"]) * real).sum(-1)
         return value
 

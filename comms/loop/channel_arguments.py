@@ -207,26 +207,26 @@ def signals_of(spec: ContextSpec, value: object, message: Tensor, dtype: torch.d
     Raises:
         ScenarioError: It does not fit; the line begins with `context`.
     """
-    place = f"context: '{spec.name}'"
+    subject = f"context: '{spec.name}'"
     if not isinstance(value, Tensor):
-        raise ScenarioError(f"{place} is of type {type(value).__name__}; pass a tensor")
+        raise ScenarioError(f"{subject} is of type {type(value).__name__}; pass a tensor")
     if not value.dim() or len(value) != len(message):
         rows = f"{len(value)} rows" if value.dim() else "no rows"
         raise ScenarioError(
-            f"{place} has {rows}, but the message has {len(message)}; use the same batch for both"
+            f"{subject} has {rows}, but the message has {len(message)}; use the same batch for both"
         )
     if value.numel() != len(value) * torch.Size(spec.shape).numel():
         expected = ", ".join(map(str, ("batch", *spec.shape)))
         raise ScenarioError(
-            f"{place} is {list(value.shape)}, but the channel was made for [{expected}]; reshape it, or change context"
+            f"{subject} is {list(value.shape)}, but the channel was made for [{expected}]; reshape it, or change context"
         )
     if value.device != message.device:
         raise ScenarioError(
-            f"{place} is on {value.device}, but the message is on {message.device}; move it there"
+            f"{subject} is on {value.device}, but the message is on {message.device}; move it there"
         )
     if value.is_complex() or (spec.classes is not None and value.is_floating_point()):
         fix = "floats" if spec.classes is None else f"integers from 0 to {spec.classes - 1}"
-        raise ScenarioError(f"{place} is {str(value.dtype).removeprefix('torch.')}; pass {fix}")
+        raise ScenarioError(f"{subject} is {str(value.dtype).removeprefix('torch.')}; pass {fix}")
     values = value.reshape(len(value), *spec.shape)
     if spec.classes is None:  # a copy: the caller may write to its own memory before the gradient returns
         return {spec.name: values.detach().to(dtype, copy=True)}
@@ -241,6 +241,6 @@ def signals_of(spec: ContextSpec, value: object, message: Tensor, dtype: torch.d
         if least < 0 or most >= spec.classes:
             outside = least if least < 0 else most
             raise ScenarioError(
-                f"{place} has the value {outside}, but {spec.classes} classes; pass integers from 0 to {spec.classes - 1}"
+                f"{subject} has the value {outside}, but {spec.classes} classes; pass integers from 0 to {spec.classes - 1}"
             )
     return signals

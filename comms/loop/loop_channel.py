@@ -145,8 +145,8 @@ class Channel:
         if gradient is None and COUPLINGS[coupling].predicts:
             self.coupling = Detached.name
         if not self.made_coupling.predicts:
-            for key, given in (("gradient", gradient not in (None, "linear")), ("lr", lr != _LR)):
-                if given:
+            for key, is_set in (("gradient", gradient not in (None, "linear")), ("lr", lr != _LR)):
+                if is_set:
                     line = f"channel {name}: {key} is not used by {with_article(self.coupling)} channel"
                     fix = f"leave it out, or use coupling={DEFAULT!r}"
                     warnings.warn(f"{line}; {fix}", ScenarioWarning, stacklevel=3)
@@ -367,8 +367,8 @@ class Channel:
         if self.predictor is None or not self.predictor.needs_returned:
             return
         if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
-            other = None if gradient is None else with_article(type(gradient).__name__)
-            shape = list(gradient.shape) if isinstance(gradient, Tensor) else other
+            type_name = None if gradient is None else with_article(type(gradient).__name__)
+            shape = list(gradient.shape) if isinstance(gradient, Tensor) else type_name
             fix = "pass dL/dmessage, which is message.grad after loss.backward()"
             raise self._error(
                 f"return_gradient: the gradient is {shape}, but the message {list(message.shape)}; {fix}"
@@ -523,10 +523,10 @@ class Channel:
                 raise self._error(f"context: no signal '{name}'{suggest(name, self._specs)}")
         if self.predictor is None:
             return {}
-        there = next((p.device for p in self.predictor.parameters.values()), message.device)
-        if message.device != there:
+        device = next((p.device for p in self.predictor.parameters.values()), message.device)
+        if message.device != device:
             raise self._error(
-                f"message: it is on {message.device}, but the channel is on {there}; pass the channel device="
+                f"message: it is on {message.device}, but the channel is on {device}; pass the channel device="
             )
         for name in self._specs:
             if name not in context:
@@ -555,18 +555,20 @@ class Channel:
             )
 
     @contextmanager
-    def _named(self, place: str) -> Iterator[None]:
+    def _named(self, argument: str) -> Iterator[None]:
         """Raise errors, also those of a predictor of the user's, with the channel's name in one line."""
         try:
             yield
         except ScenarioError as error:
             raise self._error(str(error)) from None
         except CallError as error:  # a network's, where a run names the agent
-            raise self._error(f"{place} fails: {first_line(error.__cause__ or error)}") from error.__cause__
+            raise self._error(
+                f"{argument} fails: {first_line(error.__cause__ or error)}"
+            ) from error.__cause__
         except (AntiphonError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            raise self._error(f"{place} fails: {first_line(error)}") from error
+            raise self._error(f"{argument} fails: {first_line(error)}") from error
 
     def _warn_of_ends(self, predictor: Predictor) -> None:
         """Warn if the sender has never learned from a predicted gradient, or the predictor from a returned one."""
@@ -758,7 +760,7 @@ def _check_parameters(
     Raises:
         ScenarioError: A checkpoint hides parameters of one.
     """
-    given = {id(parameter) for parameter in parameters}
+    parameter_ids = {id(parameter) for parameter in parameters}
     for channel in sent if objective is None and parameters else ():
         if channel.predictor is not None and channel._newest is not None and not channel._injected:
             channel._warn(
@@ -768,13 +770,13 @@ def _check_parameters(
         messages = [injection.output for injection, _ in channel._injections]
         for message in [] if channel._sender_learned else messages:
             check_followed("learn: the sender", message)
-        if messages and not channel._sender_learned and not given & _sources(messages, parameters):
+        if messages and not channel._sender_learned and not parameter_ids & _sources(messages, parameters):
             channel._warn(
                 "learn: its messages depend on none of the parameters that were passed, and its sender learns nothing from it; "
                 "pass the sender's parameters, or leave the channel out of sent="
             )
     first = [c for c in sent if not c._sender_learned] + [c for c in received if not c._receiver_learned]
-    if not first or not given or objective is None:
+    if not first or not parameter_ids or objective is None:
         return
     if any(channel.predictor is not None and channel.predictor.needs_loss for channel in received):
         return  # a critic learns from a loss without a gradient too
@@ -783,7 +785,7 @@ def _check_parameters(
     sources = _sources([objective], [*parameters, *leaves])
     if not sources:
         problem = "needs no gradient, and nothing is learned from it; pass the loss itself, neither detached nor a number"
-    elif not sources & given and sources - {id(leaf) for leaf in leaves}:
+    elif not sources & parameter_ids and sources - {id(leaf) for leaf in leaves}:
         problem = (
             "depends on parameters, but on none that were passed; pass those of the network that computes it, or [] to return "
             "gradients alone"
@@ -878,7 +880,7 @@ def _losses(
     if channel.predictor is None or not channel.predictor.needs_loss:
         return None
     rows = {len(leaf) for _, leaf in messages}
-    expected = [value for other in sent for value in other._expected_losses]
+    expected = [value for sending in sent for value in sending._expected_losses]
     if objective is not None:
         if objective.numel() not in rows:
             raise ScenarioError(

@@ -22,7 +22,9 @@ def _objectives(system: System) -> dict[str, dict[int, KeptState]]:
     goals = {name: agent.goal.terms for name, agent in system.agents.items() if agent.goal is not None}
     states_by_agent = {
         name: {
-            n: goal.objective.kept for n, goal in enumerate(terms) if isinstance(goal.objective, OwnObjective)
+            n: goal.objective.kept_state
+            for n, goal in enumerate(terms)
+            if isinstance(goal.objective, OwnObjective)
         }
         for name, terms in goals.items()
     }
@@ -138,8 +140,8 @@ def _modules(system: System) -> Iterator[tuple[str, KeptState]]:
             ("gradient", channel.synthetic_gradient.model),
             ("input", channel.synthetic_input.model),
         ):
-            if model is not None and model.kept is not None:
-                yield f"the {kind} of {name}", model.kept
+            if model is not None and model.kept_state is not None:
+                yield f"the {kind} of {name}", model.kept_state
     for name, agent in system.agents.items():
         if isinstance(network := agent.learner.network, Aggregated):
-            yield f"the aggregation of {name}", network.kept
+            yield f"the aggregation of {name}", network.kept_state

@@ -368,8 +368,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "runs-the-first-simulation-is-counted-down-twice",
         "running/trainer.py",
-        "(steps is not None and taken >= steps)",
-        "(steps is not None and taken + 1 >= steps > 1)",
+        "(steps is not None and steps_taken >= steps)",
+        "(steps is not None and steps_taken + 1 >= steps > 1)",
         "tests/running/test_trainer.py::test_observers_follow_the_loop_and_limits_end_it",
     ),
     Fault(
@@ -769,8 +769,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-speed-is-of-one-environment",
         "running/directory_writer.py",
-        "rate = (step - past) * self._live.scenario.training.batch / (now - then)",
-        "rate = (step - past) / (now - then)",
+        "rate = (step - past) * self._live.scenario.training.batch / (now - earlier)",
+        "rate = (step - past) / (now - earlier)",
         "tests/engine/metrics/test_timed.py::test_seconds_go_on_where_a_crashed_session_ended",
     ),
     Fault(

@@ -267,8 +267,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-predictor's-spare-parameter-decays",
         "comms/model.py",
-        "        gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))\n",
-        "        gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True, materialize_grads=True))\n",
+        "        gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True))\n",
+        "        gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True, materialize_grads=True))\n",
         "tests/doors/test_optimisers.py::test_a_parameter_that_a_channel_of_a_loop_does_not_use_stays",
     ),
     Fault(
@@ -569,8 +569,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-unit-follows-what-is-for-other-members",
         "comms/synthetic_gradients.py",
-        "mask.zero_elsewhere(own)",
-        "own",
+        "mask.zero_elsewhere(member_squares)",
+        "member_squares",
         "tests/comms/test_predictors.py::test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_others[linear]",
     ),
     Fault(
