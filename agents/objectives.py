@@ -492,7 +492,7 @@ class OwnObjective(Objective):
                     mixed = "its objective keeps a state from call to call"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
-            if not isinstance(draws_of(partial(probed.loss, output, some)), NoDraws):
+            if not isinstance(draws_of(partial(probed.loss, output, targets)), NoDraws):
                 return "its objective uses random numbers"
         return mixed
 

@@ -10,6 +10,6 @@ Copied = TypeVar("Copied")
 
 def copy_with(original: Copied, **attributes: Any) -> Copied:
     """Return a shallow copy with other values of some attributes: `copy.replace` of Python 3.13, for any class without slots."""
-    found = copy.copy(original)
-    vars(found).update(attributes)
-    return found
+    copied = copy.copy(original)
+    vars(copied).update(attributes)
+    return copied

@@ -27,24 +27,24 @@ def check_flags(function: str, **flags: object) -> None:
 
 def check_names(function: str, **names: object) -> None:
     """Raise ScenarioError where an argument of a function is no list of names, or a mapping of them: a word would be one of letters."""
-    for argument, given in names.items():
-        if isinstance(given, str) or not isinstance(given, Iterable | None):
-            fix = f"; write [{given!r}]" if isinstance(given, str) else ""
-            raise ScenarioError(f"{function}: {argument}={given!r}; must be a list of names{fix}")
-        if isinstance(given, Iterator):
+    for argument, value in names.items():
+        if isinstance(value, str) or not isinstance(value, Iterable | None):
+            fix = f"; write [{value!r}]" if isinstance(value, str) else ""
+            raise ScenarioError(f"{function}: {argument}={value!r}; must be a list of names{fix}")
+        if isinstance(value, Iterator):
             raise ScenarioError(
                 f"{function}: {argument}: an iterator is used up as it is checked; write list(...)"
             )
-        for name in given or ():
+        for name in value or ():
             if not isinstance(name, str):
                 raise ScenarioError(f"{function}: {argument}: {name!r} is not a name; write it as a word")
 
 
 def check_mappings(function: str, **mappings: object) -> None:
     """Raise ScenarioError where an argument of a function is no mapping; None counts as an empty one."""
-    for name, given in mappings.items():
-        if not isinstance(given, Mapping | None):
-            raise ScenarioError(f"{function}: {name}={given!r}; must be a mapping, such as {{'lr': 0.01}}")
+    for name, value in mappings.items():
+        if not isinstance(value, Mapping | None):
+            raise ScenarioError(f"{function}: {name}={value!r}; must be a mapping, such as {{'lr': 0.01}}")
 
 
 def checked_seed(seed: object, function: str = "") -> int:

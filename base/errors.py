@@ -44,7 +44,10 @@ def in_one_line(text: str) -> str:
     if text.isprintable():
         return text
     return in_one_line(
-        "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+        "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in text
+        )
     )
 
 
@@ -130,10 +133,14 @@ def write_error(line: str) -> None:
 def _with_relative_paths(text: str) -> str:
     """Return a text in which paths in the working directory are as they are typed; what is used is absolute."""
     try:
-        here = os.path.join(os.getcwd(), "")
+        working_folder = os.path.join(os.getcwd(), "")
     except OSError:  # it was removed
         return text
-    return text if here == os.sep else re.sub(rf"(?<![^\s'\"=(:]){re.escape(here)}(?=\S)", "", text)
+    return (
+        text
+        if working_folder == os.sep
+        else re.sub(rf"(?<![^\s'\"=(:]){re.escape(working_folder)}(?=\S)", "", text)
+    )
 
 
 def replace_what_cannot_be_encoded() -> None:

@@ -98,13 +98,13 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         )
     if not isinstance(name, str) or not name or "$" in name:
         raise ScenarioError(f"register: {point}: {name!r} is not a name; use a word")
-    own = str(getattr(factory, "__module__", "")).startswith("antiphon.")
-    if not own and name in _own(point):
+    is_built_in = str(getattr(factory, "__module__", "")).startswith("antiphon.")
+    if not is_built_in and name in _own(point):
         raise ScenarioError(f"register: {point} {name!r} is built in; choose another name")
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
-    (_OWN if own else _registered)[point][name] = factory
-    if not own:
+    (_OWN if is_built_in else _registered)[point][name] = factory
+    if not is_built_in:
         note_registrars(name)
 
 
@@ -152,8 +152,8 @@ def _load(point: str) -> None:
     modules = _MODULES[point]
     for module in modules:
         import_module(module)
-    places = {module: place for place, module in enumerate(modules)}  # whichever was imported first
-    ordered = sorted(_OWN[point].items(), key=lambda item: places.get(getattr(item[1], "__module__", ""), -1))
+    order = {module: index for index, module in enumerate(modules)}  # whichever was imported first
+    ordered = sorted(_OWN[point].items(), key=lambda item: order.get(getattr(item[1], "__module__", ""), -1))
     _OWN[point] = dict(ordered)
 
 
@@ -170,15 +170,15 @@ def registered(point: str) -> tuple[str, ...]:
 
 def is_importable(factory: Any) -> bool:
     """Return whether another process finds a factory by its module and name."""
-    found: Any = sys.modules.get(getattr(factory, "__module__", ""))
+    resolved: Any = sys.modules.get(getattr(factory, "__module__", ""))
     for name in getattr(factory, "__qualname__", "").split("."):
-        found = getattr(found, name, None)
-    return found is factory
+        resolved = getattr(resolved, name, None)
+    return resolved is factory
 
 
-def imported(place: str) -> Any:
+def imported(reference: str) -> Any:
     """Return what `module:attribute` names."""
-    module, _, attribute = place.partition(":")
+    module, _, attribute = reference.partition(":")
     return getattr(import_module(module), attribute)
 
 
@@ -222,26 +222,28 @@ def allowed_by_name(name: str, place: str) -> Any:
     module, _, attribute = name.partition(":")
     package = module.partition(".")[0]
     if package in allowed_imports():
-        found = getattr(imported_by_name(module, place), attribute, None)
+        factory = getattr(imported_by_name(module, place), attribute, None)
     else:  # nothing else that happens to be imported may be called with what a document says
-        found = getattr(sys.modules.get(module), attribute, None)
-        if not (isinstance(found, type) and hasattr(found, "reset") and hasattr(found, "step")):
+        factory = getattr(sys.modules.get(module), attribute, None)
+        if not (isinstance(factory, type) and hasattr(factory, "reset") and hasattr(factory, "step")):
             fix = f"import {module} in Python first, if {attribute} is a class with reset and step"
             raise ModuleError(
                 f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} {COMMAND}, "
                 f"or {fix}"
             )
-    if not callable(found) or str(getattr(found, "__module__", "")).partition(".")[0] != package:
+    if not callable(factory) or str(getattr(factory, "__module__", "")).partition(".")[0] != package:
         raise ScenarioError(
             f"{place}: {module} defines no class or function '{attribute}'; write MODULE:CLASS"
         )
-    return found
+    return factory
 
 
 def with_imports(command: str, packages: Sequence[str] | None = None) -> str:
     """Return a command line that allows the imports of some packages; None: those that this process allows."""
     allowed = allowed_imports() if packages is None else packages
-    return " ".join(["antiphon", *(f"--allow-import {one}" for one in allowed), *command.split(" ")[1:]])
+    return " ".join(
+        ["antiphon", *(f"--allow-import {package}" for package in allowed), *command.split(" ")[1:]]
+    )
 
 
 def allowed_imports() -> list[str]:
@@ -260,11 +262,11 @@ def needed_imports(names: Iterable[str], *, imported: bool = False) -> list[str]
     needed = dict.fromkeys(allowed, False)
     for name in dict.fromkeys(names):
         packages = [*_registrars.get(name, ()), *re.split("[/:.]", name)]
-        found = next((package for package in packages if package in needed), None)
-        if found is None and imported:
-            found = next(filter(_is_own, _making_known(name)), None)
-        if found is not None:
-            needed[found] = True
+        provider = next((package for package in packages if package in needed), None)
+        if provider is None and imported:
+            provider = next(filter(_is_own, _making_known(name)), None)
+        if provider is not None:
+            needed[provider] = True
     return [package for package, is_needed in needed.items() if is_needed]
 
 
@@ -276,16 +278,18 @@ def _making_known(name: str) -> list[str]:
     if name.startswith("gymnasium/"):
         from gymnasium import registry
 
-        place = getattr(registry.get(name.removeprefix("gymnasium/")), "entry_point", None) or ""
-        place = place if isinstance(place, str) else str(getattr(place, "__module__", ""))
-        packages.append(re.split("[.:]", place)[0])
+        entry_point = getattr(registry.get(name.removeprefix("gymnasium/")), "entry_point", None) or ""
+        entry_point = (
+            entry_point if isinstance(entry_point, str) else str(getattr(entry_point, "__module__", ""))
+        )
+        packages.append(re.split("[.:]", entry_point)[0])
     return packages
 
 
 def _is_own(package: str) -> bool:
     """Whether a package is the user's, imported by code that runs here, and another process does not know it by itself."""
-    known = ("antiphon", "gymnasium", "__main__", *_WORLDS)
-    if package not in sys.modules or package in known or package in sys.stdlib_module_names:
+    never_own = ("antiphon", "gymnasium", "__main__", *_WORLDS)
+    if package not in sys.modules or package in never_own or package in sys.stdlib_module_names:
         return False
     plugins = entry_points(group="gymnasium.envs")
     return all(plugin.module.partition(".")[0] != package for plugin in plugins)
@@ -304,7 +308,7 @@ def imported_by_name(module: str, place: str) -> Any:
     if module in sys.modules:
         return sys.modules[module]
     package = module.partition(".")[0]
-    if not all(part.isidentifier() for part in module.split(".")):
+    if not all(word.isidentifier() for word in module.split(".")):
         raise ScenarioError(f"{place}: {module!r} is not a module; write package.module")
     allowed = allowed_imports()
     if package not in {*_WORLDS, *allowed}:
@@ -312,8 +316,8 @@ def imported_by_name(module: str, place: str) -> Any:
             f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} {COMMAND}, "
             f"or import {module} in Python first"
         )
-    if package in allowed and (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # as `python` has it: the package may be a file of the user's own
+    if package in allowed and (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)  # as `python` has it: the package may be a file of the user's own
     try:
         with _noting_ids(package) if package in allowed else nullcontext():
             return import_module(module)
@@ -328,8 +332,8 @@ def imported_by_name(module: str, place: str) -> Any:
                 "; run antiphon in the folder that has it, or install it"
             ) from None
         if error.name is not None and module.startswith(error.name):
-            others = suggest(error.name, _modules_beside(error.name))
-            raise ScenarioError(f"{place}: {package} has no module '{error.name}'{others}") from None
+            hint = suggest(error.name, _modules_beside(error.name))
+            raise ScenarioError(f"{place}: {package} has no module '{error.name}'{hint}") from None
         raise ScenarioError(
             f"{place}: {module} needs {error.name}, which is not installed; install it"
         ) from None
@@ -352,7 +356,10 @@ def _noting_ids(package: str) -> Iterator[None]:
 def _modules_beside(module: str) -> list[str]:
     """The modules of the package that a module is said to be in."""
     parent = module.rpartition(".")[0]
-    return [f"{parent}.{found.name}" for found in iter_modules(getattr(sys.modules[parent], "__path__", []))]
+    return [
+        f"{parent}.{module_info.name}"
+        for module_info in iter_modules(getattr(sys.modules[parent], "__path__", []))
+    ]
 
 
 class ModuleError(ScenarioError):
@@ -380,9 +387,9 @@ class Catalogue(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in _registered[self.point]:
             return _registered[self.point][name]
-        own = _own(self.point).get(name)
-        if own is not None:
-            return own
+        built_in = _own(self.point).get(name)
+        if built_in is not None:
+            return built_in
         return _loaded(self.point, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -404,8 +411,8 @@ class Catalogue(Mapping[str, Any]):
 @cache
 def _installed(point: str) -> dict[str, Any]:
     """What installed packages have, by name: entry points, and of optimisers the classes of torch."""
-    found: dict[str, Any] = {entry.name: entry for entry in entry_points(group=f"antiphon.{point}s")}
-    return _of_torch() | found if point == "optimiser" else found
+    by_name: dict[str, Any] = {entry.name: entry for entry in entry_points(group=f"antiphon.{point}s")}
+    return _of_torch() | by_name if point == "optimiser" else by_name
 
 
 NEEDS_MORE = {
@@ -420,7 +427,7 @@ def _of_torch() -> dict[str, type]:
     """The classes of `torch.optim` whose step needs no closure and no sparse gradients."""
     from torch import optim
 
-    classes = {name: found for name, found in vars(optim).items() if isinstance(found, type)}
+    classes = {name: attribute for name, attribute in vars(optim).items() if isinstance(attribute, type)}
     left_out = {"Optimizer", *NEEDS_MORE}
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and n not in left_out}
 
@@ -439,13 +446,13 @@ def refused_of_torch(point: str, kind: object) -> str:
         return reasons.get(kind.lower(), "") if isinstance(kind, str) else ""
 
     if isinstance(kind, str):
-        found = getattr(lr_scheduler, kind, None)
+        scheduler = getattr(lr_scheduler, kind, None)
         name = kind
     else:
-        found = getattr(kind, "func", kind)  # of functools.partial
-        found = found if isinstance(found, type) else type(found)
-        name = found.__name__
-    if not (isinstance(found, type) and issubclass(found, lr_scheduler.LRScheduler)):
+        scheduler = getattr(kind, "func", kind)  # of functools.partial
+        scheduler = scheduler if isinstance(scheduler, type) else type(scheduler)
+        name = scheduler.__name__
+    if not (isinstance(scheduler, type) and issubclass(scheduler, lr_scheduler.LRScheduler)):
         return ""
     fix = fix_of_word(point, name).removeprefix("; ") or f"write kind: {', '.join(_own(point))}"
     return f"{name} {_SCHEDULERS}; {fix}, or give a function of the step such as LambdaLR's lr_lambda"
@@ -539,19 +546,19 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's factory may raise)
         key = _wrong_key(factory, arguments)
-        place, fix = "", f"mend it, or its keys: {called}"
+        setting, fix = "", f"mend it, or its keys: {called}"
         if key is not None:
             unknown = isinstance(error, TypeError) and "unexpected keyword" in str(error)
             fix = f"let it take {key}" if unknown else "write another value, or leave it out"
-            place = f" for {key}={arguments[key]!r}"
-        raise ScenarioError(f"{name} failed{place}: {first_line(error)}; {fix}") from None
+            setting = f" for {key}={arguments[key]!r}"
+        raise ScenarioError(f"{name} failed{setting}: {first_line(error)}; {fix}") from None
 
 
 def _wrong_key(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
     """Return the argument without which a factory that failed does not; None: there is none."""
     for key in arguments:
         with suppress(Exception):  # of a user's factory, which fails again
-            factory(**{other: value for other, value in arguments.items() if other != key})
+            factory(**{argument: value for argument, value in arguments.items() if argument != key})
             return key
     return None
 
@@ -571,14 +578,14 @@ def call_error(error: Exception, place: str, name: str = "") -> CallError | None
 
     if isinstance(error, AntiphonError) or was_refused(error):
         return None
-    what, prefix = f"{type(error).__name__}: {first_line(error)}", f"{place}: " if place else ""
+    cause, prefix = f"{type(error).__name__}: {first_line(error)}", f"{place}: " if place else ""
     if users := users_place(error):
         where = "{} failed at {}".format(*users)
     elif name:
         where = f"{name} failed{_within([frame for frame, _ in walk_tb(error.__traceback__)])}"
     else:
         return None
-    return CallError(f"{prefix}{where}: {what}")
+    return CallError(f"{prefix}{where}: {cause}")
 
 
 def users_place(error: BaseException) -> tuple[str, str] | None:
@@ -605,8 +612,8 @@ def _libraries() -> tuple[str, ...]:
     """Folders of antiphon and of torch, which calls users' objects."""
     import torch
 
-    own = os.path.dirname(os.path.abspath(__file__))  # a folder of the package
-    return tuple(os.path.join(os.path.dirname(file), "") for file in (torch.__file__, own))
+    antiphon_folder = os.path.dirname(os.path.abspath(__file__))  # a folder of the package
+    return tuple(os.path.join(os.path.dirname(file), "") for file in (torch.__file__, antiphon_folder))
 
 
 def _is_users(frame: FrameType) -> bool:
@@ -621,9 +628,16 @@ def _within(frames: list[FrameType]) -> str:
     """Return " in 'path' (Class)" of the innermost module that was called; empty: none within another."""
     from torch import nn
 
-    modules = [one for frame in frames if isinstance(one := frame.f_locals.get("self"), nn.Module)]
+    modules = [
+        module_called
+        for frame in frames
+        if isinstance(module_called := frame.f_locals.get("self"), nn.Module)
+    ]
     inner = modules[-1] if modules else None
     path = next(
-        (path for path, part in modules[0].named_modules() if part is inner) if modules else iter(()), ""
+        (path for path, submodule in modules[0].named_modules() if submodule is inner)
+        if modules
+        else iter(()),
+        "",
     )
     return f" in '{path}' ({type(inner).__name__})" if path else ""

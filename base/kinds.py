@@ -89,20 +89,22 @@ class Options(Spec):
 
 def _other_names(point: str, factory: Any) -> str:
     """Return the fix where a factory has other names for what antiphon gives it, so that these look like missing keys."""
-    given = _GIVEN.get(point, ())
+    arguments = _GIVEN.get(point, ())
     with suppress(TypeError, ValueError):
         parameters = inspect.signature(factory).parameters
-        if any(one.kind is one.VAR_KEYWORD for one in parameters.values()) or parameters.keys() >= {*given}:
+        if any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+        ) or parameters.keys() >= {*arguments}:
             return ""
-    return f"; it is called with {' and '.join(given)}, so name its arguments so"
+    return f"; it is called with {' and '.join(arguments)}, so name its arguments so"
 
 
 def _as_it_is(point: str, name: str | None, source: Any) -> str:
     """Return the fix for a function that was registered itself, where a registered name stands for what makes one."""
     if name is None or point not in _AS_THEY_ARE or not inspect.isfunction(source):
         return ""
-    what = f"if {source.__name__} is the {point} itself, register what returns it"
-    return f"; {what}: antiphon.register('{point}', '{name}', lambda: {source.__name__})"
+    condition = f"if {source.__name__} is the {point} itself, register what returns it"
+    return f"; {condition}: antiphon.register('{point}', '{name}', lambda: {source.__name__})"
 
 
 class _OpenOptions(Options):
@@ -113,15 +115,15 @@ class _OpenOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _plain_keys(cls, data: Any) -> Any:
-        known = accepted_keys(cls)
-        return {k: v if k in known else frozen_data(v, (str(k),)) for k, v in dict(data).items()}
+        accepted = accepted_keys(cls)
+        return {k: v if k in accepted else frozen_data(v, (str(k),)) for k, v in dict(data).items()}
 
 
 _Plain = Annotated[Any, PlainValidator(frozen_data), WithJsonSchema({})]
 
 
 @cache
-def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...], first: int) -> type[Options]:
+def _options_of_factory(factory: Callable[..., Any], supplied: tuple[str, ...], first: int) -> type[Options]:
     """Return the keys of a factory, which are the parameters that antiphon does not give."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())[first:]
@@ -129,12 +131,12 @@ def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...], fir
         return _OpenOptions
     kinds = {parameter.kind for parameter in parameters}
     fields = {
-        one.name: (_Plain, ... if one.default is one.empty else one.default)
-        for one in parameters
-        if one.name not in given
-        and one.name.isidentifier()
-        and not one.name.startswith("_")
-        and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        parameter.name: (_Plain, ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in parameters
+        if parameter.name not in supplied
+        and parameter.name.isidentifier()
+        and not parameter.name.startswith("_")
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
     base = _OpenOptions if inspect.Parameter.VAR_KEYWORD in kinds else Options
     return create_model(f"{name_of(factory)}Options", __base__=base, **fields)  # type: ignore[call-overload,no-any-return]
@@ -190,13 +192,13 @@ class KindSpec(Spec):
         Raises:
             DocumentError: There is no such kind, or a factory has a parameter that is a key of the section already.
         """
-        known = Catalogue(cls.point)
-        by_name = isinstance(kind, str) and (kind in cls.none or kind in known)
-        own = known[kind] if kind in registered(cls.point) else kind
-        if (own is not kind or not by_name) and (reason := refused_of_torch(cls.point, own)):
+        catalogue = Catalogue(cls.point)
+        by_name = isinstance(kind, str) and (kind in cls.none or kind in catalogue)
+        source = catalogue[kind] if kind in registered(cls.point) else kind
+        if (source is not kind or not by_name) and (reason := refused_of_torch(cls.point, source)):
             raise DocumentError(("kind",), reason)
         if not (callable(kind) or by_name):
-            fix = suggest_registered(str(kind), [*known, *cls.none], fix_of_word(cls.point, kind))
+            fix = suggest_registered(str(kind), [*catalogue, *cls.none], fix_of_word(cls.point, kind))
             if type(kind).__module__ != "builtins":
                 fix = f"; give the class, {type(kind).__name__}, with its options as further keys"
             message = f"unknown kind {show_value(kind)}{fix}"
@@ -204,7 +206,7 @@ class KindSpec(Spec):
         if not isinstance(kind, str):
             return _joined(cls, None, kind)
         try:
-            return _joined(cls, kind, None if kind in cls.none else known[kind])
+            return _joined(cls, kind, None if kind in cls.none else catalogue[kind])
         except DocumentError:
             raise
         except ScenarioError as error:  # of a package that cannot be loaded
@@ -243,11 +245,11 @@ class KindSpec(Spec):
     def _needed(cls, error: DocumentError) -> DocumentError:
         """Return the same problems, with what a missing key means."""
         kind, meanings = f"{with_article(str(cls.kind_name))} {cls.point}", meanings_of(cls)
-        found = []
-        for one in error.separate():
-            meaning = meanings.get(str(one.path[0]) if one.path else "", "")
-            message = one.message
-            if message == MISSING and len(one.path) == 1:
+        problems = []
+        for problem in error.separate():
+            meaning = meanings.get(str(problem.path[0]) if problem.path else "", "")
+            message = problem.message
+            if message == MISSING and len(problem.path) == 1:
                 source = cls.sources[0]
                 needs = f"{name_of(source)} needs it{_other_names(cls.point, source)}"
                 needs += _as_it_is(cls.point, cls.kind_name, source)
@@ -256,8 +258,8 @@ class KindSpec(Spec):
                 message = f"{MISSING}; {needs.removesuffix('.')}"
                 if meaning:
                     message += f"; write {cls.written_as()}"
-            found.append(one.with_message(message.removesuffix(".")))
-        return Problems(found).as_one()
+            problems.append(problem.with_message(message.removesuffix(".")))
+        return Problems(problems).as_one()
 
     @classmethod
     def written_as(cls) -> str:
@@ -274,10 +276,10 @@ class KindSpec(Spec):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        others = _kinds_with(cls.section, key) if key not in accepted_keys(cls) else []
-        if others:
+        kinds = _kinds_with(cls.section, key) if key not in accepted_keys(cls) else []
+        if kinds:
             kind = name_of(data.get("kind", cls.model_fields["kind"].default))
-            return f"{kind} has no {key}; leave it out, or use {', '.join(others)}"
+            return f"{kind} has no {key}; leave it out, or use {', '.join(kinds)}"
         return super().unknown_key(key, data)
 
     @property
@@ -317,13 +319,13 @@ class KindSpec(Spec):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        found = handler(schema)
+        json_schema = handler(schema)
         if cls.closed:
-            properties = handler.resolve_ref_schema(found)["properties"]
+            properties = handler.resolve_ref_schema(json_schema)["properties"]
             for key in cls.refused:
                 properties.pop(key, None)
             properties["kind"] = {"const": cls.kind_name, "type": "string"}
-            return found
+            return json_schema
         names = [name for name in Catalogue(cls.point) if is_known_by_keys(cls.point, name)]
         joined = [handler(cls.spec_of(name).__pydantic_core_schema__) for name in names]
         users = {"properties": {"kind": {"not": {"enum": names}}}, "required": ["kind"], "type": "object"}
@@ -358,9 +360,9 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
     """Make the spec of a kind: the keys of its section, and those of its class or factory."""
     point, runner = section.point, _class_of(section.point, source)
     options = _options_of(section.point, name, source)
-    taken = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
-    if taken:
-        message = f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; " + (
+    clashing = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
+    if clashing:
+        message = f"{name_of(source)} has a parameter {clashing[0]!r}, which is a key of every {point}; " + (
             "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
         )
         message += _as_it_is(point, name, source)
@@ -391,12 +393,12 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
 
 def _options_of(point: str, name: str | None, source: Any) -> type[Options]:
     """Return the model of the keys of a class, factory or object."""
-    own = getattr(source, "Options", None)
-    if isinstance(own, type) and issubclass(own, Options):
-        return own
-    made = isinstance(source, type) or (callable(source) and not hasattr(source, "named_parameters"))
+    declared = getattr(source, "Options", None)
+    if isinstance(declared, type) and issubclass(declared, Options):
+        return declared
+    is_factory = isinstance(source, type) or (callable(source) and not hasattr(source, "named_parameters"))
     as_it_is = name is None and not isinstance(source, type) and point in _AS_THEY_ARE
-    if not made or as_it_is or is_built_in(point, name):
+    if not is_factory or as_it_is or is_built_in(point, name):
         return Options
     first = 1 if point == "optimiser" else 0  # its list of parameters, by whatever name
     return _options_of_factory(source, _GIVEN.get(point, ()), first)
@@ -419,20 +421,23 @@ def _documented(
 ) -> str:
     """Return the docstring of a kind's spec: the first line of its class, and the attributes of all of its keys."""
     first = (inspect.getdoc(source) or inspect.getdoc(section) or "").partition("\n")[0]
-    meanings = [meanings_of(part) for part in reversed(parts)]
+    meanings = [meanings_of(spec) for spec in reversed(parts)]
     lines = [
-        f"    {key}: {meaning}" for found in meanings for key, meaning in found.items() if key not in refused
+        f"    {key}: {meaning}"
+        for meaning_by_key in meanings
+        for key, meaning in meaning_by_key.items()
+        if key not in refused
     ]
     return "\n".join([first, "", "Attributes:", *lines])
 
 
 @cache
-def meanings_of(part: type) -> dict[str, str]:
+def meanings_of(spec: type) -> dict[str, str]:
     """Return what the keys of a part mean, from the attributes of its docstring and of its bases'."""
-    found: dict[str, str] = {}
-    for base in (one for one in reversed(part.__mro__) if issubclass(one, Spec)):
-        found |= attributes_in(inspect.cleandoc(vars(base).get("__doc__") or ""))
-    return found
+    meanings: dict[str, str] = {}
+    for base in (ancestor for ancestor in reversed(spec.__mro__) if issubclass(ancestor, Spec)):
+        meanings |= attributes_in(inspect.cleandoc(vars(base).get("__doc__") or ""))
+    return meanings
 
 
 def attributes_in(text: str) -> dict[str, str]:
@@ -468,12 +473,12 @@ def own_keys_of(section: str, kind: str) -> dict[str, tuple[Any, str]]:
     """Return the keys of a kind that not every kind of its section has, each with its default (`needed`: none) and meaning."""
     spec = _SPECS[section]
     joined = spec.spec_of(kind)
-    meanings, found = meanings_of(joined), {}
+    meanings, own_keys = meanings_of(joined), {}
     for key, field in joined.model_fields.items():
         if key not in spec.model_fields:
             default = "needed" if field.is_required() else field.get_default(call_default_factory=True)
-            found[key] = default, meanings.get(key, "")
-    return found
+            own_keys[key] = default, meanings.get(key, "")
+    return own_keys
 
 
 def summary_of(section: str, kind: str) -> str:

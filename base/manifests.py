@@ -65,25 +65,25 @@ def entry_of(path: Path) -> Entry:
     return GrowingFile(path).entry()
 
 
-def check_entry(path: Path, entry: Entry, fix: str = _RESTORE, *, whole: bool = True) -> GrowingFile:
+def check_entry(path: Path, entry: Entry, fix: str = _RESTORE, *, exact: bool = True) -> GrowingFile:
     """Compare a file with its entry, and return it as read so far.
 
     Args:
         path: The file.
         entry: Of it.
         fix: What to do where it differs: the end of the error.
-        whole: Whether nothing may follow what the entry is of.
+        exact: Whether nothing may follow what the entry is of.
 
     Raises:
         RunError: It cannot be read, or is not what was written.
     """
-    found = GrowingFile(path)
+    file = GrowingFile(path)
     with fitting(path):
         size: int = entry["bytes"]
-        longer = whole and os.lstat(path).st_size != size
-    if longer or found.entry(size) != entry:
+        longer = exact and os.lstat(path).st_size != size
+    if longer or file.entry(size) != entry:
         raise _damaged(path, fix)
-    return found
+    return file
 
 
 def _damaged(path: Path, fix: str) -> RunError:
@@ -107,8 +107,8 @@ def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
     """
     text = read_bytes(path)
     try:
-        found = json.loads(text)
-        content: dict[str, Any] = found if isinstance(found, dict) else {}
+        parsed = json.loads(text)
+        content: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
         digest, actual = content.pop(_OWN, None), _digest(content)
     except (ValueError, RecursionError):
         raise _damaged(path, fix) from None
@@ -147,8 +147,8 @@ def checkpoints(run: Path) -> list[Path]:
     """
     folder = run / "checkpoints"
     check_folder(folder)
-    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
-    return sorted(path for path in found if is_checkpoint(path))
+    folders = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+    return sorted(path for path in folders if is_checkpoint(path))
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -175,9 +175,9 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
         )
     if not os.path.lexists(path):
         raise RunError(f"{path}: is missing; {fix}")
-    found = read_checked(path, fix)
+    manifest = read_checked(path, fix)
     with fitting(path):
-        files: dict[str, Entry] = found["files"]
+        files: dict[str, Entry] = manifest["files"]
         for name, entry in files.items():
             if not os.path.lexists(folder / name):
                 raise RunError(f"{folder / name}: is missing; {fix}")
@@ -188,7 +188,11 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 def _way_out(folder: Path) -> str:
     """Return what can be done without a checkpoint."""
     if folder.parent.name == "checkpoints":
-        others = [other.name for other in checkpoints(folder.parent.parent) if other.name != folder.name]
-        if others:
-            return f"delete this checkpoint to continue from {others[-1]}"
+        remaining = [
+            checkpoint.name
+            for checkpoint in checkpoints(folder.parent.parent)
+            if checkpoint.name != folder.name
+        ]
+        if remaining:
+            return f"delete this checkpoint to continue from {remaining[-1]}"
     return "restore the checkpoint from a copy, or start the run again in another directory"

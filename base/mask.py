@@ -210,9 +210,9 @@ class _Some(Mask[Any]):
     def __or__(self, other: Mask[Any]) -> Mask[Any]:
         if not isinstance(other, _Some):
             return other | self
-        one, another = self.known_anywhere, other.known_anywhere
-        known = True if one or another else None if one is None else another
-        return _Some(torch.logical_or(self.plain, other.plain), known)
+        first, second = self.known_anywhere, other.known_anywhere
+        anywhere = True if first or second else None if first is None else second
+        return _Some(torch.logical_or(self.plain, other.plain), anywhere)
 
     def __invert__(self) -> Mask[Any]:
         return _Some(torch.logical_not(self.plain))

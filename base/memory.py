@@ -77,7 +77,7 @@ def spare_memory() -> None:
 
 
 @contextmanager
-def uncollected(*, kept: bool = False) -> Iterator[None]:
+def uncollected(*, long_lived: bool = False) -> Iterator[None]:
     """Pause garbage collection, for code that makes many small objects and keeps them, or frees them before its end.
 
     Of 200 agents and 800 channels it takes, without the pause, 2.1 times as long to read the document, 1.7 to save a checkpoint,
@@ -85,7 +85,7 @@ def uncollected(*, kept: bool = False) -> Iterator[None]:
     times as long for a step with a log entry.
 
     Args:
-        kept: Whether almost all objects are kept. Many objects are then moved to the oldest generation at once; otherwise
+        long_lived: Whether almost all objects are kept. Many objects are then moved to the oldest generation at once; otherwise
             the collections after the pause search them twice before they move there: building 800 agents and 3,200 channels, and six
             steps, took 1.1 times as long (0.98 to 1.20).
     """
@@ -96,7 +96,7 @@ def uncollected(*, kept: bool = False) -> Iterator[None]:
     finally:
         if before:
             # What the program itself has frozen stays so; to count that takes as long as to search it.
-            if kept and gc.get_count()[0] > _MANY and not gc.get_freeze_count():
+            if long_lived and gc.get_count()[0] > _MANY and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
@@ -124,13 +124,13 @@ def refusals_named() -> Iterator[None]:
 
 def installed_memory() -> int | None:
     """Return the bytes of memory of this machine, or the limit of this process; None: unknown."""
-    found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
+    limits = [limit for path in _LIMITS if (limit := _number(path)) is not None]
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
-    return min(found, default=None)
+    limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
+    return min(limits, default=None)
 
 
 def _number(path: Path) -> int | None:

@@ -21,7 +21,7 @@ _BEFORE_IMPORT = 110
 
 def suggest(
     name: str,
-    known: Iterable[str],
+    candidates: Iterable[str],
     prefix: str = "",
     also: Iterable[str] = (),
     *,
@@ -34,15 +34,15 @@ def suggest(
 
     Args:
         name: The unknown name.
-        known: The known ones that may stand in its place.
+        candidates: The known ones that may stand in its place.
         prefix: Of each.
         also: Other spellings of known ones, which may be the nearest, and are not listed.
         listed: What stands before the list.
         longest: Characters of the list.
         longest: Characters of the list.
     """
-    names, others = (tuple(sorted(str(item) for item in items)) for items in (known, also))
-    return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, others, listed, longest)
+    names, more_names = (tuple(sorted(str(item) for item in items)) for items in (candidates, also))
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, more_names, listed, longest)
 
 
 def suggest_file(path: Path, files: Iterable[Path]) -> str:
@@ -52,14 +52,14 @@ def suggest_file(path: Path, files: Iterable[Path]) -> str:
     return "" if near is None else f"; did you mean '{names[near]}'?"
 
 
-def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+def nearest(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return the known name that is most similar to a name; None: to none is its similarity, in [0, 1], as large as the cutoff."""
-    return next(iter(difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)), None)
+    return next(iter(difflib.get_close_matches(name, [*candidates], n=1, cutoff=cutoff)), None)
 
 
-def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
+def suggest_registered(name: str, candidates: Iterable[str], fix: str = "") -> str:
     """Return a `fix`, or what `suggest` does, and what to do if a module of the user's own registers the unknown name."""
-    ending = fix or suggest(name, known, longest=_BEFORE_IMPORT)
+    ending = fix or suggest(name, candidates, longest=_BEFORE_IMPORT)
     if ending.startswith("; did"):
         return ending
     return f"{ending}; if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)"
@@ -67,9 +67,9 @@ def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents
 def _suggestion(
-    name: str, names: tuple[str, ...], prefix: str, others: tuple[str, ...], listed: str, longest: int
+    name: str, names: tuple[str, ...], prefix: str, more_names: tuple[str, ...], listed: str, longest: int
 ) -> str:
-    short = [item for item in (*names, *others) if len(item) <= _LONGEST_NAME]
+    short = [item for item in (*names, *more_names) if len(item) <= _LONGEST_NAME]
     near = nearest(name, short[:_MOST_NAMES])
     if near is not None:
         return f"; did you mean '{prefix}{near}'?"
@@ -86,7 +86,7 @@ def _listed(name: str, names: Sequence[str], prefix: str, longest: int) -> list[
     similar.sort(key=lambda item: -difflib.SequenceMatcher(None, item, name).ratio())
     shown: list[str] = []
     for item in similar[:_MOST_LISTED]:
-        if sum(len(one) + 2 for one in (*shown, prefix + item)) > longest:
+        if sum(len(item) + 2 for item in (*shown, prefix + item)) > longest:
             break
         shown.append(prefix + item)
     return [*shown, "…"]

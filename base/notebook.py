@@ -27,30 +27,38 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, names: in
 
 
 def newest_table(
-    what: str, metrics: Mapping[str, Mapping[str, object]], shown: Sequence[str], *, words: Sequence[str] = ()
+    heading: str,
+    metrics: Mapping[str, Mapping[str, object]],
+    shown: Sequence[str],
+    *,
+    words: Sequence[str] = (),
 ) -> str:
     """Return a table of metrics, a row by name: those of `shown` that some name has.
 
     Args:
-        what: What the names are.
+        heading: Of the names.
         metrics: By name and metric.
         shown: The metrics in order.
         words: Further keys, which have words and come first: then names without metrics have rows too.
     """
-    columns = [metric for metric in shown if any(metric in own for own in metrics.values())]
+    columns = [metric for metric in shown if any(metric in values for values in metrics.values())]
     rows = [
-        [name, *(str(own[word]) for word in words), *(number(own.get(metric), metric) for metric in columns)]
-        for name, own in metrics.items()
-        if words or any(metric in own for metric in columns)
+        [
+            name,
+            *(str(values[word]) for word in words),
+            *(number(values.get(metric), metric) for metric in columns),
+        ]
+        for name, values in metrics.items()
+        if words or any(metric in values for metric in columns)
     ]
-    return html_table((what, *words, *columns), rows, names=1 + len(words))
+    return html_table((heading, *words, *columns), rows, names=1 + len(words))
 
 
 class MetricsByName(dict[str, dict[str, float]]):
     """Metrics of agents by name, in a notebook a table."""
 
     def _repr_html_(self) -> str:
-        shown = dict.fromkeys(metric for own in self.values() for metric in own)
+        shown = dict.fromkeys(metric for values in self.values() for metric in values)
         return newest_table("agent", self, tuple(shown))
 
 

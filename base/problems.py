@@ -104,7 +104,7 @@ class DocumentError(ScenarioError):
 
     def under(self, path: Path) -> DocumentError:
         """Return the same problem with `path` in front of its path."""
-        return self._with(path=path + self.path, others=[other.under(path) for other in self.others])
+        return self._with(path=path + self.path, others=[problem.under(path) for problem in self.others])
 
     def line(self, lines: Mapping[Path, int]) -> int | None:
         """Return the line number of the place, or of the nearest enclosing one; None: no line is known."""
@@ -120,8 +120,8 @@ class DocumentError(ScenarioError):
             lines: The line (from 1) of every path of the file; the nearest enclosing one is named.
         """
         line = self.line(lines)
-        others = [other.located(source, lines) for other in self.others]
-        return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=others)
+        located = [problem.located(source, lines) for problem in self.others]
+        return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=located)
 
 
 class UnknownKey(DocumentError):
@@ -150,10 +150,10 @@ class Problems(list[DocumentError]):
         try:
             yield
         except DocumentError as error:
-            found = error.under(path).separate() if path else error.separate()
+            problems = error.under(path).separate() if path else error.separate()
         else:
             return
-        for problem in found:
+        for problem in problems:
             self.append(problem)
 
     def raise_any(self) -> None:
@@ -165,27 +165,27 @@ class Problems(list[DocumentError]):
         """Return the first problem, with the others in its `others`."""
         return self[0]._with(others=self[1:])
 
-    def said_once(self, made: Mapping[Path, int] = MappingProxyType({})) -> Problems:
+    def said_once(self, generated: Mapping[Path, int] = MappingProxyType({})) -> Problems:
         """Return one problem for each mistake, the first, which names the other agents or channels that have it.
 
         A mistake is a place and a message without the agent's or channel's name and without numbers.
 
         Args:
-            made: By the path of a section how many are generated from it; those of a mistake of all are not named.
+            generated: By the path of a section how many are generated from it; those of a mistake of all are not named.
         """
         mistakes: dict[tuple[Path, str], list[DocumentError]] = {}
         for problem in self:
-            place = ("*", *problem.path[2:]) if problem.path[:1] in _PARTS else problem.path
+            pattern = ("*", *problem.path[2:]) if problem.path[:1] in _PARTS else problem.path
             message = _NUMBER.sub("#", problem.message.replace(f"{problem.subject!r}", "it"))
-            mistakes.setdefault((place, message), []).append(problem)
-        return Problems(_merged(problems, made) for problems in mistakes.values())
+            mistakes.setdefault((pattern, message), []).append(problem)
+        return Problems(_merged(problems, generated) for problems in mistakes.values())
 
 
-def _merged(problems: Sequence[DocumentError], made: Mapping[Path, int]) -> DocumentError:
+def _merged(problems: Sequence[DocumentError], generated: Mapping[Path, int]) -> DocumentError:
     """Return the first of problems that are one mistake, with the names of all where its place is a section of several."""
     first = problems[0]
     names = list(dict.fromkeys(problem.subject for problem in problems))
-    if len(names) in (1, made.get(first.path[:1]), made.get(first.path[:2])):
+    if len(names) in (1, generated.get(first.path[:1]), generated.get(first.path[:2])):
         return first
     also, names = ("also ", names[1:]) if first.path[:1] in _PARTS else ("", names)
     more = f" and {len(names) - 2:,} more" if len(names) > 2 else ""
@@ -195,11 +195,11 @@ def _merged(problems: Sequence[DocumentError], made: Mapping[Path, int]) -> Docu
 def show_path(path: Path) -> str:
     """Format a path as users do: `channels[2].gradient.context`, or with a channel's name `channels[a->b].size`."""
     text = ""
-    for part in path:
-        if isinstance(part, int) or "->" in part:
-            text += f"[{part}]"
+    for key in path:
+        if isinstance(key, int) or "->" in key:
+            text += f"[{key}]"
         else:
-            text += f".{part}" if text else part
+            text += f".{key}" if text else key
     return text
 
 
@@ -243,15 +243,15 @@ def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
     """Convert an error of a lower layer, whose line begins with a place such as `network.size: `, put under `path`."""
     place, _, message = str(error).partition(": ")
     if message and _PLACE.fullmatch(place):
-        parts = [int(part) if part.isdecimal() else part for part in place.split(".")]
-        return DocumentError((*path, *parts), message)
+        keys = [int(key) if key.isdecimal() else key for key in place.split(".")]
+        return DocumentError((*path, *keys), message)
     return DocumentError(path, str(error))
 
 
 def translate(error: ValidationError) -> DocumentError:
     """Convert pydantic's error to one DocumentError: the first problem, with the others."""
     details = error.errors(include_url=False)
-    return Problems(one for detail in details for one in _problem(detail).separate()).as_one()
+    return Problems(problem for detail in details for problem in _problem(detail).separate()).as_one()
 
 
 def _problem(detail: ErrorDetails) -> DocumentError:
@@ -285,9 +285,9 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         key = str(path[-1])
         return f"{MISSING}; for example {key}: {WRITTEN[key]}" if key in WRITTEN else MISSING
     if kind == "literal_error":
-        key = next((part for part in reversed(path) if isinstance(part, str)), "value")
-        known = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"unknown {key} {show_value(value)}{suggest(str(value), known)}"
+        key = next((word for word in reversed(path) if isinstance(word, str)), "value")
+        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"unknown {key} {show_value(value)}{suggest(str(value), allowed)}"
     bounds: dict[str, Callable[[], str]] = {
         "greater_than": lambda: f"greater than {show_bound(context['gt'])}",
         "greater_than_equal": lambda: f"at least {show_bound(context['ge'])}",

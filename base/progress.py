@@ -32,7 +32,7 @@ class Progress(AbstractContextManager["Progress"]):
     Nothing is displayed of what ends within seconds, in worker processes, within `hidden`, or with ANTIPHON_PROGRESS=0.
 
     Args:
-        what: Is done, in one word.
+        activity: What is done, in one word.
         total: How much there is to do; None: not known.
         done: How much has been done before.
         at_once: Whether a bar is displayed from the beginning.
@@ -45,8 +45,8 @@ class Progress(AbstractContextManager["Progress"]):
     displayed: ClassVar[bool] = False
     """Whether a bar of this process is on the terminal already."""
 
-    def __init__(self, what: str, total: int | None, done: float = 0, *, at_once: bool = False) -> None:
-        self._what, self.total, self.done = what, total, done
+    def __init__(self, activity: str, total: int | None, done: float = 0, *, at_once: bool = False) -> None:
+        self._activity, self.total, self.done = activity, total, done
         self._bar: Bar | None = None
         self._interval, self._lines = _LINE_AFTER, 0
         self._line_at = time.monotonic(), done
@@ -95,7 +95,7 @@ class Progress(AbstractContextManager["Progress"]):
         from rich.progress import Progress as Bar
 
         columns = (
-            TextColumn(self._what),
+            TextColumn(self._activity),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
@@ -108,11 +108,11 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _print(self, now: float, about: str) -> None:
         """Print a line: `steps 1,200/5,000 · loss 0.312 · 14.2 steps/s · 4:28 left`; the first has no time left."""
-        then, before = self._line_at
-        rate = (self.done - before) / (now - then)
+        printed_at, before = self._line_at
+        rate = (self.done - before) / (now - printed_at)
         total = "" if self.total is None else f"{self.total:,}"
-        parts = [f"{self._what} {int(self.done):>{len(total)},}" + (total and f"/{total}"), about]
-        parts.append(f"{rate:.3g} {self._what}/s" if self._what == "steps" else "")
+        parts = [f"{self._activity} {int(self.done):>{len(total)},}" + (total and f"/{total}"), about]
+        parts.append(f"{rate:.3g} {self._activity}/s" if self._activity == "steps" else "")
         if (
             self.total is not None and rate > 0 and self._lines
         ):  # the first line's rate holds loading and compiling
@@ -136,5 +136,5 @@ def hidden() -> Iterator[None]:
 
 
 def _shown() -> bool:
-    wanted = _enabled.get() and os.environ.get("ANTIPHON_PROGRESS") != "0"
-    return wanted and multiprocessing.parent_process() is None
+    is_enabled = _enabled.get() and os.environ.get("ANTIPHON_PROGRESS") != "0"
+    return is_enabled and multiprocessing.parent_process() is None

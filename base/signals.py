@@ -32,11 +32,11 @@ _first: tuple[int, float] | None = None
 
 
 @contextmanager
-def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
+def stop_signals(callback: Callable[[], None] | None = None) -> Iterator[list[int]]:
     """Note SIGINT and SIGTERM in the list yielded; a second signal raises KeyboardInterrupt.
 
     Signals that the process ignores, or that a library in C handles, are left alone. Outside of the main thread, where Python
-    delivers no signals, the list stays empty. `then` is called on the first one.
+    delivers no signals, the list stays empty. `callback` is called on the first one.
     """
     global _first
     stopped: list[int] = []
@@ -47,15 +47,17 @@ def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         stopped.append(number)
         _first = number, time.monotonic()
-        if then is not None:
-            then()
+        if callback is not None:
+            callback()
 
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
     outer, _first = _first, None
     handlers = {number: signal.getsignal(number) for number in _CAUGHT}
-    handlers = {number: one for number, one in handlers.items() if one not in (None, signal.SIG_IGN)}
+    handlers = {
+        number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)
+    }
     for number in handlers:
         signal.signal(number, stop)
     try:

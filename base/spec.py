@@ -415,7 +415,7 @@ class Spec(BaseModel):
             if field not in plain_values or value != plain_values[field]:
                 keys.add(key)
                 if isinstance(value, Spec):
-                    keys |= {f"{key}.{own}" for own in value.given_keys}
+                    keys |= {f"{key}.{inner_key}" for inner_key in value.given_keys}
         return frozenset(keys)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
@@ -478,8 +478,8 @@ class Spec(BaseModel):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
-        known = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
+        fields = [name for name in cls.model_fields if name not in cls.refused]
+        meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in fields])
         return f"unknown key {key!r}{meant}"
 
 
@@ -498,34 +498,43 @@ def _readable_signature(spec: type[Spec]) -> Signature:
 
     Keys that are no names of Python's, such as `from`, are among `data`.
     """
-    parameters, others = [], []
+    parameters, catch_all = [], []
     for name, field in spec.model_fields.items():
         if written_key(spec, name) != name:
-            others = [Parameter("data", Parameter.VAR_KEYWORD)]
+            catch_all = [Parameter("data", Parameter.VAR_KEYWORD)]
             continue
         default = (
             field.default if isinstance(field.default, bool | int | float | str | None) else _Shortened()
         )
-        given = Parameter.empty if field.is_required() else default
-        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=given))
-    return Signature([*sorted(parameters, key=lambda one: one.default is not Parameter.empty), *others])
+        shown_default = Parameter.empty if field.is_required() else default
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=shown_default))
+    return Signature(
+        [*sorted(parameters, key=lambda parameter: parameter.default is not Parameter.empty), *catch_all]
+    )
 
 
 @cache
 def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[object], object], bool]]:
     """Return what reads the fields that have a plain type and no validator of their own, each with whether it may be None."""
-    found = {}
+    checks = {}
     for name, field in spec.model_fields.items():
-        parts = [part for part in get_args(field.annotation) if part is not type(None)]
-        optional = get_origin(field.annotation) in (Union, UnionType) and len(parts) == 1
-        annotation = parts[0] if optional else field.annotation
+        alternatives = [
+            alternative for alternative in get_args(field.annotation) if alternative is not type(None)
+        ]
+        optional = get_origin(field.annotation) in (Union, UnionType) and len(alternatives) == 1
+        annotation = alternatives[0] if optional else field.annotation
         metadata = [*field.metadata, *getattr(annotation, "__metadata__", ())]
         plain: Any = getattr(annotation, "__origin__", None) or annotation
-        if not any(hasattr(one, "__get_pydantic_core_schema__") for one in metadata) and plain in _STRICT:
-            bounds = [bound for one in metadata for bound in getattr(one, "metadata", (one,))]
-            bounded = plain is int and any(hasattr(one, "le") for one in bounds)
-            found[name] = _count if bounded else _STRICT[plain], optional
-    return found
+        if (
+            not any(hasattr(constraint, "__get_pydantic_core_schema__") for constraint in metadata)
+            and plain in _STRICT
+        ):
+            bounds = [
+                bound for constraint in metadata for bound in getattr(constraint, "metadata", (constraint,))
+            ]
+            bounded = plain is int and any(hasattr(constraint, "le") for constraint in bounds)
+            checks[name] = _count if bounded else _STRICT[plain], optional
+    return checks
 
 
 def section_of(spec: type[Spec], key: str) -> str:

@@ -69,7 +69,11 @@ _SAMPLES = {"gumbel": "gumbelsoftmax straightthrough st concrete", "gaussian": "
 
 
 def _fixes(key: str, words: Mapping[str, str]) -> dict[str, str]:
-    return {word: f"write {key}: {name}" for name, those in words.items() for word in (name, *those.split())}
+    return {
+        word: f"write {key}: {name}"
+        for name, spellings in words.items()
+        for word in (name, *spellings.split())
+    }
 
 
 _OF_CHANNELS = {
@@ -94,7 +98,7 @@ _FIXES: Mapping[str, dict[str, str]] = {
     "network": _fixes("kind", _NETWORKS),
     "objective": {
         **_fixes("kind", _OBJECTIVES),
-        **{word: fix for fix, those in _NO_OBJECTIVES.items() for word in those.split()},
+        **{word: fix for fix, spellings in _NO_OBJECTIVES.items() for word in spellings.split()},
     },
     "sample": _fixes("kind", _SAMPLES),
     "schedule": _fixes("kind", _SCHEDULES),
@@ -108,41 +112,41 @@ Result = TypeVar("Result")
 
 def standard(path: Path) -> Path:
     """Return a path of a document with the standard spelling of every key."""
-    return tuple(_STANDARD.get(part, part) if isinstance(part, str) else part for part in path)
+    return tuple(_STANDARD.get(key, key) if isinstance(key, str) else key for key in path)
 
 
-def spelled(key: str, known: Collection[str]) -> str:
+def spelled(key: str, names: Collection[str]) -> str:
     """Return the known name that a key is another spelling of; the key itself where it is known, or of none.
 
     Both directions hold: a factory with a parameter `learning_rate` takes `lr`. Of a key with dots, such as `input.lr`, every word counts.
     """
-    if key in known or not isinstance(key, str):
+    if key in names or not isinstance(key, str):
         return key
     meant = standard(tuple(key.split(".")))
-    return next((name for name in known if standard(tuple(name.split("."))) == meant), key)
+    return next((name for name in names if standard(tuple(name.split("."))) == meant), key)
 
 
-def suggest_key(key: str, known: Collection[str]) -> str:
+def suggest_key(key: str, names: Collection[str]) -> str:
     """Return "; did you mean 'x'?" for the known name that is nearest to a key in some spelling, or the list of known names."""
-    return suggest(key, known, also=[other for other, name in _STANDARD.items() if name in known])
+    return suggest(key, names, also=[spelling for spelling, name in _STANDARD.items() if name in names])
 
 
-def standard_keys(keys: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+def standard_keys(keys: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Return a mapping with the names that are known in place of other spellings.
 
     Raises:
         DocumentError: Two of its keys are one name.
     """
-    found: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
     first: dict[str, str] = {}
     for key, value in keys.items():
-        name = spelled(key, known)
-        if name in found:
+        name = spelled(key, names)
+        if name in renamed:
             raise DocumentError(
                 (key,), f"is another spelling of {first[name]!r}, which is given too; keep one"
             )
-        found[name], first[name] = value, key
-    return found
+        renamed[name], first[name] = value, key
+    return renamed
 
 
 def add_words(sections: Collection[str], key: str, words: Mapping[str, str]) -> None:
@@ -166,21 +170,21 @@ def fix_of_word(section: str, word: object) -> str:
 
 def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorate a function to take its keyword arguments in either spelling, and to suggest the name of one it does not have."""
-    known = tuple(signature(function).parameters)
-    public = [name for name in known if name != "self"]
-    place = function.__qualname__.removesuffix(".__init__")
+    parameters = tuple(signature(function).parameters)
+    public = [name for name in parameters if name != "self"]
+    function_name = function.__qualname__.removesuffix(".__init__")
 
     @wraps(function)
     def with_standard_names(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        given: Any = kwargs
-        if not given.keys() <= set(known):
+        arguments: Any = kwargs
+        if not arguments.keys() <= set(parameters):
             try:
-                given = standard_keys(given, known)
-                for name in given.keys() - set(known):
-                    fix = fix_of_word(place, name) or suggest_key(name, public)
+                arguments = standard_keys(arguments, parameters)
+                for name in arguments.keys() - set(parameters):
+                    fix = fix_of_word(function_name, name) or suggest_key(name, public)
                     raise DocumentError((), f"no argument {name!r}{fix}")
             except DocumentError as error:
-                raise ScenarioError(f"{place}: {error}") from None
-        return function(*args, **given)
+                raise ScenarioError(f"{function_name}: {error}") from None
+        return function(*args, **arguments)
 
     return with_standard_names

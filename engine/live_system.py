@@ -323,7 +323,7 @@ class LiveSystem:
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
             self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
             try:
-                with uncollected(kept=True), refusals_named():
+                with uncollected(long_lived=True), refusals_named():
                     self.restart(settings)
             except BaseException:
                 self.close()

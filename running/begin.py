@@ -99,8 +99,8 @@ def begin(
         if folder is not None and exist == "resume" and not is_free(folder):
             directory = RunDirectory.open(folder)
             directory.check_same(directory.differences(**settings.facts))
-            given: dict[str, Any] = {"division": division, "capture": capture, "until": until}
-            return resume(directory, scenario, checkpoint_every=checkpoint_every, **given)
+            options: dict[str, Any] = {"division": division, "capture": capture, "until": until}
+            return resume(directory, scenario, checkpoint_every=checkpoint_every, **options)
         if folder is not None:
             check_free(folder, "number" if exist == "resume" else exist)
         opened = None
@@ -117,11 +117,11 @@ def begin(
         if until is not None:
             running.end_at(until)
         if folder is not None:
-            known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
-            known |= {"capture": True} if capture is True else {}
-            known |= {**running.executor.facts, **(facts or {})}
-            known |= _own_modules(running.scenario, known.get("template") or {})
-            run.write_by(open_writer(run, folder, checkpoint_every, known, variants, exist))
+            run_facts: dict[str, Any] = {} if settings.stacked else {"stacked": False}
+            run_facts |= {"capture": True} if capture is True else {}
+            run_facts |= {**running.executor.facts, **(facts or {})}
+            run_facts |= _own_modules(running.scenario, run_facts.get("template") or {})
+            run.write_by(open_writer(run, folder, checkpoint_every, run_facts, variants, exist))
         undo.pop_all()
     return run
 

@@ -51,10 +51,10 @@ class Checkpoints:
         """
         if name is None:
             return self._run
-        places = {path.name: path for path in (*self.by_step.values(), self.best) if path.is_dir()}
-        if name not in places:
-            raise RunError(f"{self._run}: no checkpoint '{name}'{suggest(name, places)}")
-        return places[name]
+        path_by_name = {path.name: path for path in (*self.by_step.values(), self.best) if path.is_dir()}
+        if name not in path_by_name:
+            raise RunError(f"{self._run}: no checkpoint '{name}'{suggest(name, path_by_name)}")
+        return path_by_name[name]
 
     def trim(self) -> None:
         """Remove all but the newest two and the best."""
@@ -64,9 +64,9 @@ class Checkpoints:
         """Remove those of later steps."""
         self._remove(path for later, path in self.by_step.items() if later > step)
 
-    def _remove(self, places: Iterable[Path]) -> None:
+    def _remove(self, paths: Iterable[Path]) -> None:
         """Remove checkpoints; a kill leaves no half of one under its name."""
-        for path in places:
+        for path in paths:
             with suppress(OSError):
                 path.rename(path.with_name(f".{path.name}.gone"))
         for path in self._folder.glob(".step-*"):
@@ -75,7 +75,7 @@ class Checkpoints:
     def restore(self) -> None:
         """Remove what a killed process left; one that it was replacing has its place again."""
         for path in self._folder.glob(".*"):
-            whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
-            if path.suffix == ".old" and not whole.exists():
-                path.rename(whole)
+            complete = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not complete.exists():
+                path.rename(complete)
             shutil.rmtree(path, ignore_errors=True)

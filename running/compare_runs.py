@@ -126,14 +126,17 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
     Losses are means since the rows before: compared are steps before which both tables have rows of the same step.
     """
     steps = []
-    one, other = (_by_step(table) for table in (first, second))
-    before = [dict(zip(sorted(table), [0, *sorted(table)], strict=False)) for table in (one, other)]
-    for step in sorted(one.keys() & other.keys()):
+    first_figures, second_figures = (_by_step(table) for table in (first, second))
+    before = [
+        dict(zip(sorted(table), [0, *sorted(table)], strict=False))
+        for table in (first_figures, second_figures)
+    ]
+    for step in sorted(first_figures.keys() & second_figures.keys()):
         if before[0][step] == before[1][step]:
-            in_both = [key for key in one[step] if key in other[step]]
+            in_both = [key for key in first_figures[step] if key in second_figures[step]]
             steps += [step] * any(kind in _OF_PARTS for kind, *_ in in_both)
             for key in in_both:
-                a, b = one[step][key], other[step][key]
+                a, b = first_figures[step][key], second_figures[step][key]
                 if repr(a) != repr(b):  # nan equals itself
                     return steps, MetricDifference(step, *key, a, b)
     return steps, None
@@ -141,11 +144,11 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
 
 def _by_step(table: Path) -> dict[int, dict[tuple[str, str, str], float]]:
     """Return the metrics of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
-    found: dict[int, dict[tuple[str, str, str], float]] = {}
+    figures_by_step: dict[int, dict[tuple[str, str, str], float]] = {}
     for step, row in read_figures(table):
         if row.kind != "run" or row.metric not in WALL_CLOCK:
-            found.setdefault(step, {})[row[:3]] = row.value
-    return found
+            figures_by_step.setdefault(step, {})[row[:3]] = row.value
+    return figures_by_step
 
 
 def _compare_checkpoints(
@@ -155,15 +158,21 @@ def _compare_checkpoints(
     from antiphon.engine.state.compatibility import same_bits  # torch
 
     steps = []
-    others = second.checkpoints.by_step
+    path_by_step = second.checkpoints.by_step
     for step, path in first.checkpoints.by_step.items():
-        if step in others:
-            other = _tensors(others[step])
-            in_both = {place: tensor for place, tensor in _tensors(path).items() if place in other}
+        if step in path_by_step:
+            second_tensors = _tensors(path_by_step[step])
+            in_both = {
+                tensor_path: tensor
+                for tensor_path, tensor in _tensors(path).items()
+                if tensor_path in second_tensors
+            }
             steps += [step] * any(section in _LEARNED for section, *_ in in_both)
-            for place, tensor in in_both.items():
-                if not same_bits(tensor, other[place]):
-                    return steps, TensorDifference(step, place, _largest(tensor, other[place]))
+            for tensor_path, tensor in in_both.items():
+                if not same_bits(tensor, second_tensors[tensor_path]):
+                    return steps, TensorDifference(
+                        step, tensor_path, _largest(tensor, second_tensors[tensor_path])
+                    )
     return steps, None
 
 
@@ -171,8 +180,8 @@ def _tensors(path: Path) -> dict[_Path, Tensor]:
     """Return the tensors of a checkpoint's agents and channels, parameters first."""
     from antiphon.engine.state import checkpoint
 
-    found = dict(_leaves(checkpoint.read(path)[1]["system"]))
-    return dict(sorted(found.items(), key=lambda item: "parameters" not in item[0]))
+    tensors = dict(_leaves(checkpoint.read(path)[1]["system"]))
+    return dict(sorted(tensors.items(), key=lambda item: "parameters" not in item[0]))
 
 
 def _leaves(state: Any, path: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
@@ -183,8 +192,8 @@ def _leaves(state: Any, path: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
             yield from _leaves(item, (*path, str(key)))
 
 
-def _largest(one: Tensor, other: Tensor) -> float | None:
+def _largest(first: Tensor, second: Tensor) -> float | None:
     """Return the largest absolute difference; None: the shapes or types differ."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if first.shape != second.shape or first.dtype != second.dtype:
         return None
-    return float((one.double() - other.double()).abs().max())
+    return float((first.double() - second.double()).abs().max())

@@ -132,14 +132,14 @@ def scenario_text(scenario: Scenario) -> str:
         return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
 
 
-def _objects(described: Any, place: str) -> Iterator[str]:
+def _objects(described: Any, path: str) -> Iterator[str]:
     """Yield the places of Python objects in the description of a scenario."""
     if isinstance(described, Mapping) and described.keys() == {"python", "digest"}:
-        yield place
+        yield path
     elif isinstance(described, Mapping | list):
         items = described.items() if isinstance(described, Mapping) else enumerate(described)
         for key, value in items:
-            yield from _objects(value, f"{place}.{key}" if place else str(key))
+            yield from _objects(value, f"{path}.{key}" if path else str(key))
 
 
 def run_folder(path: str | Path) -> Path:
@@ -165,8 +165,8 @@ def _run_meant(path: Path) -> str:
         return f"; did you mean '{display_path(of_file)}'?"
     folder = path if path.is_dir() else path.parent
     try:
-        found = [file for name in (_RUN, POPULATION) for file in folder.glob(f"*/{name}")]
-        runs = sorted(found, key=lambda file: file.stat().st_mtime)
+        files = [file for name in (_RUN, POPULATION) for file in folder.glob(f"*/{name}")]
+        runs = sorted(files, key=lambda file: file.stat().st_mtime)
     except OSError:
         return ""
     if runs and folder == path:
@@ -178,15 +178,15 @@ def _run_meant(path: Path) -> str:
         return begins
     below = [file for name in (_RUN, POPULATION) for file in folder.glob(f"{LOGDIR}/*/{name}")]
     names = [str(file.parent.relative_to(folder)) for file in (*runs, *below)]
-    place = display_path(folder)
-    return suggest(path.name, names, "" if place == os.curdir else f"{place}/") or begins
+    shown_folder = display_path(folder)
+    return suggest(path.name, names, "" if shown_folder == os.curdir else f"{shown_folder}/") or begins
 
 
 def is_free(path: Path) -> bool:
     """Return whether a new run can begin in a folder: there is nothing, or what a process left that was killed as it began one."""
     if not path.is_dir():
         return not os.path.lexists(path)
-    names = {each.name for each in path.iterdir()}
+    names = {entry.name for entry in path.iterdir()}
     begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}.", f".{POPULATION}."))}
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
@@ -222,17 +222,17 @@ def check_free(path: Path, exist: str = "error") -> None:
 
 def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
     """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
-    for place in numbered(path):
+    for candidate in numbered(path):
         try:
-            check_free(place, exist if exist == "overwrite" else "error")
-            lock = DirectoryLock(place)
+            check_free(candidate, exist if exist == "overwrite" else "error")
+            lock = DirectoryLock(candidate)
         except RunError:
-            taken = not is_free(place) or os.path.lexists(place / LOCK)
-            if exist == "number" and taken:
+            is_taken = not is_free(candidate) or os.path.lexists(candidate / LOCK)
+            if exist == "number" and is_taken:
                 continue
             raise
-        if exist == "overwrite" or is_free(place):  # else another process was faster
-            return place, lock
+        if exist == "overwrite" or is_free(candidate):  # else another process was faster
+            return candidate, lock
         lock.release()
     raise AssertionError  # there is no last number
 
@@ -291,8 +291,8 @@ class RunDirectory:
             if exist == "overwrite":
                 remove_run(path)
             elif path != asked:
-                there = display_path(asked)
-                write_error(f"{there} already exists: this run is written to {display_path(path)}")
+                existing = display_path(asked)
+                write_error(f"{existing} already exists: this run is written to {display_path(path)}")
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, text)
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
@@ -307,11 +307,11 @@ class RunDirectory:
         RunError where it holds none, a damaged one, or one of another format.
         """
         path = run_folder(path)
-        place = path / _RUN
-        if not os.path.lexists(place):
+        file = path / _RUN
+        if not os.path.lexists(file):
             raise RunError(f"{path}: no run there (a run directory holds run.json){_run_meant(path)}")
-        facts = read_checked(place)
-        with fitting(place):
+        facts = read_checked(file)
+        with fitting(file):
             for key, kind in _KINDS.items():
                 if not _is_of(facts[key], kind):
                     raise TypeError(f"{key} is {facts[key]!r}")
@@ -322,20 +322,22 @@ class RunDirectory:
 
     def differences(self, **settings: Any) -> list[str]:
         """Return the differences between settings in run.json and those asked for: `backend is native, not cohort`."""
-        there = {"stacked": True, **self.facts}  # earlier runs have no `stacked`
+        recorded = {"stacked": True, **self.facts}  # earlier runs have no `stacked`
         return [
-            f"{name} is {there.get(name)}, not {value}"
+            f"{name} is {recorded.get(name)}, not {value}"
             for name, value in settings.items()
-            if there.get(name) != value
+            if recorded.get(name) != value
         ]
 
     def check_same(self, of_settings: Sequence[str], of_scenario: Sequence[str] = ()) -> None:
         """Raise RunError where a run that is to be continued differs from the one asked for, in these lines."""
         if of_settings or of_scenario:
             listed = "; ".join([*of_scenario, *of_settings][:4])
-            own = "" if of_scenario else ", or continue it as it was run: antiphon resume, Simulation.resume"
+            alternative = (
+                "" if of_scenario else ", or continue it as it was run: antiphon resume, Simulation.resume"
+            )
             raise RunError(
-                f"{self.path}: holds another run ({listed}); choose another name or directory{own}"
+                f"{self.path}: holds another run ({listed}); choose another name or directory{alternative}"
             )
 
     def lock(self) -> None:
@@ -414,17 +416,17 @@ class RunDirectory:
         self.check_in_place()
         for recorder in recorders:
             recorder.sync()
-        place, grown = self.checkpoints.at(running.now), self._grown()
-        known = self.facts["checkpoints"]
+        destination, grown = self.checkpoints.at(running.now), self._grown()
+        noted = self.facts["checkpoints"]
         names = [path.name for path in self.checkpoints.by_step.values()]
-        kept = {name: known[name] for name in names if name in known}
+        still_there = {name: noted[name] for name in names if name in noted}
         # First the manifest: without it a checkpoint could not be gone on from, and without the checkpoint it says nothing wrong.
         self.note(
             step=running.now,
             files={**self.facts["files"], **grown},
-            checkpoints={**kept, place.name: grown},
+            checkpoints={**still_there, destination.name: grown},
         )
-        running.save(place)
+        running.save(destination)
         self.checkpoints.trim()
 
     def keep_best(self, running: LiveSystem, best: Mapping[str, Any]) -> None:
@@ -441,8 +443,8 @@ class RunDirectory:
 
     def _grown(self) -> dict[str, Entry]:
         """Return the entries of the files that grow, as they are now."""
-        found = self._growing_files()
-        return {path.name: self._growing.setdefault(path.name, GrowingFile(path)).entry() for path in found}
+        growing = self._growing_files()
+        return {path.name: self._growing.setdefault(path.name, GrowingFile(path)).entry() for path in growing}
 
     def _growing_files(self) -> list[Path]:
         tables = [self.path / name for name in _TABLES]
@@ -454,27 +456,27 @@ class RunDirectory:
         Raises:
             RunError: There is no checkpoint of this step, or a file is not what was written by then; nothing has changed.
         """
-        found, name = self._growing_files(), self.checkpoints.at(step).name
+        growing, name = self._growing_files(), self.checkpoints.at(step).name
         later = self.checkpoints.newest_step > step
         if step and name not in self.facts["checkpoints"]:
             raise RunError(
                 f"{self.path}: run.json has no checkpoint of step {step:,}; resume from another one"
             )
         with fitting(self.path / _RUN):
-            known: dict[str, Entry] = self.facts["checkpoints"].get(name, {})
-            kept = {path.name: known[path.name] for path in found if path.name in known}
+            noted: dict[str, Entry] = self.facts["checkpoints"].get(name, {})
+            restored = {path.name: noted[path.name] for path in growing if path.name in noted}
             fix = "restore it from a copy, or delete it, and a new one begins"
-            for path in found:
-                if path.name in kept:
-                    self._growing[path.name] = check_entry(path, kept[path.name], fix, whole=False)
-        if not found and not later:
+            for path in growing:
+                if path.name in restored:
+                    self._growing[path.name] = check_entry(path, restored[path.name], fix, exact=False)
+        if not growing and not later:
             return
         fixed = (_SCENARIO,) if later else (_SCENARIO, _RESULT)
-        self.note(files={**{name: e for name, e in self.facts["files"].items() if name in fixed}, **kept})
-        for path in found:
+        self.note(files={**{name: e for name, e in self.facts["files"].items() if name in fixed}, **restored})
+        for path in growing:
             with writing(path):
-                if path.name in kept:
-                    cut(path, kept[path.name]["bytes"])
+                if path.name in restored:
+                    cut(path, restored[path.name]["bytes"])
                 else:
                     path.unlink()
         self.checkpoints.remove_after(step)
@@ -491,7 +493,7 @@ class RunDirectory:
         entry = self.facts["files"].get(name)
         if entry is not None and os.path.lexists(path):
             grows = name not in (_SCENARIO, _RESULT) and _RESULT not in self.facts["files"]
-            check_entry(path, entry, fix, whole=not grows)
+            check_entry(path, entry, fix, exact=not grows)
         return path
 
     @property
@@ -566,11 +568,11 @@ class RunDirectory:
         try:
             yield
         except ModuleError as error:
-            own = self.facts.get("own_modules")
-            if own is None or not Path(own["folder"]).is_dir():
+            own_modules = self.facts.get("own_modules")
+            if own_modules is None or not Path(own_modules["folder"]).is_dir():
                 raise
-            folder = f"PYTHONPATH={shlex.quote(own['folder'])} " if self.of_modules else ""
-            command = with_imports(f"antiphon {COMMAND}", own["imports"])
+            folder = f"PYTHONPATH={shlex.quote(own_modules['folder'])} " if self.of_modules else ""
+            command = with_imports(f"antiphon {COMMAND}", own_modules["imports"])
             started = f"as this run was started: {folder}{command}"
             raise ModuleError(str(error).partition("; ")[0], started) from None
 
@@ -609,13 +611,13 @@ class RunDirectory:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that compute."""
-    found = {"python": platform.python_version()}
+    version_by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            version_by_package[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            version_by_package[package] = "not installed"
+    return version_by_package
 
 
 @cache

@@ -223,9 +223,9 @@ class DirectoryWriter(Observer):
         if directory.facts.get("parts") or parts.exists():
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
-        own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        use(own, run, "telemetry.recorders", "pass its class, of which each run makes one")
-        recorders = [*tables, board, *own]
+        own_recorders = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
+        use(own_recorders, run, "telemetry.recorders", "pass its class, of which each run makes one")
+        recorders = [*tables, board, *own_recorders]
         with ExitStack() as begun:
             for recorder in recorders:
                 begun.callback(recorder.close)
@@ -249,11 +249,11 @@ class DirectoryWriter(Observer):
         """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
         figures before.
         """
-        (past, then), now = self._timed_at, self._seconds()
+        (past, earlier), now = self._timed_at, self._seconds()
         self._timed_at = step, now
         rows = [Figure("run", "", "seconds", now)]
-        if self._live.world.episodes is not None and now > then:
-            rate = (step - past) * self._live.scenario.training.batch / (now - then)
+        if self._live.world.episodes is not None and now > earlier:
+            rate = (step - past) * self._live.scenario.training.batch / (now - earlier)
             rows.append(Figure("run", "", "steps_per_second", rate))
         return rows
 
@@ -267,8 +267,8 @@ class DirectoryWriter(Observer):
         if self._live.changes or "changes" in self.directory.facts:
             facts["changes"] = self._live.changes
         # those after the checkpoint that it goes on from are gone
-        if taken := self.directory.facts.get("weights"):
-            facts["weights"] = [each for each in taken if each["step"] <= self._live.now]
+        if loads := self.directory.facts.get("weights"):
+            facts["weights"] = [load for load in loads if load["step"] <= self._live.now]
         self.directory.note_running(**facts)
 
     def step(self, trainer: Trainer) -> None:
@@ -405,7 +405,7 @@ def _create_directory(
             getattr(source, "imported", lambda: None)()
     except ScenarioError as error:
         raise ScenarioError(f"telemetry.recorders: {error}") from None
-    known = {
+    initial_facts = {
         "scenario": scenario.scenario,
         "seed": running.seed,
         "steps": scenario.training.steps,
@@ -425,13 +425,13 @@ def _create_directory(
         "error": None,
         "reason": None,
     }
-    return RunDirectory.create(path, scenario, {**known, **facts}, exist)
+    return RunDirectory.create(path, scenario, {**initial_facts, **facts}, exist)
 
 
 def keep_measured(
     directory: RunDirectory,
     running: LiveSystem,
-    found: Mapping[str, Any],
+    measurements: Mapping[str, Any],
     rows: Sequence[Figure],
     undefined: Undefined | None = None,
 ) -> bool:
@@ -443,7 +443,7 @@ def keep_measured(
     Args:
         directory: The run's.
         running: Of its newest checkpoint, which was measured.
-        found: By kind (`ablation_zero`, `value`), plain data.
+        measurements: By kind (`ablation_zero`, `value`), plain data.
         rows: The same as metrics of channels, or of agents.
         undefined: Why channels have no result.
 
@@ -458,22 +458,22 @@ def keep_measured(
             undo.callback(directory.release)
         except RunError:  # the run goes on
             ended = False
-        others: set[str] = set()
+        other_channels: set[str] = set()
         before: set[str] = set()
-        if found:
+        if measurements:
             earlier = read_cache(path)
-            before = {kind for kind in found if earlier.get(kind, {}).get("step") == running.now}
-            for kind, content in found.items():
+            before = {kind for kind in measurements if earlier.get(kind, {}).get("step") == running.now}
+            for kind, content in measurements.items():
                 measured = {"step": running.now, **content}
                 earlier[kind], names = _with_others(measured, earlier.get(kind, {}))
-                others |= names
+                other_channels |= names
             write_checked(path, earlier)
         if ended:
             if undefined is not None and undefined.measure not in before:
                 # what the run itself found at this step
-                others |= {name for name, why in undefined.reasons.items() if why == LEFT_OUT}
-            if others:
-                rows, undefined = _of_others(directory.path, running.now, others, rows, undefined)
+                other_channels |= {name for name, why in undefined.reasons.items() if why == LEFT_OUT}
+            if other_channels:
+                rows, undefined = _of_others(directory.path, running.now, other_channels, rows, undefined)
             events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
             writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
             if undefined is not None:
@@ -482,50 +482,58 @@ def keep_measured(
     return ended
 
 
-def _with_others(found: dict[str, Any], earlier: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+def _with_others(measurement: dict[str, Any], earlier: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """Return a measurement with what an earlier one, of the same step and settings, has of other channels, and their names."""
-    if any(found.get(key) != earlier.get(key) for key in ("step", "split", "measure", "horizon", "links")):
-        return found, set()
-    own = {row["name"] for row in found.get("rows", ())} | {*found.get("channels", ())}
-    rows = [row for row in earlier.get("rows", ()) if row["name"] not in own]
-    names = {row["name"] for row in rows} | ({*earlier.get("channels", ())} - own)
-    both = dict(found)
-    if "rows" in found:
-        both["rows"] = [*found["rows"], *rows]
+    if any(
+        measurement.get(key) != earlier.get(key) for key in ("step", "split", "measure", "horizon", "links")
+    ):
+        return measurement, set()
+    own_names = {row["name"] for row in measurement.get("rows", ())} | {*measurement.get("channels", ())}
+    rows = [row for row in earlier.get("rows", ()) if row["name"] not in own_names]
+    names = {row["name"] for row in rows} | ({*earlier.get("channels", ())} - own_names)
+    combined = dict(measurement)
+    if "rows" in measurement:
+        combined["rows"] = [*measurement["rows"], *rows]
     for key in ("channels", "alignment"):
-        if key in found:
-            both[key] = found[key] | {name: of for name, of in earlier.get(key, {}).items() if name in names}
-    if "ranked" in found:
-        measure = found["measure"]
+        if key in measurement:
+            combined[key] = measurement[key] | {
+                name: of for name, of in earlier.get(key, {}).items() if name in names
+            }
+    if "ranked" in measurement:
+        measure = measurement["measure"]
         sign = 1 if less_is_better(measure) else -1
-        changes = {name: of["readouts"][measure]["change"] for name, of in both["channels"].items()}
-        both["ranked"] = sorted(changes, key=lambda name: (-sign * changes[name], name))
-    return both, names
+        changes = {name: of["readouts"][measure]["change"] for name, of in combined["channels"].items()}
+        combined["ranked"] = sorted(changes, key=lambda name: (-sign * changes[name], name))
+    return combined, names
 
 
 def _of_others(
-    folder: Path, step: int, others: set[str], rows: Sequence[Figure], undefined: Undefined | None
+    folder: Path, step: int, channel_names: set[str], rows: Sequence[Figure], undefined: Undefined | None
 ) -> tuple[list[Figure], Undefined | None]:
     """Add to metrics, and to why channels have none, what the event file has of other channels at a step."""
     written = read_run(folder)
     metrics = {row.metric for row in rows if row.kind == "channel"}
     if undefined is not None:
         metrics |= {undefined.measure, *bounds(undefined.measure)}
-    kept: list[Figure] = []
+    earlier_figures: list[Figure] = []
     for metric in sorted(metrics):
         series = written.figures.get(("channel", metric))
         if series is not None and series.steps[-1] == step:
             named = zip(
                 (channel["name"] for channel in written.graph["channels"]), series.values[-1], strict=True
             )
-            kept += [
-                Figure("channel", name, metric, float(number)) for name, number in named if name in others
+            earlier_figures += [
+                Figure("channel", name, metric, float(number))
+                for name, number in named
+                if name in channel_names
             ]
     if undefined is not None:
-        valued = {row.name for row in kept if row.metric == undefined.measure and isfinite(row.value)}
+        valued = {
+            row.name for row in earlier_figures if row.metric == undefined.measure and isfinite(row.value)
+        }
         before = written.undefined.get(undefined.measure, {})
         earlier = before["reasons"] if before.get("step") == step else {}
         reasons = {name: why for name, why in undefined.reasons.items() if name not in valued}
-        reasons |= {name: why for name, why in earlier.items() if name in others}
+        reasons |= {name: why for name, why in earlier.items() if name in channel_names}
         undefined = undefined._replace(reasons=reasons)
-    return [*rows, *kept], undefined
+    return [*rows, *earlier_figures], undefined

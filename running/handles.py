@@ -63,12 +63,14 @@ class ModelHandle:
         return self._present()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in self._model.parameters.items())
+        shapes = ", ".join(
+            f"{name} {list(parameter.shape)}" for name, parameter in self._model.parameters.items()
+        )
         return f"<Model of {shapes or 'no parameters'}, {self.updates:,} updates>"
 
     def _repr_html_(self) -> str:
         """Return the shapes of its parameters, for notebooks."""
-        rows = [[name, str(list(one.shape))] for name, one in self._model.parameters.items()]
+        rows = [[name, str(list(parameter.shape))] for name, parameter in self._model.parameters.items()]
         return html_of(repr(self), html_table(("parameter", "shape"), rows))
 
     @property
@@ -272,13 +274,15 @@ class ChannelHandle:
         """The predictor of the message that the sender will send; None: the channel has none."""
         return self._handle("synthetic_input", lambda channel: channel.synthetic_input.model)
 
-    def _handle(self, what: str, of: Callable[[Channel], TrainedParameters | None]) -> ModelHandle | None:
+    def _handle(
+        self, attribute: str, of: Callable[[Channel], TrainedParameters | None]
+    ) -> ModelHandle | None:
         def model() -> TrainedParameters:
             present = of(self._channel)
             assert present is not None, "a channel keeps its models"
             return present
 
-        watch = partial(self._in_place.watch, f"channels['{self.name}'].{what}")
+        watch = partial(self._in_place.watch, f"channels['{self.name}'].{attribute}")
         return None if of(self._channel) is None else ModelHandle(model, watch)
 
     @property
@@ -287,8 +291,8 @@ class ChannelHandle:
 
         `fa`: by the name of the receiver's parameter. `dfa` and `kickback`: `direct`, [size, outputs of the objective].
         """
-        own = self._channel.feedback
-        return dict(own.weights or {}) if own.direct is None else {"direct": own.direct}
+        feedback = self._channel.feedback
+        return dict(feedback.weights or {}) if feedback.direct is None else {"direct": feedback.direct}
 
     @property
     def messages(self) -> dict[int, Message]:
@@ -372,7 +376,7 @@ class Named(dict[str, T]):
     """Agents or channels by name.
 
     Args:
-        what: `agent` or `channel`, for the error message.
+        heading: `agent` or `channel`, for the error message.
         handles: The handles by name.
         shown: The metrics that a notebook shows beside the handles' descriptions.
         newest: Returns the newest metrics by name.
@@ -380,27 +384,31 @@ class Named(dict[str, T]):
 
     def __init__(
         self,
-        what: str,
+        heading: str,
         handles: Mapping[str, T],
         shown: Sequence[str] = (),
         newest: Callable[[], Mapping[str, Mapping[str, object]]] = dict,
     ) -> None:
         super().__init__(handles)
-        self._what, self._shown, self._newest = what, shown, newest
+        self._heading, self._shown, self._newest = heading, shown, newest
 
     def _repr_html_(self) -> str:
         """Return a table of what they are and of their newest metrics, for notebooks."""
         newest, described = self._newest(), {name: handle.described() for name, handle in self.items()}
-        known = {key: isinstance(value, str) for own in described.values() for key, value in own.items()}
-        words = [key for key, is_word in known.items() if is_word]
-        rows = {name: {**newest.get(name, {}), **own} for name, own in described.items()}
-        numbers = dict.fromkeys([*(key for key in known if key not in words), *self._shown])
-        return newest_table(self._what, rows, tuple(numbers), words=words)
+        is_word_by_key = {
+            key: isinstance(value, str)
+            for description in described.values()
+            for key, value in description.items()
+        }
+        words = [key for key, is_word in is_word_by_key.items() if is_word]
+        rows = {name: {**newest.get(name, {}), **description} for name, description in described.items()}
+        numbers = dict.fromkeys([*(key for key in is_word_by_key if key not in words), *self._shown])
+        return newest_table(self._heading, rows, tuple(numbers), words=words)
 
     def __missing__(self, name: str) -> T:
         back = "->".join(reversed(str(name).split("->")))
         fix = f"; did you mean '{back}'?" if back != name and back in self else suggest(name, self)
-        raise ScenarioError(f"{self._what}s: no {self._what} '{name}'{fix}")
+        raise ScenarioError(f"{self._heading}s: no {self._heading} '{name}'{fix}")
 
 
 class Signals(dict[str, Tensor]):

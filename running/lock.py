@@ -43,8 +43,8 @@ def file_lock(path: Path) -> Iterator[None]:
 def being_written(lock: Path) -> str:
     """Return the line about a lock that is held, with the process that holds it where the system says so, and the fix."""
     with suppress(OSError):
-        place = lock.stat()
-        file = f" {os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino} "
+        status = lock.stat()
+        file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
         process = next((fields[4] for fields in held if fields[1] == "FLOCK"), "0")  # "->": waits for it
         if process == str(os.getpid()):

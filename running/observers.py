@@ -96,14 +96,14 @@ def _parts(runs: Sequence[Run]) -> list[str]:
     first = runs[0].running
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
     training = {
-        name: _of_policy(own) if first.scenario.agents[name].policy else own
-        for name, own in training_scores([run.running for run in runs]).items()
+        name: _of_policy(agent_scores) if first.scenario.agents[name].policy else agent_scores
+        for name, agent_scores in training_scores([run.running for run in runs]).items()
     }
     parts = [epoch, _updates(first), *_means(training)]
-    if (found := runs[0].evaluated) is not None:
-        scores = {name: found.agents[name] for name in found.readout if name in found.agents}
-        parts += [f"{found.split} {mean}" for mean in _means(scores)]
-    return [part for part in parts if part]
+    if (evaluation := runs[0].evaluated) is not None:
+        scores = {name: evaluation.agents[name] for name in evaluation.readout if name in evaluation.agents}
+        parts += [f"{evaluation.split} {mean}" for mean in _means(scores)]
+    return [text for text in parts if text]
 
 
 def _of_policy(scores: dict[str, float]) -> dict[str, float]:
@@ -130,10 +130,10 @@ def _means(scores: dict[str, dict[str, float]]) -> list[str]:
 
 def mean_over_readouts(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """Return each metric of the readouts' scores, a mean over the readouts that have it."""
-    found: dict[str, list[float]] = {}
-    for metric, value in chain.from_iterable(own.items() for own in scores.values()):
-        found.setdefault(metric, []).append(value)
-    return {metric: sum(values) / len(values) for metric, values in found.items()}
+    values_by_metric: dict[str, list[float]] = {}
+    for metric, value in chain.from_iterable(agent_scores.items() for agent_scores in scores.values()):
+        values_by_metric.setdefault(metric, []).append(value)
+    return {metric: sum(values) / len(values) for metric, values in values_by_metric.items()}
 
 
 def training_scores(runs: Sequence[LiveSystem]) -> dict[str, dict[str, float]]:
@@ -146,13 +146,17 @@ def training_scores(runs: Sequence[LiveSystem]) -> dict[str, dict[str, float]]:
         training_means,  # it loads torch, which help does not need
     )
 
-    rows = [training_means(one) for one in runs]
+    rows = [training_means(running) for running in runs]
     scores: dict[str, dict[str, float]] = {}
     for name in runs[0].scenario.readouts:
-        own = [row[name] for row in rows if name in row]
-        if len(own) == len(rows):
+        agent_rows = [row[name] for row in rows if name in row]
+        if len(agent_rows) == len(rows):
             metrics = [
-                metric for metric in own[0] if metric != VALUE_TARGET and all(metric in one for one in own)
+                metric
+                for metric in agent_rows[0]
+                if metric != VALUE_TARGET and all(metric in row for row in agent_rows)
             ]
-            scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in metrics}
+            scores[name] = {
+                metric: sum(row[metric] for row in agent_rows) / len(agent_rows) for metric in metrics
+            }
     return scores

@@ -55,12 +55,14 @@ class PythonTemplate:
     def of(cls, base: Buildable) -> PythonTemplate:
         """Return the template of an object that is at hand."""
         module, name = sys.modules.get(getattr(base, "__module__", "")), getattr(base, "__qualname__", "")
-        found: Any = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), module)
+        resolved: Any = functools.reduce(
+            lambda at, attribute: getattr(at, attribute, None), name.split("."), module
+        )
         # of the main program, or of a notebook, others can import nothing
         spec = getattr(module, "__spec__", None)
-        if found is not base or found is None or spec is None or spec.name != base.__module__:
-            what = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
-            return cls(base=base, source=f"the {what}")
+        if resolved is not base or resolved is None or spec is None or spec.name != base.__module__:
+            subject = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
+            return cls(base=base, source=f"the {subject}")
         return cls(base=base, source=f"{spec.name}:{name}", importable=True)
 
     def __reduce__(self) -> tuple[Callable[[str], PythonTemplate], tuple[str]]:
@@ -83,7 +85,7 @@ class PythonTemplate:
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters of the function that can be given by name; a scenario has none."""
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return {name: one for name, one in self._signature.items() if one.kind in named}
+        return {name: parameter for name, parameter in self._signature.items() if parameter.kind in named}
 
     @property
     def explained(self) -> dict[str, str]:
@@ -99,7 +101,7 @@ class PythonTemplate:
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return the value of every parameter that is plain data: its default, else the variant's, else the given one."""
-        defaults = {name: one.default for name, one in self.parameters.items()}
+        defaults = {name: parameter.default for name, parameter in self.parameters.items()}
         plain = {}
         for name, value in {**defaults, **self._with_variant(variant, values)}.items():
             with suppress(DocumentError):  # a Python object
@@ -150,15 +152,22 @@ class PythonTemplate:
         return {**self.variants[variant], **values}
 
     def _build(self, values: Mapping[str, Any]) -> Scenario:
-        base, source, known = self.base, self.source, self.parameters
-        takes_all = any(one.kind is one.VAR_KEYWORD for one in self._signature.values())
-        unknown = [name for name in values if name not in known and not takes_all]
+        base, source, parameters = self.base, self.source, self.parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._signature.values())
+        unknown = [name for name in values if name not in parameters and not takes_all]
         if unknown:
-            mend = suggest(unknown[0], known) or "; give a function of its parameters that returns a Scenario"
+            mend = (
+                suggest(unknown[0], parameters)
+                or "; give a function of its parameters that returns a Scenario"
+            )
             raise ScenarioError(f"{source} has no parameter {unknown[0]!r}{mend}")
         if isinstance(base, Scenario):
             return base
-        missing = [name for name, one in known.items() if one.default is one.empty and name not in values]
+        missing = [
+            name
+            for name, parameter in parameters.items()
+            if parameter.default is parameter.empty and name not in values
+        ]
         if missing:
             raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
         import torch
@@ -166,13 +175,13 @@ class PythonTemplate:
         from antiphon.nets.isolation.own_random import seeded
 
         with seeded(0):
-            made = base(**values)
-        if not isinstance(made, Scenario):
-            how = ", such as antiphon.split(model, …)" if isinstance(made, torch.nn.Module) else ""
+            built = base(**values)
+        if not isinstance(built, Scenario):
+            how = ", such as antiphon.split(model, …)" if isinstance(built, torch.nn.Module) else ""
             raise ScenarioError(
-                f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario{how}"
+                f"{source}: returns {type(built).__name__}; it must return an antiphon.Scenario{how}"
             )
-        return made
+        return built
 
 
 class _Same:
@@ -211,21 +220,21 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, set | frozenset):
         return kind, frozenset(_key_of(item, inner) for item in value)
     if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-        digest, own = hashlib.sha256(bytes_of(value)).digest(), _key_of(vars(value), inner)
-        return kind, str(value.dtype), tuple(value.shape), value.requires_grad, digest, own
+        digest, attributes = hashlib.sha256(bytes_of(value)).digest(), _key_of(vars(value), inner)
+        return kind, str(value.dtype), tuple(value.shape), value.requires_grad, digest, attributes
     if kind is np.ndarray and not value.dtype.hasobject:
         digest = hashlib.sha256(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data).digest()
         return kind, str(value.dtype), value.shape, digest
     try:
-        made, arguments, *state = value.__reduce_ex__(4)  # what a copy is made of
+        constructor, arguments, *state = value.__reduce_ex__(4)  # what a copy is made of
     except Exception:  # noqa: BLE001  (anything a user's object may raise)
         return _Same(value)
     return kind, *(
-        _key_of(list(x) if isinstance(x, Iterator) else x, inner) for x in (made, arguments, *state)
+        _key_of(list(x) if isinstance(x, Iterator) else x, inner) for x in (constructor, arguments, *state)
     )
 
 
-def load_python(place: str) -> PythonTemplate:
+def load_python(reference: str) -> PythonTemplate:
     """Import the scenario, or the function that returns one, of `MODULE:FUNCTION`; modules beside are found too.
 
     A function's attribute `variants` names values of its parameters: `{"wide": {"width": 512}}`.
@@ -234,55 +243,55 @@ def load_python(place: str) -> PythonTemplate:
         ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; the
             message names the place.
     """
-    base = _imported(place)
+    base = _imported(reference)
     if isinstance(base, Scenario):
-        return PythonTemplate(base=base, source=place, importable=True)
+        return PythonTemplate(base=base, source=reference, importable=True)
     if not callable(base):
         raise ScenarioError(
-            f"{place}: is of type {type(base).__name__}; must be an antiphon.Scenario or a function that returns one"
+            f"{reference}: is of type {type(base).__name__}; must be an antiphon.Scenario or a function that returns one"
         )
-    function, variants = _in_one_line(place)(base), getattr(base, "variants", {})
-    return PythonTemplate(base=function, source=place, importable=True, variants=variants)
+    function, variants = _in_one_line(reference)(base), getattr(base, "variants", {})
+    return PythonTemplate(base=function, source=reference, importable=True, variants=variants)
 
 
-def _imported(place: str) -> Any:
+def _imported(reference: str) -> Any:
     """Import the object of `MODULE:NAME`; ScenarioError where there is no such module or name, or it cannot be imported."""
-    module_name, _, name = place.partition(":")
+    module_name, _, name = reference.partition(":")
     if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
         raise ScenarioError(
-            f"{place}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
+            f"{reference}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
         )
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        with _in_one_line(place):
+        with _in_one_line(reference):
             module = importlib.import_module(module_name)
     except ScenarioError as error:
         missing = getattr(error.__cause__, "name", None)
         if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
             raise ModuleError(
-                f"{place}: no module '{missing}' in {here} or among the installed packages"
+                f"{reference}: no module '{missing}' in {folder} or among the installed packages"
                 "; run antiphon in the folder that has it, or install it"
             ) from None
         raise
     try:
         return operator.attrgetter(name)(module)
     except AttributeError:
-        known = [word for word in vars(module) if word[0] != "_"]
+        names = [word for word in vars(module) if word[0] != "_"]
         raise ScenarioError(
-            f"{place}: module '{module_name}' has no '{name}'{suggest(name, known)}"
+            f"{reference}: module '{module_name}' has no '{name}'{suggest(name, names)}"
         ) from None
 
 
 @contextmanager
-def _in_one_line(place: str) -> Iterator[None]:
+def _in_one_line(reference: str) -> Iterator[None]:
     """Convert exceptions of a user's code to ScenarioErrors of one line, with the last place in that code."""
     try:
         yield
     except AntiphonError:
         raise
     except (Exception, SystemExit) as error:
-        line = f"{place}: {type(error).__name__}: {' '.join(str(error).split())}"
+        line = f"{reference}: {type(error).__name__}: {' '.join(str(error).split())}"
         if not isinstance(error, SyntaxError):  # which has its place in the message
             frames = traceback.extract_tb(error.__traceback__)
             theirs = [frame for frame in frames if not re.search("importlib|-packages", frame.filename)]

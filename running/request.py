@@ -132,22 +132,22 @@ class Request:
 
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
-        there = facts.get("values") or {}
-        pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
+        recorded = facts.get("values") or {}
+        pairs |= {name: (recorded.get(name), value) for name, value in self.resolved_values.items()}
         of_settings = directory.differences(
             seed=self.seed, device=self.device, backend=checked_backend(self.backend)
         )
-        profile, placement, wanted = facts.get("virtual", {}).get("profile"), None, None
+        profile, placement, requested = facts.get("virtual", {}).get("profile"), None, None
         if self.division is not None and self.division.cluster is not None:
-            placement, wanted = self.division.placement, plain(self.division.cluster)
-        if profile != wanted:
-            names = ["none" if one is None else one["cluster"] for one in (profile, wanted)]
+            placement, requested = self.division.placement, plain(self.division.cluster)
+        if profile != requested:
+            names = ["none" if cluster is None else cluster["cluster"] for cluster in (profile, requested)]
             pairs["cluster"] = names[0], f"{'another ' * (names[0] == names[1])}{names[1]}"
         elif placement is not None and placement != facts["parts"]["placement"]:
             pairs["place"] = "another placement", "this one"
-        found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
-        if not (found or of_settings) and directory.document != scenario_text(self.scenario):
+        lines = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
+        if not (lines or of_settings) and directory.document != scenario_text(self.scenario):
             before = directory.described or described_scenario(directory.scenario)
-            own = described_scenario(with_saved_links(self.scenario, before))
-            found += [in_words(*difference) for difference in differences(before, own)][:1]
-        return of_settings, found
+            present = described_scenario(with_saved_links(self.scenario, before))
+            lines += [in_words(*difference) for difference in differences(before, present)][:1]
+        return of_settings, lines

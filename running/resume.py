@@ -63,19 +63,19 @@ def resume(
     with ExitStack() as inside, ExitStack() as undo:
         undo.callback(directory.release)
         directory.lock()
-        facts, given = directory.facts, checked_scenario(directory, scenario)
+        facts, given_scenario = directory.facts, checked_scenario(directory, scenario)
         with fitting(directory.path / "run.json"):
-            settings, own = Settings.of_facts(facts), PartsSettings.of_facts(facts)
+            settings, recorded_division = Settings.of_facts(facts), PartsSettings.of_facts(facts)
             inside.enter_context(settings.context())
-        if own is not None and own.cluster is not None and division is not None:
-            own.check_kept(division, directory.path)
+        if recorded_division is not None and recorded_division.cluster is not None and division is not None:
+            recorded_division.check_kept(division, directory.path)
             division = None
         elif division is not None and division.cluster is not None:
             raise RunError(f"{directory.path}: is no run in virtual time; leave out the cluster")
         capture = capture or (facts.get("capture", False) and division is None)
-        division = division or own
+        division = division or recorded_division
         executor = executor or executor_of(settings, division, capture)
-        running = _restored(directory, given, settings, executor, step)
+        running = _restored(directory, given_scenario, settings, executor, step)
         undo.callback(running.close)
         running.check_continues()
         changes: dict[str, Any] = {}  # of run.json
@@ -158,9 +158,9 @@ def _restored(
     """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
     steps = directory.checkpoints.by_step
     if steps if step is None else step in steps or step:
-        place = directory.path if step is None else directory.checkpoints.at(step)
+        source = directory.path if step is None else directory.checkpoints.at(step)
         with uncollected():
-            saved = read_simulation(place, scenario, settings.device)
+            saved = read_simulation(source, scenario, settings.device)
         return running_of_saved(saved, settings, executor)
     return LiveSystem(
         scenario or directory.scenario, settings, executor

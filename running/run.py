@@ -124,12 +124,12 @@ class Run:
     def steps_left(self) -> int:
         """Return the steps to its end; ScenarioError where none is taken, and one is expected (`expect_steps`)."""
         now, (since, argument) = self.running.now, self._for_steps
-        left = 0 if self._stays else max(0, self.running.until - now)
-        if argument is not None and since == now and not left:
-            place = "the run" if self.writer is None else self.writer.directory.path
-            line = f"has no effect, as {place} is done at step {now:,}; run(steps=N) takes further steps"
+        remaining = 0 if self._stays else max(0, self.running.until - now)
+        if argument is not None and since == now and not remaining:
+            subject = "the run" if self.writer is None else self.writer.directory.path
+            line = f"has no effect, as {subject} is done at step {now:,}; run(steps=N) takes further steps"
             raise ScenarioError(f"{argument}: {line}")
-        return left
+        return remaining
 
     def write_by(self, writer: Writer) -> None:
         """Write a run directory from here on, with the recorders of its writer."""
@@ -275,12 +275,12 @@ class Run:
         They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
         """
         spec = validation.spec
-        found = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
-        self.evaluated = found
-        self.log(step + 1, score_figures(found.agents, f"{found.split}_"))
-        validation.add(self.running.now, found)
+        evaluation = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
+        self.evaluated = evaluation
+        self.log(step + 1, score_figures(evaluation.agents, f"{evaluation.split}_"))
+        validation.add(self.running.now, evaluation)
         self.stop_reason = self.stop_reason or validation.reason_to_stop
-        self.notify("on_evaluate", found)
+        self.notify("on_evaluate", evaluation)
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the next step on, and write a checkpoint: see `Simulation.set`."""

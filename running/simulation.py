@@ -164,8 +164,8 @@ class Simulation:
         directory = RunDirectory.open(given_path(logdir, "logdir"))
         division = PartsSettings.of(parts)
         run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)
-        for argument, given in {"checkpoint_every": checkpoint_every, "parts": parts}.items():
-            if given is not None and directory.facts["exit"] == "done":
+        for argument, setting in {"checkpoint_every": checkpoint_every, "parts": parts}.items():
+            if setting is not None and directory.facts["exit"] == "done":
                 run.expect_steps(argument)
         return cls.over(run)
 
@@ -400,12 +400,12 @@ class Simulation:
         running.check_open()
         running.executor.check_load_weights()
         running.synchronize()
-        found = load_weights(running.backend, running.now, source, agents)
+        loaded = load_weights(running.backend, running.now, source, agents)
         self._run.checkpoint()
         if (writer := self._run.writer) is not None:
-            known = writer.directory.facts.get("weights", [])
-            writer.directory.note(weights=[*known, *found.origins(running.now)])
-        return found
+            noted = writer.directory.facts.get("weights", [])
+            writer.directory.note(weights=[*noted, *loaded.origins(running.now)])
+        return loaded
 
     @either_spelling
     def run(
@@ -484,8 +484,8 @@ class Simulation:
             advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
             warnings.warn(f"{listed('channel', shut)}: {advice}", ScenarioWarning, stacklevel=3)
         if number:
-            place = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
-            deliver(number, f"{place} continues after step {running.now:,}")
+            call = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
+            deliver(number, f"{call} continues after step {running.now:,}")
         return history.between(start, running.now)
 
     def close(self) -> None:
@@ -653,7 +653,9 @@ class Simulation:
 
         def newest() -> dict[str, Mapping[str, object]]:
             edges, channels = self.graph.edges, self.scenario.channels
-            return {one.name: edges[one.sender, one.receiver, one.key] for one in channels}
+            return {
+                channel.name: edges[channel.sender, channel.receiver, channel.key] for channel in channels
+            }
 
         handles = {name: make(name) for name in running.system.channels}
         return Named("channel", handles, (*SIGNALS, "norm_ratio", "value", "message_energy"), newest)

@@ -92,11 +92,11 @@ def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
     )
 
 
-def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
+def check_limit(name: str, limit: object, *, integral: bool = True) -> None:
     """Raise ScenarioError where a limit of a run is less than 0 or no (whole) number; None is no limit."""
-    number = limit is None or hasattr(limit, "__index__" if whole else "__float__")
+    number = limit is None or hasattr(limit, "__index__" if integral else "__float__")
     if not number or isinstance(limit, bool | str):
-        raise ScenarioError(f"run: {name}={limit!r}; must be a {'whole ' * whole}number")
+        raise ScenarioError(f"run: {name}={limit!r}; must be a {'whole ' * integral}number")
     if limit is not None and not limit >= 0:  # type: ignore[operator]
         raise ScenarioError(f"run: {name}={limit}; must be at least 0")
 
@@ -111,7 +111,7 @@ def steps_to_take(running: LiveSystem, steps: int | None, epochs: float | None) 
     steps = None if steps is None else int(steps)
     if epochs is None:
         return steps
-    check_limit("epochs", epochs, whole=False)
+    check_limit("epochs", epochs, integral=False)
     needed = running.steps_of_epochs(epochs)
     return needed if steps is None else min(steps, needed)
 
@@ -163,19 +163,19 @@ class Trainer:
         for run in self.runs:
             run.running.check_open()
         for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
-            check_limit(name, limit, whole=name != "seconds")
+            check_limit(name, limit, integral=name != "seconds")
         endless = self.runs[0].running.env.endless
         if episodes is not None and steps is None and seconds is None and endless:
             raise ScenarioError(
                 "run: the environment's episodes never end; give steps=…, or use `episode: example`"
             )
-        taken = ended = 0
+        steps_taken = ended = 0
         signals: list[int] = []
         start = time.monotonic()
 
         def reached() -> bool:
             return (
-                (steps is not None and taken >= steps)
+                (steps is not None and steps_taken >= steps)
                 or (episodes is not None and ended >= episodes)
                 or (seconds is not None and time.monotonic() - start >= seconds)
             )
@@ -195,7 +195,7 @@ class Trainer:
                     for run in self.active if episodes is None else ():  # else every step's ends are read
                         run.plan_reads(observer.reads_state_at(run) for observer in self._observers)
                     infos = self._take_step()
-                    taken += 1
+                    steps_taken += 1
                     if episodes is not None and infos:
                         mask = infos[0]["ended"]
                         ended += bool(mask if isinstance(mask, bool) else mask[0])

@@ -90,12 +90,12 @@ def test_a_file_that_grows_is_read_once(tmp_path: Path) -> None:
         file.write(b"defg")
     assert growing.entry(5) == {"bytes": 5, "sha256": hashlib.sha256(b"abcde").hexdigest()}
     assert growing.entry() == entry_of(path)
-    check_entry(path, first, whole=False)
+    check_entry(path, first, exact=False)
     with one_line(r"table\.csv: is damaged \(checksum mismatch\); do this$", RunError):
         check_entry(path, first, "do this")
     path.write_bytes(b"ab")
     with one_line("is damaged", RunError):
-        check_entry(path, first, whole=False)
+        check_entry(path, first, exact=False)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------

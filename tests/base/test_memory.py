@@ -106,7 +106,7 @@ def test_what_is_kept_is_old_at_once_if_it_is_much(
     monkeypatch.setattr(memory, "_MANY", gc.get_count()[0] + 500)
     gc.unfreeze()  # what the tests have frozen (conftest.py)
     try:
-        with uncollected(kept=kept):
+        with uncollected(long_lived=kept):
             assert not gc.isenabled()
             made = [[i] for i in range(count)]
         assert gc.isenabled()

@@ -295,7 +295,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "measured-of-some-channels-loses-the-others",
         "running/directory_writer.py",
-        "rows, undefined = _of_others(directory.path, running.now, others, rows, undefined)",
+        "rows, undefined = _of_others(directory.path, running.now, other_channels, rows, undefined)",
         "pass",
         "tests/running/test_measured.py::test_a_measurement_of_some_channels_leaves_the_results_of_others",
     ),
@@ -463,15 +463,15 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "manifests-a-changed-file-is-trusted",
         "base/manifests.py",
-        "    if longer or found.entry(size) != entry:\n",
+        "    if longer or file.entry(size) != entry:\n",
         "    if longer:\n",
         "tests/base/test_manifests.py::test_every_flipped_bit_and_every_cut_is_one_line_that_offers_the_checkpoint_before[state.safetensors]",
     ),
     Fault(
         "manifests-a-longer-file-is-trusted",
         "base/manifests.py",
-        "    if longer or found.entry(size) != entry:\n        raise",
-        "    if found.entry(size) != entry:\n        raise",
+        "    if longer or file.entry(size) != entry:\n        raise",
+        "    if file.entry(size) != entry:\n        raise",
         "tests/base/test_manifests.py::test_a_file_that_grows_is_read_once",
     ),
     Fault(
@@ -533,7 +533,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "base-a-check-uses-up-an-iterator-of-names",
         "base/counts.py",
-        "        if isinstance(given, Iterator):\n",
+        "        if isinstance(value, Iterator):\n",
         "        if False:\n",
         "tests/api/test_wrong_types.py",
     ),
@@ -554,7 +554,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "runs-imports-of-python-are-not-noted",
         "base/extensions.py",
-        "if found is None and imported:",
+        "if provider is None and imported:",
         "if False:",
         "tests/cli/test_python.py::test_a_run_notes_the_packages_that_python_imported_before",
     ),
