@@ -168,13 +168,7 @@ class PolicyGradient(PolicyObjective):
     def _of_actions(
         self, log_prob: Tensor, advantages: Advantages, member_count: int
     ) -> tuple[Tensor, PolicyChange | None]:
-        """Return the loss of the actions in the first pass, [T, rows], and how far the policy has changed, where that matters.
-
-        Args:
-            log_prob: [T, rows] with its graph.
-            advantages: Of the same rows.
-            member_count: N.
-        """
+        """Return the loss of the actions in the first pass, [T, rows], and how far the policy has changed, where that matters."""
         return -log_prob * advantages.advantages, None
 
     def _slope_of_actions(

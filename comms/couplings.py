@@ -158,12 +158,7 @@ CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
 
 
 def _built_in(name: str, words: str) -> Callable[[CouplingClass], CouplingClass]:
-    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`.
-
-    Args:
-        name: Its name in scenarios.
-        words: Other words for it, in small letters: the error of an unknown coupling suggests this one for them.
-    """
+    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`; an unknown coupling among `words` suggests it."""
 
     def add(coupling_class: CouplingClass) -> CouplingClass:
         coupling_class.name = name

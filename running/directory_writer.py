@@ -99,25 +99,12 @@ def result_of(
         if not policies(running.system):
             raise
         problem = {"no_return": str(error)}  # policies cannot be evaluated, but the run is done
-    agents = {}
-    for name in scenario.agents:
-        # Scores are of the test split, not of the training.
-        training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
-        goal = running.system.agents[name].goal
-        objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
-        agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
+    agents = _metrics_by_agent(running, latest, scores.agents if scores else {})
     nothing = dict.fromkeys(_OF_CHANNELS)
     channels: dict[str, dict[str, Any]] = {
         name: {**nothing, **latest.of("channel", name), **latest.earlier("channel", name, running.now)}
         for name in (channel.name for channel in scenario.channels)
     }
-    during_training: dict[str, Any] = {}
-    if (evaluate := scenario.training.evaluate) is not None:
-        means = {metric: over(readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
-        newest = {metric: value for metric, value in means.items() if value is not None}
-        during_training = {"evaluated": {"split": evaluate.split, **newest}, "best": facts.get("best")}
-        if selected := evaluate.selected_on_test:
-            during_training["selected_on_test"] = list(selected)
     result: dict[str, Any] = finite(
         {
             "scenario": scenario.scenario,
@@ -133,7 +120,7 @@ def result_of(
             "examples": scores.examples if scores else None,
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **problem,
-            **during_training,
+            **_evaluated_in_training(scenario, agents, facts.get("best")),
             "env": environment_figures(running),
             "agents": agents,
             "channels": channels,
@@ -141,6 +128,32 @@ def result_of(
         }
     )
     return result
+
+
+def _metrics_by_agent(
+    running: LiveSystem, latest: LatestFigures, scores: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return scores by agent, with the latest metrics of the training that are not scored: scores are of the test split."""
+    agents: dict[str, dict[str, Any]] = {}
+    for name in running.scenario.agents:
+        training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
+        goal = running.system.agents[name].goal
+        objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
+        agents[name] = {**objective, **scores.get(name, {}), **training}
+    return agents
+
+
+def _evaluated_in_training(
+    scenario: Scenario, agents: Mapping[str, Mapping[str, Any]], best: Any
+) -> dict[str, Any]:
+    """Return what a result has with `training.evaluate`; empty without it."""
+    evaluate = scenario.training.evaluate
+    if evaluate is None:
+        return {}
+    means = {metric: over(scenario.readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
+    newest = {metric: value for metric, value in means.items() if value is not None}
+    selected = {"selected_on_test": list(evaluate.selected_on_test)} if evaluate.selected_on_test else {}
+    return {"evaluated": {"split": evaluate.split, **newest}, "best": best, **selected}
 
 
 def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:

@@ -198,12 +198,8 @@ class _Same:
 
 
 def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
-    """Return a key that is equal only for values of one type and content; of what cannot be copied, for one object.
-
-    Args:
-        value: The value.
-        outer: Identities of the objects that it is part of.
-    """
+    """Return a key that is equal only for values of one type and content; of what cannot be copied, or is within itself (`outer`:
+    identities of objects around it), for one object."""
     import torch
 
     from antiphon.nets.users.outlines import bytes_of

@@ -253,12 +253,7 @@ class Run:
             recorder.parts(step, figures)
 
     def _write_entry(self, step: int, row: Row | None) -> None:
-        """Hand the metrics, histograms and samples of the step just taken to the recorders.
-
-        Args:
-            step: The step.
-            row: As parts have it; None: as the running scenario itself has.
-        """
+        """Hand the metrics, histograms and samples of the step just taken to the recorders; `row`: as parts have it."""
         if row is None:
             row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
             self._entry_at = step + 1

@@ -16,6 +16,7 @@ from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout
+from antiphon.engine.heart.schedule import Schedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.hyperparameters import read_members
@@ -60,15 +61,6 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
         channels = ChannelStacking(bases, positions, agents, families, whole_index, whole_size).stack(
             progress
         )
-    groups = _groups(base, positions)
-
-    def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(positions[name].stack_name for name in call))
-        return names if agents[names[0]].has_member_axis else call
-
-    waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
-    clocks = {name: agent.clock for name, agent in agents.items()}
-    schedule = replace(base.schedule, clocks=clocks, waves=waves)
     divergence = (
         DivergenceRuleOfSeeds([of_seed.divergence_rule for of_seed in bases])
         if other_seeds
@@ -78,11 +70,23 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
         base,
         agents=agents,
         channels=channels,
-        groups=groups,
-        schedule=schedule,
+        groups=_groups(base, positions),
+        schedule=_schedule(base, agents, positions),
         divergence_rule=divergence,
         seed_count=len(bases),
     )
+
+
+def _schedule(base: System, agents: Mapping[str, Agent], positions: Mapping[str, Position]) -> Schedule:
+    """The waves of stacks: agents of one stack are one call, and so are agents that the single schedule calls together."""
+
+    def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(positions[name].stack_name for name in call))
+        return names if agents[names[0]].has_member_axis else call
+
+    waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
+    clocks = {name: agent.clock for name, agent in agents.items()}
+    return replace(base.schedule, clocks=clocks, waves=waves)
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int) -> Agent:

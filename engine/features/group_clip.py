@@ -34,6 +34,22 @@ def _clips(agent: Agent) -> bool:
     return agent.learner.optimiser.clip is not None and bool(agent.learner.trainable)
 
 
+def _group_numbers(engine: Engine) -> dict[str, list[int]]:
+    """Return by stack the clipped group of each member; -1: it learns alone."""
+    system = engine.system
+    groups = [
+        [name_in_seed(name, seed, system.seed_count) for name in names]
+        for seed, base in enumerate(engine.single_systems)
+        for names in clipped_groups(base)
+    ]
+    number_by_agent = {name: number for number, names in enumerate(groups) for name in names}
+    return {
+        stack.name: [number_by_agent.get(name, -1) for name in stack.member_names]
+        for stack in system.agents.values()
+        if any(name in number_by_agent for name in stack.member_names)
+    }
+
+
 class GroupClip(Feature):
     """Clips the gradients of a system's learning groups; the optimisers of their members do not clip again.
 
@@ -43,18 +59,7 @@ class GroupClip(Feature):
 
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system
-        groups = [
-            [name_in_seed(name, seed, system.seed_count) for name in names]
-            for seed, base in enumerate(engine.single_systems)
-            for names in clipped_groups(base)
-        ]
-        number = {name: i for i, names in enumerate(groups) for name in names}
-        self._numbers = {
-            stack.name: [number.get(name, -1) for name in stack.member_names]
-            for stack in system.agents.values()
-            if any(name in number for name in stack.member_names)
-        }
-        """By stack, the clipped group of each member; -1: it learns alone."""
+        self._numbers = _group_numbers(engine)
         for name in self._numbers:
             optimiser = system.agents[name].learner.optimiser
             for member_optimiser in (optimiser, *getattr(optimiser, "members", ())):
@@ -109,12 +114,7 @@ class GroupClip(Feature):
 
 
 class _JointNorms:
-    """The members of the stacks of one group, and which of them are clipped together.
-
-    Args:
-        system: The stacks.
-        numbers: By stack, the clipped group of each member; -1: it learns alone.
-    """
+    """The members of the stacks of one group, and which of them are clipped together (`_group_numbers`)."""
 
     def __init__(self, system: System, numbers: Mapping[str, Sequence[int]]) -> None:
         self.numbers, self._device = numbers, system.device

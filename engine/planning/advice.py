@@ -406,12 +406,7 @@ def _updates_of_window(scenario: Scenario, group: Iterable[str]) -> int:
 
 def _fix_of_window(clocks: Sequence[ClockSpec], *, usual: bool) -> str:
     """Return how agents that learn together learn more often: by what makes their window long, but for `unroll: episode`, which
-    is chosen for what a shorter window would not learn.
-
-    Args:
-        clocks: Their clocks.
-        usual: Whether the window is that of a policy with the default `unroll`, which is not advised against.
-    """
+    is chosen for what a shorter window would not learn; a policy's default window (`usual`) is not advised against."""
     keys = ["period"] * any(clock.period > 1 for clock in clocks)
     keys += ["unroll"] * (not usual and any(clock.unroll not in (1, "episode") for clock in clocks))
     shorter = "smaller" if "period" in keys else "shorter"

@@ -142,12 +142,8 @@ class CostModel:
         return self._model(channel.synthetic_input.model) * _read(channel)
 
     def _model(self, model: Predictor | InputModel | None, *, predicted_before: bool = False) -> float:
-        """Return the FLOP of a predictor's evaluation and training on a message; None: none.
-
-        Args:
-            model: The predictor.
-            predicted_before: Whether it trains with the parameters with which it predicted.
-        """
+        """Return the FLOP of a predictor's evaluation and training on a message: it trains on what it predicted before, where its
+        parameters are the same."""
         if model is None:
             return 0.0
         shapes = tuple(tuple(p.shape) for p in model.parameters.values())
