@@ -96,15 +96,15 @@ class Categorical:
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the logarithm of the probability of each row's action, [rows]."""
-        return self._taken(outputs.log_softmax(-1), action)
+        return self._log_prob_of(outputs.log_softmax(-1), action)
 
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return both, [rows] each, from the same logarithms of probabilities."""
         logs = outputs.log_softmax(-1)
-        return self._taken(logs, action), -(logs.exp() * logs).sum(-1)
+        return self._log_prob_of(logs, action), -(logs.exp() * logs).sum(-1)
 
     @staticmethod
-    def _taken(logs: Tensor, action: Tensor) -> Tensor:
+    def _log_prob_of(logs: Tensor, action: Tensor) -> Tensor:
         return logs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 

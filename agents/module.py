@@ -161,7 +161,7 @@ class ModuleNetwork(Network):
         """Those of the module by the names that they have here: `module.` before the names that the user's module has."""
         return tensors if self._wrapped else with_prefix(_MODULE, tensors)
 
-    def _own(self, tensors: Tensors) -> Tensors:
+    def _module_tensors(self, tensors: Tensors) -> Tensors:
         """Those of the module by its own names."""
         if not self._wrapped:
             return sub(tensors, _MODULE)
@@ -188,7 +188,7 @@ class ModuleNetwork(Network):
         assert state is None or self.state_size
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
-        own_parameters, own_buffers = self._own(parameters), self._own(buffers)
+        own_parameters, own_buffers = self._module_tensors(parameters), self._module_tensors(buffers)
         if x.dim() == 3:
             y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:

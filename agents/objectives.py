@@ -392,7 +392,7 @@ class OwnObjective(Objective):
         self._draws, self._seed = UsersDraws(late=NoDraws()), 0
         self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
-        self._said = False
+        self._warned = False
         """Whether a loss without a gradient has been named."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
@@ -418,8 +418,8 @@ class OwnObjective(Objective):
         losses = per_sample(
             f"{self._who}: its loss", self._called(self._on(output), output, target), len(output)
         )
-        if output.requires_grad and not losses.requires_grad and not self._said:
-            self._said = True
+        if output.requires_grad and not losses.requires_grad and not self._warned:
+            self._warned = True
             line = "its loss has no gradient, so nothing is learned from it; compute it without detach() or argmax()"
             warnings.warn(f"{self._who}: {line}", ScenarioWarning, stacklevel=2)
         return losses

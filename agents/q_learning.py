@@ -232,7 +232,7 @@ class QLearning(PolicyObjective):
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
-        chosen_values = _taken(outputs, actions)
+        chosen_values = _chosen(outputs, actions)
         error, means = chosen_values - advantages.targets, MemberMeans(advantages.valid, member_count)
         metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(chosen_values))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
@@ -247,12 +247,12 @@ class QLearning(PolicyObjective):
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> tuple[Slopes, PolicyChange | None]:
-        chosen_values = _taken(outputs, constants.actions)
+        chosen_values = _chosen(outputs, constants.actions)
         slope = (constant(chosen_values) - constants.targets) * constants.error
         return [(chosen_values, slope.masked_fill_(constants.invalid, 0.0))], None
 
 
-def _taken(outputs: Tensor | None, actions: Tensor | None) -> Tensor:
+def _chosen(outputs: Tensor | None, actions: Tensor | None) -> Tensor:
     """The values of the choices that were made."""
     assert outputs is not None
     assert actions is not None

@@ -103,7 +103,7 @@ class _Trial:
     def load_checkpoint(self, folder: str) -> None:
         """Continue from a simulation, this trial's or another's, with this trial's values."""
         scenario, device = self._own.scenario, self._own.device
-        saved = Simulation.load(Path(folder) / "simulation", self._own.given, device=device)
+        saved = Simulation.load(Path(folder) / "simulation", self._own.given_scenario, device=device)
         changes = differences_of(saved.scenario, scenario.model_copy(update={"env": saved.scenario.env}))
         if changes:
             saved.running.set(changes, "continues from a checkpoint with the values of its trial")

@@ -99,7 +99,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     if not isinstance(name, str) or not name or "$" in name:
         raise ScenarioError(f"register: {point}: {name!r} is not a name; use a word")
     is_built_in = str(getattr(factory, "__module__", "")).startswith("antiphon.")
-    if not is_built_in and name in _own(point):
+    if not is_built_in and name in _built_in(point):
         raise ScenarioError(f"register: {point} {name!r} is built in; choose another name")
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
@@ -157,7 +157,7 @@ def _load(point: str) -> None:
     _OWN[point] = dict(ordered)
 
 
-def _own(point: str) -> dict[str, Any]:
+def _built_in(point: str) -> dict[str, Any]:
     """antiphon's own names of a point, once its modules have registered theirs, in the order of the modules."""
     _load(point)
     return _OWN[point]
@@ -387,13 +387,15 @@ class Catalogue(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in _registered[self.point]:
             return _registered[self.point][name]
-        built_in = _own(self.point).get(name)
+        built_in = _built_in(self.point).get(name)
         if built_in is not None:
             return built_in
         return _loaded(self.point, name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*_own(self.point), *_registered[self.point], *_installed(self.point)]))
+        return iter(
+            dict.fromkeys([*_built_in(self.point), *_registered[self.point], *_installed(self.point)])
+        )
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -402,7 +404,7 @@ class Catalogue(Mapping[str, Any]):
         point = self.point
         if not isinstance(name, str):
             return False
-        if name in _own(point) or name in _registered[point] or name in _installed(point):
+        if name in _built_in(point) or name in _registered[point] or name in _installed(point):
             return True
         import_allowed()
         return name in _registered[point]
@@ -454,7 +456,7 @@ def refused_of_torch(point: str, kind: object) -> str:
         name = scheduler.__name__
     if not (isinstance(scheduler, type) and issubclass(scheduler, lr_scheduler.LRScheduler)):
         return ""
-    fix = fix_of_word(point, name).removeprefix("; ") or f"write kind: {', '.join(_own(point))}"
+    fix = fix_of_word(point, name).removeprefix("; ") or f"write kind: {', '.join(_built_in(point))}"
     return f"{name} {_SCHEDULERS}; {fix}, or give a function of the step such as LambdaLR's lr_lambda"
 
 
@@ -472,7 +474,7 @@ def _loaded(point: str, name: str) -> Any:
 
 def is_built_in(point: str, kind: object) -> bool:
     """Whether a kind is a name of antiphon's own."""
-    return isinstance(kind, str) and kind in _own(point)
+    return isinstance(kind, str) and kind in _built_in(point)
 
 
 def name_of(kind: object) -> str:

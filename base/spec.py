@@ -420,7 +420,7 @@ class Spec(BaseModel):
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
         """Yield the keys that differ from their defaults, each with its value: a long object, such as a module, by its type."""
-        for key, value in _given(self):
+        for key, value in _set_keys(self):
             one_line = len(repr(value).splitlines()) < 2
             yield key, value if one_line else _Shortened(f"<{type(value).__name__}>")
 
@@ -574,10 +574,10 @@ def plain(spec: Spec) -> dict[str, Any]:
 
     Python objects (callables, environments) stay as they are.
     """
-    return spec.as_written({key: _plain_value(value) for key, value in _given(spec)})
+    return spec.as_written({key: _plain_value(value) for key, value in _set_keys(spec)})
 
 
-def _given(spec: Spec) -> Iterator[tuple[str, Any]]:
+def _set_keys(spec: Spec) -> Iterator[tuple[str, Any]]:
     """Yield the keys of a part that differ from their defaults, or are always written, with their values."""
     always_written, plain_values = spec.always_written(), defaults(type(spec))
     for field in type(spec).model_fields:

@@ -148,14 +148,14 @@ def backward_all(
             {name: list(islice(of_parameters, len(tensors))) for name, tensors in request.parameters.items()}
         )
         returned += islice(of_values_read, len(request.values_read))
-    per_sample = iter(_each(torch._foreach_mul, returned, batch))
+    per_sample = iter(_foreach_present(torch._foreach_mul, returned, batch))
     return [
         (by_learner, list(islice(per_sample, len(request.values_read))))
         for request, by_learner in zip(requests, gradients, strict=True)
     ]
 
 
-def _each(
+def _foreach_present(
     operation: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], number: int
 ) -> list[Tensor | None]:
     """Return the results of an operation on each tensor and a number, in one call."""
@@ -172,7 +172,7 @@ def _roots(
 ) -> list[tuple[Tensor, Tensor | None]]:
     """The roots of a backward pass: tensors, each with its gradient."""
     ends = [end for request in requests for end in _ends(request, discount=discount)]
-    weights = _each(torch._foreach_div, [weight for _, weight in ends], batch)
+    weights = _foreach_present(torch._foreach_div, [weight for _, weight in ends], batch)
     roots = [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
     return roots + [root for request in requests for root in request.slopes if root[0].requires_grad]
 

@@ -110,7 +110,7 @@ class LabelGradient(Predictor):
         pool: str = "none",
         **settings: Any,
     ) -> None:
-        self._given, self.pool = network, pool
+        self._network, self.pool = network, pool
         self.own_module = self.own_module or network is not None
         if pool == "mean" and len(shape) < 2:
             raise ScenarioError(
@@ -125,14 +125,14 @@ class LabelGradient(Predictor):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        if self._given is None:
+        if self._network is None:
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        module = head_of(self._given, self.read_shape, output_shape(self.target), seed)
+        module = head_of(self._network, self.read_shape, output_shape(self.target), seed)
         values = self.values_of_module(module, torch.Size(self.read_shape).numel(), outputs)
         assert self.layers is not None
-        self._given, self.layers.module = None, meta_copy(module)  # its parameters are there once
+        self._network, self.layers.module = None, meta_copy(module)  # its parameters are there once
         return values
 
     def _sizes(self) -> tuple[int, int]:

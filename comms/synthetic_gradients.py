@@ -506,9 +506,11 @@ class Critic(Predictor):
             first += spec.features
         chosen = next((pair for pair in spec_slices if _selects(pair[0])), None)
         self._selector = None if chosen is None else chosen[1]
-        self._others = [columns for spec, columns in spec_slices if chosen is None or spec is not chosen[0]]
+        self._unselected = [
+            columns for spec, columns in spec_slices if chosen is None or spec is not chosen[0]
+        ]
         self._real = [columns for spec, columns in spec_slices if spec.classes is None]
-        inputs = self.size + sum(columns.stop - columns.start for columns in self._others)
+        inputs = self.size + sum(columns.stop - columns.start for columns in self._unselected)
         return inputs, 1 if chosen is None else chosen[0].features
 
     def initial_values(
@@ -526,7 +528,7 @@ class Critic(Predictor):
         message, _ = self.normalised(message)
         if context is None:
             return self.run(message, move=move).squeeze(-1)
-        unselected = [context[..., columns] for columns in self._others]
+        unselected = [context[..., columns] for columns in self._unselected]
         outputs = self.run(torch.cat([message, *unselected], -1), move=move)
         if self._selector is None:
             value = outputs.squeeze(-1)

@@ -28,9 +28,9 @@ def use(objects: Iterable[object], user: object, place: str, fix: str) -> None:
         ScenarioError: Another run uses one of them.
     """
     by_id = {id(used): used for used in objects}
-    if _taken(by_id, user):
+    if _used_by_another(by_id, user):
         gc.collect()  # simulations are reference cycles, and this may be one that was dropped without close()
-    for key in _taken(by_id, user):
+    for key in _used_by_another(by_id, user):
         name = type(by_id[key]).__name__
         raise ScenarioError(f"{place}: another simulation uses this {name}; close() it first, or {fix}")
     for key in [key for key, reference in _users.items() if reference() is None]:
@@ -44,7 +44,7 @@ def release(user: object) -> None:
         del _users[key]
 
 
-def _taken(keys: Iterable[int], user: object) -> list[int]:
+def _used_by_another(keys: Iterable[int], user: object) -> list[int]:
     """Return the ids of objects that another user has."""
     users = ((key, _users[key]()) for key in keys if key in _users)
     return [key for key, owner in users if owner is not None and owner is not user]

@@ -29,7 +29,7 @@ class Stacked:
     single_system: System
     system: System
     seed: int = 0
-    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+    _stack_and_index: dict[str, tuple[Channel, int]] = field(default_factory=dict)
 
     def singles(self, stack: AgentOrChannel) -> Iterator[tuple[int, AgentOrChannel]]:
         """Yield the single agents or channels of a stack, each with its place there."""
@@ -54,13 +54,13 @@ class Stacked:
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
         """Return the stack that a single channel is in, and its place there."""
-        if not self._places:
-            self._places.update(
+        if not self._stack_and_index:
+            self._stack_and_index.update(
                 (single.name, (channel, k))
                 for channel in self.system.channels.values()
                 for k, single in self.singles(channel)
             )
-        return self._places[name]
+        return self._stack_and_index[name]
 
     def sent(self, channel: str, stamp: int | None = None) -> Tensor | None:
         """Return a message of a single channel that its ledger still has, [B, size] as sent; None: it has none.

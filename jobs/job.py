@@ -104,7 +104,7 @@ class Job:
         if self.directory is not None:
             run = resume(
                 self.directory,
-                None if request.given is None else scenario,
+                None if request.given_scenario is None else scenario,
                 step=self.step,
                 until=self.until,
                 together=seeds,

@@ -143,7 +143,7 @@ def begin_request(
         "until": request.scenario.training.steps if until is None else until,
     }
     if directory is not None:
-        return resume(directory, request.given, **how)
+        return resume(directory, request.given_scenario, **how)
     exist = "error" if exist == "resume" else exist
     about: dict[str, Any] = {"facts": request.facts, "variants": request.variants}
     return begin(request.scenario, request.settings, path, exist=exist, **how, **about)

@@ -45,12 +45,12 @@ class LatestFigures(Recorder):
     """A recorder that keeps the latest value of every metric, and its step."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], dict[str, float]] = {}
+        self._values: dict[tuple[str, str], dict[str, float]] = {}
         self._steps: dict[tuple[str, str], dict[str, int]] = {}
 
     def of(self, kind: str, name: str) -> dict[str, float]:
         """Return the latest metrics of an agent or channel by metric."""
-        return self._found.get((kind, name), {})
+        return self._values.get((kind, name), {})
 
     def earlier(self, kind: str, name: str, step: int) -> dict[str, dict[str, int]]:
         """Return `{"earlier": steps}`, the steps of the metrics that are older than a step; empty if there are none."""
@@ -65,7 +65,7 @@ class LatestFigures(Recorder):
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Keep the metrics."""
         for row in rows:
-            self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+            self._values.setdefault((row.kind, row.name), {})[row.metric] = row.value
             self._steps.setdefault((row.kind, row.name), {})[row.metric] = step
 
 

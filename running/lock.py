@@ -71,11 +71,11 @@ class DirectoryLock:
 
         if folder.is_file():
             raise RunError(f"{folder}: is a file, and runs are written to a folder; choose another name")
-        self._path, self._made, self._process = folder / LOCK, not folder.exists(), os.getpid()
+        self._path, self._made_folder, self._process = folder / LOCK, not folder.exists(), os.getpid()
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
         with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._place = os.stat(folder)
+            self._folder_status = os.stat(folder)
             try:
                 self._lock.acquire()
             except Timeout:
@@ -95,7 +95,7 @@ class DirectoryLock:
     def in_place(self) -> bool:
         """Whether the directory is still the one that was locked: not deleted, moved or replaced."""
         try:
-            return os.path.samestat(os.stat(self._path.parent), self._place)
+            return os.path.samestat(os.stat(self._path.parent), self._folder_status)
         except OSError:
             return False
 
@@ -107,7 +107,7 @@ class DirectoryLock:
                 with suppress(OSError):  # a file that stays is no lock
                     self._path.unlink()
             self._lock.release()
-            if in_place and self._made:
+            if in_place and self._made_folder:
                 with suppress(OSError):
                     self._path.parent.rmdir()
 

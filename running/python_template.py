@@ -49,7 +49,7 @@ class PythonTemplate:
     """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
     """There is no YAML file."""
-    _made: dict[Hashable, Scenario] = field(default_factory=dict, repr=False, compare=False)
+    _scenarios: dict[Hashable, Scenario] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, base: Buildable) -> PythonTemplate:
@@ -134,12 +134,12 @@ class PythonTemplate:
 
         values = self._with_variant(variant, values)
         key = _key_of((variant, dict(sorted(values.items()))))
-        if key not in self._made:
+        if key not in self._scenarios:
             scenario = self._build(values)
             if not isinstance(self.base, Scenario) and hasattr(scenario.env, "num_envs"):
                 return scenario
-            self._made[key] = scenario
-        scenario = self._made[key]
+            self._scenarios[key] = scenario
+        scenario = self._scenarios[key]
         env = registry.copied(scenario.env, "every run needs one of its own")
         return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
 

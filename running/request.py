@@ -74,7 +74,7 @@ class Request:
         return self.template.resolve(self.variant, self.values, self.steps)
 
     @property
-    def given(self) -> Scenario | None:
+    def given_scenario(self) -> Scenario | None:
         """The scenario, if it holds Python objects: then its checkpoints are loaded with it; else None."""
         python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
         return self.scenario if python else None

@@ -125,14 +125,14 @@ class OpenMessages:
 
     def take(self) -> list[SentMessage]:
         """Remove and return the messages that the predictor learns from, in the order of sending."""
-        return self._taken([sent for sent in self.messages if sent.ready])
+        return self._removed([sent for sent in self.messages if sent.ready])
 
     def take_surplus(self) -> list[SentMessage]:
         """Remove and return the oldest complete messages, if more wait than are kept."""
         complete = [sent for sent in self.messages if sent.ready and not sent.reachable]
-        return self._taken(complete[:-_MOST_WAITING])
+        return self._removed(complete[:-_MOST_WAITING])
 
-    def _taken(self, ready: list[SentMessage]) -> list[SentMessage]:
+    def _removed(self, ready: list[SentMessage]) -> list[SentMessage]:
         if ready:
             self.messages = [sent for sent in self.messages if sent not in ready]
             self._learned += [sent.leaf for sent in ready if sent.leaf is not None]

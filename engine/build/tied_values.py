@@ -52,7 +52,11 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
                 shapes = f"has shape {list(tensor.shape)}, {group[0]!r} has {list(first.shape)}"
                 raise DocumentError(path, f"{group[position]!r} {shapes}; tied parameters need one shape")
             else:
-                if _given(scenario, name) and not tensor.is_meta and not torch.equal(tensor, first):
+                if (
+                    _has_given_values(scenario, name)
+                    and not tensor.is_meta
+                    and not torch.equal(tensor, first)
+                ):
                     notes.append(
                         f"share: {group[position]!r} begins with the values of {group[0]!r}, not with its own"
                     )
@@ -61,7 +65,7 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
     return tuple(ties), notes
 
 
-def _given(scenario: Scenario, agent: str) -> bool:
+def _has_given_values(scenario: Scenario, agent: str) -> bool:
     """Whether an agent's initial parameters are given, and not sampled."""
     spec = scenario.agents[agent]
     return spec.parameters is not None or isinstance(spec.network, nn.Module)

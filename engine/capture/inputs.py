@@ -151,18 +151,18 @@ class Numbers:
             **{dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()},
         }
         self._slots = [next(values_by_type[dtype]) for dtype in kinds]
-        self._places: dict[tuple[Function, int, torch.dtype], Number | Tensor] = {}
+        self._slot_by_key: dict[tuple[Function, int, torch.dtype], Number | Tensor] = {}
         self.fill(0)
 
     def number(self, function: Function, step: int, dtype: torch.dtype) -> Number | Tensor:
         """Return the tensor [] that holds a number, or what was decided by it: see `numbers_from`."""
         key = function, step, dtype
-        if key not in self._places:
-            index = len(self._places)
+        if key not in self._slot_by_key:
+            index = len(self._slot_by_key)
             if index >= len(self._slots) or self._asked[index][1:] != key[1:]:
                 raise NotRecordable("it does not ask for the same numbers in every period")
-            self._places[key] = self._slots[index]
-        return self._places[key]
+            self._slot_by_key[key] = self._slots[index]
+        return self._slot_by_key[key]
 
     def fits(self, periods: int) -> bool:
         """Return whether the host decides in the period that comes `periods` after the recorded one as it did in that."""

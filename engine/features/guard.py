@@ -70,7 +70,7 @@ class Guard(DivergenceCheck):
         """Numbers of lone agents and channels that are still to be checked: all in one call."""
         self._stacked: list[tuple[_Checked, Tensor]] = []
         """Largest magnitudes of the members of stacks, [N] each."""
-        self._found: dict[tuple[tuple[_Checked, int], ...], Tensor] = {}
+        self._magnitudes: dict[tuple[tuple[_Checked, int], ...], Tensor] = {}
         """By what was checked, and how many members each has: the largest magnitudes at the newest check before the first that failed, or at that."""
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -122,8 +122,8 @@ class Guard(DivergenceCheck):
             *((checked, len(by_member)) for checked, by_member in stacked),
             *((checked, 1) for checked, _ in lone),
         )
-        before = self._found.get(all_checked)
-        self._found[all_checked] = (
+        before = self._magnitudes.get(all_checked)
+        self._magnitudes[all_checked] = (
             magnitudes if before is None else torch.where(self._sound, magnitudes, before)
         )
         self._largest = magnitudes.amax(0, keepdim=True)
@@ -184,7 +184,7 @@ class Guard(DivergenceCheck):
     def _members_not_finite(self) -> dict[_Checked, list[int]]:
         """By what was checked, the members whose numbers were not finite."""
         members_not_finite: dict[_Checked, list[int]] = {}
-        for all_checked, magnitudes in self._found.items():
+        for all_checked, magnitudes in self._magnitudes.items():
             split = torch.split(magnitudes[1:], [count for _, count in all_checked])
             for (checked, _), by_member in zip(all_checked, split, strict=True):
                 members = [n for n, size in enumerate(by_member.tolist()) if not size < math.inf]
@@ -200,8 +200,8 @@ class Guard(DivergenceCheck):
 
     def values(self) -> dict[str, Any]:
         """Return what a step replaces, without a copy of a tensor."""
-        return {"largest": self._largest, "found": dict(self._found)}
+        return {"largest": self._largest, "found": dict(self._magnitudes)}
 
     def load_values(self, values: Mapping[str, Any]) -> None:
         """Load what a step has replaced; the tensors are used as they are."""
-        self._largest, self._found = values["largest"], dict(values["found"])
+        self._largest, self._magnitudes = values["largest"], dict(values["found"])

@@ -75,9 +75,9 @@ class NewestFigures:
             *(("channel", name) for name in system.channels),
         ]
         self._order: dict[Owner, int] = {owner: index for index, owner in enumerate(owners)}
-        self._taken: set[int] = set()
+        self._complete: set[int] = set()
         """Places of those whose metrics have been taken of all since the previous entry."""
-        self._found: dict[Owner, dict[str, Figure]] = {}
+        self._newest: dict[Owner, dict[str, Figure]] = {}
         """Since the previous entry."""
         self._before: dict[Owner, dict[str, Figure]] = {}
         """Of earlier entries."""
@@ -102,23 +102,23 @@ class NewestFigures:
         messages: list[str] = []
         for index, (rhythm, owners) in enumerate(self._rhythms):
             last = steps_left < rhythm.interval
-            if not (last or (rhythm.by_chance and index not in self._taken)) or not rhythm.at(step):
+            if not (last or (rhythm.by_chance and index not in self._complete)) or not rhythm.at(step):
                 continue
-            names = [owner[1] for owner in owners if last or rhythm.metric not in self._found.get(owner, ())]
+            names = [owner[1] for owner in owners if last or rhythm.metric not in self._newest.get(owner, ())]
             if not names:
-                self._taken.add(index)
+                self._complete.add(index)
             (learning if rhythm.metric else messages).extend(names)
         return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
 
     def add(self, figures: Iterable[Figure], histograms: Iterable[HistogramRow] = ()) -> None:
         """Keep metrics and histograms of a step, in place of older ones."""
         for figure in figures:
-            self._found.setdefault((figure.kind, figure.name), {})[figure.metric] = figure
+            self._newest.setdefault((figure.kind, figure.name), {})[figure.metric] = figure
         self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
     def completed(self, figures: Sequence[Figure]) -> list[Figure]:
         """Return the metrics of an entry with those that its step does not have."""
-        return self._completed(figures, self._found)
+        return self._completed(figures, self._newest)
 
     def _completed(
         self, figures: Sequence[Figure], missed: Mapping[Owner, Mapping[str, Figure]]
@@ -145,25 +145,25 @@ class NewestFigures:
 
     def latest(self, figures: Sequence[Figure]) -> list[Figure]:
         """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
-        return self._completed(figures, self._before | self._found)
+        return self._completed(figures, self._before | self._newest)
 
     def end_row(self) -> None:
         """Begin anew: an entry has been written."""
-        self._before |= self._found
-        self._found, self._histograms, self._taken = {}, {}, set()
+        self._before |= self._newest
+        self._newest, self._histograms, self._complete = {}, {}, set()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
         state: dict[str, Any] = {}
-        for (kind, name), newest in self._found.items():
+        for (kind, name), newest in self._newest.items():
             state.setdefault(kind, {})[name] = {metric: figure.value for metric, figure in newest.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state; what it has of others than the system's agents and channels is left out."""
-        self._histograms, self._taken = {}, set()
+        self._histograms, self._complete = {}, set()
         kinds: tuple[Kind, ...] = ("agent", "channel")
-        self._found = {
+        self._newest = {
             (kind, name): {metric: Figure(kind, name, metric, value) for metric, value in values.items()}
             for kind in kinds
             for name, values in state.get(kind, {}).items()

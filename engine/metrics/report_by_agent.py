@@ -41,7 +41,7 @@ class AgentReport:
     """
 
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
-        self._whole, self._stacked = stacks, stacked
+        self._stack_report, self._stacked = stacks, stacked
 
     def __repr__(self) -> str:
         agents = [name for update in self.updates for name in update.gradients_by_learner]
@@ -57,23 +57,23 @@ class AgentReport:
     def stacks(self) -> StepReport:
         """By stack; of one of several seeds by agent and channel, which it has no stacks of."""
         if self._stacked.system.seed_count == 1:
-            return self._whole
+            return self._stack_report
         return StepReport(self.updates, self.predictor_updates, self.input_updates)
 
     @cached_property
     def updates(self) -> list[Update]:
         """By learning group of single agents."""
-        return [single for update in self._whole.updates for single in self._by_group(update)]
+        return [single for update in self._stack_report.updates for single in self._by_group(update)]
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
         """Of synthetic gradients, by channel."""
-        return self._of_channels(self._whole.predictor_updates)
+        return self._of_channels(self._stack_report.predictor_updates)
 
     @cached_property
     def input_updates(self) -> dict[str, PredictorUpdate]:
         """Of synthetic inputs, by channel."""
-        return self._of_channels(self._whole.input_updates)
+        return self._of_channels(self._stack_report.input_updates)
 
     def _of_channels(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, PredictorUpdate]:
         by_channel: dict[str, PredictorUpdate] = {}
@@ -91,7 +91,7 @@ class AgentReport:
 
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
-        for update in self._whole.updates:
+        for update in self._stack_report.updates:
             policies = policy_windows(update.window_loss)
             for name, losses in update.window_loss.reported_loss_by_agent.items():
                 metrics = policies[name].metrics if name in policies else {}

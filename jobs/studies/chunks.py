@@ -45,7 +45,11 @@ def train(chunk: Chunk) -> list[Finished | Outcome]:
                 answers.append(run)
                 continue
             done = run.exit_code == 0
-            scores = add_scores(job.path, run.result["steps"], scorings, job.request.given) if done else {}
+            scores = (
+                add_scores(job.path, run.result["steps"], scorings, job.request.given_scenario)
+                if done
+                else {}
+            )
             answers.append(Finished.of(job.path, run.result, scores))
     except EngineError:
         raise

@@ -227,7 +227,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
             label = " ".join([*words[: len(point)], of_line, *words[len(point) :]])
             with _named(spec, request, label):
                 check_alone(request.scenario)
-                key = str(id(request.scenario)) if request.given else repr(plain(request.scenario))
+                key = str(id(request.scenario)) if request.given_scenario else repr(plain(request.scenario))
             if scoring.episodes is not None and not _has_policy(request.scenario):
                 line = f"{label}: has no effect: no agent has a policy; leave it out"
                 raise spec.located(DocumentError(("episodes",), line))

@@ -856,7 +856,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-of-sampled-windows-are-those-of-the-last-alone",
         "engine/metrics/newest.py",
-        "(last or (rhythm.by_chance and index not in self._taken))",
+        "(last or (rhythm.by_chance and index not in self._complete))",
         "last",
         "tests/engine/metrics/test_newest.py::"
         "test_an_entry_has_the_newest_value_since_the_one_before[sampled windows]",

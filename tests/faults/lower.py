@@ -372,7 +372,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-the-gradient-of-a-leaf-is-not-per-sample",
         "comms/backward_requests.py",
-        "per_sample = iter(_each(torch._foreach_mul, returned, batch))",
+        "per_sample = iter(_foreach_present(torch._foreach_mul, returned, batch))",
         "per_sample = iter(returned)",
         "tests/comms/test_backward_requests.py::test_channels_that_share_a_port_add_their_injections",
     ),
