@@ -48,14 +48,16 @@ def starts_of(trace: Trace, name: str) -> list[Start]:
         return [Start(name, trace.entries[name])]
     behind = [graph.behind(call) for call in calls]
     rounds: list[int] = []
-    for place, call in enumerate(calls):
-        earlier = [rounds[i] for i in range(place) if not behind[i].isdisjoint(call)]
+    for index, call in enumerate(calls):
+        earlier = [rounds[i] for i in range(index) if not behind[i].isdisjoint(call)]
         rounds.append(1 + max(earlier, default=-1))
     within = set().union(*calls, *behind)
     uses = [node for node in graph.uses(weights, trace.entries[name]) if node not in within]
     starts = []
     for number in range(max(rounds) + 1):
-        together = [call for call, own in zip(calls, rounds, strict=True) if own == number]
+        together = [
+            call for call, round_of_call in zip(calls, rounds, strict=True) if round_of_call == number
+        ]
         first = min((node for call in together for node in call), key=graph.order.__getitem__)
         starts.append(Start(name, first, graph.before(name, first, together, [] if number else uses)))
     return starts
@@ -67,47 +69,47 @@ class _Graph:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.nodes = [node for node in trace.graph.nodes if node in trace.facts]
-        self.order = {node: place for place, node in enumerate(self.nodes)}
+        self.order = {node: index for index, node in enumerate(self.nodes)}
         self.held = {node: storages(trace.facts[node].value) for node in self.nodes}
 
     def uses(self, weights: Iterable[fx.Node], first: fx.Node) -> list[fx.Node]:
         """What is combined with weights after the first call."""
-        found, own = [], set(weights)
+        outside, from_weights = [], set(weights)
         for node in self.nodes[self.order[first] :]:
             inputs = node.all_input_nodes
-            if inputs and own.issuperset(inputs):
-                own.add(node)
-            elif not own.isdisjoint(inputs):
-                found += [n for n in inputs if n not in own]
-        return found
+            if inputs and from_weights.issuperset(inputs):
+                from_weights.add(node)
+            elif not from_weights.isdisjoint(inputs):
+                outside += [n for n in inputs if n not in from_weights]
+        return outside
 
     def behind(self, call: Nodes) -> set[fx.Node]:
         """The nodes of a call, and all that depend on them."""
-        found, written = set(call), set[int]()
+        dependent, written = set(call), set[int]()
         for node in self.nodes:
             inputs = node.all_input_nodes
-            if node in found or any(n in found or self.held[n] & written for n in inputs):
-                found.add(node)
+            if node in dependent or any(n in dependent or self.held[n] & written for n in inputs):
+                dependent.add(node)
                 written |= self.trace.facts[node].writes
-        return found
+        return dependent
 
     def before(self, name: str, first: fx.Node, calls: Iterable[Nodes], uses: Iterable[fx.Node]) -> Nodes:
         """The nodes after the first call that the inputs of the others depend on; of uses, those that bring in parameters."""
         inputs = [n for call in calls for node in call for n in node.all_input_nodes if n not in call]
         learning = [n for n in self._after(first, uses) if self._brings_parameters(n)]
-        found = self._after(first, [*inputs, *learning])
-        self._check_writes(name, first, found)
-        return frozenset(found)
+        moved = self._after(first, [*inputs, *learning])
+        self._check_writes(name, first, moved)
+        return frozenset(moved)
 
     def _after(self, first: fx.Node, nodes: Iterable[fx.Node]) -> set[fx.Node]:
         """Some nodes and all that they depend on, from a node on."""
-        waiting, found = list(nodes), set[fx.Node]()
+        waiting, reached = list(nodes), set[fx.Node]()
         while waiting:
             node = waiting.pop()
-            if node not in found and self.order[node] >= self.order[first]:
-                found.add(node)
+            if node not in reached and self.order[node] >= self.order[first]:
+                reached.add(node)
                 waiting += node.all_input_nodes
-        return found
+        return reached
 
     def _brings_parameters(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -124,8 +126,8 @@ class _Graph:
         )
         for node in self.nodes[self.order[first] : last + 1]:
             writes = self.trace.facts[node].writes
-            others = [n for n in self.nodes[: last + 1] if n not in moved and self.held[n] & writes]
-            if writes & read and (node not in moved or others):
+            outside = [n for n in self.nodes[: last + 1] if n not in moved and self.held[n] & writes]
+            if writes & read and (node not in moved or outside):
                 raise ScenarioError(
                     f"at: '{name}' is called several times, and '{node}' ({self.trace.facts[node].where}) writes in place "
                     "between the calls; write to a copy (inplace=False, x = x + y), or cut before another submodule"

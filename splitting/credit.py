@@ -30,7 +30,7 @@ from antiphon.splitting.cut_plan import Where, at_path, plan_parts
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.feature_axes import feature_axes
 from antiphon.splitting.graph import Trace
-from antiphon.splitting.outputs import Wanted, prediction_of
+from antiphon.splitting.outputs import RequiredOutput, prediction_of
 from antiphon.splitting.part_modules import Part, Wire, build_parts
 from antiphon.splitting.tracer import trace
 
@@ -43,7 +43,7 @@ _AFTER = "after "
 
 def _in_order(traced: Trace) -> list[str]:
     """The submodules of a trace in the order of their calls."""
-    order = {node: place for place, node in enumerate(traced.graph.nodes)}
+    order = {node: index for index, node in enumerate(traced.graph.nodes)}
     return sorted(filter(None, traced.entries), key=lambda path: order[traced.entries[path]])
 
 
@@ -58,11 +58,11 @@ def _checked(part: Part, at: str, shape: Shape | None = None) -> Part:
     """A part; ScenarioError unless it reads one message, and of this shape where one is given."""
     if not part.observes and len(part.reads) == 1 and shape in (None, tuple(part.reads[0].message.shape)):
         return part
-    what = f"after '{at.removeprefix(_AFTER)}'" if at.startswith(_AFTER) else f"from '{at}' on"
+    where = f"after '{at.removeprefix(_AFTER)}'" if at.startswith(_AFTER) else f"from '{at}' on"
     reads = [*part.observes, *(f"{w.message.name} {list(w.message.shape)}" for w in part.reads)]
     of_shape = "" if shape is None else f" of shape {list(shape)}"
     raise ScenarioError(
-        f"gradient: the layers {what} read {', '.join(reads)}, and a head reads one message{of_shape}; name where the last "
+        f"gradient: the layers {where} read {', '.join(reads)}, and a head reads one message{of_shape}; name where the last "
         "layers begin with `at`, or use local"
     )
 
@@ -97,8 +97,8 @@ class SiteHead(nn.Module):
         read = self.norm(sites)
         if self.pooled:
             read = read.flatten(1, -2).mean(1)
-        found: Tensor = self.linear(read)
-        return found
+        outputs: Tensor = self.linear(read)
+        return outputs
 
 
 class Credit:
@@ -109,7 +109,7 @@ class Credit:
         example: Its arguments.
         cuts: The submodules before which it is cut, one for each part but the first.
         traced: The model with these cuts.
-        wanted: What the objective needs of the output.
+        required: What the objective needs of the output.
         output: See `split`.
         parts: The parts, whose parameters a lens has, by the names of their agents.
         targets: The targets of all objectives.
@@ -122,7 +122,7 @@ class Credit:
         example: Mapping[str, Tensor],
         cuts: Sequence[str],
         traced: Trace,
-        wanted: Wanted,
+        required: RequiredOutput,
         output: str | int | None,
         parts: Mapping[str, Part],
         *,
@@ -131,7 +131,7 @@ class Credit:
     ) -> None:
         self.coded, self.targets = coded, targets
         self.model, self.example, self.cuts, self.traced = model, example, cuts, traced
-        self.wanted, self.output, self.parts = wanted, output, parts
+        self.required, self.output, self.parts = required, output, parts
         self._tails: dict[str, Part] = {}
         self._traces: dict[tuple[str, ...], Trace] = {}
 
@@ -154,30 +154,30 @@ class Credit:
                 return self.gradient("lens" if large else {"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
 
-    def gradient(self, given: str | Mapping[str, Any], wire: Wire) -> str | dict[str, Any]:
+    def gradient(self, settings: str | Mapping[str, Any], wire: Wire) -> str | dict[str, Any]:
         """Return the gradient of a channel, as a scenario has it.
 
         Args:
-            given: A kind, which has the targets as its context, or a gradient's keys; beside those of a scenario `layers` of `aug_local`, and `at`, the submodule
+            settings: A kind, which has the targets as its context, or a gradient's keys; beside those of a scenario `layers` of `aug_local`, and `at`, the submodule
                 at which the last layers begin, of `aug_local` and `lens`.
             wire: The channel.
 
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
         """
-        if not isinstance(given, str | Mapping):
+        if not isinstance(settings, str | Mapping):
             raise ScenarioError(
-                f"gradient: {show_value(given)}; must be a kind, such as 'local', or a mapping of its keys"
+                f"gradient: {show_value(settings)}; must be a kind, such as 'local', or a mapping of its keys"
             )
-        keys: dict[str, Any] = {"kind": given} if isinstance(given, str) else dict(given)
+        keys: dict[str, Any] = {"kind": settings} if isinstance(settings, str) else dict(settings)
         kind, shape = keys.get("kind", "linear"), wire.message.shape
         if kind not in WORDS:
             with suppress(ScenarioError):  # there is no such kind, which the scenario refuses with its place
-                if isinstance(given, str) and "context" in accepted_keys(GradientSpec.spec_of(given)):
+                if isinstance(settings, str) and "context" in accepted_keys(GradientSpec.spec_of(settings)):
                     return {**keys, "context": list(self.targets)}
             return keys
         at, layers = keys.pop("at", None), keys.pop("layers", _LAYERS)
-        name, signal = self.wanted.target, self.wanted.signal
+        name, signal = self.required.target, self.required.signal
         if kind == "local":
             keys.setdefault("target", name)
             if keys["target"] == name and not {"network", "hidden", "pool"} & keys.keys():
@@ -210,25 +210,25 @@ class Credit:
             gradient: Its gradient, as in a scenario; None: it has none.
         """
         shape = wire.message.shape
-        given: dict[str, Any] = {} if gradient is None else {"gradient": gradient}
+        channel_keys: dict[str, Any] = {} if gradient is None else {"gradient": gradient}
         if len(shape) < 2:
-            return {"size": (*shape, 1)[0], **given}
+            return {"size": (*shape, 1)[0], **channel_keys}
         if gradient is None or (isinstance(gradient, Mapping) and "network" in gradient):
-            return {"size": list(shape), **given}
+            return {"size": list(shape), **channel_keys}
         first = self._features_first(wire)
         if first == features_first(shape):
-            return {"size": list(shape), **given}
+            return {"size": list(shape), **channel_keys}
         size = (*shape, 1) if first else (math.prod(shape[:-1]), shape[-1])
         try:
             spec = GradientSpec.model_validate(gradient)
         except ScenarioError:  # the scenario refuses it too, and names its place
-            return {"size": list(shape), **given}
+            return {"size": list(shape), **channel_keys}
         if any(spec.refusals(size, sends_maps=None)):
-            return {"size": list(shape), **given}
+            return {"size": list(shape), **channel_keys}
         if spec.get("sites", False) is None and not getattr(spec, "reads_whole", False):
             written = {"kind": gradient} if isinstance(gradient, str) else gradient
-            given = {"gradient": {**written, "sites": len(shape) == 2}}
-        return {"size": list(size), **given}
+            channel_keys = {"gradient": {**written, "sites": len(shape) == 2}}
+        return {"size": list(size), **channel_keys}
 
     def _features_first(self, wire: Wire) -> bool:
         """Whether the features of a message of several axes are its first axis, not its last, by the layers that computed it."""
@@ -274,15 +274,15 @@ class Credit:
         ends = {name: name.removeprefix(_AFTER) for name in names if name.startswith(_AFTER)}
         key = (*sorted(containers([ends.get(name, name) for name in names])), *ends)
         if key not in self._traces:
-            found = trace(self.model, set(key) - ends.keys(), self.example)
-            more = {name: found.entries[path].next for name, path in ends.items()}
-            self._traces[key] = replace(found, entries=found.entries | more)
+            traced = trace(self.model, set(key) - ends.keys(), self.example)
+            more = {name: traced.entries[path].next for name, path in ends.items()}
+            self._traces[key] = replace(traced, entries=traced.entries | more)
         return self._traces[key]
 
     def _parts(self, traced: Trace, at: Sequence[str]) -> list[Part]:
-        prediction = prediction_of(traced, self.output, self.wanted)
+        prediction = prediction_of(traced, self.output, self.required)
         shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
-        axes = self.wanted.axes_for(shape)
+        axes = self.required.axes_for(shape)
         plan = plan_parts(traced, at, [prediction])
         parts = build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], [axes])
         for part in parts:
@@ -293,8 +293,8 @@ class Credit:
 
     def _blocks(self) -> list[str]:
         """The members of the lists of modules that are cut, in the order of their calls."""
-        cut = [found for name in self.cuts if (found := self._stack(name))]
-        members = dict.fromkeys(path for found in cut for path in self._siblings(found))
+        cut = [member for name in self.cuts if (member := self._stack(name))]
+        members = dict.fromkeys(path for member in cut for path in self._siblings(member))
         return [path for path in _in_order(self._trace([*members])) if path in members] if members else []
 
     def _siblings(self, name: str) -> list[str]:
@@ -350,19 +350,21 @@ class Credit:
         needed = {
             path for path, *shapes in zip(rest, reads, reads[1:], strict=False) if shapes[0] != shapes[1]
         }
-        others = [path for path in rest if path not in needed]
-        count = min(max(layers - len(needed), 0), len(others))
-        needed |= {others[((i + 1) * len(others) + count - 1) // count - 1] for i in range(count)}
+        optional = [path for path in rest if path not in needed]
+        count = min(max(layers - len(needed), 0), len(optional))
+        needed |= {optional[((i + 1) * len(optional) + count - 1) // count - 1] for i in range(count)}
         return [path for path in rest if path in needed]
 
     def _owner(self, key: str) -> str:
         """The agent and parameter that a parameter of the model became, the last part's before others."""
         for agent, part in reversed(list(self.parts.items())):
             try:
-                found = operator.attrgetter(key)(part.module)
+                parameter = operator.attrgetter(key)(part.module)
             except AttributeError:
                 continue
-            own = next((name for name, p in part.module.named_parameters() if p is found), None)
-            if own is not None:
-                return f"{agent}.module.{own}"
+            parameter_name = next(
+                (name for name, p in part.module.named_parameters() if p is parameter), None
+            )
+            if parameter_name is not None:
+                return f"{agent}.module.{parameter_name}"
         raise ScenarioError(f"gradient: no part has '{key}'{suggest(key, self.parts)}; use local")

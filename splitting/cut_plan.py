@@ -120,8 +120,8 @@ class _Planner:
             if node in needed or fact.writes & written:
                 needed.add(node)
                 needed.update(node.all_input_nodes)
-                for part in (node, *node.all_input_nodes):
-                    written |= self.held[part]
+                for touched in (node, *node.all_input_nodes):
+                    written |= self.held[touched]
         return needed
 
     def _free(self, node: fx.Node) -> bool:
@@ -159,17 +159,17 @@ class _Planner:
             )
 
     def _gather(self, number: int) -> PartPlan:
-        found = self._gathered(number, typed=True)
-        if not (found.observes or found.reads):
-            found = self._gathered(number, typed=False)
-        if not (found.observes or found.reads):
+        plan = self._gathered(number, typed=True)
+        if not (plan.observes or plan.reads):
+            plan = self._gathered(number, typed=False)
+        if not (plan.observes or plan.reads):
             # Of parameters alone, such as queries: an argument gives their number.
-            found.observes = [str(node.target) for node in self.order if node.op == "placeholder"][:1]
-        return found
+            plan.observes = [str(node.target) for node in self.order if node.op == "placeholder"][:1]
+        return plan
 
     def _gathered(self, number: int, *, typed: bool) -> PartPlan:
         """What a part computes and reads; `typed`: whether zeros stand for what is read for its size and type alone."""
-        found = PartPlan()
+        plan = PartPlan()
         included: set[fx.Node] = set()
         observed: set[fx.Node] = set()
         reads: set[Message] = set()
@@ -177,7 +177,7 @@ class _Planner:
         for i, (node, _) in enumerate(self.predictions):
             alone = len(self.predictions) == 1 or self._free(node)
             if number == (self.count - 1 if alone else self.part[node]):
-                found.predictions.append(i)
+                plan.predictions.append(i)
                 waiting.append(node)
         while waiting:
             node = waiting.pop()
@@ -194,10 +194,10 @@ class _Planner:
                 waiting.extend(self._writers(node, number))
             else:
                 reads.update(self._messages(node, number))
-        found.nodes = [node for node in self.order if node in included]
-        found.observes = [str(node.target) for node in self.order if node in observed]
-        found.reads = sorted(reads, key=lambda message: (self.order[message.node], str(message.path)))
-        return found
+        plan.nodes = [node for node in self.order if node in included]
+        plan.observes = [str(node.target) for node in self.order if node in observed]
+        plan.reads = sorted(reads, key=lambda message: (self.order[message.node], str(message.path)))
+        return plan
 
     def _constant(self, node: fx.Node) -> bool:
         """Whether a node is a size or a constant that every part knows, or an exact multiple of the batch size."""
@@ -208,20 +208,20 @@ class _Planner:
 
     def _writers(self, node: fx.Node, number: int) -> Iterator[fx.Node]:
         """The nodes that write in place to what a node's value is, and can be computed anew with it."""
-        for other in self.writers:
-            late = other not in self.needed or self.part[other] > number
-            if not late and self._free(other) and self.trace.facts[other].writes & self.held[node]:
-                yield other
+        for writer in self.writers:
+            late = writer not in self.needed or self.part[writer] > number
+            if not late and self._free(writer) and self.trace.facts[writer].writes & self.held[node]:
+                yield writer
 
     def _messages(self, node: fx.Node, number: int) -> Iterator[Message]:
         assert self.part[node] < number
-        whole = self.trace.facts[node].value
-        if isinstance(whole, dict) and type(whole) is not dict:  # its reader has a plain one
+        container = self.trace.facts[node].value
+        if isinstance(container, dict) and type(container) is not dict:  # its reader has a plain one
             for user in node.users:
-                by_key = user.target is operator.getitem and user.args[1] in list(whole)
+                by_key = user.target is operator.getitem and user.args[1] in list(container)
                 if user in self.needed and self.part[user] == number and not by_key:
-                    what = f"is {with_article(type(whole).__name__)}, of which '{user}' ({self.trace.facts[user].where}) reads no item"
-                    raise self._refused(node, number, what)
+                    reason = f"is {with_article(type(container).__name__)}, of which '{user}' ({self.trace.facts[user].where}) reads no item"
+                    raise self._refused(node, number, reason)
         for path, value in leaves(self.trace.facts[node].value):
             if value is None or not isinstance(value, Tensor):
                 if value is not None and self.trace.facts[node].depends:
@@ -238,17 +238,17 @@ class _Planner:
         shape = list(value.shape)
         if not value.is_floating_point():
             raise self._refused(node, number, f"is of {value.dtype}, which has no gradient")
-        other = at_path(self.trace.other[node], path)
+        smaller = at_path(self.trace.smaller[node], path)
         batch, fewer = self.trace.batches
-        if not shape or shape[0] != batch or len(other) != fewer or other.shape[1:] != value.shape[1:]:
-            sizes = list(zip(value.shape, other.shape, strict=False))
-            place = (
+        if not shape or shape[0] != batch or len(smaller) != fewer or smaller.shape[1:] != value.shape[1:]:
+            sizes = list(zip(value.shape, smaller.shape, strict=False))
+            position = (
                 f"but as axis {sizes.index(self.trace.batches)}"
                 if self.trace.batches in sizes
                 else f"of {batch}"
             )
-            raise self._refused(node, number, f"{shape} has no batch as its first axis, {place}")
-        name = "_".join(str(part) for part in (node.name, *path))
+            raise self._refused(node, number, f"{shape} has no batch as its first axis, {position}")
+        name = "_".join(str(key) for key in (node.name, *path))
         return Message(node, path, tuple(shape[1:]), self.part[node], name)
 
     def _refused(self, node: fx.Node, number: int, why: str) -> ScenarioError:
@@ -265,19 +265,19 @@ class _Planner:
             for node in [n for n in part.nodes if self.trace.facts[n].writes]:
                 writes = self.trace.facts[node].writes
                 for source in [n for n in part.nodes if n.op == "get_attr" and self.held[n] & writes]:
-                    if any(source in other.nodes for other in parts if other is not part):
+                    if any(source in reader.nodes for reader in parts if reader is not part):
                         raise self._write_refused(node, source, "another part reads too")
                 for source in [n for n in inputs if self.held[n] & writes]:
                     if any(self.held[n] & self.held[source] for n in inputs if n is not source):
                         raise self._write_refused(node, source, f"reaches part {number} twice")
-                    later = [n for other in parts[number + 1 :] for n in self._inputs(other, number)]
+                    later = [n for reader in parts[number + 1 :] for n in self._inputs(reader, number)]
                     if not self._free(node) and any(self.held[n] & self.held[source] for n in later):
                         raise self._write_refused(node, source, "a later part reads again")
 
     def _inputs(self, part: PartPlan, before: int | None = None) -> list[fx.Node]:
         """What a part reads: arguments of the model, and messages (with `before` of the parts before that one)."""
-        found = [n for n in self.order if n.op == "placeholder" and str(n.target) in part.observes]
-        return found + [m.node for m in part.reads if before is None or m.sender < before]
+        arguments = [n for n in self.order if n.op == "placeholder" and str(n.target) in part.observes]
+        return arguments + [m.node for m in part.reads if before is None or m.sender < before]
 
     def _write_refused(self, node: fx.Node, source: fx.Node, why: str) -> ScenarioError:
         return ScenarioError(
@@ -304,7 +304,7 @@ def plain_size(trace: Trace, node: fx.Node) -> Any:
     Returns:
         `NotImplemented` where it is neither.
     """
-    return _plain(trace.facts[node].value, trace.other[node], trace.batches)
+    return _plain(trace.facts[node].value, trace.smaller[node], trace.batches)
 
 
 def typed_inputs(trace: Trace, node: fx.Node) -> set[fx.Node]:
@@ -314,10 +314,10 @@ def typed_inputs(trace: Trace, node: fx.Node) -> set[fx.Node]:
 
 def plain_shape(trace: Trace, node: fx.Node) -> Any:
     """Return the shape of a tensor of any batch, multiples of the batch size as `Rows`; `NotImplemented` where it is none."""
-    value, other = trace.facts[node].value, trace.other[node]
-    if not isinstance(value, Tensor) or not isinstance(other, Tensor):
+    value, smaller = trace.facts[node].value, trace.smaller[node]
+    if not isinstance(value, Tensor) or not isinstance(smaller, Tensor):
         return NotImplemented
-    return _plain(tuple(value.shape), tuple(other.shape), trace.batches)
+    return _plain(tuple(value.shape), tuple(smaller.shape), trace.batches)
 
 
 @dataclass(frozen=True)
@@ -327,17 +327,17 @@ class Rows:
     times: int
 
 
-def _plain(have: Any, other: Any, batches: tuple[int, int]) -> Any:
-    if isinstance(have, tuple | list) and type(have) is type(other) and len(have) == len(other):
-        items = [_plain(a, b, batches) for a, b in zip(have, other, strict=True)]
+def _plain(have: Any, smaller: Any, batches: tuple[int, int]) -> Any:
+    if isinstance(have, tuple | list) and type(have) is type(smaller) and len(have) == len(smaller):
+        items = [_plain(a, b, batches) for a, b in zip(have, smaller, strict=True)]
         return NotImplemented if NotImplemented in items else tuple(items)
     if isinstance(have, torch.dtype | torch.device):
         return have
-    if type(have) not in (int, float, bool, str, type(None)) or type(have) is not type(other):
+    if type(have) not in (int, float, bool, str, type(None)) or type(have) is not type(smaller):
         return NotImplemented
-    if have == other:
+    if have == smaller:
         return have
-    if type(have) is int and have * batches[1] == other * batches[0] and have % batches[0] == 0:
+    if type(have) is int and have * batches[1] == smaller * batches[0] and have % batches[0] == 0:
         return Rows(have // batches[0])
     return NotImplemented
 
@@ -362,10 +362,10 @@ def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) ->
     for name in at:
         if name not in trace.entries:
             modules = dict(trace.root.named_modules())
-            known = [path for path in trace.entries if path]
+            called = [path for path in trace.entries if path]
             if name in modules:
-                inside = next((path for path in known if path.startswith(f"{name}.")), None)
-                fix = f"; cut before '{inside}'" if inside else f"; cut before one of {', '.join(known[:6])}"
+                inside = next((path for path in called if path.startswith(f"{name}.")), None)
+                fix = f"; cut before '{inside}'" if inside else f"; cut before one of {', '.join(called[:6])}"
                 raise ScenarioError(
                     f"at: '{name}' is {with_article(type(modules[name]).__name__)} that forward does not call{fix}"
                 )

@@ -97,21 +97,21 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
         ScenarioError: The forward cannot be traced, or does not take the example.
     """
     check_model(model)
-    given = named_example(model, example)
-    traced = _traced(model, given, inside=inside)
+    named = named_example(model, example)
+    traced = _traced(model, named, inside=inside)
     several = output is None and len(outputs_of(traced)) > 1
     predictions = [*outputs_of(traced).values()] if several else [prediction_of(traced, output)]
     shares = _shares(traced)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     entries = sorted((order[node], path) for path, node in traced.entries.items() if path)
-    found: dict[int, Cut] = {}
+    by_position: dict[int, Cut] = {}
     for position, path in entries:
-        if position in found:
+        if position in by_position:
             continue
         cut = _cut_at(traced, path, predictions, shares)
         if cut is not None:
-            found[position] = cut
-    return Cuts(found.values())
+            by_position[position] = cut
+    return Cuts(by_position.values())
 
 
 def _cut_at(
@@ -185,17 +185,17 @@ def named_cuts(model: nn.Module, at: Any) -> list[str]:
 
 def _first_name(model: nn.Module, name: str) -> str:
     """The name under which a model has a submodule first, where it has one under several; a wrong name as it is."""
-    wanted = dict(model.named_modules(remove_duplicate=False)).get(name)
-    return next((path for path, module in model.named_modules() if module is wanted), name)
+    target = dict(model.named_modules(remove_duplicate=False)).get(name)
+    return next((path for path, module in model.named_modules() if module is target), name)
 
 
 def containers(names: Iterable[str]) -> set[str]:
     """Return the paths of all modules around some submodules, the model's own ("") among them."""
-    found = {""}
+    around = {""}
     for name in names:
         parts = name.split(".")
-        found |= {".".join(parts[:i]) for i in range(1, len(parts))}
-    return found
+        around |= {".".join(parts[:i]) for i in range(1, len(parts))}
+    return around
 
 
 def _balanced(
@@ -211,15 +211,15 @@ def _balanced(
     """
     if count < 1:
         raise ScenarioError(f"at={count}; give at least 1 part, or a list of submodules")
-    places = [cut for cut in cuts(model, example) if not cut.problem and cut.calls == 1]
-    if len(places) < count - 1:
+    candidates = [cut for cut in cuts(model, example) if not cut.problem and cut.calls == 1]
+    if len(candidates) < count - 1:
         raise ScenarioError(
-            f"at={count}: {type(model).__name__} can be cut at {len(places)} places; give at most {len(places) + 1}, or "
+            f"at={count}: {type(model).__name__} can be cut at {len(candidates)} places; give at most {len(candidates) + 1}, or "
             "name submodules inside its blocks"
         )
-    bounds = [0.0, *(cut.share for cut in places), 1.0]
+    bounds = [0.0, *(cut.share for cut in candidates), 1.0]
     total = flop_of(model, **example) or 1
-    costs = [0.0, *(flop / total for flop in heads([cut.name for cut in places])), 0.0]
+    costs = [0.0, *(flop / total for flop in heads([cut.name for cut in candidates])), 0.0]
     last = len(bounds) - 1
     best: dict[tuple[int, int], tuple[float, int, tuple[int, ...]]] = {(0, 0): (0.0, 0, ())}
     for parts in range(1, count + 1):
@@ -228,24 +228,24 @@ def _balanced(
             for start in range(end):
                 if (parts - 1, start) in best:
                     cost, size, chosen = best[parts - 1, start]
-                    crossing = places[end - 1].size if end < last else 0
-                    own = round(bounds[end] - bounds[start] + costs[end], 3)
-                    options.append((max(cost, own), size + crossing, (*chosen, end)))
+                    crossing = candidates[end - 1].size if end < last else 0
+                    part_cost = round(bounds[end] - bounds[start] + costs[end], 3)
+                    options.append((max(cost, part_cost), size + crossing, (*chosen, end)))
             if options:
                 best[parts, end] = min(options)
-    return [places[end - 1].name for end in best[count, last][2][:-1]]
+    return [candidates[end - 1].name for end in best[count, last][2][:-1]]
 
 
 def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Trace:
     opened = {""}
-    wanted = _around_blocks(model)
+    around_blocks = _around_blocks(model)
     for path, module in model.named_modules():
         parts = path.split(".")
         if not path or ".".join(parts[:-1]) not in opened:
             continue
         if type(module) is nn.Sequential or isinstance(module, nn.ModuleList | nn.ModuleDict):
             opened.add(path)
-        elif path in wanted or (inside and any(True for _ in module.children())):
+        elif path in around_blocks or (inside and any(True for _ in module.children())):
             try:
                 trace(model, opened | {path}, example)
             except ScenarioError:

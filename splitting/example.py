@@ -67,9 +67,13 @@ def check_model(model: object) -> nn.Module:
 
 def arguments(model: nn.Module) -> dict[str, bool]:
     """Return the arguments of a model's forward, and whether it needs each."""
-    found = inspect.signature(model.forward).parameters.values()
+    parameters = inspect.signature(model.forward).parameters.values()
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {one.name: one.default is one.empty for one in found if one.kind not in several}
+    return {
+        parameter.name: parameter.default is parameter.empty
+        for parameter in parameters
+        if parameter.kind not in several
+    }
 
 
 def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[str, str] | None) -> Inputs:
@@ -87,21 +91,23 @@ def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[
         ScenarioError: A name leads nowhere, or the model does not take the signals.
     """
     signals = _signals(model, env, inputs)
-    whole = frozenset(name for name, signal in signals.items() if env.signals[signal].classes is not None)
+    categorical = frozenset(
+        name for name, signal in signals.items() if env.signals[signal].classes is not None
+    )
     problem = ""
     for data in (_random, partial(_first, source)):
         values = data({signal: env.signals[signal] for signal in signals.values()})
         for indices in (
-            dict.fromkeys((whole, frozenset[str]())) if values else ()
+            dict.fromkeys((categorical, frozenset[str]())) if values else ()
         ):  # as they are, then one-hot
             example = {
                 name: _entering(values[signal], env.signals[signal], index=name in indices)
                 for name, signal in signals.items()
             }
-            found = _problem(model, example)
-            if found is None:
+            refusal = _problem(model, example)
+            if refusal is None:
                 return Inputs(signals, example, indices)
-            problem = problem or found
+            problem = problem or refusal
     raise ScenarioError(problem)
 
 
@@ -113,22 +119,22 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
     """
     names = list(arguments(model))
     if isinstance(example, Mapping):
-        found = dict(example)
+        named = dict(example)
     else:
         values = tuple(example) if isinstance(example, tuple | list) else (example,)
-        found = dict(zip(names, values, strict=False))
+        named = dict(zip(names, values, strict=False))
         if len(values) > len(names):
             raise ScenarioError(
                 f"example: {len(values)} values for the arguments {', '.join(names)}; give one for each"
             )
-    for name in found:
+    for name in named:
         if name not in names:
             raise ScenarioError(f"example: {_no_argument(name, names)}")
-    found = {name: _single(value) if isinstance(value, Tensor) else value for name, value in found.items()}
-    problem = _problem(model, found)
+    named = {name: _single(value) if isinstance(value, Tensor) else value for name, value in named.items()}
+    problem = _problem(model, named)
     if problem is not None:
         raise ScenarioError(problem)
-    return found
+    return named
 
 
 def _single(value: Tensor) -> Tensor:
@@ -169,8 +175,8 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
 
 def _no_argument(name: str, names: Iterable[str]) -> str:
     """Return the line about an argument that a forward does not name: around another module it may pass on all that it gets."""
-    known = list(names)
-    fix = suggest(name, known) if known else "; give the module inside that names its arguments"
+    accepted = list(names)
+    fix = suggest(name, accepted) if accepted else "; give the module inside that names its arguments"
     return f"forward has no argument '{name}'{fix}"
 
 
@@ -218,17 +224,21 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
 def _way_to_width(error: Exception) -> str:
     """Return "; …" with the layer that a tensor does not fit, by the modules that an error passed; what else to do where none is known."""
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
-    calls = [(found["self"], found) for found in frames if isinstance(found.get("self"), nn.Module)]
+    calls = [
+        (frame_locals["self"], frame_locals)
+        for frame_locals in frames
+        if isinstance(frame_locals.get("self"), nn.Module)
+    ]
     inner, names = calls[-1] if calls else (None, {})
     paths = {id(module): path for path, module in calls[0][0].named_modules()} if calls else {}
     read = next(
         (value for name, value in names.items() if name != "self" and isinstance(value, Tensor)), None
     )
     for key, axis in (("in_features", -1), ("in_channels", 1)):
-        wanted = getattr(inner, key, None)
-        if isinstance(wanted, int) and read is not None and read.ndim > 1 and read.shape[axis] != wanted:
+        width = getattr(inner, key, None)
+        if isinstance(width, int) and read is not None and read.ndim > 1 and read.shape[axis] != width:
             return (
-                f"; '{paths.get(id(inner), '')}' ({type(inner).__name__}) reads {read.shape[axis]} with {key}={wanted}: "
+                f"; '{paths.get(id(inner), '')}' ({type(inner).__name__}) reads {read.shape[axis]} with {key}={width}: "
                 "make them equal, or read another signal by `inputs`"
             )
     return "; change forward, or read other signals by `inputs`"
@@ -258,6 +268,6 @@ def _call(probe: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> N
     set_mode(cast(on_cpu(probe), torch.float32), False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         probe(
-            *own_copies({str(place): value for place, value in enumerate(args)}).values(),
+            *own_copies({str(index): value for index, value in enumerate(args)}).values(),
             **own_copies(kwargs),
         )

@@ -47,38 +47,40 @@ class _FeatureAxes(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call a function of torch, and mark what it returns."""
-        given = kwargs or {}
+        keywords = kwargs or {}
         read = [
-            (x, x.stride(), axis) for x in tensors_in((args, given)) if (axis := self.axis_of(x)) is not None
+            (x, x.stride(), axis)
+            for x in tensors_in((args, keywords))
+            if (axis := self.axis_of(x)) is not None
         ]  # the strides of before the call, which may change them in place
-        returned = func(*args, **given)
+        returned = func(*args, **keywords)
         name = getattr(func, "__name__", "")
-        for made in tensors_in(returned):
-            axis = _axis(name, made, read, (args, given)) if made.dim() > 1 else None
-            self._marked.pop(id(made), None)
+        for result in tensors_in(returned):
+            axis = _axis(name, result, read, (args, keywords)) if result.dim() > 1 else None
+            self._marked.pop(id(result), None)
             if axis is not None:
-                self._marked[id(made)] = made, axis
+                self._marked[id(result)] = result, axis
         return returned
 
 
 def _axis(
     name: str,
-    made: Tensor,
+    result: Tensor,
     read: list[tuple[Tensor, tuple[int, ...], int]],
     call: tuple[Any, Mapping[str, Any]],
 ) -> int | None:
     """The axis of the features of what a call made of tensors, given with their strides and axes; None: it is not certain."""
     for tensor, strides, axis in read:
         if (
-            tensor.untyped_storage().data_ptr() == made.untyped_storage().data_ptr()
+            tensor.untyped_storage().data_ptr() == result.untyped_storage().data_ptr()
         ):  # a view: transposed, flattened
-            if made.shape == tensor.shape and made.stride() == strides:
+            if result.shape == tensor.shape and result.stride() == strides:
                 return axis
-            return _axis_of_view(made, strides[axis], tensor.shape[axis], divisible=tensor.dim() > 2)
-    axes = {axis for tensor, _, axis in read if tensor.dim() == made.dim()}
+            return _axis_of_view(result, strides[axis], tensor.shape[axis], divisible=tensor.dim() > 2)
+    axes = {axis for tensor, _, axis in read if tensor.dim() == result.dim()}
     if _FIRST.search(name):
         return 1 if axes <= {1} else None
-    last = made.dim() - 1
+    last = result.dim() - 1
     if _LAST.search(name):
         return last if axes <= {last} else None
     if name in _REDUCING and len(read) == 1:
@@ -88,44 +90,48 @@ def _axis(
     return 1 if not read and _FIRST_AS_READ.search(name) else None
 
 
-def _axis_of_view(made: Tensor, stride: int, size: int, *, divisible: bool) -> int | None:
+def _axis_of_view(view: Tensor, stride: int, size: int, *, divisible: bool) -> int | None:
     """The axis of a view that has the features of an axis with this stride and size; None: it is not certain.
 
     It has all of them, some (`x[:, ::2]`), or more, as it was flattened with others. `divisible`: whether a view that divides them has
     features in the axis of the same stride, as heads of tokens have; of [B, n] both axes may be features.
     """
-    axes = [(i, *pair) for i, pair in enumerate(zip(made.stride(), made.shape, strict=True)) if i and pair[0]]
-    alike = [i for i, own, _ in axes if own == stride]
-    whole = [i for i in alike if made.shape[i] == size]
-    if len(whole) == 1 or (divisible and len(alike) == 1):
-        return (whole or alike)[0]
-    if whole:
+    axes = [(i, *pair) for i, pair in enumerate(zip(view.stride(), view.shape, strict=True)) if i and pair[0]]
+    alike = [i for i, step, _ in axes if step == stride]
+    complete = [i for i in alike if view.shape[i] == size]
+    if len(complete) == 1 or (divisible and len(alike) == 1):
+        return (complete or alike)[0]
+    if complete:
         return None
-    some = [
-        i for i, own, count in axes if count > 1 and own % stride == 0 and own * (count - 1) < stride * size
+    sampled = [
+        i
+        for i, step, count in axes
+        if count > 1 and step % stride == 0 and step * (count - 1) < stride * size
     ]
     flattened = [
-        i for i, own, count in axes if own < stride and stride % own == 0 and stride * size <= own * count
+        i for i, step, count in axes if step < stride and stride % step == 0 and stride * size <= step * count
     ]
-    found = {*some, *flattened}
-    return found.pop() if len(found) == 1 else None
+    candidates = {*sampled, *flattened}
+    return candidates.pop() if len(candidates) == 1 else None
 
 
-def _reduced(tensor: Tensor, axis: int, args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
+def _reduced(tensor: Tensor, axis: int, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> int | None:
     """The axis of the features of the mean or the like of a tensor over some of its axes."""
-    over = given.get("dim", args[1] if len(args) > 1 else ())
-    gone = {one % tensor.dim() for one in ([over] if isinstance(over, int) else over or range(tensor.dim()))}
+    over = keywords.get("dim", args[1] if len(args) > 1 else ())
+    gone = {
+        number % tensor.dim() for number in ([over] if isinstance(over, int) else over or range(tensor.dim()))
+    }
     if axis in gone:
         return None
-    keeps = given.get("keepdim", args[2] if len(args) > 2 else False)
-    return axis if keeps else axis - sum(one < axis for one in gone)
+    keeps = keywords.get("keepdim", args[2] if len(args) > 2 else False)
+    return axis if keeps else axis - sum(removed < axis for removed in gone)
 
 
 def _pointwise(name: str) -> bool:
     """Whether torch marks a function as pointwise, in place too."""
-    known = getattr(torch.ops.aten, name.strip("_"), None)
-    return known is not None and any(
-        torch.Tag.pointwise in getattr(known, one).tags for one in known.overloads()
+    packet = getattr(torch.ops.aten, name.strip("_"), None)
+    return packet is not None and any(
+        torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
     )
 
 

@@ -42,7 +42,7 @@ class Trace:
         facts: Of every node but the output, in training mode.
         entries: By path of a submodule that was called: the first node of its first call.
         calls: By path of a submodule that was called: the nodes of each call, in order.
-        other: By node: its value for the example of another batch size, in evaluation mode.
+        smaller: By node: its value for the example of another batch size, in evaluation mode.
         batches: The two batch sizes.
     """
 
@@ -51,7 +51,7 @@ class Trace:
     facts: dict[fx.Node, Fact]
     entries: dict[str, fx.Node]
     calls: dict[str, tuple[frozenset[fx.Node], ...]]
-    other: dict[fx.Node, Any]
+    smaller: dict[fx.Node, Any]
     batches: tuple[int, int]
 
 
@@ -193,37 +193,47 @@ def merge_modes(
     same = dict(zip(theirs, ours, strict=False))
     count = 0
 
-    def chosen(node: fx.Node, mine: Any, other: Any) -> Any:
+    def chosen(node: fx.Node, mine: Any, counterpart: Any) -> Any:
         nonlocal count
-        if isinstance(mine, tuple | list) and isinstance(other, type(mine)) and len(mine) == len(other):
-            return type(mine)(chosen(node, a, b) for a, b in zip(mine, other, strict=True))
-        if isinstance(mine, dict) and isinstance(other, dict) and mine.keys() == other.keys():
-            return {key: chosen(node, value, other[key]) for key, value in mine.items()}
-        if isinstance(mine, fx.Node) and isinstance(other, fx.Node) and same.get(other) is mine:
+        if (
+            isinstance(mine, tuple | list)
+            and isinstance(counterpart, type(mine))
+            and len(mine) == len(counterpart)
+        ):
+            return type(mine)(chosen(node, a, b) for a, b in zip(mine, counterpart, strict=True))
+        if isinstance(mine, dict) and isinstance(counterpart, dict) and mine.keys() == counterpart.keys():
+            return {key: chosen(node, value, counterpart[key]) for key, value in mine.items()}
+        if isinstance(mine, fx.Node) and isinstance(counterpart, fx.Node) and same.get(counterpart) is mine:
             return mine
-        if type(mine) is type(other) and not isinstance(mine, fx.Node) and repr(mine) == repr(other):
+        if (
+            type(mine) is type(counterpart)
+            and not isinstance(mine, fx.Node)
+            and repr(mine) == repr(counterpart)
+        ):
             return mine
-        if isinstance(mine, fx.Node) or isinstance(other, fx.Node):
+        if isinstance(mine, fx.Node) or isinstance(counterpart, fx.Node):
             raise _differs(node, name)
         path, count = f"mode{count}", count + 1
-        root.add_module(path, Mode(mine, other).train(root.training))
+        root.add_module(path, Mode(mine, counterpart).train(root.training))
         with train.inserting_before(node):
-            made = train.call_module(path)
-        facts[made] = Fact(mine, frozenset(), frozenset(), "")
-        return made
+            mode_node = train.call_module(path)
+        facts[mode_node] = Fact(mine, frozenset(), frozenset(), "")
+        return mode_node
 
-    for mine, other in zip(ours, theirs, strict=False):
-        if (mine.op, mine.target) != (other.op, other.target) and not _same_constant(root, mine, other):
+    for mine, counterpart in zip(ours, theirs, strict=False):
+        if (mine.op, mine.target) != (counterpart.op, counterpart.target) and not _same_constant(
+            root, mine, counterpart
+        ):
             raise _differs(mine, name)
-        args = chosen(mine, mine.args, other.args)
-        mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(other.kwargs))
+        args = chosen(mine, mine.args, counterpart.args)
+        mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(counterpart.kwargs))
     if len(ours) != len(theirs):
         raise _differs(ours[-1], name)
 
 
-def _same_constant(root: nn.Module, mine: fx.Node, other: fx.Node) -> bool:
+def _same_constant(root: nn.Module, mine: fx.Node, counterpart: fx.Node) -> bool:
     """Whether two nodes are one tensor, which forward makes anew at every call by other means than torch's factories."""
-    names = [str(node.target) for node in (mine, other)]
+    names = [str(node.target) for node in (mine, counterpart)]
     if not all(name.startswith("_tensor_constant") for name in names):
         return False
     return torch.equal(*(getattr(root, name) for name in names))

@@ -105,8 +105,8 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
 def _origins(run: Simulation) -> dict[str, Origin]:
     """The origin of each agent that is a part of a split model."""
     networks = {name: agent.network for name, agent in run.scenario.agents.items()}
-    found = {name: getattr(network, "origin", None) for name, network in networks.items()}
-    origins = {name: origin for name, origin in found.items() if isinstance(origin, Origin)}
+    candidates = {name: getattr(network, "origin", None) for name, network in networks.items()}
+    origins = {name: origin for name, origin in candidates.items() if isinstance(origin, Origin)}
     if not origins:
         raise RunError(
             f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split; "
@@ -117,10 +117,10 @@ def _origins(run: Simulation) -> dict[str, Origin]:
 
 def _tensor(model: nn.Module, key: str) -> Tensor | None:
     try:
-        found = operator.attrgetter(key)(model)
+        value = operator.attrgetter(key)(model)
     except AttributeError:
         return None  # a constant of a part
-    return found if isinstance(found, Tensor) else None
+    return value if isinstance(value, Tensor) else None
 
 
 def _separate(model: nn.Module, key: str) -> None:

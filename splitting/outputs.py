@@ -26,7 +26,7 @@ _ONE_OUTPUT = "; leave output out: it chooses among several, and the target is n
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredOutput:
     """What an objective needs of an output.
 
     Attributes:
@@ -68,11 +68,11 @@ class Wanted:
             raise ScenarioError(f"class_axis: the target {self} has no classes; leave it out")
         if self.size != math.prod(signal.shape) * (classes or 1):
             return None  # an objective with outputs of its own
-        whole = f"{name} [batch, {str(list(shape))[1:]}"
+        described = f"{name} [batch, {str(list(shape))[1:]}"
         if classes is None:
             if not _alike(shape, signal.shape):
                 raise ScenarioError(
-                    f"forward returns {whole} for {self}: as many values in other axes; return them in the target's order"
+                    f"forward returns {described} for {self}: as many values in other axes; return them in the target's order"
                     f"{_moved(shape, signal.shape)}"
                 )
             return None
@@ -84,20 +84,20 @@ class Wanted:
             if axis not in orders:
                 fitting = " or ".join(str(axis + 1) for axis in orders) or "no axis"
                 raise ScenarioError(
-                    f"class_axis={self.class_axis}: forward returns {whole}, where {fitting} fits {self}"
+                    f"class_axis={self.class_axis}: forward returns {described}, where {fitting} fits {self}"
                 )
             return orders[axis]
         orders = {axis: orders[axis] for axis in (0, len(shape) - 1) if axis in orders} or orders
         if len(set(orders.values())) > 1:
             axes = " or ".join(f"class_axis={axis + 1}" for axis in orders)
             raise ScenarioError(
-                f"forward returns {whole} for {self}, and the sizes do not show which axis is that of the classes; give {axes} "
+                f"forward returns {described} for {self}, and the sizes do not show which axis is that of the classes; give {axes} "
                 "(cross_entropy of torch has them second: 1)"
             )
         if not orders:
             sites = ", ".join(map(str, signal.shape))
             raise ScenarioError(
-                f"forward returns {whole} for {self}: as many values in other axes; return [batch, {classes}, {sites}] or "
+                f"forward returns {described} for {self}: as many values in other axes; return [batch, {classes}, {sites}] or "
                 f"[batch, {sites}, {classes}]"
             )
         return next(iter(orders.values()))
@@ -108,8 +108,8 @@ class Wanted:
         axes = range(len(shape))
         orders: dict[int, Shape | None] = {}
         for axis in axes:
-            rest = tuple(other for other in axes if other != axis)
-            if shape[axis] == classes and _alike(tuple(shape[other] for other in rest), sites):
+            rest = tuple(other_axis for other_axis in axes if other_axis != axis)
+            if shape[axis] == classes and _alike(tuple(shape[other_axis] for other_axis in rest), sites):
                 behind = math.prod(shape[axis + 1 :]) == 1
                 orders[axis] = None if behind else (*rest, axis)
         if self.class_axis is None and _alike(shape, (*sites, classes)):
@@ -117,11 +117,11 @@ class Wanted:
         return orders
 
 
-def _alike(shape: Shape, other: Shape) -> bool:
+def _alike(shape: Shape, second: Shape) -> bool:
     """Whether two shapes hold the same values in the same order: equal, or neighbours of one are flattened in the other."""
-    fewer, more = sorted((tuple(n for n in one if n != 1) for one in (shape, other)), key=len)
-    ends, wanted = (list(itertools.accumulate(one, int.__mul__)) for one in (more, fewer))
-    return set(wanted) <= set(ends) and ends[-1:] == wanted[-1:]
+    fewer, more = sorted((tuple(n for n in sizes if n != 1) for sizes in (shape, second)), key=len)
+    ends, fewer_ends = (list(itertools.accumulate(sizes, int.__mul__)) for sizes in (more, fewer))
+    return set(fewer_ends) <= set(ends) and ends[-1:] == fewer_ends[-1:]
 
 
 def _moved(shape: Shape, target: Shape) -> str:
@@ -130,42 +130,42 @@ def _moved(shape: Shape, target: Shape) -> str:
     return f", such as {moves[target]}" if target in moves else ""
 
 
-def prediction_of(trace: Trace, output: str | int | None, wanted: Wanted | None = None) -> Place:
+def prediction_of(trace: Trace, output: str | int | None, required: RequiredOutput | None = None) -> Place:
     """Return the output that is the prediction: its node, and the place in that node's value.
 
     Args:
         trace: Of the model.
         output: Its key or index; None: the only one.
-        wanted: What the objective needs; None: anything.
+        required: What the objective needs; None: anything.
 
     Raises:
         ScenarioError: There is none, or more than one; the line lists the outputs.
     """
-    found, size = outputs_of(trace), None if wanted is None else wanted.size
+    outputs, size = outputs_of(trace), None if required is None else required.size
     if output is not None:
-        return found[_chosen(trace, found, output, "output", size)]
-    fitting = [path for path, place in found.items() if _fits(trace, place, size)]
+        return outputs[_chosen(trace, outputs, output, "output", size)]
+    fitting = [path for path, place in outputs.items() if _fits(trace, place, size)]
     if not fitting:
-        needs = "" if size is None else f"; the objective needs {size} values per sample for {wanted}"
-        if wanted is not None and len(found) == 1:
-            needs += _fix_of_size(_shape(trace, *found.values()), wanted)
+        needs = "" if size is None else f"; the objective needs {size} values per sample for {required}"
+        if required is not None and len(outputs) == 1:
+            needs += _fix_of_size(_shape(trace, *outputs.values()), required)
         if loss_among(trace, (), (), frozenset()) is not None:
             needs += "; a loss that forward computes is not used: return the prediction, and give the loss as `objective`"
         raise ScenarioError(
-            f"forward returns {_listed(trace, found)}{needs}; an output is a float tensor [batch, …]"
+            f"forward returns {_listed(trace, outputs)}{needs}; an output is a float tensor [batch, …]"
         )
-    if len(found) > 1:
-        each = ", ".join(f"{_key(path)!r}: …" for path in found)
+    if len(outputs) > 1:
+        entries = ", ".join(f"{_key(path)!r}: …" for path in outputs)
         raise ScenarioError(
-            f"forward returns {_listed(trace, found)}; give output={_key(fitting[0])!r} to keep only that one, or "
-            f"objectives={{{each}}} with one for each (None drops it)"
+            f"forward returns {_listed(trace, outputs)}; give output={_key(fitting[0])!r} to keep only that one, or "
+            f"objectives={{{entries}}} with one for each (None drops it)"
         )
-    return found[fitting[0]]
+    return outputs[fitting[0]]
 
 
-def _fix_of_size(shape: list[int], wanted: Wanted) -> str:
+def _fix_of_size(shape: list[int], required: RequiredOutput) -> str:
     """What to do about an output with the sites of its target, and more or fewer values at each; "": it has others."""
-    signal = wanted.signal
+    signal = required.signal
     sites, size = (
         (signal.shape, signal.classes) if signal.classes else (signal.shape[:-1], (1, *signal.shape)[-1])
     )
@@ -173,16 +173,16 @@ def _fix_of_size(shape: list[int], wanted: Wanted) -> str:
         len(shape) < 2
         or shape[1:] == [*sites, size]
         or shape[1:-1] != list(sites)
-        or wanted.size != math.prod(sites) * size
+        or required.size != math.prod(sites) * size
     ):
         return ""
     if signal.classes and shape[-1] > size:
-        return f"; if there are more classes, give the data classes={{{wanted.target!r}: {shape[-1]}}}"
+        return f"; if there are more classes, give the data classes={{{required.target!r}: {shape[-1]}}}"
     return f"; give the last layer {size} outputs"
 
 
 def predictions_of(
-    trace: Trace, outputs: Mapping[str | int | None, Wanted], dropped: Sequence[str | int]
+    trace: Trace, outputs: Mapping[str | int | None, RequiredOutput], dropped: Sequence[str | int]
 ) -> list[Place]:
     """Return several outputs, as `prediction_of` does one.
 
@@ -194,20 +194,22 @@ def predictions_of(
     Raises:
         ScenarioError: One is none of the forward's, or is named twice, or some are left out; the line lists the outputs.
     """
-    found = outputs_of(trace)
-    paths = [_chosen(trace, found, output, "objectives", wanted.size) for output, wanted in outputs.items()]
-    paths += [_chosen(trace, found, output, "objectives", None) for output in dropped]
+    returned = outputs_of(trace)
+    paths = [
+        _chosen(trace, returned, output, "objectives", required.size) for output, required in outputs.items()
+    ]
+    paths += [_chosen(trace, returned, output, "objectives", None) for output in dropped]
     names = [*outputs, *dropped]
     twice = [output for output, path in zip(names, paths, strict=True) if paths.count(path) > 1]
     if twice:
         raise ScenarioError(f"objectives: {twice[0]!r} and {twice[1]!r} are one output; name it once")
-    left = [_key(path) for path in found if path not in paths]
-    if left:
-        listed = _listed(trace, found)
+    unused = [_key(path) for path in returned if path not in paths]
+    if unused:
+        listed = _listed(trace, returned)
         raise ScenarioError(
-            f"objectives: forward returns {listed}, and {left[0]!r} has no objective; write {{{left[0]!r}: None}} to drop it"
+            f"objectives: forward returns {listed}, and {unused[0]!r} has no objective; write {{{unused[0]!r}: None}} to drop it"
         )
-    return [found[path] for path in paths[: len(outputs)]]
+    return [returned[path] for path in paths[: len(outputs)]]
 
 
 def outputs_of(trace: Trace) -> dict[tuple[Any, ...], Place]:
@@ -230,7 +232,7 @@ class OwnLoss:
 
 
 def loss_among(
-    trace: Trace, kept: Sequence[Place], dropped: Sequence[str | int], targets: AbstractSet[str]
+    trace: Trace, predictions: Sequence[Place], dropped: Sequence[str | int], targets: AbstractSet[str]
 ) -> OwnLoss | None:
     """Return an output that is a loss and is neither kept nor dropped by name; None: there is none.
 
@@ -239,7 +241,7 @@ def loss_among(
 
     Args:
         trace: Of the model.
-        kept: The outputs that have objectives.
+        predictions: The outputs that have objectives.
         dropped: Keys or indices of those that are dropped.
         targets: Arguments of the model that are targets of objectives.
     """
@@ -247,7 +249,7 @@ def loss_among(
         value = at_path(trace.facts[node].value, inside)
         named = "loss" in _name(path).lower() and value.dim() < 2
         learnt = value.is_floating_point() and "parameter" in trace.facts[node].depends
-        if (node, inside) in kept or _key(path) in dropped or not learnt:
+        if (node, inside) in predictions or _key(path) in dropped or not learnt:
             continue
         number = value.numel() == 1 and "input" in trace.facts[node].depends
         of_target = bool(targets & _arguments_of(node))
@@ -272,35 +274,35 @@ def _arguments_of(node: fx.Node) -> set[str]:
     """The arguments of the model that a node is computed from."""
     waiting, seen = [node], set[fx.Node]()
     while waiting:
-        one = waiting.pop()
-        if one not in seen:
-            seen.add(one)
-            waiting += one.all_input_nodes
-    return {str(one.target) for one in seen if one.op == "placeholder"}
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            waiting += current.all_input_nodes
+    return {str(node.target) for node in seen if node.op == "placeholder"}
 
 
 def _chosen(
     trace: Trace,
-    found: dict[tuple[Any, ...], Place],
+    outputs: dict[tuple[Any, ...], Place],
     output: str | int | None,
     argument: str,
     size: int | None,
 ) -> tuple[Any, ...]:
-    chosen = [path for path in found if path[:1] == (output,) or _name(path) == output]
+    chosen = [path for path in outputs if path[:1] == (output,) or _name(path) == output]
     if len(chosen) != 1:
-        names = [_name(path) for path in found]
+        names = [_name(path) for path in outputs]
         hint = _ONE_OUTPUT if names == [_ONLY] else suggest(str(output), names)
-        listed = _listed(trace, found)
+        listed = _listed(trace, outputs)
         raise ScenarioError(f"{argument}: {output!r} is no tensor that forward returns ({listed}){hint}")
-    if size is not None and not _fits(trace, found[chosen[0]], size):
-        shape = _shape(trace, found[chosen[0]])
+    if size is not None and not _fits(trace, outputs[chosen[0]], size):
+        shape = _shape(trace, outputs[chosen[0]])
         needs = f"its objective needs a float tensor [batch, …] of {size} values per sample; name another, or change the objective"
         raise ScenarioError(f"{argument}: {output!r} is {shape}, and {needs}")
     return chosen[0]
 
 
-def _listed(trace: Trace, found: dict[tuple[Any, ...], Place]) -> str:
-    shapes = (f"{_name(path)} {_shape(trace, place)}" for path, place in found.items())
+def _listed(trace: Trace, outputs: dict[tuple[Any, ...], Place]) -> str:
+    shapes = (f"{_name(path)} {_shape(trace, place)}" for path, place in outputs.items())
     return ", ".join(shapes) or "no tensor"
 
 
@@ -318,9 +320,11 @@ def _places(trace: Trace, value: Any) -> Iterator[tuple[tuple[Any, ...], Place]]
 
 
 def _fits(trace: Trace, place: Place, size: int | None) -> bool:
-    value, other = (at_path(held, place[1]) for held in (trace.facts[place[0]].value, trace.other[place[0]]))
+    value, smaller = (
+        at_path(held, place[1]) for held in (trace.facts[place[0]].value, trace.smaller[place[0]])
+    )
     batch, fewer = trace.batches
-    if not value.is_floating_point() or not value.dim() or len(value) != batch or len(other) != fewer:
+    if not value.is_floating_point() or not value.dim() or len(value) != batch or len(smaller) != fewer:
         return False
     return size is None or value[0].numel() == size
 

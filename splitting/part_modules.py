@@ -179,9 +179,9 @@ class _Builder:
         sizes = [math.prod(shape) for shape in shapes]
         pieces: list[fx.Node] = [self.x]
         if len(sizes) > 1:
-            whole = self.graph.call_function(torch.split, (self.x, sizes, 1))
-            pieces = [self.graph.call_function(operator.getitem, (whole, i)) for i in range(len(sizes))]
-        found: dict[Message, fx.Node] = {}
+            split_input = self.graph.call_function(torch.split, (self.x, sizes, 1))
+            pieces = [self.graph.call_function(operator.getitem, (split_input, i)) for i in range(len(sizes))]
+        by_message: dict[Message, fx.Node] = {}
         sources: list[fx.Node | Message] = [*observed, *(wire.message for wire in self.reads)]
         for source, shape, piece in zip(sources, shapes, pieces, strict=True):
             value = piece
@@ -198,12 +198,12 @@ class _Builder:
             elif not example.is_floating_point():
                 value = self.graph.call_method("to", (value, example.dtype))
             if isinstance(source, Message):
-                found[source] = value
+                by_message[source] = value
             else:
                 self.values[node] = value
-        for message in found:
+        for message in by_message:
             whole_value = self.trace.facts[message.node].value
-            self.values[message.node] = _rebuilt(message.node, whole_value, found)
+            self.values[message.node] = _rebuilt(message.node, whole_value, by_message)
 
     def _in_memory_as(self, value: fx.Node, example: Tensor) -> fx.Node:
         """A message with its axes in the order in memory that they have in the model: kernels round by it."""
@@ -220,41 +220,41 @@ class _Builder:
         if node not in self.values and typed:
             example = self.trace.facts[node].value
             shape = self._plain(plain_shape(self.trace, node))
-            own = {} if example.dtype is torch.get_default_dtype() else {"dtype": example.dtype}
-            return self.graph.call_method("new_zeros", (self.x, shape), own)
+            keywords = {} if example.dtype is torch.get_default_dtype() else {"dtype": example.dtype}
+            return self.graph.call_method("new_zeros", (self.x, shape), keywords)
         if node not in self.values:
             return self._plain(plain_size(self.trace, node))
         return self.values[node]
 
-    def _plain(self, found: Any) -> Any:
-        if isinstance(found, tuple):
-            return tuple(self._plain(item) for item in found)
-        if isinstance(found, torch.device):
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._plain(item) for item in value)
+        if isinstance(value, torch.device):
             return self.graph.call_function(getattr, (self.x, "device"))
-        if found is torch.get_default_dtype():
+        if value is torch.get_default_dtype():
             return self.graph.call_function(getattr, (self.x, "dtype"))
-        if found is torch.get_default_dtype().to_complex():
+        if value is torch.get_default_dtype().to_complex():
             return self.graph.call_method(
                 "to_complex", (self.graph.call_function(getattr, (self.x, "dtype")),)
             )
-        if not isinstance(found, Rows):
-            assert found is not NotImplemented
-            return found
+        if not isinstance(value, Rows):
+            assert value is not NotImplemented
+            return value
         if self._rows is None:
             self._rows = self.graph.call_method("size", (self.x, 0))
-        return self.graph.call_function(operator.mul, (self._rows, found.times))
+        return self.graph.call_function(operator.mul, (self._rows, value.times))
 
     def _outputs(self, axes: Sequence[Sequence[int] | None]) -> None:
-        given: list[tuple[Any, Tensor]] = []
+        returned: list[tuple[Any, Tensor]] = []
         for (node, path), order in zip(self.predictions, axes, strict=True):
             value, example = self._at(self.values[node], path), at_path(self.trace.facts[node].value, path)
             if order is not None:
                 value = self.graph.call_method("permute", (value, 0, *(axis + 1 for axis in order)))
-            given.append((value, example))
+            returned.append((value, example))
         for message in self.sends:
             example = at_path(self.trace.facts[message.node].value, message.path)
-            given.append((self._at(self.values[message.node], message.path), example))
-        flat = [self._flat(value, example.dim()) for value, example in given]
+            returned.append((self._at(self.values[message.node], message.path), example))
+        flat = [self._flat(value, example.dim()) for value, example in returned]
         self.graph.output(flat[0] if len(flat) == 1 else self.graph.call_function(torch.cat, (flat, 1)))
 
     def _at(self, value: Any, path: tuple[Any, ...]) -> Any:
@@ -271,39 +271,48 @@ class _Builder:
         return self.graph.call_method("flatten" if axes > 2 else "unsqueeze", (value, 1))
 
 
-def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: tuple[Any, ...] = ()) -> Any:
+def _rebuilt(
+    node: fx.Node, value: Any, by_message: Mapping[Message, fx.Node], path: tuple[Any, ...] = ()
+) -> Any:
     """A value of nested tuples, lists and dicts with the messages in place of its tensors."""
     if isinstance(value, dict):
-        return {key: _rebuilt(node, item, found, (*path, key)) for key, item in value.items()}
+        return {key: _rebuilt(node, item, by_message, (*path, key)) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        items = [_rebuilt(node, item, found, (*path, i)) for i, item in enumerate(value)]
+        items = [_rebuilt(node, item, by_message, (*path, i)) for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     if not isinstance(value, Tensor):
         return value
-    return next(piece for message, piece in found.items() if (message.node, message.path) == (node, path))
+    return next(
+        piece for message, piece in by_message.items() if (message.node, message.path) == (node, path)
+    )
 
 
 def _keep_modes(part: nn.Module, model: nn.Module) -> None:
     """Give submodules of a part the modes that they have in a model, whose own `train` may choose them, and set training."""
-    given = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules()]
     inside = dict(part.named_modules())
     for training in (False, True):
-        wanted = {path: module.training for path, module in set_mode(model, training).named_modules()}
+        modes_in_model = {path: module.training for path, module in set_mode(model, training).named_modules()}
         set_mode(part, training)
-        for path in inside.keys() & wanted.keys() - {""}:
-            if inside[path].training is not wanted[path]:
-                hold_mode(inside[path], training, wanted[path])
+        for path in inside.keys() & modes_in_model.keys() - {""}:
+            if inside[path].training is not modes_in_model[path]:
+                hold_mode(inside[path], training, modes_in_model[path])
     set_mode(part, True)
-    for module, mode in given:
+    for module, mode in modes:
         module.training = mode
 
 
 def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[str, Any]:
     """Copies of submodules and buffers, with the model's own parameters: agents that are built from them copy those."""
-    own = {target: _attribute(model, target, root) for target in targets}
-    held = [found for found in own.values() if isinstance(found, nn.Parameter)]
-    held += [p for found in own.values() if isinstance(found, nn.Module) for p in found.parameters()]
-    return copied(own, held)
+    attributes = {target: _attribute(model, target, root) for target in targets}
+    held = [attribute for attribute in attributes.values() if isinstance(attribute, nn.Parameter)]
+    held += [
+        p
+        for attribute in attributes.values()
+        if isinstance(attribute, nn.Module)
+        for p in attribute.parameters()
+    ]
+    return copied(attributes, held)
 
 
 def _attribute(model: nn.Module, target: str, root: nn.Module) -> Any:

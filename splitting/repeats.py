@@ -72,9 +72,9 @@ class _Calls:
         }
         self.rows = (example, flipped, example, example)
         self.numbers = [
-            (part, name, tensor, tensor.data, tensor.data.clone())
-            for part in root.modules()
-            for tensors in (part._parameters, part._buffers)
+            (module, name, tensor, tensor.data, tensor.data.clone())
+            for module in root.modules()
+            for tensors in (module._parameters, module._buffers)
             for name, tensor in tensors.items()
             if tensor is not None
         ]
@@ -117,8 +117,8 @@ class _Calls:
 
     def _restore(self) -> None:
         """Give parameters and buffers back."""
-        for part, name, tensor, memory, value in self.numbers:
-            held: dict[str, Any] = part._parameters if isinstance(tensor, nn.Parameter) else part._buffers
+        for module, name, tensor, memory, value in self.numbers:
+            held: dict[str, Any] = module._parameters if isinstance(tensor, nn.Parameter) else module._buffers
             held[name] = tensor
             tensor.data = memory
             memory.copy_(value)
@@ -159,10 +159,10 @@ class _Calls:
             if depth == 0:
                 before = _python_state(calls.root, self.opened)
 
-        for path, part in calls.root.named_modules():
+        for path, module in calls.root.named_modules():
             if path not in self.opened:
-                part.register_forward_pre_hook(enter)
-                part.register_forward_hook(leave)
+                module.register_forward_pre_hook(enter)
+                module.register_forward_hook(leave)
         for arguments in (self.rows[0], self.rows[0]):
             calls._call(arguments)
             outside.update(_changes(before, _python_state(calls.root, self.opened)))
@@ -191,10 +191,10 @@ def _others(value: Any) -> list[Any]:
     return []
 
 
-def _equal(result: list[Tensor], other: list[Tensor]) -> bool:
-    return len(result) == len(other) and all(
+def _equal(result: list[Tensor], repeated: list[Tensor]) -> bool:
+    return len(result) == len(repeated) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
-        for a, b in zip(result, other, strict=True)
+        for a, b in zip(result, repeated, strict=True)
     )
 
 
@@ -224,23 +224,23 @@ def _python_state(module: nn.Module, opened: Collection[str]) -> dict[str, Hasha
     """
     state: dict[str, Any] = {}
     seen = set[types.CodeType]()
-    for path, part in module.named_modules():
-        for name, value in vars(part).items():
+    for path, submodule in module.named_modules():
+        for name, value in vars(submodule).items():
             if name not in _OF_EVERY_MODULE:
                 state[f"the attribute '{f'{path}.{name}'.lstrip('.')}'"] = value
                 if isinstance(value, types.FunctionType) and path in opened:
                     state |= _of_function(value, seen)
         if path in opened:
-            for hook in [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]:
+            for hook in [*submodule._forward_hooks.values(), *submodule._forward_pre_hooks.values()]:
                 name = getattr(hook, "__qualname__", type(hook).__name__)
                 state[f"what the hook '{name}' keeps"] = _of_hook(hook)
-            for kind in (kind for kind in type(part).__mro__ if not _of_a_library(kind.__module__)):
+            for kind in (kind for kind in type(submodule).__mro__ if not _of_a_library(kind.__module__)):
                 state |= _of_class(kind, seen)
-    found = {name: _fingerprint(value) for name, value in state.items()}
-    found |= {f"the parameter '{key}'": (id(p), p.data_ptr()) for key, p in module.named_parameters()}
-    found["Python's random numbers (`random`)"] = random.getstate()
-    found["numpy's random numbers (`numpy.random`)"] = _fingerprint(np.random.get_state())
-    return found
+    fingerprints = {name: _fingerprint(value) for name, value in state.items()}
+    fingerprints |= {f"the parameter '{key}'": (id(p), p.data_ptr()) for key, p in module.named_parameters()}
+    fingerprints["Python's random numbers (`random`)"] = random.getstate()
+    fingerprints["numpy's random numbers (`numpy.random`)"] = _fingerprint(np.random.get_state())
+    return fingerprints
 
 
 def _of_hook(hook: Any) -> Any:
@@ -280,8 +280,12 @@ def _of_function(function: types.FunctionType, seen: set[types.CodeType]) -> dic
     for name in _names(function.__code__):
         value = function.__globals__.get(name)
         if isinstance(value, types.ModuleType) and not _of_a_library(value.__name__):
-            own = {f"{name}.{key}": vars(value).get(key) for key in _names(function.__code__)}
-            state |= {f"the global '{key}'": one for key, one in own.items() if not isinstance(one, _CODE)}
+            variables = {f"{name}.{key}": vars(value).get(key) for key in _names(function.__code__)}
+            state |= {
+                f"the global '{key}'": variable
+                for key, variable in variables.items()
+                if not isinstance(variable, _CODE)
+            }
         else:
             named[f"the global '{name}'"] = value
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -354,8 +358,8 @@ def _of_object(value: Any, above: tuple[int, ...]) -> Hashable:
         return None
     if isinstance(reduced, str):
         return reduced
-    made = [list(item) if hasattr(item, "__next__") else item for item in reduced[:5]]
-    return _fingerprint(made, above)
+    contents = [list(item) if hasattr(item, "__next__") else item for item in reduced[:5]]
+    return _fingerprint(contents, above)
 
 
 @contextmanager

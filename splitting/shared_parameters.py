@@ -25,12 +25,12 @@ def tied_parameters(
     """
     if tie not in (None, "copy", "together"):
         raise ScenarioError(f"tie: {tie!r}; must be 'copy' or 'together'")
-    own = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    learned = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
     groups: dict[nn.Parameter, list[tuple[str, str]]] = {}
     for name, part in zip(names, parts, strict=True):
         for key, _ in part.module.named_parameters():
-            if key in own:
-                groups.setdefault(own[key], []).append((name, key))
+            if key in learned:
+                groups.setdefault(learned[key], []).append((name, key))
     tied = [tuple(group) for group in groups.values() if len(group) > 1]
     _check_statistics(parts, names)
     if not tied:

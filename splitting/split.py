@@ -37,7 +37,14 @@ from antiphon.splitting.cuts import containers, cut_names, flop_of, named_cuts
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.join import Origin
-from antiphon.splitting.outputs import OwnLoss, Wanted, loss_among, loss_left, prediction_of, predictions_of
+from antiphon.splitting.outputs import (
+    OwnLoss,
+    RequiredOutput,
+    loss_among,
+    loss_left,
+    prediction_of,
+    predictions_of,
+)
 from antiphon.splitting.part_modules import Part, build_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.shared_parameters import tied_parameters
@@ -113,32 +120,34 @@ def split(
         _check_given(model, at, env)
         description = registry.describe(env)
         heads = _heads(objective, objectives, output, class_axis, description)
-        given = inputs_for(model, env, description, inputs)
-        cut_before = partial(_cut, model, given, heads, objectives, gradient)
-        cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
-        cut, credit = cut_before(_names(model, at, given, cost))
-        check_whole(cut.parts, cut.names, cut.trace, cut.places, model, given.example)
+        model_inputs = inputs_for(model, env, description, inputs)
+        cut_before = partial(_cut, model, model_inputs, heads, objectives, gradient)
+        cost = partial(_flop_of_heads, cut_before, model_inputs, coupling, gradient)
+        cut, credit = cut_before(_names(model, at, model_inputs, cost))
+        check_whole(cut.parts, cut.names, cut.trace, cut.predictions, model, model_inputs.example)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         channels = _channels(cut, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    _warn(cut, heads, None if tied else tie, loss_left(model, cut.trace, given.example))
+    _warn(cut, heads, None if tied else tie, loss_left(model, cut.trace, model_inputs.example))
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry}
-    document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}
+    document |= {"agents": _agents(cut, model_inputs, heads, delay), "training": _training(training)}
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate({key: value for key, value in document.items() if value is not None})
 
 
-def _training(given: Mapping[str, Any]) -> dict[str, Any]:
+def _training(keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Return the training of further keywords of `split`, with a sweep unless it is switched off."""
-    known = [*signature(split).parameters, *TrainingSpec.model_fields]
-    for name in given:
-        if spelled(name, known) not in known:
-            meant = fix_of_word("split", name) or section_of(TrainingSpec, name) or suggest_key(name, known)
+    accepted = [*signature(split).parameters, *TrainingSpec.model_fields]
+    for name in keywords:
+        if spelled(name, accepted) not in accepted:
+            meant = (
+                fix_of_word("split", name) or section_of(TrainingSpec, name) or suggest_key(name, accepted)
+            )
             raise ScenarioError(f"split: no argument {name!r}{meant}")
-    return {"sweep": True, **given}
+    return {"sweep": True, **keywords}
 
 
 def _in_sequence(parts: Sequence[nn.Module], model: object, at: object) -> tuple[nn.Sequential, list[int]]:
@@ -171,8 +180,7 @@ class _Cut:
     dropped: OwnLoss | None
     """A loss that the forward returns and no objective names."""
     trace: Trace
-    places: list[Place]
-    """Of the predictions."""
+    predictions: list[Place]
 
     @property
     def members(self) -> dict[str, Part]:
@@ -187,7 +195,7 @@ class _Head:
     output: str | int | None
     """Its key or index; None: the only one."""
     goal: ObjectiveSpec
-    wanted: Wanted
+    required: RequiredOutput
 
     @property
     def name(self) -> str:
@@ -204,15 +212,19 @@ def _heads(
             raise ScenarioError(
                 f"class_axis: {dict(class_axis)}; give a number, such as 1, for one prediction"
             )
-        return [_Head(output, goal, _wanted(goal, env, class_axis))]
+        return [_Head(output, goal, _required(goal, env, class_axis))]
     if objective is not None or output is not None:
         raise ScenarioError("objectives: replaces objective and output; leave these out")
-    kept = [one for one in objectives.values() if one is not None] if isinstance(objectives, Mapping) else []
-    if not kept:
+    used = (
+        [objective for objective in objectives.values() if objective is not None]
+        if isinstance(objectives, Mapping)
+        else []
+    )
+    if not used:
         raise ScenarioError(
             f"objectives: {objectives!r}; give one for each output by its key or index, such as {{'logits': 'label'}}"
         )
-    goals = {name: _objective(one) for name, one in objectives.items() if one is not None}
+    goals = {name: _objective(objective) for name, objective in objectives.items() if objective is not None}
     axes = class_axis if isinstance(class_axis, Mapping) else {}
     for name in axes:
         if name not in goals:
@@ -220,12 +232,12 @@ def _heads(
     if not isinstance(class_axis, Mapping):  # of all that have classes
         coded = [name for name, goal in goals.items() if _target(goal, env).classes is not None]
         axes = dict.fromkeys(coded if coded or class_axis is None else goals, class_axis)
-    return [_Head(name, goal, _wanted(goal, env, axes.get(name))) for name, goal in goals.items()]
+    return [_Head(name, goal, _required(goal, env, axes.get(name))) for name, goal in goals.items()]
 
 
 def _credit(
     model: nn.Module,
-    given: Inputs,
+    model_inputs: Inputs,
     cut: _Cut,
     heads: Sequence[_Head],
     gradient: str | Mapping[str, Any] | None,
@@ -234,25 +246,25 @@ def _credit(
     keys = gradient if isinstance(gradient, Mapping) else {"kind": gradient}
     main, several = heads[0], len(heads) > 1
     if several and keys.get("kind") in WORDS:
-        found = [
-            head for head in heads if keys.get("target") == head.wanted.target and keys["kind"] != "lens"
+        fitting = [
+            head for head in heads if keys.get("target") == head.required.target and keys["kind"] != "lens"
         ]
-        if not found:
+        if not fitting:
             raise ScenarioError(
                 f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
                 "`target` of one, or linear, which learns the gradients of all"
             )
-        main = found[0]
-    coded = main.wanted.codes_classes and not (several and gradient is None)
-    targets = list(dict.fromkeys(head.wanted.target for head in heads))
-    about = main.wanted, main.output, cut.members
-    return Credit(model, given.example, cut.at, cut.trace, *about, targets=targets, coded=coded)
+        main = fitting[0]
+    coded = main.required.codes_classes and not (several and gradient is None)
+    targets = list(dict.fromkeys(head.required.target for head in heads))
+    about = main.required, main.output, cut.members
+    return Credit(model, model_inputs.example, cut.at, cut.trace, *about, targets=targets, coded=coded)
 
 
 @torch.random.fork_rng(devices=[])  # as in `_channels`
 def _flop_of_heads(
     cut_before: Callable[[list[str]], tuple[_Cut, Credit]],
-    given: Inputs,
+    model_inputs: Inputs,
     coupling: str,
     gradient: str | Mapping[str, Any] | None,
     names: list[str],
@@ -262,7 +274,7 @@ def _flop_of_heads(
     In units of a forward whose gradients are computed too.
     """
     crossing: list[dict[Message, float]] = [{} for _ in names]
-    rows = len(next(iter(given.example.values())))
+    rows = len(next(iter(model_inputs.example.values())))
     with suppress(ScenarioError):  # of the cuts that are chosen it is reported what is wrong
         cut, credit = cut_before(names)
         for wire in (wire for part in cut.parts for wire in part.reads if kind_predicts(coupling)):
@@ -271,14 +283,16 @@ def _flop_of_heads(
                 if isinstance(keys, str) or not isinstance(head := keys.get("network"), nn.Module):
                     continue
                 flop = flop_of(head, torch.zeros(rows, *wire.message.shape))
-                for place in range(wire.message.sender, wire.receiver):
-                    crossing[place].setdefault(wire.message, flop * (_LENS if keys["kind"] == "lens" else 1))
-    return [sum(each.values()) for each in crossing]
+                for cut_index in range(wire.message.sender, wire.receiver):
+                    crossing[cut_index].setdefault(
+                        wire.message, flop * (_LENS if keys["kind"] == "lens" else 1)
+                    )
+    return [sum(flop_by_message.values()) for flop_by_message in crossing]
 
 
 def _cut(
     model: nn.Module,
-    given: Inputs,
+    model_inputs: Inputs,
     heads: Sequence[_Head],
     objectives: Mapping[str | int, Any] | None,
     gradient: str | Mapping[str, Any] | None,
@@ -288,25 +302,25 @@ def _cut(
 
     Args:
         model: The model.
-        given: Its arguments.
+        model_inputs: Its arguments.
         heads: The outputs that are kept.
         objectives: See `split`.
         gradient: See `split`.
         names: The submodules before which it is cut.
     """
     try:
-        return _cut_once(model, given, heads, objectives, gradient, names)
+        return _cut_once(model, model_inputs, heads, objectives, gradient, names)
     except ScenarioError:
         if not hooked(model).keys() - containers(names):
             raise
         return _cut_once(
-            model, given, heads, objectives, gradient, names, hooks=True
+            model, model_inputs, heads, objectives, gradient, names, hooks=True
         )  # which may change shapes
 
 
 def _cut_once(
     model: nn.Module,
-    given: Inputs,
+    model_inputs: Inputs,
     heads: Sequence[_Head],
     objectives: Mapping[str | int, Any] | None,
     gradient: str | Mapping[str, Any] | None,
@@ -314,32 +328,38 @@ def _cut_once(
     *,
     hooks: bool = False,
 ) -> tuple[_Cut, Credit]:
-    traced = trace(model, containers(names), given.example, hooks=hooks)
-    dropped = [] if objectives is None else [name for name, one in objectives.items() if one is None]
+    traced = trace(model, containers(names), model_inputs.example, hooks=hooks)
+    dropped = (
+        [] if objectives is None else [name for name, objective in objectives.items() if objective is None]
+    )
     if objectives is None:
-        places = [prediction_of(traced, one.output, one.wanted) for one in heads]
+        predictions = [prediction_of(traced, head.output, head.required) for head in heads]
     else:
-        places = predictions_of(traced, {one.output: one.wanted for one in heads}, dropped)
-    plan = plan_parts(traced, names, places)
+        predictions = predictions_of(traced, {head.output: head.required for head in heads}, dropped)
+    plan = plan_parts(traced, names, predictions)
     agents = [f"part{i}" for i in range(len(plan.parts))]
-    shapes = [tuple(at_path(traced.facts[node].value, path).shape[1:]) for node, path in places]
-    axes = [one.wanted.axes_for(shape, one.name) for shape, one in zip(shapes, heads, strict=True)]
-    targets = {name for name, signal in given.signals.items() if signal in [one.goal.target for one in heads]}
-    loss = loss_among(traced, places, dropped, targets)
-    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names, loss, traced, places)
-    return cut, _credit(model, given, cut, heads, gradient)
+    shapes = [tuple(at_path(traced.facts[node].value, path).shape[1:]) for node, path in predictions]
+    axes = [head.required.axes_for(shape, head.name) for shape, head in zip(shapes, heads, strict=True)]
+    targets = {
+        name
+        for name, signal in model_inputs.signals.items()
+        if signal in [head.goal.target for head in heads]
+    }
+    loss = loss_among(traced, predictions, dropped, targets)
+    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names, loss, traced, predictions)
+    return cut, _credit(model, model_inputs, cut, heads, gradient)
 
 
 def _names(
-    model: nn.Module, at: Any, given: Inputs, heads: Callable[[list[str]], Sequence[float]]
+    model: nn.Module, at: Any, model_inputs: Inputs, heads: Callable[[list[str]], Sequence[float]]
 ) -> list[str]:
     """Return the submodules to cut before; ScenarioError where Python changes what their containers compute."""
     if isinstance(at, int):  # the places are found by a trace
-        check_repeats(model, containers([]), given.example)
-    names = cut_names(model, at, given.example, heads)
+        check_repeats(model, containers([]), model_inputs.example)
+    names = cut_names(model, at, model_inputs.example, heads)
     if twice := next((name for number, name in enumerate(names) if name in names[:number]), None):
         raise ScenarioError(f"at names {twice!r} twice; leave one out")
-    check_repeats(model, containers(names), given.example)
+    check_repeats(model, containers(names), model_inputs.example)
     return names
 
 
@@ -349,7 +369,7 @@ def _mark(parts: Sequence[Part], origin: Origin) -> None:
         part.module.origin = origin  # type: ignore[assignment]
 
 
-def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, left: str | None) -> None:
+def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, stored_loss: str | None) -> None:
     """Warn of losses that are dropped, and of a `tie` without effect."""
     if useless_tie is not None:
         line = (
@@ -357,17 +377,17 @@ def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, left: str 
         )
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     goal, output = heads[0].goal, heads[0].output
-    if left is not None:
+    if stored_loss is not None:
         line = (
-            f"split: forward leaves a number with a gradient in '{left}', which no part learns from: if it is a loss, return it "
+            f"split: forward leaves a number with a gradient in '{stored_loss}', which no part learns from: if it is a loss, return it "
             "per sample, [batch], and give it one of the objectives (docs/extending.md); if not, store it detached"
         )
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     if cut.dropped is not None:
-        own, target = cut.dropped.key, f"'target': '{goal.target}'"
+        loss_key, target = cut.dropped.key, f"'target': '{goal.target}'"
         kind = repr(goal.kind) if isinstance(goal.kind, str) else name_of(goal.kind)
         present = f"'{goal.target}'" if kind == "'classification'" else f"{{'kind': {kind}, {target}}}"
-        objectives = f"objectives={{{output!r}: {present}, {own!r}: "
+        objectives = f"objectives={{{output!r}: {present}, {loss_key!r}: "
         computed = f"give objective={{'kind': FUNCTION, {target}}} to compute that loss"
         if not cut.dropped.of_target:
             computed = (
@@ -375,29 +395,29 @@ def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, left: str 
                 "is a class whose size(self, shape, classes) is 1 and whose __call__(self, output, target) is output[:, 0]"
             )
         line = (
-            f"split: forward also returns {own!r}, a loss of its own, which is dropped: the parts train on {goal.kind} of "
+            f"split: forward also returns {loss_key!r}, a loss of its own, which is dropped: the parts train on {goal.kind} of "
             f"'{goal.target}'; {computed} (docs/extending.md), or {objectives}None}} to drop it"
         )
         warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
 
 
-def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
-    if given is None or isinstance(given, str):
-        given = {"kind": "classification", "target": given or "label"}
-    if not isinstance(given, Mapping):
+def _objective(objective: str | Mapping[str, Any] | None) -> ObjectiveSpec:
+    if objective is None or isinstance(objective, str):
+        objective = {"kind": "classification", "target": objective or "label"}
+    if not isinstance(objective, Mapping):
         raise ScenarioError(
-            f"objective: {given!r}; give a target's name, or {{'kind': 'classification', 'target': …}}"
+            f"objective: {objective!r}; give a target's name, or {{'kind': 'classification', 'target': …}}"
         )
-    return ObjectiveSpec.model_validate(given)
+    return ObjectiveSpec.model_validate(objective)
 
 
-def _wanted(goal: ObjectiveSpec, description: Description, class_axis: Any) -> Wanted:
+def _required(goal: ObjectiveSpec, description: Description, class_axis: Any) -> RequiredOutput:
     """What an objective needs of the output that it is of."""
     signal = _target(goal, description)
     if class_axis is not None and (type(class_axis) is not int or class_axis == 0):
         raise ScenarioError(f"class_axis: {class_axis!r}; give a number: 1, -1, … (axis 0 is the batch)")
     size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
-    return Wanted(size, str(goal.target), signal, class_axis)
+    return RequiredOutput(size, str(goal.target), signal, class_axis)
 
 
 def _target(goal: ObjectiveSpec, description: Description) -> Signal:
@@ -413,14 +433,16 @@ def _target(goal: ObjectiveSpec, description: Description) -> Signal:
     return signal
 
 
-def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int | str) -> dict[str, dict[str, Any]]:
+def _agents(
+    cut: _Cut, model_inputs: Inputs, heads: Sequence[_Head], delay: int | str
+) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in zip(cut.names, cut.parts, strict=True):
         agents[name] = {
             "network": part.module,
-            "observes": [given.signals[argument] for argument in part.observes],
+            "observes": [model_inputs.signals[argument] for argument in part.observes],
         }
-        if any(argument in given.indices for argument in part.observes):
+        if any(argument in model_inputs.indices for argument in part.observes):
             agents[name]["categories"] = "index"
         if delay not in (0, AUTO) and part.reads:
             agents[name]["align"] = True
@@ -442,7 +464,7 @@ def _channels(
     if not isinstance(delay, str):
         check_counts("split", 0, needed=True, delay=delay)
     channels = []
-    for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
+    for index, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:
             channel: dict[str, Any] = {
                 "from": cut.names[wire.message.sender],
@@ -453,14 +475,14 @@ def _channels(
             }
             channel["link"] = {} if bits is None else {"bits": bits}
             if delay:  # a skip waits for what goes through every part on its way
-                steps = delay if isinstance(delay, str) else delay * (place - wire.message.sender)
+                steps = delay if isinstance(delay, str) else delay * (index - wire.message.sender)
                 channel["link"]["delay"] = steps
-            found = None
+            settings = None
             if gradient is not None:  # also one that the coupling does not use, of which the scenario warns
-                found = credit.gradient(gradient, wire)
+                settings = credit.gradient(gradient, wire)
             elif kind_predicts(coupling):
-                found = credit.default(wire)
-            channel |= credit.keys(wire, found)
+                settings = credit.default(wire)
+            channel |= credit.keys(wire, settings)
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

@@ -139,14 +139,14 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _gradient(given: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:
+def _gradient(gradient: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:
     """A synthetic gradient that models the target, or is conditioned on it; in words, or as it is given."""
-    if not isinstance(given, str):
-        return given
-    if given in ("lens", "aug_local"):
-        return {"kind": given}
-    models_target = given in ("local", "sobolev_label")
-    return {"kind": given, "target": target} if models_target else {"kind": given, "context": [target]}
+    if not isinstance(gradient, str):
+        return gradient
+    if gradient in ("lens", "aug_local"):
+        return {"kind": gradient}
+    models_target = gradient in ("local", "sobolev_label")
+    return {"kind": gradient, "target": target} if models_target else {"kind": gradient, "context": [target]}
 
 
 def _training(batch: int, steps: int, lr: float, sg_lr: float | None, schedule: str) -> dict[str, Any]:

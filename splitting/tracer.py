@@ -190,7 +190,7 @@ def _check_of_one_trace(*tracers: _Tracer) -> None:
 
 def _in_place(name: str) -> Callable[[_Carried, object], fx.Proxy]:
     function = getattr(operator, name)
-    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+    return lambda self, operand: self.tracer.create_proxy("call_function", function, (self, operand), {})
 
 
 for _name in ("iadd", "isub", "imul", "itruediv"):
@@ -224,8 +224,8 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
     ) -> tuple[Any, list[Any]]:
-        given = {name: self.create_proxy("placeholder", name, (), {}) for name in self.example}
-        return (lambda root: root(**given)), [self.root]  # not its forward: its hooks run too
+        proxies = {name: self.create_proxy("placeholder", name, (), {}) for name in self.example}
+        return (lambda root: root(**proxies)), [self.root]  # not its forward: its hooks run too
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Carried(node, self)
@@ -235,10 +235,10 @@ class _Tracer(fx.Tracer):
             _check_of_one_trace(self, a.tracer)
             return a.node
         a = a.dtype if isinstance(a, type(torch.FloatTensor)) else as_dict(a)  # x.type(torch.ByteTensor)
-        found = super().create_arg(a)
-        if isinstance(found, fx.Node) and found not in self.facts:
-            self._evaluate(found)  # a parameter or constant
-        return found
+        argument = super().create_arg(a)
+        if isinstance(argument, fx.Node) and argument not in self.facts:
+            self._evaluate(argument)  # a parameter or constant
+        return argument
 
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any
@@ -254,9 +254,9 @@ class _Tracer(fx.Tracer):
         if self.evaluating or m not in (self.submodule_paths or {}):  # made by forward itself: nn.ReLU()(x)
             return forward(*args, **kwargs)
         start = len(self.graph.nodes)
-        found = super().call_module(m, forward, args, kwargs)
+        result = super().call_module(m, forward, args, kwargs)
         self.calls.setdefault(self.path_of_module(m), []).append((start, len(self.graph.nodes)))
-        return found
+        return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -266,10 +266,10 @@ class _Tracer(fx.Tracer):
         children, number = dict(self.root.named_children()), 0
         while True:
             path = f"{function.__name__}_function{number}"
-            found = children.get(path)
-            if isinstance(found, Applied) and found.function is function:
+            existing = children.get(path)
+            if isinstance(existing, Applied) and existing.function is function:
                 break
-            if found is None:
+            if existing is None:
                 self.root.add_module(path, Applied(function).train(self.root.training))
                 break
             number += 1
@@ -339,7 +339,9 @@ class _Tracer(fx.Tracer):
             sampled = not torch.equal(state, torch.get_rng_state())
         self.written |= storages([p for p, before in learned if not torch.equal(p.data, before)])
         changed = storages([t for t, version in versions if t._version != version])
-        typed = frozenset(part for part in _typed(node) if isinstance(self.facts[part].value, Tensor))
+        typed = frozenset(
+            operand for operand in _typed(node) if isinstance(self.facts[operand].value, Tensor)
+        )
         silent = module is not None and any(f"{path}.".startswith(f"{node.target}.") for path in self.silent)
         if (
             module is not None
@@ -349,8 +351,10 @@ class _Tracer(fx.Tracer):
             and not isinstance(module, Applied)  # its gradient may depend on what its outputs do not
             and not any(True for _ in module.parameters())
         ):
-            typed = frozenset(part for part in parts if self._only_typed(node, module, part, value))
-        depends = frozenset[str]().union(*(self.facts[part].depends for part in parts if part not in typed))
+            typed = frozenset(operand for operand in parts if self._only_typed(node, module, operand, value))
+        depends = frozenset[str]().union(
+            *(self.facts[operand].depends for operand in parts if operand not in typed)
+        )
         if module is not None:
             depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
             depends |= {"buffer"} if held else set()
@@ -359,7 +363,7 @@ class _Tracer(fx.Tracer):
             depends = (
                 frozenset({"input" if node.op == "placeholder" else kind}) if tensors_in(value) else depends
             )
-        ragged = any(self.facts[part].ragged for part in parts) or _selects(node, args, kwargs)
+        ragged = any(self.facts[operand].ragged for operand in parts) or _selects(node, args, kwargs)
         if _only_sizes(node, value) and not ragged:
             depends = frozenset()
         if sampled or silent:
@@ -373,25 +377,37 @@ class _Tracer(fx.Tracer):
             if changed & storages(fact.value):
                 fact.depends |= depends
 
-    def _only_typed(self, node: fx.Node, module: nn.Module, part: fx.Node, value: Any) -> bool:
+    def _only_typed(self, node: fx.Node, module: nn.Module, operand: fx.Node, value: Any) -> bool:
         """Whether a module returns the same tensors whatever the numbers of one of its inputs are, NaN among them."""
-        given = self.facts[part].value
-        if not isinstance(given, Tensor) or not given.is_floating_point() or not self.facts[part].depends:
+        tensor = self.facts[operand].value
+        if (
+            not isinstance(tensor, Tensor)
+            or not tensor.is_floating_point()
+            or not self.facts[operand].depends
+        ):
             return False
-        others = [given.new_zeros(given.shape), torch.full_like(given, torch.nan), given.flip(0) * 3 - 1e3]
+        replacements = [
+            tensor.new_zeros(tensor.shape),
+            torch.full_like(tensor, torch.nan),
+            tensor.flip(0) * 3 - 1e3,
+        ]
         expected = tensors_in(value)
-        for other in others:
+        for replacement in replacements:
 
-            def of(n: fx.Node, other: Tensor = other) -> Any:
-                return other if n is part else self.facts[n].value
+            def of(n: fx.Node, replacement: Tensor = replacement) -> Any:
+                return replacement if n is operand else self.facts[n].value
 
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), of)
             try:
                 with self.plainly():
-                    found = tensors_in(module(*args, **kwargs))
+                    returned = tensors_in(module(*args, **kwargs))
             except Exception:  # noqa: BLE001  (anything a user's module may raise)
                 return False
-            if not expected or len(found) != len(expected) or not all(map(torch.equal, found, expected)):
+            if (
+                not expected
+                or len(returned) != len(expected)
+                or not all(map(torch.equal, returned, expected))
+            ):
                 return False
         return True
 
@@ -399,14 +415,14 @@ class _Tracer(fx.Tracer):
 def _typed(node: fx.Node) -> frozenset[fx.Node]:
     """The inputs of a call of torch's own of which it reads the sizes and the type alone."""
     first, second = (node.args[i] if len(node.args) > i else None for i in (0, 1))
-    found: Any = None
-    made = str(node.target).startswith("new_") if node.op == "call_method" else False
-    if made or (node.op == "call_function" and getattr(node.target, "__name__", "") in _LIKE):
-        found = first
+    typed: Any = None
+    is_new = str(node.target).startswith("new_") if node.op == "call_method" else False
+    if is_new or (node.op == "call_function" and getattr(node.target, "__name__", "") in _LIKE):
+        typed = first
     elif node.op == "call_method" and node.target in _OF_TYPE and first is not second:
-        found = second
-    once = isinstance(found, fx.Node) and [*node.args, *node.kwargs.values()].count(found) == 1
-    return frozenset({found}) if once else frozenset()
+        typed = second
+    once = isinstance(typed, fx.Node) and [*node.args, *node.kwargs.values()].count(typed) == 1
+    return frozenset({typed}) if once else frozenset()
 
 
 def _contexts() -> dict[str, Any]:
@@ -430,17 +446,17 @@ def _only_sizes(node: fx.Node, value: object) -> bool:
 def _selects(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether the sizes of what a node makes depend on numbers."""
     if node.target is operator.getitem:
-        places = args[1] if isinstance(args[1], tuple | list) else (args[1],)
-        return any(isinstance(place, Tensor) and place.dtype is torch.bool for place in places)
+        indices = args[1] if isinstance(args[1], tuple | list) else (args[1],)
+        return any(isinstance(index, Tensor) and index.dtype is torch.bool for index in indices)
     if node.op == "call_function":
         name = next((name for name in _SELECTIONS if getattr(torch, name) is node.target), "")
     else:
         name = str(node.target) if node.op == "call_method" else ""
-    given = [*args, *kwargs.values()]
+    operands = [*args, *kwargs.values()]
     if name == "where":
-        return len(given) == 1
+        return len(operands) == 1
     if name == "repeat_interleave":
-        return len(tensors_in(given)) == 2 or len(given) == 1
+        return len(tensors_in(operands)) == 2 or len(operands) == 1
     return name in _SELECTIONS
 
 
@@ -463,8 +479,8 @@ def _function_around() -> str:
 def _is_apply(value: Any) -> bool:
     """Whether a value is the `apply` of an autograd function."""
     function = getattr(value, "__self__", None) if isinstance(value, MethodType | BuiltinMethodType) else None
-    own = isinstance(function, type) and inspect.getattr_static(function, "apply", None) is _APPLY
-    return own and value.__name__ == "apply"
+    is_autograd = isinstance(function, type) and inspect.getattr_static(function, "apply", None) is _APPLY
+    return is_autograd and value.__name__ == "apply"
 
 
 def _has_traced(arguments: Any) -> bool:
@@ -500,16 +516,16 @@ def _functions_recorded(tracer: _Tracer, held: list[dict[str, Any]]) -> Iterator
 def _where() -> str:
     """The newest line outside of torch that a forward is at, or the newest of a forward of torch's own."""
     frame: FrameType | None = sys._getframe(1)
-    own = "an unknown line"
+    newest = "an unknown line"
     while frame is not None and frame.f_code is not _traced.__code__:
         code = frame.f_code
-        here = f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
+        line = f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
         if not code.co_filename.startswith(_LIBRARIES):
-            return here
-        if code.co_name == "forward" and own == "an unknown line" and code.co_filename.startswith(_TORCH):
-            own = here
+            return line
+        if code.co_name == "forward" and newest == "an unknown line" and code.co_filename.startswith(_TORCH):
+            newest = line
         frame = frame.f_back
-    return own
+    return newest
 
 
 @contextmanager
@@ -537,15 +553,18 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
     with ExitStack() as undo:
         replaced = [(vars(torch), name, recorded(getattr(torch, name))) for name in _FACTORIES]
         replaced += [(vars(torch.utils.checkpoint), "checkpoint", run)]
-        replaced += [(found, "isinstance", is_instance) for found in names]
-        replaced += [(found, "checkpoint", run) for found in names if found.get("checkpoint") is checkpoint]
+        replaced += [(namespace, "isinstance", is_instance) for namespace in names]
         replaced += [
-            (found, name, recorded(function, of_traced=True)) for found, name, function in _einops_in(names)
+            (namespace, "checkpoint", run) for namespace in names if namespace.get("checkpoint") is checkpoint
         ]
-        for found, name, value in replaced:
-            undo.enter_context(_replaced(found, name, value))
+        replaced += [
+            (namespace, name, recorded(function, of_traced=True))
+            for namespace, name, function in _einops_in(names)
+        ]
+        for namespace, name, value in replaced:
+            undo.enter_context(_replaced(namespace, name, value))
         held: list[Any] = [*names, *(vars(modules[path]) for path in tracer.opened if path in modules)]
-        unique: dict[int, Any] = {id(found): found for found in held}
+        unique: dict[int, Any] = {id(namespace): namespace for namespace in held}
         undo.enter_context(_functions_recorded(tracer, list(unique.values())))
         yield
 
@@ -555,21 +574,21 @@ def _einops_in(names: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any]
     einops: dict[str, Any] = vars(sys.modules["einops"]) if "einops" in sys.modules else {}
     functions: dict[str, Callable[..., Any]] = {name: einops[name] for name in _EINOPS if name in einops}
     modules = [vars(module) for module in sys.modules.values() if isinstance(module, ModuleType)]
-    unique = {id(found): found for found in (*modules, *names)} if functions else {}
-    for found in unique.values():
-        yield from ((found, name, f) for name, f in functions.items() if found.get(name) is f)
+    unique = {id(namespace): namespace for namespace in (*modules, *names)} if functions else {}
+    for namespace in unique.values():
+        yield from ((namespace, name, f) for name, f in functions.items() if namespace.get(name) is f)
 
 
 def _check_backward_hooks(model: nn.Module, opened: Collection[str]) -> None:
-    for path, part in hooked(model).items():
-        if path in opened and (part._backward_hooks or part._backward_pre_hooks):
+    for path, module in hooked(model).items():
+        if path in opened and (module._backward_hooks or module._backward_pre_hooks):
             raise _no_hook("backward", model, path)
 
 
 def _no_hook(kind: str, model: nn.Module, path: str) -> ScenarioError:
-    what = f"'{path}'" if path else type(model).__name__
+    subject = f"'{path}'" if path else type(model).__name__
     return ScenarioError(
-        f"{what} has a {kind} hook and is cut, and no part would call it; register it on a submodule that is not cut, or put "
+        f"{subject} has a {kind} hook and is cut, and no part would call it; register it on a submodule that is not cut, or put "
         "what it computes into forward"
     )
 
@@ -589,18 +608,20 @@ def _watched_hooks(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
 
         return call
 
-    traced = [(path, part) for path, part in hooked(root).items() if path in tracer.opened]
-    places: list[tuple[str, dict[int, Any]]] = [
-        (path, hooks) for path, part in traced for hooks in (part._forward_hooks, part._forward_pre_hooks)
+    traced = [(path, module) for path, module in hooked(root).items() if path in tracer.opened]
+    hook_dicts: list[tuple[str, dict[int, Any]]] = [
+        (path, hooks)
+        for path, module in traced
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
     ]
-    before = [dict(hooks) for _, hooks in places]
-    for path, hooks in places:
+    before = [dict(hooks) for _, hooks in hook_dicts]
+    for path, hooks in hook_dicts:
         hooks.update({key: watched(hook, path) for key, hook in hooks.items()})
     try:
         yield
     finally:
-        for (_, hooks), given in zip(places, before, strict=True):
-            hooks.update(given)
+        for (_, hooks), earlier in zip(hook_dicts, before, strict=True):
+            hooks.update(earlier)
 
 
 @contextmanager
@@ -654,14 +675,14 @@ def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
         try:
-            other = _compare(root, train.graph, fewer, name, *_OF_SIZE)
+            smaller = _compare(root, train.graph, fewer, name, *_OF_SIZE)
         except ScenarioError:
             flipped = {
                 key: value.flip(0) if value is not fewer[key] else value for key, value in example.items()
             }
             _compare(root, train.graph, flipped, name, *_OF_NUMBERS)  # whose error comes first
             raise
-    return Trace(train.graph, root, train.facts, firsts, calls, other, (batch, batch - 1))
+    return Trace(train.graph, root, train.facts, firsts, calls, smaller, (batch, batch - 1))
 
 
 def _traced(
@@ -708,23 +729,23 @@ def _way_out(error: Exception, root: nn.Module) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if any(frame.f_globals.get("__name__", "").partition(".")[0] == "einops" for frame in frames):
         return 'write torch.fx.wrap("rearrange") under the import, with the name of each function of einops that is called'
-    own = "put what fails into a submodule of its own, or give split(parts=[module, …])"
+    advice = "put what fails into a submodule of its own, or give split(parts=[module, …])"
     configs = [getattr(module, "config", None) for module in root.modules()]
     if any(
         getattr(config, "use_cache", False) is True for config in configs
     ):  # as models of transformers have
-        return f"make the model with use_cache=False, or {own}"
-    return own
+        return f"make the model with use_cache=False, or {advice}"
+    return advice
 
 
 def _line(error: Exception, root: nn.Module) -> str:
     """The newest line of a user's that an error passed; of what forward returns, where forward begins."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
+    lines = [
         f"{os.path.basename(f.filename)}:{f.lineno}" for f in frames if not f.filename.startswith(_LIBRARIES)
     ]
     code = type(root).forward.__code__
-    return own[-1] if own else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+    return lines[-1] if lines else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _compare(
@@ -740,10 +761,10 @@ def _compare(
             returned = root(**own_copies(example))
         changed = next((key for key, p, value in before if not torch.equal(p.data, value)), None)
     expected = tensors_in(as_dict(returned))
-    found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
-    same = len(found) == len(expected) and all(
+    outputs = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
+    same = len(outputs) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for a, b in zip(found, expected, strict=False)
+        for a, b in zip(outputs, expected, strict=False)
     )
     if not same and changed is not None:
         raise _changed(name, changed)

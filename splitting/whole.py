@@ -49,7 +49,7 @@ def check_whole(
     parts: Sequence[Part],
     names: Sequence[str],
     trace: Trace,
-    places: Sequence[Place],
+    predictions: Sequence[Place],
     model: nn.Module,
     example: Mapping[str, Any],
 ) -> None:
@@ -61,7 +61,7 @@ def check_whole(
         parts: Of the model.
         names: Of the parts.
         trace: Of the model.
-        places: Of its predictions.
+        predictions: Of its predictions.
         model: The model; the parts have its parameters.
         example: Its arguments by name.
 
@@ -78,20 +78,20 @@ def check_whole(
     for training in (False, True):
         with torch.no_grad(), ExitStack() as stack:
             stack.enter_context(other_parameters(root, *modules))
-            wanted: dict[fx.Node, Any] | None = None
+            expected: dict[fx.Node, Any] | None = None
             for own_parameters in (False, True):
                 if own_parameters:  # as a user's module may raise anything for others
                     stack.close()
                 with suppress(Exception), kept_unless_it_fails(root):
-                    wanted = _values(trace, root, example, training=training)
+                    expected = _values(trace, root, example, training=training)
                     break
-            if wanted is None:  # it depends on what is sampled: there is nothing to compare
+            if expected is None:  # it depends on what is sampled: there is nothing to compare
                 continue
             try:
-                found, why = _alike(parts, modules, places, wanted, example, training=training), ""
+                alike, why = _alike(parts, modules, predictions, expected, example, training=training), ""
             except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-                found, why = False, f" ({first_line(error)})"
-        if found:
+                alike, why = False, f" ({first_line(error)})"
+        if alike:
             continue
         if training and _state_apart(parts, modules):
             return
@@ -125,8 +125,8 @@ def _values(
 def _alike(
     parts: Sequence[Part],
     modules: Sequence[nn.Module],
-    places: Sequence[Place],
-    wanted: Mapping[fx.Node, Any],
+    predictions: Sequence[Place],
+    model_values: Mapping[fx.Node, Any],
     example: Mapping[str, Any],
     *,
     training: bool,
@@ -134,14 +134,16 @@ def _alike(
     """Whether copies of the parts predict what is wanted."""
     messages: dict[Message, Tensor] = {}
     for part, module in zip(parts, modules, strict=True):
-        reads = [example[one] for one in part.observes] + [messages[w.message] for w in part.reads]
-        predicted = [at_path(wanted[node], path) for node, path in (places[i] for i in part.predictions)]
+        reads = [example[argument] for argument in part.observes] + [messages[w.message] for w in part.reads]
+        predicted = [
+            at_path(model_values[node], path) for node, path in (predictions[i] for i in part.predictions)
+        ]
         expected = _rows(predicted) if predicted else torch.empty(len(reads[0]), 0)
-        given = _Alike(set_mode(module, training)).run(_rows(reads))
-        found = given.split([expected.shape[1], *(math.prod(one.shape) for one in part.sends)], 1)
-        messages |= zip(part.sends, found[1:], strict=True)
+        returned = _Alike(set_mode(module, training)).run(_rows(reads))
+        pieces = returned.split([expected.shape[1], *(math.prod(message.shape) for message in part.sends)], 1)
+        messages |= zip(part.sends, pieces[1:], strict=True)
         # The axes of a prediction may be in another order.
-        if not _close(found[0].sort().values, expected.sort().values):
+        if not _close(pieces[0].sort().values, expected.sort().values):
             return False
     return True
 
@@ -161,9 +163,11 @@ def _state_apart(parts: Sequence[Part], modules: Sequence[nn.Module]) -> bool:
 
 def _rows(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors side by side, a row per sample."""
-    return torch.cat([one.reshape(len(one), -1).float() for one in tensors], 1)
+    return torch.cat([tensor.reshape(len(tensor), -1).float() for tensor in tensors], 1)
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    most = float(other.abs().nan_to_num(0.0, 0.0, 0.0).max()) if other.numel() else 0.0
-    return one.shape == other.shape and torch.allclose(one, other, _CLOSE, _CLOSE * most, equal_nan=True)
+def _close(actual: Tensor, expected: Tensor) -> bool:
+    most = float(expected.abs().nan_to_num(0.0, 0.0, 0.0).max()) if expected.numel() else 0.0
+    return actual.shape == expected.shape and torch.allclose(
+        actual, expected, _CLOSE, _CLOSE * most, equal_nan=True
+    )

@@ -184,7 +184,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "splitting-a-transposed-message-keeps-the-axis-of-its-features",
         "splitting/feature_axes.py",
-        "return _axis_of_view(made, strides[axis], tensor.shape[axis], divisible=tensor.dim() > 2)",
+        "return _axis_of_view(result, strides[axis], tensor.shape[axis], divisible=tensor.dim() > 2)",
         "return axis",
         "tests/splitting/test_feature_axes.py::test_heads_and_small_maps_read_the_features_that_the_layers_made",
     ),
@@ -636,7 +636,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "split-parts-are-not-held-to-the-model",
         "splitting/split.py",
-        "        check_whole(cut.parts, cut.names, cut.trace, cut.places, model, given.example)\n",
+        "        check_whole(cut.parts, cut.names, cut.trace, cut.predictions, model, model_inputs.example)\n",
         "",
         "tests/splitting/test_refusals.py::test_what_reaches_another_layer_beside_the_forward_is_refused",
     ),
@@ -671,8 +671,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "split-functions-of-einops-are-traced",
         "splitting/tracer.py",
-        "if found.get(name) is f)",
-        "if found is f)",
+        "if namespace.get(name) is f)",
+        "if namespace is f)",
         "tests/splitting/test_forwards.py::test_functions_of_einops_are_recorded_wherever_a_file_has_them",
     ),
     Fault(
