@@ -91,10 +91,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def request(self, names: Iterable[str]) -> None:
         """Compute only these signals from the next reset on, in any order; ScenarioError for an unknown signal."""
-        wanted = set(names)
-        for name in sorted(wanted - set(self.signals)):
+        requested = set(names)
+        for name in sorted(requested - set(self.signals)):
             raise ScenarioError(f"env: no signal '{name}'{suggest(name, self.signals)}")
-        self.requested = tuple(name for name in self.signals if name in wanted)
+        self.requested = tuple(name for name in self.signals if name in requested)
         for name in ("single_observation_space", "observation_space"):
             self.__dict__.pop(name, None)
 
@@ -174,15 +174,15 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
-        for known, holds in self._known_masks:
-            if known is mask:
+        for candidate, holds in self._known_masks:
+            if candidate is mask:
                 return holds if _is_unchanged(mask) else None
         return None
 
     def anywhere(self, mask: Tensor) -> bool | None:
         """Return whether a mask holds anywhere, if that is known on the host without synchronisation; else None."""
-        for known, holds in self._known_masks:
-            if known is mask:
+        for candidate, holds in self._known_masks:
+            if candidate is mask:
                 return holds is not False if _is_unchanged(mask) else None
         return None
 
@@ -198,12 +198,12 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return values of signals in their types, whatever the environment computes in: floats in `dtype`, classes as int64."""
-        signals, found = self.description.all_signals, {}
+        signals, converted = self.description.all_signals, {}
         for name, value in values.items():
             signal = signals.get(name)
             kind = value.dtype if signal is None else self.dtype if signal.classes is None else torch.int64
-            found[name] = value if value.dtype is kind else real(name, value).to(kind)
-        return found
+            converted[name] = value if value.dtype is kind else real(name, value).to(kind)
+        return converted
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Split the values of requested signals into observations, and training-only signals and masks (`_name`)."""
@@ -217,7 +217,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def _copied(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return copies of signals, which a loop may change in place; masks of one value are the step's own."""
-        return {name: one if self.uniform(one) is not None else one.clone() for name, one in values.items()}
+        return {
+            name: value if self.uniform(value) is not None else value.clone()
+            for name, value in values.items()
+        }
 
     def _begin_seed(self, seed: int | None) -> bool:
         """Set the seed of a reset, or at first a random one; return whether there is a new one."""
@@ -265,7 +268,7 @@ class SeededEnv(TorchVectorEnv):
     def step(self, actions: Any = None) -> StepResult:
         """Apply actions (None: none) to the present step, and go to the next; `info` has the last signals of ended episodes."""
         self._require_reset("step()")
-        reward, known = self._reward(actions), self._known_after()
+        reward, after_step = self._reward(actions), self._known_after()
         last, self._tick = self._present, self._tick + 1
         ended = self._tick == (self.episode_length or self.hold)
         if ended:
@@ -276,7 +279,7 @@ class SeededEnv(TorchVectorEnv):
         terminates = ended and self.episode_length is not None
         terminated = self.everywhere(terminates)
         shown, facts = self._copies()
-        info = {**known, **facts}
+        info = {**after_step, **facts}
         if terminates:
             info.update(final_obs=last[0], final_info=last[1])
             info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
@@ -292,16 +295,16 @@ class SeededEnv(TorchVectorEnv):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed, number and tick; for data from a file also their digest."""
-        place = zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False)
-        return dict(place) | ({} if self._digest is None else {"data": self._digest()})
+        position = zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False)
+        return dict(position) | ({} if self._digest is None else {"data": self._digest()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state; RunError if it belongs to other data."""
         saved = state.get("data")
         if saved is not None and self._digest is not None:
-            other = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
+            difference = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
             fix = "restore the file that it was saved with, or start a new run"
-            require(saved == self._digest(), "env", f"{other}; {fix}", RunError)
+            require(saved == self._digest(), "env", f"{difference}; {fix}", RunError)
         self._seed = state["seed"]
         self._number, self._tick = int(state[self._place[0]]), int(state.get("tick", 0))
         if self._seed is not None:

@@ -72,13 +72,15 @@ def _go(env: TorchVectorEnv, steps: int) -> list[StepResult]:
 def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
     """Check names, shapes, types and ranges of what a step returns."""
     obs, reward, terminated, truncated, info = result
-    wanted = sorted(env.single_observation_space.spaces)
-    _require(sorted(obs) == wanted, f"obs has {sorted(obs)}, not {wanted}; return each requested observation")
+    expected = sorted(env.single_observation_space.spaces)
+    _require(
+        sorted(obs) == expected, f"obs has {sorted(obs)}, not {expected}; return each requested observation"
+    )
     for name, signal in env.signals.items():
         _require(name not in (obs if signal.training_only else info), _MISPLACED[signal.training_only] % name)
         value = obs.get(name, info.get(name))
-        there = value is not None or signal.known == "after_step"
-        _require(there, f"info lacks the training-only signal '{name}'")
+        is_given = value is not None or signal.known == "after_step"
+        _require(is_given, f"info lacks the training-only signal '{name}'")
         if value is not None:
             _require_finite(f"'{name}'", value)
             dtype = env.dtype if signal.classes is None else torch.int64
@@ -104,27 +106,27 @@ def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
 _MISPLACED = {True: "obs has the training-only signal '%s'", False: "info has the observation '%s'"}
 
 
-def _require_finite(what: str, value: Any) -> None:
+def _require_finite(subject: str, value: Any) -> None:
     finite = not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
-    _require(finite, f"{what} has numbers that are not finite")
+    _require(finite, f"{subject} has numbers that are not finite")
 
 
 def _require_form(
-    env: TorchVectorEnv, what: str, value: Any, dtype: torch.dtype, shape: tuple[int, ...] = ()
+    env: TorchVectorEnv, subject: str, value: Any, dtype: torch.dtype, shape: tuple[int, ...] = ()
 ) -> None:
-    wanted = (env.num_envs, *shape)
-    found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    _require(found == f"{dtype} {wanted}", f"{what} is {found}, not {dtype} {wanted}")
-    _require(value.device.type == env.device.type, f"{what} is on {value.device}, not {env.device}")
+    expected_shape = (env.num_envs, *shape)
+    form = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    _require(form == f"{dtype} {expected_shape}", f"{subject} is {form}, not {dtype} {expected_shape}")
+    _require(value.device.type == env.device.type, f"{subject} is on {value.device}, not {env.device}")
 
 
 def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
     """Check that episodes have the length stated at their reset, in all environments; endless ones never end."""
     env.reset(seed=7)
     env.action_space.seed(0)
-    known = env.endless or env.episode_steps is not None or env.longest_episode is not None
+    bounded = env.endless or env.episode_steps is not None or env.longest_episode is not None
     done = 0
-    for step in range(1, steps + 1 if known else 1):
+    for step in range(1, steps + 1 if bounded else 1):
         length, longest = env.episode_length, env.longest_episode or env.episode_steps or 0
         endless = f"step {step}: endless={env.endless}, episode_length={length}"
         _require((length is None) == env.endless, endless)
@@ -132,8 +134,8 @@ def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
         _, _, terminated, truncated, _ = env.step(env.action_space.sample())
         done += 1
         due = done == length
-        kept = bool(((terminated | truncated) == due).all())
-        _require(kept, f"step {step} contradicts episode_length={length}")
+        agrees = bool(((terminated | truncated) == due).all())
+        _require(agrees, f"step {step} contradicts episode_length={length}")
         done = 0 if due else done
 
 
@@ -157,12 +159,12 @@ def _check_request(env_factory: Callable[[], TorchVectorEnv]) -> None:
     for name, signal in env_factory().signals.items():
         env, alone = env_factory(), env_factory()
         alone.request([name])
-        every, one = env.reset(seed=5), alone.reset(seed=5)
+        every, single = env.reset(seed=5), alone.reset(seed=5)
         side = 1 if signal.training_only else 0
-        others = (set(one[0]) | set(one[1])) & set(env.signals) - {name}
-        _require(not others, f"request(['{name}']) also gives {sorted(others)}")
+        extra = (set(single[0]) | set(single[1])) & set(env.signals) - {name}
+        _require(not extra, f"request(['{name}']) also gives {sorted(extra)}")
         if signal.known == "tick":
-            _require(_equal(every[side][name], one[side][name]), f"request(['{name}']) changes its values")
+            _require(_equal(every[side][name], single[side][name]), f"request(['{name}']) changes its values")
 
 
 def _check_split(env: ExampleStream, split: str) -> None:
@@ -174,8 +176,8 @@ def _check_split(env: ExampleStream, split: str) -> None:
         sizes = {len(value) for value in batch.values()}
         _require(len(sizes) == 1, f"batches('{split}') have signals of unequal length")
         count += sizes.pop()
-    wanted = env.example_count(split)
-    _require(count == wanted, f"batches('{split}') have {count} examples, not {wanted}")
+    expected = env.example_count(split)
+    _require(count == expected, f"batches('{split}') have {count} examples, not {expected}")
 
 
 def _equal(a: Any, b: Any) -> bool:

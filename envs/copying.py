@@ -158,8 +158,8 @@ class Copy(SeededEnv):
 
     def figures(self) -> dict[str, float]:
         """Return `difficulty` (the characters to reproduce), `solved` and, once known, the mean error `bits`."""
-        found = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
-        return found if self.bits is None else {**found, "bits": self.bits}
+        figures = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
+        return figures if self.bits is None else {**figures, "bits": self.bits}
 
     def _restart(self) -> None:
         """Go back to the first difficulty."""
@@ -196,16 +196,24 @@ class Copy(SeededEnv):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the episode, its error so far and the curriculum, as plain data."""
-        place = {"length": self.difficulty.length, "repeats": self.difficulty.repeats, "solved": self.solved}
-        curriculum = {**place, "error": self.bits, "episodes": self._episodes}
+        position = {
+            "length": self.difficulty.length,
+            "repeats": self.difficulty.repeats,
+            "solved": self.solved,
+        }
+        curriculum = {**position, "error": self.bits, "episodes": self._episodes}
         judged = {"error": self._error.clone(), "judged": self._judged}
         return super().state_dict() | judged | {"curriculum": curriculum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state: the position in an episode and the curriculum."""
-        own = state["curriculum"]
-        self.difficulty = Difficulty(int(own["length"]), int(own["repeats"]))
-        self.solved, self.bits, self._episodes = int(own["solved"]), own["error"], int(own["episodes"])
+        curriculum = state["curriculum"]
+        self.difficulty = Difficulty(int(curriculum["length"]), int(curriculum["repeats"]))
+        self.solved, self.bits, self._episodes = (
+            int(curriculum["solved"]),
+            curriculum["error"],
+            int(curriculum["episodes"]),
+        )
         super().load_state_dict(state)
         self._judged = int(state["judged"])
         self._error = state["error"].to(self.device, torch.float64, copy=True)
@@ -288,5 +296,5 @@ class RepeatCopy(Copy):
         def harder(self, than: Difficulty) -> Difficulty | None:
             """Return the difficulty after a solved one, increasing length and repeats in turn; None if it was the last."""
             longer = than.length - self.length <= than.repeats - self.repeats
-            found = Difficulty(than.length + longer, than.repeats + (not longer))
-            return found if found.characters <= self.max_length else None
+            difficulty = Difficulty(than.length + longer, than.repeats + (not longer))
+            return difficulty if difficulty.characters <= self.max_length else None

@@ -158,9 +158,9 @@ class CountDigits(SeededEnv):
         assert self._seed is not None
         self._rows = self._draws.rows(self._seed, self._number)
         for name, steps in self._computed:
-            here = self._counted[name].index_select(0, self._rows)
+            counted = self._counted[name].index_select(0, self._rows)
             begins = (self._number - self._start) % steps == 0
-            self._counts[name] = here if begins else self._counts[name] + here
+            self._counts[name] = counted if begins else self._counts[name] + counted
 
     def _values(self) -> Values:
         values: dict[str, Tensor] = {}

@@ -34,25 +34,27 @@ class EnvOptions(Options):
         try:
             super().__init__(**values)
         except DocumentError as error:  # of several types of a value the line names the key alone
-            raise Problems(one.at(("env", *one.path[:1]), "") for one in error.separate()).as_one() from None
+            raise Problems(
+                problem.at(("env", *problem.path[:1]), "") for problem in error.separate()
+            ).as_one() from None
 
     @classmethod
     def schema_of(cls, name: str) -> dict[str, Any]:
         """Return the JSON Schema of an `env` with this id: the id and the keys."""
-        found = cls.model_json_schema()
-        properties = {"id": {"const": name, "type": "string"}, **found.get("properties", {})}
-        required = ["id", *found.get("required", ())]
-        return {**found, "title": name, "properties": properties, "required": required}
+        schema = cls.model_json_schema()
+        properties = {"id": {"const": name, "type": "string"}, **schema.get("properties", {})}
+        required = ["id", *schema.get("required", ())]
+        return {**schema, "title": name, "properties": properties, "required": required}
 
     @classmethod
     def rows(cls) -> list[tuple[str, str, str]]:
         """Return name, meaning and default of each key, as text."""
-        found = []
+        rows = []
         for key, field in cls.model_fields.items():
             default = "none" if field.default is None else str(field.default).lower()
             text = " ".join((field.description or "").split()).removesuffix(".")
-            found.append((key, text[:1].lower() + text[1:], "required" if field.is_required() else default))
-        return found
+            rows.append((key, text[:1].lower() + text[1:], "required" if field.is_required() else default))
+        return rows
 
 
 class HeldOptions(EnvOptions):

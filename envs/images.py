@@ -31,20 +31,20 @@ def patch_pixels(count: int, size: int, side: int, colours: int) -> NDArray[np.i
     consecutive patches are not neighbours.
     """
     columns = next(width for width in range(math.isqrt(count), 0, -1) if count % width == 0)
-    rows, places = (_evenly_spaced(number, side - size) for number in (count // columns, columns))
-    corners = np.add.outer(side * np.array(rows), np.array(places)).flatten()
+    rows, offsets = (_evenly_spaced(number, side - size) for number in (count // columns, columns))
+    corners = np.add.outer(side * np.array(rows), np.array(offsets)).flatten()
     # RandomState's numbers are frozen by numpy's compatibility policy.
     corners = corners[np.random.RandomState(0).permutation(count)]
     inside = np.add.outer(side * np.arange(size), np.arange(size))
     planes = np.add.outer(side * side * np.arange(colours), inside)
-    found: NDArray[np.int64] = np.add.outer(corners, planes.flatten())
-    return found
+    pixels: NDArray[np.int64] = np.add.outer(corners, planes.flatten())
+    return pixels
 
 
 def _evenly_spaced(count: int, last: int) -> list[int]:
     if count == 1:
         return [last // 2]
-    return [int(place) for place in np.linspace(0, last, count)]
+    return [int(position) for position in np.linspace(0, last, count)]
 
 
 class Digits(ExampleStream):
@@ -173,14 +173,16 @@ def picture_table(data: DataName, device: torch.device | str) -> Table:
 @functools.lru_cache(maxsize=4)
 def _table(data: DataName, files: tuple[Identity, ...], device: torch.device) -> Table:
     """Return a data set, read once per process, state of its files and device; all streams share its memory."""
-    found = DATA_SETS[data].load()
-    pixels = found.pixels if found.pixels.flags.writeable else found.pixels.copy()  # torch takes no other
+    pictures = DATA_SETS[data].load()
+    pixels = (
+        pictures.pixels if pictures.pixels.flags.writeable else pictures.pixels.copy()
+    )  # torch takes no other
     table = Table(
         columns={
             "image": torch.from_numpy(pixels).flatten(1),
-            "label": torch.from_numpy(found.labels.astype(np.int64)),
+            "label": torch.from_numpy(pictures.labels.astype(np.int64)),
         },
-        splits={name: torch.from_numpy(rows) for name, rows in found.splits.items()},
-        divisors={"image": float(found.white)},
+        splits={name: torch.from_numpy(rows) for name, rows in pictures.splits.items()},
+        divisors={"image": float(pictures.white)},
     )
     return table.to(device, torch.float32)  # of any float type: its columns are integers

@@ -97,8 +97,8 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     """
     named = isinstance(name, str) and bool(name)
     require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
-    taken = f"environment '{name}' already exists; choose another id"
-    require(name not in _environments, "register", taken, ScenarioError)
+    problem = f"environment '{name}' already exists; choose another id"
+    require(name not in _environments, "register", problem, ScenarioError)
     nothing = f"{with_article(type(factory).__name__)} is not a factory; pass a class or a function"
     require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
     _environments[name] = factory
@@ -152,13 +152,13 @@ def unknown_keys(env: object) -> list[UnknownKey]:
     try:
         options_of(env["id"])(**{key: value for key, value in env.items() if key != "id"})
     except DocumentError as error:
-        return [one for one in error.separate() if isinstance(one, UnknownKey)]
+        return [problem for problem in error.separate() if isinstance(problem, UnknownKey)]
     return []
 
 
 def _factory(name: str) -> Any:
-    found = _environments[name]
-    return imported(found) if isinstance(found, str) else found
+    factory = _environments[name]
+    return imported(factory) if isinstance(factory, str) else factory
 
 
 def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
@@ -206,11 +206,11 @@ def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torc
     if isinstance(spec, VectorEnv):
         return None
     with closing(make(spec, batch=batch)) as env:
-        wanted = [name for name in names if name in env.signals]
-        env.request(wanted)
+        requested = [name for name in names if name in env.signals]
+        env.request(requested)
         observations, info = env.reset(seed=0)
-        found = {**info, **observations}
-        return {name: found[name] for name in wanted if name in found}
+        values = {**info, **observations}
+        return {name: values[name] for name in requested if name in values}
 
 
 def is_users_own(spec: Any) -> bool:
@@ -234,10 +234,10 @@ def copied(spec: Any, reason: str) -> Any:
     copies: dict[int, Any] = {}
     why = ""
     try:
-        made = copy.deepcopy(spec, copies)
+        duplicate = copy.deepcopy(spec, copies)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         why = " ".join(str(error).split()) or type(error).__name__
-    for pipe in (one for one in copies.values() if isinstance(one, Connection)):
+    for pipe in (value for value in copies.values() if isinstance(value, Connection)):
         vars(pipe).clear()  # a copy has the descriptor of the original, and would close it when it is deleted
         why = "it has pipes to other processes"
     if why:
@@ -245,8 +245,8 @@ def copied(spec: Any, reason: str) -> Any:
         raise ScenarioError(f"env: {type(spec).__name__} cannot be copied ({why}), and {reason}; {fix}")
     for key in [key for key, reference in _copies.items() if reference() is None]:
         del _copies[key]
-    _copies[id(made)] = weakref.ref(made)
-    return made
+    _copies[id(duplicate)] = weakref.ref(duplicate)
+    return duplicate
 
 
 def _is_handed_over(spec: Any) -> bool:
@@ -328,8 +328,8 @@ def _made(
     elif kind == "id":
         spec = _built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype})
     if isinstance(spec, VectorEnv):
-        other = f"{batch}, but the environment has {spec.num_envs} sub-environments; make them equal"
-        require(spec.num_envs == batch, "training.batch", other, ScenarioError)
+        problem = f"{batch}, but the environment has {spec.num_envs} sub-environments; make them equal"
+        require(spec.num_envs == batch, "training.batch", problem, ScenarioError)
         if isinstance(spec, TorchVectorEnv):
             spec.stays_open = stays_open
             return spec
@@ -348,12 +348,12 @@ def _made(
         return env  # type: ignore[no-any-return]
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    made = "from_tensors"
+    way = "from_tensors"
     if hasattr(spec, "dataset"):
-        made = "from_loader"
+        way = "from_loader"
     elif hasattr(spec, "__getitem__") and hasattr(spec, "__len__"):
-        made = "from_dataset"
-    fix = f"pass an id, antiphon.envs.{made}(…) or a VectorEnv"
+        way = "from_dataset"
+    fix = f"pass an id, antiphon.envs.{way}(…) or a VectorEnv"
     raise ScenarioError(f"env: {type(spec).__name__} is not an environment; {fix}")
 
 
@@ -415,8 +415,8 @@ def _in_rows(
             require(fits, "env.workers", f"{one_each}; write {batch}, or leave it out", ScenarioError)
             first.close()
             return AsyncVectorEnv([row] * batch, autoreset_mode=AutoresetMode.SAME_STEP)
-        made = [first, *(make() for _ in range(batch - 1))]
-        rows = [functools.partial(row, env) for env in made]
+        envs = [first, *(make() for _ in range(batch - 1))]
+        rows = [functools.partial(row, env) for env in envs]
         return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
@@ -429,30 +429,34 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         keys = {key: values[key] for key in _OF_ROWS if key in values and key not in model.model_fields}
         values = {key: value for key, value in values.items() if key not in keys}
     options = model(**{**values, **({"split": split} if takes_split else {})})
-    known, arguments = inspect.signature(factory).parameters, {"options": options}
+    parameters, arguments = inspect.signature(factory).parameters, {"options": options}
     if not hasattr(factory, "Options"):
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
-    rest = hasattr(factory, "Options") and any(one.kind is one.VAR_KEYWORD for one in known.values())
-    arguments |= {key: settings[key] for key in settings if key in known or rest}
-    made = _called(name, factory, arguments)
+    rest = hasattr(factory, "Options") and any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+    arguments |= {key: settings[key] for key in settings if key in parameters or rest}
+    built = _called(name, factory, arguments)
     make, batch = functools.partial(_called, name, factory, arguments), settings["num_envs"]
-    if isinstance(made, gymnasium.Env):
-        return _in_rows(name, make, made, batch, keys)
-    if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
+    if isinstance(built, gymnasium.Env):
+        return _in_rows(name, make, built, batch, keys)
+    if all(hasattr(built, name) for name in ("possible_agents", "observation_space", "step")):
         from antiphon.envs.adaptors.parallel import copies_of
 
-        return copies_of(make, made, batch, keys)
+        return copies_of(make, built, batch, keys)
     if "stack" in keys:
         fix = "stack its observations itself"
-        raise ScenarioError(f"env.stack: '{name}' makes {type(made).__name__}, which steps all rows; {fix}")
+        raise ScenarioError(f"env.stack: '{name}' makes {type(built).__name__}, which steps all rows; {fix}")
     if "workers" in keys:
         fix = "leave it out, or have it make one for each row"
-        raise ScenarioError(f"env.workers: '{name}' makes {type(made).__name__}, which steps all rows; {fix}")
-    if callable(getattr(made, "make", None)):
-        return made
-    if isinstance(made, VectorEnv):
+        raise ScenarioError(
+            f"env.workers: '{name}' makes {type(built).__name__}, which steps all rows; {fix}"
+        )
+    if callable(getattr(built, "make", None)):
+        return built
+    if isinstance(built, VectorEnv):
         if split is not None and not takes_split:
             raise ScenarioError(f"env.split: '{name}' has no argument split for '{split}'; add it")
-        return made
+        return built
     kinds = "a gymnasium.Env, a VectorEnv, a PettingZoo ParallelEnv or a source"
-    raise ScenarioError(f"env: '{name}' returned {type(made).__name__}; its factory must return {kinds}")
+    raise ScenarioError(f"env: '{name}' returned {type(built).__name__}; its factory must return {kinds}")

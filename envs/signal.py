@@ -50,8 +50,8 @@ class Signal:
         require(
             classes, "Signal", f"classes={self.classes!r}; must be a whole number, at least 1", ScenarioError
         )
-        known = self.known in ("tick", "after_step")
-        require(known, "Signal", f"known={self.known!r}; must be tick or after_step", ScenarioError)
+        is_valid = self.known in ("tick", "after_step")
+        require(is_valid, "Signal", f"known={self.known!r}; must be tick or after_step", ScenarioError)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -136,7 +136,7 @@ class Description:
 
     def __post_init__(self) -> None:
         signals = isinstance(self.signals, Mapping) and all(
-            isinstance(one, Signal) for one in self.signals.values()
+            isinstance(signal, Signal) for signal in self.signals.values()
         )
         fix = "must be a dict of Signals by name, such as {'place': Signal(shape=(3,))}"
         require(signals, "Description", f"signals={self.signals!r}; {fix}", ScenarioError)

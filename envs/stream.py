@@ -39,11 +39,11 @@ class Table:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of all tensors, by which a checkpoint identifies its data."""
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for name, tensor in [*self.columns.items(), *self.splits.items(), *self._others().items()]:
-            found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-            found.update(bytes_of(tensor))
-        return found.hexdigest()
+            sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+            sha256.update(bytes_of(tensor))
+        return sha256.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the table on a device and with a float type; tensors that already match are not copied."""
@@ -51,14 +51,14 @@ class Table:
             name: column.to(device, dtype if column.is_floating_point() else column.dtype)
             for name, column in self.columns.items()
         }
-        own: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
+        extra: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
         splits = {name: rows.to(device) for name, rows in self.splits.items()}
-        return replace(self, columns=columns, splits=splits, **own)
+        return replace(self, columns=columns, splits=splits, **extra)
 
     def _others(self) -> dict[str, Tensor]:
         """Return the tensors of a subclass by name."""
-        own = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in own.items() if isinstance(value, Tensor)}
+        attributes = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in attributes.items() if isinstance(value, Tensor)}
 
 
 class Draws:
@@ -76,14 +76,14 @@ class Draws:
 
     def rows(self, seed: int, number: int) -> Tensor:
         """Return the row of each environment's example of that number, int64 `[batch]`."""
-        number, place = divmod(number, _BLOCK)
+        number, offset = divmod(number, _BLOCK)
         if self._held != (seed, number):
             count = self._num_envs * _BLOCK
             sampled = integers(seed_for(seed, "env"), number, count, len(self._rows), self._rows.device)
             # Environment-major: an environment's examples do not depend on their number.
             self._block = self._rows[sampled].view(self._num_envs, _BLOCK).t().contiguous()
             self._held = seed, number
-        return self._block[place]
+        return self._block[offset]
 
 
 def shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
@@ -111,9 +111,9 @@ class Epochs:
         """Return the row of each environment's example of that number, int64 `[batch]`."""
         first = number * self._num_envs
         last, count = first + self._num_envs - 1, len(self._rows)
-        each = [(seed, epoch) for epoch in range(first // count, last // count + 1)]
+        keys = [(seed, epoch) for epoch in range(first // count, last // count + 1)]
         self._orders = {
-            key: self._orders[key] if key in self._orders else shuffled(self._rows, *key) for key in each
+            key: self._orders[key] if key in self._orders else shuffled(self._rows, *key) for key in keys
         }
         orders = [*self._orders.values()]
         start = first % count
@@ -163,7 +163,9 @@ class ExampleStream(SeededEnv):
         check_split(split, self.splits)
         self.split = split
         self._table = table.to(self.device, self.dtype)
-        self._divisors = {name: torch.tensor(own, dtype=self.dtype) for name, own in table.divisors.items()}
+        self._divisors = {
+            name: torch.tensor(divisor, dtype=self.dtype) for name, divisor in table.divisors.items()
+        }
         self._answer = answer
         self._digest = digest
         rows = self._table.splits[split]

@@ -73,9 +73,9 @@ class CharText(SeededEnv):
         self._digest = lambda: read.digest
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
-        found = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
+        available = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
         fix = f"{num_envs} environments need {2 * num_envs}; lower training.batch or use a longer text"
-        require(self._stretch >= 2, "env.text", f"{found}, but {fix}", ScenarioError)
+        require(self._stretch >= 2, "env.text", f"{available}, but {fix}", ScenarioError)
         self._classes = read.classes
         self._opened: int | None = None  # the seed of which `_begins` are
 
@@ -94,14 +94,14 @@ class CharText(SeededEnv):
             self._begins += integers(seed_for(self._seed, "env"), 0, 1, len(self._codes), self.device)
 
     def _values(self) -> Values:
-        place = (self._begins + self._number) % len(self._codes)
+        position = (self._begins + self._number) % len(self._codes)
         values: dict[str, Tensor] = {}
         if "char" in self.requested:
-            codes = self._codes[place].unsqueeze(-1)
-            shape = (*place.shape, self._classes)  # no table of all classes: a text may have very many
+            codes = self._codes[position].unsqueeze(-1)
+            shape = (*position.shape, self._classes)  # no table of all classes: a text may have very many
             values["char"] = torch.zeros(shape, dtype=self.dtype, device=self.device).scatter_(-1, codes, 1.0)
         if "next" in self.requested:
-            values["next"] = self._codes[(place + 1) % len(self._codes)]
+            values["next"] = self._codes[(position + 1) % len(self._codes)]
         return self._divide(values)
 
 
@@ -171,13 +171,13 @@ class TextWindows(ExampleStream):
 
 def _window_begins(text: str, length: int) -> dict[str, range]:
     """Return where windows begin in each split: in `train` everywhere, in others end to end; DataError if none fits."""
-    found = {}
+    begins = {}
     for name, codes in texts.load(text).splits.items():
         last = len(codes) - 1 - length
         short = f"{length}, but the {name} split of '{text}' has {len(codes)} characters"
         require(last >= 0, "env.length", f"{short}; use at most {len(codes) - 1}, or a longer text")
-        found[name] = range(0, last + 1, 1 if name == "train" else length)
-    return found
+        begins[name] = range(0, last + 1, 1 if name == "train" else length)
+    return begins
 
 
 @functools.lru_cache(maxsize=8)

@@ -69,8 +69,8 @@ class Adaptor(TorchVectorEnv):
         self.actions, self._layers = actions, layers
         self._numbers = GlobalNumbers()
         bases = [id(getattr(row, "unwrapped", row)) for row in rows]
-        one = f"'{name}' is one object in several rows of the batch; let its function make a new one at each call"
-        require(len(set(bases)) == len(bases), "env", one, ScenarioError)
+        shared = f"'{name}' is one object in several rows of the batch; let its function make a new one at each call"
+        require(len(set(bases)) == len(bases), "env", shared, ScenarioError)
         unsaved = layers.unsaved if can_be_saved else ""
         description = Description(
             signals={**signals, **OUTCOMES},
@@ -149,19 +149,19 @@ class Adaptor(TorchVectorEnv):
             envs = make(), make()
         except ScenarioError:  # an object that cannot be copied
             return []
-        with closing(envs[0]) as fresh, closing(envs[1]) as other:
+        with closing(envs[0]) as fresh, closing(envs[1]) as second:
             assert isinstance(fresh, Adaptor)
-            assert isinstance(other, Adaptor)
-            other.carry(state, self.num_envs)
-            shown = [one.reset(seed=0)[0] for one in (fresh, other)]
-            names = self._layers.surviving(fresh._layers, other._layers)
+            assert isinstance(second, Adaptor)
+            second.carry(state, self.num_envs)
+            shown = [env.reset(seed=0)[0] for env in (fresh, second)]
+            names = self._layers.surviving(fresh._layers, second._layers)
             for _ in range(
                 TRIAL
             ):  # what steps write anew, such as a buffer of frames, changes no observation
                 if not names or any(not torch.equal(shown[0][name], shown[1][name]) for name in shown[0]):
                     break
-                shown = [one.step(None)[0] for one in (fresh, other)]
-                names = self._layers.surviving(fresh._layers, other._layers)
+                shown = [env.step(None)[0] for env in (fresh, second)]
+                names = self._layers.surviving(fresh._layers, second._layers)
             return names
 
     def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
@@ -209,10 +209,10 @@ def _wordless(error: BaseException) -> str:
 def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[..., Any] | None) -> list[str]:
     """Return the keys that a call does not take: the one that its error names, and those that later calls of `make` do."""
     unknown: list[str] = []
-    while found := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
-        if found[1] not in keys or found[1] in unknown:
+    while match := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+        if match[1] not in keys or match[1] in unknown:
             break
-        unknown.append(found[1])
+        unknown.append(match[1])
         if make is None:
             break
         try:
@@ -222,8 +222,8 @@ def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[...
     return unknown
 
 
-def _meant(key: str, known: Iterable[str]) -> str:
-    near = nearest(key, known)
+def _meant(key: str, accepted: Iterable[str]) -> str:
+    near = nearest(key, accepted)
     return f"did you mean '{near}'?" if near else "leave it out"
 
 
@@ -234,12 +234,12 @@ def making(
     keys: Mapping[str, Any] | None = None,
     instead: Mapping[str, str] = MappingProxyType({}),
     make: Callable[..., Any] | None = None,
-    known: Iterable[str] = (),
+    accepted: Iterable[str] = (),
 ) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
     The place of the line is the one of `keys`, with their values, that the exception names or that is the only one; `instead` has
-    the fixes of keys that are not taken; of others it is a key among `known`. With `make`, which makes one of some keys, all keys that
+    the fixes of keys that are not taken; of others it is a key among `accepted`. With `make`, which makes one of some keys, all keys that
     are not taken are named.
 
     Errors of antiphon stay what they are.
@@ -260,7 +260,7 @@ def making(
             raise Problems(
                 DocumentError(
                     ("env", key),
-                    f"'{name}' does not take it; {instead.get(key) or fix or _meant(key, known)}",
+                    f"'{name}' does not take it; {instead.get(key) or fix or _meant(key, accepted)}",
                 )
                 for key in unknown
             ).as_one() from None
@@ -269,19 +269,19 @@ def making(
             cannot = f"{keys[named[0]]!r}, and '{name}' cannot be made with it: {line}"
             ending = "" if fix else "; write another value, or leave it out"
             raise ScenarioError(f"env.{named[0]}: {cannot}{ending}") from None
-        given = " with " * bool(keys) + ", ".join(f"{key}: {value!r}" for key, value in keys.items())
+        with_values = " with " * bool(keys) + ", ".join(f"{key}: {value!r}" for key, value in keys.items())
         ending = "; write other values, or leave them out" if keys and not fix else ""
-        raise ScenarioError(f"env.id: '{name}' cannot be made{given}: {line}{ending}") from None
+        raise ScenarioError(f"env.id: '{name}' cannot be made{with_values}: {line}{ending}") from None
 
 
 def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:
     """Reject a `render_mode` that an environment does not have."""
-    known, wanted = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
-    if wanted is not None and wanted not in known:
-        raise ScenarioError(f"env.render_mode: '{name}' has no '{wanted}'{suggest(str(wanted), known)}")
+    modes, mode = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
+    if mode is not None and mode not in modes:
+        raise ScenarioError(f"env.render_mode: '{name}' has no '{mode}'{suggest(str(mode), modes)}")
 
 
-def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = None) -> Tensor:
+def checked(name: str, signal: Signal, value: Tensor, batch: int, raw: Any = None) -> Tensor:
     """Return a signal's values in all sub-environments, [batch, …]; RunError if shape, numbers or classes are wrong.
 
     Args:
@@ -289,12 +289,12 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = N
         signal: Its shape and classes.
         value: The values, in the type of the run.
         batch: The number of sub-environments.
-        given: The values as the environment returned them, whose type may hold larger ones.
+        raw: The values as the environment returned them, whose type may hold larger ones.
     """
-    wanted = (batch, *signal.shape)
-    if value.shape != wanted:
+    expected_shape = (batch, *signal.shape)
+    if value.shape != expected_shape:
         raise RunError(
-            f"env: '{name}' is {list(value.shape)}, but its space is {list(wanted)}; return that shape"
+            f"env: '{name}' is {list(value.shape)}, but its space is {list(expected_shape)}; return that shape"
         )
     if signal.classes is None:
         if math.isfinite(value.sum().item()):  # almost always, and cheaper than a look at each number
@@ -304,14 +304,14 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = N
         wrong, fault = (value < 0) | (value >= signal.classes), f"outside its {signal.classes} classes"
     if bool(wrong.any()):
         row = int(wrong.reshape(batch, -1).any(1).nonzero()[0])
-        found = value[row][wrong[row]].flatten()[0].item()
-        native = found if given is None else _tensor(given)[row][wrong[row].cpu()].flatten()[0].item()
-        what = f"env: '{name}' of sub-environment {row} is"
-        if math.isinf(found) and math.isfinite(native):
+        number = value[row][wrong[row]].flatten()[0].item()
+        native = number if raw is None else _tensor(raw)[row][wrong[row].cpu()].flatten()[0].item()
+        subject = f"env: '{name}' of sub-environment {row} is"
+        if math.isinf(number) and math.isfinite(native):
             kind, most = str(value.dtype).removeprefix("torch."), torch.finfo(value.dtype).max
             fix = "scale it, or use dtype: float64"
-            raise RunError(f"{what} {native:g}, and {kind} holds up to {most:.2g}; {fix}")
-        raise RunError(f"{what} {found}, {fault}; fix the environment")
+            raise RunError(f"{subject} {native:g}, and {kind} holds up to {most:.2g}; {fix}")
+        raise RunError(f"{subject} {number}, {fault}; fix the environment")
     return value
 
 
@@ -337,5 +337,5 @@ def random_state(space: Space[Any]) -> list[Any]:
 
 def load_random_state(space: Space[Any], state: list[Any]) -> None:
     """Load a state from `random_state`."""
-    for leaf, each in zip(leaves(space).values(), state, strict=True):
-        leaf.np_random.bit_generator.state = each
+    for leaf, leaf_state in zip(leaves(space).values(), state, strict=True):
+        leaf.np_random.bit_generator.state = leaf_state

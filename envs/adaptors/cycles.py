@@ -57,8 +57,8 @@ class Cycle:
                 raise AssertionError(f"{order}; let agents move in a cycle, and die at its end")
             turns.observe(agent)  # as the conversion does: random numbers may be drawn
             turns.step(actions[agent])
-            for other in base.agents:
-                rewards[other] += base.rewards[other]
+            for rewarded in base.agents:
+                rewards[rewarded] += base.rewards[rewarded]
         outcomes = dict(base.terminations), dict(base.truncations), dict(base.infos)
         shown = {agent: turns.observe(agent) for agent in base.agents}
         while base.agents and (

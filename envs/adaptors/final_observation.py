@@ -30,8 +30,8 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], *, alone: bool = False) -> None:
         super().__init__(env)
         self._alone = alone
-        each = leaves(env.observation_space).items()
-        self._boxes = [(path, box) for path, box in each if isinstance(box, spaces.Box)]
+        space_leaves = leaves(env.observation_space).items()
+        self._boxes = [(path, box) for path, box in space_leaves if isinstance(box, spaces.Box)]
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -47,14 +47,14 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _check(self, observation: Any) -> None:
         """Raise a RunError if a part has not the shape of its space, or a whole number is none of its type."""
         for path, box in self._boxes:
-            given = part_at(observation, path)
-            if (shape := np.shape(given)) != box.shape:
+            part = part_at(observation, path)
+            if (shape := np.shape(part)) != box.shape:
                 name = ".".join(map(str, path)) or "observation"
                 fix = "return that shape, or declare the other"
                 raise RunError(f"env: '{name}' is {list(shape)}, but its space is {list(box.shape)}; {fix}")
             if box.dtype.kind not in "iu":
                 continue
-            value = np.asarray(given)
+            value = np.asarray(part)
             if value.dtype == box.dtype or value.dtype.kind not in "iu":
                 continue
             limits = np.iinfo(box.dtype)
@@ -76,20 +76,20 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
 
-def reward_of(given: Any, agent: str = "") -> float:
+def reward_of(reward: Any, agent: str = "") -> float:
     """Return a reward, a number or an array of a single one, as a number; RunError for anything else.
 
     Args:
-        given: As an environment returned it.
+        reward: As an environment returned it.
         agent: The agent whose reward it is, for the error.
     """
     try:
-        number: float = (given.item() if hasattr(given, "item") else given).__float__()
+        number: float = (reward.item() if hasattr(reward, "item") else reward).__float__()
     except (AttributeError, RuntimeError, TypeError, ValueError):
         whose = f" of '{agent}'" if agent else ""
-        what = "None" if given is None else show_value(given)
-        what = f"an array of shape {list(given.shape)}" if hasattr(given, "shape") else what
-        several = not agent and (isinstance(given, list | tuple) or hasattr(given, "shape"))
-        own = ", or register a PettingZoo environment, in which each agent has its own" if several else ""
-        raise RunError(f"env: the reward{whose} is {what}; return a number from step(){own}") from None
+        shown = "None" if reward is None else show_value(reward)
+        shown = f"an array of shape {list(reward.shape)}" if hasattr(reward, "shape") else shown
+        several = not agent and (isinstance(reward, list | tuple) or hasattr(reward, "shape"))
+        hint = ", or register a PettingZoo environment, in which each agent has its own" if several else ""
+        raise RunError(f"env: the reward{whose} is {shown}; return a number from step(){hint}") from None
     return number

@@ -96,8 +96,8 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Take a step."""
-        shown, *others = self.env.step(action)
-        return self.frames.seen(shown), *others
+        shown, *rest = self.env.step(action)
+        return self.frames.seen(shown), *rest
 
 
 class AgentsFrameStack:
@@ -112,21 +112,22 @@ class AgentsFrameStack:
 
     def __init__(self, env: Any, counts: int | Mapping[str, int]) -> None:
         self.env = env
-        own: dict[str, int | dict[str, int]] = {agent: {} for agent in env.possible_agents}
+        counts_of: dict[str, int | dict[str, int]] = {agent: {} for agent in env.possible_agents}
         if not isinstance(counts, Mapping):
-            own = dict.fromkeys(own, counts)
+            counts_of = dict.fromkeys(counts_of, counts)
         for name, count in counts.items() if isinstance(counts, Mapping) else ():
-            agent = next((agent for agent in own if name.startswith(f"{agent}.")), None)
+            agent = next((agent for agent in counts_of if name.startswith(f"{agent}.")), None)
             if agent is None:
                 signals = [
                     f"{agent}.{signal_name(path)}"
-                    for agent in own
+                    for agent in counts_of
                     for path in leaves(env.observation_space(agent))
                 ]
                 raise ScenarioError(f"env.stack: no signal '{name}'{suggest(name, signals)}")
-            own[agent] = {**own[agent], name: count}  # type: ignore[dict-item]
+            counts_of[agent] = {**counts_of[agent], name: count}  # type: ignore[dict-item]
         self.frames = {
-            agent: Frames(env.observation_space(agent), number, f"{agent}.") for agent, number in own.items()
+            agent: Frames(env.observation_space(agent), number, f"{agent}.")
+            for agent, number in counts_of.items()
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -152,13 +153,13 @@ class AgentsFrameStack:
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
         """Take a step."""
-        shown, *others = self.env.step(actions)
-        return self._seen(shown), *others
+        shown, *rest = self.env.step(actions)
+        return self._seen(shown), *rest
 
     def _seen(self, shown: Mapping[str, Any]) -> dict[str, Any]:
         for agent in self.frames.keys() - shown.keys():
             self.frames[agent].clear()
-        return {agent: self.frames[agent].seen(own) for agent, own in shown.items()}
+        return {agent: self.frames[agent].seen(observation) for agent, observation in shown.items()}
 
 
 def _join_of(leaf: spaces.Space[Any]) -> Callable[[list[Any]], Any]:
@@ -172,9 +173,13 @@ def _join_of(leaf: spaces.Space[Any]) -> Callable[[list[Any]], Any]:
 def _space(space: spaces.Space[Any], counts: Mapping[Path, int], path: Path = ()) -> spaces.Space[Any]:
     """Return the space of observations of which some parts are stacked."""
     if isinstance(space, spaces.Dict):
-        return spaces.Dict({key: _space(part, counts, (*path, key)) for key, part in space.spaces.items()})
+        return spaces.Dict(
+            {key: _space(subspace, counts, (*path, key)) for key, subspace in space.spaces.items()}
+        )
     if isinstance(space, spaces.Tuple):
-        return spaces.Tuple([_space(part, counts, (*path, place)) for place, part in enumerate(space.spaces)])
+        return spaces.Tuple(
+            [_space(subspace, counts, (*path, index)) for index, subspace in enumerate(space.spaces)]
+        )
     if path not in counts:
         return space
     count, join = counts[path], _join_of(space)
@@ -185,7 +190,7 @@ def _space(space: spaces.Space[Any], counts: Mapping[Path, int], path: Path = ()
         case spaces.Discrete():
             return spaces.MultiDiscrete(np.full(count, space.n), start=np.full(count, space.start))
         case spaces.MultiDiscrete():
-            nvec, start = (join([each] * count) for each in (space.nvec, space.start))
+            nvec, start = (join([values] * count) for values in (space.nvec, space.start))
             return spaces.MultiDiscrete(nvec, start=start)
         case spaces.MultiBinary():
             return spaces.MultiBinary(join([np.zeros(space.shape)] * count).shape)

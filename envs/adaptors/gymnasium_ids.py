@@ -61,8 +61,8 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if name not in gymnasium.registry:
         fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
-    found = _Options(**options)
-    mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
+    parsed = _Options(**options)
+    mode, autoreset, arguments = parsed.vectorization_mode, parsed.autoreset, parsed.model_extra or {}
     for key in arguments.keys() & _OWN:
         meaning = "use training.batch" if key == "num_envs" else "a scenario file has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be set, {meaning}; leave it out")
@@ -73,41 +73,41 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point" and arguments.get("max_episode_steps") == -1:
         fix = "write vectorization_mode: sync"
         raise ScenarioError(f"env.max_episode_steps: the vector environment of '{name}' has a limit; {fix}")
-    if found.stack is not None:
-        check_counts(found.stack)
-    if mode == "vector_entry_point" and found.stack is not None:
+    if parsed.stack is not None:
+        check_counts(parsed.stack)
+    if mode == "vector_entry_point" and parsed.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")
     fix = ""
     if chosen and arguments:
         fix = "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
-    one = (
+    make_one = (
         partial(gymnasium.make_vec, name, 1, vectorization_mode=mode)
         if mode == "vector_entry_point"
         else partial(gymnasium.make, name)
     )
-    with making(name, fix, arguments, _INSTEAD, one, _arguments_of(name)), warnings.catch_warnings():
+    with making(name, fix, arguments, _INSTEAD, make_one, _arguments_of(name)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         if mode == "vector_entry_point":
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
         else:
-            row = partial(_make, name, arguments, found.stack, alone=mode == "async")
+            row = partial(_make, name, arguments, parsed.stack, alone=mode == "async")
             several = AsyncVectorEnv if mode == "async" else SyncVectorEnv
             env = several([row] * batch, autoreset_mode=_AUTORESET[autoreset or "same_step"])
             env.spec = gymnasium.spec(name)  # by which errors name it
     try:
         check_render_mode(name, env, arguments)
-        own = env.metadata.get("autoreset_mode")
-        if autoreset is not None and own is not _AUTORESET[autoreset]:
-            has = own.name.lower() if isinstance(own, AutoresetMode) else own
-            other = f"{autoreset}, but the vector environment of '{name}' has {has}"
+        mode_of_env = env.metadata.get("autoreset_mode")
+        if autoreset is not None and mode_of_env is not _AUTORESET[autoreset]:
+            has = mode_of_env.name.lower() if isinstance(mode_of_env, AutoresetMode) else mode_of_env
+            difference = f"{autoreset}, but the vector environment of '{name}' has {has}"
             raise ScenarioError(
-                f"env.autoreset: {other}; leave autoreset out, or use vectorization_mode: sync"
+                f"env.autoreset: {difference}; leave autoreset out, or use vectorization_mode: sync"
             )
     except ScenarioError:
         env.close()
         raise
-    if has_own and not chosen and found.vectorization_mode is None:
+    if has_own and not chosen and parsed.vectorization_mode is None:
         _warn_of_another_task(name, env, arguments)
     return env
 
@@ -133,11 +133,15 @@ def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: M
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            own = gymnasium.make_vec(name, 1, vectorization_mode="vector_entry_point", **arguments)
+            entry_point_env = gymnasium.make_vec(
+                name, 1, vectorization_mode="vector_entry_point", **arguments
+            )
     except Exception:  # noqa: BLE001  (it is not asked for)
         return
-    spaces = [(one.single_observation_space, one.single_action_space) for one in (env, own)]
-    own.close()
+    spaces = [
+        (vector.single_observation_space, vector.single_action_space) for vector in (env, entry_point_env)
+    ]
+    entry_point_env.close()
     if spaces[0] != spaces[1]:
         line = f"env.autoreset: replaces the vector environment of '{name}', whose observations, actions or rewards differ"
         warnings.warn(
@@ -148,7 +152,7 @@ def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: M
 def _nearest(name: str) -> str:
     """Return the nearest ids, or where an id or namespace that is not registered may come from."""
     namespace, slash, _ = name.rpartition("/")
-    if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
+    if slash and not any(registered.startswith(f"{namespace}/") for registered in gymnasium.registry):
         fix = f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
     else:
         fix = suggest(name, gymnasium.registry, "gymnasium/")

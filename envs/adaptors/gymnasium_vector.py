@@ -51,8 +51,8 @@ class VectorAdaptor(Adaptor):
         require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
         signals, actions = self.observations.signals, Actions(env.single_action_space)
         base = env.unwrapped
-        own = base.envs[0].unwrapped if isinstance(base, SyncVectorEnv) else base  # which errors name
-        name = getattr(getattr(base, "spec", None), "id", type(own).__name__)
+        inner = base.envs[0].unwrapped if isinstance(base, SyncVectorEnv) else base  # which errors name
+        name = getattr(getattr(base, "spec", None), "id", type(inner).__name__)
         self._subs = list(base.envs) if isinstance(base, SyncVectorEnv) and not has_state(base) else None
         stateful = [base] if self._subs is None else [sub.unwrapped for sub in self._subs]
         settings |= {
@@ -131,14 +131,16 @@ class VectorAdaptor(Adaptor):
         with self._failing("step"):
             obs, reward, terminated, truncated, info = self._returned
         before, self._shown = self._shown, self._observe(obs)
-        flags = [flags_of(name, given) for name, given in zip(ENDS, (terminated, truncated), strict=True)]
+        flags = [flags_of(name, values) for name, values in zip(ENDS, (terminated, truncated), strict=True)]
         for name, flag in zip(ENDS, flags, strict=True):
             if flag.shape != (self.num_envs,):
                 wrong = f"{list(flag.shape)}, not [{self.num_envs}]; return one for each sub-environment"
                 raise RunError(f"env: '{name}' is {wrong}")
         happened = due = np.array(flags)
-        given = tensor_of("reward", reward, self.device)
-        rewards = checked("reward", OUTCOMES["reward"], given.to(self.dtype), self.num_envs, given)
+        native_reward = tensor_of("reward", reward, self.device)
+        rewards = checked(
+            "reward", OUTCOMES["reward"], native_reward.to(self.dtype), self.num_envs, native_reward
+        )
         if self.late_ends:
             due, self._ended = self._ended, happened
         over = due[0] | due[1]
@@ -191,15 +193,15 @@ class VectorAdaptor(Adaptor):
         self._require_state()
         base: Any = self._env.unwrapped
         with self._calling("state_dict"):
-            own = base.state_dict() if self._subs is None else [_state_of(sub) for sub in self._subs]
-        found = {
-            "env": own,
+            env_state = base.state_dict() if self._subs is None else [_state_of(sub) for sub in self._subs]
+        saved = {
+            "env": env_state,
             "wrappers": self._layers.state_dict(),
             "ended": torch.tensor(self._ended, device=self.device),
             "shown": self._shown,
         }
         return {
-            **found,
+            **saved,
             "random": random_state(self._env.action_space),
             "numbers": self._numbers.state_dict(),
         }
@@ -212,7 +214,7 @@ class VectorAdaptor(Adaptor):
         if "wrappers" in state:
             self._layers.load_state_dict(state["wrappers"])
         else:
-            self._layers.load_elapsed([] if self._subs is None else [one["elapsed"] for one in state["env"]])
+            self._layers.load_elapsed([] if self._subs is None else [row["elapsed"] for row in state["env"]])
         with self._calling("load_state_dict"):
             if self._subs is None:
                 base.load_state_dict(state["env"])
@@ -230,7 +232,7 @@ class VectorAdaptor(Adaptor):
         """Return the requested observations of all sub-environments."""
         with self._failing("step"):
             parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
-        self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
+        self._speaks_torch = any(isinstance(value, Tensor) for value in parts.values())
         values: dict[str, Tensor] = {}
         for name in (name for name in self.requested if name in parts):
             value = self.observations.value(name, parts[name], self.device, self.dtype)
@@ -249,32 +251,32 @@ class VectorAdaptor(Adaptor):
             return last
         wrong = f"'{self._name}' returns a {type(info).__name__} as info, not Gymnasium's dict; leave out DictInfoToList"
         require(isinstance(info, Mapping), "env", wrong, RunError)
-        given: Any = info.get("final_obs")
+        final_obs: Any = info.get("final_obs")
         final = {name: value.clone() for name, value in self._shown.items()}
         rows = ended.nonzero().flatten().tolist()
-        whole = isinstance(given, Mapping) or (
-            isinstance(given, tuple) and isinstance(self._env.single_observation_space, spaces.Tuple)
+        is_batched = isinstance(final_obs, Mapping) or (
+            isinstance(final_obs, tuple) and isinstance(self._env.single_observation_space, spaces.Tuple)
         )
         shown: Any = info.get("_final_obs")
-        there = given is not None and (shown is None or all(shown[row] for row in rows))
-        if not there or not (whole or all(given[row] is not None for row in rows)):
+        has_rows = final_obs is not None and (shown is None or all(shown[row] for row in rows))
+        if not has_rows or not (is_batched or all(final_obs[row] is not None for row in rows)):
             raise RunError(
                 f"env: '{self._name}' resets an ended episode in the same step, and info has no final_obs of it; return "
                 "final_obs and the mask _final_obs (Gymnasium's AutoresetMode.SAME_STEP), or reset in the next step "
                 "(metadata['autoreset_mode'] = AutoresetMode.NEXT_STEP)"
             )
-        if whole:  # a batch, as observations are
-            return {n: _in_rows(ended, value, final[n]) for n, value in self._observe(given).items()}
+        if is_batched:  # a batch, as observations are
+            return {n: _in_rows(ended, value, final[n]) for n, value in self._observe(final_obs).items()}
         for row in rows:
             for name, value in final.items():
                 with self._failing("step"):
-                    part = self.observations.part(name, given[row])
-                found = self.observations.value(name, part, self.device, self.dtype)
+                    native = self.observations.part(name, final_obs[row])
+                tensor = self.observations.value(name, native, self.device, self.dtype)
                 wrong = (
-                    f"'{name}' of final_obs is {list(found.shape)}, but its space is {list(value.shape[1:])}"
+                    f"'{name}' of final_obs is {list(tensor.shape)}, but its space is {list(value.shape[1:])}"
                 )
-                require(found.shape == value.shape[1:], "env", wrong, RunError)  # torch would repeat fewer
-                value[row] = found
+                require(tensor.shape == value.shape[1:], "env", wrong, RunError)  # torch would repeat fewer
+                value[row] = tensor
         return {
             name: checked(name, self.signals[name], value, self.num_envs) for name, value in final.items()
         }
@@ -283,9 +285,9 @@ class VectorAdaptor(Adaptor):
 def _state_of(sub: gymnasium.Env[Any, Any]) -> dict[str, Any]:
     """Return the state of a sub-environment, and the steps of its time limits, which earlier versions read."""
     base: Any = sub.unwrapped
-    limits = [one for one in Layers(sub).wrappers if isinstance(one, TimeLimit)]
+    limits = [layer for layer in Layers(sub).wrappers if isinstance(layer, TimeLimit)]
     return {"env": base.state_dict(), "elapsed": [limit._elapsed_steps for limit in limits]}
 
 
-def _in_rows(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    return torch.where(mask.view(-1, *(1 for _ in one.shape[1:])), one, other)
+def _in_rows(mask: Tensor, where_true: Tensor, where_false: Tensor) -> Tensor:
+    return torch.where(mask.view(-1, *(1 for _ in where_true.shape[1:])), where_true, where_false)

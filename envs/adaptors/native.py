@@ -36,14 +36,22 @@ class Native:
     @property
     def signals(self) -> dict[str, Signal]:
         """The signals that are observed."""
-        found = {name: signal for each in self.observations.values() for name, signal in each.signals.items()}
-        return {**found, **self.ids}
+        signals = {
+            name: signal
+            for observations in self.observations.values()
+            for name, signal in observations.signals.items()
+        }
+        return {**signals, **self.ids}
 
     @property
     def conversions(self) -> dict[str, Conversion]:
         """From the native values of the signals that are observed."""
-        found = {name: one for each in self.observations.values() for name, one in each.conversions.items()}
-        return {**found, **dict.fromkeys(self.ids, Conversion(np.dtype(np.int64)))}
+        conversions = {
+            name: conversion
+            for observations in self.observations.values()
+            for name, conversion in observations.conversions.items()
+        }
+        return {**conversions, **dict.fromkeys(self.ids, Conversion(np.dtype(np.int64)))}
 
     def example(self, name: str, axes: tuple[int, ...]) -> Tensor:
         """Return valid native values of a signal, the smallest choices or zeros, [*axes, *shape]."""
@@ -62,7 +70,7 @@ class Native:
             ScenarioError: A part is missing, or of another shape.
             RunError: Values that are not finite, or not valid classes.
         """
-        found: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         alone = False
         for agent, observations in self.observations.items():
             if agent is not None and isinstance(observation, Mapping) and agent not in observation:
@@ -71,36 +79,36 @@ class Native:
                 if name not in names:
                     continue
                 try:
-                    part = observations.part(name, observation if agent is None else observation[agent])
-                    value = observations.value(name, part, device, dtype)
+                    native = observations.part(name, observation if agent is None else observation[agent])
+                    value = observations.value(name, native, device, dtype)
                 except (TypeError, KeyError, IndexError, ValueError):
                     raise ScenarioError(
                         f"policy: the observation has no '{name}'; give it as the environment does"
                     ) from None
                 alone = value.ndim == len(signal.shape)
                 value = value.unsqueeze(0) if alone else value
-                batch = len(next(iter(found.values()), value))
+                batch = len(next(iter(values.values()), value))
                 found_shape = f"'{name}' is {list(value.shape[1:] if alone else value.shape)}"
                 fix = f"use {list(signal.shape)}, or with a first axis for several environments"
                 fits = value.shape == (batch, *signal.shape)
                 require(fits, "policy", f"{found_shape}; {fix}", ScenarioError)
-                found[name] = checked(name, signal, value, batch)
+                values[name] = checked(name, signal, value, batch)
         nothing = f"the observation has no {', '.join(sorted(names))}"
-        require(bool(found), "policy", nothing, ScenarioError)
-        for name in (name for name in names if name not in found):
+        require(bool(values), "policy", nothing, ScenarioError)
+        for name in (name for name in names if name not in values):
             signal = self.signals[name]
             kind = dtype if signal.classes is None else torch.int64
-            found[name] = torch.zeros(batch, *signal.shape, dtype=kind, device=device)
-        for place, name in enumerate(self.ids):
-            if name in found:
-                found[name] += place
-        return found, alone
+            values[name] = torch.zeros(batch, *signal.shape, dtype=kind, device=device)
+        for index, name in enumerate(self.ids):
+            if name in values:
+                values[name] += index
+        return values, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
         """Return actions (see `Actions.translated`; None: from `sample`) as arrays for the environment, or for a single one."""
-        given = sample() if action is None else self.actions.translated(action, sample, arrays=True)
+        chosen = sample() if action is None else self.actions.translated(action, sample, arrays=True)
         space = self.space(batch)
-        native = mapped(space, lambda path, leaf: np.asarray(part_at(given, path), leaf.dtype))
+        native = mapped(space, lambda path, leaf: np.asarray(part_at(chosen, path), leaf.dtype))
         return next(iter(iterate(space, native))) if alone else native
 
     def space(self, batch: int) -> gymnasium.Space[Any]:

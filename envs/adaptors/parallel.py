@@ -65,7 +65,9 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     arguments = {key: value for key, value in options.items() if key not in _OF_COPIES}
     _check_flags(getattr(module, "raw_env", factory), arguments)
     make = partial(factory, **arguments)
-    with making(name, keys=arguments, make=factory, known=_parameters(getattr(module, "raw_env", factory))):
+    with making(
+        name, keys=arguments, make=factory, accepted=_parameters(getattr(module, "raw_env", factory))
+    ):
         first = make()
         check_render_mode(name, first, options)
         return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
@@ -137,12 +139,12 @@ def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) 
     if names := trial.surviving(lambda: ParallelAdaptor([make()])):
         message = f"the statistics of the wrapper {names[0]} would stay in other processes"
         raise ScenarioError(f"env.workers: {message}; leave workers out")
-    workers, found = min(workers, batch), list[Any]()
-    for place in range(workers):
-        rows = len(range(place, batch, workers))
+    workers, remotes = min(workers, batch), list[Any]()
+    for offset in range(workers):
+        rows = len(range(offset, batch, workers))
         worker = Worker([make] * rows)
-        found += [Remote(row, worker, parallel(first)) for row in range(rows)]
-    return found
+        remotes += [Remote(row, worker, parallel(first)) for row in range(rows)]
+    return remotes
 
 
 def _space(name: str, world: Any, kind: str, agent: str) -> Any:
@@ -153,8 +155,8 @@ def _space(name: str, world: Any, kind: str, agent: str) -> Any:
     except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
         line = f"{kind}('{agent}') failed: {type(error).__name__}: {' '.join(str(error).split())}"
         raise ScenarioError(f"env: '{name}': {line}; return a space of each of possible_agents") from None
-    other = f"{kind}('{agent}') is {with_article(type(space).__name__)} of {type(space).__module__}; return one of gymnasium.spaces"
-    require(isinstance(space, spaces.Space), "env", f"'{name}': {other}", ScenarioError)
+    problem = f"{kind}('{agent}') is {with_article(type(space).__name__)} of {type(space).__module__}; return one of gymnasium.spaces"
+    require(isinstance(space, spaces.Space), "env", f"'{name}': {problem}", ScenarioError)
     return space
 
 
@@ -197,11 +199,11 @@ class ParallelAdaptor(Adaptor):
         require(len(worlds) > 0, "env", "is an empty list; pass an environment or its id", ScenarioError)
         members = ("possible_agents", "observation_space", "action_space", "reset", "step")
         name = str(getattr(worlds[0], "metadata", {}).get("name", type(worlds[0]).__name__))
-        other = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"
-        require(all(hasattr(worlds[0], member) for member in members), "env", other, ScenarioError)
+        problem = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"
+        require(all(hasattr(worlds[0], member) for member in members), "env", problem, ScenarioError)
         missing = _not_taken(worlds[0].reset)
-        other = f"'{name}': reset() takes no {' and no '.join(missing)}; {_RESET}"
-        require(not missing, "env", other, ScenarioError)
+        problem = f"'{name}': reset() takes no {' and no '.join(missing)}; {_RESET}"
+        require(not missing, "env", problem, ScenarioError)
         layers = LayersOfBatch(None, [] if isinstance(worlds[0], Remote) else worlds)
         worlds = [parallel(world) for world in worlds]
         first = worlds[0]
@@ -215,29 +217,33 @@ class ParallelAdaptor(Adaptor):
         self.observations = {agent: Observations(space, f"{agent}.") for agent, space in shown.items()}
         for world in worlds[1:]:
             for kind in _SPACES:
-                other = f"the {kind.replace('_', ' ')}s of its copies differ; let every call make the same environment"
+                problem = f"the {kind.replace('_', ' ')}s of its copies differ; let every call make the same environment"
                 alike = all(getattr(world, kind)(agent) == getattr(first, kind)(agent) for agent in agents)
-                require(alike, "env", f"{name}: {other}", ScenarioError)
+                require(alike, "env", f"{name}: {problem}", ScenarioError)
         native = spaces.Dict(chosen)
         self._native = batch_space(native, len(worlds))
         self._single = deepcopy(native)  # its random numbers are the adaptor's
         self._legal: list[dict[str, Any]] = []
         """By copy and agent: which choices are legal, of what it observes."""
-        signals = {name: one for each in self.observations.values() for name, one in each.signals.items()}
+        signals = {
+            name: signal
+            for observations in self.observations.values()
+            for name, signal in observations.signals.items()
+        }
         space = getattr(first, "state_space", None)
-        whole = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
-        self._state = Observations(whole, training_only=True)
+        state_space = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
+        self._state = Observations(state_space, training_only=True)
         signals |= self._state.signals
         self.ids = ids_of(agents)
         signals |= self.ids
         signals |= {f"{ALIVE}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
-        signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
+        signals |= {f"{name}.{agent}": signal for agent in agents for name, signal in OUTCOMES.items()}
         if turn_based:
             signals |= {f"{TURN}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
         saved = has_state(self._stateful[0])
         every = [*self.observations.values(), self._state]
-        reasons = {name: why for each in every for name, why in each.unreadable.items()}
+        reasons = {name: why for observations in every for name, why in observations.unreadable.items()}
         settings |= {"layers": layers, "unreadable": reasons}
         acted = Actions(native)
         super().__init__(worlds, worlds, name, len(worlds), signals, acted, can_be_saved=saved, **settings)
@@ -262,57 +268,59 @@ class ParallelAdaptor(Adaptor):
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random, and legal if masked."""
-        given = {} if actions is None else actions
-        native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
+        choices = {} if actions is None else actions
+        native = iterate(self._native, self.actions.translated(choices, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
-        there = np.zeros((1 + len(self._agents), self.num_envs), bool)
+        takes_part = np.zeros((1 + len(self._agents), self.num_envs), bool)
         moves, living = [], []
         with self._calling("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 present = world.agents  # read once: wrappers look it up in one another
                 alive = [agent for agent in self._agents if agent in present]
-                legal = {agent: mask for agent, mask in self._legal[row].items() if agent not in given}
+                legal = {agent: mask for agent, mask in self._legal[row].items() if agent not in choices}
                 random = {
                     agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal
                 }
                 moves.append({agent: action[agent] for agent in alive} | random)
                 living.append(alive)
             results = zip(self._worlds, living, stepped(self._worlds, moves), strict=True)
-            for row, (world, alive, found) in enumerate(results):
-                left = world.agents
-                self._check_form("step", found, 5, _STEP)
-                self._check_complete(left, alive, found)
-                observed.append(found[0])
-                places: Any = slice(None)
+            for row, (world, alive, result) in enumerate(results):
+                remaining = world.agents
+                self._check_form("step", result, 5, _STEP)
+                self._check_complete(remaining, alive, result)
+                observed.append(result[0])
+                columns: Any = slice(None)
                 if len(alive) < len(self._agents):
-                    places = [0, *(1 + self._agents.index(agent) for agent in alive)]
-                there[places, row] = True
-                outcomes[:, places, row] = self._outcomes(left, alive, found[1:4])
-        return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
+                    columns = [0, *(1 + self._agents.index(agent) for agent in alive)]
+                takes_part[columns, row] = True
+                outcomes[:, columns, row] = self._outcomes(remaining, alive, result[1:4])
+        return self._result(
+            observed, *(torch.from_numpy(array).to(self.device) for array in (outcomes, takes_part))
+        )
 
     def _first(self, world: Any, **how: Any) -> Any:
         """Reset a copy and return its observations; RunError where one is missing."""
-        found: Any = world.reset(**how)
-        self._check_form("reset", found, 2, _RESET)
-        observed = found[0]
+        result: Any = world.reset(**how)
+        self._check_form("reset", result, 2, _RESET)
+        observed = result[0]
         self._check_observed("reset", world.agents, observed)
         return observed
 
-    def _check_form(self, call: str, found: Any, count: int, fix: str) -> None:
+    def _check_form(self, call: str, result: Any, count: int, fix: str) -> None:
         """Raise RunError where a call did not return so many values, as environments of earlier versions of PettingZoo do not."""
-        if not isinstance(found, tuple | list) or len(found) != count:
-            what = f"{len(found)} values" if isinstance(found, tuple | list) else type(found).__name__
-            raise RunError(f"env: '{self._name}': {call}() returned {what}; {fix}")
+        if not isinstance(result, tuple | list) or len(result) != count:
+            returned = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
+            raise RunError(f"env: '{self._name}': {call}() returned {returned}; {fix}")
 
-    def _check_complete(self, left: Sequence[str], alive: Sequence[str], found: Sequence[Any]) -> None:
-        """Raise RunError where a step returned nothing for an agent that is `left`, alive after it, which a loop could not read."""
-        observed, *outcomes = found[:4]
+    def _check_complete(self, remaining: Sequence[str], alive: Sequence[str], result: Sequence[Any]) -> None:
+        """Raise RunError where a step returned nothing for an agent that is `remaining`, alive after it, which a loop could not read."""
+        observed, *outcomes = result[:4]
         _, terminated, truncated = outcomes
-        stayed = [agent for agent in left if agent in alive]
-        for what, given in zip(("reward", "termination", "truncation"), outcomes, strict=True):
-            self._check_given("step", what, stayed, given)
+        stayed = [agent for agent in remaining if agent in alive]
+        for outcome, values in zip(("reward", "termination", "truncation"), outcomes, strict=True):
+            self._check_given("step", outcome, stayed, values)
         over = {agent for agent in stayed if terminated[agent] or truncated[agent]}
-        self._check_observed("step", [one for one in left if one not in over], observed)
+        self._check_observed("step", [agent for agent in remaining if agent not in over], observed)
 
     def _check_observed(self, call: str, agents: Sequence[str], observed: Mapping[str, Any]) -> None:
         self._check_given(call, "observation", agents, observed)
@@ -321,48 +329,50 @@ class ParallelAdaptor(Adaptor):
                 fault = f"an observation of '{agent}' from {call}(), which is not in possible_agents; name it there"
                 raise RunError(f"env: '{self._name}' returned {fault}")
 
-    def _check_given(self, call: str, what: str, agents: Sequence[str], given: Mapping[str, Any]) -> None:
+    def _check_given(self, call: str, outcome: str, agents: Sequence[str], values: Mapping[str, Any]) -> None:
         for agent in agents:
-            if agent not in given:
-                fault = f"no {what} of '{agent}' from {call}(), which is alive; return one, or take it out of agents"
+            if agent not in values:
+                fault = f"no {outcome} of '{agent}' from {call}(), which is alive; return one, or take it out of agents"
                 raise RunError(f"env: '{self._name}' returned {fault}")
 
     @staticmethod
     def _outcomes(
-        left: Sequence[str], alive: Sequence[str], found: Sequence[Mapping[str, Any]]
+        remaining: Sequence[str], alive: Sequence[str], outcomes: Sequence[Mapping[str, Any]]
     ) -> list[list[float]]:
-        """Return reward, terminated and truncated: of the whole world, and of each agent that was alive; `left`: those that still are."""
-        rewards, *flags = found
-        own = [reward_of(rewards.get(agent, 0.0), agent) for agent in alive]
-        ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in flags]
+        """Return reward, terminated and truncated: of the whole world, and of each agent that was alive; `remaining`: those that still are."""
+        rewards, *flags = outcomes
+        own_rewards = [reward_of(rewards.get(agent, 0.0), agent) for agent in alive]
+        ends = [[float(flag.get(agent, 0.0)) for agent in alive] for flag in flags]
         # the second: an environment that leaves in `agents` those whose episodes it has ended
         over = bool(alive) and (
-            not left or (all(map(any, zip(*ends, strict=True))) and set(left) <= set(alive))
+            not remaining or (all(map(any, zip(*ends, strict=True))) and set(remaining) <= set(alive))
         )
-        gone = [over or agent not in left for agent in alive]  # without an end of its own it is terminated
+        gone = [
+            over or agent not in remaining for agent in alive
+        ]  # without an end of its own it is terminated
         if any(gone):
             ends[0] = [max(end, away - cut) for end, cut, away in zip(*ends, gone, strict=True)]
         cut_off = float(over and any(cut and not end for end, cut in zip(*ends, strict=True)))
-        mean = sum(own) / len(own) if own else 0.0
-        return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
+        mean = sum(own_rewards) / len(own_rewards) if own_rewards else 0.0
+        return [[mean, *own_rewards], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
 
-    def _result(self, observed: list[Any], outcomes: Tensor, there: Tensor) -> StepResult:
+    def _result(self, observed: list[Any], outcomes: Tensor, takes_part: Tensor) -> StepResult:
         """Return the result of a step, with copies reset whose episode it ended.
 
-        Outcomes [reward, terminated and truncated; the whole world and each agent; batch] are where `there` is true.
+        Outcomes [reward, terminated and truncated; the whole world and each agent; batch] are where `takes_part` is true.
         """
         values = self._observe(observed)
         facts: dict[str, Any] = {}
         typed = outcomes.to(self.dtype)
         finite = math.isfinite(typed.sum().item())
-        for place, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
+        for index, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
             for kind, name in enumerate(OUTCOMES):
                 if name + ending in self.requested:
-                    facts[name + ending] = outcome = typed[kind, place]
+                    facts[name + ending] = outcome = typed[kind, index]
                     if not finite:
-                        checked(name + ending, OUTCOMES[name], outcome, self.num_envs, outcomes[kind, place])
-            if place and f"reward{ending}" in self.requested:
-                facts[f"_reward{ending}"] = there[place]
+                        checked(name + ending, OUTCOMES[name], outcome, self.num_envs, outcomes[kind, index])
+            if index and f"reward{ending}" in self.requested:
+                facts[f"_reward{ending}"] = takes_part[index]
         terminated, truncated = outcomes[1:, 0].bool()
         ended = terminated | truncated
         if bool(ended.any()):
@@ -373,12 +383,12 @@ class ParallelAdaptor(Adaptor):
                     observed[row] = self._first(self._worlds[row])
             values = self._observe(observed)
         self._legal = [*map(self._legal_in, observed)]
-        observations, known = self._divide(values)
-        return observations, typed[0, 0].clone(), terminated, truncated, {**facts, **known}
+        observations, info = self._divide(values)
+        return observations, typed[0, 0].clone(), terminated, truncated, {**facts, **info}
 
     def _legal_in(self, observed: Mapping[str, Any]) -> dict[str, Any]:
         """Return which choices are legal in what the agents of a copy observe, by agent; those without a mask are left out."""
-        found: dict[str, Any] = {}
+        legal: dict[str, Any] = {}
         for agent, shown in observed.items():
             if not isinstance(shown, np.ndarray) and isinstance(shown, Mapping) and _MASK in shown:
                 space = self._single[agent]
@@ -386,14 +396,14 @@ class ParallelAdaptor(Adaptor):
                     continue
                 mask = np.array(shown[_MASK]).astype(np.int8)
                 if mask.shape == (space.n,):
-                    found[agent] = mask
-        return found
+                    legal[agent] = mask
+        return legal
 
     def _observe(self, observed: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
         values: dict[str, Tensor] = {}
         for agent, observations in self.observations.items():
-            rows = [row for row, found in enumerate(observed) if agent in found]
+            rows = [row for row, observation in enumerate(observed) if agent in observation]
             for name, signal in observations.signals.items():
                 if name not in self.requested:
                     continue
@@ -412,19 +422,19 @@ class ParallelAdaptor(Adaptor):
             if (name := f"{TURN}.{agent}") in self.requested:
                 moves = [world.on_turn == agent for world in self._worlds]
                 values[name] = torch.tensor(moves, dtype=self.dtype, device=self.device)
-        for place, name in enumerate(self.ids):
+        for index, name in enumerate(self.ids):
             if name in self.requested:
-                values[name] = torch.full((self.num_envs,), place, device=self.device)
+                values[name] = torch.full((self.num_envs,), index, device=self.device)
         if states := [name for name in self._state.signals if name in self.requested]:
             with self._calling("state"):
-                whole = [{_STATE: world.state()} for world in self._worlds]
-            values |= {name: self._read(self._state, name, whole) for name in states}
+                world_states = [{_STATE: world.state()} for world in self._worlds]
+            values |= {name: self._read(self._state, name, world_states) for name in states}
         return values
 
     def _read(self, observations: Observations, name: str, observed: Sequence[Any]) -> Tensor:
         """Return a signal of the native observations of some copies, [copies, …]."""
         with self._failing("step"):
-            parts = np.stack([np.asarray(observations.part(name, one)) for one in observed])
+            parts = np.stack([np.asarray(observations.part(name, observation)) for observation in observed])
         value = observations.value(name, parts, self.device, self.dtype)
         return checked(name, observations.signals[name], value, len(observed), parts)
 
@@ -438,10 +448,10 @@ class ParallelAdaptor(Adaptor):
         self._require_state()
         with self._calling("state_dict"):
             worlds = [world.state_dict() for world in self._stateful]
-        found = {"worlds": worlds, "wrappers": self._layers.state_dict()}
-        legal = [{agent: torch.from_numpy(mask) for agent, mask in each.items()} for each in self._legal]
+        saved = {"worlds": worlds, "wrappers": self._layers.state_dict()}
+        legal = [{agent: torch.from_numpy(mask) for agent, mask in masks.items()} for masks in self._legal]
         return {
-            **found,
+            **saved,
             "random": random_state(self._native),
             "choices": random_state(self._single),
             "legal": legal,
@@ -457,11 +467,11 @@ class ParallelAdaptor(Adaptor):
         else:
             self._layers.load_elapsed([])
         with self._calling("load_state_dict"):
-            for world, each in zip(self._stateful, state["worlds"], strict=True):
-                world.load_state_dict(each)
+            for world, world_state in zip(self._stateful, state["worlds"], strict=True):
+                world.load_state_dict(world_state)
         load_random_state(self._native, state["random"])
         if "legal" in state:  # earlier checkpoints have none
             load_random_state(self._single, state["choices"])
-            self._legal = [{agent: mask.numpy() for agent, mask in each.items()} for each in state["legal"]]
+            self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]
         if "numbers" in state:
             self._numbers.load_state_dict(state["numbers"])

@@ -35,17 +35,17 @@ Path = tuple[str | int, ...]
 
 def leaves(space: Space[Any]) -> dict[Path, Space[Any]]:
     """Return the parts of a space that are neither Dict nor Tuple, by path; `()` is the space itself."""
-    found: dict[Path, Space[Any]] = {}
-    mapped(space, found.__setitem__)
-    return found
+    parts: dict[Path, Space[Any]] = {}
+    mapped(space, parts.__setitem__)
+    return parts
 
 
 def mapped(space: Space[Any], value: Callable[[Path, Space[Any]], Any], path: Path = ()) -> Any:
     """Return a value of a space, assembled from its parts that are neither Dict nor Tuple."""
     if isinstance(space, spaces.Dict):
-        return {key: mapped(part, value, (*path, key)) for key, part in space.spaces.items()}
+        return {key: mapped(subspace, value, (*path, key)) for key, subspace in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(mapped(part, value, (*path, place)) for place, part in enumerate(space.spaces))
+        return tuple(mapped(subspace, value, (*path, index)) for index, subspace in enumerate(space.spaces))
     return value(path, space)
 
 
@@ -185,14 +185,14 @@ class Observations:
         """Return a signal's part of a native observation, of one environment or a batch."""
         return part_at(observation, self._paths[name])
 
-    def value(self, name: str, part: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def value(self, name: str, raw: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats.
 
         Raises:
             RunError: It has no numbers, or bytes outside the bounds by which they are scaled.
         """
         conversion, signal = self.conversions[name], self.signals[name]
-        native = tensor_of(name, part, device)
+        native = tensor_of(name, raw, device)
         if conversion.bounds is not None and native.shape[native.ndim - len(signal.shape) :] == signal.shape:
             low, high = (bound.to(device) for bound in conversion.bounds)
             outside = (native < low) | (native > high)
@@ -212,11 +212,11 @@ def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
         array = np.array(values)
         if not array.dtype.isnative:  # torch reads no other
             array = array.astype(array.dtype.newbyteorder("="))
-        found = torch.from_numpy(array)
+        tensor = torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
-    return real(name, found).to(device)
+    return real(name, tensor).to(device)
 
 
 def flags_of(name: str, values: Any) -> NDArray[np.bool_]:
@@ -270,13 +270,13 @@ class Actions:
         if not isinstance(self.native, spaces.Dict | spaces.Tuple):
             return _translated(actions, self.native, arrays)
         if not isinstance(actions, Mapping) or not actions.keys() <= self._leaves.keys():
-            given = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
-            raise ScenarioError(f"env: actions are {given}; pass a mapping of {sorted(self._leaves)}")
-        others = sample() if len(actions) < len(self._leaves) else None
+            described = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
+            raise ScenarioError(f"env: actions are {described}; pass a mapping of {sorted(self._leaves)}")
+        sampled = sample() if len(actions) < len(self._leaves) else None
 
         def chosen_or_random(path: Path, leaf: Space[Any]) -> Any:
             name = ".".join(map(str, path))
-            return _translated(actions[name], leaf, arrays) if name in actions else part_at(others, path)
+            return _translated(actions[name], leaf, arrays) if name in actions else part_at(sampled, path)
 
         return mapped(self.native, chosen_or_random)
 
@@ -327,5 +327,5 @@ def _nearest(values: Tensor, space: spaces.Box) -> Tensor:
         bounds = tuple(np.minimum(bound, np.uint64(np.iinfo(np.int64).max)) for bound in bounds)
     low, high = (torch.from_numpy(bound.astype(np.int64)).to(values.device) for bound in bounds)
     # compared as floats, as far ones are no whole numbers of 64 bits
-    found, least, greatest = values.double().round(), low.double(), high.double()
-    return torch.where(found <= least, low, torch.where(found >= greatest, high, found.long()))
+    rounded, least, greatest = values.double().round(), low.double(), high.double()
+    return torch.where(rounded <= least, low, torch.where(rounded >= greatest, high, rounded.long()))

@@ -55,9 +55,9 @@ class VmasScenario:
             vmas: Any = import_module("vmas")
         except ModuleNotFoundError:
             raise ScenarioError("env.id: vmas is not installed; pip install vmas") from None
-        known = [*vmas.scenarios, *vmas.mpe_scenarios, *vmas.debug_scenarios]
-        if name not in known:
-            raise ScenarioError(f"env.id: vmas has no scenario '{name}'{suggest(name, known)}")
+        names = [*vmas.scenarios, *vmas.mpe_scenarios, *vmas.debug_scenarios]
+        if name not in names:
+            raise ScenarioError(f"env.id: vmas has no scenario '{name}'{suggest(name, names)}")
         for key in _OWN.intersection(options):
             raise ScenarioError(f"env.{key}: cannot be set in vmas' environments; leave it out")
         self.name, self.options, self._make = name, dict(options), vmas.make_env
@@ -85,15 +85,23 @@ class VmasAdaptor(Adaptor):
     def __init__(self, env: Any, name: str, **settings: Any) -> None:
         self._env = env
         self._agents = [str(agent.name) for agent in env.agents]
-        each = zip(self._agents, env.observation_space, strict=True)
-        self.observations = {agent: Observations(_standard(space), f"{agent}.") for agent, space in each}
+        pairs = zip(self._agents, env.observation_space, strict=True)
+        self.observations = {agent: Observations(_standard(space), f"{agent}.") for agent, space in pairs}
         native = spaces.Dict(dict(zip(self._agents, map(_standard, env.action_space), strict=True)))
         self._native = batch_space(native, env.num_envs)
-        signals = {key: one for own in self.observations.values() for key, one in own.signals.items()}
+        signals = {
+            key: signal
+            for observations in self.observations.values()
+            for key, signal in observations.signals.items()
+        }
         self.ids = ids_of(self._agents)
         signals |= self.ids
         signals |= {f"reward.{agent}": OUTCOMES["reward"] for agent in self._agents}
-        reasons = {key: why for own in self.observations.values() for key, why in own.unreadable.items()}
+        reasons = {
+            key: why
+            for observations in self.observations.values()
+            for key, why in observations.unreadable.items()
+        }
         settings |= {"layers": LayersOfBatch(env, []), "unreadable": reasons}
         acted = Actions(native)
         self._random: list[Any] | None = None
@@ -113,47 +121,49 @@ class VmasAdaptor(Adaptor):
     @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all rows; the seeds of the environment and of random actions are sampled from the seed."""
-        own = None
+        env_seed = None
         if seed is not None:
-            actions, own = sampled_seeds(seed, 2)
+            actions, env_seed = sampled_seeds(seed, 2)
             self._native.seed(actions)
         with self._computing("reset"):
-            shown = self._env.reset(seed=own)
+            shown = self._env.reset(seed=env_seed)
         return self._divide(self._observe(shown))
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step; actions are a mapping of parts, see `Actions`. Missing parts are random."""
-        given = {} if actions is None else actions
-        native = self.actions.translated(given, self._native.sample, arrays=False)
+        choices = {} if actions is None else actions
+        native = self.actions.translated(choices, self._native.sample, arrays=False)
         rows = self.num_envs
-        each = [
+        moves = [
             torch.as_tensor(native[agent], device=self.device).reshape(rows, -1) for agent in self._agents
         ]
         with self._computing("step"):
-            shown, rewards, terminated, truncated, _ = self._env.step([action.clone() for action in each])
+            shown, rewards, terminated, truncated, _ = self._env.step([action.clone() for action in moves])
         truncated = truncated & ~terminated
         facts: dict[str, Any] = {}
         rewards = [
-            tensor_of(f"reward.{agent}", own, self.device)
-            for agent, own in zip(self._agents, rewards, strict=True)
+            tensor_of(f"reward.{agent}", reward, self.device)
+            for agent, reward in zip(self._agents, rewards, strict=True)
         ]
-        for agent, own in zip(self._agents, rewards, strict=True):
+        for agent, reward in zip(self._agents, rewards, strict=True):
             if (name := f"reward.{agent}") in self.requested:
-                facts[name] = checked(name, OUTCOMES["reward"], own.to(self.dtype), rows, own)
-        mean = torch.stack([own.to(self.dtype) for own in rewards]).mean(0)
+                facts[name] = checked(name, OUTCOMES["reward"], reward.to(self.dtype), rows, reward)
+        mean = torch.stack([reward.to(self.dtype) for reward in rewards]).mean(0)
         outcomes = dict(zip(OUTCOMES, (mean, terminated, truncated), strict=True))
         facts |= {
-            name: one.to(self.dtype, copy=True) for name, one in outcomes.items() if name in self.requested
+            name: value.to(self.dtype, copy=True)
+            for name, value in outcomes.items()
+            if name in self.requested
         }
         ended = terminated | truncated
         values = self._observe(shown)
         if bool(ended.any()):
-            last, known = self._divide(values)
+            last, hidden = self._divide(values)
             facts |= {
                 "final_obs": last,
                 "_final_obs": ended,
-                "final_info": known,
+                "final_info": hidden,
                 "_final_info": ended.clone(),
             }
             with self._computing("reset"):
@@ -163,21 +173,21 @@ class VmasAdaptor(Adaptor):
                     get_observations=True, get_rewards=False, get_infos=False, get_dones=False
                 )[0]
             values = self._observe(shown)
-        observations, known = self._divide(values)
-        return observations, mean, terminated, truncated, {**facts, **known}
+        observations, hidden = self._divide(values)
+        return observations, mean, terminated, truncated, {**facts, **hidden}
 
     def _observe(self, shown: Any) -> dict[str, Tensor]:
         """Return the requested observations."""
         values: dict[str, Tensor] = {}
-        for (_, own), given in zip(self.observations.items(), shown, strict=True):
-            for name, signal in own.signals.items():
+        for (_, observations), observation in zip(self.observations.items(), shown, strict=True):
+            for name, signal in observations.signals.items():
                 if name in self.requested:
-                    part = own.part(name, given)
-                    value = own.value(name, part, self.device, self.dtype)
-                    values[name] = checked(name, signal, value, self.num_envs, part)
-        for place, name in enumerate(self.ids):
+                    native = observations.part(name, observation)
+                    value = observations.value(name, native, self.device, self.dtype)
+                    values[name] = checked(name, signal, value, self.num_envs, native)
+        for index, name in enumerate(self.ids):
             if name in self.requested:
-                values[name] = torch.full((self.num_envs,), place, device=self.device)
+                values[name] = torch.full((self.num_envs,), index, device=self.device)
         return values
 
     def state_dict(self) -> dict[str, Any]:
@@ -197,7 +207,7 @@ def _standard(space: Any) -> spaces.Space[Any]:
     """Return a space of Gym, which vmas still has, as one of Gymnasium."""
     match type(space).__name__:
         case "Dict":
-            return spaces.Dict({key: _standard(part) for key, part in space.spaces.items()})
+            return spaces.Dict({key: _standard(subspace) for key, subspace in space.spaces.items()})
         case "Discrete":
             return spaces.Discrete(int(space.n))
         case "MultiDiscrete":

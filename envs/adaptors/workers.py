@@ -33,8 +33,8 @@ class Remote:
         local: An equal environment of this process, for what never changes.
     """
 
-    def __init__(self, place: int, worker: Worker, local: Any) -> None:
-        self._place, self._worker = place, worker
+    def __init__(self, index: int, worker: Worker, local: Any) -> None:
+        self._place, self._worker = index, worker
         self.possible_agents = tuple(local.possible_agents)
         self.observation_space, self.action_space = local.observation_space, local.action_space
         self.state_space = getattr(local, "state_space", None)
@@ -52,10 +52,10 @@ class Remote:
     def receive(self) -> Any:
         """Return what the oldest call that has no answer returned; WorkerError if it raised."""
         with _reaching():
-            error, found, self.agents, self.on_turn = self._worker.connection.recv()
+            error, result, self.agents, self.on_turn = self._worker.connection.recv()
         if error:
             raise WorkerError(error)
-        return found
+        return result
 
     def reset(self, **how: Any) -> Any:
         """Begin an episode."""
@@ -100,8 +100,8 @@ class Worker:
 
     def __init__(self, factories: Sequence[Callable[[], Any]]) -> None:
         self.connection, theirs = multiprocessing.Pipe()
-        made = [CloudpickleWrapper(factory) for factory in factories]
-        self._process = multiprocessing.Process(target=_serve, args=(theirs, made), daemon=True)
+        wrapped = [CloudpickleWrapper(factory) for factory in factories]
+        self._process = multiprocessing.Process(target=_serve, args=(theirs, wrapped), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -128,16 +128,16 @@ def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> No
     worlds = [parallel(factory()) for factory in factories]
     with suppress(EOFError):
         while (asked := connection.recv()) is not None:
-            place, call, arguments, named = asked
-            world, error, found = worlds[place], "", None
+            index, call, arguments, named = asked
+            world, error, result = worlds[index], "", None
             if call == "reset" and named.get("seed") is not None:
                 seed_globally(named["seed"])
             try:
-                found = getattr(world, call)(*arguments, **named)
+                result = getattr(world, call)(*arguments, **named)
             except Exception as raised:  # noqa: BLE001  (anything somebody's environment may raise)
                 error = " ".join(f"{type(raised).__name__}: {raised}".split())
             agents = [] if error else list(world.agents)
-            connection.send((error, found, agents, getattr(world, "on_turn", "")))
+            connection.send((error, result, agents, getattr(world, "on_turn", "")))
     for world in worlds:
         close_world(world)
 

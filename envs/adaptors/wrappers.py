@@ -63,9 +63,14 @@ class Layers:
     def __init__(self, env: Any) -> None:
         self._base = getattr(env, "unwrapped", env)
         chain = list(_chain(env))
-        self.wrappers = [one for one in chain if one is not self._base and not isinstance(one, _WATCHING)]
+        self.wrappers = [
+            layer for layer in chain if layer is not self._base and not isinstance(layer, _WATCHING)
+        ]
         self._references = [*self.wrappers, self._base]
-        self._others = [*(one for one in chain if isinstance(one, _WATCHING)), *_sub_environments(self._base)]
+        self._others = [
+            *(layer for layer in chain if isinstance(layer, _WATCHING)),
+            *_sub_environments(self._base),
+        ]
         self._relied: dict[str, str] | None = None
 
     @property
@@ -107,36 +112,38 @@ class Layers:
             RunError: A wrapper cannot be saved; the line names it.
         """
         try:
-            found, relied = self._captured()
+            captured, relied = self._captured()
         except NotPlain as reason:
             raise RunError(f"env: {reason}") from None
-        for place, make in relied.items():
-            if self._relied is not None and self._relied.get(place) != make:
-                name = place.partition(".")[0]
-                what = f"holds a {make.rpartition('.')[2]} ({place}) that was made during the run"
-                raise RunError(f"env: its wrapper {name} {what}, and cannot be saved; {MADE_EARLY}")
-        own = [
+        for path, make in relied.items():
+            if self._relied is not None and self._relied.get(path) != make:
+                name = path.partition(".")[0]
+                problem = f"holds a {make.rpartition('.')[2]} ({path}) that was made during the run"
+                raise RunError(f"env: its wrapper {name} {problem}, and cannot be saved; {MADE_EARLY}")
+        states = [
             {"name": type(wrapper).__name__, "own": deepcopy(wrapper.state_dict())}
             if _own_state(wrapper)
             else {"name": type(wrapper).__name__, "state": trees}
-            for wrapper, trees in zip(self.wrappers, found[1:], strict=True)
+            for wrapper, trees in zip(self.wrappers, captured[1:], strict=True)
         ]
-        return [{"name": "", "state": found[0]}, *own]
+        return [{"name": "", "state": captured[0]}, *states]
 
     def _captured(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """Return the trees of the environment's random numbers and of each wrapper, and what they rely on."""
         capture = Capture(self._references, self._others)
-        found = [{name: capture.tree(one, name) for name, one in _random_numbers(self._base).items()}]
+        captured = [
+            {name: capture.tree(generator, name) for name, generator in _random_numbers(self._base).items()}
+        ]
         for wrapper in self.wrappers:
             trees: dict[str, Any] = {}
-            for name, one in _attributes(wrapper).items():
+            for name, attribute in _attributes(wrapper).items():
                 try:
-                    trees[name] = capture.tree(one, f"{type(wrapper).__name__}.{name}")
+                    trees[name] = capture.tree(attribute, f"{type(wrapper).__name__}.{name}")
                 except NotPlain as reason:
                     fix = "give the wrapper state_dict and load_state_dict"
                     raise NotPlain(f"its wrapper {type(wrapper).__name__} holds {reason}; {fix}") from None
-            found.append(trees)
-        return found, capture.relied
+            captured.append(trees)
+        return captured, capture.relied
 
     def load_state_dict(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Load a state of the same wrappers.
@@ -219,9 +226,9 @@ class Layers:
     ) -> None:
         held, values = vars(wrapper), {}
         for name, tree in trees.items():
-            place = f"{type(wrapper).__name__}.{name}"
+            path = f"{type(wrapper).__name__}.{name}"
             try:
-                value = restore.value(tree, held.get(name), place)
+                value = restore.value(tree, held.get(name), path)
                 if sizes is None or _of_all(value, held.get(name), *sizes):
                     values[name] = value
             except NotPlain as reason:
@@ -246,12 +253,12 @@ class LayersOfBatch:
     @property
     def lasting(self) -> bool:
         """Whether a wrapper's state may outlive an episode; those in other processes may."""
-        return self._processes is not None or any(one.lasting for one in (self._outer, *self._rows))
+        return self._processes is not None or any(layers.lasting for layers in (self._outer, *self._rows))
 
     @property
     def observing(self) -> bool:
         """Whether such a state may change observations."""
-        return self._processes is not None or any(one.observing for one in (self._outer, *self._rows))
+        return self._processes is not None or any(layers.observing for layers in (self._outer, *self._rows))
 
     @property
     def unsaved(self) -> str:
@@ -260,8 +267,8 @@ class LayersOfBatch:
 
     def remember(self) -> None:
         """Keep what there is after the first reset: the state of what is made later cannot be restored."""
-        for one in (self._outer, *self._rows):
-            one.remember()
+        for layers in (self._outer, *self._rows):
+            layers.remember()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all; RunError for a wrapper that cannot be saved."""
@@ -286,19 +293,19 @@ class LayersOfBatch:
             )
             raise RunError(f"env: {line}; start a new run")
         for row, counts in zip(self._rows, elapsed, strict=False):
-            limits = [one for one in row.wrappers if isinstance(one, wrappers.TimeLimit)]
+            limits = [wrapper for wrapper in row.wrappers if isinstance(wrapper, wrappers.TimeLimit)]
             for limit, count in zip(limits, counts, strict=True):
                 limit._elapsed_steps = count  # type: ignore[assignment]
 
     def carried(self) -> dict[str, Any]:
         """Return the state of the wrappers alone, as far as it can be read."""
-        found: dict[str, Any] = {
+        carried: dict[str, Any] = {
             "outer": self._outer.carried(),
             "rows": [row.carried() for row in self._rows],
         }
         if self._processes is not None:
-            found["processes"] = {name: _moments(self._processes, name) for name in _STATISTICS}
-        return found
+            carried["processes"] = {name: _moments(self._processes, name) for name in _STATISTICS}
+        return carried
 
     def carry(self, state: Mapping[str, Any], sizes: tuple[int, int]) -> None:
         """Load what `carried` returned, and let running statistics stand still from here on.
@@ -336,14 +343,14 @@ class LayersOfBatch:
         if self._processes is not None and _moments(self._processes, _STATISTICS[0]):
             return ["NormalizeObservation"]
         pairs = zip((fresh._outer, *fresh._rows), (carried._outer, *carried._rows), strict=True)
-        names = [type(wrapper).__name__ for one, other in pairs for wrapper in _different(one, other)]
+        names = [type(wrapper).__name__ for first, second in pairs for wrapper in _different(first, second)]
         return list(dict.fromkeys(names))
 
     @property
     def normalising(self) -> list[str]:
         """The wrappers that have Gymnasium's statistics of observations."""
-        found = [one for layers in (self._outer, *self._rows) for one in layers.wrappers]
-        return [type(wrapper).__name__ for wrapper in found if _STATISTICS[0] in vars(wrapper)]
+        all_wrappers = [wrapper for layers in (self._outer, *self._rows) for wrapper in layers.wrappers]
+        return [type(wrapper).__name__ for wrapper in all_wrappers if _STATISTICS[0] in vars(wrapper)]
 
 
 class Still(RunningMeanStd):
@@ -361,7 +368,10 @@ def _moments(env: AsyncVectorEnv, name: str) -> list[Any]:
     """Return mean, variance and count of statistics by sub-environment; nothing where there are none."""
     if not all(env.call("has_wrapper_attr", name)):
         return []
-    return [[*map(_as_tensor, (one.mean, one.var)), float(one.count)] for one in env.get_attr(name)]
+    return [
+        [*map(_as_tensor, (statistics.mean, statistics.var)), float(statistics.count)]
+        for statistics in env.get_attr(name)
+    ]
 
 
 def _as_tensor(value: Any) -> Tensor:
@@ -371,29 +381,33 @@ def _as_tensor(value: Any) -> Tensor:
 def _unreadable(env: AsyncVectorEnv, names: Sequence[str]) -> str:
     """Return a wrapper of a sub-environment whose state outlives an episode and is none of the statistics `names`, or nothing."""
     with closing(env.env_fns[0]()) as played:
-        lasting = [one for one in Layers(played).observing if not any(name in vars(one) for name in names)]
+        lasting = [
+            wrapper
+            for wrapper in Layers(played).observing
+            if not any(name in vars(wrapper) for name in names)
+        ]
         if not lasting:
             return ""
         with closing(env.env_fns[0]()) as fresh:
-            for one in (played, fresh):
-                one.reset(seed=0)
+            for trial_env in (played, fresh):
+                trial_env.reset(seed=0)
             for _ in range(TRIAL):
                 *_, terminated, truncated, _ = played.step(played.action_space.sample())
                 if terminated or truncated:
                     played.reset()
             played.reset(seed=0)
             different = [
-                one
-                for one in _different(Layers(played), Layers(fresh))
-                if any(one is each for each in lasting)
+                wrapper
+                for wrapper in _different(Layers(played), Layers(fresh))
+                if any(wrapper is lasting_wrapper for lasting_wrapper in lasting)
             ]
             return type(different[0]).__name__ if different else ""
 
 
-def _different(one: Layers, other: Layers) -> list[Any]:
+def _different(first: Layers, second: Layers) -> list[Any]:
     """Return the wrappers, of the first, whose state changes observations and differs."""
-    pairs = zip(one.wrappers, one.carried(), other.carried(), strict=True)
-    return [wrapper for wrapper, *states in pairs if wrapper in one.observing and not equal_trees(*states)]
+    pairs = zip(first.wrappers, first.carried(), second.carried(), strict=True)
+    return [wrapper for wrapper, *states in pairs if wrapper in first.observing and not equal_trees(*states)]
 
 
 def _of_all(value: Any, present: Any, theirs: int, ours: int) -> bool:
@@ -422,7 +436,7 @@ def _chain(env: Any) -> Iterator[Any]:
 
 def _sub_environments(base: Any) -> list[Any]:
     held = vars(base).get("envs") if hasattr(base, "__dict__") else None
-    return [one for row in held for one in _chain(row)] if isinstance(held, list | tuple) else []
+    return [env for row in held for env in _chain(row)] if isinstance(held, list | tuple) else []
 
 
 def _random_numbers(base: Any) -> dict[str, Any]:

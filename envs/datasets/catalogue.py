@@ -59,7 +59,7 @@ def download(name: str = "mnist") -> Path:
     Raises:
         DataError: There is no such data set to download, pooch is not installed, or the download failed.
     """
-    offered = {known: found.download for known, found in DATA_SETS.items() if found.download is not None}
+    offered = {key: data_set.download for key, data_set in DATA_SETS.items() if data_set.download is not None}
     if name not in offered:
         raise DataError(f"no data set '{name}' to download{suggest(name, offered)}")
     return offered[name]()

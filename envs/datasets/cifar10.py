@@ -50,9 +50,9 @@ def files() -> tuple[Path, ...]:
     folder = find_folder("cifar10")
     if folder is None:
         raise nowhere("CIFAR-10", "cifar10", f"the six .bin files of {_ARCHIVE}")
-    for place in (folder, folder / _INSIDE):
-        if all(path.is_file() for path in _paths(place)):
-            return tuple(_paths(place))
+    for candidate in (folder, folder / _INSIDE):
+        if all(path.is_file() for path in _paths(candidate)):
+            return tuple(_paths(candidate))
     fix = f"extract {_ARCHIVE} into it (the Python version, a pickle, is not read)"
     raise DataError(f"{folder}: needs all of {', '.join(_FILES)}; {fix}")
 

@@ -27,8 +27,8 @@ def load() -> Pictures:
     random = np.random.RandomState(0)
     for rows in digits.splits.values():
         for _ in range(PIECES):
-            others = digits.pixels[rows[random.randint(len(rows), size=len(rows))]]
-            _put(pixels, rows, _cut(others, PIECE, random), random)
+            pieces = digits.pixels[rows[random.randint(len(rows), size=len(rows))]]
+            _put(pixels, rows, _cut(pieces, PIECE, random), random)
         _put(pixels, rows, digits.pixels[rows], random)
     return Pictures(pixels=pixels, labels=digits.labels, splits=digits.splits, white=digits.white)
 
@@ -47,8 +47,8 @@ def _squares(
 def _cut(pictures: NDArray[np.uint8], size: int, random: np.random.RandomState) -> NDArray[np.uint8]:
     """Return a random square of each picture."""
     top, left = _squares(len(pictures), pictures.shape[1], size, random)
-    found: NDArray[np.uint8] = pictures[np.arange(len(pictures))[:, None, None], top, left]
-    return found
+    squares: NDArray[np.uint8] = pictures[np.arange(len(pictures))[:, None, None], top, left]
+    return squares
 
 
 def _put(

@@ -21,8 +21,8 @@ def read(path: Path) -> dict[str, Any]:
         files = [file for file in path.parent.glob("*") if file.suffix in _READERS]
         fix = suggest_file(path, files) or f"; give the path of a file, {' or '.join(_READERS)}"
         raise DataError(f"{path}: no such file{fix}")
-    others = f"unknown type of file; use one of {', '.join(_READERS)}"
-    require(path.suffix in _READERS, path, others)
+    problem = f"unknown type of file; use one of {', '.join(_READERS)}"
+    require(path.suffix in _READERS, path, problem)
     try:
         return _READERS[path.suffix](path)
     except DataError:
@@ -37,13 +37,13 @@ def _npz(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(file) as archive:
                 check_fits(path, sum(member.file_size for member in archive.infolist()), _FEWER)
         file.seek(0)
-        found = np.load(file)
+        arrays = np.load(file)
         single = "holds a single array without a name; save it with numpy.savez"
-        require(isinstance(found, Mapping), path, single)
+        require(isinstance(arrays, Mapping), path, single)
         columns = {}
-        for name in found:
+        for name in arrays:
             try:
-                columns[name] = found[name]
+                columns[name] = arrays[name]
             except ValueError as error:
                 objects = f"column '{name}' holds Python objects, which are not read; save numbers"
                 require("allow_pickle" not in str(error), path, objects)
@@ -52,9 +52,9 @@ def _npz(path: Path) -> dict[str, Any]:
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
-    with safe_open(path, "pt") as found:
+    with safe_open(path, "pt") as tensors:
         # Clones: its tensors are the file's own pages, which change with the file.
-        return {name: found.get_tensor(name).clone() for name in found.keys()}  # noqa: SIM118  (it is no mapping)
+        return {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # noqa: SIM118  (it is no mapping)
 
 
 _FEWER = "split it into smaller files, or save it as .safetensors"

@@ -29,8 +29,8 @@ _UNKNOWN = 8 * 2**30
 
 def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
     """Return the identities of some files: the cache key of their contents."""
-    found = [(path, path.stat()) for path in paths]
-    return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in found)
+    stats = [(path, path.stat()) for path in paths]
+    return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in stats)
 
 
 def find_folder(name: str) -> Path | None:
@@ -47,9 +47,9 @@ def find_folder(name: str) -> Path | None:
 def nowhere(title: str, name: str, files: str) -> DataError:
     """Return the error for a data set without a folder; `files` describes the files that it needs."""
     data = os.environ.get("ANTIPHON_DATA")
-    place = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
+    reason = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
     fix = f"set it to a folder with {files}, or call antiphon.envs.download('{name}')"
-    return DataError(f"{title}: {place}; {fix}")
+    return DataError(f"{title}: {reason}; {fix}")
 
 
 def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) -> None:
@@ -87,11 +87,11 @@ def most_bytes() -> int:
     return (installed_memory() or _UNKNOWN) // 2
 
 
-def check_fits(place: Path | str, size: int, fix: str) -> None:
+def check_fits(source: Path | str, size: int, fix: str) -> None:
     """Reject data of more than half of this machine's memory, before they are read: DataError with the fix."""
     most = most_bytes()
     much = f"its data take {size:,} bytes, more than half of this machine's memory ({most:,})"
-    require(size <= most, place, f"{much}; {fix}")
+    require(size <= most, source, f"{much}; {fix}")
 
 
 @dataclass(frozen=True, kw_only=True)

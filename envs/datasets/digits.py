@@ -28,10 +28,10 @@ def load() -> Pictures:
     pixels = idx.read(_FOLDER / "digits-images-idx3-ubyte.gz", 3, _MEND)
     labels = idx.read(_FOLDER / "digits-labels-idx1-ubyte.gz", 1, _MEND)
     by_class = np.argsort(labels, kind="stable")
-    place = np.arange(len(labels))
-    rest = by_class[place % 5 != 0]
-    place = np.arange(len(rest))
-    splits = {"train": rest[place % 10 != 0], "validation": rest[place % 10 == 0], "test": by_class[::5]}
+    index = np.arange(len(labels))
+    rest = by_class[index % 5 != 0]
+    index = np.arange(len(rest))
+    splits = {"train": rest[index % 10 != 0], "validation": rest[index % 10 == 0], "test": by_class[::5]}
     return Pictures(
         pixels=pixels, labels=labels, splits={name: np.sort(rows) for name, rows in splits.items()}, white=16
     )

@@ -58,8 +58,8 @@ def _reading(path: Path, mend: str) -> Iterator[IO[bytes]]:
 
 
 def _shape(content: bytes, path: Path, axes: int, mend: str) -> tuple[int, ...]:
-    magic, found = bytes((0, 0, _UNSIGNED_BYTE, axes)), content[:4].hex() or "nothing"
-    other = f"not an IDX file of {axes}-d bytes: starts with {found}, not {magic.hex()}; {mend}"
-    require(content[:4] == magic, path, other)
+    magic, start = bytes((0, 0, _UNSIGNED_BYTE, axes)), content[:4].hex() or "nothing"
+    problem = f"not an IDX file of {axes}-d bytes: starts with {start}, not {magic.hex()}; {mend}"
+    require(content[:4] == magic, path, problem)
     require(len(content) == 4 + 4 * axes, path, f"truncated in its header; {mend}")
     return struct.unpack_from(f">{axes}I", content, 4)

@@ -32,7 +32,7 @@ _MEND = "replace it by an undamaged copy"
 def load() -> Pictures:
     """Read the images; the last twelfth of the training file (5,000 for MNIST) is for validation."""
     files = _locate()
-    (pixels, labels), (test_pixels, test_labels) = (_part(files, part) for part in ("train", "t10k"))
+    (pixels, labels), (test_pixels, test_labels) = (_part(files, prefix) for prefix in ("train", "t10k"))
     return Pictures(
         pixels=np.concatenate([pixels, test_pixels]),
         labels=np.concatenate([labels, test_labels]),
@@ -72,18 +72,18 @@ def _locate() -> dict[str, Path]:
     folder = find_folder("mnist")
     if folder is None:
         raise nowhere("MNIST", "mnist", "mnist/train-images-idx3-ubyte[.gz] and the other three files")
-    found = {}
+    paths_by_name = {}
     for name in _CHECKSUMS:
         paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
         nothing = "no such file; copy it there, or change ANTIPHON_DATA"
         require(bool(paths), f"{folder / name}[.gz]", nothing)
-        found[name] = paths[0]
-    return found
+        paths_by_name[name] = paths[0]
+    return paths_by_name
 
 
-def _part(files: dict[str, Path], part: str) -> tuple[Any, Any]:
+def _part(files: dict[str, Path], prefix: str) -> tuple[Any, Any]:
     """Read and compare the pictures and labels of one part, train or t10k."""
-    images, labels = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
+    images, labels = files[f"{prefix}-images-idx3-ubyte"], files[f"{prefix}-labels-idx1-ubyte"]
     pixels, classes = idx.read(images, 3, _MEND), idx.read(labels, 1, _MEND)
     height, width = pixels.shape[1:]
     require(height == width == SIDE, images, f"images are {height}x{width}, not {SIDE}x{SIDE}; {_MEND}")

@@ -66,9 +66,9 @@ def _find(name: str) -> Path:
         require(path.is_file(), "env.text", f"no file {name}; use the path of a text")
         return path
     data, folder = os.environ.get("ANTIPHON_DATA"), find_folder("text")
-    place = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
+    reason = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
     fix = f"set it to a folder with text/{name}.txt, or use an absolute path or {EMBEDDED}"
-    require(folder is not None, "env.text", f"no text '{name}': {place}; {fix}")
+    require(folder is not None, "env.text", f"no text '{name}': {reason}; {fix}")
     stems = {path.stem: path for path in sorted(folder.glob("*.txt"))} if folder else {}
     near = suggest(name, [EMBEDDED, *stems])
     require(name in stems, "env.text", f"no text '{name}' in {folder} (of ANTIPHON_DATA){near}")
@@ -91,17 +91,17 @@ def _read(file: Identity) -> Text:
     points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)
     bounds = [len(text) * share // 100 for share in _SHARES]
     parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
-    for name, part in parts.items():
-        short = f"{len(text)} characters leave {len(part)} for the {name} split, which needs 2"
-        require(len(part) >= 2, path, f"{short}; use a longer text")
-    known = np.unique(parts["train"])
-    codes = {name: _classes(known, part) for name, part in parts.items()}
+    for name, split_points in parts.items():
+        short = f"{len(text)} characters leave {len(split_points)} for the {name} split, which needs 2"
+        require(len(split_points) >= 2, path, f"{short}; use a longer text")
+    vocabulary = np.unique(parts["train"])
+    codes = {name: _classes(vocabulary, split_points) for name, split_points in parts.items()}
     digest = hashlib.sha256(raw).hexdigest()
-    return Text(vocabulary="".join(map(chr, known)), splits=codes, digest=digest)
+    return Text(vocabulary="".join(map(chr, vocabulary)), splits=codes, digest=digest)
 
 
-def _classes(known: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
+def _classes(vocabulary: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the index of each code point among the known ones, or their number where it is unknown."""
-    place = np.searchsorted(known, points)
-    found = known[np.minimum(place, len(known) - 1)] == points
-    return np.where(found, place, len(known))
+    index = np.searchsorted(vocabulary, points)
+    is_known = vocabulary[np.minimum(index, len(vocabulary) - 1)] == points
+    return np.where(is_known, index, len(vocabulary))

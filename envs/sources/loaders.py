@@ -71,10 +71,12 @@ def from_loader(
             its generators and `set_epoch`, or an error of `from_tensors`.
         ScenarioError: An invalid hold or kind of episode.
     """
-    given: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    settings: dict[str, Any] = {"training_only": training_only, "classes": classes}
     loaders = {"train": loader, "validation": validation, "test": test}
-    given_loaders = {split: one for split, one in loaders.items() if one is not None}
-    return LoaderSource(given_loaders, names, ExampleOptions(**given, hold=hold, episode=episode))
+    given_loaders = {
+        split: given_loader for split, given_loader in loaders.items() if given_loader is not None
+    }
+    return LoaderSource(given_loaders, names, ExampleOptions(**settings, hold=hold, episode=episode))
 
 
 _sources: WeakSet[LoaderSource] = WeakSet()
@@ -112,8 +114,8 @@ class LoaderSource:
         columns = self._columns(first, "from_loader")
         for split, loader in loaders.items():
             if isinstance(loader, list | tuple):
-                place = f"from_loader: {split}, batch "
-                self._loaders[split] = [self._columns(b, f"{place}{n}") for n, b in enumerate(loader)]
+                prefix = f"from_loader: {split}, batch "
+                self._loaders[split] = [self._columns(b, f"{prefix}{n}") for n, b in enumerate(loader)]
         if not once:
             self._check_again(columns)
         labels = [
@@ -147,25 +149,25 @@ class LoaderSource:
         self._randomness["train"].check_streams("from_loader", lambda: next(iter(self.own("train")), None))
 
     @staticmethod
-    def _check(loader: Any, place: str) -> None:
+    def _check(loader: Any, where: str) -> None:
         batches = f"{type(loader).__name__} has no batches; pass a DataLoader, or a list of batches"
         require(
-            isinstance(loader, Iterable) and not isinstance(loader, Tensor | Mapping | str), place, batches
+            isinstance(loader, Iterable) and not isinstance(loader, Tensor | Mapping | str), where, batches
         )
         if isinstance(loader, Iterator):
             once = f"{type(loader).__name__} can be iterated only once"
-            require(place == "from_loader", place, f"{once}; pass list(…) of it")
+            require(where == "from_loader", where, f"{once}; pass list(…) of it")
             lost = "so this run cannot be resumed, forked or probed; to allow it, pass a DataLoader or a list of batches"
-            warnings.warn(f"{place}: {once}, {lost}", stacklevel=4)
+            warnings.warn(f"{where}: {once}, {lost}", stacklevel=4)
         unordered = getattr(loader, "num_workers", 0) > 0 and not getattr(loader, "in_order", True)
         late = "in_order=False: batches come as workers finish them, in another order in each run"
-        require(not unordered, place, f"{late}; leave it out")
-        if getattr(loader, "persistent_workers", False) and place == "from_loader":
-            kept = (
+        require(not unordered, where, f"{late}; leave it out")
+        if getattr(loader, "persistent_workers", False) and where == "from_loader":
+            problem = (
                 "persistent workers keep their random numbers from one epoch to the next, so a resumed run is"
             )
             fix = "bit-identical only if they use none; otherwise set persistent_workers=False"
-            warnings.warn(f"{place}: {kept} {fix}", stacklevel=4)
+            warnings.warn(f"{where}: {problem} {fix}", stacklevel=4)
 
     @in_own_context
     def make(
@@ -179,10 +181,10 @@ class LoaderSource:
         """Return an environment of one split; DataError if another one already reads its iterator."""
         check_split(split, tuple(self._loaders))
         if not self.description.can_be_saved and split == "train":
-            taken = "another simulation already reads its iterator; pass a DataLoader or a list of batches"
-            one = self._loaders["train"]
-            read = any(source._in_use for source in _sources if source._loaders["train"] is one)
-            require(not read, "from_loader", taken)
+            problem = "another simulation already reads its iterator; pass a DataLoader or a list of batches"
+            train_loader = self._loaders["train"]
+            read = any(source._in_use for source in _sources if source._loaders["train"] is train_loader)
+            require(not read, "from_loader", problem)
             self._in_use = True
         return LoaderStream(batch, self, split, device=device, dtype=dtype)
 
@@ -204,23 +206,23 @@ class LoaderSource:
         begun = self._begun[id(stream)] = next(_turns)
         lost = f"another run has begun to iterate {type(stream).__name__}, whose __iter__ returns itself"
         for number in count():
-            place = f"from_loader: {split}, batch {number}"
+            where = f"from_loader: {split}, batch {number}"
             mine = not isinstance(stream, Iterator) or begun == max(
                 source._begun.get(id(stream), -1) for source in _sources
             )
-            require(mine, place, f"{lost}; return a new iterator there, or set num_workers=1")
-            with reading(place, kind), randomness.active(seed_for(root, str(number))):
+            require(mine, where, f"{lost}; return a new iterator there, or set num_workers=1")
+            with reading(where, kind), randomness.active(seed_for(root, str(number))):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:
                 return
-            signals, columns, divisors = signals_of(self._columns(batch, place), self._options, (), place)
-            for name, found in signals.items():
-                wanted = self.description.signals[name]
-                shapes = f"{name} is {list(found.shape)}, but {list(wanted.shape)} in the first batch"
+            signals, columns, divisors = signals_of(self._columns(batch, where), self._options, (), where)
+            for name, signal in signals.items():
+                first_signal = self.description.signals[name]
+                shapes = f"{name} is {list(signal.shape)}, but {list(first_signal.shape)} in the first batch"
                 kinds = f"{name} has another type than in the first batch"
-                difference = shapes if found.shape != wanted.shape else kinds
-                equal = found == wanted and divisors.get(name) == self.divisors.get(name)
-                require(equal, place, f"{difference}; make them equal")
+                difference = shapes if signal.shape != first_signal.shape else kinds
+                equal = signal == first_signal and divisors.get(name) == self.divisors.get(name)
+                require(equal, where, f"{difference}; make them equal")
             rows = Columns(columns)
             if rows.rows:
                 yield rows
@@ -233,12 +235,12 @@ class LoaderSource:
         ):
             return next(iter(self.own("train")), None)
 
-    def _columns(self, batch: Any, place: str) -> Columns:
+    def _columns(self, batch: Any, where: str) -> Columns:
         """Return a batch as columns in memory of its own."""
         if isinstance(batch, Columns):
             return batch
-        parts = dict(zip(self._names, parts_of(batch, self._names, place), strict=True))
-        return columns_of(parts, place, self._options.classes or ())
+        parts = dict(zip(self._names, parts_of(batch, self._names, where), strict=True))
+        return columns_of(parts, where, self._options.classes or ())
 
     def _count(self, split: str) -> int | None:
         """Return the examples of a pass; None: only training on them will show how many there are."""
@@ -317,16 +319,18 @@ class LoaderStream(SeededEnv):
         """Return the position in the loader, and the examples taken from it; RunError for an iterator."""
         once = "an iterator cannot be iterated again; pass a DataLoader or a list of batches to from_loader"
         require(self.description.can_be_saved, "env", once, RunError)
-        taken = {"rows": self._rows, "rest": self._rest}
-        place = super().state_dict() | {"epoch": self._epoch, "taken": self._taken}
-        return place | {key: {name: each.clone() for name, each in own.items()} for key, own in taken.items()}
+        columns = {"rows": self._rows, "rest": self._rest}
+        position = super().state_dict() | {"epoch": self._epoch, "taken": self._taken}
+        return position | {
+            key: {name: column.clone() for name, column in rows.items()} for key, rows in columns.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a position; the loader is iterated up to it at the next batch, with a warning if its batches differ."""
         self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         self._epoch, self._taken, self._batches = int(state["epoch"]), int(state["taken"]), None
         self._rows, self._rest = (
-            Columns({name: each.cpu() for name, each in state[key].items()}) for key in ("rows", "rest")
+            Columns({name: column.cpu() for name, column in state[key].items()}) for key in ("rows", "rest")
         )
         self._shown = self._present = self._divide(self._signals(self._rows))
 
@@ -365,7 +369,7 @@ class LoaderStream(SeededEnv):
         return self._shown  # the same tensors while an example is held
 
     def _signals(self, rows: Columns) -> dict[str, Tensor]:
-        found = {}
+        values = {}
         for name in self.requested:
             value = rows[name]
             if not self.signals[name].classes:
@@ -374,10 +378,10 @@ class LoaderStream(SeededEnv):
                 large = f"{name}: some values are too large for {self.dtype}; scale them, or run in float64"
                 require(not narrow or bool(torch.isfinite(value).all()), "env", large)
             value = value.to(self.device)
-            found[name] = value / self._source.divisors[name] if name in self._source.divisors else value
+            values[name] = value / self._source.divisors[name] if name in self._source.divisors else value
             if (mask := f"_{name}") in rows:
-                found[mask] = rows[mask].to(self.device)
-        return found
+                values[mask] = rows[mask].to(self.device)
+        return values
 
     def _from_here(self) -> Iterator[Columns]:
         """Yield the batches after those taken, epoch after epoch; an epoch without a batch is the end of the loader."""
@@ -386,9 +390,9 @@ class LoaderStream(SeededEnv):
         for _ in range(self._taken):
             last = next(batches, Columns())
         before = _joined(self._rows, self._rest)
-        known = min(last.rows, before.rows)
-        ends = [_cut(one, one.rows - known) for one in (last, before)]
-        alike = known and ends[0].keys() == ends[1].keys()
+        rows = min(last.rows, before.rows)
+        ends = [_cut(columns, columns.rows - rows) for columns in (last, before)]
+        alike = rows and ends[0].keys() == ends[1].keys()
         if self._taken and not (alike and all(torch.equal(ends[0][name], ends[1][name]) for name in before)):
             warnings.warn(
                 "env: the loader returns other batches than when the state was saved; the run continues with these",
@@ -410,14 +414,18 @@ def _joined(first: Columns, second: Columns) -> Columns:
         return second if second.rows else first
     columns = Columns()
     for name in dict.fromkeys([*first, *second]):
-        parts = [each.get(name) for each in (first, second)]
-        like = next(part for part in parts if part is not None)
-        full = [like.new_ones(each.rows, *like.shape[1:]) for each in (first, second)]
-        columns[name] = torch.cat([f if part is None else part for f, part in zip(full, parts, strict=True)])
+        parts = [source.get(name) for source in (first, second)]
+        like = next(column for column in parts if column is not None)
+        full = [like.new_ones(source.rows, *like.shape[1:]) for source in (first, second)]
+        columns[name] = torch.cat(
+            [f if column is None else column for f, column in zip(full, parts, strict=True)]
+        )
     return columns
 
 
 def _cut(rows: Columns, start: int, stop: int | None = None) -> Columns:
     """Return a range of rows, without masks that are true everywhere."""
-    parts = {name: each[start:stop] for name, each in rows.items()}
-    return Columns({name: each for name, each in parts.items() if name[0] != "_" or not bool(each.all())})
+    parts = {name: column[start:stop] for name, column in rows.items()}
+    return Columns(
+        {name: column for name, column in parts.items() if name[0] != "_" or not bool(column.all())}
+    )

@@ -77,24 +77,22 @@ class Randomness:
         self._generators: list[Any] = []
         self._with_epochs: list[Any] = []
         self._samplers: list[Any] = []
-        for thing in _reachable(loader):
-            if _is_generator(thing):
-                self._generators.append(thing)
-            elif callable(getattr(type(thing), "set_epoch", None)):
-                self._with_epochs.append(thing)
-            if isinstance(thing, DataLoader):
-                self._samplers += [thing.sampler, thing.batch_sampler]
-            elif isinstance(thing, Sampler):
-                self._samplers.append(thing)
-        ordering = [
-            thing for thing in self._with_epochs if self._is_stream(thing) or isinstance(thing, Sampler)
-        ]
-        self._seeds = [(thing, name) for thing in ordering for name in _seeds_of(thing)]
+        for obj in _reachable(loader):
+            if _is_generator(obj):
+                self._generators.append(obj)
+            elif callable(getattr(type(obj), "set_epoch", None)):
+                self._with_epochs.append(obj)
+            if isinstance(obj, DataLoader):
+                self._samplers += [obj.sampler, obj.batch_sampler]
+            elif isinstance(obj, Sampler):
+                self._samplers.append(obj)
+        ordering = [obj for obj in self._with_epochs if self._is_stream(obj) or isinstance(obj, Sampler)]
+        self._seeds = [(obj, name) for obj in ordering for name in _seeds_of(obj)]
         self._begun: object = None
         """The epoch of a run that is set."""
 
-    def _is_stream(self, thing: Any) -> bool:
-        return thing is self._loader or isinstance(thing, IterableDataset)
+    def _is_stream(self, obj: Any) -> bool:
+        return obj is self._loader or isinstance(obj, IterableDataset)
 
     def epoch(self, seed: int, number: int = 0) -> EpochRandomness:
         """Return the random numbers of an epoch: `seed` is of run and epoch."""
@@ -102,17 +100,17 @@ class Randomness:
 
         def begin() -> None:
             if self._begun is not epoch:
-                for thing in self._with_epochs:
-                    thing.set_epoch(number)
+                for obj in self._with_epochs:
+                    obj.set_epoch(number)
                 self._begun = epoch
 
         return EpochRandomness(self._generators, self._seeds, seed, begin)
 
-    def check(self, place: str, *, training: bool) -> None:
+    def check(self, where: str, *, training: bool) -> None:
         """Raise a DataError if a sampler's order is not determined by its generators and the epoch, or not by the run's seed.
 
         Args:
-            place: Of the loader, for errors.
+            where: Of the loader, for errors.
             training: Whether its examples are trained on; others are shown in one order.
         """
         for sampler in self._samplers:
@@ -120,39 +118,39 @@ class Randomness:
                 continue
             name = type(sampler).__name__
             once = f"sampler: {name} can be iterated only once; pass list(…) of it"
-            require(not isinstance(sampler, Iterator), place, once)
+            require(not isinstance(sampler, Iterator), where, once)
 
             def order(sampler: Any = sampler) -> list[Any]:
                 return [_plain(index) for index in islice(iter(sampler), _COMPARED)]
 
-            orders = [self._read(place, name, order) for _ in range(3)]
+            orders = [self._read(where, name, order) for _ in range(3)]
             differ = f"sampler: two iterations of {name} with the same seeds differ"
             fix = "keep its random generator in an attribute and shuffle a new list, or give it set_epoch(epoch)"
-            require(orders[0] == orders[1] == orders[2], place, f"{differ}; {fix}")
+            require(orders[0] == orders[1] == orders[2], where, f"{differ}; {fix}")
             if training and self._with_epochs:
-                self._check_seed(f"{place}: sampler", name, order)
+                self._check_seed(f"{where}: sampler", name, order)
 
-    def check_streams(self, place: str, first_batch: Callable[[], Any]) -> None:
+    def check_streams(self, where: str, first_batch: Callable[[], Any]) -> None:
         """Raise a DataError if the first batch of a stream, or of an own loader, follows the epoch alone."""
-        for thing in self._with_epochs:
-            if self._is_stream(thing) and not isinstance(thing, DataLoader):
-                self._check_seed(place, type(thing).__name__, lambda: _plain(first_batch()))
+        for obj in self._with_epochs:
+            if self._is_stream(obj) and not isinstance(obj, DataLoader):
+                self._check_seed(where, type(obj).__name__, lambda: _plain(first_batch()))
                 return
 
-    def _check_seed(self, place: str, name: str, order: Callable[[], Any]) -> None:
+    def _check_seed(self, where: str, name: str, order: Callable[[], Any]) -> None:
         """Raise a DataError if an order is the same for two seeds, but not for two epochs."""
         first, other_seed, other_epoch = (
-            self._read(place, name, order, *which) for which in ((0, 0), (1, 0), (0, 1))
+            self._read(where, name, order, *which) for which in ((0, 0), (1, 0), (0, 1))
         )
         lists = isinstance(first, list) and isinstance(other_epoch, list)
         grows = lists and first[: len(other_epoch)] == other_epoch[: len(first)]
         alone = f"the order of {name} follows its epoch, but not the run's seed"
         fix = "make its generator from its epoch and an attribute seed (self.seed = 0)"
-        require(first != other_seed or grows, place, f"{alone}; {fix}")
+        require(first != other_seed or grows, where, f"{alone}; {fix}")
 
-    def _read(self, place: str, name: str, order: Callable[[], Any], seed: int = 0, number: int = 0) -> Any:
+    def _read(self, where: str, name: str, order: Callable[[], Any], seed: int = 0, number: int = 0) -> Any:
         """Return an order in an epoch of a seed; DataError if it fails."""
-        with reading(place, name), self.epoch(seed, number).active(seed):
+        with reading(where, name), self.epoch(seed, number).active(seed):
             return order()
 
 
@@ -185,8 +183,8 @@ class EpochRandomness:
             for number, generator in enumerate(self._generators):
                 stack.callback(_set_state, generator, _state(generator))
                 _seed(generator, seed_for(self._seed, "generator", str(number)))  # set_epoch may draw from it
-            for thing, name in self._seeds:
-                stack.callback(_set_attribute, thing, name, vars(thing).get(name))
+            for obj, name in self._seeds:
+                stack.callback(_set_attribute, obj, name, vars(obj).get(name))
             self._set_seeds()
             self._begin()
             self._set_seeds()  # set_epoch may have made another of the epoch
@@ -198,79 +196,79 @@ class EpochRandomness:
                 self._states = [_state(generator) for generator in self._generators]
 
     def _set_seeds(self) -> None:
-        for thing, name in self._seeds:
-            setattr(thing, name, seed_for(self._seed, name) % 2**31)
+        for obj, name in self._seeds:
+            setattr(obj, name, seed_for(self._seed, name) % 2**31)
 
 
 def _reachable(loader: Any) -> Iterator[Any]:
     """Yield the objects that a loader holds, nearest first, each once; not the elements of data."""
     seen: dict[int, Any] = {}
-    left = deque([loader])
-    while left and len(seen) < _MOST_OBJECTS:
-        thing = left.popleft()
-        if id(thing) not in seen and not isinstance(thing, _ATOMS):
-            seen[id(thing)] = thing
-            yield thing
-            left += _parts(thing)
+    queue = deque([loader])
+    while queue and len(seen) < _MOST_OBJECTS:
+        obj = queue.popleft()
+        if id(obj) not in seen and not isinstance(obj, _ATOMS):
+            seen[id(obj)] = obj
+            yield obj
+            queue += _parts(obj)
 
 
-def _parts(thing: Any) -> Iterable[Any]:
+def _parts(obj: Any) -> Iterable[Any]:
     """Return what an object holds: elements, attributes, and the variables of its class's functions."""
-    if isinstance(thing, np.random.Generator):
-        return [thing.bit_generator]
-    if _is_generator(thing):
+    if isinstance(obj, np.random.Generator):
+        return [obj.bit_generator]
+    if _is_generator(obj):
         return []
-    if isinstance(thing, list | tuple | set | frozenset | deque):
-        return thing if len(thing) <= _LONGEST else []
-    if isinstance(thing, Mapping) and type(thing).__module__ in ("builtins", "collections"):
-        return thing.values() if len(thing) <= _LONGEST else []
-    if isinstance(thing, types.FunctionType):
-        named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        cells = [cell.cell_contents for cell in thing.__closure__ or () if is_full(cell)]
-        return [*cells, *(thing.__defaults__ or ()), *(one for one in named if _is_random(one))]
-    if isinstance(thing, types.MethodType):
-        return [thing.__self__, thing.__func__]
-    if isinstance(thing, functools.partial):
-        return [thing.func, thing.args, thing.keywords]
-    held = list(getattr(thing, "__dict__", {}).values())
-    for kind in type(thing).__mro__:
-        held += [getattr(thing, name, None) for name in getattr(kind, "__slots__", ()) if name[:2] != "__"]
+    if isinstance(obj, list | tuple | set | frozenset | deque):
+        return obj if len(obj) <= _LONGEST else []
+    if isinstance(obj, Mapping) and type(obj).__module__ in ("builtins", "collections"):
+        return obj.values() if len(obj) <= _LONGEST else []
+    if isinstance(obj, types.FunctionType):
+        named = [obj.__globals__.get(name) for name in obj.__code__.co_names]
+        cells = [cell.cell_contents for cell in obj.__closure__ or () if is_full(cell)]
+        return [*cells, *(obj.__defaults__ or ()), *(value for value in named if _is_random(value))]
+    if isinstance(obj, types.MethodType):
+        return [obj.__self__, obj.__func__]
+    if isinstance(obj, functools.partial):
+        return [obj.func, obj.args, obj.keywords]
+    held = list(getattr(obj, "__dict__", {}).values())
+    for kind in type(obj).__mro__:
+        held += [getattr(obj, name, None) for name in getattr(kind, "__slots__", ()) if name[:2] != "__"]
         if not kind.__module__.startswith(("torch.", "builtins", "typing")):
             held += [
-                one for one in vars(kind).values() if _is_random(one) or isinstance(one, types.FunctionType)
+                value
+                for value in vars(kind).values()
+                if _is_random(value) or isinstance(value, types.FunctionType)
             ]
     return held
 
 
-def _seeds_of(thing: Any) -> list[str]:
+def _seeds_of(obj: Any) -> list[str]:
     """Return the attributes of an object, or of its class, that are seeds: whole numbers."""
     held: dict[str, Any] = {}
-    for kind in reversed(type(thing).__mro__):
+    for kind in reversed(type(obj).__mro__):
         held |= {} if kind.__module__.startswith("torch.") else vars(kind)
-    held |= getattr(thing, "__dict__", {})
-    names = (
-        sorted(name for name in held if name.lower().endswith(_SEED)) if hasattr(thing, "__dict__") else []
-    )
+    held |= getattr(obj, "__dict__", {})
+    names = sorted(name for name in held if name.lower().endswith(_SEED)) if hasattr(obj, "__dict__") else []
     return [name for name in names if type(held[name]) is int or isinstance(held[name], np.integer)]
 
 
-def _set_attribute(thing: Any, name: str, value: Any) -> None:
+def _set_attribute(obj: Any, name: str, value: Any) -> None:
     """Set an attribute, or for None delete it, so that its class's counts."""
     if value is None:
-        delattr(thing, name)
+        delattr(obj, name)
     else:
-        setattr(thing, name, value)
+        setattr(obj, name, value)
 
 
-def _is_random(thing: Any) -> bool:
+def _is_random(obj: Any) -> bool:
     """Whether an object is a random generator, or numpy's front of one."""
-    return _is_generator(thing) or isinstance(thing, np.random.Generator)
+    return _is_generator(obj) or isinstance(obj, np.random.Generator)
 
 
-def _is_generator(thing: Any) -> bool:
+def _is_generator(obj: Any) -> bool:
     """Whether an object is a random generator with a state, and not one of the global ones."""
     kinds = (torch.Generator, random.Random, np.random.RandomState, np.random.BitGenerator)
-    return isinstance(thing, kinds) and not isinstance(thing, random.SystemRandom) and thing not in _GLOBAL
+    return isinstance(obj, kinds) and not isinstance(obj, random.SystemRandom) and obj not in _GLOBAL
 
 
 def _state(generator: Any) -> Any:
@@ -302,5 +300,5 @@ def _plain(index: Any) -> Any:
     if hasattr(index, "tolist"):
         return index.tolist()
     if isinstance(index, Mapping):
-        return [_plain(part) for part in index.values()]
-    return [_plain(part) for part in index] if isinstance(index, list | tuple) else index
+        return [_plain(item) for item in index.values()]
+    return [_plain(item) for item in index] if isinstance(index, list | tuple) else index

@@ -118,30 +118,32 @@ class Sequences(Tensors):
         return _source(_packed_file, str(options.file), options.data, options, named_in_state=True)
 
 
-def _packed_file(file: str, place: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
+def _packed_file(file: str, where: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
     """Return the columns of a file, of which `lengths` says how many rows are a sequence."""
-    del place  # the file's own name says where
+    del where  # the file's own name says where
     columns = {name: read_value(name, value, file).numbers for name, value in read(Path(file)).items()}
     require("lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them too")
     lengths = columns.pop("lengths")
     counts = lengths.dim() == 1 and is_whole(lengths) and bool((lengths > 0).all())
     require(counts, file, "lengths: must be whole numbers from 1, one for each sequence")
     steps, sequences = int(lengths.sum()), len(lengths)
-    each: dict[str, Any] = {}
-    whole = set(per_sequence)
+    values_by_name: dict[str, Any] = {}
+    sequence_columns = set(per_sequence)
     for name, column in columns.items():
         rows = len(column) if column.dim() else 0
         wrong = f"{name} has {rows} rows; save one per step ({steps}) or one per sequence ({sequences})"
         require(rows in (steps, sequences), file, wrong)
         if rows != steps:
-            whole.add(name)
-        each[name] = column.unbind() if name in whole else torch.split(column, lengths.tolist())
-    return _packed(each, file, whole, classes)
+            sequence_columns.add(name)
+        values_by_name[name] = (
+            column.unbind() if name in sequence_columns else torch.split(column, lengths.tolist())
+        )
+    return _packed(values_by_name, file, sequence_columns, classes)
 
 
 def _source(
     reader: Callable[..., _Packed],
-    place: str,
+    where: str,
     data: tuple[Any, Any, Any],
     options: Any,
     *,
@@ -149,14 +151,19 @@ def _source(
 ) -> Source:
     """Return the source of the sequences that `reader` packs of the data of each split: train, test and validation."""
     reader = partial(reader, per_sequence=options.per_sequence, classes=options.classes or ())
-    given, splits, packed = assembled(reader, place, data)
-    lengths, whole = torch.cat([part.lengths for part in packed]), packed[0].whole
-    for name in [name for name in given if name.startswith("_") and name[1:] in given]:
-        rows = [f"with a value per {'sequence' if one in whole else 'step'}" for one in (name, name[1:])]
+    joined, splits, packed = assembled(reader, where, data)
+    lengths, sequence_columns = torch.cat([split_data.lengths for split_data in packed]), packed[0].whole
+    for name in [name for name in joined if name.startswith("_") and name[1:] in joined]:
+        rows = [
+            f"with a value per {'sequence' if column_name in sequence_columns else 'step'}"
+            for column_name in (name, name[1:])
+        ]
         require(
-            rows[0] == rows[1], place, f"{name}: a mask {rows[0]} for a signal {rows[1]}; make them alike"
+            rows[0] == rows[1], where, f"{name}: a mask {rows[0]} for a signal {rows[1]}; make them alike"
         )
-    signals, columns, divisors = signals_of(given, options, [n for n in given if n in whole], place)
+    signals, columns, divisors = signals_of(
+        joined, options, [n for n in joined if n in sequence_columns], where
+    )
     padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(
@@ -172,7 +179,7 @@ def _source(
         lengths=lengths,
         padded=padded,
         starts=lengths.cumsum(0) - lengths,
-        whole=whole,
+        whole=sequence_columns,
     )
     digest = (lambda: table.digest) if named_in_state else None
     return Source(table, description, partial(SequenceStream, digest=digest))
@@ -186,9 +193,9 @@ class _Packed(Columns):
         whole: Columns with a row per sequence.
     """
 
-    def __init__(self, lengths: Tensor, whole: frozenset[str]) -> None:
+    def __init__(self, lengths: Tensor, sequence_columns: frozenset[str]) -> None:
         super().__init__()
-        self.lengths, self.whole = lengths, whole
+        self.lengths, self.whole = lengths, sequence_columns
 
     @property
     def rows(self) -> int:
@@ -196,61 +203,69 @@ class _Packed(Columns):
         return len(self.lengths)
 
 
-def _packed(given: Any, place: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
+def _packed(sequences: Any, where: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
     """Return the columns of sequences laid end to end."""
-    mapping = f"{type(given).__name__}; pass a share of the sequences, or a mapping of sequences"
-    require(isinstance(given, Mapping), place, mapping)
-    require(len(given) > 0, place, "no sequences given; pass some, such as x=[…]")
+    mapping = f"{type(sequences).__name__}; pass a share of the sequences, or a mapping of sequences"
+    require(isinstance(sequences, Mapping), where, mapping)
+    require(len(sequences) > 0, where, "no sequences given; pass some, such as x=[…]")
     for name in per_sequence:
-        require(name in given, place, f"per_sequence: no signal '{name}'{suggest(name, given)}")
-    each = {name: _parts(name, values, place, name in classes) for name, values in given.items()}
-    listed = ", ".join(f"{name} {len(parts)}" for name, parts in each.items())
-    counts = {len(parts) for parts in each.values()}
+        require(name in sequences, where, f"per_sequence: no signal '{name}'{suggest(name, sequences)}")
+    values_by_name = {
+        name: _parts(name, values, where, name in classes) for name, values in sequences.items()
+    }
+    listed = ", ".join(f"{name} {len(parts)}" for name, parts in values_by_name.items())
+    counts = {len(parts) for parts in values_by_name.values()}
     disagree = f"numbers of sequences disagree: {listed}; pass the same number of each, at least one"
-    require(len(counts) == 1 and all(counts), place, disagree)
-    single = {name for name, parts in each.items() if all(part.numbers.dim() == 0 for part in parts)}
+    require(len(counts) == 1 and all(counts), where, disagree)
+    single = {
+        name for name, parts in values_by_name.items() if all(value.numbers.dim() == 0 for value in parts)
+    }
     named = {*per_sequence, *(f"_{name}" for name in per_sequence)}
-    whole = frozenset(name for name in each if name in single or name in named)
-    steps = [name for name in each if name not in whole]
+    sequence_columns = frozenset(name for name in values_by_name if name in single or name in named)
+    steps = [name for name in values_by_name if name not in sequence_columns]
     require(
-        bool(steps), place, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
+        bool(steps), where, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
     )
-    packed = _Packed(_lengths({name: each[name] for name in steps}, place), whole)
-    for name, parts in each.items():
-        typed = [part.numbers for part in parts if not part.blank]
-        shapes = {tuple(numbers.shape if name in whole else numbers.shape[1:]) for numbers in typed}
+    packed = _Packed(_lengths({name: values_by_name[name] for name in steps}, where), sequence_columns)
+    for name, parts in values_by_name.items():
+        typed = [value.numbers for value in parts if not value.blank]
+        shapes = {
+            tuple(numbers.shape if name in sequence_columns else numbers.shape[1:]) for numbers in typed
+        }
         kinds = {numbers.dtype for numbers in typed}
         differing = sorted(map(str, shapes if len(shapes) > 1 else kinds))
         ends = f"{''.join(differing[:1])} and some {''.join(differing[-1:])}"
         unequal = f"{name}: some values are {ends}; make them equal"
-        require(len(shapes) < 2 and len(kinds) < 2, place, unequal)
-        packed.add(name, (stack_values if name in whole else join_values)(name, parts, place))
+        require(len(shapes) < 2 and len(kinds) < 2, where, unequal)
+        packed.add(name, (stack_values if name in sequence_columns else join_values)(name, parts, where))
     return packed
 
 
-def _parts(name: str, given: Any, place: str, indices: bool) -> list[Value]:
+def _parts(name: str, sequences: Any, where: str, indices: bool) -> list[Value]:
     """Return the values of each sequence: of a list one by one, of an array or table by its first axis."""
-    refuse_packed(name, given, place)
-    listed = f"{name}: {type(given).__name__}; pass a list of tensors, one per sequence"
-    require(isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0, place, listed)
-    if hasattr(given, "ndim") and getattr(given, "dtype", None) != object:
-        return read_value(name, given, place, indices=indices).unbind()
-    return [read_value(f"{name}[{i}]", part, place, indices=indices) for i, part in enumerate(given)]
+    refuse_packed(name, sequences, where)
+    listed = f"{name}: {type(sequences).__name__}; pass a list of tensors, one per sequence"
+    require(isinstance(sequences, Iterable) and getattr(sequences, "ndim", 1) > 0, where, listed)
+    if hasattr(sequences, "ndim") and getattr(sequences, "dtype", None) != object:
+        return read_value(name, sequences, where, indices=indices).unbind()
+    return [
+        read_value(f"{name}[{i}]", sequence, where, indices=indices) for i, sequence in enumerate(sequences)
+    ]
 
 
-def _lengths(each: Mapping[str, list[Value]], place: str) -> Tensor:
+def _lengths(values_by_name: Mapping[str, list[Value]], where: str) -> Tensor:
     """Return the steps of each sequence, the same in all signals that have a value per step."""
-    first, parts = next(iter(each.items()))
-    for name, others in each.items():
-        for index, (one, other) in enumerate(
-            (a.numbers, b.numbers) for a, b in zip(parts, others, strict=True)
+    first, parts = next(iter(values_by_name.items()))
+    for name, values in values_by_name.items():
+        for index, (first_numbers, numbers) in enumerate(
+            (a.numbers, b.numbers) for a, b in zip(parts, values, strict=True)
         ):
-            empty = f"{name}[{index}]: {list(other.shape)}; a sequence needs at least one step"
-            require(other.dim() > 0 and len(other) > 0, place, empty)
+            empty = f"{name}[{index}]: {list(numbers.shape)}; a sequence needs at least one step"
+            require(numbers.dim() > 0 and len(numbers) > 0, where, empty)
             named = "make them equal, or list signals with one value per sequence in per_sequence"
-            unequal = f"{name}[{index}] has {len(other)} steps, but {first}[{index}] has {len(one)}; {named}"
-            require(len(one) == len(other), place, unequal)
-    return torch.tensor([len(part.numbers) for part in parts])
+            unequal = f"{name}[{index}] has {len(numbers)} steps, but {first}[{index}] has {len(first_numbers)}; {named}"
+            require(len(first_numbers) == len(numbers), where, unequal)
+    return torch.tensor([len(value.numbers) for value in parts])
 
 
 class SequenceStream(SeededEnv):
@@ -314,16 +329,20 @@ class SequenceStream(SeededEnv):
 
     def step_at(self, epoch: Fraction) -> Fraction:
         """Return the number of steps for `epoch` epochs."""
-        whole = int(epoch)
-        while len(self._ends) <= whole + 1:
+        full_epochs = int(epoch)
+        while len(self._ends) <= full_epochs + 1:
             self._count_epoch()
-        return self._ends[whole] + (epoch - whole) * (self._ends[whole + 1] - self._ends[whole])
+        return self._ends[full_epochs] + (epoch - full_epochs) * (
+            self._ends[full_epochs + 1] - self._ends[full_epochs]
+        )
 
     def _count_epoch(self) -> None:
         self._ends.append(self._ends[-1] + self._epoch_steps(len(self._ends) - 1))
 
     def _epoch_steps(self, epoch: int) -> int:
-        longest = [part.max() for part in torch.split(self._table.padded[self._order(epoch)], self.num_envs)]
+        longest = [
+            lengths.max() for lengths in torch.split(self._table.padded[self._order(epoch)], self.num_envs)
+        ]
         return int(torch.stack(longest).sum())
 
     @property
@@ -342,8 +361,8 @@ class SequenceStream(SeededEnv):
         """Look up the sequences of the present episode."""
         if self._ends_of != self._seed:
             self._ends, self._ends_of = [0], self._seed
-        epoch, place = divmod(self._number, self._per_epoch)
-        rows = self._order(epoch)[place * self.num_envs : (place + 1) * self.num_envs]
+        epoch, batch_index = divmod(self._number, self._per_epoch)
+        rows = self._order(epoch)[batch_index * self.num_envs : (batch_index + 1) * self.num_envs]
         rest = self.num_envs - len(rows)
         self._rows = torch.cat([rows, rows[:1].expand(rest)])
         self._steps, self._padded = (
@@ -359,19 +378,19 @@ class SequenceStream(SeededEnv):
         values: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         for name in self.requested:
-            whole = name in table.whole
-            there = (self._padded if whole else self._steps) > self._tick
-            value = table.columns[name].index_select(0, self._rows if whole else at)
+            is_per_sequence = name in table.whole
+            in_sequence = (self._padded if is_per_sequence else self._steps) > self._tick
+            value = table.columns[name].index_select(0, self._rows if is_per_sequence else at)
             if name in table.divisors:
                 value = value.to(self.dtype).div_(table.divisors[name])
-            rows = there.view(-1, *(1 for _ in value.shape[1:]))
+            rows = in_sequence.view(-1, *(1 for _ in value.shape[1:]))
             values[name] = torch.where(rows, value, torch.zeros_like(value))
-            mask = there
-            if whole and self.signals[name].training_only:
+            mask = in_sequence
+            if is_per_sequence and self.signals[name].training_only:
                 mask = self._padded == self._tick + 1
-            if (own := table.columns.get(f"_{name}")) is not None:
-                own = own[self._rows if whole else at]
-                mask = mask.view(-1, *(1 for _ in own.shape[1:])) & own
+            if (own_mask := table.columns.get(f"_{name}")) is not None:
+                own_mask = own_mask[self._rows if is_per_sequence else at]
+                mask = mask.view(-1, *(1 for _ in own_mask.shape[1:])) & own_mask
             masks[f"_{name}"] = mask
         observations, info = self._divide(values)
         return observations, {**info, **masks}

@@ -19,12 +19,12 @@ _FIXES = {
 
 
 @contextmanager
-def reading(place: str, what: str) -> Iterator[None]:
+def reading(where: str, subject: str) -> Iterator[None]:
     """Raise an error of a user's object as a DataError of one line; errors of antiphon and refused memory as they are.
 
     Args:
-        place: What is read, for the error.
-        what: Name of the object.
+        where: What is read, for the error.
+        subject: Name of the object.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def reading(place: str, what: str) -> Iterator[None]:
             raise
         line = _line_of(error)
         fix = next((f"; {fix}" for beginning, fix in _FIXES.items() if beginning in line), "")
-        raise DataError(f"{place}: {what} failed: {line}{fix}") from error
+        raise DataError(f"{where}: {subject} failed: {line}{fix}") from error
 
 
 def _line_of(error: Exception) -> str:

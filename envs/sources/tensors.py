@@ -45,12 +45,12 @@ class Indexable(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def _names(given: Any) -> Any:
-    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else given
+def _names(names: Any) -> Any:
+    return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else names
 
 
-def _plain(given: Any) -> Any:
-    return dict(given) if isinstance(given, Mapping) else given
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
@@ -169,8 +169,8 @@ def from_tensors(
             for training.
         ScenarioError: An invalid hold or kind of episode.
     """
-    given: dict[str, Any] = {"training_only": training_only, "classes": classes}
-    options = ExampleOptions(**given, hold=hold, episode=episode, sampling=sampling)
+    settings: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    options = ExampleOptions(**settings, hold=hold, episode=episode, sampling=sampling)
     reader = partial(columns_of, classes=options.classes or ())
     return _source(reader, "from_tensors", (tensors, test, validation), options)
 
@@ -252,15 +252,15 @@ class Tensors(Source):
 
     def __init__(self, options: FileOptions) -> None:
         files = [Path(data) for data in options.data if isinstance(data, str)]
-        known = identity(path for path in files if path.is_file())
-        vars(self).update(vars(_read_once(type(self), options.model_dump_json(), known)))  # type: ignore[arg-type]
+        identities = identity(path for path in files if path.is_file())
+        vars(self).update(vars(_read_once(type(self), options.model_dump_json(), identities)))  # type: ignore[arg-type]
 
     @staticmethod
     def read(options: Any) -> Source:
         """Read the files of some options without a cache."""
 
-        def reader(path: str, place: str) -> Columns:
-            del place  # the file's own name says where
+        def reader(path: str, where: str) -> Columns:
+            del where  # the file's own name says where
             return columns_of(read(Path(path)), path, options.classes or (), read=read_value)
 
         return _source(reader, str(options.file), options.data, options, named_in_state=True)
@@ -275,17 +275,21 @@ def _read_once(kind: type[Tensors], options: str, state: tuple[Identity, ...]) -
 
 def _source(
     reader: Callable[[Any, str], Columns],
-    place: str,
+    where: str,
     data: tuple[Any, Any, Any],
     options: ExampleOptions,
     *,
     named_in_state: bool = False,
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
-    given, splits, _ = assembled(reader, place, data)
-    labels = [name for name, column in given.items() if column.dim() == 1 and is_whole(column)]
-    signals, columns, divisors = signals_of(given, options, labels, place)
-    answers = [name for name, one in signals.items() if one.training_only and one.classes and not one.shape]
+    joined, splits, _ = assembled(reader, where, data)
+    labels = [name for name, column in joined.items() if column.dim() == 1 and is_whole(column)]
+    signals, columns, divisors = signals_of(joined, options, labels, where)
+    answers = [
+        name
+        for name, signal in signals.items()
+        if signal.training_only and signal.classes and not signal.shape
+    ]
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
     table = Table(columns=columns, splits=splits, divisors=divisors)
     digest = (lambda: table.digest) if named_in_state else None
@@ -323,7 +327,7 @@ class Columns(dict[str, Tensor]):
 
 
 def assembled(
-    reader: Callable[[Any, str], Columns], place: str, data: tuple[Any, Any, Any]
+    reader: Callable[[Any, str], Columns], where: str, data: tuple[Any, Any, Any]
 ) -> tuple[Columns, dict[str, Tensor], list[Any]]:
     """Return columns of all splits, the rows of each split, and the parts as they were read.
 
@@ -333,31 +337,35 @@ def assembled(
         DataError: A split has other columns than `train`, or columns of another shape or type, a share is invalid, or no
             examples are left for training.
     """
-    others = {"validation": data[2], "test": data[1]}
-    shares = {split: float(share) for split, share in others.items() if isinstance(share, Real)}
-    given = {"train": data[0]} | {split: part for split, part in others.items() if split not in shares}
-    places = {split: place if split == "train" else f"{place}: {split}" for split in given}
-    parts = {split: reader(part, places[split]) for split, part in given.items()}
+    held_out = {"validation": data[2], "test": data[1]}
+    shares = {split: float(share) for split, share in held_out.items() if isinstance(share, Real)}
+    data_of_split = {"train": data[0]} | {
+        split: value for split, value in held_out.items() if split not in shares
+    }
+    where_of = {split: where if split == "train" else f"{where}: {split}" for split in data_of_split}
+    parts = {split: reader(value, where_of[split]) for split, value in data_of_split.items()}
     train = parts["train"]
-    for split, part in parts.items():
-        names = f"it has {', '.join(part)}, but train has {', '.join(train)}; use the same names"
-        require(part.keys() == train.keys(), places[split], names)
-        for name, column in part.items():
-            mine, theirs = (f"{one.dtype} {list(one.shape[1:])}" for one in (column, train[name]))
+    for split, split_columns in parts.items():
+        names = f"it has {', '.join(split_columns)}, but train has {', '.join(train)}; use the same names"
+        require(split_columns.keys() == train.keys(), where_of[split], names)
+        for name, column in split_columns.items():
+            mine, theirs = (f"{values.dtype} {list(values.shape[1:])}" for values in (column, train[name]))
             require(
                 mine == theirs,
-                places[split],
+                where_of[split],
                 f"{name} is {mine} per row, but {theirs} in train; make them equal",
             )
     # Rows are gathered at every step, which from a strided view takes four times as long.
     columns = Columns()
     for name in train:
-        columns.add(name, join_values(name, [part.value(name) for part in parts.values()], place))
-    counts = {split: part.rows for split, part in parts.items()}
-    return columns, _split_rows(counts, shares, place), [*parts.values()]
+        columns.add(
+            name, join_values(name, [split_columns.value(name) for split_columns in parts.values()], where)
+        )
+    counts = {split: split_columns.rows for split, split_columns in parts.items()}
+    return columns, _split_rows(counts, shares, where), [*parts.values()]
 
 
-def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
+def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], where: str) -> dict[str, Tensor]:
     """Return the rows of each split: shares of the training data, the others as they come."""
     count = counts["train"]
     for name, share in shares.items():
@@ -367,14 +375,14 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
             else ""
         )
         line = f"must be a share of the examples, from 0 to below 1{meant}, or the {name} examples"
-        require(0 <= share < 1, place, f"{name}: {share:g}; {line}")
+        require(0 <= share < 1, where, f"{name}: {share:g}; {line}")
     sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
-    left = count - sum(sizes.values())
-    taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
-    require(left > 0, place, f"{count} examples leave none for training with {taken}")
+    remaining = count - sum(sizes.values())
+    listed = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
+    require(remaining > 0, where, f"{count} examples leave none for training with {listed}")
     order = torch.randperm(count, generator=generator(0, "envs", "split"))
-    parts = torch.split(order, [left, *sizes.values()])
-    rows = {name: part.sort().values for name, part in zip(["train", *sizes], parts, strict=True)}
+    parts = torch.split(order, [remaining, *sizes.values()])
+    rows = {name: indices.sort().values for name, indices in zip(["train", *sizes], parts, strict=True)}
     start = 0
     for name, size in counts.items():
         rows.setdefault(name, torch.arange(start, start + size))
@@ -383,56 +391,56 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
 
 
 def columns_of(
-    given: Any, place: str, classes: Collection[str] = (), *, read: Callable[..., Value] = read_column
+    data: Any, where: str, classes: Collection[str] = (), *, read: Callable[..., Value] = read_column
 ) -> Columns:
     """Return columns of one length as tensors; `classes` names those whose palettes are indices."""
-    mapping = f"{type(given).__name__}; pass a share of the examples, or a mapping of tensors"
-    require(isinstance(given, Mapping), place, mapping)
-    require(len(given) > 0, place, "no tensor given; pass one, such as image=images")
+    mapping = f"{type(data).__name__}; pass a share of the examples, or a mapping of tensors"
+    require(isinstance(data, Mapping), where, mapping)
+    require(len(data) > 0, where, "no tensor given; pass one, such as image=images")
     columns = Columns()
-    for name, value in given.items():
-        columns.add(name, read(name, value, place, indices=name in classes))
+    for name, value in data.items():
+        columns.add(name, read(name, value, where, indices=name in classes))
     for name, column in columns.items():
-        require(column.dim() > 0, place, f"{name}: a single number; the first axis must count the examples")
+        require(column.dim() > 0, where, f"{name}: a single number; the first axis must count the examples")
     lengths = {name: len(column) for name, column in columns.items()}
     counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
     unequal = f"lengths disagree: {counted}; pass one row per example in each"
-    require(len(set(lengths.values())) == 1, place, unequal)
+    require(len(set(lengths.values())) == 1, where, unequal)
     return columns
 
 
-def _items(dataset: Any, place: str, names: Sequence[str], classes: Collection[str]) -> Columns:
+def _items(dataset: Any, where: str, names: Sequence[str], classes: Collection[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping) or hasattr(dataset, "columns")
     fix = "its `dataset`, or use from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
     fix = "one of its values, or use from_tensors(**…)" if mapping else fix
     indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    require(indexable, place, f"{type(dataset).__name__} cannot be indexed; pass {fix}")
-    require(len(dataset) > 0, place, "the data set is empty")
+    require(indexable, where, f"{type(dataset).__name__} cannot be indexed; pass {fix}")
+    require(len(dataset) > 0, where, "the data set is empty")
     rows = []
     for index in range(len(dataset)):
-        with reading(f"{place}[{index}]", type(dataset).__name__):
+        with reading(f"{where}[{index}]", type(dataset).__name__):
             item = dataset[index]
-        rows.append(parts_of(item, names, f"{place}[{index}]"))
+        rows.append(parts_of(item, names, f"{where}[{index}]"))
     columns = Columns()
     for name, items in zip(names, zip(*rows, strict=True), strict=True):
-        values = [read_value(name, item, place, indices=name in classes) for item in items]
-        columns.add(name, stack_values(name, values, place))
+        values = [read_value(name, item, where, indices=name in classes) for item in items]
+        columns.add(name, stack_values(name, values, where))
     return columns
 
 
-def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
+def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:
     """Return the parts of an item, or of a batch, in the order of `names`; DataError if it has other parts."""
     named = named_parts(item)
     if named is not None and not _renames(names, named, item):
         for name in names:
-            require(name in named, place, f"no '{name}'{suggest(name, named)}; pass names=(…)")
+            require(name in named, where, f"no '{name}'{suggest(name, named)}; pass names=(…)")
         return [named[name] for name in names]
     if len(names) == 1 and not isinstance(item, Sequence):
         return [item]
-    found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
+    described = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
     fits = isinstance(item, Sequence) and len(item) == len(names)
-    require(fits, place, f"{found} for the names {', '.join(names)}; pass names=(…)")
+    require(fits, where, f"{described} for the names {', '.join(names)}; pass names=(…)")
     return item  # type: ignore[no-any-return]
 
 
@@ -460,7 +468,7 @@ def is_whole(column: Tensor) -> bool:
 
 
 def signals_of(
-    columns: Columns, options: ColumnOptions, hidden: Iterable[str], place: str
+    columns: Columns, options: ColumnOptions, hidden: Iterable[str], where: str
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as integers.
 
@@ -471,7 +479,7 @@ def signals_of(
         columns: The data.
         options: Names of training-only columns and numbers of classes.
         hidden: The training-only columns if the options do not name them, beside those with classes of -100.
-        place: Where errors are.
+        where: Where errors are.
 
     Raises:
         DataError: Names without a column, complex numbers, values that are not finite, negative classes, too many classes, a
@@ -484,20 +492,20 @@ def signals_of(
     else:
         hidden = options.training_only
     for name in hidden:
-        require(name in values, place, f"training_only: no tensor '{name}'{suggest(name, values)}")
+        require(name in values, where, f"training_only: no tensor '{name}'{suggest(name, values)}")
     for name in options.classes or {}:
-        require(name in values, place, f"classes: no tensor '{name}'{suggest(name, values)}")
+        require(name in values, where, f"classes: no tensor '{name}'{suggest(name, values)}")
         kind = str(values[name].dtype).removeprefix("torch.")
         floats = f"classes: '{name}' has {kind}, and classes are whole numbers; leave it out of classes, or convert it"
-        require(is_whole(values[name]), place, floats)
-    masks = _masks(columns, values, hidden, place)
-    signals, kept, divisors = {}, {}, {}
+        require(is_whole(values[name]), where, floats)
+    masks = _masks(columns, values, hidden, where)
+    signals, stored, divisors = {}, {}, {}
     for name, column in values.items():
         if name in hidden and name in masks:
             column = column.long() if column.dtype in WIDE else column
             column = column.masked_fill(~_expanded(masks[name], column), 0)
         mode, count = columns.modes.get(name, ""), (options.classes or {}).get(name)
-        signals[name], kept[name], white = _signal(name, column, mode, count, name in hidden, place)
+        signals[name], stored[name], white = _signal(name, column, mode, count, name in hidden, where)
         if white:
             divisors[name] = white
     for name, mask in masks.items():
@@ -505,19 +513,19 @@ def signals_of(
             name in hidden
         ):  # [rows, 1] without sites: the value is missing, where [rows] only says that it does not count
             mask = mask[:, None] if values[name].dim() == 1 else _expanded(mask, values[name])
-        kept[f"_{name}"] = mask
-    return signals, kept, divisors
+        stored[f"_{name}"] = mask
+    return signals, stored, divisors
 
 
 def _masks(
-    columns: Columns, values: Mapping[str, Tensor], hidden: Collection[str], place: str
+    columns: Columns, values: Mapping[str, Tensor], hidden: Collection[str], where: str
 ) -> dict[str, Tensor]:
     """Return where columns have a value: by masks of their own, classes of -100 and what is missing in the data."""
-    masks = {n[1:]: _mask(n[1:], mask, values, place) for n, mask in columns.items() if n.startswith("_")}
+    masks = {n[1:]: _mask(n[1:], mask, values, where) for n, mask in columns.items() if n.startswith("_")}
     for name, gap in columns.missing.items():
-        what = f"{name}: {int(gap.sum())} of its values are missing (masked or NA)"
+        problem = f"{name}: {int(gap.sum())} of its values are missing (masked or NA)"
         fix = f"fill them, or name '{name}' in training_only if it is a target"
-        require(name in hidden, place, f"{what}, but agents may observe it; {fix}")
+        require(name in hidden, where, f"{problem}, but agents may observe it; {fix}")
     for name in hidden:
         gap = columns.missing.get(name, torch.tensor(False)) | _ignored(values[name])
         if bool(gap.any()):
@@ -532,7 +540,7 @@ def _ignored(column: Tensor) -> Tensor:
 
 
 def _signal(
-    name: str, column: Tensor, mode: str, count: int | None, hidden: bool, place: str
+    name: str, column: Tensor, mode: str, count: int | None, hidden: bool, where: str
 ) -> tuple[Signal, Tensor, float]:
     """Return the signal of a column, the column as stored, and its divisor, or 0.
 
@@ -542,7 +550,7 @@ def _signal(
         mode: PIL's mode of a picture; empty: no picture.
         count: Number of classes, if it is given.
         hidden: Whether no agent may observe it.
-        place: Where errors are.
+        where: Where errors are.
     """
     shape, deep = tuple(column.shape[1:]), column.dim() > 2 and not hidden and count is None
     kind: dict[str, Any] = {"shape": shape, "training_only": hidden}
@@ -557,7 +565,7 @@ def _signal(
         kind["channels"] = "unknown"  # torch has the channels first, pictures in numpy have them last
     require(
         not column.is_complex(),
-        place,
+        where,
         f"{name}: complex numbers; pass real and imaginary parts as two tensors",
     )
     if column.dtype == torch.uint8 and column.dim() > 1 and count is None:
@@ -566,38 +574,38 @@ def _signal(
         return Signal(**kind, low=0.0, high=1.0), column.int(), 65535.0
     if is_whole(column):
         ways = f"pass {name} / 65535 or another range as floats, or classes={{'{name}': …}}"
-        require(not (deep and mode), place, f"{name}: pictures of mode {mode} have no known range; {ways}")
+        require(not (deep and mode), where, f"{name}: pictures of mode {mode} have no known range; {ways}")
         bits = (
             f"{name}: pictures of 16 bits ({str(column.dtype).removeprefix('torch.')}) are no classes; {ways}"
         )
-        require(not (deep and column.dtype in _SIXTEEN_BITS), place, bits)
+        require(not (deep and column.dtype in _SIXTEEN_BITS), where, bits)
         column = column.long()
         least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
         fix = f"; a target that is missing is {IGNORED}" if hidden else ""
         if least == IGNORED:
             fix = f"; {IGNORED} has no target: name '{name}' in training_only"
-        require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{fix}")
+        require(least >= 0, where, f"{name}: class {least}; number classes from 0, or pass floats{fix}")
         missing = f", or mask those that are missing: _{name}" if hidden else ""
         many = f"{name}: class {most} of {count}; pass classes={{'{name}': {most + 1}}} or more{missing}"
-        require(count is None or most < count, place, many)
+        require(count is None or most < count, where, many)
         return Signal(**kind, classes=most + 1 if count is None else count), column, 0.0
     column = column if column.is_floating_point() else column.float()
     bad = int((~torch.isfinite(column)).sum())
     mask = f", or mask them: _{name}" if hidden else ""
-    require(bad == 0, place, f"{name}: {bad} of its values are not finite; replace or drop them{mask}")
+    require(bad == 0, where, f"{name}: {bad} of its values are not finite; replace or drop them{mask}")
     return Signal(**kind), column, 0.0
 
 
-def _mask(name: str, mask: Tensor, columns: Mapping[str, Tensor], place: str) -> Tensor:
+def _mask(name: str, mask: Tensor, columns: Mapping[str, Tensor], where: str) -> Tensor:
     """Return the mask of a column as bool, [rows] or of the column's shape; DataError if it does not fit."""
-    other = f"_{name}: a name that begins with _ is the mask of a target, and there is no '{name}'{suggest(name, columns)}"
-    require(name in columns, place, other)
+    problem = f"_{name}: a name that begins with _ is the mask of a target, and there is no '{name}'{suggest(name, columns)}"
+    require(name in columns, where, problem)
     column = columns[name]
     truth = mask.dtype == torch.bool or (not mask.is_complex() and bool(((mask == 0) | (mask == 1)).all()))
-    require(truth, place, f"_{name}: a mask has True where '{name}' counts, or 1; pass no other numbers")
+    require(truth, where, f"_{name}: a mask has True where '{name}' counts, or 1; pass no other numbers")
     shape, target = list(mask.shape), list(column.shape)
     fits = f"_{name}: a mask of '{name}' is bool {target[:1]} or {target}, not {shape}"
-    require(0 < len(shape) <= len(target) and shape == target[: len(shape)], place, fits)
+    require(0 < len(shape) <= len(target) and shape == target[: len(shape)], where, fits)
     mask = mask.bool()
     return mask if mask.dim() == 1 else _expanded(mask, column)
 

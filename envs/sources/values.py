@@ -67,75 +67,75 @@ class Value:
         return [replace(self, numbers=numbers, missing=missing) for numbers, missing in parts]
 
 
-def read_column(name: str, given: Any, place: str, *, indices: bool = False) -> Value:
+def read_column(name: str, raw: Any, where: str, *, indices: bool = False) -> Value:
     """Return a column as `read_value`, in memory of its own; DataError also if a copy takes more than half of the memory."""
-    value = read_value(name, given, place, indices=indices)
+    value = read_value(name, raw, where, indices=indices)
     if not value.shared:
         return value
     size = value.numbers.nbytes
     if size >= _LARGE:
-        check_fits(f"{place}: {name}", size, "pass a DataLoader to from_loader, which reads batch by batch")
+        check_fits(f"{where}: {name}", size, "pass a DataLoader to from_loader, which reads batch by batch")
     return replace(value, numbers=value.numbers.clone(memory_format=torch.contiguous_format), shared=False)
 
 
-def read_value(name: str, given: Any, place: str, *, indices: bool = False) -> Value:
+def read_value(name: str, raw: Any, where: str, *, indices: bool = False) -> Value:
     """Return what a tensor, array, table, list, picture or number holds.
 
     Args:
         name: The signal, for errors.
-        given: The values.
-        place: Where errors are.
+        raw: The values.
+        where: Where errors are.
         indices: Whether pictures with a palette are its indices (classes) instead of its colours.
 
     Raises:
         DataError: It does not hold numbers, or in a form that torch cannot compute with.
     """
-    if isinstance(given, Tensor):
-        return _of_tensor(name, given, place)
-    refuse_packed(name, given, place)
-    if _is_of("PIL.Image", ["Image"], given):
-        return _of_picture(name, given, place, indices)
-    if _is_of("pandas", ["Series", "Index", "DataFrame", "api.extensions.ExtensionArray"], given):
-        array, missing = _of_pandas(name, given, place)
-        return _of_array(name, array, place, missing)
-    if given is np.ma.masked or given is getattr(sys.modules.get("pandas"), "NA", np.ma.masked):
+    if isinstance(raw, Tensor):
+        return _of_tensor(name, raw, where)
+    refuse_packed(name, raw, where)
+    if _is_of("PIL.Image", ["Image"], raw):
+        return _of_picture(name, raw, where, indices)
+    if _is_of("pandas", ["Series", "Index", "DataFrame", "api.extensions.ExtensionArray"], raw):
+        array, missing = _of_pandas(name, raw, where)
+        return _of_array(name, array, where, missing)
+    if raw is np.ma.masked or raw is getattr(sys.modules.get("pandas"), "NA", np.ma.masked):
         return Value(torch.zeros(()), torch.ones((), dtype=torch.bool), blank=True)
-    if isinstance(given, np.ma.MaskedArray):
-        return _of_array(name, given.data, place, np.ma.getmaskarray(given))
-    if isinstance(given, list | tuple) and not _is_plain(given):
-        parts = [read_value(name, part, place, indices=indices) for part in given]
-        return stack_values(name, parts, place)
+    if isinstance(raw, np.ma.MaskedArray):
+        return _of_array(name, raw.data, where, np.ma.getmaskarray(raw))
+    if isinstance(raw, list | tuple) and not _is_plain(raw):
+        parts = [read_value(name, item, where, indices=indices) for item in raw]
+        return stack_values(name, parts, where)
     try:
-        array = np.asarray(given)
+        array = np.asarray(raw)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _not_numbers(name, given, place) from error
+        raise _not_numbers(name, raw, where) from error
     require(
-        array.dtype != object or array.ndim > 0, place, str(_not_numbers(name, given, "")).removeprefix(": ")
+        array.dtype != object or array.ndim > 0, where, str(_not_numbers(name, raw, "")).removeprefix(": ")
     )
-    return _of_array(name, array, place, shared=not isinstance(given, list | tuple))
+    return _of_array(name, array, where, shared=not isinstance(raw, list | tuple))
 
 
-def refuse_packed(name: str, given: Any, place: str) -> None:
+def refuse_packed(name: str, raw: Any, where: str) -> None:
     """Raise DataError for sequences that torch has packed for a recurrent network: their steps are laid across one another."""
     fix = f"pass {name}=torch.nn.utils.rnn.unpack_sequence({name}) to from_sequences"
-    require(not isinstance(given, PackedSequence), place, f"{name}: a PackedSequence; {fix}")
+    require(not isinstance(raw, PackedSequence), where, f"{name}: a PackedSequence; {fix}")
 
 
-def stack_values(name: str, values: Sequence[Value], place: str) -> Value:
+def stack_values(name: str, values: Sequence[Value], where: str) -> Value:
     """Return values of one form as one with a new first axis; DataError if their shapes, types or modes differ."""
     typed = [value.numbers for value in values if not value.blank] or [values[0].numbers]
-    mode = _mode(name, values, place)
+    mode = _mode(name, values, where)
     shapes = sorted({tuple(numbers.shape) for numbers in typed})
     unequal = f"{name}: items have different shapes {' and '.join(map(str, shapes[:2]))}; make them equal"
-    require(len(shapes) == 1, place, unequal)
+    require(len(shapes) == 1, where, unequal)
     kinds = sorted({str(numbers.dtype) for numbers in typed})
     differ = f"{name}: items have different types {' and '.join(kinds[:2])}; make them equal"
     alike = len(kinds) == 1 or not shapes[0] or not {"torch.uint8", "torch.bool"} & {*kinds}
-    require(alike, place, differ)  # numbers from 0 to 255 beside numbers from 0 to 1 would have two scales
+    require(alike, where, differ)  # numbers from 0 to 255 beside numbers from 0 to 1 would have two scales
     if len(kinds) > 1:
         typed = [numbers.long() if numbers.dtype in WIDE else numbers for numbers in typed]
-    left, blank = iter(typed), torch.zeros_like(typed[0])
-    numbers = torch.stack([blank if value.blank else next(left) for value in values])
+    present, blank = iter(typed), torch.zeros_like(typed[0])
+    numbers = torch.stack([blank if value.blank else next(present) for value in values])
     gaps = None
     if any(value.missing is not None for value in values):
         none = torch.zeros(shapes[0], dtype=torch.bool)
@@ -143,7 +143,7 @@ def stack_values(name: str, values: Sequence[Value], place: str) -> Value:
     return Value(numbers, gaps, mode)
 
 
-def join_values(name: str, values: Sequence[Value], place: str) -> Value:
+def join_values(name: str, values: Sequence[Value], where: str) -> Value:
     """Return values of one type and row shape as one, along their first axis; DataError if their modes differ."""
     if len(values) == 1 and not values[0].shared:
         return values[0]
@@ -153,79 +153,79 @@ def join_values(name: str, values: Sequence[Value], place: str) -> Value:
             torch.zeros(v.numbers.shape, dtype=torch.bool) if v.missing is None else v.missing for v in values
         ]
         gaps = torch.cat(masks)
-    return Value(numbers, gaps, _mode(name, values, place))
+    return Value(numbers, gaps, _mode(name, values, where))
 
 
-def _mode(name: str, values: Sequence[Value], place: str) -> str:
+def _mode(name: str, values: Sequence[Value], where: str) -> str:
     """Return the mode of pictures; DataError if they are of several."""
     modes = sorted({value.mode for value in values if value.mode})
     several = f"{name}: some pictures are {''.join(modes[:1])} and some {''.join(modes[-1:])}; convert them to one mode"
-    require(len(modes) < 2, place, several)
+    require(len(modes) < 2, where, several)
     return "".join(modes)
 
 
-def _is_of(module: str, names: Collection[str], given: Any) -> bool:
+def _is_of(module: str, names: Collection[str], raw: Any) -> bool:
     """Whether a value is of a class of a package, which is not imported for it."""
     package = sys.modules.get(module)
     if package is None:
         return False
     classes = []
     for name in names:
-        found: Any = package
-        for part in name.split("."):
-            found = getattr(found, part)
-        classes.append(found)
-    return isinstance(given, tuple(classes))
+        cls: Any = package
+        for attribute in name.split("."):
+            cls = getattr(cls, attribute)
+        classes.append(cls)
+    return isinstance(raw, tuple(classes))
 
 
-def _is_plain(given: Sequence[Any]) -> bool:
+def _is_plain(raw: Sequence[Any]) -> bool:
     """Whether a list holds only numbers and texts, and lists of them, which numpy reads as they are."""
     return all(
-        _is_plain(part) if isinstance(part, list | tuple) else isinstance(part, (*_SCALARS, np.generic))
-        for part in given
+        _is_plain(item) if isinstance(item, list | tuple) else isinstance(item, (*_SCALARS, np.generic))
+        for item in raw
     )
 
 
-def _not_numbers(name: str, given: Any, place: str) -> DataError:
+def _not_numbers(name: str, raw: Any, where: str) -> DataError:
     """Return the error of an object that numpy cannot read as numbers."""
-    dense = next((f"{way}()" for way in ("toarray", "todense", "to_numpy") if hasattr(given, way)), "")
+    dense = next((f"{way}()" for way in ("toarray", "todense", "to_numpy") if hasattr(raw, way)), "")
     fix = f"pass {name}.{dense}" if dense else "pass numbers"
-    return DataError(f"{place}: {name}: {type(given).__name__} cannot become a tensor; {fix}")
+    return DataError(f"{where}: {name}: {type(raw).__name__} cannot become a tensor; {fix}")
 
 
-def _of_tensor(name: str, given: Tensor, place: str) -> Value:
+def _of_tensor(name: str, raw: Tensor, where: str) -> Value:
     """Return a tensor as a plain one; DataError for layouts and types without the arithmetic of plain tensors."""
-    if isinstance(given, torch.masked.MaskedTensor):
-        data = _of_tensor(name, given.get_data(), place)  # type: ignore[no-untyped-call]
-        missing = ~given.get_mask()  # type: ignore[no-untyped-call]
+    if isinstance(raw, torch.masked.MaskedTensor):
+        data = _of_tensor(name, raw.get_data(), where)  # type: ignore[no-untyped-call]
+        missing = ~raw.get_mask()  # type: ignore[no-untyped-call]
         return Value(data.numbers.masked_fill(missing, 0), missing)
-    if (obstacle := _obstacle(name, given)) is not None:
-        raise DataError(f"{place}: {name}: {obstacle}")
-    plain = given if type(given) is Tensor else given.as_subclass(Tensor)
+    if (obstacle := _obstacle(name, raw)) is not None:
+        raise DataError(f"{where}: {name}: {obstacle}")
+    plain = raw if type(raw) is Tensor else raw.as_subclass(Tensor)
     return Value(plain.resolve_neg(), shared=True)
 
 
-def _obstacle(name: str, given: Tensor) -> str | None:
+def _obstacle(name: str, raw: Tensor) -> str | None:
     """Return why a tensor cannot be read as plain numbers, and what to pass instead; None if it can."""
-    if given.is_nested:
+    if raw.is_nested:
         return f"a nested tensor; pass {name}=list({name}.unbind()) to from_sequences"
-    if given.layout != torch.strided:
-        return f"a sparse tensor ({str(given.layout).removeprefix('torch.')}); pass {name}.to_dense()"
-    if given.is_quantized:
+    if raw.layout != torch.strided:
+        return f"a sparse tensor ({str(raw.layout).removeprefix('torch.')}); pass {name}.to_dense()"
+    if raw.is_quantized:
         return f"a quantised tensor; pass {name}.dequantize()"
-    if given.is_meta:
+    if raw.is_meta:
         return "a tensor on the device meta has no values; pass one that has"
-    if given.requires_grad:
+    if raw.requires_grad:
         return f"a tensor that requires a gradient; pass {name}.detach()"
-    if given.dtype not in _TYPES:
-        return f"has type {given.dtype}, with which torch does not compute; pass {name}.float()"
-    if type(given).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"{with_article(type(given).__name__)}, whose values torch reads by its own rules; pass a plain tensor"
+    if raw.dtype not in _TYPES:
+        return f"has type {raw.dtype}, with which torch does not compute; pass {name}.float()"
+    if type(raw).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"{with_article(type(raw).__name__)}, whose values torch reads by its own rules; pass a plain tensor"
     return None
 
 
 def _of_array(
-    name: str, array: NDArray[Any], place: str, missing: NDArray[Any] | None = None, *, shared: bool = True
+    name: str, array: NDArray[Any], where: str, missing: NDArray[Any] | None = None, *, shared: bool = True
 ) -> Value:
     """Return an array in the machine's byte order, zero where it is missing."""
     kind, written = array.dtype.kind, array.dtype
@@ -239,7 +239,7 @@ def _of_array(
         "V": f"pass each of its fields as a signal, or {name}.astype('float32')",
     }
     require(
-        kind in "biufc", place, f"{name}: has type {written}, not numbers; {fixes.get(kind, 'pass numbers')}"
+        kind in "biufc", where, f"{name}: has type {written}, not numbers; {fixes.get(kind, 'pass numbers')}"
     )
     if missing is not None and missing.any():
         array, shared = np.where(missing, array.dtype.type(0), array), False
@@ -253,29 +253,29 @@ def _of_array(
         numbers = torch.from_numpy(array)
     except TypeError as error:
         lacking = f"{name}: has type {written}, which torch lacks; pass {name}.astype('float64')"
-        raise DataError(f"{place}: {lacking}") from error
+        raise DataError(f"{where}: {lacking}") from error
     return Value(numbers, None if missing is None else torch.from_numpy(np.array(missing)), shared=shared)
 
 
-def _of_picture(name: str, given: Any, place: str, indices: bool) -> Value:
+def _of_picture(name: str, raw: Any, where: str, indices: bool) -> Value:
     """Return a picture as numpy reads it, `[height, width]` or `[height, width, bands]`, without a palette."""
-    if given.mode in ("P", "PA") and not indices:
-        given = given.convert("RGBA" if given.has_transparency_data else "RGB")
-    return replace(_of_array(name, np.array(given), place, shared=False), mode=given.mode)
+    if raw.mode in ("P", "PA") and not indices:
+        raw = raw.convert("RGBA" if raw.has_transparency_data else "RGB")
+    return replace(_of_array(name, np.array(raw), where, shared=False), mode=raw.mode)
 
 
-def _of_pandas(name: str, given: Any, place: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _of_pandas(name: str, raw: Any, where: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the numbers of a column or table of pandas, and where it has `pandas.NA`."""
-    if getattr(given, "ndim", 1) == 2 and hasattr(given, "columns"):
-        columns = [_of_pandas(f"{name}.{label}", column, place) for label, column in given.items()]
-        require(bool(columns), place, f"{name}: a table without columns; pass one with numbers")
-        for label, (array, _) in zip(given.columns, columns, strict=True):
-            _of_array(f"{name}.{label}", array[:0], place)
+    if getattr(raw, "ndim", 1) == 2 and hasattr(raw, "columns"):
+        columns = [_of_pandas(f"{name}.{label}", column, where) for label, column in raw.items()]
+        require(bool(columns), where, f"{name}: a table without columns; pass one with numbers")
+        for label, (array, _) in zip(raw.columns, columns, strict=True):
+            _of_array(f"{name}.{label}", array[:0], where)
         missing = [np.zeros(len(array), bool) if gap is None else gap for array, gap in columns]
         return np.stack([array for array, _ in columns], 1), np.stack(missing, 1)
-    numpy_type = getattr(given.dtype, "numpy_dtype", None)
-    if isinstance(given.dtype, np.dtype) or numpy_type is None or numpy_type.kind not in "biufc":
-        if str(given.dtype) == "category" and np.asarray(given).dtype == object:
-            raise DataError(f"{place}: {name}: categories are no numbers; pass {name}.cat.codes")
-        return np.asarray(given), None
-    return given.to_numpy(dtype=numpy_type, na_value=numpy_type.type(0)), np.asarray(given.isna())
+    numpy_type = getattr(raw.dtype, "numpy_dtype", None)
+    if isinstance(raw.dtype, np.dtype) or numpy_type is None or numpy_type.kind not in "biufc":
+        if str(raw.dtype) == "category" and np.asarray(raw).dtype == object:
+            raise DataError(f"{where}: {name}: categories are no numbers; pass {name}.cat.codes")
+        return np.asarray(raw), None
+    return raw.to_numpy(dtype=numpy_type, na_value=numpy_type.type(0)), np.asarray(raw.isna())

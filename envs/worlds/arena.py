@@ -65,8 +65,8 @@ class Arena(World):
     def opponents(self, state: State) -> Tensor:
         """Return the row that each row plays against, int64 `[batch]`."""
         rows = torch.arange(self.num_envs, device=self.device)
-        found = rows + state["opponent"]
-        return torch.where((found >= 0) & (found < self.num_envs), found, rows)
+        opponents = rows + state["opponent"]
+        return torch.where((opponents >= 0) & (opponents < self.num_envs), opponents, rows)
 
     def carry_over(self, state: State) -> State:
         """Return ratings and pairs after the games that have ended."""
@@ -74,31 +74,31 @@ class Arena(World):
         lead = (points - points[opponents]).sign()
         expected = torch.tanh(_SLOPE * (rating - rating[opponents]))  # odd: both sides sum to exactly 0
         surplus = lead - expected
-        own = surplus.view(1 + len(self._others), -1)
-        rating = rating + _GAIN / 2 * own.mean(1, keepdim=True).expand_as(own).flatten()
+        per_world = surplus.view(1 + len(self._others), -1)
+        rating = rating + _GAIN / 2 * per_world.mean(1, keepdim=True).expand_as(per_world).flatten()
         return {"rating": rating, "opponent": self._paired(rating), "lead": lead.long()}
 
     def go_on_with(self, staying: Sequence[int], place: int, worlds: int) -> None:
         """Keep the opponents that stay; where one leaves, the row plays against its own mirror image until the episode ends."""
         rows = torch.arange(self.num_envs, device=self.device)
-        known = torch.full((worlds,), -1, device=self.device)
-        known[list(staying)] = torch.arange(len(staying), device=self.device)
-        other = place * self.num_envs + rows + self._state["opponent"]
-        there = (other >= 0) & (other < worlds * self.num_envs)
-        after = known[torch.where(there, other // self.num_envs, place)]
-        offset = (after - known[place]) * self.num_envs + other % self.num_envs - rows
-        self._state = {**self._state, "opponent": torch.where(there & (after >= 0), offset, 0)}
+        new_index = torch.full((worlds,), -1, device=self.device)
+        new_index[list(staying)] = torch.arange(len(staying), device=self.device)
+        opponent_row = place * self.num_envs + rows + self._state["opponent"]
+        is_inside = (opponent_row >= 0) & (opponent_row < worlds * self.num_envs)
+        after = new_index[torch.where(is_inside, opponent_row // self.num_envs, place)]
+        offset = (after - new_index[place]) * self.num_envs + opponent_row % self.num_envs - rows
+        self._state = {**self._state, "opponent": torch.where(is_inside & (after >= 0), offset, 0)}
 
     figure_names: ClassVar[Sequence[str]] = ("rating", "won", "drawn")
 
     def figures(self) -> dict[str, float]:
         """Return the shares `won` and `drawn` of the newest finished games, and in a league the `rating`."""
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         if self._state and self.league:
-            found["rating"] = float(self._state["rating"][0])
+            figures["rating"] = float(self._state["rating"][0])
         if self._state and (lead := self._state["lead"])[0] > -2:
-            found |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
-        return found
+            figures |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
+        return figures
 
     def _started(self) -> State:
         rating = torch.full((self.num_envs,), _START, dtype=torch.float64, device=self.device)
@@ -117,13 +117,13 @@ class Arena(World):
         pairs = order[:, :even].reshape(-1, 2)
         if meet and even < order.shape[1]:  # members are odd: of each row of the table, one is left over
             pairs = torch.cat([pairs, order[: len(order) // 2 * 2, -1].view(-1, 2)])
-        found = torch.zeros_like(key, dtype=torch.int64)
-        found[pairs] = pairs.flip(1) - pairs
-        return found
+        offsets = torch.zeros_like(key, dtype=torch.int64)
+        offsets[pairs] = pairs.flip(1) - pairs
+        return offsets
 
     def _picture(self, row: int) -> NDArray[np.uint8]:
         """Draw one game: of the opponent, the state is in `opponent.NAME`."""
-        other = int(self.opponents(self._state)[row])
+        opponent = int(self.opponents(self._state)[row])
         state = {name: value[row] for name, value in self._state.items()}
-        state |= {f"opponent.{name}": value[other] for name, value in self._state.items()}
+        state |= {f"opponent.{name}": value[opponent] for name, value in self._state.items()}
         return self.picture({name: value.numpy(force=True) for name, value in state.items()})

@@ -105,43 +105,47 @@ class CaptureFlag(Arena):
         """Move all players, then send those home who are tagged, then move the flags."""
         opponents, last = self.opponents(state), self._size - 1
         chosen = torch.stack([actions[player] for player in _PLAYERS], 1)
-        place = (state["place"] + self._moves[chosen]).clamp(0, last)
-        column, row = place.unsqueeze(2).unbind(3)  # [batch, own player, 1]
-        column_there, row_there = place[opponents].unsqueeze(1).unbind(3)  # [batch, 1, opponent]
+        position = (state["place"] + self._moves[chosen]).clamp(0, last)
+        column, row = position.unsqueeze(2).unbind(3)  # [batch, own player, 1]
+        column_there, row_there = position[opponents].unsqueeze(1).unbind(3)  # [batch, 1, opponent]
         meets = (column + column_there == last) & (row == row_there)
         tagged = (meets & (2 * column > last)).any(2)
         tag = (meets & (2 * column_there > last)).any(2)
-        place = torch.where(tagged.unsqueeze(2), self._base, place)
+        position = torch.where(tagged.unsqueeze(2), self._base, position)
         carries = state["carries"] & ~tagged
-        reaches = (place == self._flag).all(2)
-        there, alone = ~carries.any(1, keepdim=True), ~reaches.all(1, keepdim=True)
-        pickup = reaches & there & (alone | state["precedes"])
+        reaches = (position == self._flag).all(2)
+        flag_free, alone = ~carries.any(1, keepdim=True), ~reaches.all(1, keepdim=True)
+        pickup = reaches & flag_free & (alone | state["precedes"])
         carries = carries | pickup
-        capture = carries & (place == self._base).all(2)
+        capture = carries & (position == self._base).all(2)
         captures = capture.sum(1)
         score = captures - captures[opponents]
         events = torch.stack([score.unsqueeze(1).expand(-1, 2), capture, pickup, tag, tagged], 1).to(
             self.dtype
         )
-        reached = {"place": place, "carries": carries & ~capture, "events": events}
+        reached = {"place": position, "carries": carries & ~capture, "events": events}
         reached["captures"] = state["captures"] + captures
         return reached, events[:, 0, 0], torch.zeros_like(alone[:, 0])
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return what each player observes."""
         opponents = self.opponents(state)
-        place = state["place"].to(self.dtype) * 2 / (self._size - 1) - 1
-        column, row = place[opponents].unbind(2)
-        places = torch.cat([place, torch.stack([-column, row], 2)], 1)[:, self._order].flatten(2)
+        position = state["place"].to(self.dtype) * 2 / (self._size - 1) - 1
+        column, row = position[opponents].unbind(2)
+        positions = torch.cat([position, torch.stack([-column, row], 2)], 1)[:, self._order].flatten(2)
         carries = state["carries"].to(self.dtype)
         flags = torch.cat([carries, carries[opponents]], 1)[:, self._order]
-        left = (1 - state["elapsed"].to(self.dtype) / self._limit).view(-1, 1, 1).expand(-1, 2, 1)
-        return dict(zip(_PLAYERS, torch.cat([places, flags, left], 2).unbind(1), strict=True))
+        time_left = (1 - state["elapsed"].to(self.dtype) / self._limit).view(-1, 1, 1).expand(-1, 2, 1)
+        return dict(zip(_PLAYERS, torch.cat([positions, flags, time_left], 2).unbind(1), strict=True))
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
         """Return each player's events of the step."""
         events = zip(_EVENTS, state["events"].unbind(1), strict=True)
-        return {f"{name}.{_PLAYERS[i]}": own for name, each in events for i, own in enumerate(each.unbind(1))}
+        return {
+            f"{name}.{_PLAYERS[i]}": value
+            for name, values in events
+            for i, value in enumerate(values.unbind(1))
+        }
 
     def points(self, state: State) -> Tensor:
         """Return the captures of each row's team."""
@@ -151,10 +155,10 @@ class CaptureFlag(Arena):
 
     def figures(self) -> dict[str, float]:
         """Return the metrics of an arena, and `captures` of the own team, a mean over the newest finished episodes."""
-        found = super().figures()
-        if "won" in found:
-            found["captures"] = float(self._state["captures_before"].double().mean())
-        return found
+        figures = super().figures()
+        if "won" in figures:
+            figures["captures"] = float(self._state["captures_before"].double().mean())
+        return figures
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image of the field from above; a flag is in its base or with the player that carries it."""

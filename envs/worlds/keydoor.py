@@ -59,14 +59,14 @@ class KeyDoor(World):
         super().__init__(num_envs, options, **settings)
         size, cells = options.size, options.size**2
         column, row = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-        place = torch.stack([column.flatten(), row.flatten()], 1)
-        near, self._middle = (place == 1).all(1), size // 2 * (size + 1)
-        far = (place == size - 2).all(1)
+        squares = torch.stack([column.flatten(), row.flatten()], 1)
+        near, self._middle = (squares == 1).all(1), size // 2 * (size + 1)
+        far = (squares == size - 2).all(1)
         self._key, self._door = int(near.nonzero()), int(far.nonzero())
-        reached = (place + torch.tensor(_MOVES).unsqueeze(1)).clamp_(0, size - 1)
+        reached = (squares + torch.tensor(_MOVES).unsqueeze(1)).clamp_(0, size - 1)
         self._reached = (reached[..., 0] * size + reached[..., 1]).flatten().to(self.device)
         """The cell after each action and cell."""
-        position = place * (2 / (size - 1)) - 1
+        position = squares * (2 / (size - 1)) - 1
         seen = torch.cat([position, torch.zeros(cells, 1), near.view(-1, 1), far.view(-1, 1)], 1)
         with_key = seen.clone()
         with_key[:, 2] = 1

@@ -152,20 +152,22 @@ class Referential(ExampleStream, Pictured):
         sizes = [_CLASSES, count, count, 1, options.distractors]
         classes, images, order, first, distractors = uniform_many(numbers, 0, sum(sizes)).split(sizes, 1)  # type: ignore[no-untyped-call]
         target = numbers % pools.total
-        own = pools.labels[target].unsqueeze(1)
+        label = pools.labels[target].unsqueeze(1)
         if options.concept:
-            others = classes.scatter(1, own, 2.0).argsort(1)[:, : count - 1]  # the target's class comes last
-            others = pools.of_class(target, others, images[:, 1:])
+            alternatives = classes.scatter(1, label, 2.0).argsort(1)[
+                :, : count - 1
+            ]  # the target's class comes last
+            alternatives = pools.of_class(target, alternatives, images[:, 1:])
             first = pools.another(target, first, of_its_class=True)
         else:
-            others = pools.another(target, images[:, 1:])
+            alternatives = pools.another(target, images[:, 1:])
             first = target.unsqueeze(1)
-        candidates = torch.cat([target.unsqueeze(1), others], 1)
-        place = order.argsort(1)
+        candidates = torch.cat([target.unsqueeze(1), alternatives], 1)
+        rank = order.argsort(1)
         game = _Game(
             sender=torch.cat([first, pools.another(target, distractors)], 1),
-            candidates=candidates.gather(1, place),
-            target=place.argmin(1),
+            candidates=candidates.gather(1, rank),
+            target=rank.argmin(1),
         )
         self._last = numbers, game
         return game
@@ -216,8 +218,8 @@ class _Pools:
         start, count = self._starts[split, 0], self._counts.sum(1)[split]
         if of_its_class:
             start, count = self._starts[split, label], self._counts[split, label]
-        own = self._place[target].unsqueeze(1) - start
-        return self._rows[start + (own + 1 + _below(count - 1, uniforms)) % count]
+        offset = self._place[target].unsqueeze(1) - start
+        return self._rows[start + (offset + 1 + _below(count - 1, uniforms)) % count]
 
 
 def _below(count: Tensor, uniforms: Tensor) -> Tensor:

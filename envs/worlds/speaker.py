@@ -91,11 +91,11 @@ class SpeakerListener(World):
 
     def start(self, uniforms: Tensor) -> State:
         """Return random positions and goals."""
-        places = (uniforms[:, :8] * 2 - 1).to(self.dtype)
+        positions = (uniforms[:, :8] * 2 - 1).to(self.dtype)
         state = {
-            "position": places[:, :2],
-            "velocity": torch.zeros_like(places[:, :2]),
-            "landmarks": places[:, 2:],
+            "position": positions[:, :2],
+            "velocity": torch.zeros_like(positions[:, :2]),
+            "landmarks": positions[:, 2:],
             "goal": (uniforms[:, 8] * len(_COLOURS)).long(),
         }
         if uniforms.shape[1] > _RANDOMS:
@@ -157,5 +157,5 @@ class SpeakerListener(World):
 
 def _bright(number: int) -> Colour:
     """Return the colour of a landmark, or of a word of the same number, in a picture."""
-    red, green, blue = (round(330 * part) for part in _COLOURS[number])
+    red, green, blue = (round(330 * share) for share in _COLOURS[number])
     return red, green, blue

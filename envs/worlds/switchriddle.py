@@ -60,7 +60,7 @@ class SwitchRiddle(World):
         signals |= {f"{name}.action_mask": Signal(shape=(2,), low=0.0, high=1.0) for name in names}
         signals |= {f"{ID}.{name}": Signal(classes=len(names)) for name in names}
         signals["been"] = Signal(shape=(len(names),), low=0.0, high=1.0, training_only=True)
-        signals |= {_switch(one, other): hidden for one in names for other in names}
+        signals |= {_switch(sender, reader): hidden for sender in names for reader in names}
         signals |= {f"reward.{name}": Signal(training_only=True, known="after_step") for name in names}
         actions = Dict({name: Discrete(2) for name in names})
         return Description(signals=signals, episode_steps=options.limit, action_space=actions)
@@ -95,12 +95,12 @@ class SwitchRiddle(World):
         inside, next_inside = self._inside(state, 0), self._inside(state, 1)
         values: dict[str, Tensor] = {"been": state["been"] | inside}
         for number, name in enumerate(self._names):
-            there = inside[:, number]
-            values[f"{name}.in_room"] = there
-            values[f"{name}.action_mask"] = torch.stack([torch.ones_like(there), there], 1)
+            is_inside = inside[:, number]
+            values[f"{name}.in_room"] = is_inside
+            values[f"{name}.action_mask"] = torch.stack([torch.ones_like(is_inside), is_inside], 1)
             values[f"{ID}.{name}"] = self._numbers[number].expand(self.num_envs)
-            for other, reader in enumerate(self._names):
-                values[_switch(name, reader)] = there & next_inside[:, other]
+            for index, reader in enumerate(self._names):
+                values[_switch(name, reader)] = is_inside & next_inside[:, index]
         return values
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
@@ -111,8 +111,8 @@ class SwitchRiddle(World):
         """Return who is in the room after so many days, bool `[batch, prisoners]`; nobody after the game."""
         day, order = state["elapsed"] + days, state["order"]
         goes_on = (day < order.shape[1]) & ~state["over"]
-        one = order.gather(1, day.clamp(max=order.shape[1] - 1).unsqueeze(1))
-        return (one == self._numbers) & goes_on.unsqueeze(1)
+        in_room = order.gather(1, day.clamp(max=order.shape[1] - 1).unsqueeze(1))
+        return (in_room == self._numbers) & goes_on.unsqueeze(1)
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image with a square for each prisoner: dark who has been in the room, framed who is there."""
@@ -132,6 +132,6 @@ def _names(count: int) -> list[str]:
     return [f"prisoner_{number}" for number in range(count)]
 
 
-def _switch(one: str, other: str) -> str:
+def _switch(sender: str, reader: str) -> str:
     """Return the signal of the channel that the switch is from one prisoner, today, to another, tomorrow."""
-    return f"switch.{one}.{other}"
+    return f"switch.{sender}.{reader}"

@@ -337,8 +337,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "arena-a-row-keeps-an-opponent-that-has-left",
         "envs/worlds/arena.py",
-        "torch.where(there & (after >= 0), offset, 0)",
-        "torch.where(there, offset, 0)",
+        "torch.where(is_inside & (after >= 0), offset, 0)",
+        "torch.where(is_inside, offset, 0)",
         "tests/envs/worlds/test_arena.py::test_where_a_member_leaves_the_others_keep_their_opponents_until_the_episode_ends",
     ),
     Fault(

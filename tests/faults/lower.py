@@ -155,7 +155,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "adaptors-a-step-of-four-values-is-read",
         "envs/adaptors/parallel.py",
-        '                self._check_form("step", found, 5, _STEP)\n',
+        '                self._check_form("step", result, 5, _STEP)\n',
         "",
         "tests/envs/adaptors/test_parallel.py::test_a_world_of_an_earlier_version_is_told_what_to_return",
     ),
@@ -169,7 +169,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-reward-that-is-missing-is-zero",
         "envs/adaptors/parallel.py",
-        '            self._check_given("step", what, stayed, given)\n',
+        '            self._check_given("step", outcome, stayed, values)\n',
         "            pass\n",
         "tests/envs/adaptors/test_broken_worlds.py::test_so_is_a_parallel_world",
     ),
@@ -183,7 +183,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-copy-of-an-environment-stays-open",
         "envs/registry.py",
-        "    _copies[id(made)] = weakref.ref(made)\n",
+        "    _copies[id(duplicate)] = weakref.ref(duplicate)\n",
         "",
         "tests/doors/test_worlds.py::test_an_environment_that_the_caller_made_stays_open",
     ),
@@ -940,15 +940,15 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-distractor-may-be-the-target",
         "envs/worlds/referential.py",
-        "return self._rows[start + (own + 1 + _below(count - 1, uniforms)) % count]",
-        "return self._rows[start + (own + _below(count, uniforms)) % count]",
+        "return self._rows[start + (offset + 1 + _below(count - 1, uniforms)) % count]",
+        "return self._rows[start + (offset + _below(count, uniforms)) % count]",
         "tests/envs/worlds/test_referential.py::test_a_game_is_what_the_options_say[False-test]",
     ),
     Fault(
         "envs-candidates-are-in-no-random-order",
         "envs/worlds/referential.py",
-        "place = order.argsort(1)",
-        "place = torch.zeros_like(order).argsort(1, stable=True)",
+        "rank = order.argsort(1)",
+        "rank = torch.zeros_like(order).argsort(1, stable=True)",
         "tests/envs/worlds/test_referential.py::test_an_evaluation_plays_each_image_once_and_the_same_games_whatever_the_seed",
     ),
     Fault(
@@ -975,8 +975,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-count-is-never-begun-anew",
         "envs/counting.py",
-        "self._counts[name] = here if begins else self._counts[name] + here",
-        "self._counts[name] = here if self._number == self._start else self._counts[name] + here",
+        "self._counts[name] = counted if begins else self._counts[name] + counted",
+        "self._counts[name] = counted if self._number == self._start else self._counts[name] + counted",
         "tests/envs/test_counting.py::test_counts_are_those_of_the_digits_shown[2-4]",
     ),
     Fault(
@@ -1073,8 +1073,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-actions-in-large-boxes-of-whole-numbers-overflow",
         "envs/adaptors/spaces.py",
-        "torch.where(found >= greatest, high, found.long())",
-        "found.long()",
+        "torch.where(rounded >= greatest, high, rounded.long())",
+        "rounded.long()",
         "tests/doors/test_world_grid.py::test_a_world_is_played_as_in_gymnasium_alone[0]",
     ),
     Fault(
@@ -1087,8 +1087,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-last-observation-of-fewer-numbers-is-repeated",
         "envs/adaptors/gymnasium_vector.py",
-        "require(found.shape == value.shape[1:]",
-        "require(found.shape == found.shape",
+        "require(tensor.shape == value.shape[1:]",
+        "require(tensor.shape == tensor.shape",
         "tests/doors/test_worlds.py::test_numbers_that_a_run_cannot_hold_are_those_of_the_line[last, too few]",
     ),
     Fault(
@@ -1122,8 +1122,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-an-order-of-the-epoch-alone-is-taken",
         "envs/sources/randomness.py",
-        "require(first != other_seed or grows, place",
-        "require(True, place",
+        "require(first != other_seed or grows, where",
+        "require(True, where",
         "tests/doors/test_loaders.py::test_an_order_that_cannot_be_seeded_is_refused_by_name[of the epoch]",
     ),
     Fault(
@@ -1143,8 +1143,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-palette-is-its-indices",
         "envs/sources/values.py",
-        'if given.mode in ("P", "PA") and not indices:',
-        'if given.mode == "PA" and not indices:',
+        'if raw.mode in ("P", "PA") and not indices:',
+        'if raw.mode == "PA" and not indices:',
         "tests/doors/test_data.py::test_pictures_are_as_pil_and_numpy_read_them[P]",
     ),
     Fault(
@@ -1164,8 +1164,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-patches-overlap-no-edge",
         "envs/images.py",
-        "return [int(place) for place in np.linspace(0, last, count)]",
-        "return [int(place) for place in np.linspace(0, last, count + 1)[:-1]]",
+        "return [int(position) for position in np.linspace(0, last, count)]",
+        "return [int(position) for position in np.linspace(0, last, count + 1)[:-1]]",
         "tests/envs/test_images.py::test_patches_reach_every_edge_and_stay_inside",
     ),
     Fault(
