@@ -352,17 +352,7 @@ class _Tracer(fx.Tracer):
             and not any(True for _ in module.parameters())
         ):
             typed = frozenset(operand for operand in parts if self._only_typed(node, module, operand, value))
-        depends = frozenset[str]().union(
-            *(self.facts[operand].depends for operand in parts if operand not in typed)
-        )
-        if module is not None:
-            depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
-            depends |= {"buffer"} if held else set()
-        if node.op in ("placeholder", "get_attr"):
-            kind = "parameter" if isinstance(value, nn.Parameter) else "buffer"
-            depends = (
-                frozenset({"input" if node.op == "placeholder" else kind}) if tensors_in(value) else depends
-            )
+        depends = self._sources(node, module, held, value, typed)
         ragged = any(self.facts[operand].ragged for operand in parts) or _selects(node, args, kwargs)
         if _only_sizes(node, value) and not ragged:
             depends = frozenset()
@@ -376,6 +366,25 @@ class _Tracer(fx.Tracer):
         for fact in self.facts.values():
             if changed & storages(fact.value):
                 fact.depends |= depends
+
+    def _sources(
+        self,
+        node: fx.Node,
+        module: nn.Module | None,
+        buffers: Collection[Tensor],
+        value: Any,
+        typed: Collection[fx.Node],
+    ) -> frozenset[str]:
+        """What a node's numbers are computed from: inputs, parameters, buffers, and what its operands depend on."""
+        if node.op in ("placeholder", "get_attr") and tensors_in(value):
+            kind = "parameter" if isinstance(value, nn.Parameter) else "buffer"
+            return frozenset({"input" if node.op == "placeholder" else kind})
+        operands = [operand for operand in node.all_input_nodes if operand not in typed]
+        depends = frozenset[str]().union(*(self.facts[operand].depends for operand in operands))
+        if module is not None:
+            depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
+            depends |= {"buffer"} if buffers else set()
+        return depends
 
     def _only_typed(self, node: fx.Node, module: nn.Module, operand: fx.Node, value: Any) -> bool:
         """Whether a module returns the same tensors whatever the numbers of one of its inputs are, NaN among them."""

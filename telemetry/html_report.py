@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from html import escape
@@ -209,22 +209,10 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
     scenarios = _by_scenario(runs)
     about = [section.name for section in sections] or [str(run.facts.get("scenario")) for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
-    turns = (
-        run
-        for turn in zip_longest(*groups.values())
-        for run in turn
-        if run is not None and run.data is not None
-    )
-    live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
+    live = _live(groups)
     shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
     pooled = {name: data for name, group in groups.items() if (data := _pooled(name, group)) is not None}
     pooled_shown = [data for name, data in pooled.items() if all(run.name in live for run in groups[name])]
-    notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
-    notes += [
-        f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
-        for run in runs
-        if run.data and run.name not in live
-    ]
     told = set(chain.from_iterable(section.runs for section in sections))
     unsectioned = {
         name: remaining
@@ -240,7 +228,7 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
             _over_seeds(unsectioned, apart) if several else "",
             _results(runs, {} if several else apart),
             _of_returns(runs),
-            _items(notes),
+            _items([*_notes(runs, live)]),
         ),
         _section(
             "Training curves", _of_bands(groups), '<div class="ap-report-charts" id="antiphon-charts"></div>'
@@ -255,12 +243,36 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(footer)}</footer>',
-        charts=[
-            {**chart, "title": chart["title"] + (f": {scenario}" if len(scenarios) > 1 else "")}
-            for scenario, of in scenarios.items()
-            for chart in _charts({name: group for name, group in groups.items() if group[0] in of})
-        ],
+        charts=[*_charts_by_scenario(groups, scenarios)],
     )
+
+
+def _live(groups: Mapping[str, Sequence[ReportRun]]) -> set[str]:
+    """Return the names of the runs in the graph of channels: each group has its first before any has its second."""
+    turns = (
+        run
+        for turn in zip_longest(*groups.values())
+        for run in turn
+        if run is not None and run.data is not None
+    )
+    return {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
+
+
+def _notes(runs: Sequence[ReportRun], live: Collection[str]) -> Iterator[str]:
+    for run in runs:
+        yield from (f"{run.name}: {note}" for note in run.notes)
+    for run in runs:
+        if run.data and run.name not in live:
+            yield f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
+
+
+def _charts_by_scenario(
+    groups: Mapping[str, Sequence[ReportRun]], scenarios: Mapping[str, Sequence[ReportRun]]
+) -> Iterator[dict[str, Any]]:
+    for scenario, runs in scenarios.items():
+        ending = f": {scenario}" if len(scenarios) > 1 else ""
+        for chart in _charts({name: group for name, group in groups.items() if group[0] in runs}):
+            yield {**chart, "title": chart["title"] + ending}
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -439,18 +451,10 @@ def _judged(
     judged = {
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
-    every = [(name, judgement) for name, of_run in judged.items() for judgement in of_run]
+    every = _worst_first(judged)
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
     ]
-    run_order = {name: position for position, name in enumerate(judged)}
-
-    def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
-        name, judgement = row
-        ill = judgement.bad or bool(judgement.cause)
-        worths = [worth.value if ill else -worth.value for worth in judgement.worth.values()] or [math.inf]
-        return not ill, all(word == "unresolved" for word in judgement.verdicts), worths, run_order[name]
-
     rows = [
         [
             judgement.channel,
@@ -460,7 +464,7 @@ def _judged(
             judgement.cause or "–",
             judgement.fix or "–",
         ]
-        for name, judgement in sorted(every, key=rank)[:_JUDGED]
+        for name, judgement in every[:_JUDGED]
     ]
     if not rows:
         return ""
@@ -481,6 +485,19 @@ def _judged(
     return _section(
         title, _items(common), _lines([says, *ends]), "" if folded else tables[0], "" if all_shown else fold
     )
+
+
+def _worst_first(judged: Mapping[str, Sequence[Judgement]]) -> list[tuple[str, Judgement]]:
+    """Return the judgements of all runs with their run's name: what is bad first, what is unresolved last."""
+    run_order = {name: position for position, name in enumerate(judged)}
+
+    def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
+        name, judgement = row
+        ill = judgement.bad or bool(judgement.cause)
+        worths = [worth.value if ill else -worth.value for worth in judgement.worth.values()] or [math.inf]
+        return not ill, all(word == "unresolved" for word in judgement.verdicts), worths, run_order[name]
+
+    return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)
 
 
 def _worths(

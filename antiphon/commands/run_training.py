@@ -105,14 +105,6 @@ def show_decoupling(
     figures = [channel for name, channel in channels if name in names]
     if not figures:
         return
-    measured = [figure for figure in figures if figure.get("cosine") is not None]
-    cosine = (
-        decimal(sum(figure["cosine"] for figure in measured) / len(measured)) if measured else "not measured"
-    )
-    if earlier := [
-        figure["earlier"]["cosine"] for figure in measured if "cosine" in figure.get("earlier", {})
-    ]:
-        cosine += f" (at step {steps_in_words(earlier)})"
     folders = [Path(result["run_dir"]) for result in results]
     verdicts_by_folder = (
         {} if scenario.telemetry.value is None else {at: explain_verdicts(at) for at in folders}
@@ -126,13 +118,27 @@ def show_decoupling(
         figure["value"] for figure in figures if figure.get("value") is not None
     ]  # also without an event file
     value = f", mean value {decimal(sum(worth) / len(worth))}" if worth else ", value not measured"
-    write_line(f"\ndecoupled    {some(names)}: mean cosine {cosine}{'' if lines else value}")
+    write_line(f"\ndecoupled    {some(names)}: mean cosine {_mean_cosine(figures)}{'' if lines else value}")
     for name, line in lines.items():
         write_line(f"channels     {f'{name}: ' if len(results) > 1 else ''}{line}")
     of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
         advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
         write_line(f"gate         {some(shut)}: {advice}")
+    _show_comparison(facts, results[0]["steps"])
+
+
+def _mean_cosine(figures: Sequence[Mapping[str, Any]]) -> str:
+    measured = [figure for figure in figures if figure.get("cosine") is not None]
+    if not measured:
+        return "not measured"
+    mean = decimal(sum(figure["cosine"] for figure in measured) / len(measured))
+    earlier = [figure["earlier"]["cosine"] for figure in measured if "cosine" in figure.get("earlier", {})]
+    return f"{mean} (at step {steps_in_words(earlier)})" if earlier else mean
+
+
+def _show_comparison(facts: Mapping[str, Any], steps: int) -> None:
+    """Print the command that compares a run's couplings, if its scenario can be loaded and has variants to compare."""
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))
         source = source if Path(source).is_file() else source.removesuffix(".yaml")
@@ -149,7 +155,7 @@ def show_decoupling(
         settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
         if len(variants) > 1:
             compared = f"antiphon study {shlex.quote(source)} --variant {','.join(variants)}{settings}"
-            write_line(f"compare      {with_imports(compared)} --steps {results[0]['steps']}")
+            write_line(f"compare      {with_imports(compared)} --steps {steps}")
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:

@@ -50,24 +50,8 @@ def show_result(result: Mapping[str, Any]) -> None:
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
         show_measured(["agent", heading, "loss"], rows, most=_ROWS)
-    channels = result["channels"]
-    if channels:
-        keys = ("sg_loss", "cosine", "norm_ratio")
-        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
-        heads = ["channel", "SG loss", "cosine", "norm ratio"]
-        steps = [
-            {
-                key: channel.get("earlier", {}).get(key, result["steps"])
-                for key in keys
-                if channel[key] is not None
-            }
-            for channel in channels.values()
-        ]
-        if any(at != result["steps"] for of in steps for at in of.values()):
-            # the last step returned no gradient, or had no log entry
-            rows = [[*row, _steps_in_words(at)] for row, at in zip(rows, steps, strict=True)]
-            heads.append("at step")
-        show_measured(heads, rows, most=_ROWS)
+    if result["channels"]:
+        _show_channels(result["channels"], result["steps"])
     style = "bold" if result["exit"] == "done" else ""
     for metric in SCORES:
         if result.get(metric) is not None:
@@ -89,6 +73,22 @@ def show_result(result: Mapping[str, Any]) -> None:
         write_line(f"updates      {updates_in_words(updates)}")
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
+
+
+def _show_channels(channels: Mapping[str, Mapping[str, Any]], last: int) -> None:
+    """Print the metrics of synthetic gradients; `last`: the run's last step."""
+    keys = ("sg_loss", "cosine", "norm_ratio")
+    rows = [[name, *(decimal(channel[key]) for key in keys)] for name, channel in channels.items()]
+    heads = ["channel", "SG loss", "cosine", "norm ratio"]
+    steps = [
+        {key: channel.get("earlier", {}).get(key, last) for key in keys if channel[key] is not None}
+        for channel in channels.values()
+    ]
+    if any(step != last for by_metric in steps for step in by_metric.values()):
+        # the last step returned no gradient, or had no log entry
+        rows = [[*row, _steps_in_words(by_metric)] for row, by_metric in zip(rows, steps, strict=True)]
+        heads.append("at step")
+    show_measured(heads, rows, most=_ROWS)
 
 
 def _steps_in_words(steps: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -95,16 +95,12 @@ def judgements(data: RunData) -> list[Judgement]:
         }
         besides = [name for name, bit in FLAGS[""].items() if int(flags[index]) & bit]
         names = [*(result.verdict for result in channel_worths.values() if result.verdict), *besides]
-        if "worse" in names and not gained[index]:
-            bad = "harms" in names or "against" in names
-        else:
-            bad = any(name in BAD for name in names)
         words = [VERDICTS[name].one or name for name in names]
-        held = int(np.nan_to_num(reasons[index]))
+        bad, reason = _is_bad(names, gained=bool(gained[index])), int(np.nan_to_num(reasons[index]))
         asked = [
             texts[index]
             for cause, texts in hints
-            if (bad or any(name in cause.also for name in names)) and (not cause.flag or held & cause.flag)
+            if (bad or any(name in cause.also for name in names)) and (not cause.flag or reason & cause.flag)
         ]
         if any(hint in common for hint in asked):
             asked = [hint for hint in asked if hint not in common and hint != unknown[index]]
@@ -113,6 +109,13 @@ def judgements(data: RunData) -> list[Judgement]:
         ill = any(VERDICTS[name].side < 0 for name in names)
         judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill))
     return judged
+
+
+def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:
+    """Return whether verdicts ask for a fix: worse than no signal only where the true gradient would gain (`gained`)."""
+    if "worse" in names and not gained:
+        return "harms" in names or "against" in names
+    return any(name in BAD for name in names)
 
 
 def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
