@@ -386,12 +386,7 @@ def _in_rows(
 ) -> VectorEnv[Any, Any, Any]:
     """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ.
 
-    Args:
-        name: Their id.
-        make: Makes one.
-        first: The first one.
-        batch: Their number.
-        keys: `stack`, how many of the newest observations are seen (see `FrameStack`), and `workers`, the processes.
+    `keys`: `stack`, how many of the newest observations are seen (see `FrameStack`), and `workers`, the processes.
     """
     from antiphon.envs.adaptors.checked import making
     from antiphon.envs.adaptors.final_observation import FinalObservation

@@ -183,12 +183,7 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
     """A channel whose synthetic gradient has the defaults that depend on what else there is.
 
     Without what the sender observes as context, the gradient of a symbol is one for all observations, and the sender always says the
-    same; and states that share a message are averaged over.
-
-    Args:
-        channel: The channel.
-        scene: Of the scenario.
-        passes: Whether its sender learns in all passes.
+    same; and states that share a message are averaged over. `passes`: whether its sender learns in all passes.
     """
     gradient, chosen = channel.gradient, dict[str, Any]()
     given_keys, training = gradient.model_fields_set, scene.scenario.training

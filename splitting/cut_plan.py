@@ -76,13 +76,7 @@ def at_path(value: Any, path: Where) -> Any:
 
 
 class _Planner:
-    """Assigns the nodes of a trace to parts.
-
-    Args:
-        trace: Of the model.
-        starts: Where the parts but the first begin, in order.
-        predictions: The outputs that are kept.
-    """
+    """Assigns the nodes of a trace to parts, which begin at `starts`, in order."""
 
     def __init__(self, trace: Trace, starts: Sequence[Start], predictions: Sequence[Place]) -> None:
         self.trace, self.predictions = trace, predictions

@@ -216,12 +216,7 @@ _MAPPINGS = (dict, OrderedDict, Counter, defaultdict)
 
 
 def _python_state(module: nn.Module, opened: Collection[str]) -> dict[str, Hashable]:
-    """Return fingerprints of a module's Python state, by name.
-
-    Args:
-        module: The module.
-        opened: Paths of the modules of whose methods the globals and class attributes are read.
-    """
+    """Return fingerprints of a module's Python state, by name; only methods of `opened` modules have their globals and class attributes read."""
     state: dict[str, Any] = {}
     seen = set[types.CodeType]()
     for path, submodule in module.named_modules():

@@ -298,16 +298,7 @@ def _cut(
     gradient: str | Mapping[str, Any] | None,
     names: list[str],
 ) -> tuple[_Cut, Credit]:
-    """Trace a model and build its parts, and what makes the gradients of the cuts.
-
-    Args:
-        model: The model.
-        model_inputs: Its arguments.
-        heads: The outputs that are kept.
-        objectives: See `split`.
-        gradient: See `split`.
-        names: The submodules before which it is cut.
-    """
+    """Trace a model and build its parts, and what makes the gradients of the cuts; if that fails, anew with its hooks, which may change shapes."""
     try:
         return _cut_once(model, model_inputs, heads, objectives, gradient, names)
     except ScenarioError:

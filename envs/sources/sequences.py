@@ -186,12 +186,7 @@ def _source(
 
 
 class _Packed(Columns):
-    """Columns of sequences laid end to end.
-
-    Args:
-        lengths: Of the sequences.
-        whole: Columns with a row per sequence.
-    """
+    """Columns of sequences laid end to end; `sequence_columns` have a row per sequence, the others one per step."""
 
     def __init__(self, lengths: Tensor, sequence_columns: frozenset[str]) -> None:
         super().__init__()

@@ -544,13 +544,7 @@ def _signal(
 ) -> tuple[Signal, Tensor, float]:
     """Return the signal of a column, the column as stored, and its divisor, or 0.
 
-    Args:
-        name: The signal.
-        column: `[rows, *shape]`.
-        mode: PIL's mode of a picture; empty: no picture.
-        count: Number of classes, if it is given.
-        hidden: Whether no agent may observe it.
-        where: Where errors are.
+    `mode`: PIL's mode of a picture; empty: no picture. `count`: number of classes, if given. `hidden`: no agent may observe it.
     """
     shape, deep = tuple(column.shape[1:]), column.dim() > 2 and not hidden and count is None
     kind: dict[str, Any] = {"shape": shape, "training_only": hidden}

@@ -63,14 +63,9 @@ _Answer = tuple[Any, str]
 
 
 class _Question:
-    """A request, with access to TensorBoard's data.
+    """A request, with access to TensorBoard's data: its parameters select runs and tags by name, nothing else.
 
-    Args:
-        request: Its parameters select runs and tags by name, nothing else.
-        data: TensorBoard's data provider.
-        most: Rows of a tag that are read at most.
-        known: What the runs have in common, by their names and when their graphs were written; it is filled here.
-        logdir: The log directory.
+    `most`: rows of a tag that are read at most; `likenesses`: filled here, so that a graph is compared once.
     """
 
     def __init__(
