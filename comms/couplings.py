@@ -138,12 +138,17 @@ class Coupling(DeclaredCoupling):
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
-        Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it. It is not called for
-        messages that no tick reads. Where the coupling `waits`, it is not called for a window that has given up the channel (`horizon`).
+        Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
+
+        It is called as the sender's window is differentiated: once the step's episodes have ended, and before what this step books is
+        back; with `training.sweep` at the window's last tick, where no end can change the credit. Of a stack of channels it is called up
+        to four times for a message: for the channels with a returned gradient and for the others, of open gates and of shut ones; of each
+        answer the rows of these channels count. It is not called for a message that no tick reads, that became void everywhere before one
+        did, from whose window its sender does not learn, or whose channel its window has given up (`horizon`).
 
         Args:
             message: One of the window that is learned from.
-            step: The step just taken, from 0.
+            step: The step just taken, or with `training.sweep` the present one, from 0.
         """
         return None
 

@@ -141,8 +141,8 @@ def _measure(
         for name, message in rollout.sent.items():
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
-            if signal is not None and message.credit_rows is not NONE:
-                signals[name] = message.credit_rows.zero_elsewhere(channel.clipped_credit(signal))
+            if signal is not None and message.creditable is not NONE:
+                signals[name] = message.creditable.zero_elsewhere(channel.clipped_credit(signal))
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         pairs_by_channel[name].sent += 1

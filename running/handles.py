@@ -203,7 +203,7 @@ class Message:
             finished=message.finished_at if message.read_plan.is_bookable else None,
             counted=mask(message.booked.rows),
             void=mask(message.fate.void),
-            injects=mask(message.credit_rows),
+            injects=mask(message.creditable),
         )
 
 

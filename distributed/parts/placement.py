@@ -159,7 +159,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             f"{channel.coupling.name}: both ends learn as one",
             f"make it decoupled and {_DELAY}",
         )
-    if channel.injects_returned:
+    if channel.injects_same_step_return:
         key = "kind" if channel.synthetic_gradient.needs_actions else "trace"
         fix = "use another kind" if channel.synthetic_gradient.needs_actions else "leave it out"
         return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"

@@ -208,6 +208,7 @@ class VirtualCoordinator(Executor):
             joined.updates.extend(report.stacks.updates)
             joined.predictor_updates.update(report.stacks.predictor_updates)
             joined.input_updates.update(report.stacks.input_updates)
+            joined.skipped_windows.extend(report.stacks.skipped_windows)
         running.count(AgentReport(joined, running.backend.stacked))
         running.backend.in_place.note()
         return NONE

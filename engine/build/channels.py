@@ -42,7 +42,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
+from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -313,7 +313,7 @@ class Wiring:
         timetable = Timetable(
             _sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=READ_MODES[spec.read]()
         )
-        for stamp in stamps[:_MOST_STAMPS] if isinstance(receiver_grid, StepWindows) else ():
+        for stamp in stamps[:_MOST_STAMPS] if receiver_grid.cycle_steps is not None else ():
             end = timetable.read_plan(stamp).finish_by
             if end is not None and end > sender_grid.end_of(sender_grid.number_at(stamp)):
                 raise DocumentError(

@@ -11,7 +11,6 @@ from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
 from antiphon.scenarios import Scenario
@@ -27,8 +26,7 @@ def period_of(system: System) -> int:
     lengths = [system.steps_per_example, system.description.episode_steps or 1]
     for group in system.groups:
         grid = group.grid
-        if isinstance(grid, StepWindows):
-            lengths.append(grid.length)
+        lengths.append(grid.cycle_steps or 1)
         for name in group.agent_names:
             period = system.agents[name].clock.tick_period
             lengths.append(period * grid.max_ticks(period))
@@ -66,6 +64,9 @@ def _obstacles(system: System) -> Iterator[str]:
     policy, env = system.divergence_rule, system.description
     if system.schedule.episode_windows is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
+    for group in system.groups:
+        if group.grid.cycle_steps is None:
+            yield f"no number of steps is known after which windows of '{group.agent_names[0]}' repeat"
     if policy.bound is not None:
         yield "on_divergence.max is checked at every step"
     if system.seed_count > 1:

@@ -42,12 +42,12 @@ def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update)
         )
         if first is None or first.learning_rows is NONE or last is None or not state_channel.injects:
             continue
-        if last.credit_rows is NONE:  # nothing follows
+        if last.creditable is NONE:  # nothing follows
             target = state_channel.content.zeros
         elif (prediction := predictor_trainer.cached_prediction(last)) is None:
             continue
         else:
-            target = last.credit_rows.zero_elsewhere(prediction)
+            target = last.creditable.zero_elsewhere(prediction)
         error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
         losses[name] = (
             state_channel.synthetic_gradient.state_settings.auxiliary * error.square().sum() / system.batch

@@ -48,7 +48,7 @@ class LambdaReturns(Feature):
         with_return = self._extend(learned_windows, step)
         for name, messages_back in messages.items():
             if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
-                messages_back[:] = [message for message in messages_back if message.credit_rows is NONE]
+                messages_back[:] = [message for message in messages_back if message.creditable is NONE]
                 messages_back += with_return.get(name, ())
 
     def _extend(
@@ -134,9 +134,9 @@ class LambdaReturns(Feature):
         prediction = self.backward_pass.predictor_trainer.cached_prediction(message)
         if prediction is None:
             return None
-        if not state_channel.has_lambda_returns or message.credit_rows is NONE:
+        if not state_channel.has_lambda_returns or message.creditable is NONE:
             return None
         share = state_channel.synthetic_gradient.state_settings.return_lambda
         credit = share * (later - state_channel.clipped_credit(prediction))
         output = window.outputs_with_graph[state_channel.name, message.stamp]
-        return state_channel.injection(output, credit, message.credit_rows, step)
+        return state_channel.injection(output, credit, message.creditable, step)

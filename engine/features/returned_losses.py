@@ -65,13 +65,13 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if message.credit_rows is NONE:
+        if message.creditable is NONE:
             continue
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
             value = scaled(value, channel.synthetic_gradient.injection.discount)
-            loss = loss + _to_senders(channel, message.credit_rows.zero_elsewhere(value))
+            loss = loss + _to_senders(channel, message.creditable.zero_elsewhere(value))
     return loss
 
 

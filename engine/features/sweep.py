@@ -101,7 +101,7 @@ class SweepOrder(Feature):
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         is_needed = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
         is_needed |= not self._replayed_groups.isdisjoint((sender, receiver))
-        if is_needed or sender.window.has_sent(channel.name, message.stamp):
+        if is_needed or sender.window.has_graph_of(channel.name, message.stamp):
             return False
         # sent at every step and read at its own, it is read once, and metrics of the next step read a newer one
         newer_follows = timetable.send_times.sends_at(message.stamp + 1)
@@ -133,7 +133,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 if known_after_step(target)
             )
         for channel in agent.connections.send_channels:
-            if channel.injects_returned:
+            if channel.injects_same_step_return:
                 yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
             timetable = channel.ledger.timetable
             if channel.coupling.gives_credit and not (system.description.endless or timetable.reads_as_sent):

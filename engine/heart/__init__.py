@@ -91,8 +91,9 @@ The files; each imports only files above it, also for types. So reads.py and hel
     message_lives       no code: the lives of messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
-engine/installed.py installs it. What acts between two points is a branch in these files: `read`, `align`, participation, fixed
-feedback, `needs_actions`, and `SweptUpdates`. `LateWindows` is here, as it is the rule of `delayed`.
+engine/installed.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two points is a branch in these
+files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`. `LateWindows` is here, as it is the rule of
+`delayed`.
 held_messages, newest_returned, participation and late_windows are imported only where a scenario needs them.
 
 Where a change goes: the file and the name, whose docstring says what to mind there; after `+`, files elsewhere that must change too:
@@ -102,6 +103,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     in which order agents tick in a step         schedule.py: `Schedule.network_calls` + scenarios/relations.py
     when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/planning/given_up.py
     what a link does to a message                comms/links.py: `Link`
+    the same, by its age at a tick               ledger.py: `Ledger.receive`, held_messages.py, forward.py: `ForwardPass.as_read` +
+                                                 engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
     what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
   Reading:
     which tick reads a message                   timetable.py: `Timetable.reading_ticks` and `Timetable.stamps_read_at`
@@ -119,29 +122,36 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
+    how several reads are added                  message.py: `Booked.add_read` (`CountedRead.tick_count`: ticks of a read) +
+                                                 distributed/parts/exchange.py, distributed/parts/cut_ledger.py
+    what is kept of returned gradients           newest_returned.py + engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
     when a gradient has come back                timetable.py: `Timetable.back_at`
-    how long a message is kept                   ledger.py: `Ledger.delete_spent`
+    how long a message is kept                   ledger.py: `Ledger.delete_spent` + engine/state/stacks.py
     what a returned gradient is worth, by age:
       to a predictor                             a feature with the point `gradients_back`, where delayed channels are absent
       to a sender that waits (`delayed`)         comms/couplings.py: `Delayed.credit`
       to both, by the age of each read           backward.py: `BackwardPass.book`
       to both, by the time until it is whole     ledger.py: `Ledger.finish`
   Learning:
-    a coupling                                   comms/couplings.py: a class with `@_built_in`
+    a coupling                                   comms/couplings.py: a class with `@_built_in` + engine/capture/conditions.py, if its
+                                                 credit depends on the step
     what a sender learns from a message          comms/couplings.py: a coupling's `credit`
     the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
                                                  + engine/policies/replayed_senders.py
     how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
+    the same, of several channels together       backward.py: `BackwardPass.collect_injections` + engine/policies/replayed_senders.py,
+                                                 engine/features/lambda_returns.py, inspection/signal_alignment.py
     when a predictor learns                      predictors.py: `PredictorTrainer.learns`
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
-    which messages may have credit, and where    message.py: `Message.credit_rows`
+    which messages may have credit, and where    message.py: `Message.creditable`
     in which rows a sender learns nothing        the same, and channel.py: `Channel.credited_rows`
     in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`
     an objective                                 agents/objectives.py
     a loss beside the objectives                 a feature with the point `after_credit`
-    which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py
+    which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
+                                                 scenarios/relations.py, engine/planning/advice.py
     when an ended window is learned from         late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
     with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`
@@ -152,11 +162,14 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Other:
     in which order features are called           engine/installed.py: `TABLE`, where they have a point in common
     a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what
-                                                 is built (groups, turns, features): build anew, and load the state
+                                                 is built (groups, turns, features): build anew, and load the state, which must
+                                                 have the same predictors
     what a recorded period (capture) forbids     that the host branches on a step (nets/step_numbers.py: `step_decision`), or on a tensor;
                                                  what must is an obstacle in engine/capture/conditions.py
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py
     a metric of the step                         engine/metrics/step_metrics.py; with ages of reads, engine/features/ages.py
+    what a step reports                          updates.py: `StepReport` + engine/metrics/report_by_agent.py,
+                                                 distributed/virtual/virtual_coordinator.py
 """

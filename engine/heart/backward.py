@@ -127,8 +127,8 @@ class BackwardPass:
         update, window, replacer = pending.update, pending.update.window, self.learning_points.replace_credit
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
-            learning_rows, credit_rows = window.learning_rows_by_agent[channel.sender], message.credit_rows
-            if learning_rows is NONE or credit_rows is NONE or name in window.given_up_channel_names:
+            learning_rows, creditable = window.learning_rows_by_agent[channel.sender], message.creditable
+            if learning_rows is NONE or creditable is NONE or name in window.given_up_channel_names:
                 continue  # it has no credit: neither the coupling nor a feature is called
             output = window.outputs_with_graph[name, message.stamp]
             if replacer is None:
@@ -138,7 +138,7 @@ class BackwardPass:
                 credit = replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            rows = channel.credited_rows(credit_rows, learning_rows) & credit.rows
+            rows = channel.credited_rows(creditable, learning_rows) & credit.rows
             injection = channel.injection(output, credit.gradient, rows, step)
             pending.injections.append(injection)
             if channel.predicts:
@@ -152,7 +152,8 @@ class BackwardPass:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
         A member of a stack has the credit that it has alone. So the coupling is called for the members with a returned gradient and for
-        those without, of open gates and of shut ones. With `sweep` it may be called in `tick`, before the step's episodes end.
+        those without, of open gates and of shut ones. With `sweep` it may be called in `tick`, before the step's episodes end: only of
+        groups for which no such end changes credit (`sweep_obstacle`, features/sweep.py).
 
         Args:
             channel: The channel.

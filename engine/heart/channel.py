@@ -173,14 +173,14 @@ class Channel:
         )
         return ALL if channel_rows.anywhere else NONE
 
-    def credited_rows(self, credit_rows: Mask, learning_rows: LearningRows) -> Mask:
-        """Return the rows in which a message has credit: it may have credit there (`Message.credit_rows`), and its sender learns.
+    def credited_rows(self, creditable: Mask, learning_rows: LearningRows) -> Mask:
+        """Return the rows in which a message has credit: it may have credit there (`Message.creditable`), and its sender learns.
 
         `learning_rows`: those of the sender.
         """
         if learning_rows is ALL:
-            return credit_rows
-        return self.learning_rows_from_sender(learning_rows) & credit_rows
+            return creditable
+        return self.learning_rows_from_sender(learning_rows) & creditable
 
     def mask_from_receiver(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the receiver's rows."""
@@ -245,7 +245,7 @@ class Channel:
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.model.needs_loss
 
     @cached_property
-    def injects_returned(self) -> bool:
+    def injects_same_step_return(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
         synthetic_gradient = self.synthetic_gradient
         return self.injects and bool(synthetic_gradient.injection.trace or synthetic_gradient.needs_actions)

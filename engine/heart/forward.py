@@ -156,7 +156,7 @@ class ForwardPass:
         `BackwardPass.book`.
         """
         message, learning_rows = arrival.message, tick.learning_rows
-        same_window = window.has_sent(channel.name, message.stamp)
+        same_window = window.has_graph_of(channel.name, message.stamp)
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
@@ -179,7 +179,7 @@ class ForwardPass:
             window.counted_reads[key] = CountedRead(
                 channel.name, message, value, arrival.available, counted, only_tick
             )
-        return window.counted_reads[key]
+        return window.counted_reads[key].share()
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask

@@ -64,7 +64,7 @@ def turns_of_groups(system: System) -> dict[LearningGroup, int]:
     """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver."""
     earlier_groups: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
-        if channel.injects_returned:
+        if channel.injects_same_step_return:
             earlier_groups.setdefault(system.group_by_agent[channel.sender], set()).add(
                 system.group_by_agent[channel.receiver]
             )

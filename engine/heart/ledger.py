@@ -136,7 +136,8 @@ class Ledger:
         link, sent = self.link, value_of(output)
         received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
-        fate = Fate(lost=lost, void=void, void_unread=void, unsent=void)
+        void_unread = void if read_plan.is_bookable else NONE
+        fate = Fate(lost=lost, void=void, void_unread=void_unread, unsent=void)
         return Message(
             stamp,
             sent,
@@ -254,7 +255,6 @@ class Ledger:
         if self.timetable.carries_state and self.returns_gradients and terminated_rows is not NONE:
             self._book_zero_after_last_state(step, terminated_rows)
         for message in self.messages.values():
-            # where no read may be booked, nothing is injected anyway: `void_unread` stays
             message.fate.add_void(ended_rows, unread=message.read_plan.awaits_first_read(step))
         if self.newest_returned is not None:
             self.newest_returned.forget(ended_rows)

@@ -56,7 +56,7 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where ticks read it as zeros from now on."""
     void_unread: Mask = field(default=NONE, metadata=MASK)
-    """Where it became void before any tick read it: as it was sent; or, if a read may be booked, as an episode ended at a step before
+    """Where it became void before any tick read it, if a read may be booked: as it was sent, or as an episode ended at a step before
     `ReadPlan.first_tick`. An episode that ends at the step of that tick ends after it. From then on nothing is injected there; a window of
     the sender that ended earlier has injected."""
     unsent: Mask = field(default=NONE, metadata=MASK)
@@ -196,7 +196,7 @@ class Message:
         return fate.void if fate.lost is NONE else fate.void | fate.lost
 
     @property
-    def credit_rows(self) -> Mask:
+    def creditable(self) -> Mask:
         """Where its sender may have credit for it: a read of it may be booked, and it was not void before a tick read it.
 
         `NONE` if there is no such row: it has no credit at all then, and no zeros are injected.

@@ -187,7 +187,7 @@ class PredictorTrainer:
                 if name in self.swept_updates.predictor_updates:
                     continue  # it has learned in `tick`
                 learning_rows = window.learning_rows_by_agent[channel.sender]
-                credited_rows = channel.credited_rows(message.credit_rows, learning_rows)
+                credited_rows = channel.credited_rows(message.creditable, learning_rows)
                 example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:
                     continue

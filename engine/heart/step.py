@@ -157,19 +157,7 @@ class Engine:
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, and update every agent and predictor whose time has come.
 
-        The stages, whose calls are at the head of engine/heart/__init__.py:
-
-        1. Episodes end: messages become void.
-        2. Windows that end leave their groups. Those to learn from are differentiated turn by turn, receivers first where a sender mixes
-           in what they return. Of each turn, windows that have waited are replayed, features change the gradients, these are checked,
-           tied agents are averaged and hooks run, and the gradients of the messages read are booked; then the next turn begins.
-           What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
-        3. These windows, and those that are skipped, as ones without a tick, are closed in the ledgers that they read: a message whose
-           last window closes is finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
-        4. The messages whose gradients are back leave the ledgers, and features may change what has come back. Predictors are
-           differentiated on it, and checked.
-        5. Agents and predictors move, and policies take their further passes.
-        6. Graphs and predictions of the step are freed.
+        The comments number its six stages, whose calls are at the head of engine/heart/__init__.py.
 
         Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses, credits and predictors
         too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py must name an obstacle.
@@ -182,9 +170,9 @@ class Engine:
         Raises:
             DivergenceError: See `Steppable.learn`.
         """
-        # 1. Episodes end.
+        # 1. Episodes end: messages become void.
         end_episodes(self.forward_pass, step, ends)
-        # 2. Windows leave their groups; their losses are differentiated turn by turn.
+        # 2. Windows that end leave their groups. Those to learn from are differentiated turn by turn.
         ended_windows = self._pop_ended_windows(step)
         if not self.system.channels and ended_windows.is_empty:
             # no window ends, and nothing can come back: there is nothing to learn
@@ -192,13 +180,14 @@ class Engine:
             return StepReport([], {})
         turns = self._learn_in_turns(ended_windows, step)
         updates = [update for turn in turns for update in turn]
-        # 3. The windows close in the ledgers.
+        # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window closes is
+        # finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
         closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
         for group, window in closing_windows:
             for _, message in window.sent_messages:
                 message.end_credit()
             self._close_in_ledgers(group, window.number, step)
-        # 4. Predictors are differentiated on what is back.
+        # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
         messages_back = self.predictor_trainer.pop_learnable_messages(step)
         for feature in self.features.learning_points.gradients_back:
             feature.gradients_back(messages_back, ended_windows.to_learn, step)
@@ -220,7 +209,7 @@ class Engine:
         for _, window in closing_windows:
             window.free_graph()
         self.divergence_check.end_step(step)
-        return StepReport(updates, predictor_updates, input_updates)
+        return StepReport(updates, predictor_updates, input_updates, ended_windows.to_skip)
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
         """Remove the windows that end at `step` from their groups, each of which gets an empty one; return those to learn from or skip.
@@ -250,7 +239,11 @@ class Engine:
         return ended_windows
 
     def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
-        """Learn from windows turn by turn, as far as parameters stay (item 2 of `learn`); return the updates by turn."""
+        """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn.
+
+        Receivers are first where a sender mixes in what they return: the gradients of the messages that a turn has read are booked before
+        the next turn. What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
+        """
         turns, swept = list[list[Update]](), self.swept_updates.window_updates
         for windows in self.learning_order.turns(ended_windows.to_learn):
             late_windows = [window for _, window in windows if window in ended_windows.to_replay]

@@ -230,3 +230,5 @@ class StepReport:
     """The updates of synthetic gradients, by channel."""
     input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)
     """The updates of synthetic inputs, by channel."""
+    skipped_windows: GroupWindows = field(default_factory=list)
+    """See `EndedWindows.to_skip`."""

@@ -88,7 +88,7 @@ class Window:
         self.number, self.statistics_before = number, statistics_before
         self.learning_rows_by_agent = learning_rows_by_agent
 
-    def has_sent(self, channel_name: str, stamp: int) -> bool:
+    def has_graph_of(self, channel_name: str, stamp: int) -> bool:
         """Return whether it has sent a message or a state, and its graph is there: it is differentiated through the sender."""
         return (channel_name, stamp) in self.outputs_with_graph
 

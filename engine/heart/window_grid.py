@@ -25,6 +25,20 @@ class WindowGrid(ABC):
     def number_ending_at(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
 
+    @property
+    def cycle_steps(self) -> int | None:
+        """Steps after which the division repeats, as those of `SendTimes` do; None: it never does, or that is not known."""
+        return None
+
+    def with_known_lengths(self) -> WindowGrid:
+        """Return a grid that can be asked about any step: where lengths are not known yet or no more, with those of the present window."""
+        return self
+
+    def spans(self, steps: range) -> list[tuple[int, int]]:
+        """Return, for the window that holds each of some steps, the step after the end of the window before, and that of its own end."""
+        numbers = map(self.number_at, steps)
+        return [(self.end_of(number - 1) + 1, self.end_of(number)) for number in numbers]
+
     @abstractmethod
     def max_steps(self) -> int:
         """Return the steps of a window, at most."""
@@ -77,10 +91,9 @@ class StepWindows(WindowGrid):
         number, place = divmod(step - self.first_step, self.length)
         return number if place == self.end_offset else None
 
-    def spans(self, steps: range) -> list[tuple[int, int]]:
-        """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
-        firsts = [step - (step - self.first_step) % self.length for step in steps]
-        return [(first, first + self.end_offset) for first in firsts]
+    @property
+    def cycle_steps(self) -> int:
+        return self.length
 
     def max_steps(self) -> int:
         return self.length
@@ -128,6 +141,10 @@ class EpisodeWindows(WindowGrid):
 
     def number_ending_at(self, step: int) -> int | None:
         return self.episode_number if step == self.episode_start + self.length - 1 else None
+
+    def with_known_lengths(self) -> StepWindows:
+        """Return windows of steps, which are all as long as the present episode."""
+        return StepWindows(self.length, self.episode_start)
 
     def max_steps(self) -> int:
         return self.max_length

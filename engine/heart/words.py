@@ -44,10 +44,10 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Fate.lost            the link lost the message
     Fate.void            it is read as zeros: its episode has ended since it was sent, or as it was sent an endpoint was not alive or its
                          mask signal 0 or less
-    Fate.void_unread     it is void since before its first tick: no tick has read it
+    Fate.void_unread     a read may be booked, and it is void since before its first tick: no tick has read it
     Fate.unsent          it was void as it was sent: nothing crossed the link
     Message.missing      it is lost, or void by now
-    Message.credit_rows  its sender may have credit: a read may be booked, and it is not `void_unread`, which only message.py and ledger.py
+    Message.creditable   its sender may have credit: a read may be booked, and it is not `void_unread`, which only message.py and ledger.py
                          name
     Arrival.available    a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
                          reads zeros

@@ -21,13 +21,14 @@ from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import (
     Credit,
+    GroupWindows,
     PredictorUpdate,
     ReportedLoss,
     StepReport,
     Update,
     WindowLoss,
 )
-from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
 
@@ -58,7 +59,7 @@ class AgentReport:
         """By stack; of one of several seeds by agent and channel, which it has no stacks of."""
         if self._stacked.system.seed_count == 1:
             return self._stack_report
-        return StepReport(self.updates, self.predictor_updates, self.input_updates)
+        return StepReport(self.updates, self.predictor_updates, self.input_updates, self.skipped_windows)
 
     @cached_property
     def updates(self) -> list[Update]:
@@ -74,6 +75,15 @@ class AgentReport:
     def input_updates(self) -> dict[str, PredictorUpdate]:
         """Of synthetic inputs, by channel."""
         return self._of_channels(self._stack_report.input_updates)
+
+    @cached_property
+    def skipped_windows(self) -> GroupWindows:
+        """Windows that ended and were not learned from, by learning group of single agents; each has its number alone."""
+        return [
+            (single, Window(window.number))
+            for group, window in self._stack_report.skipped_windows
+            for single in self._stacked.groups_of(group)
+        ]
 
     def _of_channels(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, PredictorUpdate]:
         by_channel: dict[str, PredictorUpdate] = {}

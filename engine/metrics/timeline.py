@@ -13,7 +13,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window_grid import StepWindows
+from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
 _LONGEST = 32
@@ -105,17 +105,13 @@ class _Times:
     def __init__(self, system: System, steps: range) -> None:
         self.steps = steps
         length = system.description.episode_steps
-        self.episodes: StepWindows | None = None if length is None else StepWindows(length)
+        self.episodes: WindowGrid | None = None if length is None else StepWindows(length)
         """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
         if system.schedule.episode_windows is not None:
-            self.episodes = StepWindows(
-                system.schedule.episode_windows.length, system.schedule.episode_windows.episode_start
-            )
-        self.windows: dict[str, StepWindows] = {}
-        for name, group in system.group_by_agent.items():
-            windows = group.grid if isinstance(group.grid, StepWindows) else self.episodes
-            assert windows is not None  # windows of another kind are episodes
-            self.windows[name] = windows
+            self.episodes = system.schedule.episode_windows.with_known_lengths()
+        self.windows = {
+            name: group.grid.with_known_lengths() for name, group in system.group_by_agent.items()
+        }
         self.credit = {name: _Credit.of(channel) for name, channel in system.channels.items()}
         first_steps = {
             windows: windows.end_of(windows.number_at(steps.start) - 1) + 1

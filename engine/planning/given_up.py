@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import count
 from math import ceil, lcm
 
 import networkx as nx
@@ -12,7 +13,7 @@ from antiphon.comms.read_modes import READ_MODES
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, RatedSends
 from antiphon.engine.heart.timetable import Timetable
-from antiphon.engine.heart.window_grid import StepWindows
+from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
 
@@ -35,20 +36,22 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
     for channel in waiting:
         sent.setdefault(group_of[channel.sender], []).append(channel)
     windows = {
-        group: windows_of(scenario, group, env, None)
+        group: grid
         for group in graph
         if scenario.window(group) != "episode" or env.episode_steps is not None
+        if (grid := windows_of(scenario, group, env, None)).cycle_steps is not None
     }
     ages = dict.fromkeys(windows, 0)
     for group in reversed(list(nx.topological_sort(graph))):
         for channel in sent.get(group, ()):
-            ends = windows.get(group), windows.get(group_of[channel.receiver])
-            if not isinstance(ends[0], StepWindows) or not isinstance(ends[1], StepWindows):
+            sender_grid, receiver_grid = windows.get(group), windows.get(group_of[channel.receiver])
+            if sender_grid is None or receiver_grid is None:
                 continue
             clocks = [scenario.agents[name].clock for name in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
-            way = receiver, ends[1], ages[group_of[channel.receiver]], channel.link.delay, channel.link.back
-            needed = _windows_until_back(RatedSends(sender, channel.link.rate), ends[0], *way, channel.read)
+            sends, waits = RatedSends(sender, channel.link.rate), ages[group_of[channel.receiver]]
+            grids, link = (sender_grid, receiver_grid), channel.link
+            needed = _windows_until_back(sends, receiver, *grids, waits, link.delay, link.back, channel.read)
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(windows > channel.horizon for windows in needed)
             if late and 2 * late >= len(needed):
@@ -61,9 +64,9 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
 @cache
 def _windows_until_back(
     sent: RatedSends,
-    sender: StepWindows,
     receiver: Clock,
-    windows: StepWindows,
+    sender: WindowGrid,
+    windows: WindowGrid,
     waits: int,
     delay: int,
     back: int,
@@ -73,8 +76,8 @@ def _windows_until_back(
 
     Args:
         sent: When messages are sent.
-        sender: The sender's windows.
         receiver: The receiver's clock.
+        sender: The sender's windows.
         windows: The receiver's.
         waits: How many more of the receiver's windows end until one is learned from.
         delay: Steps of a message.
@@ -83,7 +86,8 @@ def _windows_until_back(
     """
     counts: list[int] = []
     timetable = Timetable(sent, receiver, windows, delay, read_mode=READ_MODES[read]())
-    turn = lcm(sender.length, windows.length, sent.cycle_steps) // sender.length
+    cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender, windows)), sent.cycle_steps)
+    turn = sender.number_at(cycle) - sender.number_at(0)
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
         stamp, end = sent.latest(sender.end_of(number)), sender.end_of(number)
         for _ in range(_MOST_SENT):
@@ -92,7 +96,8 @@ def _windows_until_back(
             plan = timetable.read_plan(stamp)
             if plan.is_bookable:  # of those that are read the last one is back last
                 closed = windows.end_of(max(plan.window_numbers) + waits)
-                counts.append(ceil((closed + max(back, 1) - end) / sender.length))
+                later = count(ceil((closed + max(back, 1) - end) / sender.max_steps()))
+                counts.append(next(n for n in later if sender.end_of(number + n) >= closed + max(back, 1)))
                 break
             stamp = sent.latest(stamp - 1)
     return counts

@@ -57,7 +57,7 @@ class ReplayedSender:
         ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
-        self._credit_rows = {message.stamp: message.credit_rows for message in messages}
+        self._creditable_by_stamp = {message.stamp: message.creditable for message in messages}
         with torch.no_grad():
             inputs = [engine.forward_pass.joined_input(tick, window, self._start) for tick in ticks]
             self._inputs = torch.stack(inputs)
@@ -81,7 +81,7 @@ class ReplayedSender:
         has_example = [NONE if example is None else ALL for example in examples]
         pairs = list(zip(has_example, messages, strict=True))
         self._counted = [mask & message.booked.rows for mask, message in pairs]
-        injected, self._injected = [mask & message.credit_rows for mask, message in pairs], ALL
+        injected, self._injected = [mask & message.creditable for mask, message in pairs], ALL
         if any(mask is not ALL for mask in injected):
             zeros = self.channel.content.zeros
             self._injected = Mask.of(
@@ -157,7 +157,9 @@ class ReplayedSender:
         """Return what the senders learn from the newest minibatch."""
         first, gate = self._update, self.channel.synthetic_gradient.gate
         is_open = ALL if gate is None else self.channel.layout.rows_of(gate.open)
-        injected = {(self.channel.name, stamp): rows & is_open for stamp, rows in self._credit_rows.items()}
+        injected = {
+            (self.channel.name, stamp): rows & is_open for stamp, rows in self._creditable_by_stamp.items()
+        }
         return Update(
             first.group,
             first.window,

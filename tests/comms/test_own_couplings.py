@@ -412,6 +412,23 @@ def test_a_window_without_a_delayed_gradient_has_the_credit_of_an_own_coupling(b
         assert simulation.agents["a"].updates > 2
 
 
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_windows_that_nothing_reaches_any_more_are_in_the_report_of_their_step() -> None:
+    """Those of `a`, whose gradients are back after the horizon; each is skipped as the next one ends."""
+    seen = {"observes": ["x"], "objective": LABEL}
+    link = {"delay": [0, 20]}
+    delayed = {"from": "a", "to": "b", "size": 2, "coupling": "delayed", "horizon": 1, "link": link}
+    agents: Document = {"a": {"observes": ["x"], "clock": {"unroll": 4}}, "b": seen}
+    skipped = {}
+    with Simulation(Scenario.model_validate(document(agents, [delayed])), seed=3) as simulation:
+        for step in range(16):
+            simulation.step()
+            for group, window in simulation.learned.skipped_windows:
+                skipped[step] = group.agent_names, window.number
+        assert simulation.agents["a"].updates == 0
+    assert skipped == {7: (("a",), 0), 11: (("a",), 1), 15: (("a",), 2)}
+
+
 class Relaxed(Mixed):
     """A mixture that is waited for at first."""
 

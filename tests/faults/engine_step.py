@@ -61,7 +61,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "rows = channel.credited_rows(credit_rows, learning_rows)",
+        "rows = channel.credited_rows(creditable, learning_rows)",
         "rows = channel.learning_rows_from_sender(learning_rows)",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
@@ -243,8 +243,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "credited_rows = channel.credited_rows(message.credit_rows, learning_rows)",
-        "credited_rows = message.credit_rows",
+        "credited_rows = channel.credited_rows(message.creditable, learning_rows)",
+        "credited_rows = message.creditable",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -271,8 +271,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "return state_channel.injection(output, credit, message.credit_rows, step)",
-        "return Injection(output, message.credit_rows.zero_elsewhere(credit))",
+        "return state_channel.injection(output, credit, message.creditable, step)",
+        "return Injection(output, message.creditable.zero_elsewhere(credit))",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(

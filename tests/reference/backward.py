@@ -220,7 +220,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         credit = gated(synthetic, credit)
     if credit is None:
         return None
-    if channel.injects_returned:  # rule 11: with what has just come back
+    if channel.injects_same_step_return:  # rule 11: with what has just come back
         gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
         share = synthetic.injection.trace
         credit = torch.lerp(credit, gradient, share) if share else credit
@@ -236,8 +236,8 @@ def injectable(message: Message, credit: Tensor) -> Tensor:
 
 def depth(state: State, group: LearningGroup) -> int:
     """Return after how many other groups a group is differentiated: where channels mix, receivers first (rule 11)."""
-    mixing = [c for c in state.channels.values() if state.group_of[c.sender] is group and c.injects_returned]
-    return max((1 + depth(state, state.group_of[channel.receiver]) for channel in mixing), default=0)
+    own = [c for c in state.channels.values() if c.sender in group.agent_names and c.injects_same_step_return]
+    return max((1 + depth(state, state.group_of[channel.receiver]) for channel in own), default=0)
 
 
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:

@@ -150,7 +150,7 @@ class ReferenceEngine(State):
             update_statistics(self, group, window)
         for _, window in [*closed, *dropped]:
             window.free_graph()
-        return StepReport(updates, gradients, inputs)
+        return StepReport(updates, gradients, inputs, dropped)
 
     def _closed_windows(self, step: int) -> tuple[GroupWindows, GroupWindows]:
         """Windows that are learned from at `step`, and those without a tick or that nothing reaches any more (27b)."""

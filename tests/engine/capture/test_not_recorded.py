@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from antiphon import Scenario, Simulation
 from antiphon.comms import Coupling, CreditedMessage
 from antiphon.engine.capture import loop as loop_module
+from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.heart import held_messages
+from antiphon.engine.heart.window_grid import EpisodeWindows
 from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
@@ -124,6 +126,15 @@ def test_steps_with_code_of_ones_own_that_a_replay_does_not_run_are_not_recorded
         simulation.run(80)
     assert_same(captured, plain)
     assert str(loop.obstacle).startswith(line)
+
+
+def test_windows_that_repeat_after_no_known_number_of_steps_are_not_recorded() -> None:
+    scenario = ring()
+    with Simulation(scenario, seed=3) as simulation:
+        system = simulation.running.backend.system
+        assert obstacle_of(system, scenario) is None
+        system.groups[0].grid = EpisodeWindows(4)
+        assert "after which windows of 'n0 and" in str(obstacle_of(system, scenario))
 
 
 class Failing(DispatchRecorder):
