@@ -379,15 +379,15 @@ def value_of(
         signal = (
             "not resolved" if abs(effect) <= half else "better than none" if effect > 0 else "worse than none"
         )
-        lose = ratio_of_gains.whole < -ERRORS * ratio_of_gains.error
+        lose = ratio_of_gains.denominator < -ERRORS * ratio_of_gains.error
         gives = "lose significantly" if lose else "give no significant gain"
         measured = (
             f"loss with no signal {zero:.4g}, with its own {synthetic:.4g}, with the true gradient {true:.4g}"
         )
         own_gain = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
-        gain = f"gain {ratio_of_gains.whole:.2g}, standard error {ratio_of_gains.error:.2g}"
+        gain = f"gain {ratio_of_gains.denominator:.2g}, standard error {ratio_of_gains.error:.2g}"
         why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own_gain}, {gain})"
-    figures = true, synthetic, zero, ratio_of_gains.whole, ratio_of_gains.error, half
+    figures = true, synthetic, zero, ratio_of_gains.denominator, ratio_of_gains.error, half
     return Value(
         name, ratio_of_gains.value, ratio_of_gains.low, ratio_of_gains.high, *figures, ahead, seconds, why
     )

@@ -79,14 +79,14 @@ class Ratio:
         value: mean(parts) / mean(wholes); None where the wholes are within three standard errors of zero.
         low: Lower end of the interval; None without a value.
         high: Upper end.
-        whole: mean(wholes).
+        denominator: mean(wholes).
         error: Its standard error.
     """
 
     value: float | None
     low: float | None
     high: float | None
-    whole: float
+    denominator: float
     error: float
 
 

@@ -77,12 +77,12 @@ _POSITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement: its name and result as plain data, what is kept with the run (by name), figures of channels, how it is printed,
+    """A measurement: its name and result as plain data, what is stored with the run (by name), figures of channels, how it is printed,
     and why channels have no result."""
 
     name: str
     result: dict[str, Any]
-    kept: dict[str, Any]
+    stored: dict[str, Any]
     rows: Sequence[Figure]
     show: Callable[[], None]
     undefined: Undefined | None = None
@@ -91,7 +91,7 @@ class Measured:
 def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> bool:
     """Store a measurement in the run directory, for `report` and the Channels tab; return whether these show it."""
     try:
-        if keep_measured(directory, simulation.running, measured.kept, measured.rows, measured.undefined):
+        if keep_measured(directory, simulation.running, measured.stored, measured.rows, measured.undefined):
             return True
         remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
     except RunError as error:

@@ -46,7 +46,7 @@ class SequenceTable(Table):
     """Steps of each sequence including padding to a multiple, int64."""
     starts: Tensor
     """The row of each sequence's first step, int64."""
-    whole: frozenset[str]
+    sequence_columns: frozenset[str]
     """Columns with a row per sequence."""
 
 
@@ -152,7 +152,10 @@ def _source(
     """Return the source of the sequences that `reader` packs of the data of each split: train, test and validation."""
     reader = partial(reader, per_sequence=options.per_sequence, classes=options.classes or ())
     joined, splits, packed = assembled(reader, where, data)
-    lengths, sequence_columns = torch.cat([split_data.lengths for split_data in packed]), packed[0].whole
+    lengths, sequence_columns = (
+        torch.cat([split_data.lengths for split_data in packed]),
+        packed[0].sequence_columns,
+    )
     for name in [name for name in joined if name.startswith("_") and name[1:] in joined]:
         rows = [
             f"with a value per {'sequence' if column_name in sequence_columns else 'step'}"
@@ -179,7 +182,7 @@ def _source(
         lengths=lengths,
         padded=padded,
         starts=lengths.cumsum(0) - lengths,
-        whole=sequence_columns,
+        sequence_columns=sequence_columns,
     )
     digest = (lambda: table.digest) if named_in_state else None
     return Source(table, description, partial(SequenceStream, digest=digest))
@@ -190,7 +193,7 @@ class _Packed(Columns):
 
     def __init__(self, lengths: Tensor, sequence_columns: frozenset[str]) -> None:
         super().__init__()
-        self.lengths, self.whole = lengths, sequence_columns
+        self.lengths, self.sequence_columns = lengths, sequence_columns
 
     @property
     def rows(self) -> int:
@@ -373,7 +376,7 @@ class SequenceStream(SeededEnv):
         values: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         for name in self.requested:
-            is_per_sequence = name in table.whole
+            is_per_sequence = name in table.sequence_columns
             in_sequence = (self._padded if is_per_sequence else self._steps) > self._tick
             value = table.columns[name].index_select(0, self._rows if is_per_sequence else at)
             if name in table.divisors:

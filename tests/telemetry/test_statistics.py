@@ -183,7 +183,7 @@ def test_the_interval_is_students_of_the_residuals() -> None:
 def test_without_a_whole_that_is_told_from_nothing_there_is_no_ratio(wholes: list[float]) -> None:
     found = ratio([0.5] * len(wholes), wholes)
     assert found.value is found.low is found.high is None
-    assert found.whole == pytest.approx(sum(wholes) / len(wholes))
+    assert found.denominator == pytest.approx(sum(wholes) / len(wholes))
 
 
 def test_three_standard_errors_are_the_border() -> None:
