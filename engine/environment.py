@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, NoReturn, TypeGuard
+from functools import partial
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,9 +28,13 @@ from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv, real
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
-from antiphon.nets.random import LARGEST_SEED, sampled_seeds
+from antiphon.nets.isolation.global_numbers import UsersDraws
+from antiphon.nets.isolation.own_random import OwnDraws
+from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.nets.users.plain_trees import NotPlainError, to_tree
 from antiphon.scenarios.document import Scenario
+
+R = TypeVar("R")
 
 
 def signals_of(agent: Agent) -> set[str]:
@@ -96,6 +101,10 @@ class EnvironmentRunner:
         self._lives = [name for name in lives if names.issuperset(f"{kind}.{name}" for kind in ENDS)]
         self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
         env.request(names.difference(self._outcomes))
+        self._draws: UsersDraws | None = None
+        """How a vector environment of a user's class draws random numbers."""
+        if not type(env).__module__.startswith("antiphon."):
+            self._draws = UsersDraws(late=None if isinstance(env, World) else OwnDraws())
         fix = "let each have its own: register a function that makes it (antiphon.environment)"
         use(env.handed_over(), self, "env", fix)
         try:
@@ -145,8 +154,10 @@ class EnvironmentRunner:
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
+        self._seed = seed
         try:
-            observations, info = self.env.reset(seed=_reset_seed(self.env, seed))
+            reset = partial(self.env.reset, seed=_reset_seed(self.env, seed))
+            observations, info = self._of_seed("reset", reset)
         except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
             _raise_named(error, "env")
         self.step_signals = self._signals(0, observations, info)
@@ -158,6 +169,7 @@ class EnvironmentRunner:
 
     def go_to(self, runner: EnvironmentRunner) -> None:
         """Be where the runner of another environment of this kind is, and show the same steps from there on."""
+        self._seed = runner._seed
         self.env.load_state_dict(runner.env.state_dict())
         present = runner.step_signals
         self.step_signals = StepSignals(present.step, dict(present.signals))
@@ -192,11 +204,14 @@ class EnvironmentRunner:
             action: What the acting agents did; None: nothing.
         """
         length = self.env.episode_length
-        envs = [runner.env for runner in self.runners]
+        step = self.step_signals.step
         try:
-            result = _step_joined(envs, action, self.names) if envs else self.env.step(action)
+            if self.runners:
+                result = _step_joined(self.runners, action, self.names, step)
+            else:
+                result = self.step_env(action, step)
         except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
-            _raise_named(error, f"step {self.step_signals.step + 1}: env")
+            _raise_named(error, f"step {step + 1}: env")
         observations, reward, terminated, truncated, info = result
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
@@ -219,6 +234,16 @@ class EnvironmentRunner:
         if self._limits and self._cut_off(previous, ends):
             ends = replace(ends, final_signals=self._final(info, ends, previous))
         return ends
+
+    def step_env(self, action: Any, step: int) -> StepResult:
+        """Step the environment itself, after so many steps."""
+        return self._of_seed(str(step), partial(self.env.step, action))
+
+    def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
+        """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
+        if self._draws is None:
+            return compute()
+        return self._draws(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
 
     def _lives_over(self, previous: StepSignals) -> dict[str, Life]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
@@ -317,22 +342,36 @@ def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
     return sampled
 
 
-def _step_each(envs: Sequence[TorchVectorEnv], actions: Sequence[Action | None]) -> list[StepResult]:
+def _step_each(
+    runners: Sequence[EnvironmentRunner], actions: Sequence[Action | None], step: int
+) -> list[StepResult]:
     """Step several environments; vector environments of another library get the actions of all before one is awaited."""
-    vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
-    if len(vectors) < len(envs):
-        return [env.step(actions_of_env) for env, actions_of_env in zip(envs, actions, strict=True)]
+    vectors = [runner.env for runner in runners if isinstance(runner.env, VectorAdaptor)]
+    if len(vectors) < len(runners):
+        return [runner.step_env(own, step) for runner, own in zip(runners, actions, strict=True)]
     for env, actions_of_env in zip(vectors, actions, strict=True):
         env.send(actions_of_env)
     return [env.receive() for env in vectors]
 
 
-def _step_joined(envs: Sequence[TorchVectorEnv], action: Action | None, names: Sequence[str]) -> StepResult:
-    """Step several environments, at once where they can (`World.step_all`), and return the rows of all; `names`: of signals."""
+def _step_joined(
+    runners: Sequence[EnvironmentRunner], action: Action | None, names: Sequence[str], step: int
+) -> StepResult:
+    """Step several environments, at once where they can (`World.step_all`), and return the rows of all.
+
+    Args:
+        runners: Theirs.
+        action: Of all rows.
+        names: Of signals.
+        step: The steps before.
+    """
+    envs = [runner.env for runner in runners]
     if _alike(envs):
         return World.step_all(envs, action)
     batch = envs[0].num_envs
-    observations, *outcomes, infos = zip(*_step_each(envs, split_rows(action, len(envs), batch)), strict=True)
+    observations, *outcomes, infos = zip(
+        *_step_each(runners, split_rows(action, len(envs), batch), step), strict=True
+    )
     reward, terminated, truncated = (
         torch.cat([torch.as_tensor(values) for values in parts]) for parts in outcomes
     )

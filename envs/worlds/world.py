@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require, with_article
@@ -21,7 +23,9 @@ from antiphon.envs.base import StepResult, Values, chosen, real
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
+from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.isolation.own_random import NoDraws
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 State = dict[str, Tensor]
@@ -29,6 +33,10 @@ State = dict[str, Tensor]
 Actions = dict[str, Tensor]
 """Choice of each part of the action, int64 `[batch]`; an action without parts is called `action`."""
 
+R = TypeVar("R")
+
+_METHODS = "start", "transition", "observe", "last", "outcomes", "carry_over"
+"""Methods of a subclass that a step calls; `last` observes the last states of episodes."""
 _ONLY = "action"
 _SQUARE = 16
 """Side of a number's square in an image, in pixels."""
@@ -56,8 +64,8 @@ class World(Pictured):
     set, no episode terminates earlier.
 
     The reward is shared by the team: every `reward.NAME` of the description is equal to it, unless `outcomes` returns another.
-    An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see
-    `TorchVectorEnv`.
+    An episode that has not terminated after `limit` steps is truncated. What methods draw from the generators of torch, numpy
+    and Python are numbers of seed and step. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
     """
 
     hashes_seed = True
@@ -103,6 +111,10 @@ class World(Pictured):
         ] = []  # what the first step returned, until it has been checked
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
+        self._draws: dict[str, UsersDraws] = {}
+        """How the methods of a user's class draw random numbers."""
+        if not type(self).__module__.startswith("antiphon."):
+            self._draws = {name: UsersDraws(late=NoDraws()) for name in _METHODS}
 
     @abstractmethod
     def start(self, uniforms: Tensor) -> State:
@@ -173,7 +185,14 @@ class World(Pictured):
         first, batch = worlds[0], worlds[0].num_envs
         state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
         joint = copy_with(first, num_envs=batch * len(worlds), _others=worlds[1:], _state=state)
-        result = joint._stepped(joint._actions(actions))
+        choices = joint._actions(actions)
+        result: StepResult | None = None if first._drew else joint._stepped(choices)
+        if result is None or joint._drew:  # what is drawn at once would be of one seed
+            parts = zip(*(torch.split(rows, batch) for rows in choices.values()), strict=True)
+            own = [dict(zip(choices, part, strict=True)) for part in parts]
+            results = [one._stepped(part) for one, part in zip(worlds, own, strict=True)]
+            joined: StepResult = tree_map(lambda *rows: torch.cat(rows), *results)
+            return joined
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
         for one, own in zip(worlds, rows, strict=True):
             one._go_to(joint, own)
@@ -203,7 +222,7 @@ class World(Pictured):
         read = [*self._state.items(), *choices.items(), *self._rewarded] if tried else []
         read = [(name, value) for name, value in read if not value.is_inference()]  # these have no versions
         versions = [value._version for _, value in read]
-        found: Any = self.transition(self._state, choices)
+        found: Any = self._of_seed("transition", partial(self.transition, self._state, choices))
         if tried:
             self._check_transition(found)
         changed, reward, terminated = found
@@ -216,9 +235,9 @@ class World(Pictured):
             self._rewarded = [("reward", reward)] if self._step < _TRIED else []
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
-        observations, facts = self._values(reached)
+        observations, facts = self._values(reached, "last")
         outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
-        outcomes |= self._copied(self.typed(self.outcomes(reached)))
+        outcomes |= self._copied(self.typed(self._of_seed("outcomes", partial(self.outcomes, reached))))
         names = [each for name in self.requested for each in (name, f"_{name}")]
         result: dict[str, Any] = {name: outcomes[name] for name in names if name in outcomes}
         may_end = True
@@ -231,7 +250,7 @@ class World(Pictured):
             ended = terminated | truncated
             result |= {"final_obs": observations, "_final_obs": ended}
             result |= {"final_info": facts, "_final_info": ended.clone()}
-            started = self._started() | self.carry_over(reached)
+            started = self._started() | self._of_seed("carry_over", partial(self.carry_over, reached))
             reached = {
                 name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
                 for name, value in reached.items()
@@ -255,7 +274,7 @@ class World(Pictured):
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
         try:
-            state = self.start(self._sampled("env", self.randoms))
+            state = self._of_seed("start", partial(self.start, self._sampled("env", self.randoms)))
         except IndexError:
             fix = "set randoms, how many uniform numbers start reads"
             require(self.randoms > 0, f"env: {type(self).__name__}", f"randoms is 0; {fix}", ScenarioError)
@@ -264,6 +283,17 @@ class World(Pictured):
             self._check_state("start", state)
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
+
+    def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
+        """Return what a method of a subclass does; what it draws is a function of seed, name and step."""
+        if not self._draws or self._seed is None:
+            return compute()
+        return self._draws[name](seed_for(self._seed, "draws", name, str(self._step)), compute, self.device)
+
+    @property
+    def _drew(self) -> bool:
+        """Whether a method of a user's class has drawn random numbers."""
+        return any(draws.drew for draws in self._draws.values())
 
     def _sampled(self, name: str, count: int) -> Tensor:
         """Return uniform random numbers of this step, functions of seed, step and copy, float64 `[batch, count]`."""
@@ -330,9 +360,9 @@ class World(Pictured):
             other = f"transition returned {name} {list(value.shape)}; return [{self.num_envs}], one per copy"
             require(value.shape == (self.num_envs,), f"env: {type(self).__name__}", other, ScenarioError)
 
-    def _values(self, state: State) -> Values:
+    def _values(self, state: State, which: str = "observe") -> Values:
         """Return requested observations and training-only signals of states: copies, which a loop may change in place."""
-        observed: Any = self.observe(state)
+        observed: Any = self._of_seed(which, partial(self.observe, state))
         checks = self.requested if self._step <= _TRIED else ()
         if checks:
             self._check_observed(observed)

@@ -5,7 +5,7 @@
 | a loader's, an environment's while it is made | the generators are seeded and restored (`seeded_globally`) |
 | an environment's, from its reset on | they have its own numbers, which go on from call to call, in all generators from which its first calls draw (`GlobalNumbers`) |
 | those in a process of its own | the generators are seeded, there alone (`seed_globally`) |
-| a network's, loss's, optimiser's or hook's in a run | the generators are seeded for each call and restored (`UsersDraws`) |
+| a network's, loss's, optimiser's or hook's in a run, a world's, a vector environment's of a user's class | the generators are seeded for each call and restored (`UsersDraws`) |
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from antiphon.nets.isolation.own_random import Draws, OwnDraws, alone, seeded, torch_draws_of
+from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, alone, seeded, torch_draws_of
 
 R = TypeVar("R")
 
@@ -118,6 +118,11 @@ class UsersDraws(Draws):
     def is_idle(self) -> bool:
         """Whether a call is made as it is: none has drawn, and none is tried any more."""
         return not (self._left or self._late or self._drawn)
+
+    @property
+    def drew(self) -> bool:
+        """Whether a call has drawn."""
+        return bool(self._drawn) or (isinstance(self._late, NoDraws) and self._late.drew)
 
     def __call__(self, seed: int, compute: Callable[[], R], device: torch.device | None = None) -> R:
         """Return what `compute` returns, with numbers of this seed, also on `device` if that is a GPU."""

@@ -128,13 +128,17 @@ class OwnDraws(Draws):
 
 
 class NoDraws(Draws):
-    """No numbers; a call that draws after all is repeated with those of a generator of its own, and so are those after it."""
+    """No numbers; a call that draws after all is repeated with those of a generator of its own, and so are those after it.
+
+    Attributes:
+        drew: Whether one did.
+    """
 
     def __init__(self) -> None:
-        self._drew = False
+        self.drew = False
 
     def __call__(self, seed: int, compute: Callable[[], R]) -> R:
-        if self._drew:
+        if self.drew:
             return OwnDraws()(seed, compute)
         within = _SHARED.is_called()
         try:
@@ -151,7 +155,7 @@ class NoDraws(Draws):
         with _Drawing(seed) as drawing:
             computed = compute()
         if drawing.drew:  # otherwise another thread did
-            self._drew = True
+            self.drew = True
             with _SHARED.alone():
                 torch.default_generator.set_state(before)
         return computed

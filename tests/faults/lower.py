@@ -1050,6 +1050,27 @@ LOWER: tuple[Fault, ...] = (
         "tests/envs/adaptors/test_global_numbers.py::test_a_run_is_a_function_of_its_seed_and_draws_nothing_of_the_callers[Bandit-env0]",
     ),
     Fault(
+        "envs-worlds-that-draw-are-stepped-as-one",
+        "envs/worlds/world.py",
+        "if result is None or joint._drew:",
+        "if result is None:",
+        "tests/envs/test_drawn.py::test_seeds_side_by_side_draw_what_each_draws_alone[35]",
+    ),
+    Fault(
+        "envs-an-own-world-draws-the-caller-s-numbers",
+        "envs/worlds/world.py",
+        "if not self._draws or self._seed is None:",
+        "if True:",
+        "tests/envs/test_drawn.py::test_what_an_environment_draws_is_of_the_runs_seed[observe]",
+    ),
+    Fault(
+        "envs-an-own-vector-draws-the-caller-s-numbers",
+        "engine/environment.py",
+        "        if self._draws is None:",
+        "        if True:",
+        "tests/envs/test_drawn.py::test_what_an_environment_draws_is_of_the_runs_seed[drawn/Vector-v0-numpy]",
+    ),
+    Fault(
         "envs-a-world-is-made-with-the-caller-s-numbers",
         "envs/registry.py",
         "with own_context(), seeded_globally(0):",
