@@ -95,6 +95,8 @@ class Objective(AnyObjective):
     """Share of a target that is spread evenly over the classes."""
     is_own: bool = False
     """Whether it is a user's, which may draw random numbers."""
+    without_size: str = ""
+    """The name of a user's that does not say how many outputs it reads; empty: it is none."""
 
     def seed(self, seed: int) -> None:
         """Draw the random numbers of this seed in the calls that follow."""
@@ -392,6 +394,7 @@ class OwnObjective(Objective):
         self._draws, self._seed = UsersDraws(late=NoDraws()), 0
         self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
+        self.without_size = "" if callable(getattr(loss, "size", None)) else name
         self._warned = False
         """Whether a loss without a gradient has been named."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,13 @@ Keep = Callable[[str, Sequence[str], int], "Recording"]
 """Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
 
 
+def _no_copy(handle: str) -> RunError:
+    return RunError(
+        f"{handle}: reads a running simulation, and cannot be copied or pickled; keep its tensors (.parameters), or save() the "
+        "simulation"
+    )
+
+
 class ModelHandle:
     """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies.
 
@@ -57,6 +64,10 @@ class ModelHandle:
         self, model: Callable[[], TrainedParameters], watch: Callable[[TrainedParameters], None]
     ) -> None:
         vars(self).update(_present=model, _watch=watch)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raise RunError: it reads a running simulation."""
+        raise _no_copy("model")
 
     @property
     def _model(self) -> TrainedParameters:
@@ -123,6 +134,10 @@ class AgentHandle(ModelHandle):
     def __repr__(self) -> str:
         about = self.described()
         return f"<Agent {self.name}: {about['parameters']:,} parameters, {about['updates']:,} updates>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raise RunError: it reads a running simulation."""
+        raise _no_copy(f"agents['{self.name}']")
 
     def described(self) -> dict[str, int]:
         """Return the numbers of its parameters and updates."""
@@ -230,6 +245,10 @@ class ChannelHandle:
     ) -> None:
         self.name, self._system = name, system
         self._measured, self._keep, self._in_place, self._history = measured, keep, in_place, history
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raise RunError: it reads a running simulation."""
+        raise _no_copy(f"channels['{self.name}']")
 
     @property
     def _channel(self) -> Channel:
@@ -404,6 +423,10 @@ class Named(dict[str, T]):
         rows = {name: {**newest.get(name, {}), **description} for name, description in described.items()}
         numbers = dict.fromkeys([*(key for key in is_word_by_key if key not in words), *self._shown])
         return newest_table(self._heading, rows, tuple(numbers), words=words)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raise RunError: what it holds reads a running simulation."""
+        raise _no_copy(f"{self._heading}s")
 
     def __missing__(self, name: str) -> T:
         back = "->".join(reversed(str(name).split("->")))

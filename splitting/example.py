@@ -17,16 +17,15 @@ from antiphon.base.nearest_names import suggest
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.user_modules import (
-    cast,
     check_hooks,
     check_trainable,
     copied,
     hooked,
-    on_cpu,
+    own_type,
     probe_of,
     set_mode,
 )
-from antiphon.splitting.graph import own_copies
+from antiphon.splitting.graph import call_model, in_own_type, own_copies
 
 _BATCH = 3
 
@@ -101,7 +100,7 @@ def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[
             dict.fromkeys((categorical, frozenset[str]())) if values else ()
         ):  # as they are, then one-hot
             example = {
-                name: _entering(values[signal], env.signals[signal], index=name in indices)
+                name: _in_type(model, _entering(values[signal], env.signals[signal], index=name in indices))
                 for name, signal in signals.items()
             }
             refusal = _problem(model, example)
@@ -112,7 +111,7 @@ def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[
 
 
 def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
-    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments, as a trace computes: on the CPU, in float32.
+    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments, as a trace computes: on the CPU, in the model's type.
 
     Raises:
         ScenarioError: The model does not take it.
@@ -130,23 +129,22 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
     for name in named:
         if name not in names:
             raise ScenarioError(f"example: {_no_argument(name, names)}")
-    named = {name: _single(value) if isinstance(value, Tensor) else value for name, value in named.items()}
+    named = {
+        name: _in_type(model, value.cpu()) if isinstance(value, Tensor) else value
+        for name, value in named.items()
+    }
     problem = _problem(model, named)
     if problem is not None:
         raise ScenarioError(problem)
     return named
 
 
-def _single(value: Tensor) -> Tensor:
-    """A tensor on the CPU, its floats in single precision."""
-    value = value.cpu()
-    return (
-        value.to(torch.complex64)
-        if value.is_complex()
-        else value.float()
-        if value.is_floating_point()
-        else value
-    )
+def _in_type(model: nn.Module, value: Tensor) -> Tensor:
+    """A tensor with its floats in a model's own type."""
+    dtype = own_type(model)
+    if value.is_complex():
+        return value.to(dtype.to_complex())
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> dict[str, str]:
@@ -255,7 +253,7 @@ def _way_to_shape(model: nn.Module, example: Mapping[str, Any]) -> str:
 
 
 def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-    """Call a copy of a module in evaluation mode, on the CPU and in float32, without hooks unless it needs them."""
+    """Call a copy of a module in evaluation mode, on the CPU and in its own type, without hooks unless it needs them."""
     try:
         _call(probe_of(module), args, kwargs)
     except Exception:
@@ -265,9 +263,10 @@ def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> None:
 
 
 def _call(probe: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    set_mode(cast(on_cpu(probe), torch.float32), False)
+    set_mode(in_own_type(probe), False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        probe(
-            *own_copies({str(index): value for index, value in enumerate(args)}).values(),
-            **own_copies(kwargs),
-        )
+        if args:
+            places = {str(place): value for place, value in enumerate(args)}
+            probe(*own_copies(places).values(), **own_copies(kwargs))
+        else:
+            call_model(probe, own_copies(kwargs))

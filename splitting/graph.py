@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.modules import tensors_in
+from antiphon.nets.user_modules import cast, on_cpu, own_type
 
 
 @dataclass
@@ -83,6 +85,23 @@ class Applied(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the function's outputs."""
         return self.function.apply(*args, **kwargs)
+
+
+def in_own_type(module: nn.Module) -> nn.Module:
+    """Return a module on the CPU and in its own type, float32 or float64: numbers in its forward may be of this type alone."""
+    return cast(on_cpu(module), own_type(module))
+
+
+def call_model(model: nn.Module, example: Mapping[str, Any]) -> Any:
+    """Call a model with arguments by name; by position where a hook of its own reads these, which is given no names."""
+    named, given = dict(example), []
+    hooks = {*model._forward_pre_hooks, *model._forward_hooks}
+    if hooks - {*model._forward_pre_hooks_with_kwargs, *model._forward_hooks_with_kwargs}:
+        for one in signature(model.forward).parameters.values():
+            if one.kind is one.KEYWORD_ONLY or one.name not in named:
+                break
+            given.append(named.pop(one.name))
+    return model(*given, **named)
 
 
 def storages(value: object) -> frozenset[int]:

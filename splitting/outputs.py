@@ -9,16 +9,15 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Signal
 from antiphon.nets import modules
-from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of
+from antiphon.nets.user_modules import hooked, probe_of
 from antiphon.splitting.cut_plan import Place, at_path, leaves
-from antiphon.splitting.graph import Trace, as_dict, own_copies
+from antiphon.splitting.graph import Trace, as_dict, call_model, in_own_type, own_copies
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"
@@ -34,12 +33,14 @@ class RequiredOutput:
         target: The name of its target.
         signal: The target.
         class_axis: The axis of the classes as given to `split`, counted with the batch; None: known from the sizes.
+        loss: The name of a loss of the user's own that does not say how many values it reads; empty: it is none.
     """
 
     size: int | None
     target: str
     signal: Signal
     class_axis: int | None = None
+    loss: str = ""
 
     def __str__(self) -> str:
         kind = "floats" if self.signal.classes is None else f"{self.signal.classes} classes"
@@ -147,7 +148,11 @@ def prediction_of(trace: Trace, output: str | int | None, required: RequiredOutp
     fitting = [path for path, place in outputs.items() if _fits(trace, place, size)]
     if not fitting:
         needs = "" if size is None else f"; the objective needs {size} values per sample for {required}"
-        if required is not None and len(outputs) == 1:
+        if required is not None and required.loss:
+            needs += (
+                f"; if {required.loss} reads others, make it a class with a method size(self, shape, classes)"
+            )
+        elif required is not None and len(outputs) == 1:
             needs += _fix_of_size(_shape(trace, *outputs.values()), required)
         if loss_among(trace, (), (), frozenset()) is not None:
             needs += "; a loss that forward computes is not used: return the prediction, and give the loss as `objective`"
@@ -214,8 +219,27 @@ def predictions_of(
 
 def outputs_of(trace: Trace) -> dict[tuple[Any, ...], Place]:
     """Return the tensors that the forward returns, by their places in what it returns."""
-    returned = next(node for node in trace.graph.nodes if node.op == "output").args[0]
-    return dict(_places(trace, returned))
+    fields = _fields(trace)
+    places = _places(trace, _returned(trace))
+    return {((fields[path[0]], *path[1:]) if fields else path): place for path, place in places}
+
+
+def _returned(trace: Trace) -> Any:
+    """What the forward returns, of nodes."""
+    return next(node for node in trace.graph.nodes if node.op == "output").args[0]
+
+
+def _fields(trace: Trace) -> tuple[str, ...]:
+    """The names of what a forward returns as a named tuple; (): it returns something else."""
+    returned = _returned(trace)
+    named = trace.facts[returned].value if isinstance(returned, fx.Node) else returned
+    return getattr(named, "_fields", ()) if isinstance(named, tuple) else ()
+
+
+def _by_name(trace: Trace, output: str | int | None) -> str | int | None:
+    """The key of an output, also where it is an index of a named tuple."""
+    fields = _fields(trace)
+    return fields[output] if isinstance(output, int) and -1 < output < len(fields) else output
 
 
 @dataclass(frozen=True)
@@ -245,11 +269,12 @@ def loss_among(
         dropped: Keys or indices of those that are dropped.
         targets: Arguments of the model that are targets of objectives.
     """
+    names = {_by_name(trace, output) for output in dropped}
     for path, (node, inside) in outputs_of(trace).items():
         value = at_path(trace.facts[node].value, inside)
         named = "loss" in _name(path).lower() and value.dim() < 2
         learnt = value.is_floating_point() and "parameter" in trace.facts[node].depends
-        if (node, inside) in predictions or _key(path) in dropped or not learnt:
+        if (node, inside) in predictions or _key(path) in names or not learnt:
             continue
         number = value.numel() == 1 and "input" in trace.facts[node].depends
         of_target = bool(targets & _arguments_of(node))
@@ -266,8 +291,8 @@ def loss_left(model: nn.Module, trace: Trace, example: Mapping[str, Any]) -> str
         trace: Of the model.
         example: Its arguments by name.
     """
-    root = cast(on_cpu(probe_of(model, hooked(trace.root))), torch.float32)
-    return modules.loss_left(root, lambda: as_dict(root(**own_copies(example))))
+    root = in_own_type(probe_of(model, hooked(trace.root)))
+    return modules.loss_left(root, lambda: as_dict(call_model(root, own_copies(example))))
 
 
 def _arguments_of(node: fx.Node) -> set[str]:
@@ -288,7 +313,8 @@ def _chosen(
     argument: str,
     size: int | None,
 ) -> tuple[Any, ...]:
-    chosen = [path for path in outputs if path[:1] == (output,) or _name(path) == output]
+    key = _by_name(trace, output)
+    chosen = [path for path in outputs if path[:1] == (key,) or _name(path) == key]
     if len(chosen) != 1:
         names = [_name(path) for path in outputs]
         hint = _ONE_OUTPUT if names == [_ONLY] else suggest(str(output), names)

@@ -133,6 +133,7 @@ class _Builder:
         wires: Sequence[Wire],
     ) -> None:
         self.trace, self.part = trace, part
+        self.own_type = own_type(trace.root)
         self.reads = tuple(wire for wire in wires if wire.receiver == number)
         sent = (wire.message for wire in wires if wire.message.sender == number)
         self.sends = tuple(dict.fromkeys(sent))
@@ -220,7 +221,7 @@ class _Builder:
         if node not in self.values and typed:
             example = self.trace.facts[node].value
             shape = self._plain(plain_shape(self.trace, node))
-            keywords = {} if example.dtype is torch.get_default_dtype() else {"dtype": example.dtype}
+            keywords = {} if example.dtype is self.own_type else {"dtype": example.dtype}
             return self.graph.call_method("new_zeros", (self.x, shape), keywords)
         if node not in self.values:
             return self._plain(plain_size(self.trace, node))
@@ -231,9 +232,9 @@ class _Builder:
             return tuple(self._plain(item) for item in value)
         if isinstance(value, torch.device):
             return self.graph.call_function(getattr, (self.x, "device"))
-        if value is torch.get_default_dtype():
+        if value is self.own_type:
             return self.graph.call_function(getattr, (self.x, "dtype"))
-        if value is torch.get_default_dtype().to_complex():
+        if value is self.own_type.to_complex():
             return self.graph.call_method(
                 "to_complex", (self.graph.call_function(getattr, (self.x, "dtype")),)
             )

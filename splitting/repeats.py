@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.modules import tensors_in
-from antiphon.nets.user_modules import cast, on_cpu, probe_of, set_mode
+from antiphon.nets.user_modules import probe_of, set_mode
 from antiphon.nets.users.outlines import bytes_of
-from antiphon.splitting.graph import as_dict, own_copies
+from antiphon.splitting.graph import as_dict, call_model, in_own_type, own_copies
 
 State = dict[str, Hashable]
 _BUFFER = "make it a buffer that is changed in place (self.register_buffer(…); self.tau.mul_(0.5))"
@@ -64,7 +64,7 @@ class _Calls:
     ) -> None:
         self.model, self.opened, self.example, self.training = model, opened, example, training
         self.name = type(model).__name__
-        self.root = root = cast(on_cpu(probe_of(model, opened)), torch.float32)
+        self.root = root = in_own_type(probe_of(model, opened))
         set_mode(root, training)
         flipped = {
             key: value.flip(0) if isinstance(value, Tensor) and value.dim() else value
@@ -113,7 +113,9 @@ class _Calls:
     def _call(self, arguments: Mapping[str, Any]) -> list[Tensor]:
         torch.manual_seed(0)
         with torch.no_grad():
-            return [tensor.clone() for tensor in tensors_in(as_dict(self.root(**own_copies(arguments))))]
+            return [
+                tensor.clone() for tensor in tensors_in(as_dict(call_model(self.root, own_copies(arguments))))
+            ]
 
     def _restore(self) -> None:
         """Give parameters and buffers back."""

@@ -407,8 +407,9 @@ def _required(goal: ObjectiveSpec, description: Description, class_axis: Any) ->
     signal = _target(goal, description)
     if class_axis is not None and (type(class_axis) is not int or class_axis == 0):
         raise ScenarioError(f"class_axis: {class_axis!r}; give a number: 1, -1, … (axis 0 is the batch)")
-    size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
-    return RequiredOutput(size, str(goal.target), signal, class_axis)
+    loss = objective_of(goal.kind, goal.options)
+    size = loss.size(signal.shape, signal.classes)
+    return RequiredOutput(size, str(goal.target), signal, class_axis, loss.without_size)
 
 
 def _target(goal: ObjectiveSpec, description: Description) -> Signal:

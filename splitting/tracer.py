@@ -23,13 +23,15 @@ from torch.utils._pytree import tree_leaves
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.modules import tensors_in
-from antiphon.nets.user_modules import cast, hooked, on_cpu, probe_of, set_mode
+from antiphon.nets.user_modules import hooked, probe_of, set_mode
 from antiphon.splitting.graph import (
     Applied,
     Fact,
     Trace,
     as_dict,
+    call_model,
     evaluate,
+    in_own_type,
     merge_modes,
     other_parameters,
     own_copies,
@@ -225,7 +227,7 @@ class _Tracer(fx.Tracer):
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
     ) -> tuple[Any, list[Any]]:
         proxies = {name: self.create_proxy("placeholder", name, (), {}) for name in self.example}
-        return (lambda root: root(**proxies)), [self.root]  # not its forward: its hooks run too
+        return (lambda root: call_model(root, proxies)), [self.root]  # not its forward: its hooks run too
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Carried(node, self)
@@ -668,7 +670,7 @@ def trace(
 
 def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool) -> Trace:
     name, having = type(model).__name__, hooked(model)
-    root = cast(on_cpu(probe_of(model, having if hooks else opened)), torch.float32)
+    root = in_own_type(probe_of(model, having if hooks else opened))
     silent = frozenset() if hooks else frozenset(having.keys() - set(opened))
     with seeded(0):
         with restored(root):
@@ -767,7 +769,7 @@ def _compare(
         before = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
         torch.manual_seed(1)
         with torch.no_grad():
-            returned = root(**own_copies(example))
+            returned = call_model(root, own_copies(example))
         changed = next((key for key, p, value in before if not torch.equal(p.data, value)), None)
     expected = tensors_in(as_dict(returned))
     outputs = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))

@@ -14,10 +14,8 @@ from torch import Tensor, fx, nn
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.global_numbers import seed_globally
 from antiphon.nets.user_modules import (
-    cast,
     copied,
     hooked,
-    on_cpu,
     own_type,
     probe_of,
     remove_hooks,
@@ -25,7 +23,7 @@ from antiphon.nets.user_modules import (
     set_type,
 )
 from antiphon.splitting.cut_plan import Message, Place, at_path
-from antiphon.splitting.graph import Trace, kept_unless_it_fails, other_parameters, own_copies
+from antiphon.splitting.graph import Trace, in_own_type, kept_unless_it_fails, other_parameters, own_copies
 from antiphon.splitting.part_modules import Part
 
 _CLOSE = 1e-3
@@ -74,7 +72,7 @@ def check_whole(
     for module, part in zip(modules, parts, strict=True):
         set_type(module, own_type(part.module))
         remove_hooks(module, hooked(trace.root))
-        cast(on_cpu(module), torch.float32)
+        in_own_type(module)
     for training in (False, True):
         with torch.no_grad(), ExitStack() as stack:
             stack.enter_context(other_parameters(root, *modules))
@@ -105,7 +103,7 @@ def check_whole(
 
 def _copy(trace: Trace, model: nn.Module) -> nn.Module:
     """A copy of the model that the graph can be evaluated with."""
-    root = cast(on_cpu(probe_of(model, hooked(trace.root))), torch.float32)
+    root = in_own_type(probe_of(model, hooked(trace.root)))
     for node in trace.graph.nodes:  # what only the trace has: constants, modes, functions
         name = str(node.target)
         if node.op in ("call_module", "get_attr") and not hasattr(root, name.partition(".")[0]):
@@ -138,8 +136,9 @@ def _alike(
         predicted = [
             at_path(model_values[node], path) for node, path in (predictions[i] for i in part.predictions)
         ]
-        expected = _rows(predicted) if predicted else torch.empty(len(reads[0]), 0)
-        returned = _Alike(set_mode(module, training)).run(_rows(reads))
+        dtype = own_type(part.module)
+        expected = _rows(predicted, dtype) if predicted else torch.empty(len(reads[0]), 0, dtype=dtype)
+        returned = _Alike(set_mode(module, training)).run(_rows(reads, dtype))
         pieces = returned.split([expected.shape[1], *(math.prod(message.shape) for message in part.sends)], 1)
         messages |= zip(part.sends, pieces[1:], strict=True)
         # The axes of a prediction may be in another order.
@@ -161,9 +160,9 @@ def _state_apart(parts: Sequence[Part], modules: Sequence[nn.Module]) -> bool:
     return any(times[name] > 1 for name in changed)
 
 
-def _rows(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors side by side, a row per sample."""
-    return torch.cat([tensor.reshape(len(tensor), -1).float() for tensor in tensors], 1)
+def _rows(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Tensors of one type side by side, a row per sample."""
+    return torch.cat([tensor.reshape(len(tensor), -1).to(dtype) for tensor in tensors], 1)
 
 
 def _close(actual: Tensor, expected: Tensor) -> bool:

@@ -656,7 +656,8 @@ def learn(
 
     Args:
         objective: The network's loss: the mean over its B samples, a scalar, or the loss of each sample, [B], whose mean
-            is followed (a critic on a received channel learns from each); None if the network has no loss of its own.
+            is followed (a critic on a received channel learns from each); None if the network has no loss of its own. One
+            that needs no gradient is an error without channels; with them a gradient of zero, and a warning.
         parameters: Gradients of several calls add up in their `grad` until `zero_grad`. A gradient that a step has used is
             replaced: after a step of an optimiser, another change in place, or the `learn` of a channel in `sent`. A parameter
             that no gradient reaches is left as after `zero_grad`, or as it was. Those that do not require a gradient are ignored.
@@ -718,6 +719,9 @@ def learn(
         channel._receiver_learned = True
 
 
+_NO_GRADIENT = (
+    "needs no gradient, and nothing is learned from it; pass the loss itself, neither detached nor a number"
+)
 _CHANGED = "message: it was changed in place after it was sent; send a copy (message.clone())"
 _NOT_FOLLOWED = (
     "its sender has learned nothing from it; send what the sender's network returns, not detached, or leave the channel out "
@@ -758,8 +762,10 @@ def _check_parameters(
     """Warn if the parameters are not of the network that sends or that computes the objective, when a channel learns first.
 
     Raises:
-        ScenarioError: A checkpoint hides parameters of one.
+        ScenarioError: A checkpoint hides parameters of one; there is no channel, and an objective without a gradient.
     """
+    if parameters and objective is not None and not (sent or received or objective.requires_grad):
+        raise ScenarioError(f"learn: the objective {_NO_GRADIENT}")
     parameter_ids = {id(parameter) for parameter in parameters}
     for channel in sent if objective is None and parameters else ():
         if channel.predictor is not None and channel._newest is not None and not channel._injected:
@@ -784,7 +790,7 @@ def _check_parameters(
     leaves = [leaf for channel in dict.fromkeys([*sent, *received]) for _, leaf in channel._received()]
     sources = _sources([objective], [*parameters, *leaves])
     if not sources:
-        problem = "needs no gradient, and nothing is learned from it; pass the loss itself, neither detached nor a number"
+        problem = _NO_GRADIENT
     elif not sources & parameter_ids and sources - {id(leaf) for leaf in leaves}:
         problem = (
             "depends on parameters, but on none that were passed; pass those of the network that computes it, or [] to return "

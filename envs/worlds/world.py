@@ -189,8 +189,8 @@ class World(Pictured):
         result: StepResult | None = None if first._drew else joint._stepped(choices)
         if result is None or joint._drew:  # what is drawn at once would be of one seed
             parts = zip(*(torch.split(rows, batch) for rows in choices.values()), strict=True)
-            own = [dict(zip(choices, part, strict=True)) for part in parts]
-            results = [one._stepped(part) for one, part in zip(worlds, own, strict=True)]
+            actions_of_each = [dict(zip(choices, part, strict=True)) for part in parts]
+            results = [one._stepped(own) for one, own in zip(worlds, actions_of_each, strict=True)]
             joined: StepResult = tree_map(lambda *rows: torch.cat(rows), *results)
             return joined
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)

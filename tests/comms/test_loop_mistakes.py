@@ -144,3 +144,13 @@ def test_what_is_called_before_a_message_has_been_sent_is_refused(call: Any, lin
     for _ in range(2):  # without a returned gradient there is nothing to learn
         assert channel.learn() is None
     assert channel.alignment() is None
+
+
+@pytest.mark.parametrize("objective", [torch.tensor(1.0), torch.ones(4)])
+def test_an_objective_without_a_gradient_is_refused_where_no_channel_is(objective: torch.Tensor) -> None:
+    mind = nn.Linear(SIZE, 2)
+    with pytest.raises(
+        ScenarioError, match=r"^learn: the objective needs no gradient, and nothing is learned"
+    ):
+        comms.learn(objective, mind.parameters())
+    comms.learn(objective, [])

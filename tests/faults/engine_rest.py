@@ -77,6 +77,20 @@ REST: tuple[Fault, ...] = (
         "tests/engine/inference/test_episodes.py::test_progress_counts_the_episodes_that_count",
     ),
     Fault(
+        "split-a-model-of-doubles-is-traced-in-singles",
+        "splitting/graph.py",
+        "return cast(on_cpu(module), own_type(module))",
+        "return cast(on_cpu(module), torch.float32)",
+        "tests/splitting/test_calls.py::test_numbers_of_a_model_of_doubles_are_doubles[matrix]",
+    ),
+    Fault(
+        "split-hooks-of-the-model-are-given-nothing",
+        "splitting/graph.py",
+        "if hooks - {*model._forward_pre_hooks_with_kwargs, *model._forward_hooks_with_kwargs}:",
+        "if False:",
+        "tests/splitting/test_calls.py::test_hooks_of_the_model_read_what_it_is_called_with[before, all by position]",
+    ),
+    Fault(
         "draws-on-the-way-back-are-the-caller-s",
         "engine/heart/backward.py",
         "if all(one is None or one.is_idle for one in draws):",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +75,26 @@ def test_a_simulation_is_copied_by_fork_alone(tmp_path: Path, copied: Callable[[
         line = r"^simulation: cannot be copied or pickled; use fork\(\), or save\(\)[^\n]*$"
         with Simulation(SCENARIO, logdir=logdir) as simulation, pytest.raises(RunError, match=line):
             copied(simulation)
+
+
+HANDLES: dict[str, Callable[[Simulation], object]] = {
+    "agents['eye']": lambda run: run.agents["eye"],
+    "agents": lambda run: run.agents,
+    "channels['eye->mind']": lambda run: run.channels["eye->mind"],
+    "channels": lambda run: run.channels,
+}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("name", HANDLES)
+def test_handles_are_not_copied(name: str, copied: Callable[[object], object]) -> None:
+    scenario = Scenario(
+        scenario="handles",
+        env={"id": "antiphon/Digits-v0"},
+        agents={"eye": AGENT, "mind": AGENT},
+        channels=[{"from": "eye", "to": "mind", "size": 3}],
+        training={"batch": 2},
+    )
+    line = rf"^{re.escape(name)}: reads a running simulation, and cannot be copied or pickled; keep its tensors[^\n]*$"
+    with Simulation(scenario) as simulation, pytest.raises(RunError, match=line):
+        copied(HANDLES[name](simulation))

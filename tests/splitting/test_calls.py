@@ -157,6 +157,63 @@ def test_every_call_is_cut(name: str, coupling: str) -> None:
         torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)
 
 
+def matrix(self: Net, left: Tensor, right: Tensor) -> Tensor:
+    return self.encoder(left @ torch.full((6, 6), 0.3, dtype=torch.float64)) + self.mid(right)
+
+
+def doubled(self: Net, left: Tensor, right: Tensor) -> Tensor:
+    return self.encoder(left.float().double()) + self.mid(right)
+
+
+@pytest.mark.parametrize("forward", [matrix, doubled])
+def test_numbers_of_a_model_of_doubles_are_doubles(forward: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = Net(forward).double()
+    with Simulation(split_net(model, ("encoder",), coupling="locked"), dtype=torch.float64) as run:
+        run.run(steps=5, progress=False)
+        joined = antiphon.join(run)
+    wanted = plain_loop(copy.deepcopy(model), (), 5, detached=False)
+    for key, value in wanted.state_dict().items():
+        torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)
+
+
+HOOKS: dict[str, Callable[[nn.Module], object]] = {
+    "before, all by position": lambda net: net.register_forward_pre_hook(
+        lambda _, given: tuple(2 * one for one in given)
+    ),
+    "before, one of two": lambda net: net.register_forward_pre_hook(
+        lambda _, given: (2 * given[0], given[1])
+    ),
+    "after": lambda net: net.register_forward_hook(lambda _, given, found: found * given[1].mean()),
+    "before, by name": lambda net: net.register_forward_pre_hook(
+        lambda _, given, named: (given, {**named, "left": 2 * named["left"]}), with_kwargs=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hooks_of_the_model_read_what_it_is_called_with(name: str) -> None:
+    torch.manual_seed(0)
+    model = Net(around).double()
+    HOOKS[name](model)
+    with Simulation(split_net(model, ("head",), coupling="locked"), dtype=torch.float64) as run:
+        run.run(steps=5, progress=False)
+        joined = antiphon.join(run)
+    twin, signals = copy.deepcopy(model), data()
+    optimiser, left, right = torch.optim.SGD(twin.parameters(), 0.1), signals["left"], signals["right"]
+    for _ in range(5):
+        optimiser.zero_grad()
+        found = (
+            twin(left=left.double(), right=right.double())
+            if "name" in name
+            else twin(left.double(), right.double())
+        )
+        F.cross_entropy(found, signals["label"]).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    for key, value in twin.state_dict().items():
+        torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)
+
+
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["two inputs", "a loop", *BYPASSED])
 def test_nothing_reaches_what_is_before_a_cut(name: str) -> None:

@@ -388,7 +388,7 @@ class Answer(OrderedDict[str, Any]):
         (lambda y, h: Answer(logits=y, hidden=h), ("logits",)),
         (lambda y, h: UserDict(logits=y, hidden=h), ("logits",)),
         (lambda y, h: {"out": {"logits": y}, "hidden": h}, ("out", "out.logits")),
-        (lambda y, h: Pair(y, h), (0,)),
+        (lambda y, h: Pair(y, h), (0, "logits")),
         (lambda y, h: [h, y], (1,)),
         (lambda y, h: (y, None, 3, "text"), (None, 0)),
     ],
@@ -406,6 +406,35 @@ def test_the_prediction_is_found_among_the_outputs(
     for output in outputs:
         found = composed(chain_split(model, output=output), {"x": x}, training=False)
         same(found, model.third(model.second(model.first(x))))
+
+
+class Paired(Chain):
+    def forward(self, x: Tensor) -> Any:
+        h = self.first(x)
+        return Pair(self.third(self.second(h)), h)
+
+
+def test_outputs_of_a_named_tuple_have_names() -> None:
+    line = r"forward returns logits \[3, 5\], hidden \[3, 7\]; give output='logits'"
+    with pytest.raises(ScenarioError, match=line):
+        chain_split(Paired())
+    with pytest.raises(ScenarioError, match=r"output: 'logit' is no tensor .*did you mean 'logits'"):
+        chain_split(Paired(), output="logit")
+    goal = {"kind": "classification", "target": "label"}
+    for hidden in ("hidden", 1):
+        chain_split(Paired(), objective=None, objectives={"logits": goal, hidden: None})
+
+
+def test_an_own_loss_of_other_outputs_needs_a_size() -> None:
+    def counted(output: Tensor, target: Tensor) -> Tensor:
+        return output.square().mean(1)
+
+    goal = {"kind": counted, "target": "label"}
+    line = r"needs 5 values per sample .*; if counted reads others, make it a class with a method size\("
+    model = Chain()
+    model.third = nn.Linear(7, 8)
+    with pytest.raises(ScenarioError, match=line):
+        chain_split(model, objective=goal)
 
 
 class Block(nn.Module):
