@@ -52,7 +52,7 @@ class Windy(envs.World):
 
     def transition(self, state: Any, actions: Any) -> Any:
         place = state["place"] + actions["action"] + self.wind("transition", state["steps"])
-        return {"place": place, "steps": state["steps"] + 1}, place, place > 9
+        return {"place": place, "steps": state["steps"] + 1}, place, place < 0
 
     def observe(self, state: Any) -> Any:
         return {"place": state["place"] + self.wind("observe", state["steps"])}
@@ -112,8 +112,8 @@ def seed_all(seed: int) -> None:
 
 
 CASES: list[dict[str, Any]] = [
-    *({"where": where} for where in ("start", "transition", "observe", "outcomes")),
-    *({"kind": kind} for kind in ("numpy", "python")),
+    *({"where": where, "limit": 5} for where in ("start", "transition", "observe")),
+    *({"kind": kind, "limit": 5} for kind in ("numpy", "python")),
     {"since": 35},
     *({"id": "drawn/Vector-v0", "kind": kind} for kind in DRAWN),
 ]
@@ -163,7 +163,8 @@ def test_seeds_side_by_side_draw_what_each_draws_alone(env: dict[str, Any]) -> N
                 assert torch.allclose(a, b, 0, 1e-5)
 
 
+@pytest.mark.parametrize("where", ["start", "transition", "observe", "outcomes"])
 @pytest.mark.parametrize("kind", DRAWN)
-def test_a_world_that_draws_passes_the_check(kind: str) -> None:
-    spec = {"id": "drawn/Windy-v0", "kind": kind, "limit": 5}
+def test_a_world_that_draws_passes_the_check(kind: str, where: str) -> None:
+    spec = {"id": "drawn/Windy-v0", "kind": kind, "where": where, "limit": 5}
     check_vector_env(lambda: envs.make(spec, batch=3))

@@ -1061,7 +1061,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/worlds/world.py",
         "if not self._draws or self._seed is None:",
         "if True:",
-        "tests/envs/test_drawn.py::test_what_an_environment_draws_is_of_the_runs_seed[observe]",
+        "tests/envs/test_drawn.py::test_what_an_environment_draws_is_of_the_runs_seed[35]",
     ),
     Fault(
         "envs-an-own-vector-draws-the-caller-s-numbers",
