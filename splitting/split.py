@@ -129,7 +129,8 @@ def split(
         channels = _channels(cut, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    _warn(cut, heads, None if tied else tie, loss_left(model, cut.trace, model_inputs.example))
+    given = {} if channels else {"coupling": coupling, "gradient": gradient, "delay": delay, "bits": bits}
+    _warn(cut, heads, given, None if tied else tie, loss_left(model, cut.trace, model_inputs.example))
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry}
     document |= {"agents": _agents(cut, model_inputs, heads, delay), "training": _training(training)}
@@ -360,13 +361,30 @@ def _mark(parts: Sequence[Part], origin: Origin) -> None:
         part.module.origin = origin  # type: ignore[assignment]
 
 
-def _warn(cut: _Cut, heads: Sequence[_Head], useless_tie: str | None, stored_loss: str | None) -> None:
-    """Warn of losses that are dropped, and of a `tie` without effect."""
-    if useless_tie is not None:
-        line = (
-            f"split: tie={useless_tie!r} has no effect, since no parameter is in several parts; leave it out"
-        )
-        warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
+def _without_effect(of_channels: Mapping[str, Any], tie: str | None) -> list[str]:
+    """Return arguments that change nothing, each with the reason; `of_channels`: those of channels where there is none."""
+    defaults = {name: signature(split).parameters[name].default for name in of_channels}
+    useless = [] if tie is None else [f"tie={tie!r} has no effect, since no parameter is in several parts"]
+    return useless + [
+        f"{name}={value!r} has no effect, since there is one part and no channel"
+        for name, value in of_channels.items()
+        if value != defaults[name]
+    ]
+
+
+def _warn(
+    cut: _Cut,
+    heads: Sequence[_Head],
+    of_channels: Mapping[str, Any],
+    useless_tie: str | None,
+    stored_loss: str | None,
+) -> None:
+    """Warn of losses that are dropped, and of arguments without effect."""
+    useless = _without_effect(of_channels, useless_tie)
+    for argument in useless:
+        warnings.warn(
+            f"split: {argument}; leave it out", ScenarioWarning, stacklevel=5
+        )  # two decorators are between
     goal, output = heads[0].goal, heads[0].output
     if stored_loss is not None:
         line = (

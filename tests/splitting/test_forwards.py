@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon import ScenarioError, Simulation
+from antiphon import ScenarioError, ScenarioWarning, Simulation
 from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, numbers
 from tests.splitting.parts import BATCH, Chain, assert_composed, chain_split, composed, split_of
@@ -423,6 +423,17 @@ def test_outputs_of_a_named_tuple_have_names() -> None:
     goal = {"kind": "classification", "target": "label"}
     for hidden in ("hidden", 1):
         chain_split(Paired(), objective=None, objectives={"logits": goal, hidden: None})
+
+
+@pytest.mark.parametrize(
+    "given", [{"coupling": "locked"}, {"gradient": "local"}, {"delay": 1}, {"bits": 8}], ids=str
+)
+def test_what_channels_have_is_said_to_have_no_effect_without_one(given: dict[str, Any]) -> None:
+    (name, value), *_ = given.items()
+    with pytest.warns(
+        ScenarioWarning, match=rf"^split: {name}={value!r} has no effect, since there is one part"
+    ):
+        chain_split(Chain(), (), **given)
 
 
 def test_an_own_loss_of_other_outputs_needs_a_size() -> None:
