@@ -122,7 +122,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
-    how several reads are added                  message.py: `Booked.add_read` (`CountedRead.tick_count`: ticks of a read) +
+    how several reads are added                  message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick` +
                                                  distributed/parts/exchange.py, distributed/parts/cut_ledger.py
     what is kept of returned gradients           newest_returned.py + engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
     when a gradient has come back                timetable.py: `Timetable.back_at`

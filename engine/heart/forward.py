@@ -179,7 +179,7 @@ class ForwardPass:
             window.counted_reads[key] = CountedRead(
                 channel.name, message, value, arrival.available, counted, only_tick
             )
-        return window.counted_reads[key].share()
+        return window.counted_reads[key]
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask

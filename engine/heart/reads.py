@@ -127,13 +127,6 @@ class CountedRead:
     """Where the read counts: gradients elsewhere are not booked."""
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
-    tick_count: int = 0
-    """How many ticks of the window have read it so far; 1 at most where there is an `only_tick`."""
-
-    def share(self) -> CountedRead:
-        """Return it, as one more tick reads it."""
-        self.tick_count += 1
-        return self
 
     def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
         """Return the value read without a graph: see `Constant`."""

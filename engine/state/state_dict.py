@@ -254,7 +254,7 @@ def _loaded_window(
             differentiated = system.channels[tree["channel_name"]].ledger.returns_gradients
             value = as_leaf(tree["value"]) if differentiated else tree["value"]
             counted_reads[key] = from_tree(CountedRead, tree, signals, message=message, value=value)
-        return counted_reads[key].share()
+        return counted_reads[key]
 
     def tick(tree: Tree) -> Tick:
         state_read = None if tree["state_read"] is None else read(tree["state_read"])

@@ -127,7 +127,7 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     if key not in window.counted_reads:
         value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
         window.counted_reads[key] = CountedRead(channel.name, message, value, available, counted, key[2])
-    return window.counted_reads[key].share()
+    return window.counted_reads[key]
 
 
 def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:

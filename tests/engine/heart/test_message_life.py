@@ -116,18 +116,6 @@ def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen)
     assert lived("a->b", 6, 9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
 
 
-def test_a_read_knows_how_many_ticks_share_it(tmp_path: Path) -> None:
-    """The message of step 0 is read at steps 2 to 5; a's window begins at step 4."""
-    with simulation_of(STEPS - 1, "cohort") as simulation:
-        simulation.run(6)
-        with Simulation.load(simulation.save(tmp_path / "open"), simulation.scenario) as loaded:
-            for each in (simulation, loaded):
-                window = each.running.backend.system.group_by_agent["a"].window
-                assert {key: read.tick_count for key, read in window.counted_reads.items()} == {
-                    ("b->a", 0, None): 2
-                }
-
-
 def test_what_the_heart_points_to_exists() -> None:
     """Every `Class.member` that a file of the heart names in its docstring, and every file of the table "Where a change goes"."""
     folder, root = HEART, HEART.parents[1]
