@@ -18,6 +18,7 @@ from antiphon.telemetry.verdicts import (
     CONCLUSIONS,
     FOLLOWS,
     MISDIRECTED,
+    VERDICTS,
     Values,
     Verdict,
     bounds,
@@ -34,6 +35,8 @@ _GROUPED = 3
 """Channels with a setting from which their mean tells more than chance does."""
 _FREEDOM = 30
 """Degrees of freedom from which Student's t is taken as it is there."""
+_NAMED = 3
+"""Channels that a sentence on settings names, at most."""
 _HARDLY = 0.1
 """Share of its first learning rate below which a predictor hardly learns."""
 _LOSSY = 0.25
@@ -200,8 +203,10 @@ class Hint(NamedTuple):
 BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
 """Verdicts on learning signals that ask for a cause."""
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
+# A check of the scenario warns of it too, so that no verdict is needed.
+_FAST = Cause(0, "{text}", "{fix}", lambda peers: peers.fast, tuple(VERDICTS), common=True)
 _OF_SETTINGS = (
-    Cause(0, "{text}", "{fix}", lambda peers: peers.fast, common=True),
+    _FAST,
     Cause(
         0,
         "its predictor has no context",
@@ -344,6 +349,27 @@ def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
         for hint, count in counts.items()
         if count > 1 and 2 * count >= channels
     }
+
+
+def told_hints(graph: Mapping[str, Any]) -> list[str]:
+    """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels whose predictor learns too fast.
+
+    Args:
+        graph: The graph of the Channels tab.
+    """
+    common = common_hints(graph)
+    names_by_hint: dict[Hint, list[str]] = {}
+    fast = next(hints for cause, hints in hints_of(graph) if cause is _FAST)
+    for channel, hint in zip(graph["channels"], fast, strict=True):
+        if hint is not None and hint not in common:
+            names_by_hint.setdefault(hint, []).append(channel["name"])
+    return [
+        *common.values(),
+        *(
+            f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {hint.says}; try {hint.fix}"
+            for hint, names in names_by_hint.items()
+        ),
+    ]
 
 
 def _hints(cause: Cause, texts: Sequence[tuple[str, str]], where: Sequence[str]) -> list[Hint | None]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
-from antiphon.telemetry.causes import common_hints
+from antiphon.telemetry.causes import told_hints
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
@@ -35,6 +35,8 @@ _FOREMOST = 12
 """rows of a table of all channels before its fold,"""
 _JUDGED = 1000
 """and most rows in all."""
+_SETTINGS_TOLD = 4
+"""Most settings in which a scenario file is said to differ."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
 _KIND = "scenario", "variant"
 """What tells runs apart before their settings do."""
@@ -55,6 +57,7 @@ class ReportRun:
         facts: The content of run.json.
         result: The content of result.json; empty if there is none.
         document: The text of scenario.yaml.
+        settings: Its single settings by their place; empty: not known.
         data: Its data in the Channels tab; None: it has none.
         env: The environment's metrics, by name.
         notes: Problems with the run, one line each.
@@ -67,6 +70,7 @@ class ReportRun:
     facts: Mapping[str, Any]
     result: Mapping[str, Any] = field(default_factory=dict)
     document: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
     data: RunData | None = None
     env: Mapping[str, Curve] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -140,7 +144,9 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     Runs of one seed, as of other code, are apart, each under its own name.
     """
     identities = [run.identity for run in runs]
-    documents = list(dict.fromkeys(identity.get("document", "") for identity in identities))
+    told = _told_documents(
+        {identity.get("document", ""): run.settings for identity, run in zip(identities, runs, strict=True)}
+    )
     kinds = [tuple(identity.get(key) for key in _KIND) for identity in identities]
     differing = [
         key
@@ -159,7 +165,7 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
         words = []
         for key in differing:
             if key == "document":
-                words.append(f"scenario file {1 + documents.index(identity.get(key, ''))}")
+                words.append(told[identity.get(key, "")])
             elif key in identity:
                 words.append(
                     identity[key] if key in ("scenario", "variant", "run") else f"{key}={identity[key]}"
@@ -171,6 +177,21 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
         prefix = f"{name} · " if len(groups) > 1 else ""
         named |= {f"{prefix}{run.name}": [run] for run in group} if of_one_seed else {name: group}
     return named
+
+
+def _told_documents(settings_by_document: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return in what each scenario file differs from the others: its settings where they are few, else the first ones and its number."""
+    every = settings_by_document.values()
+    keys = [
+        key for key in dict.fromkeys(chain.from_iterable(every)) if len({of.get(key) for of in every}) > 1
+    ]
+    texts = {}
+    for place, (document, settings) in enumerate(settings_by_document.items(), 1):
+        words = [f"{key}={settings.get(key, 'none')}" for key in keys]
+        more = f"{len(words) - _SETTINGS_TOLD} more of scenario file {place}"
+        shown = words[:_SETTINGS_TOLD] + [more] * (len(words) > _SETTINGS_TOLD)
+        texts[document] = ", ".join(shown) or f"scenario file {place}"
+    return texts
 
 
 def _by_name(groups: Mapping[str, list[ReportRun]]) -> tuple[dict[str, list[ReportRun]], dict[str, str]]:
@@ -466,10 +487,17 @@ def _judged(
         ]
         for name, judgement in every[:_JUDGED]
     ]
+    common = (
+        []
+        if folded
+        else [f"{name}: {line}." for name, data in runs.items() for line in told_hints(data.graph)]
+    )
     if not rows:
-        return ""
+        return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}What is bad first, the worst before others; what is unresolved last.{more} A click on a heading sorts."
+    says = f"{begins}What is bad, or has a hint, first, the worst before others; of the rest what is unresolved last.{more} A click on a heading sorts."
+    results = sum(bool(judgement.worth) for _, judgement in every)
+    chance = f"Each interval is at 95 %: of {results:,} channels with a result about {results / 20:.2g} lie wholly above or below 0 by chance alone."
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
     tables = [
         _table([*heads, "hint at the cause", "try"], shown_rows, 3, words=2)
@@ -477,13 +505,12 @@ def _judged(
     ]
     all_shown = len(rows) <= _FOREMOST and not folded
     fold = f"<details><summary>All {len(rows):,} rows</summary>{tables[1]}</details>"
-    common = (
-        []
-        if folded
-        else [f"{name}: {line}." for name in judged for line in common_hints(runs[name].graph).values()]
-    )
     return _section(
-        title, _items(common), _lines([says, *ends]), "" if folded else tables[0], "" if all_shown else fold
+        title,
+        _items(common),
+        _lines([says, *([chance] if results else []), *ends]),
+        "" if folded else tables[0],
+        "" if all_shown else fold,
     )
 
 

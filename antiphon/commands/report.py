@@ -15,6 +15,7 @@ import typer
 import antiphon
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
+from antiphon.base.spec import channel_name
 from antiphon.commands import options
 from antiphon.commands.report_sections import population_section, study_section, study_variants
 from antiphon.jobs.studies.table import STUDY
@@ -137,6 +138,7 @@ def _run(directory: RunDirectory, name: str, of_study: str) -> ReportRun:
     for key, read in (
         ("result", lambda: directory.result or {}),
         ("document", lambda: directory.document),
+        ("settings", lambda: dict(_leaves(directory.values, ""))),
         ("data", lambda: read_run(directory.path)),
         ("env", lambda: _environment(directory.verified("metrics.csv"))),
     ):
@@ -153,6 +155,19 @@ def _run(directory: RunDirectory, name: str, of_study: str) -> ReportRun:
         of_study=of_study,
         **contents,
     )
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yield the single settings of a scenario file as texts by their place, those of channels by their names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+    elif place == "channels":
+        for channel in value:
+            name = channel_name(str(channel["from"]), str(channel["to"]), channel.get("key", 0))
+            yield from _leaves(channel, name)
+    else:
+        yield place, json_text.dumps(value).strip('"')
 
 
 def _environment(table: Path) -> dict[str, dict[int, float]]:

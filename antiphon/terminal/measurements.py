@@ -44,7 +44,7 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.causes import common_hints
+from antiphon.telemetry.causes import told_hints
 from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
 from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.verdicts import (
@@ -446,7 +446,7 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
     names = [figure.name for figure in measured.rows]
     data = read_run(directory.path)
     judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
-    for sentence in common_hints(data.graph).values():
+    for sentence in told_hints(data.graph):
         console().print(sentence)
     for judgement in judged[:_ROWS]:
         console().print(

@@ -10,6 +10,7 @@ from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.tied_parameters import agent_and_parameter
+from antiphon.scenarios.training import OptimiserSpec
 from antiphon.scenarios.unintended_settings import fast_predictor
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
@@ -136,6 +137,16 @@ def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
     return settings | ({"lacks": targets} if targets and not gradient.context else {})
 
 
+def _own_optimiser(key: str, optimiser: OptimiserSpec | None) -> dict[str, str]:
+    """Return the settings of an optimiser of an agent's or predictor's own in words, by its key; nothing where there is none."""
+    if optimiser is None:
+        return {}
+    settings = _leaves("", optimiser.model_dump(exclude_none=True))
+    return {
+        key: ", ".join(f"{name[1:]} {value}".replace('"', "") for name, value in settings if value != "[]")
+    }
+
+
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     """Return an agent in words, by heading."""
     agent = scenario.agents[name]
@@ -147,6 +158,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
         "ticks": "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}",
         "learns": _learning(scenario, name),
     }
+    about |= _own_optimiser("optimiser", agent.optimiser)
     if agent.categories != "one_hot":
         about["categories"] = f"classes enter as {agent.categories}"
     if agent.acts:
@@ -214,10 +226,12 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         parts += ["applied as far as it predicts"] if gated else []
         parts += ["in all passes of the receiver"] if channel.replayed else []
         about["gradient"] = ", ".join(parts)
+        about |= _own_optimiser("gradient.optimiser", gradient.optimiser)
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
         about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
+        about |= _own_optimiser("input.optimiser", channel.input.optimiser)
     if channel.made_coupling.joins_endpoints and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.causes import common_hints, hints_of, ways
+from antiphon.telemetry.causes import hints_of, told_hints, ways
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
@@ -519,9 +519,9 @@ def verdicts_document(
 
 
 def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what is said once for the run: what most channels have alike, that two seeds are few, and over which links `measures` are."""
+    """Return what is said once for the run: what holds by settings alone, that two seeds are few, and over which links `measures` are."""
     return [
-        *common_hints(graph).values(),
+        *told_hints(graph),
         *(line.removesuffix(".") for line in of_few_seeds([len(graph.get("seeds", ()))])),
         *(
             f"The {measure['title']} is over perfect links: evaluate --links as_run measures it over the run's"

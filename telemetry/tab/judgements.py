@@ -48,7 +48,7 @@ class Judgement(NamedTuple):
         channel: Its name.
         verdicts: The words of its verdicts, that of the first measure first.
         worth: By measure, if it has a result.
-        cause: The best hint at the cause that is the channel's own (`common_hints` are the run's), if it is bad; may be empty.
+        cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's (`common_hints`).
         fix: What to try; may be empty.
         bad: Whether a verdict is bad.
     """
@@ -84,7 +84,6 @@ def judgements(data: RunData) -> list[Judgement]:
         if means[metric]
     }
     hints, common = hints_of(data.graph), common_hints(data.graph)
-    *_, (_, unknown) = hints
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     judged = []
     for index, channel in enumerate(channels):
@@ -102,9 +101,9 @@ def judgements(data: RunData) -> list[Judgement]:
             for cause, texts in hints
             if (bad or any(name in cause.also for name in names)) and (not cause.flag or reason & cause.flag)
         ]
-        if any(hint in common for hint in asked):
-            asked = [hint for hint in asked if hint not in common and hint != unknown[index]]
         hint = next(filter(None, asked), None)
+        if hint in common:  # another one beside the run's would be a second advice
+            hint = None
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
         ill = any(VERDICTS[name].side < 0 for name in names)
         judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill))

@@ -77,8 +77,15 @@ def derived_series(
     traits = ChannelTraits.of(graph)
 
     def of_entries(metric: str) -> Series:
-        parts = newest_mean(logged[metric].values, traits, cosines=metric == "cosine")
-        return Series(logged[metric].steps, np.concatenate(parts, axis=1).astype(np.float32))
+        entries, values = logged[metric].steps, logged[metric].values
+        # At the first step predictors that begin at zero have not learned yet: that entry counts there alone.
+        begun = np.where((entries[:, None] <= 1) & (values == 0), np.float32(np.nan), values)
+        parts = newest_mean(begun, traits, cosines=metric == "cosine")
+        for part, first in zip(
+            parts, newest_mean(values[:1], traits, cosines=metric == "cosine"), strict=True
+        ):
+            part[:1] = first
+        return Series(entries, np.concatenate(parts, axis=1).astype(np.float32))
 
     means = means or of_entries
     if key[0] == MEAN:

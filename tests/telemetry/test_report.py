@@ -97,6 +97,10 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
     assert list(grouped(both)) == ["steps=400 · lr=0.3", "steps=800 · lr=0.1"]
     documents = [run(text, facts={"values": None}, document=text) for text in ("a: 1", "a: 2")]
     assert list(grouped(documents)) == ["scenario file 1", "scenario file 2"]
+    known = [replace(of, settings={"a": of.document[3:], "b": "x"}) for of in documents]
+    assert list(grouped(known)) == ["a=1", "a=2"]
+    many = [replace(of, settings=dict.fromkeys("abcdef", of.document[3:])) for of in documents]
+    assert list(grouped(many))[1] == "a=2, b=2, c=2, d=2, 2 more of scenario file 2"
     again = [run("before", 0), run("after", 0)]
     assert list(grouped(again)) == ["before", "after"]
     assert list(grouped([*again, made("local", 0)])) == ["default · before", "default · after", "local"]
@@ -137,6 +141,9 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert f"<li>a: each of 2 channels: {says}; try a smaller link.drop.</li>" in text
     assert {row[4] for row in whole[1:]} == {"–"}
     assert "<details>" not in page(run(data=found))
+    assert "of 14 channels with a result about 0.7 lie wholly above or below 0 by chance alone" in text
+    unmeasured = replace(lost, figures={})
+    assert f"<li>one: each of 2 channels: {says}; try a smaller link.drop.</li>" in page(run(data=unmeasured))
 
 
 def test_curves_are_means_over_readouts_channels_and_seeds() -> None:

@@ -220,21 +220,23 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_also_where_messages_misle
 
 
 def test_a_setting_that_most_channels_have_is_said_once_for_the_run(tmp_path: Path) -> None:
-    """Also where they matter, and in how many it is so; that of a single channel stands at this one alone."""
+    """Also where they matter, and in how many it is so; a single channel is named, and has it as a hint whatever its verdict."""
     fast = "its predictor's learning rate, 3, is far above its sender's, 0.001"
     predictor = {"kind": "linear", "context": ["label"], "fast": [fast, "a lower rate"]}
     quick = {"from": 0, "to": 0, "predictor": predictor}
     matters = interval("ablation_zero", [0.2] * 3, [0.1] * 3)
 
-    def common(folder: Path, *channels: Mapping[str, Any]) -> object:
-        assert advised(folder, matters, channels) == [("", "")] * 3
+    def common(folder: Path, *channels: Mapping[str, Any], own: str = "") -> object:
+        first = (own, "a lower rate" if own else "")
+        assert advised(folder, matters, channels) == [first, ("", ""), ("", "")]
         return read_run(folder / "run").catalogue()["verdicts"]["common"]
 
     every = [{**quick, "name": name} for name in "abc"]
     slow = {"name": "c", "from": 0, "to": 0}
     assert common(tmp_path / "a", *every) == [f"each of 3 channels: {fast}; try a lower rate"]
     assert common(tmp_path / "b", *every[:2], slow) == [f"2 of 3 channels: {fast}; try a lower rate"]
-    assert common(tmp_path / "c", every[0], {**slow, "name": "b"}, slow) == []
+    alone = common(tmp_path / "c", every[0], {**slow, "name": "b"}, slow, own=fast)
+    assert alone == [f"a: {fast}; try a lower rate"]
 
 
 def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tmp_path: Path) -> None:
