@@ -468,9 +468,9 @@ def measured_first(graph: Mapping[str, Any]) -> list[str]:
     return [channel["name"] for channel in sorted(channels, key=lambda channel: hops[channel["to"]])[:_FEW]]
 
 
-def measuring_seconds(graph: Mapping[str, Any]) -> float:
-    """Return roughly how long measuring the value of a graph's channels takes: of all, or of those measured first."""
-    return _seconds(graph, len(measured_first(graph)) or len(graph["channels"]))
+def measuring_seconds(graph: Mapping[str, Any], channels: int = 0) -> float:
+    """Return roughly how long measuring the value of so many channels takes; 0: of all, or of those measured first."""
+    return _seconds(graph, channels or len(measured_first(graph)) or len(graph["channels"]))
 
 
 def _seconds(graph: Mapping[str, Any], channels: int) -> float:

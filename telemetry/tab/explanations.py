@@ -22,7 +22,6 @@ from antiphon.telemetry.verdicts import (
     duration,
     fullest_first,
     in_words,
-    measured_first,
     measuring_command,
     measuring_seconds,
     measuring_time,
@@ -453,11 +452,11 @@ def verdicts_document(
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, its `subject`, the metrics
     of its interval's `bounds`, whether it was `measured`, the step that is `shown` first and what it `says` there, and of channels without a result the `step` at which they have none and the
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
-    if it takes more than a few minutes, `cost`: in any case; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
+    if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `first`: the channels that `by` measures (empty: all); `common`: `_common`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `few`: `more_seeds` of the first measure;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -507,15 +506,14 @@ def verdicts_document(
     why = {
         "signals": signals,
         "causes": _causes(graph),
-        "first": [] if graph.get("no_fork") else measured_first(graph),
+        "one": _measuring_one(path, graph),
         "common": _common(graph, measures),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
     }
     contents = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
-    cost = duration(measuring_seconds(graph))
-    return {**contents, "by": by, "takes": takes, "cost": cost, "no_fork": no_fork}
+    return {**contents, "by": by, "takes": takes, "no_fork": no_fork}
 
 
 def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -529,6 +527,11 @@ def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> 
             if measure.get("links", "").startswith(_UNLIKE)
         ),
     ]
+
+
+def _measuring_one(path: str, graph: Mapping[str, Any]) -> list[str]:
+    options = ["--channels", "{channel}", "--value"]
+    return [measuring_command(path, graph, options) if path else "", duration(measuring_seconds(graph, 1))]
 
 
 def _links_of_lossy(metric: str, links: str) -> str:

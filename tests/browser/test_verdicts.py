@@ -247,7 +247,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
                 "harms over links as in the run: value −0.8 [−1.1, −0.5]",
                 "Hint at the cause: no setting and no metric in which it differs from the other channels names it. Try: coupling: detached.",
                 "cosine|0.02|not resolved; median 0.3",
-                "Next: measure how well its gradient can be predicted at all, in roughly 2 minutes:",
+                "Next: measure how well its gradient can be predicted at all, in roughly 27 seconds:",
                 "mind is a readout; a message every step.",
             ],
         ),
@@ -583,7 +583,9 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     found = data({10: LOGGED | aligned, 20: LOGGED | aligned})
     tab = opened(found)
     worst = f"{NAMES[2]} {NAMES[0]}"
-    assert strip(tab).endswith(f"2 of 9 against the gradient {worst} 1 stale 2 silent")
+    assert strip(tab).endswith(
+        f"2 of 9 against the gradient {worst} expect under 1 by chance 1 stale 2 silent"
+    )
     tab.part("worst").first.click()
     tab.idle()
     assert tab.title == NAMES[2]
@@ -593,7 +595,8 @@ def test_signals_that_point_against_the_gradient_are_counted_and_may_differ_in_s
     why = tab.part("panel-why")
     assert tab.part("lead").inner_text().startswith("against the gradient: cosine −0.1 [−0.1, −0.1]")
     assert "Both signs can be so: the cosine (−0.1 [−0.1, −0.1]) compares single messages" in told(why)
-    assert why.locator("code").inner_text() == "antiphon evaluate 'runs/my run' --value"
+    command = f"antiphon evaluate 'runs/my run' --channels '{NAMES[0]}' --value"
+    assert why.locator("code").inner_text() == command, "of this channel alone: of all it may take hours"
     ceilings = {"true_cosine": [0.2] + [0.01] * 8, "cosine_ceiling": [0.05, 0.5, 0.5] + [NAN] * 6}
     tab = opened(data({5: aligned, 10: LOGGED | aligned | ceilings}))
     for index, words in (
@@ -705,7 +708,7 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     for step, words in {
         40: f"value, {AS_RUN} 2 help, 2 harm, 4 unresolved at step 20 {HARMED} undefined at step 40 (9 of 9 channels) 1 of 9 against the gradient (parameter cosine of step 20)",
         30: f"value of step 20 {counts} 1 of 9 against the gradient (parameter cosine of step 20)",
-        20: f"value {counts} 1 of 9 against the gradient {NAMES[0]} 1 stale",
+        20: f"value {counts} 1 of 9 against the gradient {NAMES[0]} expect under 1 by chance 1 stale",
     }.items():
         tab.at(step)
         assert strip(tab).startswith(words)
@@ -839,7 +842,11 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     assert "gradient: linear, given returned | linear, given label (6)" in told
     assert "\nsg lr, training.predictor.lr: 0.001 | 0.01\n" in told, "one change is one line"
     assert "Channels differ most in value: 4 of 8 beyond the intervals, median 0.4 | 0.95." in told
+    assert told.count("test accuracy: 70 % | 90 %, difference −20 points.") == 1
     assert "batch" not in told
+    tab.choose("metric", "r2")
+    assert "Most different value: 4 beyond" in tab.part("apart").inner_text(), "in which they differ most"
+    tab.choose("metric", "value")
     assert (
         f"Most different value: 4 beyond the intervals (over examples, not seeds)\n{NAMES[1]}\n−0.8 | 0.95"
         in told
@@ -851,6 +858,30 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     assert sure[0].startswith("value"), "what is resolved stands first, of the worse run too"
     assert "✓" not in tab.part("number-age").inner_text(), "its run has the worse score"
     assert "names it" not in tab.part("panel-why").inner_text()
+
+
+def test_a_second_run_shows_the_newest_step_of_both_and_what_is_to_be_said_of_each(opened: Opened) -> None:
+    """Unless a step was chosen; before, the result of the end stands beside that of the step shown."""
+    vague = interval("value", VALUES, [9.0] * 9)
+    runs_ = []
+    for name, drop in (("sound", 0.0), ("lossy", 0.9)):
+        made = data({20: MEASURED[20], 30: LOGGED | vague})
+        graph = {**made.graph, "channels": [{**of, "drop": drop} for of in made.graph["channels"]]}
+        agents = len(graph["agents"])
+        scores = {
+            ("agent", metric): Series(np.array([step]), np.full((1, agents), score, np.float32))
+            for metric, step, score in (("accuracy", 20, 0.5), ("test_accuracy", 30, 0.75))
+        }
+        figures = with_verdicts({**made.figures, **scores}, graph)
+        runs_.append(replace(made, name=name, graph=graph, figures=figures))
+    tab = opened(*runs_)
+    assert tab.step == 20
+    assert tab.part("final").inner_text() == "at the end test accuracy 75 %"
+    assert tab.part("common").is_hidden()
+    tab.choose("beside", "lossy")
+    assert tab.step == 30
+    assert not tab.part("final").count()
+    assert tab.part("common").inner_text().startswith("lossy: each of 9 channels: 90 % of its messages")
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:
@@ -892,7 +923,7 @@ def test_the_best_hint_at_the_cause_stands_first(opened: Opened) -> None:
     for index, words in ((6, large), (1, "no setting and no metric in which it differs from the other")):
         tab.select("channel", index)
         assert tab.part("cause").inner_text().startswith(f"Hint at the cause: {words}")
-    assert tab.part("panel-why").locator("p").last.inner_text().endswith("in roughly 2 minutes:")
+    assert tab.part("panel-why").locator("p").last.inner_text().endswith("in roughly 27 seconds:")
     tab.select("channel", 6)
     context = "Its predictor is given returned, not label as with 3 of the other 8 channels; those are better aligned on average"
     assert f"{context}; try gradient.context: label." in told(tab.part("panel-why"))

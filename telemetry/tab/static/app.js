@@ -12,10 +12,7 @@ import { listenToKeys } from "./page/keys.js";
 import { partsNote } from "./panel/parts.js";
 import { headlineAt } from "./data/shown.js";
 
-const NO_RUNS = [
-  "No run has channels yet.",
-  "Start one with “antiphon run corporation”, point TensorBoard at its log directory, then refresh (R).",
-];
+const NO_RUNS = ["No run has channels yet.", "Start one with “antiphon run corporation”, point TensorBoard at its log directory, then refresh (R)."];
 const NOT_READ = ["The runs could not be read.", "The line above names the reason. Fix it, then refresh (R)."];
 
 /** Holds the parts together: whatever one of them reports becomes a choice in the model, and is shown by all. */
@@ -65,9 +62,7 @@ class ChannelsApp {
     this.#layout.toolbar.refresh.hidden = !this.#source.live;
     this.#root.append(...this.#layout.nodes);
     this.#layout.watch(this.#root);
-    followTheme((theme) => {
-      if (!this.#ownTheme) this.#setTheme(theme);
-    });
+    followTheme((theme) => this.#ownTheme || this.#setTheme(theme));
     listenToKeys(whole ? document : this.#root, this.#keys());
   }
 
@@ -92,7 +87,7 @@ class ChannelsApp {
 
   async #open(side, name) {
     const run = name === null ? null : await Run.open(name, this.#source);
-    if (side) this.#layout.player.stay();
+    if (side) this.#layout.player.toNewest();
     this.#model.setRun(side, run);
     this.#showPanel();
     if (!run) return this.#changed();

@@ -6,11 +6,11 @@ import { medianOf } from "./shown.js";
 /**
  * Say it for a step, in the order of importance; nothing where neither the worth (`judged`) nor the signal is known.
  * @param {string} bad "it harms", or another clause that asks for the cause; "": none does; `names`: its verdicts; `reasons`: its flags of the server's `causes`
- * @returns {Object} causes: what may be the cause and what to try, the best hint first, {flag, says, fix}, the last one not if `compared`; rows: measure, number, meaning; more: sentences; ask: what the command tells that measures the value
+ * @returns {Object} causes: what may be the cause and what to try, the best hint first, {flag, says, fix}, the last one not if `compared`; rows: measure, number, meaning; more: sentences; ask: what the `command` tells that measures its value
  */
 export function diagnosisOf(run, channel, step, judged, bad, names, reasons, compared) {
   const { name, size } = run.channels[channel];
-  const { signals = [], causes = [], first = [], no_fork: noFork, cost } = run.catalog.verdicts ?? {};
+  const { signals = [], causes = [], no_fork: noFork, one: [command, cost] = [] } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
   const [sent, lost] = arrivalOf(run, channel).split(", ");
   const losses = lost ? [["messages", lost, sent]] : [];
@@ -30,8 +30,8 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   if (size === 1) more.push(...known.map(({ single }) => single).filter(Boolean));
   const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-2)[0];
   if (bad && judged && along) more.push(`That ${bad} although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too.`);
-  const unmeasured = bad && !noFork && (!first.length || first.includes(name)) && !run.metrics("channel").includes("cosine_ceiling");
-  return { causes: told, rows, more, ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in roughly ${cost}:` : "" };
+  const unmeasured = bad && !noFork && !run.metrics("channel").includes("cosine_ceiling");
+  return { causes: told, rows, more, command: command?.replace("{channel}", () => name), ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in roughly ${cost}:` : "" };
 }
 
 /** Put numbers of a channel at a step into a sentence: "{metric}", that of the median channel "{metric median}", its inverse "{1/metric}". */

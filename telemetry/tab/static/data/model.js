@@ -209,11 +209,19 @@ export class Model {
     return this.needed(run).some((names) => !run.peek(...names));
   }
 
+  /** What holds of the runs shown by their settings alone; what is not of both of two with the run's name. */
+  #common() {
+    const told = this.shown().map((run) => run.catalog.verdicts?.common ?? []);
+    const named = (line, side) => (told.every((lines) => lines.includes(line)) ? line : `${this.shown()[side].name}: ${line}`);
+    return [...new Set(told.flatMap((lines, side) => lines.map((line) => named(line, side))))];
+  }
+
   /** How many channels of a side's run have each verdict at a step; null: no run. */
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], common = [], few = "", by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], few = "", by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
+    const common = this.#common();
     if (this.#loads(run)) return { loading: run.name, common };
     const measure = this.measure(run, step);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
@@ -301,7 +309,7 @@ export class Model {
    * on its other verdicts, and on what its metrics mean together; `again`: the command that tells more; `compared`: with another.
    */
   verdictsOn(run, channel, step, compared = false) {
-    const { words = [], remarks = [], by = "" } = run.catalog.verdicts ?? {};
+    const { words = [], remarks = [] } = run.catalog.verdicts ?? {};
     const [flags, measure] = [this.#flags(run, step)?.[channel] ?? 0, this.measure(run, step)];
     const { title, again, instead, cost, step: newest } = measuresOf(run).find(({ metric }) => metric === measure) ?? {};
     const { at } = this.#measurement(run, step);
@@ -321,7 +329,7 @@ export class Model {
     const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);
     const names = [...now.map(({ word }) => word), ...others].map(({ name }) => name);
     const bad = BAD.find(([name]) => (name !== "worse" || best < none) && names.includes(name))?.[1] ?? "";
-    const { causes: [cause, ...causes], rows, more, ask } = diagnosisOf(run, channel, step, evidence.length > 0, bad, names, reasons, compared);
+    const { causes: [cause, ...causes], rows, more, ask, command } = diagnosisOf(run, channel, step, evidence.length > 0, bad, names, reasons, compared);
     const told = others.filter(({ beside }) => !beside).map(({ name, one, says }) => [name === "against" ? this.#against(run, channel, step) : says, "", one || name]);
     const said = remarks.filter(({ flag, beside }) => reasons & flag && flag !== cause?.flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
     const [lead, ...rest] = evidence.length ? evidence : told.splice(0, 1);
@@ -337,7 +345,7 @@ export class Model {
     const late = missing.length > 0 && at > 0;
     const last = at === newest; // advice is of the newest measurement
     const next = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
-    return { verdicts, lead, cause, rows: [...rest, ...rows], more: sentences, none: [...missing, ...next], again: late ? last && again : ask && by };
+    return { verdicts, lead, cause, rows: [...rest, ...rows], more: sentences, none: [...missing, ...next], again: late ? last && again : ask && command };
   }
 
   /** The measures of a channel's signal that are below 0. */

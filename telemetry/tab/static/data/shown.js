@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { LEVELS, levelColour, levelOf, rangeFor, warped } from "../drawing/colours.js";
-import { endsOf, formatInterval, formatNumber } from "../drawing/format.js";
+import { endsOf, formatInterval, formatNumber, formatResult } from "../drawing/format.js";
 import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -24,7 +24,7 @@ export function defaultMetric(runs, kind) {
 /**
  * Return the headline of a run: the first of its scores that has a number at or before the step, if there is one in all `runs` that are shown.
  * @returns {Object|null} scenario, seeds (names), title, share (whether it is one), the names of the `readouts` that it is the mean of (none: all agents), steps and
- *   values of the curve, value, low and high at the step; null: no run
+ *   values of the curve, value, half its interval, low and high at the step, and of a later test the `final` one; null: no run
  */
 export function headlineAt(run, step, runs = [run]) {
   if (!run) return null;
@@ -34,12 +34,27 @@ export function headlineAt(run, step, runs = [run]) {
   const reached = (of, one) => of.peek("headline", one)?.steps[0] <= step;
   const metric = there.find((one) => runs.every((of) => reached(of, one))) ?? there.find((one) => reached(run, one)) ?? there.at(-1);
   if (!metric) return found;
-  const [series, info] = [run.peek("headline", metric), run.info("agent", metric)];
-  const [value, half] = [0, 1].map((part) => itemAt(series, step, part));
-  const [least, most] = info.scale === "share" ? [0, 1] : [-Infinity, Infinity];
+  const series = run.peek("headline", metric);
   const curve = { steps: Array.from(series.steps), values: Array.from(columnOf(series, 0)) };
   const over = /^(test|validation)_/.test(metric) && run.channels.some(({ drop }) => drop > 0) ? ", over perfect links" : "";
-  return { ...found, ...curve, over, title: info.title, good: info.good, share: info.scale === "share", value, low: Math.max(value - half, least), high: Math.min(value + half, most) };
+  const last = there.find((one) => one.startsWith("test_") && !reached(run, one));
+  return { ...found, ...curve, over, ...scoreOf(run, metric, step), final: last && scoreOf(run, last, Infinity) };
+}
+
+/** A score of a run at a step. */
+function scoreOf(run, metric, step) {
+  const { title, good, scale } = run.info("agent", metric);
+  const [value, half] = [0, 1].map((part) => itemAt(run.peek("headline", metric), step, part));
+  const [least, most] = scale === "share" ? [0, 1] : [-Infinity, Infinity];
+  return { title, good, share: scale === "share", value, half, low: Math.max(value - half, least), high: Math.min(value + half, most) };
+}
+
+/** Say how far the headlines of two runs are apart at a step, of seeds with an interval; "": they have none alike. */
+export function scoresApart(runs, step) {
+  const [one, other] = runs.map((run) => headlineAt(run, step, runs));
+  if (!one.title || one.title !== other.title) return "";
+  const [value, half] = [one.value - other.value, Math.hypot(one.half, other.half)];
+  return `${one.title}: ${formatResult(one)} | ${formatResult(other)}, difference ${formatResult({ ...one, value, low: value - half, high: value + half }).replace(" %", " points")}.`;
 }
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
@@ -81,18 +96,17 @@ function withoutRepeats(told, one) {
   return alike || said ? told : [...told, one];
 }
 
-/** Say in which metric most channels of two runs differ: in how many beyond the intervals, and the medians; "": in none that has intervals. */
-export function apartIn(runs, step) {
+/** Return the `metric` in which most channels of two runs differ, and `says` in how many beyond the intervals, and the medians; of none that has intervals the one `shown`. */
+export function apartIn(runs, step, shown) {
   const known = runs[0].catalog.verdicts?.signals.concat(measuresOf(runs[0])) ?? [];
   const found = known.map(({ metric }) => {
     const both = runs[0].channels.map(({ name }) => runs.map((run) => run.numberAt(metric, run.find("channel", name), step)));
     return { metric, there: both.filter(([one, other]) => one.low + other.low), apart: both.filter(([one, other]) => one.low > other.high || other.low > one.high) };
   });
   const [most] = found.filter(({ there }) => there.length).sort((one, other) => other.apart.length - one.apart.length);
-  if (!most) return "";
-  if (!most.apart.length) return "No channel differs beyond the intervals in value, ablation or cosine.";
+  if (!most?.apart.length) return { metric: shown, says: most ? "No channel differs beyond the intervals in value, ablation or cosine." : "" };
   const medians = runs.map((run) => formatNumber(medianOf(run, most.metric, step))).join(" | ");
-  return `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${most.apart.length} of ${most.there.length} beyond the intervals, median ${medians}.`;
+  return { ...most, says: `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${most.apart.length} of ${most.there.length} beyond the intervals, median ${medians}.` };
 }
 
 /** The median of all channels' numbers. */

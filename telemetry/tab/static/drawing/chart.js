@@ -15,10 +15,7 @@ const CHART_POWERS = {
   values: (_, splits) => splits.map((value) => value.toExponential(0).replace("e+", "e").replace("-", "−")),
 };
 /** Colours of the first run, the second, and what stands in the background; told apart by colour-blind people. */
-const CHART_LINES = {
-  light: ["#0b61a4", "#c2570c", "#7b8794"],
-  dark: ["#6cb6f5", "#f2a154", "#8b98a5"],
-};
+const CHART_LINES = { light: ["#0b61a4", "#c2570c", "#7b8794"], dark: ["#6cb6f5", "#f2a154", "#8b98a5"] };
 const CHART_DASHES = [undefined, [6, 3], [2, 3]];
 
 /**
@@ -45,13 +42,7 @@ class LineChart {
     this.hovered = null;
     this.place = el("div", { class: "ap-chart-plot" });
     this.legend = el("div", { class: "ap-chart-legend" });
-    this.node = el(
-      "div",
-      { class: "ap-chart", testid: "chart", data: { metric: metric ?? title } },
-      foldedTitle(title, says, caution),
-      this.place,
-      this.legend,
-    );
+    this.node = el("div", { class: "ap-chart", testid: "chart", data: { metric: metric ?? title } }, foldedTitle(title, says, caution), this.place, this.legend);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.place);
   }
@@ -82,9 +73,7 @@ class LineChart {
   settings(width) {
     const colours = themeColours(this.theme);
     const font = "11px system-ui, sans-serif";
-    const axis = {
-      stroke: colours.muted, font, grid: { stroke: colours.line, width: 1 }, ticks: { show: false },
-    };
+    const axis = { stroke: colours.muted, font, grid: { stroke: colours.line, width: 1 }, ticks: { show: false } };
     const series = [{}];
     const bands = [];
     for (const [index, line] of this.lines.entries()) {
@@ -105,10 +94,7 @@ class LineChart {
       bands,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
-      scales: {
-        x: { time: false, range: (plot) => this.range(plot.data[0]) },
-        ...(this.log && { y: { distr: 3 } }),
-      },
+      scales: { x: { time: false, range: (plot) => this.range(plot.data[0]) }, ...(this.log && { y: { distr: 3 } }) },
       axes: [
         { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
         { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by), ...(this.log && CHART_POWERS) },

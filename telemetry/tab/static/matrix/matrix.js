@@ -26,13 +26,8 @@ export class MatrixView {
     const options = Object.entries(MATRIX_ORDERS).map(([value, text]) => el("option", { value, text }));
     this.orders = el("select", { class: "ap-select", testid: "order", on: { change: () => this.setOrder(this.orders.value) } }, ...options);
     this.whole = el("button", { class: "ap-button", type: "button", text: "Fit", title: "Show the whole matrix (0)", on: { click: () => this.zoom(0) } });
-    this.bar = el(
-      "div",
-      { class: "ap-view-bar" },
-      el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: the interval contains 0; faded: of an earlier step; grey: no value." }),
-      this.whole,
-    );
+    const says = "Rows send, columns receive. Hollow: the interval contains 0; faded: of an earlier step; grey: no value.";
+    this.bar = el("div", { class: "ap-view-bar" }, el("label", { class: "ap-inline" }, "Order ", this.orders), el("span", { class: "ap-says", text: says }), this.whole);
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
     this.node = el("div", { class: "ap-matrix" }, this.bar, this.place);
     host.append(this.node);

@@ -15,12 +15,7 @@ export class Finder {
       class: "ap-input", type: "search", placeholder: "Find, e.g. n0  coupling:decoupled  value<0", testid: "filter", autocomplete: "off", spellcheck: "false",
       title: "Names, or coupling:decoupled  role:readout  from:a00  to:a01  period:4  value<0 (/); Enter selects the first match",
       aria: { label: "Find agents and channels" },
-      on: {
-        input: () => actions.filter(this.field.value),
-        keydown: (event) => {
-          if (event.key === "Enter") actions.selectFound();
-        },
-      },
+      on: { input: () => actions.filter(this.field.value), keydown: ({ key }) => key === "Enter" && actions.selectFound() },
     });
     this.#error = el("div", { class: "ap-popup ap-filter-error", role: "status", testid: "filter-error", hidden: true });
     this.node = el("div", { class: "ap-find" }, this.field, this.#error);

@@ -30,12 +30,13 @@ export class Headline {
     this.#drawn = state;
     this.node.hidden = !found;
     if (!found) return;
-    const { scenario, seeds, title, steps, values } = found;
+    const { scenario, seeds, title, steps, values, final } = found;
     clear(this.node).append(el("strong", { text: scenario }));
     if (seeds.length) this.node.append(el("span", { class: "ap-muted", title: seeds.join(", "), text: `${seeds.length} seeds` }));
     if (!title) return;
     this.node.append(el("span", { class: "ap-muted", text: title }), el("strong", { text: formatResult(found) }), this.#whose(found));
     if (values.length > 1) this.node.append(curve(steps, values, step));
+    if (final) this.node.append(el("span", { class: "ap-muted", testid: "final", text: `at the end ${final.title} ${formatResult(final)}` }));
   }
 
   /** Name the agents that the score is the mean of, each a link; many are found by a click. */

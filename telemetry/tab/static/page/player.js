@@ -61,8 +61,8 @@ export class Player {
     this.#face();
   }
 
-  /** Keep the step shown, whatever other steps come. */
-  stay = () => (this.#follows = "");
+  /** Show the newest step, unless another one was chosen. */
+  toNewest = () => (this.#follows &&= "newest");
 
   /** Show the newest logged step at or before one. */
   setStep(step) {

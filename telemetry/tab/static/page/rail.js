@@ -5,7 +5,7 @@ import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/fo
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
-import { apartIn, metricsOf, misleads, settingsApart } from "../data/shown.js";
+import { apartIn, metricsOf, misleads, scoresApart, settingsApart } from "../data/shown.js";
 import { definedSteps } from "../data/source.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
@@ -102,23 +102,24 @@ export class Rail {
     this.#ends.update(data[0], theme, mask, chosen);
   }
 
-  /** Of two runs the settings that differ, and the channels whose numbers differ most, those whose intervals do not overlap first. */
+  /** Of two runs the settings that differ, how far their scores are apart, and the channels that differ most in the most telling metric, those whose intervals do not overlap first. */
   #compare(runs, data) {
     this.#apart.hidden = runs.length < 2;
     if (runs.length < 2) return;
     const settings = settingsApart(runs).map(({ name, first, second, count, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count}${more ? `; ${more} more` : ""})` : ""}`);
-    const [here, there] = data.map(({ metric }) => metric);
-    const differences = runs[0].channels.map(({ name }, index) => {
-      const both = [[here, index], [there, runs[1].find("channel", name)]].map(([metric, at]) => ["values", "lower", "upper"].map((part) => metric[part]?.[at] ?? NaN));
-      const [[one, low, high], [other, least, most]] = both;
-      return { name, by: one - other, apart: low > most || least > high, text: both.map(([value]) => formatNumber(value)).join(" | ") };
+    const [{ step, metric: shown }] = data;
+    const { metric, says } = apartIn(runs, step, shown.name);
+    const differences = runs[0].channels.map(({ name }) => {
+      const both = runs.map((run) => run.numberAt(metric, run.find("channel", name), step));
+      const [one, other] = both;
+      return { name, by: one.value - other.value, bounded: one.low + other.low, apart: one.low > other.high || other.low > one.high, text: both.map(({ value }) => formatNumber(value)).join(" | ") };
     });
     const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
     const heading = (text) => el("h2", { class: "ap-heading", text });
     const lines = (settings.length ? settings : ["none that is known"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
-    const title = `Most different ${here.info.title}${here.lower ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
-    const telling = el("p", { class: "ap-says", testid: "most-apart", text: apartIn(runs, data[0].step) });
+    const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => Number.isFinite(bounded)) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
+    const telling = el("p", { class: "ap-says", testid: "most-apart", text: [scoresApart(runs, step), says].filter(Boolean).join(" ") });
     clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 
@@ -160,10 +161,8 @@ export class Rail {
     if (gone) rows.push([[disc(8, colours.warn, "none", { "stroke-dasharray": "4 3" }), disc(5, colours.none, colours.paper)], "gone", "Its part is not running"]);
     const cut = [["path", { d: "M1 9H14M18 9H31", stroke: colours.muted, "stroke-width": 2 }], ["path", { d: "M14 4V14M18 4V14", stroke: colours.ink, "stroke-width": 1.4 }]];
     if (parts) rows.push([cut, "cut", "Sender and receiver are in different parts"]);
-    clear(this.#key).append(
-      el("h2", { class: "ap-heading", text: "Legend" }),
-      el("ul", { class: "ap-key-rows" }, ...rows.map(([shapes, text, title, wide]) => el("li", { title, class: `ap-inline ${wide ?? ""}` }, svgPicture(32, 18, shapes), text))),
-    );
+    const list = rows.map(([shapes, text, title, wide]) => el("li", { title, class: `ap-inline ${wide ?? ""}` }, svgPicture(32, 18, shapes), text));
+    clear(this.#key).append(el("h2", { class: "ap-heading", text: "Legend" }), el("ul", { class: "ap-key-rows" }, ...list));
   }
 }
 

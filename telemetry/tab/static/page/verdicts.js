@@ -46,14 +46,15 @@ export class VerdictStrip {
     const told = found.measuring ? [el("span", { class: "ap-muted", testid: "measuring", text: `value of step ${formatStep(found.measuring.step)}: ${found.measuring.done} of ${found.measuring.of} measurements are done` })] : [];
     const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];
     const open = Boolean(this.node.querySelector("details[open]"));
-    clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []).flatMap((chip, place) => [chip, ...this.#worst(others[place])]));
+    clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []).flatMap((chip, place) => [chip, ...this.#worst(others[place], found.total)]));
     this.node.querySelector("details")?.toggleAttribute("open", open);
     if (focused) this.node.querySelector(`[data-verdict="${focused}"]`)?.focus();
   }
 
-  /** Links to the channels of a bad verdict, the worst first. */
-  #worst({ side, names }) {
-    return side < 0 ? names.slice(0, LINKED).map((name) => el("button", { class: "ap-link", type: "button", testid: "worst", text: name, on: { click: () => this.#actions.select("channel", name) } })) : [];
+  /** Links to the channels of a bad verdict, the worst first; of signals against the gradient how many are expected by chance: those of intervals on one side. */
+  #worst({ name: verdict, side, names, count }, total) {
+    const chance = verdict === "against" && count ? [el("span", { class: "ap-muted", text: `expect ${chanceOf(total / 40)} by chance` })] : [];
+    return side < 0 ? names.slice(0, LINKED).map((name) => el("button", { class: "ap-link", type: "button", testid: "worst", text: name, on: { click: () => this.#actions.select("channel", name) } })).concat(chance) : [];
   }
 
   /** The measure that the verdicts of worth are by; a list where there are several. */
@@ -80,7 +81,7 @@ export class VerdictStrip {
     if (at !== step && left.length < total) chips.unshift(stepLink("of step", at, this.#actions.setStep));
     const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all together (no sum) ${together.replace(/:.*/, "")}` })] : [];
     const judged = total - left.length;
-    const chance = judged / 20 < 1 ? "under 1" : `about ${Math.round(judged / 20)}`;
+    const chance = chanceOf(judged / 20);
     if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} by chance${few && `; ${few}`}` }));
     const show = (name = "") => {
       if (finding) this.#actions.setStep(finding.shown);
@@ -122,6 +123,11 @@ export class VerdictStrip {
     const word = ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`;
     return el("button", props, el("strong", { text: count.toLocaleString("en-US") }), total === "" ? "" : ` of ${total.toLocaleString("en-US")}`, word);
   }
+}
+
+/** Say how many verdicts are expected by chance. */
+function chanceOf(expected) {
+  return expected < 1 ? "under 1" : `about ${Math.round(expected)}`;
 }
 
 /** What is not measured, and the command that measures it. */

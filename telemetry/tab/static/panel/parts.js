@@ -109,12 +109,9 @@ export class PartsView {
       ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.`
       : "This run is not in parts.";
     const headings = PARTS_COLUMNS.map(([heading, metric]) => heading || run.info("part", metric).title);
-    clear(this.#head).append(
-      ...PARTS_COLUMNS.map(([, metric, numbers], at) => {
-        const title = metric ? run.info("part", metric).says : null;
-        return el("th", { scope: "col", class: numbers ? "ap-number" : null, title, text: headings[at] });
-      }),
-    );
+    const title = (metric) => (metric ? run.info("part", metric).says : null);
+    const cells = PARTS_COLUMNS.map(([, metric, numbers], at) => el("th", { scope: "col", class: numbers ? "ap-number" : null, title: title(metric), text: headings[at] }));
+    clear(this.#head).append(...cells);
     this.#rows = partNumbers(run).map((part) => this.#row(part));
     clear(this.#body).append(...this.#rows.map(({ node }) => node));
   }
