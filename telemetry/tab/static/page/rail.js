@@ -116,7 +116,7 @@ export class Rail {
     });
     const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
     const heading = (text) => el("h2", { class: "ap-heading", text });
-    const lines = (settings.length ? settings : ["none that is known"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
+    const lines = (settings.length ? settings : ["none that is known; antiphon diff compares the whole scenarios"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
     const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => Number.isFinite(bounded)) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
     const telling = el("p", { class: "ap-says", testid: "most-apart", text: [scoresApart(runs, step), says].filter(Boolean).join(" ") });
