@@ -39,6 +39,18 @@ def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
     assert "target" not in words[None]
 
 
+def test_optimisers_of_an_agent_and_a_predictor_of_their_own_are_told() -> None:
+    channel = {"from": "a", "to": "b", "size": 2}
+    own = {**channel, "gradient": {"optimiser": {"lr": 1.0, "schedule": {"kind": "cosine"}}}}
+    agents = {"a": {"observes": ["image"], "optimiser": {"kind": "sgd"}}, "b": {"objective": CLASSIFY}}
+    for told, link in ((None, channel), ("lr 1.0", own)):
+        graph = graph_of(scenario_of(agents, [link]))
+        about = graph.edges["a", "b", 0]["about"].get("gradient.optimiser")
+        assert about is None if told is None else (told in about and "schedule.kind cosine" in about)
+        assert graph.nodes["a"]["about"]["optimiser"].startswith("kind sgd, lr ")
+        assert "optimiser" not in graph.nodes["b"]["about"]
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

@@ -51,6 +51,15 @@ def test_a_signal_is_against_the_gradient_by_its_mean_over_the_newest_entries(tm
     assert off == [[0, 0]] * 2 + [[0, 262144]] * 3
 
 
+def test_the_zero_of_a_predictor_that_has_not_learned_yet_counts_at_its_step_alone(tmp_path: Path) -> None:
+    cosines = {1: [0.0, 0.5], 20: [0.9, 0.7], 40: [0.9, 0.9]}
+    write(tmp_path / "run", {step: {"antiphon/channel/cosine": rows} for step, rows in cosines.items()})
+    found = read_run(tmp_path / "run").figures["mean", "cosine"].values
+    means, counts = np.split(found, 3, axis=1)[::2]
+    assert means.tolist() == pytest.approx(np.array([[0.0, 0.5], [0.9, 0.6], [0.9, 0.7]]))
+    assert counts.tolist() == [[1, 1], [1, 2], [2, 3]]
+
+
 def test_a_signal_is_against_the_gradient_by_more_than_chance(tmp_path: Path) -> None:
     """Two standard errors of the mean of so many cosines: 0.07 of two entries of 100 messages of four components."""
     channels = [{**channel, "size": 4} for channel in graph()["channels"]]
