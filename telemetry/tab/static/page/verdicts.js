@@ -135,5 +135,5 @@ function missing({ measures, by, takes, noFork, every, due }) {
   const own = ` ${due ? "is being measured" : "not measured yet"}: the run does it every ${formatCount(every, "step")}`;
   const what = noFork ? ` cannot be measured (${noFork})` : every ? own : " not measured";
   const how = by && !every ? [": ", el("code", { text: by }), takes && ` (roughly ${takes})`] : [];
-  return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), what, ...how);
+  return el("span", { class: "ap-muted ap-command", testid: "not-measured", title: by }, el("strong", { text: measures[0].title }), what, ...how);
 }
