@@ -13,7 +13,7 @@ import torch
 from antiphon import envs
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
 from antiphon.base.extensions import POINTS, Catalogue, call_error, name_of, registered
-from antiphon.base.nearest_names import suggest
+from antiphon.base.nearest_names import nearest, suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Unlocked
 from antiphon.running.simulation import Simulation
@@ -25,6 +25,12 @@ _LINK = {"delay": 1, "drop": 0.25}
 _PARTS = {"s0": 0, "s1": 0, "r0": 1, "r1": 1}
 _TOLERANCE = 1e-9
 """Of parameters in float64, relative and absolute: a stack computes the same sums in another order."""
+_DRAWN = "draw random numbers with torch alone, and keep no variable of a module or class from run to run"
+_MIXED = "compute every row by itself, without a mean or sum over rows: a stack has those of several agents"
+_UNSAVED = (
+    "keep what it remembers in parameters, buffers or a state: other attributes are neither saved nor shared"
+)
+"""What to change where parameters differ."""
 
 
 def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
@@ -81,19 +87,19 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
                 any(key.startswith("s0 ") for key in trained),
                 "no sender is trained; let `credit` return a gradient",
             )
-        _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0)
+        _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0, _DRAWN)
     with _tried(name, "in a stack"):
         stacked = _learned(scenario)
-        _same(alone, stacked, "a stack", _TOLERANCE)
+        _same(alone, stacked, "a stack", _TOLERANCE, _MIXED)
     with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
-        _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0)
+        _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0, _UNSAVED)
     if point == "coupling" and not scenario.channels[0].made_coupling.joins_endpoints:
         with _tried(name, "over a link that delays and loses messages"):
             scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}, link=_LINK))
             stacked = _learned(scenario)
-            _same(_learned(scenario, stacked=False), stacked, "a stack", _TOLERANCE)
+            _same(_learned(scenario, stacked=False), stacked, "a stack", _TOLERANCE, _MIXED)
         with _tried(name, "in two parts"):
-            _same(stacked, _learned(scenario, parts=_PARTS), "the run in parts", 0.0)
+            _same(stacked, _learned(scenario, parts=_PARTS), "the run in parts", 0.0, _UNSAVED)
 
 
 def _point_of(kind: Any) -> str:
@@ -104,7 +110,11 @@ def _point_of(kind: Any) -> str:
                 return point
     if kind in envs.ids():
         return "environment"
-    raise ScenarioError(f"check: {name_of(kind)} is not registered; give point=, such as point='gradient'")
+    names = {name for point in POINTS for name in (*registered(point), *Catalogue(point))}
+    near = nearest(kind, [*names, *envs.ids()]) if isinstance(kind, str) else None
+    meant = "" if near is None else f"did you mean '{near}'? Else "
+    line = f"is not registered; {meant}give point=, such as point='gradient'"
+    raise ScenarioError(f"check: {name_of(kind)} {line}")
 
 
 def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -219,12 +229,16 @@ def _parameters(simulation: Simulation) -> dict[str, torch.Tensor]:
 
 
 def _same(
-    parameters: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], action: str, tolerance: float
+    parameters: dict[str, torch.Tensor],
+    expected: dict[str, torch.Tensor],
+    action: str,
+    tolerance: float,
+    fix: str,
 ) -> None:
     for key, value in parameters.items():
         away = float((value - expected[key]).abs().max()) if value.numel() else 0.0
         most = tolerance * (1 + float(value.abs().max())) if value.numel() else 0.0
-        _require(away <= most, f"{action} gives other parameters: {key!r} differs by {away:.2g}")
+        _require(away <= most, f"{action} gives other parameters: {key!r} differs by {away:.2g}; {fix}")
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -480,7 +480,7 @@ class Spec(BaseModel):
         """Return the line about a key that the part does not have, among `data`."""
         fields = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in fields])
-        return f"unknown key {key!r}{meant}"
+        return f"unknown key {key!r}{meant or '; leave it out: there are no keys'}"
 
 
 @dataclass(frozen=True)

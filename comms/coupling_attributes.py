@@ -67,18 +67,25 @@ _SOURCES = {"applied_prediction": ("predicts",), "returned_gradient": ("uses_ret
 
 
 def check_declared(coupling: Any) -> None:
-    """Refuse a coupling whose `credit` reads what its class does not ask for, so that it is always None.
+    """Refuse a coupling whose `credit` reads what its class does not ask for, so that it is always None, or that has none to give.
 
     Raises:
-        ScenarioError: It reads the prediction without `predicts`, or the returned gradient without `uses_returned`.
+        ScenarioError: It reads the prediction without `predicts`, or the returned gradient without `uses_returned`; or it has either,
+            and no `credit`.
     """
+    class_name = type(coupling).__name__
+    if not coupling.gives_credit and not coupling.joins_endpoints:
+        for name, flags in _SOURCES.items():
+            if getattr(coupling, flags[0]):
+                line = f"{class_name} has `{flags[0]} = True` and no `credit`, so that no sender learns"
+                raise ScenarioError(f"{line}; define credit(self, message, step): return message.{name}")
     credit = unwrap(type(coupling).credit)
     read = credit.__code__.co_names if isfunction(credit) else ()
     if any(name in read and any(getattr(coupling, flag) for flag in _SOURCES[name]) for name in _SOURCES):
         return
     for name, declared in _SOURCES.items():
         if name in read:
-            line = f"{type(coupling).__name__}.credit reads {name}, which is None without {declared[0]}"
+            line = f"{class_name}.credit reads {name}, which is None without {declared[0]}"
             raise ScenarioError(f"{line}; set `{declared[0]} = True` in the class")
 
 

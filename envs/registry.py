@@ -83,7 +83,7 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     """Register your own environment under an id for use in scenario files.
 
     Args:
-        name: The id.
+        name: The id. It replaces a factory of the same module and name, or one that was defined in a notebook or script too.
         factory: A class with `Options`, an `EnvOptions` with a field for each key of a scenario's `env`. It is called with the
             number of environments, the options, and the keywords `device` and `dtype`; its static method
             `describe(options)`, if it has one, returns its `Description` without making it. Or any other class or function:
@@ -97,12 +97,24 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     """
     named = isinstance(name, str) and bool(name)
     require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
-    problem = f"environment '{name}' already exists; choose another id"
-    require(name not in _environments, "register", problem, ScenarioError)
     nothing = f"{with_article(type(factory).__name__)} is not a factory; pass a class or a function"
     require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
+    problem = f"environment '{name}' already exists; choose another id"
+    is_free = name not in _environments or _defines_again(_environments[name], factory)
+    require(is_free, "register", problem, ScenarioError)
     _environments[name] = factory
     note_registrars(name)
+
+
+def _defines_again(before: Callable[..., Any] | str, factory: Callable[..., Any]) -> bool:
+    """Whether a factory is the definition of another one again, as of a cell or module that has run twice."""
+    if isinstance(before, str):  # built in
+        return False
+    first, second = (
+        (getattr(each, "__module__", None), getattr(each, "__qualname__", None))
+        for each in (getattr(before, "func", before), getattr(factory, "func", factory))  # of a partial
+    )
+    return first == second or first[0] == second[0] == "__main__"
 
 
 def is_known(name: str) -> bool:

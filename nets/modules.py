@@ -24,7 +24,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.base.extensions import call_error, raised_by_user
+from antiphon.base.extensions import call_error, raised_by_user, users_place
 from antiphon.nets.isolation.global_numbers import UsersDraws, draws_of, seeded_globally
 from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws
 from antiphon.nets.user_modules import (
@@ -321,9 +321,10 @@ def check_module(
         if users_error is not None:
             raise ScenarioError(str(users_error)) from None
         takes = takes or getattr(module, "takes", f"[batch, {inputs}]")
+        where = " ({} at {})".format(*place) if (place := users_place(error)) else ""
         raise ScenarioError(
             f"{name} does not take inputs of {takes}, flat numbers (begin with nn.Unflatten(1, shape) for another shape, "
-            f"with .long() for integers): {first_line(error)}"
+            f"with .long() for integers): {first_line(error)}{where}"
         ) from None
     if shape != [2, outputs]:
         raise ScenarioError(

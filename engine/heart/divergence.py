@@ -232,7 +232,14 @@ class DivergenceCheck:
             for seed, groups in enumerate(self.groups_by_seed):
                 for group in groups:
                     if group in reasons:
-                        report = group_report(group, reasons[group], step, bound=self.rule.bound, seed=seed)
+                        report = group_report(
+                            group,
+                            reasons[group],
+                            step,
+                            channels=self.channels.values(),
+                            bound=self.rule.bound,
+                            seed=seed,
+                        )
                         self.rule.report(report)
 
     def _zero_unreached(self, update: Update) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -44,9 +45,15 @@ class Report:
 
 
 def group_report(
-    group: LearningGroup, reason: Reason, step: int, *, bound: float | None = None, seed: int = 0
+    group: LearningGroup,
+    reason: Reason,
+    step: int,
+    *,
+    channels: Iterable[Channel],
+    bound: float | None = None,
+    seed: int = 0,
 ) -> Report:
-    """Return the report of a learning group; `bound`: of the norm of its gradient."""
+    """Return the report of a learning group; `channels`: all, `bound`: of the norm of its gradient."""
     fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
     if reason is not Reason.TOO_LONG:
         place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
@@ -55,9 +62,23 @@ def group_report(
             fix = (
                 f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
             )
+    if reason is Reason.NOT_FINITE:
+        for name in _couplings_with_own_credit(group, channels):
+            fix += f", and in what `credit` of its coupling '{name}' returns"
     agents = ", ".join(f"'{name}'" for name in group.agent_names)
     line = f"agent {agents}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
     return Report(step, line, seed)
+
+
+def _couplings_with_own_credit(group: LearningGroup, channels: Iterable[Channel]) -> list[str]:
+    """The names of couplings of channels that a group sends on, whose `credit` is a user's."""
+    sent_on = (
+        channel.coupling
+        for channel in channels
+        if any(member.sender in group.agent_names for member in channel.members)
+    )
+    own = (coupling for coupling in sent_on if not type(coupling).credit.__module__.startswith("antiphon."))
+    return list(dict.fromkeys(coupling.name for coupling in own))
 
 
 def channel_report(

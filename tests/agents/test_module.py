@@ -141,6 +141,16 @@ def test_buffers_that_modules_do_not_save_are_kept_and_exported() -> None:
     assert composed(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
 
 
+class Reshaped(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).view(7, 9)
+
+
+def test_what_fails_in_a_module_of_ones_own_is_at_its_line() -> None:
+    with pytest.raises(ScenarioError, match=r"is invalid.* \(Reshaped\.forward at test_module\.py:\d+\)$"):
+        ModuleNetwork(lambda inputs, outputs: Reshaped(inputs, outputs), (8,), HEADS, seed=0)
+
+
 @pytest.mark.parametrize(
     ("source", "line"),
     [

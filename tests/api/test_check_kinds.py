@@ -165,6 +165,20 @@ class Creditless(Returned):
         return None
 
 
+class Uncredited(Coupling):
+    predicts = True
+
+
+class Centred(Coupling):
+    """The prediction less its mean over rows, which of a stack are several agents'."""
+
+    predicts = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        prediction = message.applied_prediction
+        return None if prediction is None else prediction - prediction.mean(0)
+
+
 def forgetful(step: int) -> float:
     forgetful.calls = getattr(forgetful, "calls", 0) + 1  # type: ignore[attr-defined]
     return 1.0 / forgetful.calls  # type: ignore[attr-defined,no-any-return]
@@ -236,7 +250,12 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
     (Random, "gradient", {}, "Random, alone: .*uses random numbers"),
     (Counting, "gradient", {}, "Counting, alone: .*keeps its attribute 'calls' from call to call"),
-    (CountingAll, "network", {}, "CountingAll, alone: the same seed gives other parameters: '"),
+    (
+        CountingAll,
+        "network",
+        {},
+        "CountingAll, alone: the same seed gives other parameters: '.*; draw random numbers",
+    ),
     (Undefined, "network", {}, "Undefined, alone: it returns NaN or infinite numbers"),
     (summed, "objective", {}, "summed, alone: .*summed"),
     (
@@ -247,6 +266,8 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     ),
     (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
     (Creditless, "coupling", {}, "Creditless, alone: no sender is trained; let `credit` return a gradient"),
+    (Uncredited, "coupling", {}, "Uncredited has `predicts = True` and no `credit`, .*; define credit"),
+    (Centred, "coupling", {}, "Centred, in a stack: a stack gives other .*; compute every row by itself"),
     (
         Number,
         "coupling",
@@ -341,6 +362,8 @@ def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
 def test_a_kind_without_a_point_is_refused() -> None:
     with pytest.raises(ScenarioError, match="check: Random is not registered; give point="):
         check(Random)
+    with pytest.raises(ScenarioError, match="check: conf is not registered; did you mean 'conv'"):
+        check("conf")
     with pytest.raises(ScenarioError, match=r"unknown extension point 'gradeint'; did you mean 'gradient'\?"):
         check(Random, point="gradeint")
 

@@ -114,6 +114,22 @@ def test_what_cannot_be_registered_is_named(name: Any, factory: Any, expected: s
     assert str(caught.value).startswith(expected)
 
 
+def defined(size: int, module: str, name: str = "World") -> type[Walk]:
+    """A class as a cell of a notebook defines it: of walks of a length."""
+    made = {"__module__": module, "__qualname__": name, "__init__": lambda self: Walk.__init__(self, size)}
+    return type("World", (Walk,), made)
+
+
+@pytest.mark.parametrize(("module", "name"), [("worlds", "World"), ("__main__", "Renamed")])
+def test_an_environment_that_is_defined_again_replaces_the_former(module: str, name: str) -> None:
+    envs.register("again", defined(3, module))
+    envs.register("again", defined(5, module, name))
+    assert envs.describe({"id": "again"}).signals["observation"].high == 5
+    with pytest.raises(ScenarioError, match="register: environment 'again' already exists; choose another"):
+        envs.register("again", defined(7, "others"))
+    assert envs.describe({"id": "again"}).signals["observation"].high == 5
+
+
 def two() -> SyncVectorEnv:
     return walks(2)
 
@@ -123,6 +139,7 @@ def two() -> SyncVectorEnv:
     [
         (Walk, {"sise": 3}, "env.sise: unknown key 'sise'; did you mean 'size'?"),
         (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
+        (two, {"size": 3}, "env.size: unknown key 'size'; leave it out: there are no keys"),
         (lambda: 3, {}, "env: 'own' returned int; its factory must return a gymnasium.Env,"),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],

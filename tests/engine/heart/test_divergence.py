@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
+from antiphon.comms import Coupling, CreditedMessage
 from tests.contracts.twins import facts
 from tests.engine.scenes import scenario_of
 from tests.kit.running import check_later, seeds_together
@@ -18,7 +19,7 @@ GOAL = {"kind": "regression", "target": "right_half"}
 BOTH = pytest.mark.parametrize("backend", ["cohort", reference])
 
 
-def chain(coupling: str = "decoupled", *, scale: float = 1.0, first: Any = None, **training: Any) -> Scenario:
+def chain(coupling: Any = "decoupled", *, scale: float = 1.0, first: Any = None, **training: Any) -> Scenario:
     net = {"kind": "mlp", "hidden": [5], "norm": "none"}
     agents = {
         "a": {"observes": ["left_half"], "network": first or net},
@@ -94,6 +95,28 @@ def test_a_network_that_returns_no_numbers_is_named() -> None:
     line = diverge(Simulation(chain(first=Unbounded)))
     fix = "nothing was learned before: look for nan in its network's output"
     assert line.startswith(f"agent 'a': the gradient at step 1 is not finite; {fix}")
+
+
+class Endless(Coupling):
+    """A credit without numbers."""
+
+    name = "endless"
+    predicts = True
+
+    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor:
+        return message.sent * torch.nan
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_coupling_of_ones_own_whose_credit_is_not_finite_is_named(later: bool) -> None:
+    """Checked within the step, or as on a GPU after it."""
+    simulation = Simulation(chain(Endless))
+    with pytest.raises(DivergenceError) as found:
+        (check_later(simulation) if later else simulation).run(2)
+    line = str(found.value)
+    assert line.startswith("agent 'a': the gradient at step 1 is not finite; nothing was learned before")
+    assert line.endswith(", and in what `credit` of its coupling 'Endless' returns")
+    assert "coupling" not in diverge(Simulation(chain(first=Unbounded)))
 
 
 def overflowing(count: int, **optimiser: Any) -> Scenario:
