@@ -173,7 +173,7 @@ def population(
         how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
         run = PopulationRun(spec, template, directory, **how)
     for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
-        warnings.warn(line, ScenarioWarning, stacklevel=2)
+        warnings.warn(line, ScenarioWarning, stacklevel=3)  # a decorator is between
     shown = progress and is_terminal(sys.stderr)
     result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"

@@ -143,7 +143,7 @@ def study(
     comparison = comparison.in_folder(exist)
     if comparison.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs one at a time in this process, as others cannot import {comparison.in_process}"
-        warnings.warn(f"{line}; put the function into a module", stacklevel=2)
+        warnings.warn(f"{line}; put the function into a module", stacklevel=3)  # a decorator is between
     result = comparison.go(int(jobs or cores()), remark if is_terminal(sys.stderr) else lambda line: None)
     same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:

@@ -359,8 +359,8 @@ def real(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def check_split(split: str, splits: Sequence[str]) -> None:
-    """Check that a split is one of `splits`; otherwise raise a ScenarioError with the nearest name."""
+def check_split(split: str, splits: Sequence[str], place: str = "env.split") -> None:
+    """Check that a split is one of `splits`; otherwise raise a ScenarioError with the nearest name, at what names it."""
     if split not in splits:
         ending = suggest(split, splits) if splits else "; this environment has no data set"
-        raise ScenarioError(f"env.split: no split '{split}'{ending}")
+        raise ScenarioError(f"{place}: no split '{split}'{ending}")

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from antiphon.base.counts import check_flags, check_names
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, write_error
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of
@@ -461,7 +461,7 @@ class Simulation:
                 warnings.warn(line, ScenarioWarning, stacklevel=3)
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
-            steps = run.steps_left()
+            steps = _remark_if_done(run)
         calls, start = Callbacks(callbacks, self), running.now
         total = None if steps is None else start + steps
         for line in ended_schedules(running.scenario, start + 1 if total is None else total):
@@ -737,6 +737,14 @@ class Simulation:
             RunError: The environment has no `state_dict`, so it cannot be forked.
         """
         return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _remark_if_done(run: Run) -> int:
+    """Return the steps to a run's end, and print a line where it is there."""
+    left, now, until = run.steps_left(), run.running.now, run.running.until
+    if not left and 0 < until <= now:
+        write_error(f"run: done already, {now:,} of {until:,} steps; run(steps=N) takes N more")
+    return left
 
 
 def _train(run: Run, calls: Callbacks, progress: RunProgress, **limits: Any) -> tuple[int, str | None]:

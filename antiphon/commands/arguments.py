@@ -59,8 +59,9 @@ def scenario_template(
         return template_named(name)
     folder = run_folder(name)
     if python is None and not (folder / "scenario.yaml").is_file():
-        if folder.is_dir() and not is_document(name):
-            RunDirectory.open(folder)  # raises, and names the runs that are in it
+        is_of_runs = "/" in name and not folder.suffix and any(folder.parent.glob("*/run.json"))
+        if (folder.is_dir() or (is_of_runs and not folder.exists())) and not is_document(name):
+            RunDirectory.open(folder)  # raises, and names the runs that are in it or beside it
         return template_named(name)
     if python is not None or (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)

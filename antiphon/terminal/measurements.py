@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from antiphon.base.errors import RunError
@@ -50,6 +51,7 @@ from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
     Undefined,
+    duration,
     worth,
     worths_in_words,
 )
@@ -346,9 +348,14 @@ def measured_value(
     """Measure the value of the channels' learning signals."""
     remark("measuring the value of learning signals, in forks …")
     settings: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
-    values = value(
-        simulation, channels=channels, **{name: n for name, n in settings.items() if n is not None}
-    )
+    started = monotonic()
+
+    def announce(done: int, total: int) -> None:
+        if done == 1 < total:
+            remark(f"this takes about {duration((monotonic() - started) * total)}")
+
+    given = {name: n for name, n in settings.items() if n is not None}
+    values = value(simulation, channels=channels, **given, follow=announce)
     every = predicted_channels(simulation.running.system)
     predicted = [name for name in every if not channels or name in channels]
     signals = signal_alignment(simulation, channels=predicted)
@@ -433,9 +440,12 @@ def _show_value(
         console().print(f"undefined: {undefined.instead}")
     elif undefined.cost:
         console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
+    names_by_reason: dict[str, list[str]] = {}
     for row in values.rows[:_ROWS]:
-        if row.why:
-            console().print(f"{row.name}: {row.why}")
+        names_by_reason.setdefault(row.why, []).append(row.name)
+    for why, names in names_by_reason.items():
+        if why:
+            console().print(f"{', '.join(names)}: {why}")
 
 
 def show_causes(directory: RunDirectory, measured: Measured) -> None:

@@ -207,7 +207,9 @@ def updates_in_words(
     if several:
         words.append(f"several for each window of {some(several)}")
     if by_gates:
-        words.append(f"those of {some(by_gates)} change nothing until a gate applies the predicted gradient")
+        words.append(
+            f"those of {some(by_gates)} change nothing until the predicted gradient has proved right (its channel's gate opens)"
+        )
     return "; ".join(words)
 
 

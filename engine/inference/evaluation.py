@@ -276,6 +276,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     mixed = mixes_rows(system)
     batches = whole_batches(env, split, system.batch) if mixed else examples(env, split, rows=rows)
     rows = system.batch if mixed else rows
+    check_split(split, env.splits, "evaluate")
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(batches):
             check_interrupted()
@@ -309,7 +310,7 @@ def _score_environment(
             else "the run's losses show progress"
         )
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
-    check_split(split, env.splits)
+    check_split(split, env.splits, "evaluate")
     most = system.batch if mixes_rows(system) else _ENVS
     with closing(make(max(1, min(most, env.example_count(split) // _STRETCH)), split)) as evaluation_env:
         rollout = EnvironmentRollout(system, evaluation_env, links, rollout_seed(seed, split, 0))
@@ -377,7 +378,7 @@ def _play(
 def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> None:
     """Raise ScenarioError where no whole episodes of a split can be played, or not so many of each environment."""
     check_counts("evaluate", episodes=episodes)
-    check_split(split, env.splits or SPLITS)
+    check_split(split, env.splits or SPLITS, "evaluate")
     if env.endless:
         raise ScenarioError(
             "evaluate: the environment's episodes never end, so they have no return; truncate them, as with max_episode_steps or limit"

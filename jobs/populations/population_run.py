@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from inspect import Parameter
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
 from antiphon.base.errors import RunError
+from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.problems import DocumentError, Problems
@@ -411,9 +414,19 @@ class PopulationRun(Observer):
             differing = [key for key in compared if saved.get(key) != document.get(key)]
             self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
         if differing:
+            fix = "choose another name"
+            if differing == ["steps"]:
+                source = str(facts["template"]["source"])
+                made_in_python = (
+                    ""
+                    if facts["template"]["text"]
+                    else f" --scenario {source if ':' in source else 'MODULE:FUNCTION'}"
+                )
+                resume = f"antiphon resume {shlex.quote(display_path(self.directory))}{made_in_python} --steps {self.spec.steps}"
+                fix += f", or go on: {with_imports(resume)} (in Python until={self.spec.steps}, and steps as before)"
             raise RunError(
                 f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
-                f"{document.get(differing[0])}); choose another name"
+                f"{document.get(differing[0])}); {fix}"
             )
         return facts
 
@@ -528,15 +541,22 @@ def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Itera
             ):
                 yield DocumentError((key, name), str(template.problem_of_value(name, None)))
     for name, within in spec.vary.items():
-        parameter = template.parameters.get(name)
-        if not isinstance(parameter, ParameterSpec):
-            continue  # no parameter, or one of a Python function: the scenario says so
-        ends = within if isinstance(within, tuple) else (within.low, within.high)
-        problem = next(filter(None, map(parameter.problem, ends)), None)
-        if parameter.type == "int":
+        parameter, problem = template.parameters.get(name), None
+        if isinstance(parameter, ParameterSpec):
+            ends = within if isinstance(within, tuple) else (within.low, within.high)
+            problem = next(filter(None, map(parameter.problem, ends)), None)
+        if _is_whole(parameter):
             problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
         if problem is not None:
             yield DocumentError(("vary", name), problem)
+
+
+def _is_whole(parameter: ParameterSpec | Parameter | None) -> bool:
+    """Whether a parameter is a whole number; of a Python function by its annotation, without one by its default."""
+    if isinstance(parameter, Parameter):
+        unannotated = parameter.annotation is parameter.empty
+        return type(parameter.default) is int if unannotated else parameter.annotation in (int, "int")
+    return parameter is not None and parameter.type == "int"
 
 
 def _request(

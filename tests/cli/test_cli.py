@@ -92,6 +92,7 @@ def test_a_run_is_shown_resumed_and_evaluated(
     cli(RUN)
     assert "6 steps, done, accuracy" in cli("show a")
     assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
+    assert "none: no run there (a run directory holds run.json); known: a" in cli.refused("show ./none")
     result = cli.json("resume a --steps 9")
     assert result["steps"] == 9
     assert cli.json("resume a") == result
@@ -165,6 +166,7 @@ def test_an_evaluation_without_a_finite_score_says_so(here: Path, cli: Commands)
         ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
         ("run mnist-mlp", "ANTIPHON_DATA"),
         ("resume nothing", "nothing: no run there"),
+        ("show runs/none", "runs/none: no such file; give the path of a file"),
         ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
         (
             "show gymnasium/CartPol-v1",

@@ -126,6 +126,7 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     assert -1 <= found["alignment"]["n0->n1"]["cosine"] <= 1
     table = cli("evaluate", run, words)
     assert "Value over 2 steps, 2 repeats" in table
+    assert "this takes about " in cli.err
     assert "parameter cosine" in table
     assert -1 <= found["alignment"]["n0->n1"]["parameter_cosine"] <= 1
     assert any(b"channel/parameter_cosine" in path.read_bytes() for path in run.glob("events.*"))

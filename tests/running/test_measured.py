@@ -157,6 +157,9 @@ def test_where_rates_have_fallen_to_nothing_a_value_is_measured_during_a_run(
     advice = "the agents' learning rates have fallen to 0.62 % of their first, so that no signal gains much: "
     spec = "telemetry: {value: {period: 1, horizon: 4}}"
     assert advice in " ".join(said.split())
+    reasons = re.findall(r"^(.*): \S.*over this horizon true gradients", said, re.MULTILINE)
+    assert reasons
+    assert " ".join(said.split()).count("over this horizon true gradients") == len(reasons)
     measured = read_run(tmp_path / "run").catalogue()["verdicts"]["measures"]
     (value,) = (each for each in measured if each["metric"] == "value")
     assert [spec in value["instead"], value["again"]] == [True, ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +346,39 @@ def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
     assert "it already exists: this population is written to" in capsys.readouterr().err
     with one_line("exist: 'append'; must be number, ", antiphon.ScenarioError):
         antiphon.population("digits-mlp", **how, exist="append")
+
+
+def build(width: int = 4, depth=2, lr: float = 0.1) -> antiphon.Scenario:  # type: ignore[no-untyped-def]
+    return digits(width=width, depth=depth, lr=lr)
+
+
+@pytest.mark.parametrize("name", ["width", "depth"])
+def test_a_whole_number_of_a_function_is_structure(tmp_path: Path, name: str) -> None:
+    with one_line(f"vary.{name}: is a whole number: structure, which cannot vary", antiphon.ScenarioError):
+        antiphon.population(build, vary={name: [4, 8]}, members=2, steps=1, logdir=tmp_path / "it")
+    assert not (tmp_path / "it").exists()
+
+
+@pytest.mark.parametrize("scenario", [digits, "digits-mlp"])
+def test_more_steps_of_a_population_that_is_there_are_taken_by_what_the_refusal_names(
+    here: Path, scenario: Any
+) -> None:
+    how: dict[str, Any] = {"vary": RATES, "values": SMALL, "members": 2, "logdir": here / "it"}
+    antiphon.population(scenario, **how, steps=1)
+    source = " --scenario tests.jobs.populations.made:digits" if scenario is digits else ""
+    fix = f"choose another name, or go on: antiphon resume it{source} --steps 2 (in Python until=2, and steps as before)"
+    with one_line(re.escape(f"it: holds another population (steps is 1, not 2); {fix}"), antiphon.RunError):
+        antiphon.population(scenario, **how, steps=2, exist="resume")
+    members = antiphon.population(scenario, **how, steps=1, until=2, exist="resume")
+    assert [member["steps"] for member in members.result["members"]] == [2, 2]
+
+
+def test_a_warning_is_at_the_line_of_the_call(tmp_path: Path) -> None:
+    with pytest.warns(antiphon.ScenarioWarning, match="none is replaced") as issued:
+        antiphon.population(
+            digits, vary=RATES, select={"every": 9}, members=2, steps=1, logdir=tmp_path / "it"
+        )
+    assert {warning.filename for warning in issued} == {__file__}
 
 
 def test_the_folder_of_a_function_is_named_after_its_scenario(here: Path) -> None:

@@ -373,6 +373,17 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
 
 
+def test_a_run_that_is_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "run: done already, 2 of 2 steps; run(steps=N) takes N more\n"
+    with Simulation(own(steps=2)) as simulation:
+        simulation.run()
+        assert "done already" not in capsys.readouterr().err
+        assert len(simulation.run()) == 0
+        assert line in capsys.readouterr().err
+        simulation.run(steps=1)
+        assert "done already" not in capsys.readouterr().err
+
+
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("given", [{"checkpoint_every": 1}, {"parts": 2}])
 def test_what_only_steps_obey_is_refused_of_a_run_that_is_done_where_none_is_taken(

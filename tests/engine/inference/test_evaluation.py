@@ -238,7 +238,7 @@ def test_links_that_cannot_be_are_one_clear_line(settings: dict[str, Any], expec
 
 
 def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
-    with one_line("no split 'tset'; did you mean 'test'"):
+    with one_line("^evaluate: no split 'tset'; did you mean 'test'"):
         simulate(source()).evaluate("tset")
     agent = {"observes": ["symbol"], "objective": {"kind": "coding", "target": "target"}, "acts": True}
     with one_line("has no splits to evaluate on; its own metrics in the run show progress: .*difficulty, so"):
