@@ -130,6 +130,13 @@ def _studied(folder: Path, **given: Any) -> Shown:
     return {"table": table.to_pandas().drop(columns="seconds").to_csv(), "place": str(table.directory)}
 
 
+def _studied_again(folder: Path, **given: Any) -> Shown:
+    """A study of which there is one already, with a file that is lost where it is removed."""
+    _studied(folder)
+    (folder / "study/mark.txt").touch()
+    return {**_studied(folder, **given), "mark": (folder / "study/mark.txt").exists()}
+
+
 def _evolved(folder: Path, **given: Any) -> Shown:
     how: dict[str, Any] = {"scenario": _JOB, "values": _SMALL, "steps": 4, "members": 2, "progress": False}
     how |= {"vary": {"lr": [0.001, 0.1]}, "select": {"every": 2, "copy": 0.5}, "logdir": folder / "many"}
@@ -246,6 +253,13 @@ USES: list[Door] = [
             "logdir": ["here"],
             "device": ["meta", "cuda:99"],
         },
+        {"exist": "see the next"},
+    ),
+    Door(
+        antiphon.study,
+        _studied_again,
+        {"exist": ["number", "overwrite", "error", "never"]},
+        partial=True,
     ),
     Door(
         antiphon.check,

@@ -96,6 +96,8 @@ def test_members_in_processes_are_bit_identical_to_members_one_after_the_other(
         population.close()
         monkeypatch.setattr(
             seams.STEP_EACH,
-            lambda envs, actions: [env.step(own) for env, own in zip(envs, actions, strict=True)],
+            lambda runners, actions, step: [
+                runner.step_env(of_env, step) for runner, of_env in zip(runners, actions, strict=True)
+            ],
         )
     torch.testing.assert_close(*found, rtol=0, atol=0)
