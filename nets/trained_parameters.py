@@ -88,7 +88,7 @@ class TrainedParameters:
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
         module_state: What the users' modules keep between calls beside parameters and buffers; None: there are none.
-        taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
+        steps_taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
     bf16 = False
@@ -168,7 +168,7 @@ class TrainedParameters:
             members=tuple(members),
             parameters=parameters,
             trainable=trainable,
-            accumulates=False,
+            has_hooks=False,
             optimiser=type(optimisers[0]).stacked(optimisers, trainable),
             updates=0,
             steps_taken=torch.zeros(len(members), dtype=torch.int64),

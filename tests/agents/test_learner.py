@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner
-from antiphon.agents.network import OBJECTIVE, Head
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head, Network
 from antiphon.errors import DivergenceError
 from antiphon.nets.schedules import Rate, StepsSchedule
 from tests.contracts.builders import ring
@@ -19,9 +20,11 @@ from tests.contracts.twins import made
 DOUBLE = torch.float64
 
 
-def learner(*, seed: int = 0, frozen: bool = False, **optimiser: Any) -> Learner:
+def learner(
+    *, seed: int = 0, frozen: bool = False, network: Network | None = None, **optimiser: Any
+) -> Learner:
     return Learner(
-        Mlp((5,), (4,), (Head(OBJECTIVE, (3,)),)),
+        network or Mlp((5,), (4,), (Head(OBJECTIVE, (3,)),)),
         torch.Generator().manual_seed(seed),
         optimiser={"kind": "adam", **optimiser},
         rate=Rate(base=0.1, run_steps=10, schedule=StepsSchedule(at=(0.5,))),
@@ -73,6 +76,13 @@ def test_a_round_trip_through_its_state_continues_to_the_bit(optimiser: dict[str
         assert torch.equal(p, fresh.parameters[name])
     for name, b in straight.buffers.items():
         assert torch.equal(b, fresh.buffers[name])
+
+
+def test_a_stack_of_modules_has_no_hooks_though_each_module_may_leave_gradients() -> None:
+    """What modules can be stacked has none, and the stack's own parameters are no module's."""
+    networks = [ModuleNetwork(nn.Linear(5, 3), (5,), (Head(OBJECTIVE, (3,)),), seed=0) for _ in range(2)]
+    members = [learner(seed=seed, network=network) for seed, network in enumerate(networks)]
+    assert [one.has_hooks for one in (*members, Learner.stacked(members))] == [True, True, False]
 
 
 @pytest.mark.parametrize("sick", ["n0", "n3"])
