@@ -201,7 +201,7 @@ class MemberBackend:
 
     Args:
         together: What takes them.
-        place: Which of them it is, from 0.
+        member: Which of them it is, from 0.
     """
 
     name = "cohort"

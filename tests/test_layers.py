@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -454,3 +455,158 @@ def test_folders_do_not_import_each_other(library: list[Source]) -> None:
 
 def test_no_modules_import_one_another_not_even_late(library: list[Source]) -> None:
     assert not circles(library)
+
+
+_ENTRY = re.compile(r"\*{0,2}\w+(?:, \*{0,2}\w+)*(?=:)")
+
+
+def entries(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, section: str) -> list[str]:
+    """Return the names that a section of a docstring describes, `Args` or `Attributes`."""
+    lines = (ast.get_docstring(node) or "").splitlines()
+    if f"{section}:" not in lines:
+        return []
+    below = itertools.takewhile(lambda line: line[:1] in ("", " "), lines[lines.index(f"{section}:") + 1 :])
+    found = [_ENTRY.match(line[4:]) for line in below if line.strip()]
+    return [name.strip("*") for entry in found if entry for name in entry[0].split(", ")]
+
+
+def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Return the names of what a function takes."""
+    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+
+
+class Classes:
+    """The classes of some files, and what each has, with that of its bases among them."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self.by_module: dict[str, dict[str, ast.ClassDef]] = {}
+        """By module: its classes by name; one in another as `Outer.Inner`."""
+        self._imported: dict[str, dict[str, str]] = {}
+        for source in sources:
+            module = module_of(source.path)
+            self._imported[module] = {name.rpartition(".")[2]: name for _, name in imports(source.nodes)}
+            found = self.by_module[module] = {}
+            waiting = [("", node) for node in source.nodes if isinstance(node, ast.ClassDef)]
+            inner = {id(child) for _, node in waiting for child in node.body}
+            for outer, node in waiting:
+                if outer or id(node) not in inner:
+                    found[outer + node.name] = node
+                    waiting += [
+                        (f"{outer}{node.name}.", child)
+                        for child in node.body
+                        if isinstance(child, ast.ClassDef)
+                    ]
+
+    def with_bases(self, module: str, name: str) -> Iterator[ast.ClassDef]:
+        """Yield a class and those that it is made of, as far as they are among these."""
+        if name not in self.by_module.get(module, {}):
+            target = self._imported.get(module, {}).get(name.partition(".")[0])
+            if target is not None and (inside := target.rpartition("."))[0] != module:
+                yield from self.with_bases(inside[0], ".".join([inside[2], *name.split(".")[1:]]))
+            return
+        node = self.by_module[module][name]
+        yield node
+        for base in node.bases:
+            written = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+            if written != name:
+                yield from self.with_bases(module, written)
+
+
+def attributes(node: ast.ClassDef) -> set[str]:
+    """Return the names of the attributes that a class itself declares, defines or sets in its methods; of classes in it, none."""
+    found = set()
+    waiting: list[ast.AST] = [*node.body]
+    for inside in waiting:
+        if isinstance(inside, ast.ClassDef):
+            continue
+        waiting += ast.iter_child_nodes(inside)
+        if isinstance(inside, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(inside.name)
+        elif isinstance(inside, ast.Attribute) and isinstance(inside.ctx, ast.Store):
+            found |= {inside.attr} if final_name(inside.value) in {"self", "cls"} else set()
+    for inside in node.body:
+        targets = inside.targets if isinstance(inside, ast.Assign) else [getattr(inside, "target", None)]
+        found |= {final_name(target) for target in targets}
+    return found
+
+
+def taken(made_of: Iterable[ast.ClassDef]) -> set[str] | None:
+    """Return the names of what a class takes, given it and its bases; None: it has no `__init__` of its own, as a dataclass."""
+    inits = [
+        part
+        for node in made_of
+        for part in node.body
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__"
+    ]
+    if not inits:
+        return None
+    passes_on = inits[0].args.vararg or inits[0].args.kwarg
+    return set().union(*map(arguments, inits if passes_on else inits[:1]))
+
+
+def names_gone(sources: Sequence[Source]) -> Iterator[str]:
+    """Yield the names in docstrings of arguments and attributes that there are not."""
+    classes = Classes(sources)
+    for source in sources:
+        for function in source.nodes:
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for name in set(entries(function, "Args")) - arguments(function):
+                    yield f"{source.path}:{function.lineno}: {function.name} takes no {name}"
+        module = module_of(source.path)
+        for name, node in classes.by_module[module].items():
+            made_of = list(classes.with_bases(module, name))
+            has = set().union(*map(attributes, made_of))
+            takes = taken(made_of)
+            gone = {*entries(node, "Args")} - (has if takes is None else takes)
+            for what in [*gone, *({*entries(node, "Attributes")} - has)]:
+                yield f"{source.path}:{node.lineno}: {name} has no {what}"
+
+
+def test_docstrings_name_arguments_and_attributes_that_there_are(library: list[Source]) -> None:
+    wrong = list(names_gone(library))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("argument", "attribute", "seen"),
+    [
+        ("size", "kept", 0),
+        ("*rest", "of_base", 0),
+        ("size, rest", "kept, shown", 0),
+        ("lr", "declared", 0),
+        ("sizes", "kept", 1),
+        ("size", "taken", 1),
+        ("size, lost", "kept, taken", 2),
+        ("size", "of_inner", 1),
+    ],
+)
+def test_the_check_of_docstrings_sees_what_is_gone(argument: str, attribute: str, seen: int) -> None:
+    base = "class Base:\n    def __init__(self, lr): self.of_base = lr\n"
+    text = f'''
+from antiphon.nets.base import Base
+class Planted(Base):
+    """It is.
+
+    Args:
+        {argument}: What it is,
+            long: on two lines.
+
+    Attributes:
+        {attribute}: What it holds.
+
+    Raises:
+        ValueError: Never.
+    """
+    declared: int
+    class Inner:
+        of_inner = 1
+    def __init__(self, size, *rest):
+        self.kept = size
+    @property
+    def shown(self): return self.kept
+'''
+    planted = [
+        Source(f"nets/{name}.py", "nets", list(ast.walk(ast.parse(written))))
+        for name, written in (("base", base), ("planted", text))
+    ]
+    assert len(list(names_gone(planted))) == seen

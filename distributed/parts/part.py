@@ -66,7 +66,7 @@ class Part:
         dtype: Of all floats.
         stacked: Whether agents of one kind are computed as one.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
-        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
+        system: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
             parameters of its own agents only.
 
     Attributes:

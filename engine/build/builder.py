@@ -556,7 +556,7 @@ def read_weights(learner: Learner, source: str, path: Path) -> None:
     Args:
         learner: The one to fill.
         source: `RUN:agent`; RUN is a run directory or a checkpoint.
-        place: Where the scenario says so, for errors.
+        path: Where the scenario says so, for errors.
 
     Raises:
         ScenarioError: There is no such run or agent, or its shapes differ.

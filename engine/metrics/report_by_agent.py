@@ -237,7 +237,7 @@ class MeanAccumulator:
 
     Args:
         system: The system of the agents.
-        *others: Those of other seeds; of several, agents are `name@seed` here.
+        *other_seeds: Those of other seeds; of several, agents are `name@seed` here.
     """
 
     def __init__(self, system: System, *other_seeds: System) -> None:

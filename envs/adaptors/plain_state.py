@@ -54,7 +54,7 @@ class Capture:
     Args:
         references: Objects that attributes may hold, and that are not part of the state. What is restored holds the
             object of the same number.
-        others: Such objects for which there is none.
+        fixed: Such objects for which there is none.
 
     Attributes:
         relied: What must stand in a place when it is restored, by place.

@@ -28,7 +28,7 @@ class Remote:
     """An environment of PettingZoo in another process, with the parallel interface.
 
     Args:
-        place: Its place in the process.
+        index: Its place in the process.
         worker: The process.
         local: An equal environment of this process, for what never changes.
     """

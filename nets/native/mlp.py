@@ -100,7 +100,7 @@ class Evaluation:
         network: The networks.
         parameters: Their parameters.
         input: Their input.
-        kept: Outputs of the layers, and tensors saved by the normalisations.
+        saved: Outputs of the layers, and tensors saved by the normalisations.
         statistics: Running statistics after the evaluation.
     """
 

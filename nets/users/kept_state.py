@@ -31,7 +31,7 @@ class KeptState:
     """What a user's object keeps between calls.
 
     Args:
-        thing: The object.
+        user_object: The object.
         owned: Whether no one but the run has it, so that its state may be loaded.
     """
 

@@ -137,7 +137,7 @@ class Seeds:
 
     Args:
         members: At least two, with the same agents and channels.
-        kept: So many log entries of a metric are kept at most, others of each seed perhaps, so that its newest one counts at every step; 0: all.
+        entry_limit: So many log entries of a metric are kept at most, others of each seed perhaps, so that its newest one counts at every step; 0: all.
     """
 
     def __init__(self, members: Sequence[Member], entry_limit: int = 0) -> None:
