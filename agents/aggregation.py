@@ -119,8 +119,8 @@ class Aggregated(Network):
     def changed_parameter(self) -> str | None:
         return self.inner.changed_parameter()
 
-    def mixed(self) -> str | None:
-        return self.aggregator.mixed or self.inner.mixed()
+    def mixing_reason(self) -> str | None:
+        return self.aggregator.mixing_reason or self.inner.mixing_reason()
 
     def probe(self) -> Network:
         return copy_with(self, aggregator=self.aggregator.probe(), inner=self.inner.probe())
@@ -128,6 +128,6 @@ class Aggregated(Network):
     def signature(self) -> Hashable:
         return Aggregated, self.observed, self.aggregator.key, self.inner.signature()
 
-    def stackable(self) -> str | None:
+    def stacking_obstacle(self) -> str | None:
         reason = self.aggregator.refusal
-        return self.inner.stackable() if reason is None else f"its fan-in: {reason}"
+        return self.inner.stacking_obstacle() if reason is None else f"its fan-in: {reason}"

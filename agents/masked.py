@@ -57,8 +57,8 @@ class Masked(Network):
     def changed_parameter(self) -> str | None:
         return self.inner.changed_parameter()
 
-    def mixed(self) -> str | None:
-        return self.inner.mixed()
+    def mixing_reason(self) -> str | None:
+        return self.inner.mixing_reason()
 
     def probe(self) -> Network:
         return copy_with(self, inner=self.inner.probe())
@@ -66,5 +66,5 @@ class Masked(Network):
     def signature(self) -> Hashable:
         return Masked, self.mask.start, self.inner.signature()
 
-    def stackable(self) -> str | None:
-        return self.inner.stackable()
+    def stacking_obstacle(self) -> str | None:
+        return self.inner.stacking_obstacle()

@@ -234,9 +234,9 @@ class ModuleNetwork(Network):
     def _changed_parameter(self) -> str | None:
         return changed_parameter(self.module, self.function.inputs)
 
-    def mixed(self) -> str | None:
+    def mixing_reason(self) -> str | None:
         normed = next((head.name for head in self.heads.values() if head.norm == "batch"), None)
-        return self.function.mixed if normed is None else f"its output '{normed}' has batch norm"
+        return self.function.mixing_reason if normed is None else f"its output '{normed}' has batch norm"
 
     def probe(self) -> Network:
         function = self.function.probe()
@@ -245,7 +245,7 @@ class ModuleNetwork(Network):
     def signature(self) -> Hashable:
         return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key
 
-    def stackable(self) -> str | None:
+    def stacking_obstacle(self) -> str | None:
         return self.function.refusal
 
     def port_shape(self, port: str) -> tuple[int, ...]:

@@ -174,7 +174,7 @@ class Network(ABC):
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [B, *size] each, and the new buffers; nothing is changed in place.
 
-        N networks of one signature that are `stackable` are one call: then parameters and buffers are stacked
+        N networks of one signature without a `stacking_obstacle` are one call: then parameters and buffers are stacked
         [N, …], the input is [N, B, *input_shape], the state [N, B, state_size], and the ports are [N, B, *size].
 
         Args:
@@ -243,7 +243,7 @@ class Network(ABC):
         """Return a trained parameter that a user's module within changes when it is called; None if none does."""
         return None
 
-    def mixed(self) -> str | None:
+    def mixing_reason(self) -> str | None:
         """Return why its rows cannot be evaluated apart, or with those of other ticks, in one line; None if they can."""
         return None
 
@@ -251,6 +251,6 @@ class Network(ABC):
         """Return the network for trial calls, which call no hook of a user's and leave what their modules keep as it is."""
         return self
 
-    def stackable(self) -> str | None:
+    def stacking_obstacle(self) -> str | None:
         """Return why the network cannot be called with stacked parameters, in one line; None if it can."""
         return None

@@ -154,10 +154,10 @@ class Objective(AnyObjective):
         return {self.metric: score}
 
     def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
-        """Whether a sample's loss or metric may depend on the others in its batch; the arguments are those of `stackable`."""
+        """Whether a sample's loss or metric may depend on the others in its batch; the arguments are those of `stacking_obstacle`."""
         return self.of_network
 
-    def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
+    def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         """Return why the rows of several agents cannot be one batch, in one line; None if they can.
 
         Args:
@@ -238,7 +238,7 @@ class Classification(Objective):
             shares, count = shares.where(present, 0.0), present.sum()
         return losses * (count / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny))
 
-    def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
+    def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         return (
             None
             if self.weight is None
@@ -477,9 +477,9 @@ class OwnObjective(Objective):
         return _components(shape) * (1 if classes is None else classes)
 
     def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
-        return self.stackable(outputs, target, classes) is not None
+        return self.stacking_obstacle(outputs, target, classes) is not None
 
-    def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
+    def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         with seeded_globally(0), torch.no_grad():
             output = torch.rand(4, outputs, dtype=torch.float64)
             targets = torch.rand(4, *target, dtype=torch.float64)

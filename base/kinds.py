@@ -42,7 +42,7 @@ from antiphon.base.problems import (
     DocumentError,
     MisspeltKind,
     Problems,
-    kind_of,
+    show_refused,
     show_value,
     translate,
 )
@@ -226,7 +226,7 @@ class KindSpec(Spec):
         if not isinstance(keys, Mapping):
             if reason := refused_of_torch(cls.point, keys):
                 fail(reason)
-            fail(f"must be a mapping of keys, not {kind_of(data)}{fix_of_word(cls.point, data)}")
+            fail(f"must be a mapping of keys, not {show_refused(data)}{fix_of_word(cls.point, data)}")
         field = cls.model_fields["kind"]
         if "kind" not in keys:
             Problems(cls._misspelt_kinds(keys)).raise_any()

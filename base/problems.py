@@ -234,8 +234,8 @@ def as_whole(value: object) -> int | None:
         return None
 
 
-def kind_of(value: object) -> str:
-    """Format a value, with its type where it is ambiguous: for 'must be …, not …'."""
+def show_refused(value: object) -> str:
+    """Format a value that is refused, with its type where it is ambiguous: for 'must be …, not …'."""
     return f"the word {show_value(value)}" if isinstance(value, str) else show_value(value)
 
 
@@ -301,5 +301,5 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         "string_type": lambda: "a word",
     }
     if kind in bounds:
-        return f"must be {bounds[kind]()}, not {kind_of(value)}"
+        return f"must be {bounds[kind]()}, not {show_refused(value)}"
     return fallback[:1].lower() + fallback[1:]

@@ -42,7 +42,7 @@ from antiphon.base.problems import (
     Problems,
     UnknownKey,
     as_whole,
-    kind_of,
+    show_refused,
     show_value,
     translate,
 )
@@ -123,7 +123,7 @@ def _count(value: object) -> int:
     number = as_whole(value)
     if number is None:
         mend = f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
-        fail(f"must be a whole number, not {kind_of(value)}{mend}")
+        fail(f"must be a whole number, not {show_refused(value)}{mend}")
     return number
 
 
@@ -137,7 +137,7 @@ def whole(value: object) -> int:
 
 def _real(value: object) -> float:
     if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-        fail(f"must be a number, not {kind_of(value)}")
+        fail(f"must be a number, not {show_refused(value)}")
     try:
         number = float(value)
     except (OverflowError, TypeError, ValueError):
@@ -150,7 +150,7 @@ def _real(value: object) -> float:
 def _flag(value: object) -> bool:
     value = in_python(value) if _is_numpy_number(value) else value
     if not isinstance(value, bool):
-        fail(f"must be true or false, not {kind_of(value)}")
+        fail(f"must be true or false, not {show_refused(value)}")
     return value
 
 
@@ -179,13 +179,13 @@ def _sequence(value: object) -> tuple[object, ...]:
     value = in_python(value) if type(value).__module__ == "numpy" else value
     if not isinstance(value, list | tuple):
         mend = f"; write [{value}]" if isinstance(value, str | int) and not isinstance(value, bool) else ""
-        fail(f"must be a list, not {kind_of(value)}{mend}")
+        fail(f"must be a list, not {show_refused(value)}{mend}")
     return tuple(value)
 
 
 def _numbers(value: object) -> tuple[object, ...]:
     if isinstance(value, str):
-        fail(f"must be a list of whole numbers, not {kind_of(value)}")
+        fail(f"must be a list of whole numbers, not {show_refused(value)}")
     return _sequence(value)
 
 
@@ -272,7 +272,7 @@ def _in_words(words: str) -> WrapValidator:
         try:
             return validate(value)
         except ValidationError:
-            fail(f"must be {words}, not {kind_of(value)}")
+            fail(f"must be {words}, not {show_refused(value)}")
 
     return WrapValidator(read)
 
@@ -458,7 +458,7 @@ class Spec(BaseModel):
             return {cls.bare: data}
         first = next(iter(cls.model_fields), "")
         if isinstance(data, str) and first in ("id", "kind"):
-            fail(f"must be a mapping of keys, not {kind_of(data)}; write {{{first}: {data}}}")
+            fail(f"must be a mapping of keys, not {show_refused(data)}; write {{{first}: {data}}}")
         if not isinstance(data, Mapping):
             return data
         accepted = accepted_keys(cls)

@@ -334,7 +334,7 @@ class LensGradient(LocalGradient):
         numbers = {name: constant(p) for name, p in self.sources.items()}
         return called(set_mode(self._head, training), numbers, buffers_of(self._head), x)[0]
 
-    def stackable(self) -> str | None:
+    def stacking_obstacle(self) -> str | None:
         return "its parameters are another agent's"
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:

@@ -252,7 +252,7 @@ class Model(TrainedParameters, ABC):
         """Return what the last layer reads, of the input and the last hidden activations."""
         return hidden
 
-    def stackable(self) -> str | None:
+    def stacking_obstacle(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None if it can."""
         return None if self.layers is None else self.layers.refusal
 

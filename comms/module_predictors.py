@@ -87,11 +87,11 @@ class _ModuleModel(Model):
             prediction.shape[:-1]
         )
 
-    def stackable(self) -> str | None:
-        return super().stackable() or self._mixed
+    def stacking_obstacle(self) -> str | None:
+        return super().stacking_obstacle() or self._mixing_reason
 
     @cached_property
-    def _mixed(self) -> str | None:
+    def _mixing_reason(self) -> str | None:
         """Return why losses of several models cannot be one call."""
         random = torch.Generator().manual_seed(0)
         probed = copy_with(self, module=copied_object(self.module))

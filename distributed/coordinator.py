@@ -21,7 +21,7 @@ class Coordinator(PartsExecutor):
 
     def __init__(self, opened: OpenParts) -> None:
         super().__init__(opened)
-        self._rows = LogSteps(0, 0)
+        self._log_steps = LogSteps(0, 0)
         """The steps at which metrics are recorded."""
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
@@ -51,10 +51,10 @@ class Coordinator(PartsExecutor):
         if parts is not before or self.parts_at is None or self.parts_at < step - 1:
             parts.scatter(running.state_dict())
             self.parts_at = step
-        self._rows = rows = reader.log_steps
-        until = self.opened.until(step, rows, reader.observes)
+        self._log_steps = reader.log_steps
+        until = self.opened.until(step, self._log_steps, reader.observes)
         try:
-            self.parts_at = self.opened.advance(step, until, rows, reader)
+            self.parts_at = self.opened.advance(step, until, self._log_steps, reader)
         except DivergenceError as error:
             self._diverge(running, error, until)
 
@@ -91,7 +91,7 @@ class Coordinator(PartsExecutor):
         while running.now < until:
             running.own_step(watch=False, keep_messages=True)
             self.whole_at = running.now
-            if self._rows.due(running.now - 1):
+            if self._log_steps.due(running.now - 1):
                 running.train_means.end_row()
         running.synchronize()
         raise error

@@ -68,17 +68,17 @@ class OpenParts:
             self._alive = [True] * (max(self.parts.placement.values()) + 1)
         return self.parts
 
-    def until(self, step: int, rows: LogSteps, ends: Callable[[int], bool]) -> int:
+    def until(self, step: int, log_steps: LogSteps, ends: Callable[[int], bool]) -> int:
         """Return how many steps will have been taken where the parts stop next, once `step` have been.
 
         Args:
             step: Steps taken.
-            rows: The steps at which metrics are recorded: the parts stop after each.
+            log_steps: The steps at which metrics are recorded: the parts stop after each.
             ends: Whether they stop at a number of steps taken.
         """
-        return next(n for n in count(step + 1) if rows.due(n - 1) or ends(n) or n == step + _LONGEST)
+        return next(n for n in count(step + 1) if log_steps.due(n - 1) or ends(n) or n == step + _LONGEST)
 
-    def advance(self, step: int, until: int, rows: LogSteps, reader: Reader | None) -> int:
+    def advance(self, step: int, until: int, log_steps: LogSteps, reader: Reader | None) -> int:
         """Have the parts take steps up to one, or fewer where the run is to end; return how many they have taken, above `step`.
 
         Raises:
@@ -89,9 +89,9 @@ class OpenParts:
         assert parts is not None
         if reader is not None:
             stop = reader.stopping if self.settings.ray is None else partial(self._stop, reader, parts)
-        reached = parts.advance(until, stop=stop, rows=rows)
+        reached = parts.advance(until, stop=stop, log_steps=log_steps)
         if reached <= step:  # stopped after a step that the whole has taken too
-            reached = parts.advance(until, stop=stop, rows=rows)
+            reached = parts.advance(until, stop=stop, log_steps=log_steps)
         return reached
 
     def recorded(self, running: LiveSystem, reached: int) -> tuple[Row | None, Sequence[PartFigures]]:

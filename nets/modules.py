@@ -551,7 +551,7 @@ class ModuleFunction:
         return refusal(self.module, self.inputs)
 
     @functools.cached_property
-    def mixed(self) -> str | None:
+    def mixing_reason(self) -> str | None:
         """Why samples of a batch cannot be computed apart, in one line; None if they can."""
         return mixed_samples(self.module, self.inputs)
 

@@ -150,8 +150,8 @@ class Run:
 
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
-        rows = self.log_steps
-        return rows.due(step) or self.running.newest.watched(step, rows) is not None
+        log_steps = self.log_steps
+        return log_steps.due(step) or self.running.newest.watched(step, log_steps) is not None
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""

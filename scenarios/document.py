@@ -28,8 +28,8 @@ from antiphon.base.problems import (
     DocumentError,
     Problems,
     UnknownKey,
-    kind_of,
     placed,
+    show_refused,
     show_value,
     translate,
 )
@@ -115,7 +115,7 @@ class EnvSpec(Spec):
             data = {"id": data}
         if not isinstance(data, Mapping):
             fix = _fix_of_object(data)
-            return fail(f"must be a mapping of keys, not {kind_of(data)}{fix}") if fix else data
+            return fail(f"must be a mapping of keys, not {show_refused(data)}{fix}") if fix else data
         name = data.get("id")
         if isinstance(name, str) and name.startswith("antiphon/"):  # another may be registered later
             from antiphon.envs.registry import unknown_id
@@ -548,7 +548,7 @@ class Template:
                 problems.append(DocumentError(("scenario",), problem))
             description = body.get("description", "")
             if not isinstance(description, str):
-                message = f"must be text, not {kind_of(description)}"
+                message = f"must be text, not {show_refused(description)}"
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, replace(document, data=body))
@@ -935,7 +935,7 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
         if subsection != "deal":
             items = _standard_section(path, items, accepted)
         elif not isinstance(items, list) or not items:
-            raise DocumentError(path, f"must be a list of agents' keys, not {kind_of(items)}")
+            raise DocumentError(path, f"must be a list of agents' keys, not {show_refused(items)}")
         else:
             items = [_standard_section((*path, index), item, accepted) for index, item in enumerate(items)]
         yield path, items
@@ -995,7 +995,7 @@ def load(name_or_path: str | Path) -> Template:
         ScenarioError: The scenario or file does not exist, or cannot be read.
     """
     if not isinstance(name_or_path, str | os.PathLike):
-        raise ScenarioError(f"load: must be a name or a path, not {kind_of(name_or_path)}")
+        raise ScenarioError(f"load: must be a name or a path, not {show_refused(name_or_path)}")
     path = Path(os.path.expanduser(name_or_path))
     if isinstance(name_or_path, str) and name_or_path in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")

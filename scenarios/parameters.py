@@ -17,8 +17,8 @@ from antiphon.base.problems import (
     Path,
     Problems,
     UnknownKey,
-    kind_of,
     show_bound,
+    show_refused,
     show_value,
 )
 from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
@@ -52,7 +52,7 @@ def _data(value: object) -> Any:
 
 def _scalars(value: object) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple) or not value:
-        raise DocumentError((), f"must be a list of values, not {kind_of(value)}")
+        raise DocumentError((), f"must be a list of values, not {show_refused(value)}")
     for index, item in enumerate(value):
         if not isinstance(item, str | int | float | None):
             raise DocumentError((index,), f"must be a word or number, not {show_value(item)}")
@@ -133,7 +133,7 @@ class ParameterSpec(Spec):
         words, types = _TYPES[self.type]
         if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
             mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
-            return f"must be {' or '.join([words, *shown])}, not {kind_of(value)}{mend}"
+            return f"must be {' or '.join([words, *shown])}, not {show_refused(value)}{mend}"
         for bound, (_, words, holds) in _BOUNDS.items():
             limit = getattr(self, bound)
             if limit is not None and isinstance(value, int | float) and not holds(value, limit):
@@ -207,7 +207,7 @@ def _references(value: Any) -> Iterator[str]:
 def section(path: Path, value: Any) -> Mapping[str, Any]:
     """Return a section of a document, which is a mapping of keys."""
     if not isinstance(value, dict):
-        raise DocumentError(path, f"must be a mapping of keys, not {kind_of(value)}")
+        raise DocumentError(path, f"must be a mapping of keys, not {show_refused(value)}")
     return value
 
 
@@ -221,9 +221,7 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
         path = ("parameters", name)
         problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
         if problem is None and not isinstance(value, Mapping | ParameterSpec):
-            problem = (
-                f"must be a mapping of keys, not {kind_of(value)}; write {{default: {show_value(value)}}}"
-            )
+            problem = f"must be a mapping of keys, not {show_refused(value)}; write {{default: {show_value(value)}}}"
         if problem is not None:
             problems.append(DocumentError(path, problem))
             continue
@@ -242,7 +240,7 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
     for variant, values in section(("variants",), declared).items():
         path: Path = ("variants", variant)
         if not isinstance(values, dict):
-            message = f"must be a mapping of parameters, not {kind_of(values)}"
+            message = f"must be a mapping of parameters, not {show_refused(values)}"
             problems.append(DocumentError(path, message))
             continue
         with problems.gathered(path):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.problems import DocumentError, kind_of
+from antiphon.base.problems import DocumentError, show_refused
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import Metric
@@ -66,10 +66,10 @@ def _ranged(value: object, read: Callable[[object], Any]) -> Any:
     if isinstance(value, list | tuple) and len(value) > 1:
         for index, item in enumerate(value):
             if isinstance(item, str):
-                raise DocumentError((index,), f"must be a number, not {kind_of(item)}; {_STRUCTURE}")
+                raise DocumentError((index,), f"must be a number, not {show_refused(item)}; {_STRUCTURE}")
         return read(value)
     form = "{from: …, to: …}, or a list of two numbers or more"
-    raise DocumentError((), f"must be a range {form}, not {kind_of(value)}")
+    raise DocumentError((), f"must be a range {form}, not {show_refused(value)}")
 
 
 Ranged = Annotated[tuple[Real, ...], WrapValidator(_ranged)]
@@ -99,14 +99,14 @@ class SelectionSpec(Spec):
 
 def _selection(value: object) -> object:
     if isinstance(value, str | bool):
-        fail(f"must be a mapping of keys, not {kind_of(value)}; write {{every: 100}}, in steps")
+        fail(f"must be a mapping of keys, not {show_refused(value)}; write {{every: 100}}, in steps")
     return value
 
 
 def _by_parameter(value: object) -> object:
     if not isinstance(value, Mapping):
         fail(
-            f"must be a mapping of parameters, not {kind_of(value)}; write {{lr: {{from: 0.0001, to: 0.1, log: true}}}}"
+            f"must be a mapping of parameters, not {show_refused(value)}; write {{lr: {{from: 0.0001, to: 0.1, log: true}}}}"
         )
     return value
 

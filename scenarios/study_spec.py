@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value
+from antiphon.base.problems import DocumentError, Path, Problems, show_refused, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
 from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -25,7 +25,7 @@ _SEEDS = 3
 def _values(value: object) -> FrozenMap[Any]:
     """Parse values of parameters by name."""
     if not isinstance(value, Mapping):
-        raise DocumentError((), f"must be a mapping of parameters, not {kind_of(value)}")
+        raise DocumentError((), f"must be a mapping of parameters, not {show_refused(value)}")
     values: FrozenMap[Any] = frozen_data(value)
     return values
 
@@ -38,7 +38,7 @@ def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
             raise DocumentError((name,), "is empty; give values, or leave it out")
         if not isinstance(values, tuple):
             fix = "give each value" if isinstance(values, Mapping) else f"write [{values}]"
-            raise DocumentError((name,), f"must be a list of values, not {kind_of(values)}; {fix}")
+            raise DocumentError((name,), f"must be a list of values, not {show_refused(values)}; {fix}")
         if len(set(values)) < len(values):
             raise DocumentError((name,), f"names a value twice: {show_value(values)}; leave one out")
     return axes
@@ -53,7 +53,7 @@ def _variants(value: object) -> object:
         return {str(name): {} for name in value}
     if isinstance(value, Mapping):
         return {name: {} if variant is None else variant for name, variant in value.items()}
-    raise DocumentError((), f"must be a list of names or a mapping, not {kind_of(value)}")
+    raise DocumentError((), f"must be a list of names or a mapping, not {show_refused(value)}")
 
 
 Values = Annotated[Mapping[str, Any], PlainValidator(_values)]

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, mod
 from antiphon.base.extensions import Catalogue, is_built_in
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, kind_of, show_value
+from antiphon.base.problems import DocumentError, Path, show_refused, show_value
 from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
 
 
@@ -63,7 +63,7 @@ class _OptimiserKeys(KindSpec):
             ):
                 needs = "a whole number"
             if needs:
-                raise DocumentError((key,), f"must be {needs}, not {kind_of(value)}")
+                raise DocumentError((key,), f"must be {needs}, not {show_refused(value)}")
         return self
 
     @property
@@ -175,7 +175,7 @@ class DivergenceSpec(Spec):
 def _by_metric(value: object) -> object:
     if isinstance(value, int | float | str):
         count = value if isinstance(value, int) and not isinstance(value, bool) else "N"
-        fail(f"must name a metric, not {kind_of(value)}; write {{loss: {count}}} or {{METRIC: {count}}}")
+        fail(f"must name a metric, not {show_refused(value)}; write {{loss: {count}}} or {{METRIC: {count}}}")
     return value
 
 
@@ -358,7 +358,7 @@ def less_is_better(metric: str) -> bool:
 def _metric(value: object) -> str:
     """Read a metric; an unknown name is the environment's, unless it is close to a known one."""
     if not isinstance(value, str):
-        fail(f"must be a metric, not {kind_of(value)}")
+        fail(f"must be a metric, not {show_refused(value)}")
     agent, name = split_metric(value)
     if agent is not None and (name_problem(agent) is not None or metric_of_agents(name) is None):
         fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(name, OF_AGENTS)}")

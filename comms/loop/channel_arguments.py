@@ -12,7 +12,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import as_whole, kind_of
+from antiphon.base.problems import as_whole, show_refused
 from antiphon.base.spec import Real
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.examples import ContextSpec
@@ -131,7 +131,7 @@ def context_specs(context: Mapping[str, Context] | None) -> dict[str, ContextSpe
         )
         name = next((name for name in names if isinstance(name, str)), "label")
         raise ScenarioError(
-            f"context: is {kind_of(context)}; give classes or shape by name: {{{name!r}: 10}}"
+            f"context: is {show_refused(context)}; give classes or shape by name: {{{name!r}: 10}}"
         )
     return {name: context_spec(name, entry) for name, entry in context.items()}
 

@@ -140,11 +140,11 @@ class Part:
         """The neighbours whose exchanges the coming step needs and has not got."""
         return self._boundary.waits_for(self.now)
 
-    def step(self, rows: LogSteps | None = None, *, watch: Watch = False) -> None:
+    def step(self, log_steps: LogSteps | None = None, *, watch: Watch = False) -> None:
         """Take one environment step (semantics 13).
 
         Args:
-            rows: The steps at which metrics are recorded, in `row` where this is one; None: none. They change no number.
+            log_steps: The steps at which metrics are recorded, in `row` where this is one; None: none. They change no number.
             watch: Whether, or of which channels, predictions are kept in `learned`; for metrics they are.
 
         Raises:
@@ -153,8 +153,8 @@ class Part:
             EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
-        recorded = rows is not None and rows.due(step)
-        watched = None if rows is None else self.newest.watched(step, rows)
+        recorded = log_steps is not None and log_steps.due(step)
+        watched = None if log_steps is None else self.newest.watched(step, log_steps)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
         keeps_predictions = watch or recorded or (watched is not None and watched.learning)
@@ -175,9 +175,9 @@ class Part:
         self.row = None
         if watched:
             keep_figures(self, step, watched)
-        if rows is not None and recorded:
+        if log_steps is not None and recorded:
             self.backend.synchronize()
-            self.row = self._row(step, sampled=rows.sampled(step))
+            self.row = self._row(step, sampled=log_steps.sampled(step))
 
     def _row(self, step: int, *, sampled: bool) -> PartRow:
         base, row = self.backend.stacked.single_system, Row.of(self, step, sampled=sampled)

@@ -39,13 +39,13 @@ class Parts(Protocol):
 
     placement: Placement
 
-    def advance(self, until: int, *, stop: Stop = never, rows: LogSteps | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
         """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
 
         Args:
             until: Steps taken in the end.
             stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
-            rows: The steps at which metrics are recorded (`row`); None: none.
+            log_steps: The steps at which metrics are recorded (`row`); None: none.
 
         Raises:
             DivergenceError: A loss or gradient of a part was not finite.
@@ -88,14 +88,14 @@ class LocalParts:
         self._began = time.perf_counter()
         self._figures = [PartFigures(part=part.index, machine=platform.node()) for part in self.parts]
 
-    def advance(self, until: int, *, stop: Stop = never, rows: LogSteps | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
         """See `Parts.advance`."""
         while (first := min(part.now for part in self.parts)) < until:
             before = sum(part.now for part in self.parts)
             for part in self.parts:
                 start = time.perf_counter()
                 while part.now < min(until, first + part.lookahead) and not part.waits_for():
-                    part.step(rows)
+                    part.step(log_steps)
                     if stop():  # the others go on to where the first one is
                         until = max(peer.now for peer in self.parts)
                 self._count(part.index, computing=time.perf_counter() - start)

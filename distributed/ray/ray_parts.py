@@ -128,9 +128,9 @@ class RayParts:
 
     # --- the protocol ------------------------------------------------------------------------------------
 
-    def advance(self, until: int, *, stop: Stop = never, rows: LogSteps | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
         """See `Parts.advance`."""
-        self._log_steps = rows
+        self._log_steps = log_steps
         reached = self._take_steps(until, stop)
         self._at = max(*reached, self._at + 1)
         if reached != {self._at}:  # they were stopped: all go on to where the first one is

@@ -217,13 +217,13 @@ class PartWorker:
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, Begun()
 
-    def advance(self, call: int, until: int, rows: LogSteps | None) -> Answer:
+    def advance(self, call: int, until: int, log_steps: LogSteps | None) -> Answer:
         """Take steps up to one, or fewer where the call is halted; with its own state, where that is due in free mode.
 
         Args:
             call: A number that grows from call to call, for `halt`.
             until: Steps taken in the end.
-            rows: The steps at which metrics are recorded.
+            log_steps: The steps at which metrics are recorded.
 
         Raises:
             DivergenceError: See `Part.step`.
@@ -231,7 +231,7 @@ class PartWorker:
         part = self._part
         while part.now < until and self._receive(call, lambda: self._late(until)):
             start = time.perf_counter()
-            part.step(rows)
+            part.step(log_steps)
             self._count(computing=self._figures.computing + time.perf_counter() - start)
             self._send()
         if part.free is not None:  # one that was started again may lack the step that this part is at
@@ -244,9 +244,9 @@ class PartWorker:
         self._ready = part.own_state()
         return self._figures, Results(part.row, state=True)
 
-    def gather(self, call: int, step: int, rows: LogSteps | None) -> Answer:
+    def gather(self, call: int, step: int, log_steps: LogSteps | None) -> Answer:
         """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
-        answer, part = self.advance(call, step, rows), self._part
+        answer, part = self.advance(call, step, log_steps), self._part
         expected = () if part.free is not None else part.neighbours
         late = lambda: [neighbour for neighbour in expected if part.covered[neighbour] < step]
         if part.now < step:

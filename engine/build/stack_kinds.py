@@ -66,12 +66,12 @@ def reasons_alone(system: System) -> dict[str, str]:
         for goal in (goal for goal in goals if goal.target_signal_name):
             signal = system.description.all_signals[goal.target_signal_name]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.output_slice or slice(None)]
-            obstacle = goal.output_objective.stackable(len(outputs), signal.shape, signal.classes)
+            obstacle = goal.output_objective.stacking_obstacle(len(outputs), signal.shape, signal.classes)
             if obstacle is not None:
                 return obstacle
         if system.schedule.sweep and not agent.learner.network.pure:
             return "with training.sweep a module's graph is freed before the next module's forward"
-        return agent.learner.network.stackable()
+        return agent.learner.network.stacking_obstacle()
 
     reasons = {name: reason(agent) for name, agent in system.agents.items()}
     return {name: text for name, text in reasons.items() if text is not None}
@@ -85,7 +85,7 @@ def channels_alone(system: System) -> dict[str, str]:
             (channel.synthetic_gradient.model, "gradient"),
             (channel.synthetic_input.model, "input"),
         ):
-            reason = None if model is None else model.stackable()
+            reason = None if model is None else model.stacking_obstacle()
             if reason is not None:
                 reasons.setdefault(name, f"its synthetic {key}: {reason}")
     return reasons
@@ -285,7 +285,7 @@ def _trained(owner: TrainedParameters) -> Hashable:
 
 
 def _model(model: Predictor | InputModel) -> Hashable:
-    if model.stackable() is not None:
+    if model.stacking_obstacle() is not None:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     pool = getattr(model, "pool", None)

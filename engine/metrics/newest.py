@@ -83,7 +83,7 @@ class NewestFigures:
         """Of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
-    def watched(self, step: int, rows: LogSteps) -> Watched | None:
+    def watched(self, step: int, log_steps: LogSteps) -> Watched | None:
         """Return the agents and channels whose metrics are taken at a step that has no log entry; None: there are none.
 
         They are those for which it is the last step before the next entry at which something can happen, and where chance
@@ -91,11 +91,11 @@ class NewestFigures:
 
         Args:
             step: The step.
-            rows: The steps that have one.
+            log_steps: The steps that have one.
         """
-        if not self._rhythms or not rows.period:
+        if not self._rhythms or not log_steps.period:
             return None
-        steps_left = rows.following(step) - step
+        steps_left = log_steps.following(step) - step
         if not steps_left:
             return None
         learning: list[str] = []

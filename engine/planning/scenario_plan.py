@@ -121,7 +121,7 @@ def plan(
         if picked == "native"
     )
     in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.epochs > 1)
-    mixed = ((agent.name, agent.learner.network.mixed()) for agent in in_passes)
+    mixed = ((agent.name, agent.learner.network.mixing_reason()) for agent in in_passes)
     return Plan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,

@@ -17,7 +17,7 @@ from antiphon.envs.adaptors.spaces import Path, leaves, mapped, part_at, signal_
 from antiphon.envs.signal import channel_axis
 
 
-def check_counts(counts: object) -> None:
+def check_stack(counts: object) -> None:
     """Check how many observations are stacked: by the name of the signal, or of the only one.
 
     Raises:
@@ -48,7 +48,7 @@ class Frames:
     """
 
     def __init__(self, space: spaces.Space[Any], counts: int | Mapping[str, int], prefix: str = "") -> None:
-        check_counts(counts)
+        check_stack(counts)
         paths = {prefix + signal_name(path): path for path in leaves(space)}
         if not isinstance(counts, Mapping):
             if len(paths) > 1:

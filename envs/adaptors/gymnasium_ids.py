@@ -18,7 +18,7 @@ from antiphon.base.extensions import import_allowed, imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.frame_stack import FrameStack, check_counts
+from antiphon.envs.adaptors.frame_stack import FrameStack, check_stack
 from antiphon.envs.env_keys import EnvOptions
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
@@ -74,7 +74,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         fix = "write vectorization_mode: sync"
         raise ScenarioError(f"env.max_episode_steps: the vector environment of '{name}' has a limit; {fix}")
     if parsed.stack is not None:
-        check_counts(parsed.stack)
+        check_stack(parsed.stack)
     if mode == "vector_entry_point" and parsed.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require, with_article
 from antiphon.base.extensions import imported_by_name
-from antiphon.base.problems import kind_of
+from antiphon.base.problems import show_refused
 from antiphon.envs.adaptors.checked import (
     Adaptor,
     check_render_mode,
@@ -86,7 +86,7 @@ def _check_flags(factory: Any, arguments: Mapping[str, Any]) -> None:
     parameters = _parameters(factory)
     for key in parameters.keys() & arguments.keys():
         flag = isinstance(parameters[key].default, bool)
-        wrong = f"must be true or false, not {kind_of(arguments[key])}"
+        wrong = f"must be true or false, not {show_refused(arguments[key])}"
         require(not flag or isinstance(arguments[key], bool), f"env.{key}", wrong, ScenarioError)
 
 

@@ -46,7 +46,7 @@ _TRIED = 2
 """Steps that are checked: the second one may write to what the first one returned."""
 
 
-def _kind_of(value: object) -> str:
+def _shape_or_type(value: object) -> str:
     """Describe what was returned instead of something: its shape, or its type and length."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
@@ -311,7 +311,7 @@ class World(Pictured):
     def _require(self, holds: bool, method: str, found: object, fix: str, what: str = "") -> None:
         """Raise ScenarioError where a method of a subclass returned something else than it should."""
         if not holds:
-            line = f"{method} returned {_kind_of(found)}{f' as {what}' if what else ''}; {fix}"
+            line = f"{method} returned {_shape_or_type(found)}{f' as {what}' if what else ''}; {fix}"
             raise ScenarioError(f"env: {type(self).__name__}: {line}")
 
     def _check_state(self, method: str, state: object) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.base.problems import DocumentError, Path, Problems, kind_of
+from antiphon.base.problems import DocumentError, Path, Problems, show_refused
 from antiphon.base.spec import (
     Count,
     FrozenMap,
@@ -65,7 +65,7 @@ def _split(value: object) -> int | Mapping[str, str] | None:
         return None if value is None else whole(value)
     for signal, who in value.items():
         if who not in ("all", "adjacent"):
-            raise DocumentError((str(signal),), f"must be all or adjacent, not {kind_of(who)}")
+            raise DocumentError((str(signal),), f"must be all or adjacent, not {show_refused(who)}")
     return FrozenMap(value)
 
 
@@ -360,7 +360,7 @@ def _as_mapping(training: object) -> Mapping[str, Any]:
     if isinstance(training, TrainingSpec):
         return plain(training)
     if not isinstance(training, Mapping):
-        raise DocumentError(("training",), f"must be a mapping of keys, not {kind_of(training)}")
+        raise DocumentError(("training",), f"must be a mapping of keys, not {show_refused(training)}")
     return training
 
 
@@ -384,7 +384,7 @@ def _channel(sender: object, receiver: object, key: object, attributes: Mapping[
 def _node_name(node: object) -> str:
     if isinstance(node, str | int) and not isinstance(node, bool):
         return str(node)
-    raise DocumentError(("agents",), f"a node must be a word or a whole number, not {kind_of(node)}")
+    raise DocumentError(("agents",), f"a node must be a word or a whole number, not {show_refused(node)}")
 
 
 def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:

@@ -223,4 +223,4 @@ def test_networks_have_one_signature_where_they_are_one_function(
     one: Network, other: Network, alike: bool
 ) -> None:
     assert (one.signature() == other.signature()) == alike
-    assert one.stackable() is other.stackable() is None
+    assert one.stacking_obstacle() is other.stacking_obstacle() is None

@@ -98,7 +98,7 @@ def network(source: Any, seed: int = 0) -> ModuleNetwork:
 @each_fitting
 def test_stacked_modules_are_the_single_ones(source: Any, training: bool) -> None:
     first = network(source)
-    assert first.stackable() is None
+    assert first.stacking_obstacle() is None
     several = [numbers(network(source, seed), 10 * seed) for seed in range(3)]
     parameters, buffers = (stack([pair[i] for pair in several]) for i in (0, 1))
     before = {k: v.clone() for k, v in buffers.items()}
@@ -148,7 +148,7 @@ def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int
 )
 def test_what_cannot_be_stacked_says_why_in_one_line(source: Any, why: str) -> None:
     state = torch.get_rng_state()
-    said = some(network(source).stackable())
+    said = some(network(source).stacking_obstacle())
     assert said.startswith(why)
     assert "\n" not in said
     assert torch.equal(torch.get_rng_state(), state)
